@@ -1,0 +1,107 @@
+"""The activation functions of ONNX's recurrent operators, with their parameters and defaults.
+
+Formulas and defaults: the ONNX operator texts of RNN, LSTM and GRU, and of the operators of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.errors import UnsupportedModelError
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), without overflow for large |x|."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """One function: NumPy form over (x, alpha, beta), and the default of each parameter it takes (None: it takes none)."""
+
+    apply: object
+    alpha: float | None = None
+    beta: float | None = None
+
+
+# Order is part of the kernel contract: enum FR_ACT_* in kernels/native/args.h.
+ACTIVATIONS: dict[str, Formula] = {
+    "identity": Formula(lambda x, a, b: x),
+    "sigmoid": Formula(lambda x, a, b: sigmoid(x)),
+    "tanh": Formula(lambda x, a, b: np.tanh(x)),
+    "relu": Formula(lambda x, a, b: np.maximum(x, 0)),
+    "affine": Formula(lambda x, a, b: a * x + b, alpha=1.0, beta=0.0),
+    "leakyrelu": Formula(lambda x, a, b: np.where(x < 0, a * x, x), alpha=0.01),
+    "thresholdedrelu": Formula(lambda x, a, b: np.where(x > a, x, np.minimum(np.maximum(x, 0), 0)), alpha=1.0),
+    "scaledtanh": Formula(lambda x, a, b: a * np.tanh(b * x), alpha=1.0, beta=1.0),
+    "hardsigmoid": Formula(lambda x, a, b: np.maximum(np.minimum(a * x + b, 1), 0), alpha=0.2, beta=0.5),
+    "elu": Formula(lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), alpha=1.0),
+    "softsign": Formula(lambda x, a, b: x / (1 + np.abs(x))),
+    "softplus": Formula(lambda x, a, b: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))),
+    "exp": Formula(lambda x, a, b: np.exp(x)),
+}
+RECURRENT_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in ("identity", "exp"))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation with its parameters; calling it applies it to a NumPy array of any float dtype."""
+
+    kind: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    def __call__(self, x):
+        x = np.asarray(x)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ACTIVATIONS[self.kind].apply(x, x.dtype.type(self.alpha), x.dtype.type(self.beta)).astype(x.dtype)
+
+    @property
+    def code(self) -> int:
+        """Its number in the kernel contract."""
+        return list(ACTIVATIONS).index(self.kind)
+
+    def __str__(self) -> str:
+        formula = ACTIVATIONS[self.kind]
+        given = [f"{n}={v:g}" for n, v, d in (("alpha", self.alpha, formula.alpha), ("beta", self.beta, formula.beta)) if d is not None]
+        return f"{self.kind}({', '.join(given)})" if given else self.kind
+
+
+def parse_activation(given, where: str = "activation") -> Activation:
+    """An Activation from ``"name"``, ``("name", {"alpha": a, "beta": b})`` or an Activation; names fold case.
+
+    Raises UnsupportedModelError for an unknown name or for a parameter that the function does not take.
+    """
+    if isinstance(given, Activation):
+        return given
+    name, parameters = (given, {}) if isinstance(given, str) else given
+    kind = str(name).lower().replace("_", "")
+    if kind not in RECURRENT_ACTIVATIONS:
+        raise UnsupportedModelError(f"{where}: unknown activation {name!r}; known are {', '.join(RECURRENT_ACTIVATIONS)}")
+    formula = ACTIVATIONS[kind]
+    if not isinstance(parameters, Mapping):
+        raise UnsupportedModelError(f"{where}: parameters of {name!r} must be a dict with 'alpha' or 'beta', got {parameters!r}")
+    for key in parameters:
+        if key not in ("alpha", "beta") or getattr(formula, key) is None:
+            raise UnsupportedModelError(f"{where}: activation {name!r} takes no parameter {key!r}")
+    return Activation(kind, float(parameters.get("alpha", formula.alpha or 0.0)), float(parameters.get("beta", formula.beta or 0.0)))
+
+
+def with_parameters(names: Iterable[str], alphas: Iterable[float] = (), betas: Iterable[float] = ()) -> list[Activation]:
+    """Activations from ONNX's three lists: each function that takes a parameter consumes the next value.
+
+    A list that runs out leaves the defaults (Keras exports one alpha and beta for the one function that takes them).
+    """
+    alphas, betas, result = iter(alphas), iter(betas), []
+    for name in names:
+        formula = ACTIVATIONS[parse_activation(name).kind]
+        given = {}
+        for key, values in (("alpha", alphas), ("beta", betas)):
+            if getattr(formula, key) is not None and (value := next(values, None)) is not None:
+                given[key] = value
+        result.append(parse_activation((name, given)))
+    return result

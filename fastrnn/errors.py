@@ -1,0 +1,45 @@
+"""Every error fastrnn raises on purpose. All derive from FastRNNError; messages name the place."""
+
+
+class FastRNNError(Exception):
+    """Base of all fastrnn errors."""
+
+
+class ShapeError(FastRNNError, ValueError):
+    """An array has the wrong rank or dimensions, or overlaps memory that it must not."""
+
+
+class DTypeError(FastRNNError, TypeError):
+    """An array has the wrong dtype or byte order. fastrnn never converts silently."""
+
+
+class UnsupportedModelError(FastRNNError):
+    """The model, option, precision or backend is valid but not supported; names node and attribute."""
+
+
+class InvalidModelError(FastRNNError, ValueError):
+    """A file or graph is malformed."""
+
+
+class NotStreamableError(FastRNNError):
+    """The model cannot run one step at a time; names the node that stands in the way."""
+
+
+class BusyError(FastRNNError, RuntimeError):
+    """A second thread called a stream or pool while a call was running."""
+
+
+class PoolFullError(FastRNNError, RuntimeError):
+    """The pool has no room for another stream."""
+
+
+class StateError(FastRNNError, ValueError):
+    """A stream state has a wrong name, shape or dtype; no state was changed."""
+
+
+class MissingDependencyError(FastRNNError, ImportError):
+    """An optional package is absent; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(f"{purpose} needs {package}: pip install 'fastrnn[{extra}]'")
+        self.package, self.extra = package, extra

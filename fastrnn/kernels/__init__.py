@@ -1,0 +1,11 @@
+"""Kernels: functions that compute, each behind the same C signature. Start at contract.py.
+
+    contract.py   the argument struct, field by field, and what a kernel may rely on
+    registry.py   which kernels there are; `register` adds one from anywhere (another compiler's function pointer serves)
+    isa.py        which instruction sets this build holds and this CPU and operating system run
+    native/       C behind Cython: one module per instruction set, the same sources
+    reference/    NumPy, from the cell's specification
+
+To add an instruction set: a branch in native/simd.h, a two-line native/_NAME.pyx, a row in setup.py and in isa.py;
+tests/kernels then run over it by themselves.
+"""

@@ -1,0 +1,47 @@
+"""The kernel contract: ``void kernel(const Args *args)``, over one plain struct of pointers and sizes.
+
+ARGS mirrors ``fr_args`` of native/args.h; `tests/kernels/test_contract.py` compares size and offsets. A kernel gets valid
+arguments, checks nothing, allocates nothing, keeps nothing, and may be called from many threads with different arguments.
+The executor calls it without the GIL, with denormals flushed.
+
+    x, y                rows (t, b) of a (T, B) grid: x + t * x_t + b * x_b elements, features contiguous
+    w_x, w_h, w_u, w_p  packed panels [unit block][k][gate][lane]: over x, h, a second phase's operand, a projection
+    bias                [unit block][accumulator][lane]: each FMA chain starts here, then x in order, then h in order
+    h0 (B, P), c0 (B, H)  initial states with row strides in elements; hn, cn the final ones, which may be the same memory
+    lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
+    work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
+    chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
+    act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ACTIVATION = np.dtype([("kind", "i8"), ("alpha", "f4"), ("beta", "f4")])
+ARGS = np.dtype(
+    [(name, "i8") for name in ("T", "B", "I", "H", "P")]
+    + [("x", "u8"), ("y", "u8")]
+    + [(name, "i8") for name in ("x_t", "x_b", "y_t", "y_b")]
+    + [(name, "u8") for name in ("w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn")]
+    + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
+    + [("lengths", "u8"), ("order", "u8"), ("work", "u8")]
+    + [(name, "i8") for name in ("chunk", "reverse", "input_forget")]
+    + [("clip", "f4"), ("pad", "f4"), ("act", ACTIVATION, 3)]
+)
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel: what it computes (`name`), for which backend and ISA, how many lanes a unit block of its
+    panels has, and the addresses of ``void run(const Args *)`` and ``int64_t work_bytes(const Args *)``."""
+
+    name: str
+    backend: str
+    isa: str
+    lanes: int
+    run: int
+    work_bytes: int

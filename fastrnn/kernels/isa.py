@@ -1,0 +1,39 @@
+"""Instruction sets: which are built, which this CPU and operating system run, which one is chosen.
+
+FASTRNN_ISA=avx512|avx2|neon|baseline pins the choice; one that cannot run raises UnsupportedModelError.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.native import _cpu
+
+# Widest first: the first supported one is chosen.
+ISAS = ("avx512", "avx2", "neon", "baseline")
+
+
+def load(name: str) -> ModuleType:
+    """The extension module with an ISA's kernel table. Raises where the ISA is unknown, not built, or cannot run here."""
+    if name not in ISAS:
+        raise UnsupportedModelError(f"ISA {name!r} is unknown; known are {', '.join(ISAS)}")
+    if not _cpu.supports(name):
+        raise UnsupportedModelError(f"ISA {name!r} cannot run on this CPU or operating system")
+    return importlib.import_module(f"fastrnn.kernels.native._{name}")
+
+
+def supported() -> tuple[str, ...]:
+    """ISAs that can run here, widest first."""
+    return tuple(name for name in ISAS if _cpu.supports(name))
+
+
+def chosen() -> str:
+    """The ISA that plans use: FASTRNN_ISA, or the widest supported."""
+    pinned = os.environ.get("FASTRNN_ISA")
+    if pinned:
+        load(pinned)
+        return pinned
+    return supported()[0]

@@ -1,0 +1,38 @@
+# cython: language_level=3
+from libc.stdint cimport int64_t
+
+cdef extern from "args.h":
+    ctypedef struct fr_activation:
+        int64_t kind
+        float alpha, beta
+
+    ctypedef struct fr_args:
+        int64_t T, B, I, H, P
+        const void *x
+        float *y
+        int64_t x_t, x_b, y_t, y_b
+        const float *w_x
+        const float *w_h
+        const float *w_u
+        const float *w_p
+        const float *bias
+        const float *peephole
+        const float *h0
+        const float *c0
+        float *hn
+        float *cn
+        int64_t h0_b, c0_b, hn_b, cn_b
+        const int64_t *lengths
+        const int64_t *order
+        void *work
+        int64_t chunk, reverse, input_forget
+        float clip, pad
+        fr_activation act[3]
+
+    ctypedef void (*fr_run)(const fr_args *) noexcept nogil
+    ctypedef int64_t (*fr_work_bytes)(const fr_args *) noexcept nogil
+
+    ctypedef struct fr_kernel:
+        const char *name
+        fr_run run
+        fr_work_bytes work_bytes

@@ -1,0 +1,47 @@
+/* The kernel contract: one argument struct, one signature. fastrnn/kernels/contract.py mirrors this
+ * struct field by field and says what each field means; a test compares sizes and offsets. */
+#ifndef FASTRNN_ARGS_H
+#define FASTRNN_ARGS_H
+#include <stdint.h>
+#undef I /* complex.h, which NumPy's headers include, takes the letter */
+
+typedef struct {
+    int64_t kind; /* FR_ACT_*; the order of contract.ACTIVATIONS */
+    float alpha, beta;
+} fr_activation;
+
+typedef struct {
+    int64_t T, B, I, H, P;            /* time, batch, input, hidden, projected hidden (= H without projection) */
+    const void *x;                    /* row (t, b) starts at x + t * x_t + b * x_b elements */
+    float *y;
+    int64_t x_t, x_b, y_t, y_b;
+    const float *w_x, *w_h, *w_u;     /* packed panels [unit block][k][gate][lane]: over x, over h, over a second phase */
+    const float *w_p;                 /* packed panel of the projection */
+    const float *bias;                /* [unit block][accumulator][lane]: where every FMA chain starts */
+    const float *peephole;            /* [3][H padded to lanes] in the order i, f, o; NULL without */
+    const float *h0, *c0;             /* initial states (B, P) and (B, H); c0 may be NULL for zeros */
+    float *hn, *cn;                   /* final states; hn may be h0 or NULL; cn may be c0, NULL for cells without c */
+    int64_t h0_b, c0_b, hn_b, cn_b;   /* their row strides; h0_b = 0 lets all rows share one */
+    const int64_t *lengths, *order;   /* NULL, or lengths sorted descending and the row each belongs to */
+    void *work;                       /* work_bytes(args) bytes, 64-byte aligned */
+    int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step */
+    int64_t reverse, input_forget;
+    float clip;                       /* +inf: no clipping */
+    float pad;
+    fr_activation act[3];             /* f, g, h in ONNX's order for the cell */
+} fr_args;
+
+typedef void (*fr_run)(const fr_args *);
+typedef int64_t (*fr_work_bytes)(const fr_args *);
+
+typedef struct {
+    const char *name;
+    fr_run run;
+    fr_work_bytes work_bytes;
+} fr_kernel;
+
+enum {
+    FR_ACT_IDENTITY, FR_ACT_SIGMOID, FR_ACT_TANH, FR_ACT_RELU, FR_ACT_AFFINE, FR_ACT_LEAKY_RELU, FR_ACT_THRESHOLDED_RELU,
+    FR_ACT_SCALED_TANH, FR_ACT_HARD_SIGMOID, FR_ACT_ELU, FR_ACT_SOFTSIGN, FR_ACT_SOFTPLUS, FR_ACT_EXP
+};
+#endif

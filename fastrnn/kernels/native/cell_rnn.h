@@ -1,0 +1,20 @@
+/* RNN: h' = f(W x + R h + b). */
+#define CELL_ACC 1
+#define CELL_GX 1
+#define CELL_XSLOTS 0x0
+#define CELL_GH 1
+#define CELL_HSLOTS 0x0
+#define CELL_W1 8
+#define CELL_W2 4
+#define CELL_W 4
+#include "recurrence.h"
+
+FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)stride;
+    vf h = acc[0];
+    if (CELL_GENERAL) {
+        h = vf_activate(&a->act[0], vf_clip(h, a->clip));
+    } else
+        h = vf_tanh(h);
+    vf_store_tail(unit->out + unit->first, h, unit->valid);
+}

@@ -1,0 +1,69 @@
+/* Kernels around the recurrent ones. Rows come as a (T, B) grid of stride x_t, x_b, y_t, y_b like theirs. */
+#include "affine.h"
+#include "rows.h"
+
+static int64_t no_work(const fr_args *a) { (void)a; return 0; }
+
+/* y (T, B, H) = act[0](x (T, B, I) W^T + bias). */
+typedef struct {
+    const fr_args *a;
+    const float **x;
+    float **y;
+} dense_rows;
+
+static int64_t dense_work_bytes(const fr_args *a) { return 2 * a->T * a->B * (int64_t)sizeof(void *); }
+
+FR_INLINE void dense_tile(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+    const dense_rows *s = context;
+    fr_dense_tile(NB, R, s->a->w_x, s->a->bias, block, s->a->I, s->a->H, s->x + row, s->y + row,
+                  s->a->act[0].kind == FR_ACT_IDENTITY ? NULL : &s->a->act[0]);
+}
+
+static void dense_run(const fr_args *a) {
+    const int64_t n_rows = a->T * a->B;
+    dense_rows s = {a, a->work, (float **)a->work + n_rows};
+    for (int64_t t = 0, row = 0; t < a->T; t++)
+        for (int64_t b = 0; b < a->B; b++, row++) {
+            s.x[row] = fr_x_row(a, b, t);
+            s.y[row] = fr_y_row(a, b, t);
+        }
+    fr_cover(fr_blocks(a->H), n_rows, 4, 4, 2, dense_tile, &s);
+}
+
+/* y = act[0](x), rows of I. */
+static void activate_run(const fr_args *a) {
+    for (int64_t t = 0; t < a->T; t++)
+        for (int64_t b = 0; b < a->B; b++) {
+            const float *x = fr_x_row(a, b, t);
+            float *y = fr_y_row(a, b, t);
+            for (int64_t block = 0; block < fr_blocks(a->I); block++) {
+                const int valid = fr_valid(a->I, block);
+                vf_store_tail(y + block * LANES, vf_activate(&a->act[0], vf_load_tail(x + block * LANES, valid)), valid);
+            }
+        }
+}
+
+/* y (T, B, H) = w_x[x (T, B)]: rows of a table (I, H) by int64 index. Indices are in range: the caller checked. */
+static void gather_run(const fr_args *a) {
+    for (int64_t t = 0; t < a->T; t++)
+        for (int64_t b = 0; b < a->B; b++) {
+            int64_t index = ((const int64_t *)a->x)[t * a->x_t + b * a->x_b];
+            memcpy(fr_y_row(a, b, t), a->w_x + index * a->H, (size_t)a->H * sizeof(float));
+        }
+}
+
+/* x: lengths (B,) int64 -> y: lengths sorted descending (B,), then the row of each (B,), int64. A stable counting sort. */
+static int64_t sort_work_bytes(const fr_args *a) { return (a->T + 2) * (int64_t)sizeof(int64_t); }
+
+static void sort_lengths_run(const fr_args *a) {
+    const int64_t *lengths = a->x;
+    int64_t *sorted = (int64_t *)a->y, *order = sorted + a->B, *start = a->work;
+    memset(start, 0, (size_t)(a->T + 2) * sizeof(int64_t));
+    for (int64_t b = 0; b < a->B; b++) start[a->T - lengths[b] + 1]++;
+    for (int64_t n = 0; n <= a->T; n++) start[n + 1] += start[n];
+    for (int64_t b = 0; b < a->B; b++) {
+        const int64_t place = start[a->T - lengths[b]]++;
+        sorted[place] = lengths[b];
+        order[place] = b;
+    }
+}

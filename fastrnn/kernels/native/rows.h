@@ -1,0 +1,48 @@
+/* Where rows lie in time and batch, and how states enter and leave: what no cell and no instruction set changes. */
+#ifndef FASTRNN_ROWS_H
+#define FASTRNN_ROWS_H
+#include "args.h"
+#include "simd.h"
+
+FR_INLINE int64_t fr_batch_row(const fr_args *a, int64_t row) { return a->order ? a->order[row] : row; }
+FR_INLINE int64_t fr_length(const fr_args *a, int64_t row) { return a->lengths ? a->lengths[row] : a->T; }
+
+/* Processing step t of a row reads and writes this time: the reverse direction starts at the row's own end. */
+FR_INLINE int64_t fr_time(const fr_args *a, int64_t row, int64_t t) {
+    return a->reverse ? fr_length(a, row) - 1 - t : t;
+}
+FR_INLINE const float *fr_x_row(const fr_args *a, int64_t row, int64_t t) {
+    return (const float *)a->x + fr_time(a, row, t) * a->x_t + fr_batch_row(a, row) * a->x_b;
+}
+FR_INLINE float *fr_y_row(const fr_args *a, int64_t row, int64_t t) {
+    return a->y + fr_time(a, row, t) * a->y_t + fr_batch_row(a, row) * a->y_b;
+}
+
+/* Rows whose length goes past step t, given how many did before. */
+FR_INLINE int64_t fr_active(const fr_args *a, int64_t active, int64_t t) {
+    if (a->lengths)
+        while (active && a->lengths[active - 1] <= t) active--;
+    return active;
+}
+
+FR_INLINE void fr_copy(float *to, const float *from, int64_t n) {
+    if (to != from) memcpy(to, from, (size_t)n * sizeof(float));
+}
+
+/* c is worked on in place in cn; cells without one leave cn NULL. */
+static void fr_begin_states(const fr_args *a) {
+    if (!a->cn) return;
+    for (int64_t b = 0; b < a->B; b++)
+        if (a->c0) fr_copy(a->cn + b * a->cn_b, a->c0 + b * a->c0_b, a->H);
+        else memset(a->cn + b * a->cn_b, 0, (size_t)a->H * sizeof(float));
+}
+
+/* hn gets each row's output at its last step, or its initial state where it had none; y past a row's length is zero. */
+static void fr_end_states(const fr_args *a) {
+    for (int64_t row = 0; row < a->B; row++) {
+        const int64_t b = fr_batch_row(a, row), length = fr_length(a, row);
+        if (a->hn) fr_copy(a->hn + b * a->hn_b, length ? fr_y_row(a, row, length - 1) : a->h0 + b * a->h0_b, a->P);
+        for (int64_t t = length; t < a->T; t++) memset(a->y + t * a->y_t + b * a->y_b, 0, (size_t)a->P * sizeof(float));
+    }
+}
+#endif

@@ -1,0 +1,186 @@
+/* The vector vocabulary, and the only file that knows an instruction set.
+ *
+ * vf is a vector of LANES floats, vm a mask. The build defines one of FR_AVX512, FR_AVX2, FR_NEON or
+ * FR_BASELINE; TILE_ROWS is the most batch rows a register tile holds with that many registers.
+ * Every operation rounds as IEEE 754 says, so all instruction sets give the same bits:
+ *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b, so a NaN in b comes through.
+ * Stores of less than a vector go in power-of-two pieces: masked stores are slow on Zen 4 and do not
+ * forward to the scalar loads that the next time step makes of them. */
+#ifndef FASTRNN_SIMD_H
+#define FASTRNN_SIMD_H
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Tiles must be inlined and unrolled for their accumulators to live in registers; portable code has no such registers. */
+#ifdef FR_BASELINE
+#define FR_INLINE static inline
+#define UNROLL
+#else
+#define FR_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#if defined(FR_AVX512)
+#include <immintrin.h>
+#define LANES 16
+#define TILE_ROWS 4
+typedef __m512 vf;
+typedef __mmask16 vm;
+FR_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
+FR_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+FR_INLINE void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+FR_INLINE vf vf_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+FR_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+FR_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+FR_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+FR_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+FR_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+FR_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+FR_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+FR_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FR_INLINE vf vf_pow2(vf n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+FR_INLINE vm vf_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+FR_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
+FR_INLINE void vf_store_n(float *p, vf a, int n) {
+    __m256 low = _mm512_castps512_ps256(a);
+    if (n & 8) { _mm256_storeu_ps(p, low); p += 8; low = _mm512_extractf32x8_ps(a, 1); }
+    __m128 part = _mm256_castps256_ps128(low);
+    if (n & 4) { _mm_storeu_ps(p, part); p += 4; part = _mm256_extractf128_ps(low, 1); }
+    if (n & 2) { _mm_storel_pi((__m64 *)p, part); p += 2; part = _mm_movehl_ps(part, part); }
+    if (n & 1) _mm_store_ss(p, part);
+}
+
+#elif defined(FR_AVX2)
+#include <immintrin.h>
+#define LANES 8
+#define TILE_ROWS 3
+typedef __m256 vf;
+typedef __m256 vm;
+FR_INLINE vf vf_set1(float a) { return _mm256_set1_ps(a); }
+FR_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+FR_INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+FR_INLINE vf vf_load_n(const float *p, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
+}
+FR_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+FR_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+FR_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+FR_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+FR_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+FR_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+FR_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+FR_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+FR_INLINE vf vf_pow2(vf n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+FR_INLINE vm vf_gt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+FR_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
+FR_INLINE void vf_store_n(float *p, vf a, int n) {
+    __m128 part = _mm256_castps256_ps128(a);
+    if (n & 8) { _mm256_storeu_ps(p, a); return; }
+    if (n & 4) { _mm_storeu_ps(p, part); p += 4; part = _mm256_extractf128_ps(a, 1); }
+    if (n & 2) { _mm_storel_pi((__m64 *)p, part); p += 2; part = _mm_movehl_ps(part, part); }
+    if (n & 1) _mm_store_ss(p, part);
+}
+
+#elif defined(FR_NEON)
+#include <arm_neon.h>
+#define LANES 8
+#define TILE_ROWS 3
+typedef struct { float32x4_t a, b; } vf;
+typedef struct { uint32x4_t a, b; } vm;
+#define FR_NEON2(name, op) FR_INLINE vf name(vf x, vf y) { return (vf){op(x.a, y.a), op(x.b, y.b)}; }
+FR_NEON2(vf_add, vaddq_f32)
+FR_NEON2(vf_sub, vsubq_f32)
+FR_NEON2(vf_mul, vmulq_f32)
+FR_NEON2(vf_div, vdivq_f32)
+FR_INLINE vf vf_set1(float x) { return (vf){vdupq_n_f32(x), vdupq_n_f32(x)}; }
+FR_INLINE vf vf_load(const float *p) { return (vf){vld1q_f32(p), vld1q_f32(p + 4)}; }
+FR_INLINE void vf_store(float *p, vf x) { vst1q_f32(p, x.a); vst1q_f32(p + 4, x.b); }
+FR_INLINE vf vf_load_n(const float *p, int n) {
+    float whole[LANES] = {0};
+    memcpy(whole, p, (size_t)n * sizeof(float));
+    return vf_load(whole);
+}
+FR_INLINE void vf_store_n(float *p, vf x, int n) {
+    float whole[LANES];
+    vf_store(whole, x);
+    memcpy(p, whole, (size_t)n * sizeof(float));
+}
+FR_INLINE vf vf_fma(vf x, vf y, vf z) { return (vf){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)}; }
+FR_INLINE vm vf_gt(vf x, vf y) { return (vm){vcgtq_f32(x.a, y.a), vcgtq_f32(x.b, y.b)}; }
+FR_INLINE vm vf_lt(vf x, vf y) { return vf_gt(y, x); }
+FR_INLINE vf vf_select(vm m, vf x, vf y) { return (vf){vbslq_f32(m.a, x.a, y.a), vbslq_f32(m.b, x.b, y.b)}; }
+FR_INLINE vf vf_min(vf x, vf y) { return vf_select(vf_lt(x, y), x, y); }
+FR_INLINE vf vf_max(vf x, vf y) { return vf_select(vf_gt(x, y), x, y); }
+FR_INLINE vf vf_abs(vf x) { return (vf){vabsq_f32(x.a), vabsq_f32(x.b)}; }
+FR_INLINE vf vf_round(vf x) { return (vf){vrndnq_f32(x.a), vrndnq_f32(x.b)}; }
+FR_INLINE float32x4_t fr_pow2_half(float32x4_t n) {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
+}
+FR_INLINE vf vf_pow2(vf n) { return (vf){fr_pow2_half(n.a), fr_pow2_half(n.b)}; }
+
+#elif defined(FR_BASELINE)
+/* Portable C: eight floats in an array. It promises bits, not speed. */
+#define LANES 8
+#define TILE_ROWS 2
+typedef struct { float f[LANES]; } vf;
+typedef struct { uint32_t m[LANES]; } vm;
+#define FR_EACH(expression) \
+    vf r; for (int l = 0; l < LANES; l++) r.f[l] = (expression); return r
+/* A correctly rounded float FMA without the instruction: the product is exact in double, the sum is
+ * rounded to odd (Boldo and Melquiond 2008), and rounding that to float is then rounding only once. */
+FR_INLINE float fr_fmaf(float a, float b, float c) {
+    double p = (double)a * (double)b, s = p + (double)c, t = s - p;
+    double error = (p - (s - t)) + ((double)c - t);
+    int64_t bits;
+    memcpy(&bits, &s, sizeof bits);
+    if ((error > 0.0 || error < 0.0) && !(bits & 1)) bits += ((error > 0.0) == (s > 0.0)) ? 1 : -1;
+    memcpy(&s, &bits, sizeof bits);
+    return (float)s;
+}
+FR_INLINE vf vf_set1(float a) { FR_EACH(a); }
+FR_INLINE vf vf_load_n(const float *p, int n) { FR_EACH(l < n ? p[l] : 0.0f); }
+FR_INLINE vf vf_load(const float *p) { FR_EACH(p[l]); }
+FR_INLINE void vf_store_n(float *p, vf a, int n) { for (int l = 0; l < n; l++) p[l] = a.f[l]; }
+FR_INLINE void vf_store(float *p, vf a) { memcpy(p, a.f, sizeof a.f); }
+FR_INLINE vf vf_add(vf a, vf b) { FR_EACH(a.f[l] + b.f[l]); }
+FR_INLINE vf vf_sub(vf a, vf b) { FR_EACH(a.f[l] - b.f[l]); }
+FR_INLINE vf vf_mul(vf a, vf b) { FR_EACH(a.f[l] * b.f[l]); }
+FR_INLINE vf vf_div(vf a, vf b) { FR_EACH(a.f[l] / b.f[l]); }
+FR_INLINE vf vf_fma(vf a, vf b, vf c) { FR_EACH(fr_fmaf(a.f[l], b.f[l], c.f[l])); }
+FR_INLINE vf vf_min(vf a, vf b) { FR_EACH(a.f[l] < b.f[l] ? a.f[l] : b.f[l]); }
+FR_INLINE vf vf_max(vf a, vf b) { FR_EACH(a.f[l] > b.f[l] ? a.f[l] : b.f[l]); }
+FR_INLINE vf vf_abs(vf a) { FR_EACH(fabsf(a.f[l])); }
+FR_INLINE vf vf_round(vf a) { FR_EACH(rintf(a.f[l])); }
+FR_INLINE float fr_pow2f(float n) {
+    int32_t bits = (int32_t)((uint32_t)((int32_t)n + 127) << 23);
+    float r;
+    memcpy(&r, &bits, sizeof r);
+    return r;
+}
+/* a NaN has no integer; the product it goes into is NaN anyway */
+FR_INLINE vf vf_pow2(vf n) { FR_EACH(n.f[l] == n.f[l] ? fr_pow2f(n.f[l]) : n.f[l]); }
+FR_INLINE vm vf_gt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] > b.f[l]; return r; }
+FR_INLINE vm vf_lt(vf a, vf b) { return vf_gt(b, a); }
+FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
+
+#else
+#error "define one of FR_AVX512, FR_AVX2, FR_NEON, FR_BASELINE"
+#endif
+
+FR_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
+FR_INLINE vf vf_load_tail(const float *p, int n) { return n == LANES ? vf_load(p) : vf_load_n(p, n); }
+FR_INLINE void vf_store_tail(float *p, vf a, int n) {
+    if (n == LANES) vf_store(p, a);
+    else vf_store_n(p, a, n);
+}
+#endif

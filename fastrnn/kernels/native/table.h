@@ -1,0 +1,49 @@
+/* The kernels of one instruction set. A cell comes twice: with torch's default activations and nothing else, and
+ * (`_any`) with every option read from the arguments. */
+#include "ops.h"
+
+#define JOIN2(a, b) a##_##b
+#define JOIN(a, b) JOIN2(a, b)
+
+#define CELL(name) JOIN(rnn, name)
+#define CELL_GENERAL 0
+#include "cell_rnn.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(rnn_any, name)
+#define CELL_GENERAL 1
+#include "cell_rnn.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(lstm, name)
+#define CELL_GENERAL 0
+#include "cell_lstm.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(lstm_any, name)
+#define CELL_GENERAL 1
+#include "cell_lstm.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(gru, name)
+#define CELL_GENERAL 0
+#include "cell_gru.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(gru_any, name)
+#define CELL_GENERAL 1
+#include "cell_gru.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(gru_before, name)
+#define CELL_GENERAL 0
+#include "cell_gru_before.h"
+#include "cell_end.h"
+#define CELL(name) JOIN(gru_before_any, name)
+#define CELL_GENERAL 1
+#include "cell_gru_before.h"
+#include "cell_end.h"
+
+#define ENTRY(cell) {#cell, cell##_run, cell##_work_bytes}
+static const fr_kernel fr_table[] = {
+    ENTRY(rnn), ENTRY(rnn_any), ENTRY(lstm), ENTRY(lstm_any), ENTRY(gru), ENTRY(gru_any), ENTRY(gru_before),
+    ENTRY(gru_before_any), ENTRY(dense),
+    {"activate", activate_run, no_work},
+    {"gather", gather_run, no_work},
+    {"sort_lengths", sort_lengths_run, sort_work_bytes},
+    {0, 0, 0},
+};

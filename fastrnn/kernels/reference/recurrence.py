@@ -1,0 +1,48 @@
+"""The naive time loop: any cell from its specification, in float64 or float32. The oracle of every compiled kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.cells import Cell
+from fastrnn.model.recurrent import DirectionWeights
+
+
+def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
+    """New states from x (B, I) and states [(B, P), (B, H)...], in the dtype of x."""
+    H, h = w.hidden_size, states[0]
+    over_x = dict(zip(cell.x_gates, np.split(x @ w.w_x.T + w.b_x, len(cell.x_gates), axis=1)))
+    recurrent = dict(zip(cell.h_gates, np.split(w.w_h, len(cell.h_gates)), strict=True))
+    over_h = {gate: w.b_h[k * H:(k + 1) * H] for k, gate in enumerate(cell.h_gates)}
+    for gate in cell.first_gates:
+        over_h[gate] = h @ recurrent[gate].T + over_h[gate]
+    values = {g.name: over_x.get(g.name, 0) + over_h.get(g.name, 0) for g in cell.gates}
+    if cell.operand:
+        operand = cell.operand(*(values[g.name] for g in cell.gates if not g.second), *states)
+        for gate in cell.second_gates:
+            values[gate] = values[gate] + operand @ recurrent[gate].T
+    new = list(cell.pointwise(*(values[g.name] for g in cell.gates), *states, w.parameters))
+    if w.w_p is not None:
+        new[0] = new[0] @ w.w_p.T
+    return new
+
+
+def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray | None], lengths: np.ndarray | None = None,
+        reverse: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
+    """y (T, B, P) and the final states, from x (T, B, I); None as a state means zeros. Computes in the dtype of x."""
+    T, B, _ = x.shape
+    w = w.astype(x.dtype)
+    P, H = w.w_h.shape[1], w.hidden_size
+    states = [np.zeros((B, P if k == 0 else H), x.dtype) if s is None else s.astype(x.dtype) for k, s in enumerate(states)]
+    lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
+    y = np.zeros((T, B, P), x.dtype)
+    for t in range(T):
+        rows = np.flatnonzero(lengths > t)
+        if not rows.size:
+            break
+        at = lengths[rows] - 1 - t if reverse else np.full(rows.size, t)
+        new = step(cell, w, x[at, rows], [s[rows] for s in states])
+        for state, value in zip(states, new, strict=True):
+            state[rows] = value
+        y[at, rows] = new[0]
+    return y, states

@@ -1,0 +1,99 @@
+"""A recurrent node with its optional inputs, directions, layout and options resolved, for all three ops in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fastrnn.cells import Cell, gru, lstm, rnn
+from fastrnn.cells.gate_order import permute, permute_peepholes
+from fastrnn.model.graph import Node
+
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "projection")
+
+
+def cell_of(node: Node, direction: int = 0) -> Cell:
+    """The cell that one direction of a node runs; `activations` may list both directions, as ONNX does."""
+    activations, kind = node.get("activations"), node.op.lower()
+    if activations is not None:
+        per_direction = {"rnn": 1, "gru": 2, "lstm": 3}[kind]
+        activations = tuple(activations)
+        if len(activations) > per_direction:
+            activations = activations[direction * per_direction:]
+        activations = activations[:per_direction]
+    if kind == "rnn":
+        return rnn(activations, node.get("clip"))
+    if kind == "gru":
+        return gru(activations, node.get("clip"), reset_after=bool(node.get("linear_before_reset")))
+    return lstm(activations, node.get("clip"), peepholes=bool(node.input(7)), input_forget=bool(node.get("input_forget")))
+
+
+@dataclass(frozen=True)
+class DirectionWeights:
+    """One direction's parameters, gates in the cell's declared order.
+
+    w_x (Gx*H, I), w_h (Gh*H, P), b_x (Gx*H,), b_h (Gh*H,), parameters: vectors (H,), w_p (P, H) or None.
+    """
+
+    w_x: np.ndarray
+    w_h: np.ndarray
+    b_x: np.ndarray
+    b_h: np.ndarray
+    parameters: tuple[np.ndarray, ...] = ()
+    w_p: np.ndarray | None = None
+
+    @property
+    def hidden_size(self) -> int:
+        """H, which a projection does not change."""
+        return self.w_h.shape[1] if self.w_p is None else self.w_p.shape[1]
+
+    def astype(self, dtype) -> DirectionWeights:
+        """A copy in another float dtype."""
+        return DirectionWeights(*(a.astype(dtype) for a in (self.w_x, self.w_h, self.b_x, self.b_h)),
+                                tuple(p.astype(dtype) for p in self.parameters),
+                                None if self.w_p is None else self.w_p.astype(dtype))
+
+
+class RecurrentNode:
+    """What a recurrent node says, with `lookup` giving the array behind a name (None for values not yet known)."""
+
+    def __init__(self, node: Node, lookup: Callable[[str], np.ndarray | None]):
+        self.node, self._lookup = node, lookup
+        self.kind = node.op.lower()
+        self.directions = 2 if node.get("direction") == "bidirectional" else 1
+        self.batch_first = node.get("layout") == 1
+        self.torch_form = bool(node.get("torch_form"))
+        self.direction_axis = 1 if self.batch_first and not self.torch_form else 0  # of states
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """A cell for each direction."""
+        return [cell_of(self.node, d) for d in range(self.directions)]
+
+    def name(self, which: str) -> str:
+        """The value behind one of INPUTS, empty where omitted."""
+        return self.node.input(INPUTS.index(which))
+
+    def array(self, which: str) -> np.ndarray | None:
+        """The array behind one of INPUTS, None where omitted."""
+        return self._lookup(self.name(which)) if self.name(which) else None
+
+    def reverse(self, direction: int) -> bool:
+        """Whether a direction runs from the end."""
+        return self.node.get("direction") == "reverse" or direction == 1
+
+    def weights(self, direction: int) -> DirectionWeights:
+        """Parameters of one direction, moved from ONNX's gate order to the cell's; zeros for a missing bias."""
+        w, r = self.array("W")[direction], self.array("R")[direction]
+        b, p, projection = self.array("B"), self.array("P"), self.array("projection")
+        b = np.zeros(2 * len(w), w.dtype) if b is None else b[direction]
+
+        def ordered(a):
+            return permute(a, self.kind, "onnx", "torch")
+
+        peepholes = () if p is None else tuple(np.split(permute_peepholes(p[direction], "onnx", "torch"), 3))
+        return DirectionWeights(ordered(w), ordered(r), ordered(b[:len(w)]), ordered(b[len(w):]), peepholes,
+                                None if projection is None else projection[direction])

@@ -1,0 +1,97 @@
+"""Where values lie: views into slots (a call's inputs and outputs), weights, or one block of work space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastrnn.plan.packing import ALIGNMENT
+
+
+@dataclass(frozen=True)
+class View:
+    """A value's place. space: "slot" (index into inputs then outputs), "work", or "weight" (array). Strides in elements."""
+
+    space: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    index: int = 0
+    offset: int = 0
+    array: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in C order without gaps."""
+        return self.nbytes == 0 or all(n == 1 or s == c for n, s, c in zip(self.shape, self.strides, c_strides(self.shape)))
+
+    def part(self, start: int, stop: int) -> View:
+        """[start:stop] of axis 0."""
+        moved = self.offset + start * self.strides[0] * self.dtype.itemsize
+        return replace(self, shape=(stop - start, *self.shape[1:]), offset=moved)
+
+    def squeezed(self) -> View:
+        """Axis 0, of size 1, removed."""
+        return replace(self, shape=self.shape[1:], strides=self.strides[1:])
+
+    def unsqueezed(self) -> View:
+        """A new axis 0."""
+        return replace(self, shape=(1, *self.shape), strides=(0, *self.strides))
+
+    def same_place(self, other: View) -> bool:
+        """Whether both name the same elements."""
+        return (self.space, self.index, self.offset, self.shape) == (other.space, other.index, other.offset, other.shape)
+
+
+def c_strides(shape) -> tuple[int, ...]:
+    """C-order strides in elements."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def grid(view: View, keep: int = 1) -> tuple[int, int, int, int]:
+    """(T, B, stride of T, stride of B) of a view's leading axes, all but the last `keep`: rows as kernels take them."""
+    leading = len(view.shape) - keep
+    if leading == 2:
+        return *view.shape[:2], *view.strides[:2]
+    if not view.contiguous:
+        raise ValueError(f"a view of shape {view.shape} and strides {view.strides} is no grid of rows")
+    rows = int(np.prod(view.shape[:leading], dtype=np.int64))
+    return 1, rows, 0, int(np.prod(view.shape[leading:], dtype=np.int64))
+
+
+class Arena:
+    """First-fit allocation of the work space at plan time; freed ranges are given out again."""
+
+    def __init__(self):
+        self.size, self._free = 0, []
+
+    def take(self, nbytes: int) -> int:
+        """Offset of a range of at least `nbytes`, aligned."""
+        nbytes = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        for k, (start, length) in enumerate(self._free):
+            if length >= nbytes:
+                self._free[k] = (start + nbytes, length - nbytes)
+                return start
+        start, self.size = self.size, self.size + nbytes
+        return start
+
+    def give(self, offset: int, nbytes: int) -> None:
+        """Returns a range; neighbours join."""
+        nbytes = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        merged = []
+        for start, length in sorted([*self._free, (offset, nbytes)]):
+            if merged and sum(merged[-1]) == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + length)
+            elif length:
+                merged.append((start, length))
+        self._free = merged

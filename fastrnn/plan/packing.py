@@ -1,0 +1,64 @@
+"""Weights to panels ``[unit block][k][gate][lane]``, the layout that native/affine.h streams front to back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.cells import Cell
+from fastrnn.model.recurrent import DirectionWeights
+
+ALIGNMENT = 64
+
+
+def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
+    """Zeros on a cache-line boundary, so that a vector load never crosses two lines."""
+    count = int(np.prod(shape, dtype=np.int64))
+    raw = np.zeros(count * np.dtype(dtype).itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start:start + count * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+
+
+def panel(gates: list[np.ndarray], lanes: int) -> np.ndarray:
+    """(blocks, K, G, lanes) from G matrices (H, K); units past H are zero."""
+    H, K = gates[0].shape
+    packed = aligned_zeros((-(-H // lanes), K, len(gates), lanes))
+    whole = H // lanes
+    for g, gate in enumerate(gates):
+        packed[:whole, :, g, :] = gate[:whole * lanes].reshape(whole, lanes, K).transpose(0, 2, 1)
+        if H % lanes:
+            packed[whole, :, g, :H % lanes] = gate[whole * lanes:].T
+    return packed
+
+
+def _vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
+    """(blocks, G, lanes) from G vectors (H,)."""
+    return panel([v[:, None] for v in vectors], lanes)[:, 0]
+
+
+def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.ndarray]:
+    """The contract's weight fields for one direction of a layer. The two biases of a gate that sees x and h become one."""
+    over_x = dict(zip(cell.x_gates, np.split(w.w_x, len(cell.x_gates)), strict=True))
+    over_h = dict(zip(cell.h_gates, np.split(w.w_h, len(cell.h_gates)), strict=True))
+    bias_x = dict(zip(cell.x_gates, np.split(w.b_x, len(cell.x_gates))))
+    bias_h = dict(zip(cell.h_gates, np.split(w.b_h, len(cell.h_gates))))
+    biases = [bias_x[g.name] + bias_h[g.name] if g.sees == "xh" else bias_x.get(g.name, bias_h.get(g.name)) for g in cell.gates]
+    packed = {
+        "w_x": panel([over_x[g] for g in cell.x_gates], lanes),
+        "w_h": panel([over_h[g] for g in cell.first_gates], lanes),
+        "bias": np.ascontiguousarray(_vectors(biases, lanes)),
+    }
+    if cell.second_gates:
+        packed["w_u"] = panel([over_h[g] for g in cell.second_gates], lanes)
+    if w.w_p is not None:
+        packed["w_p"] = panel([w.w_p], lanes)
+    if w.parameters:
+        packed["peephole"] = np.ascontiguousarray(_vectors(list(w.parameters), lanes).transpose(1, 0, 2))
+    return packed
+
+
+def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int) -> dict[str, np.ndarray]:
+    """The contract's weight fields of a dense layer, w (N, K), b (N,)."""
+    packed = {"w_x": panel([w], lanes)}
+    if b is not None:
+        packed["bias"] = np.ascontiguousarray(_vectors([b], lanes))
+    return packed

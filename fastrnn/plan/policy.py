@@ -1,0 +1,83 @@
+"""Which kernel, and how it is driven: candidates (what is legal), rank (preference), pick; each choice says why.
+
+A number here carries the measurement behind it (one core of a Zen 4 at AVX-512, ratios within one run).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from fastrnn.cells import Cell
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels import isa, registry
+from fastrnn.kernels.contract import Kernel
+
+BACKENDS = ("auto", "native", "jit", "reference")
+# A call that is estimated above this gives up the GIL; below, giving it up costs more than it gives.
+RELEASE_GIL_NS = 5_000.0
+# What the estimate assumes one core does: float32 FMA out of cache, and weights streamed from L3.
+FLOPS_PER_NS, BYTES_PER_NS, STEP_NS = 80.0, 60.0, 20.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel for one direction of a node, or None for NumPy, and the reason."""
+
+    kernel: Kernel | None
+    why: str
+
+
+def resolve_backend(backend: str) -> str:
+    """The backend that "auto" stands for; FASTRNN_BACKEND pins it."""
+    if backend not in BACKENDS:
+        raise UnsupportedModelError(f"backend {backend!r} is unknown; known are {', '.join(BACKENDS)}")
+    if backend == "auto":
+        backend = os.environ.get("FASTRNN_BACKEND") or "native"
+        if backend not in BACKENDS[1:]:
+            raise UnsupportedModelError(f"FASTRNN_BACKEND={backend!r} is unknown; known are {', '.join(BACKENDS[1:])}")
+    if backend == "jit" and not registry.kernels("jit", isa.chosen()):
+        raise UnsupportedModelError("backend 'jit' has no kernels in this installation; use 'native' or 'reference'")
+    return backend
+
+
+def candidates(name: str, backend: str) -> list[Choice]:
+    """Every kernel that may run `name`, best first: the backend's own, then native, then NumPy."""
+    if backend == "reference":
+        return [Choice(None, "backend='reference'")]
+    chosen_isa = isa.chosen()
+    found = [Choice(table[name], f"{source} kernel for {chosen_isa}")
+             for source in dict.fromkeys((backend, "native")) if name in (table := registry.kernels(source, chosen_isa))]
+    return [*found, Choice(None, f"no compiled kernel {name!r}")]
+
+
+def pick(name: str, backend: str) -> Choice:
+    """The best candidate."""
+    return candidates(name, backend)[0]
+
+
+def pick_cell(cell: Cell, backend: str) -> Choice:
+    """The kernel of a recurrent cell. A compiled backend that lacks it raises: a recurrent layer never drops to NumPy unasked."""
+    name = cell.name if cell.default else f"{cell.name}_any"
+    choice = pick(name, backend)
+    if backend == "reference":
+        return choice
+    if choice.kernel is None or choice.kernel.backend != backend:
+        raise UnsupportedModelError(f"backend {backend!r} has no kernel {name!r}")
+    return Choice(choice.kernel, f"{choice.why}; " + ("default activations" if cell.default else "options read at run time"))
+
+
+def chunk(T: int, B: int, input_size: int) -> int:
+    """Steps whose input projection is hoisted out of the time loop at once; 0: none.
+
+    Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
+    input part is more than a few FMAs. 16 steps keep a projected chunk of H = 256 in 64 KB.
+    """
+    if T < 4 or B >= 4 or input_size < 8:
+        return 0
+    return min(T, max(4, 16 // B))
+
+
+def estimate_ns(flops: float, weight_bytes: float) -> float:
+    """A rough time of one kernel call, for the decision on the GIL."""
+    return STEP_NS + max(flops / FLOPS_PER_NS, weight_bytes / BYTES_PER_NS)

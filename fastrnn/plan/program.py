@@ -1,0 +1,61 @@
+"""A plan made concrete for one set of shapes: steps with their arguments, and where every address goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastrnn.kernels.contract import Kernel
+from fastrnn.plan.memory import View
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An input or output of a call: its memory is C-contiguous of this shape. low, high: range of its integers, or None."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """One kernel call: sizes and options in `args`, addresses by field in `pointers`."""
+
+    node: str
+    kernel: Kernel
+    args: np.void
+    pointers: Mapping[str, View]
+
+
+@dataclass(frozen=True)
+class PythonStep:
+    """One op through NumPy: function(list of arrays or None) -> list of arrays, copied into `outputs`."""
+
+    node: str
+    function: Callable
+    inputs: tuple[View | None, ...]
+    outputs: tuple[View | None, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a runtime frame is made from. Immutable and shared; holds its weights alive through the views."""
+
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    steps: tuple[KernelStep | PythonStep, ...]
+    work_bytes: int
+    estimated_ns: float
+
+    def without_time(self, names: set[str]) -> Program:
+        """The same program whose slots of these names, time-first and one step long, leave that axis out."""
+
+        def strip(slot: Slot) -> Slot:
+            return replace(slot, shape=slot.shape[1:]) if slot.name in names else slot
+
+        return replace(self, inputs=tuple(map(strip, self.inputs)), outputs=tuple(map(strip, self.outputs)))

@@ -1,0 +1,322 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The executor: walks a program's steps, calling kernels by address. It does not know who compiled them.
+
+A Runner owns one copy of a program's arguments and its work space, so it serves one call at a time; whoever shares a program
+between threads makes several. Calls check their arguments through NumPy's C API and, with `out` given and arrays as the
+program wants them, allocate nothing.
+"""
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
+from fastrnn.kernels.native._args cimport fr_args, fr_run
+
+from fastrnn.kernels.contract import ARGS
+from fastrnn.plan.packing import aligned_zeros
+from fastrnn.plan.program import KernelStep
+from fastrnn.runtime import checks
+
+cnp.import_array()
+
+cdef extern from "../kernels/native/fpmode.h":
+    uint64_t fr_flush_denormals() nogil
+    void fr_restore_denormals(uint64_t) nogil
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_New(void *, int, cnp.npy_intp *, int, cnp.npy_intp *, void *, int, int, void *)
+    object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
+    bint PyArray_ISBEHAVED_RO(cnp.ndarray)
+
+cdef enum:
+    MAX_RANK = 8
+
+cdef struct Slot:
+    int dtype, rank, limited
+    cnp.npy_intp dims[MAX_RANK]
+    int64_t low, high, count
+    size_t nbytes
+    char *fixed          # memory of a state; NULL where the caller brings the array
+
+cdef struct Patch:       # an address in the arguments that moves with a slot
+    char **field
+    int slot
+    int64_t offset
+
+cdef struct Commit:      # a state's new value goes back to where the next step reads it
+    char *target
+    char *source
+    size_t nbytes
+
+
+cdef class Runner:
+    """One program, ready to be called.
+
+    program: what to run. states: arrays that stay bound to slots, by slot name. commits: (target array, source array)
+    copied after each successful call. release_ns: the estimate above which the GIL is released.
+    """
+
+    cdef Slot *slots
+    cdef Patch *patches
+    cdef Commit *commits
+    cdef char **bases
+    cdef fr_run *kernels
+    cdef fr_args *args
+    cdef int n_inputs, n_slots, n_patches, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output
+    cdef bint release
+    cdef bint pure
+    cdef readonly object program
+    cdef object _args_array, _work, _keep
+    cdef list _python, _names
+
+    def __cinit__(self, program, states, commits, double release_ns):
+        cdef int k, d
+        everything = [*program.inputs, *program.outputs]
+        self.program, self._keep = program, (states, commits)
+        self._names = [slot.name for slot in everything]
+        self.n_inputs, self.n_slots = len(program.inputs), len(everything)
+        self.n_steps, self.n_commits = len(program.steps), len(commits)
+        self.slots = <Slot *>PyMem_Calloc(self.n_slots + 1, sizeof(Slot))
+        self.bases = <char **>PyMem_Calloc(self.n_slots + 1, sizeof(char *))
+        self.kernels = <fr_run *>PyMem_Calloc(self.n_steps + 1, sizeof(fr_run))
+        self.commits = <Commit *>PyMem_Calloc(self.n_commits + 1, sizeof(Commit))
+        if not (self.slots and self.bases and self.kernels and self.commits):
+            raise MemoryError
+        self.only_input = self.only_output = -1
+        for k, slot in enumerate(everything):
+            if len(slot.shape) > MAX_RANK:
+                raise ValueError(f"{slot.name!r}: more than {MAX_RANK} dimensions")
+            self.slots[k].dtype, self.slots[k].rank = slot.dtype.num, len(slot.shape)
+            self.slots[k].count = 1
+            for d in range(self.slots[k].rank):
+                self.slots[k].dims[d] = slot.shape[d]
+                self.slots[k].count *= slot.shape[d]
+            self.slots[k].nbytes = self.slots[k].count * slot.dtype.itemsize
+            if slot.low is not None:
+                self.slots[k].limited, self.slots[k].low, self.slots[k].high = 1, slot.low, slot.high
+            key = ("input" if k < self.n_inputs else "output", slot.name)
+            if key in states:
+                self.slots[k].fixed = <char *><size_t>states[key].ctypes.data
+                self.bases[k] = self.slots[k].fixed
+            elif k < self.n_inputs:
+                self.n_free_inputs, self.only_input = self.n_free_inputs + 1, k
+            else:
+                self.n_free_outputs, self.only_output = self.n_free_outputs + 1, k
+        for k, (target, source) in enumerate(commits):
+            self.commits[k].target = <char *><size_t>target.ctypes.data
+            self.commits[k].source = <char *><size_t>source.ctypes.data
+            self.commits[k].nbytes = target.nbytes
+        self._bind_steps()
+        self.release = program.estimated_ns > release_ns
+
+    def _bind_steps(self):
+        cdef int k
+        self._work = aligned_zeros((max(self.program.work_bytes, 1),), np.uint8)
+        self._args_array = np.zeros(self.n_steps, ARGS)
+        self.args = <fr_args *><size_t>self._args_array.ctypes.data
+        patches, self._python = [], [None] * self.n_steps
+        cdef size_t base = self._args_array.ctypes.data, work = self._work.ctypes.data
+        for k, step in enumerate(self.program.steps):
+            if not isinstance(step, KernelStep):
+                self._python[k] = step
+                continue
+            self.kernels[k] = <fr_run><size_t>step.kernel.run
+            record = step.args.copy()
+            for field, view in step.pointers.items():
+                if view.space == "slot":
+                    patches.append((base + k * ARGS.itemsize + ARGS.fields[field][1], view.index, view.offset))
+                    record[field] = 0
+                elif view.space == "work":
+                    record[field] = work + view.offset
+                else:
+                    record[field] = view.array.ctypes.data + view.offset
+            for field in ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work"):
+                if field not in step.pointers:
+                    record[field] = 0
+            self._args_array[k] = record
+        self.pure = not any(self._python)
+        self.n_patches = len(patches)
+        self.patches = <Patch *>PyMem_Calloc(self.n_patches + 1, sizeof(Patch))
+        if not self.patches:
+            raise MemoryError
+        for k, (field, slot, offset) in enumerate(patches):
+            self.patches[k].field, self.patches[k].slot, self.patches[k].offset = <char **><size_t>field, slot, offset
+
+    def __dealloc__(self):
+        PyMem_Free(self.slots)
+        PyMem_Free(self.patches)
+        PyMem_Free(self.commits)
+        PyMem_Free(self.bases)
+        PyMem_Free(self.kernels)
+
+    cdef inline bint _fits(self, int k, object value) noexcept:
+        """Whether value is an array just as slot k wants it."""
+        cdef cnp.ndarray a
+        cdef int d
+        cdef Slot *slot = &self.slots[k]
+        if not cnp.PyArray_Check(value):
+            return False
+        a = <cnp.ndarray>value
+        if cnp.PyArray_TYPE(a) != slot.dtype or cnp.PyArray_NDIM(a) != slot.rank or not cnp.PyArray_IS_C_CONTIGUOUS(a) or not PyArray_ISBEHAVED_RO(a):
+            return False
+        for d in range(slot.rank):
+            if cnp.PyArray_DIM(a, d) != slot.dims[d]:
+                return False
+        return True
+
+    cdef object _input(self, int k, object value):
+        """Binds slot k to value's memory, or to a copy; returns the array that must stay alive."""
+        cdef int64_t i, index
+        if not self._fits(k, value):
+            slot = self.program.inputs[k]
+            value = checks.as_input(value, slot.name, slot.dtype, slot.shape)
+        self.bases[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
+        if self.slots[k].limited:
+            for i in range(self.slots[k].count):
+                index = (<int64_t *>self.bases[k])[i]
+                if index < self.slots[k].low or index > self.slots[k].high:
+                    raise checks.out_of_range(self._names[k], index, self.slots[k].low, self.slots[k].high)
+        return value
+
+    cdef object _output(self, int k, object out):
+        """Binds slot k to `out`, or to a new array."""
+        cdef cnp.ndarray a
+        cdef int i
+        if out is None:
+            out = PyArray_EMPTY(self.slots[k].rank, self.slots[k].dims, self.slots[k].dtype, 0)
+        else:
+            if not self._fits(k, out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out):
+                slot = self.program.outputs[k - self.n_inputs]
+                checks.refuse_out(out, slot.name, slot.dtype, slot.shape)
+            a = <cnp.ndarray>out
+            for i in range(k):
+                self._check_apart(k, <char *>cnp.PyArray_DATA(a), i)
+        self.bases[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>out)
+        return out
+
+    cdef int _check_apart(self, int k, char *start, int other) except -1:
+        cdef char *begin = self.bases[other]
+        if self.slots[k].nbytes and start < begin + self.slots[other].nbytes and begin < start + self.slots[k].nbytes:
+            raise checks.overlap(self._names[k], self._names[other])
+        return 0
+
+    cpdef object call(self, object given, object out):
+        """Runs the program. given: an array for the only input, or a dict; out: None, or arrays as the result has.
+
+        Returns the outputs that are not states: an array, or a tuple. On an error nothing was written to any state.
+        """
+        cdef object kept, result
+        cdef int k, j = 0
+        if self.n_free_inputs == 1 and not isinstance(given, dict):
+            kept = self._input(self.only_input, given)
+        else:
+            kept = self._inputs(given)
+        if self.n_free_outputs == 1:
+            result = self._output(self.only_output, out)
+        else:
+            if out is not None and (not isinstance(out, (tuple, list)) or len(out) != self.n_free_outputs):
+                raise checks.count_mismatch("out", self.n_free_outputs, out)
+            arrays = []
+            for k in range(self.n_inputs, self.n_slots):
+                if not self.slots[k].fixed:
+                    arrays.append(self._output(k, None if out is None else out[j]))
+                    j += 1
+            result = tuple(arrays)
+        self._execute()
+        return result
+
+    cdef object _inputs(self, object given):
+        cdef int k
+        names = [self._names[k] for k in range(self.n_inputs) if not self.slots[k].fixed]
+        if not isinstance(given, dict):
+            raise checks.needs_dict(names)
+        checks.same_names(given, names)
+        return [self._input(k, given[self._names[k]]) for k in range(self.n_inputs) if not self.slots[k].fixed]
+
+    cdef int _execute(self) except -1:
+        cdef int k, first
+        for k in range(self.n_patches):
+            self.patches[k].field[0] = self.bases[self.patches[k].slot] + self.patches[k].offset
+        if self.pure:
+            self._run(0, self.n_steps)
+        else:
+            first = 0
+            for k in range(self.n_steps):
+                if self._python[k] is not None:
+                    self._run(first, k)
+                    self._run_python(self._python[k])
+                    first = k + 1
+            self._run(first, self.n_steps)
+        for k in range(self.n_commits):
+            memcpy(self.commits[k].target, self.commits[k].source, self.commits[k].nbytes)
+        return 0
+
+    cdef int _run(self, int first, int last) except -1:
+        if self.release:
+            with nogil:
+                self._walk(first, last)
+        else:
+            self._walk(first, last)
+        return 0
+
+    cdef void _walk(self, int first, int last) noexcept nogil:
+        cdef uint64_t mode = fr_flush_denormals()
+        cdef int k
+        for k in range(first, last):
+            self.kernels[k](&self.args[k])
+        fr_restore_denormals(mode)
+
+    cdef object _array(self, object view):
+        cdef cnp.npy_intp shape[MAX_RANK]
+        cdef cnp.npy_intp strides[MAX_RANK]
+        cdef char *data
+        cdef int d, rank = len(view.shape)
+        if view.space == "weight":
+            return view.array
+        data = self.bases[<int>view.index] if view.space == "slot" else <char *><size_t>self._work.ctypes.data
+        for d in range(rank):
+            shape[d], strides[d] = view.shape[d], view.strides[d] * view.dtype.itemsize
+        return PyArray_New(<void *>np.ndarray, rank, shape, view.dtype.num, strides, data + <int64_t>view.offset, 0,
+                           cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED, NULL)
+
+    cdef int _run_python(self, object step) except -1:
+        results = step.function([None if view is None else self._array(view) for view in step.inputs])
+        for view, value in zip(step.outputs, results):
+            if view is not None:
+                self._array(view)[...] = value
+        return 0
+
+
+cdef class StreamCore:
+    """The hot half of runtime.stream.Stream: one step, nothing allocated when `out` is given."""
+
+    cdef Runner _step
+    cdef bint _busy
+
+    def _bind(self, Runner step):
+        self._step = step
+
+    def _step_runner(self):
+        return self._step
+
+    def step(self, x, *, out=None):
+        """One step. x: the input, or a dict of several; out: where to write, else new arrays. Raises BusyError in a second thread."""
+        if self._busy:
+            raise checks.busy()
+        self._busy = True
+        try:
+            return self._step.call(x, out)
+        finally:
+            self._busy = False
+
+    def _exclusive(self, function):
+        """function() while no other thread may call the stream."""
+        if self._busy:
+            raise checks.busy()
+        self._busy = True
+        try:
+            return function()
+        finally:
+            self._busy = False

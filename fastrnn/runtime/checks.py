@@ -1,0 +1,108 @@
+"""The door: what a caller may pass, and the typed error for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fastrnn.errors import BusyError, DTypeError, ShapeError
+from fastrnn.model import Value
+
+
+def as_array(value, name: str) -> np.ndarray:
+    """An ndarray over anything with the buffer protocol, __array__ or __dlpack__, without copying where NumPy can."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        if hasattr(value, "__array__") or not hasattr(value, "__dlpack__"):
+            return np.asarray(value)
+        return np.from_dlpack(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise DTypeError(f"input {name!r}: {type(value).__name__} cannot be seen as an array: {error}") from error
+
+
+def check_dtype(a: np.ndarray, name: str, dtype: np.dtype) -> None:
+    """Raises DTypeError for another dtype or byte order."""
+    if a.dtype != dtype or not a.dtype.isnative:
+        raise DTypeError(f"{name} must be {dtype} in native byte order, got {a.dtype.str}; fastrnn does not convert")
+
+
+def as_input(value, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """A C-contiguous array of this dtype and shape; strided ones are copied. Raises DTypeError or ShapeError."""
+    a = as_array(value, name)
+    check_dtype(a, f"input {name!r}", dtype)
+    if a.shape != tuple(shape):
+        raise ShapeError(f"input {name!r} must have shape {tuple(shape)}, got {a.shape}")
+    return np.require(a, requirements=["C", "A"])
+
+
+def refuse_out(out, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raises the error that says why `out` cannot take output `name`."""
+    if not isinstance(out, np.ndarray):
+        raise DTypeError(f"out for {name!r} must be a NumPy array, got {type(out).__name__}")
+    check_dtype(out, f"out for {name!r}", dtype)
+    if out.shape != tuple(shape):
+        raise ShapeError(f"out for {name!r} must have shape {tuple(shape)}, got {out.shape}")
+    raise ShapeError(f"out for {name!r} must be C-contiguous, aligned and writable")
+
+
+def overlap(name: str, other: str) -> ShapeError:
+    """The error for an `out` that shares memory."""
+    return ShapeError(f"out for {name!r} overlaps the memory of {other!r}")
+
+
+def out_of_range(name: str, index: int, low: int, high: int) -> ShapeError:
+    """The error for an integer that is no index or length."""
+    return ShapeError(f"input {name!r}: {index} is outside {low}..{high}")
+
+
+def count_mismatch(what: str, wanted: int, given) -> ShapeError:
+    """The error for a wrong number of arrays."""
+    return ShapeError(f"{what} must be a tuple of {wanted} arrays, got {type(given).__name__}")
+
+
+def needs_dict(names: Iterable[str]) -> ShapeError:
+    """The error for one array where several inputs are wanted."""
+    return ShapeError(f"pass a dict of the inputs {', '.join(map(repr, names))}")
+
+
+def same_names(given: Mapping, names: Iterable[str]) -> None:
+    """Raises unless exactly these inputs are given."""
+    names = list(names)
+    for name in names:
+        if name not in given:
+            raise ShapeError(f"input {name!r} is missing; inputs are {', '.join(map(repr, names))}")
+    for name in given:
+        if name not in names:
+            raise ShapeError(f"unknown input {name!r}; inputs are {', '.join(map(repr, names))}")
+
+
+def busy() -> BusyError:
+    """The error for a second concurrent call."""
+    return BusyError("this stream is running a call already; a stream belongs to one thread at a time")
+
+
+def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the given inputs, checked against the declared ones; a symbol must mean the same size everywhere."""
+    symbols: dict[str, tuple[int, str]] = {}
+    shapes = {}
+    for value in values:
+        if value.name not in arrays:
+            if not value.optional:
+                raise ShapeError(f"input {value.name!r} is missing")
+            continue
+        shape = arrays[value.name].shape
+        declared = f"({', '.join(map(str, value.shape))})"
+        if len(shape) != len(value.shape):
+            raise ShapeError(f"input {value.name!r} must have shape {declared}, got {shape}")
+        for axis, (dim, size) in enumerate(zip(value.shape, shape)):
+            wanted, source = (dim, "") if isinstance(dim, int) else symbols.setdefault(dim, (size, value.name))
+            if size != wanted:
+                reason = f" ({dim} = {wanted} in {source!r})" if source else ""
+                raise ShapeError(f"input {value.name!r} must have shape {declared}, got {shape}: axis {axis} is not {wanted}{reason}")
+        shapes[value.name] = shape
+    for name in arrays:
+        if name not in shapes:
+            raise ShapeError(f"unknown input {name!r}; inputs are {', '.join(repr(v.name) for v in values)}")
+    return shapes

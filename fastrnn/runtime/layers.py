@@ -1,0 +1,152 @@
+"""fr.LSTM, fr.GRU and fr.RNN: drop-ins for torch.nn on NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastrnn.cells.activations import Activation
+from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.model.stack import StackOptions, parse_activations, stack_model
+from fastrnn.plan import compile_plan
+from fastrnn.runtime import checks
+from fastrnn.runtime.session import Session
+
+
+class RecurrentLayer:
+    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls."""
+
+    def __init__(self, options: StackOptions, seed, backend: str, precision: str, threads: int):
+        self.options = options
+        self._compile = (backend, precision, threads)
+        bound = 1.0 / np.sqrt(options.hidden_size)
+        random = np.random.default_rng(seed)
+        self._set({name: random.uniform(-bound, bound, shape).astype(np.float32) for name, shape in options.shapes().items()})
+
+    def _set(self, parameters: dict[str, np.ndarray]) -> None:
+        model = stack_model(self.options, parameters, self.options.kind, with_lengths=True)
+        session = Session(compile_plan(model, *self._compile))
+        self._parameters, self._session = parameters, session
+
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+        """Takes parameters under torch's names (float32 arrays or tensors) and packs them; copies, keeps nothing of the caller's.
+
+        Raises ShapeError or DTypeError naming the parameter; the layer then keeps what it had. Not safe during calls.
+        """
+        arrays = {name: checks.as_array(value, name) for name, value in state_dict.items()}
+        self._set(self.options.check(arrays, f"layer {self.options.kind!r}"))
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters under torch's names; peepholes as weight_p{i,f,o}_l0 (H,)."""
+        return {name: array.copy() for name, array in self._parameters.items()}
+
+    def explain(self) -> str:
+        """What was chosen for each layer, and why."""
+        return self._session.explain()
+
+    def __call__(self, x, state=None, lengths=None):
+        """y and the final state, as torch.nn returns them.
+
+        x       : (T, B, I), (B, T, I) with batch_first, or unbatched (T, I); float32
+        state   : h0 (layers * D, B, P), or for an LSTM (h0, c0) with c0 (layers * D, B, H); zeros if None; unbatched without B
+        lengths : integers in 0..T, one a row, any order; outputs past a row's length are zero and its final state is the one
+                  at its last valid step; None: all T
+
+        Returns y (T, B, D * P) or as x, and h_n, or (h_n, c_n); new arrays. Safe from many threads. Raises ShapeError or DTypeError.
+        """
+        o, x = self.options, checks.as_array(x, "x")
+        checks.check_dtype(x, "input 'x'", np.dtype(np.float32))
+        unbatched, axis = x.ndim == 2, 0 if o.batch_first else 1
+        states = self._states(state)
+        if unbatched:
+            x, states = np.expand_dims(x, axis), {n: s if s is None else self._unbatched_state(n, s) for n, s in states.items()}
+        if x.ndim != 3:
+            raise ShapeError(f"input 'x' must have 3 dimensions, or 2 unbatched, got shape {x.shape}")
+        given = {"x": x, **states, "lengths": None if lengths is None else self._lengths(lengths, x.shape[axis])}
+        result = self._session.run(given)
+        y, *final = result.values()
+        if unbatched:
+            y, final = y.squeeze(axis), [s.squeeze(1) for s in final]
+        return y, tuple(final) if len(final) == 2 else final[0]
+
+    def _states(self, state) -> dict[str, object]:
+        if len(self.options.states) == 1:
+            return {"h0": None if state is None else checks.as_array(state, "h0")}
+        if state is None:
+            return {"h0": None, "c0": None}
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            raise ShapeError("an LSTM's state must be a pair (h0, c0)")
+        return {name: checks.as_array(s, name) for name, s in zip(("h0", "c0"), state)}
+
+    @staticmethod
+    def _unbatched_state(name: str, state: np.ndarray) -> np.ndarray:
+        if state.ndim != 2:
+            raise ShapeError(f"input {name!r} must have shape (layers * directions, size) beside an unbatched x, got {state.shape}")
+        return state[:, None, :]
+
+    @staticmethod
+    def _lengths(lengths, batch: int) -> np.ndarray:
+        array = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else checks.as_array(lengths, "lengths")
+        if array.dtype.kind not in "iu" and array.size:
+            raise DTypeError(f"lengths must be integers, got {array.dtype.str}")
+        if array.shape != (batch,):
+            raise ShapeError(f"lengths must have shape ({batch},), one a row, got {array.shape}")
+        if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+            raise ShapeError(f"lengths: {array.max()} is out of range")
+        return array.astype(np.int64)
+
+    def __repr__(self) -> str:
+        o = self.options
+        changed = [f"{n}={getattr(o, n)!r}" for n, f in o.__dataclass_fields__.items()
+                   if n not in ("kind", "input_size", "hidden_size") and getattr(o, n) != f.default]
+        return f"{type(self).__name__}({', '.join([str(o.input_size), str(o.hidden_size), *changed])})"
+
+
+class LSTM(RecurrentLayer):
+    """Long short-term memory, as torch.nn.LSTM on NumPy arrays; every option runs compiled.
+
+    input_size I, hidden_size H, num_layers, bias, batch_first, bidirectional, proj_size: as in torch.
+    peepholes: i and f also see c, o sees the new c (weight_pi, _pf, _po). input_forget: f = 1 - i. clip: bound on the input of
+    every activation. activations: three names (f, g, h) as ONNX lists them, or (name, {"alpha": a, "beta": b}), or a pair of
+    such tuples for two directions. reverse: runs from the end. seed: repeats the initial U(-1/sqrt(H), 1/sqrt(H)) parameters.
+    backend, precision, threads: see fastrnn.compile. Safe to call from many threads.
+    """
+
+    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False, proj_size=0, *, peepholes=False,
+                 input_forget=False, clip=None, activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
+        super().__init__(StackOptions("lstm", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, proj_size, peepholes=peepholes,
+                                      input_forget=input_forget, clip=clip, activations=parse_activations("lstm", activations, bidirectional),
+                                      reverse=reverse), seed, backend, precision, threads)
+
+
+class GRU(RecurrentLayer):
+    """Gated recurrent unit, as torch.nn.GRU on NumPy arrays; every option runs compiled.
+
+    reset_after: True as torch, cuDNN and ONNX linear_before_reset=1; False as Cho et al. 2014 and ONNX 0: the reset gate
+    multiplies h before the matrix. activations: two names (f, g). The other options: see LSTM.
+    """
+
+    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False, *, reset_after=True, clip=None,
+                 activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
+        super().__init__(StackOptions("gru", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, reset_after=reset_after,
+                                      clip=clip, activations=parse_activations("gru", activations, bidirectional), reverse=reverse),
+                         seed, backend, precision, threads)
+
+
+class RNN(RecurrentLayer):
+    """Elman's network, as torch.nn.RNN on NumPy arrays; every option runs compiled.
+
+    nonlinearity: "tanh" or "relu"; activations: one name, instead of it. A state dict does not tell tanh from relu. The other
+    options: see LSTM.
+    """
+
+    def __init__(self, input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False, bidirectional=False, *, clip=None,
+                 activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
+        if nonlinearity not in ("tanh", "relu"):
+            raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+        if activations is None and nonlinearity == "relu":
+            activations = (Activation("relu"),)
+        super().__init__(StackOptions("rnn", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, clip=clip,
+                                      activations=parse_activations("rnn", activations, bidirectional), reverse=reverse),
+                         seed, backend, precision, threads)

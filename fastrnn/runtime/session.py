@@ -1,0 +1,119 @@
+"""A compiled model: whole sequences of any batch and length, from any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model import Model, State
+from fastrnn.plan import Plan, Program, build_program, compile_plan
+from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.runtime import checks
+from fastrnn.runtime._executor import Runner
+from fastrnn.runtime.stream import Stream
+
+# Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
+CACHE_SIZE = 8
+
+
+def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
+    """Packs a model's weights and returns a Session.
+
+    backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
+    precision: "float32"; others are refused by name
+    threads  : 1; others are refused by name
+    states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own
+    constants: {input: value} fixed at compile time
+
+    Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
+    """
+    if not isinstance(model, Model):
+        raise InvalidModelError(f"compile takes a fastrnn Model, got {type(model).__name__}; see from_torch and load")
+    if constants:
+        model = _fix(model, constants)
+    if states is not None:
+        tied = [State(i, *o) if isinstance(o, tuple) else State(i, o) for i, o in states.items()]
+        model = replace(model, states=tuple(tied))
+    return Session(compile_plan(model, backend, precision, threads))
+
+
+def _fix(model: Model, constants: Mapping) -> Model:
+    inputs, weights = {v.name: v for v in model.inputs}, dict(model.weights)
+    for name, value in constants.items():
+        if name not in inputs:
+            raise InvalidModelError(f"constants: {name!r} is not an input; inputs are {', '.join(map(repr, model.input_names))}")
+        array = checks.as_array(value, name)
+        checks.check_dtype(array, f"constant {name!r}", np.dtype(inputs[name].dtype))
+        checks.bind_shapes([inputs.pop(name)], {name: array})
+        weights[name] = array.copy()
+    return replace(model, inputs=tuple(inputs.values()), weights=weights)
+
+
+class Session:
+    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        self._lock = threading.Lock()
+        self._programs: OrderedDict[tuple, tuple[Program, deque]] = OrderedDict()
+
+    @property
+    def model(self) -> Model:
+        """The model as compiled."""
+        return self._plan.model
+
+    def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+        """Outputs by name, as new arrays, from inputs by name (float32 and int64 arrays; strided ones are copied).
+
+        Raises ShapeError or DTypeError naming the input.
+        """
+        arrays = {name: checks.as_array(value, name) for name, value in inputs.items() if value is not None}
+        shapes = checks.bind_shapes(self.model.inputs, arrays)
+        program, runners = self._specialise(shapes)
+        try:
+            runner = runners.pop()
+        except IndexError:
+            runner = Runner(program, {}, (), RELEASE_GIL_NS)
+        result = runner.call(arrays, None)
+        runners.append(runner)
+        return dict(zip(self.model.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+
+    def __call__(self, *arrays):
+        """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""
+        if len(arrays) > len(self.model.inputs):
+            raise checks.count_mismatch("inputs", len(self.model.inputs), arrays)
+        outputs = tuple(self.run(dict(zip(self.model.input_names, arrays))).values())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _specialise(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Program, deque]:
+        key = tuple(sorted(shapes.items()))
+        with self._lock:
+            if key in self._programs:
+                self._programs.move_to_end(key)
+                return self._programs[key]
+        entry = build_program(self._plan, self.model, shapes), deque(maxlen=16)
+        with self._lock:
+            entry = self._programs.setdefault(key, entry)
+            while len(self._programs) > CACHE_SIZE:
+                self._programs.popitem(last=False)
+        return entry
+
+    def stream(self, batch: int = 1) -> Stream:
+        """A Stream of `batch` rows with zero or initial states. Raises NotStreamableError naming the node in the way."""
+        return Stream(self._plan, batch)
+
+    def pool(self, capacity: int = 4096):
+        """Many independent streams in one batched step; not available yet."""
+        raise UnsupportedModelError("Session.pool is not supported yet; use Session.stream")
+
+    def explain(self) -> str:
+        """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked."""
+        return self._plan.explain()
+
+    def __repr__(self) -> str:
+        return f"Session of {self.model!r}"

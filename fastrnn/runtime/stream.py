@@ -1,0 +1,174 @@
+"""One step at a time, the states kept in between."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+
+from fastrnn.errors import NotStreamableError, ShapeError, StateError
+from fastrnn.plan import Plan, build_program
+from fastrnn.plan.packing import aligned_zeros
+from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.plan.streaming import steppable
+from fastrnn.runtime import checks
+from fastrnn.runtime._executor import Runner, StreamCore
+
+# Chunk lengths whose programs a stream keeps; the least recently used goes.
+CHUNK_CACHE_SIZE = 8
+
+
+class Stream(StreamCore):
+    """A running stream of `batch` rows. Belongs to one thread at a time; a second concurrent call raises BusyError.
+
+    step(x, *, out=None)   one step; allocates nothing when `out` is given (C-contiguous, not overlapping x)
+    push(x, *, out=None)   a chunk of steps, time first: the same bits as that many steps
+    state, reset           copies of the states by name, and back to their initial values
+
+    With a time axis a step takes (B, ...) and gives (B, ...) and a chunk has T in front; a model that exposes its states
+    instead takes its remaining inputs as the graph has them. A call that fails leaves every state as it was.
+    """
+
+    def __init__(self, plan: Plan, batch: int):
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+            raise ShapeError(f"batch must be a positive integer, got {batch!r}")
+        self._plan, self._form = plan, steppable(plan.model)
+        self._model, self._timed, self.batch = self._form.model, bool(self._form.time_axes), int(batch)
+        self._make_states()
+        self._chunks: OrderedDict[int, Runner] = OrderedDict()
+        self._bind(self._runner(1, squeeze=True))
+
+    def _shape(self, shape, T: int) -> tuple[int, ...]:
+        sizes = {self._form.batch: self.batch, self._form.time: T}
+        for dim in shape:
+            if isinstance(dim, str) and dim not in sizes:
+                raise NotStreamableError(f"dimension {dim!r} is neither batch nor time; a stream cannot fix it")
+        return tuple(sizes[d] if isinstance(d, str) else d for d in shape)
+
+    def _make_states(self) -> None:
+        values, specs = {v.name: v for v in self._model.inputs}, self._model.specs
+        self._current, self._initial, self._batch_axis, bound, self._commits = {}, {}, {}, {}, []
+        for state in self._model.states:
+            shape = self._shape(values[state.input].shape, 1)
+            current = aligned_zeros(shape, values[state.input].dtype)
+            initial = self._form.initial.get(state.input)
+            self._initial[state.input] = np.zeros(shape, current.dtype) if initial is None else np.broadcast_to(initial, shape)
+            current[...] = self._initial[state.input]
+            symbols = values[state.input].shape
+            self._batch_axis[state.input] = symbols.index(self._form.batch) if self._form.batch in symbols else None
+            self._current[state.input] = current
+            if ("output", state.output) not in bound:
+                bound["output", state.output] = aligned_zeros(self._shape(specs[state.output].shape, 1), specs[state.output].dtype)
+            following = bound["output", state.output]
+            following = following if state.index is None else following[state.index]
+            if following.shape != shape:
+                raise NotStreamableError(f"state {state.input!r} has shape {shape}, its output {state.output!r} {following.shape}")
+            bound["input", state.input] = current
+            self._commits.append((current, following))
+        self._bound = bound
+
+    def _runner(self, T: int, squeeze: bool = False) -> Runner:
+        """The program for T steps; squeeze: its time axis of 1 is left out of the caller's arrays."""
+        states = {s.input for s in self._model.states}
+        shapes = {v.name: self._shape(v.shape, T) for v in self._model.inputs if not v.optional or v.name in states}
+        program = build_program(self._plan, self._model, shapes, self._form.time_axes)
+        if squeeze and self._timed:
+            program = program.without_time({v.name for v in self._form.inputs} | set(self._form.outputs))
+        return Runner(program, self._bound, self._commits, RELEASE_GIL_NS)
+
+    def push(self, x, *, out=None):
+        """A chunk of steps, (T', ...) for each input; returns outputs (T', ...). The same bits as T' calls of step.
+
+        x: an array, or a dict of several inputs. out: an array or tuple to write into.
+        """
+        return self._exclusive(lambda: self._push_timed(x, out) if self._timed else self._push_calls(x, out))
+
+    def _chunk_length(self, x) -> int:
+        names = [v.name for v in self._form.inputs]
+        arrays = x if isinstance(x, dict) else {names[0]: x}
+        lengths = {len(a) if (a := checks.as_array(v, name)).ndim else -1 for name, v in arrays.items()}
+        if len(lengths) != 1 or -1 in lengths:
+            raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
+        return lengths.pop()
+
+    def _push_timed(self, x, out):
+        T = self._chunk_length(x)
+        if T in self._chunks:
+            self._chunks.move_to_end(T)
+        else:
+            self._chunks[T] = self._runner(T)
+            if len(self._chunks) > CHUNK_CACHE_SIZE:
+                self._chunks.popitem(last=False)
+        return self._chunks[T].call(x, out)
+
+    def _push_calls(self, x, out):
+        T, runner = self._chunk_length(x), self._step_runner()
+        names = [v.name for v in self._form.inputs]
+        arrays = {n: checks.as_array(v, n) for n, v in (x if isinstance(x, dict) else {names[0]: x}).items()}
+        slots = {slot.name: slot for slot in runner.program.inputs}
+        checks.same_names(arrays, names)
+        arrays = {n: checks.as_input(a, n, slots[n].dtype, (T, *slots[n].shape)) for n, a in arrays.items()}
+        wanted = [slot for slot in runner.program.outputs if slot.name in self._form.outputs]
+        results = [np.empty((T, *slot.shape), slot.dtype) for slot in wanted] if out is None else [out] if len(wanted) == 1 else list(out)
+        for result, slot in zip(results, wanted, strict=True):
+            if not isinstance(result, np.ndarray) or result.shape != (T, *slot.shape) or result.dtype != slot.dtype or not result.flags.carray:
+                checks.refuse_out(result, slot.name, slot.dtype, (T, *slot.shape))
+            if any(np.may_share_memory(result, a) for a in arrays.values()):
+                raise checks.overlap(slot.name, names[0])
+        before = self._copies()
+        try:
+            for t in range(T):
+                step = tuple(r[t] for r in results)
+                runner.call({n: a[t] for n, a in arrays.items()}, step if len(step) > 1 else step[0])
+        except BaseException:
+            for name, value in before.items():
+                self._current[name][...] = value
+            raise
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _copies(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self._current.items()}
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of the states by name; assign such a dict to set them all. Raises StateError and changes nothing where one does not fit."""
+        return self._exclusive(self._copies)
+
+    @state.setter
+    def state(self, values: dict[str, np.ndarray]) -> None:
+        self._exclusive(lambda: self._set(values))
+
+    def _set(self, values) -> None:
+        if set(values) != set(self._current):
+            raise StateError(f"states are {sorted(self._current)}, got {sorted(values)}")
+        checked = {}
+        for name, current in self._current.items():
+            array = checks.as_array(values[name], name)
+            if array.dtype != current.dtype or array.shape != current.shape:
+                raise StateError(f"state {name!r} must be {current.dtype} of shape {current.shape}, got {array.dtype} of shape {array.shape}")
+            checked[name] = array
+        for name, array in checked.items():
+            self._current[name][...] = array
+
+    def reset(self, rows=None) -> None:
+        """States back to their initial values: all rows, or those of the given batch indices. Raises StateError for a row that is not there."""
+        self._exclusive(lambda: self._reset(rows))
+
+    def _reset(self, rows) -> None:
+        if rows is None:
+            for name, current in self._current.items():
+                current[...] = self._initial[name]
+            return
+        rows = np.atleast_1d(checks.as_array(rows, "rows"))
+        if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.batch):
+            raise StateError(f"rows must be integers in 0..{self.batch - 1}, got {rows}")
+        for name, axis in self._batch_axis.items():
+            if axis is None:
+                raise StateError(f"state {name!r} has no batch axis; reset all rows at once")
+        index = rows.astype(np.intp)
+        for name, current in self._current.items():
+            at = (slice(None),) * self._batch_axis[name] + (index,)
+            current[at] = self._initial[name][at]
+
+    def __repr__(self) -> str:
+        return f"Stream of {self._model.name!r}: batch {self.batch}, states " + ", ".join(f"{n} {a.shape}" for n, a in self._current.items())
