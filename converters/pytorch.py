@@ -1,0 +1,157 @@
+"""torch modules made of known layers, to a Model, without running or tracing them. Converted for inference: dropout is off."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.cells.activations import Activation
+from fastrnn.errors import DTypeError, MissingDependencyError, UnsupportedModelError
+from fastrnn.model import Model, State, Value
+from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
+
+
+def from_torch(module, example_inputs=None, dynamic_shapes=None) -> Model:
+    """A Model from an nn.Module made of known layers: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Dropout,
+    Identity and activations.
+
+    A bare nn.RNN, GRU or LSTM has inputs x, h0, c0 and outputs y, h_n, c_n, with the states tied; a cell likewise, without the
+    time axis. Inside a Sequential a recurrent layer hands on its output sequence, and its states stay inside until a Stream
+    carries them. Weights are copied.
+
+    example_inputs and dynamic_shapes, which capture any other module, are not supported yet and refused. Raises
+    UnsupportedModelError naming the submodule and attribute that stand in the way.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("torch", "torch", "from_torch") from error
+    if example_inputs is not None or dynamic_shapes is not None:
+        raise UnsupportedModelError("from_torch: example_inputs and dynamic_shapes are not supported yet; modules made of known layers need none")
+    if not isinstance(module, torch.nn.Module):
+        raise UnsupportedModelError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
+    nn = torch.nn
+    if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
+        return stack_model(stack_options(module), _parameters(module), type(module).__name__.lower())
+    if type(module) in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
+        return _cell_model(module)
+    return _sequential_model(module, nn)
+
+
+def _array(tensor, name: str) -> np.ndarray:
+    if str(tensor.dtype) != "torch.float32":
+        raise DTypeError(f"{name} must be float32, got {tensor.dtype}; convert the module with .float()")
+    return tensor.detach().cpu().numpy()
+
+
+def _parameters(module) -> dict[str, np.ndarray]:
+    return {name: _array(tensor, name) for name, tensor in module.state_dict().items()}
+
+
+def stack_options(module) -> StackOptions:
+    """The options of an nn.RNN, GRU or LSTM."""
+    kind = type(module).__name__.lower()
+    relu = kind == "rnn" and module.nonlinearity == "relu"
+    directions = 2 if module.bidirectional else 1
+    return StackOptions(kind, module.input_size, module.hidden_size, module.num_layers, module.bias, module.batch_first, module.bidirectional,
+                        module.proj_size, activations=((Activation("relu"),),) * directions if relu else ())
+
+
+def _cell_model(cell) -> Model:
+    """x (B, I), h0, c0 -> y, h_n, c_n (B, H): one step of a stack, its time axis added and taken off again."""
+    kind = type(cell).__name__[:-4].lower()
+    relu = kind == "rnn" and cell.nonlinearity == "relu"
+    o = StackOptions(kind, cell.input_size, cell.hidden_size, bias=cell.bias, activations=((Activation("relu"),),) if relu else ())
+    build, letters = StackBuilder(), o.states
+    build.add("Unsqueeze", "x.step", ["x"], ["x.step"])
+    for s in letters:
+        build.add("Unsqueeze", f"{s}0.layer", [f"{s}0"], [f"{s}0.layer"])
+    build.stack(kind, o, {f"{name}_l0": a for name, a in _parameters(cell).items()}, "x.step", "y.step",
+                {s: f"{s}0.layer" for s in letters}, {s: f"{s}_n.layer" for s in letters})
+    build.add("Squeeze", "y", ["y.step"], ["y"])
+    for s in letters:
+        build.add("Squeeze", f"{s}_n", [f"{s}_n.layer"], [f"{s}_n"])
+    inputs = [Value("x", "float32", ("B", o.input_size)), *(Value(f"{s}0", "float32", ("B", o.hidden_size), optional=True) for s in letters)]
+    return Model(tuple(inputs), ("y", *(f"{s}_n" for s in letters)), tuple(build.nodes), build.weights,
+                 tuple(State(f"{s}0", f"{s}_n") for s in letters), kind)
+
+
+def _flatten(module, nn, path: str = ""):
+    """(path, module) of every leaf of nested Sequentials."""
+    if type(module) is not nn.Sequential:
+        yield path or type(module).__name__.lower(), module
+        return
+    for name, child in module.named_children():
+        yield from _flatten(child, nn, f"{path}.{name}" if path else name)
+
+
+def _sequential_model(module, nn) -> Model:
+    leaves = list(_flatten(module, nn))
+    recurrent = [(path, m) for path, m in leaves if type(m) in (nn.RNN, nn.GRU, nn.LSTM)]
+    orders = {m.batch_first for _, m in recurrent}
+    if len(orders) > 1:
+        raise UnsupportedModelError(f"module {recurrent[-1][0]!r}: batch_first differs from the layers before it")
+    leading = ("B",) if not recurrent else ("B", "T") if orders.pop() else ("T", "B")
+    build, x, features = StackBuilder(), "x", None
+    for path, m in leaves:
+        if type(m) is nn.Embedding:
+            first = x == "x"
+            if not first:
+                raise UnsupportedModelError(f"module {path!r} (Embedding): only the first layer can take indices")
+            features = features or "tokens"
+        elif features is None:
+            size = getattr(m, "in_features", None) or getattr(m, "input_size", None)
+            if size is not None:
+                features = size
+        x = _leaf(build, path, m, x, nn)
+    if features is None:
+        raise UnsupportedModelError("from_torch: no layer says how many features the input has")
+    value = Value("x", "int64", leading) if features == "tokens" else Value("x", "float32", (*leading, features))
+    build.add("Identity", "y", [x], ["y"])
+    return Model((value,), ("y",), tuple(build.nodes), build.weights, (), type(module).__name__.lower())
+
+
+def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
+    """(op, attributes) of an activation module, None if it is none."""
+    simple = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Tanh: "Tanh", nn.Softsign: "Softsign", nn.SiLU: "Silu"}
+    if type(m) in simple:
+        return simple[type(m)], {}
+    if type(m) is nn.LeakyReLU:
+        return "LeakyRelu", {"alpha": m.negative_slope}
+    if type(m) is nn.ELU:
+        return "Elu", {"alpha": m.alpha}
+    if type(m) is nn.Hardsigmoid:
+        return "HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}
+    if type(m) in (nn.Hardtanh, nn.ReLU6):
+        return "Clip", {"min": float(m.min_val), "max": float(m.max_val)}
+    if type(m) is nn.GELU and m.approximate == "none":
+        return "Gelu", {}
+    if type(m) is nn.Softplus and m.beta == 1:
+        return "Softplus", {}
+    if type(m) is nn.Threshold and m.value == 0:
+        return "ThresholdedRelu", {"alpha": m.threshold}
+    if type(m) in (nn.Softmax, nn.LogSoftmax):
+        if m.dim != -1:
+            raise UnsupportedModelError(f"module {path!r} ({type(m).__name__}): dim must be -1, got {m.dim}")
+        return type(m).__name__, {"axis": -1}
+    return None
+
+
+def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
+    """Adds one layer behind value x; returns the value it makes."""
+    y = f"{path}.y"
+    if type(m) in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.Identity):
+        return x
+    if type(m) in (nn.RNN, nn.GRU, nn.LSTM):
+        build.stack(path, stack_options(m), _parameters(m), x, y)
+    elif type(m) is nn.Linear:
+        weights = [build.weight(f"{path}.{n}", a) for n, a in _parameters(m).items()]
+        build.add("Gemm", path, [x, *weights], [y])
+    elif type(m) is nn.Embedding:
+        if m.max_norm is not None:
+            raise UnsupportedModelError(f"module {path!r} (Embedding): max_norm is not supported")
+        build.add("Gather", path, [build.weight(f"{path}.weight", _array(m.weight, f"{path}.weight")), x], [y])
+    elif (found := _activation_node(m, nn, path)) is not None:
+        build.add(found[0], path, [x], [y], **found[1])
+    else:
+        raise UnsupportedModelError(f"module {path!r} ({type(m).__module__}.{type(m).__name__}) is not supported by from_torch")
+    return y

@@ -1,0 +1,128 @@
+"""fastrnn's model file: safetensors, tensors as tensors and the graph as JSON under the metadata key "fastrnn"."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as tensors
+
+from fastrnn.cells.activations import ACTIVATIONS, Activation
+from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model.graph import DTYPES, Model, Node, State, Value
+
+KEY, VERSION = "fastrnn", 1
+MAX_HEADER_BYTES, MAX_TENSORS = 1 << 20, 4096
+
+
+def _plain(value):
+    """An attribute as JSON; activations as [name, parameters]."""
+    if isinstance(value, Activation):
+        formula = ACTIVATIONS[value.kind]
+        return [value.kind, {k: getattr(value, k) for k in ("alpha", "beta") if getattr(formula, k) is not None}]
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def save(model: Model, path) -> None:
+    """Writes the model to `path` by temporary file, fsync and rename: the old file or the new one, never half of one."""
+    graph = {
+        "version": VERSION, "name": model.name,
+        "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],
+        "outputs": list(model.outputs),
+        "states": [[s.input, s.output, s.index] for s in model.states],
+        "nodes": [{"op": n.op, "name": n.name, "inputs": list(n.inputs), "outputs": list(n.outputs),
+                   "attributes": {k: _plain(v) for k, v in n.attributes.items()}} for n in model.nodes],
+    }
+    data = tensors.save({name: np.ascontiguousarray(a) for name, a in model.weights.items()}, {KEY: json.dumps(graph)})
+    if struct.unpack("<Q", data[:8])[0] > MAX_HEADER_BYTES:
+        raise UnsupportedModelError(f"the graph does not fit a file header of {MAX_HEADER_BYTES} bytes")
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_header(path: Path) -> None:
+    """Raises InvalidModelError unless a safetensors header of bounded size, with bounded tensors, starts the file."""
+    with open(path, "rb") as file:
+        start, size = file.read(8), os.fstat(file.fileno()).st_size
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
+        if length is None or length > min(size - 8, MAX_HEADER_BYTES):
+            raise InvalidModelError(f"{path}: not a safetensors file, truncated, or with a header over {MAX_HEADER_BYTES} bytes")
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError) as error:
+            raise InvalidModelError(f"{path}: the header is no JSON: {error}") from error
+    if not isinstance(header, dict) or len(header) > MAX_TENSORS + 1:
+        raise InvalidModelError(f"{path}: the header is no table of at most {MAX_TENSORS} tensors")
+
+
+def load(path) -> Model:
+    """Reads a model; raises InvalidModelError where the file is malformed, before anything of a claimed size is allocated."""
+    path = Path(path)
+    check_header(path)
+    try:
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+        if KEY not in metadata:
+            raise InvalidModelError(f"{path}: no fastrnn graph in the metadata; fastrnn.from_state_dict reads recurrent layers from a state dict")
+        weights = tensors.load_file(path)
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidModelError(f"{path}: {error}") from error
+    try:
+        graph = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise InvalidModelError(f"{path}: the graph is no JSON: {error}") from error
+    return _model(graph, weights, path)
+
+
+def _model(graph, weights, path: Path) -> Model:
+    if not isinstance(graph, dict) or graph.get("version") != VERSION:
+        version = graph.get("version") if isinstance(graph, dict) else graph
+        raise UnsupportedModelError(f"{path}: file version {version!r}; this fastrnn reads version {VERSION}")
+    for name, array in weights.items():
+        if str(array.dtype) not in DTYPES:
+            raise UnsupportedModelError(f"{path}: weight {name!r} is {array.dtype}")
+    try:
+        return Model(
+            inputs=tuple(Value(str(v["name"]), str(v["dtype"]), tuple(_dim(d) for d in v["shape"]), bool(v["optional"])) for v in graph["inputs"]),
+            outputs=tuple(map(str, graph["outputs"])),
+            nodes=tuple(Node(str(n["op"]), str(n["name"]), tuple(map(str, n["inputs"])), tuple(map(str, n["outputs"])), dict(n["attributes"]))
+                        for n in graph["nodes"]),
+            weights=weights, states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, InvalidModelError):
+            raise
+        raise InvalidModelError(f"{path}: malformed graph: {type(error).__name__}: {error}") from error
+
+
+def _dim(dim) -> int | str:
+    if isinstance(dim, str) or isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0:
+        return dim
+    raise ValueError(f"dimension {dim!r}")
