@@ -23,6 +23,7 @@ VIEWS = ("Identity", "Slice", "Concat", "Squeeze", "Unsqueeze")
 
 def weight_view(array: np.ndarray) -> View:
     """A view of an array that the plan owns."""
+    array = np.ascontiguousarray(array)
     return View("weight", array.shape, c_strides(array.shape), array.dtype, array=array)
 
 

@@ -73,7 +73,7 @@ def chunk(T: int, B: int, input_size: int) -> int:
     Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
     input part is more than a few FMAs. 16 steps keep a projected chunk of H = 256 in 64 KB.
     """
-    if T < 4 or B >= 4 or input_size < 8:
+    if T < 4 or not 0 < B < 4 or input_size < 8:
         return 0
     return min(T, max(4, 16 // B))
 

@@ -274,8 +274,9 @@ cdef class Runner:
         cdef char *data
         cdef int d, rank = len(view.shape)
         if view.space == "weight":
-            return view.array
-        data = self.bases[<int>view.index] if view.space == "slot" else <char *><size_t>self._work.ctypes.data
+            data = <char *><size_t>view.array.ctypes.data
+        else:
+            data = self.bases[<int>view.index] if view.space == "slot" else <char *><size_t>self._work.ctypes.data
         for d in range(rank):
             shape[d], strides[d] = view.shape[d], view.strides[d] * view.dtype.itemsize
         return PyArray_New(<void *>np.ndarray, rank, shape, view.dtype.num, strides, data + <int64_t>view.offset, 0,
@@ -285,6 +286,8 @@ cdef class Runner:
         results = step.function([None if view is None else self._array(view) for view in step.inputs])
         for view, value in zip(step.outputs, results):
             if view is not None:
+                if value.shape != view.shape:
+                    raise ValueError(f"node {step.node!r}: computed shape {value.shape}, planned {view.shape}")
                 self._array(view)[...] = value
         return 0
 

@@ -79,8 +79,10 @@ class Session:
             runner = runners.pop()
         except IndexError:
             runner = Runner(program, {}, (), RELEASE_GIL_NS)
-        result = runner.call(arrays, None)
-        runners.append(runner)
+        try:
+            result = runner.call(arrays, None)
+        finally:
+            runners.append(runner)
         return dict(zip(self.model.outputs, result if isinstance(result, tuple) else (result,), strict=True))
 
     def __call__(self, *arrays):

@@ -2,11 +2,13 @@
 
     recurrence.py   the naive time loop over a Cell
     ops.py          every op of the vocabulary, whole arrays at a time
+    evaluate.py     a whole model, op by op
 
 Outside the promise of equal bits: NumPy's matrix product may round differently from one shape to the next.
 """
 
+from fastrnn.kernels.reference.evaluate import evaluate
 from fastrnn.kernels.reference.ops import EVAL
 from fastrnn.kernels.reference.recurrence import run
 
-__all__ = ["EVAL", "run"]
+__all__ = ["EVAL", "evaluate", "run"]

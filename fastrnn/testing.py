@@ -1,0 +1,191 @@
+"""What tests and benchmarks share: trap shapes, drawn configurations, the float64 oracle, and the one tolerance table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastrnn.cells.activations import RECURRENT_ACTIVATIONS, Activation, sigmoid
+from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
+from fastrnn.kernels.native import _invoke
+from fastrnn.kernels.reference import evaluate
+from fastrnn.kernels.registry import find
+from fastrnn.model.stack import stack_model
+from fastrnn.plan.emit import new_args, set_activation
+from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
+
+TINY = float(np.finfo(np.float32).tiny)
+LAYERS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one call; lengths None, or drawn."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    ragged: bool = False
+    lengths: tuple[int, ...] | None = None
+
+
+# Shapes that catch what round numbers hide. 16 and 8 are the lanes of a vector; tiles take 1, 2, 3 and 4 rows.
+TRAP_SHAPES = {
+    "one": Shape(1, 1, 1, 1),
+    "tail": Shape(5, 3, 7, 17),
+    "prime": Shape(11, 5, 13, 37),
+    "I_ne_H": Shape(4, 2, 40, 8),
+    "whole": Shape(6, 4, 16, 32),
+    "empty_T": Shape(0, 3, 4, 5),
+    "empty_B": Shape(3, 0, 4, 5),
+    "zero_length_row": Shape(6, 4, 3, 9, lengths=(3, 0, 6, 1)),
+    "all_zero_lengths": Shape(4, 2, 3, 9, lengths=(0, 0)),
+    "ragged": Shape(19, 7, 9, 24, ragged=True),
+    "wide": Shape(3, 33, 10, 20),
+    "long": Shape(70, 1, 12, 16),
+}
+
+BOUNDED = ("sigmoid", "tanh", "hardsigmoid", "softsign")
+
+# Options of each kind beyond the defaults, by name; every one runs compiled.
+OPTIONS: dict[str, dict[str, dict]] = {
+    "rnn": {"default": {}, "relu": {"nonlinearity": "relu"}},
+    "gru": {"default": {}, "before": {"reset_after": False}, "before_clip": {"reset_after": False, "clip": 0.3}},
+    "lstm": {"default": {}, "peepholes": {"peepholes": True}, "input_forget": {"input_forget": True}, "proj": {"proj_size": 3},
+             "all": {"peepholes": True, "input_forget": True, "clip": 0.5, "proj_size": 4}},
+}
+for _kind, _options in OPTIONS.items():
+    _options |= {"clip": {"clip": 0.4}, "no_bias": {"bias": False}, "reverse": {"reverse": True}, "bidirectional": {"bidirectional": True},
+                 "stack": {"num_layers": 3}, "batch_first": {"batch_first": True}, "stack_bidirectional": {"num_layers": 2, "bidirectional": True}}
+    _gate = [] if _kind == "rnn" else ["sigmoid"]
+    for _name in RECURRENT_ACTIVATIONS:
+        # An unbounded gate makes the recurrence diverge, so those stand where the candidate and the output are.
+        _rest = len(DEFAULT_ACTIVATIONS[_kind]) - len(_gate)
+        _options[_name] = {"activations": (*([_name] if _name in BOUNDED and _gate else _gate), *(_name,) * _rest)}
+    _options["parameters"] = {"activations": (("hardsigmoid", {"alpha": 0.3, "beta": 0.4}), ("scaledtanh", {"alpha": 0.8, "beta": 0.7}),
+                                              ("leakyrelu", {"alpha": 0.2}))[:len(DEFAULT_ACTIVATIONS[_kind])]}
+    _options["two_directions"] = {"bidirectional": True, "activations": (DEFAULT_ACTIVATIONS[_kind],
+                                                                         (*_gate, *("softsign",) * (len(DEFAULT_ACTIVATIONS[_kind]) - len(_gate))))}
+
+
+@dataclass
+class Case:
+    """A layer with random parameters, and inputs for one call."""
+
+    kind: str
+    shape: Shape
+    options: dict = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self):
+        s, random = self.shape, np.random.default_rng(self.seed)
+        o = self.layer("reference").options
+        time_major = (s.T, s.B, s.I)
+        self.x = random.standard_normal((s.B, s.T, s.I) if o.batch_first else time_major).astype(np.float32)
+        rows = o.num_layers * o.directions
+        sizes = (o.output_size, s.H)[:len(o.states)]
+        self.states = tuple(random.uniform(-1, 1, (rows, s.B, n)).astype(np.float32) for n in sizes)
+        self.lengths = np.array(s.lengths) if s.lengths is not None else random.integers(0, s.T + 1, s.B) if s.ragged else None
+
+    def layer(self, backend: str = "native") -> RecurrentLayer:
+        """The layer; the same parameters at every call."""
+        return LAYERS[self.kind](self.shape.I, self.shape.H, seed=self.seed, backend=backend, **self.options)
+
+    @property
+    def state(self):
+        """States as the layer takes them."""
+        return self.states if len(self.states) == 2 else self.states[0]
+
+    def run(self, layer: RecurrentLayer) -> list[np.ndarray]:
+        """[y, h_n] or [y, h_n, c_n]."""
+        y, final = layer(self.x, self.state, self.lengths)
+        return [y, *(final if isinstance(final, tuple) else (final,))]
+
+    def reference(self) -> list[np.ndarray]:
+        """The same in float64."""
+        layer = self.layer("reference")
+        model = stack_model(layer.options, layer.state_dict(), self.kind, with_lengths=True)
+        inputs = {"x": self.x, "lengths": self.lengths, **{f"{n}0": s for n, s in zip("hc", self.states)}}
+        return list(evaluate(model, inputs).values())
+
+    def tolerance(self, reference: np.ndarray) -> float:
+        """Largest error allowed against float64; see TOLERANCES["parity"]."""
+        o = self.layer("reference").options
+        K = max(self.shape.I, o.output_size * o.directions) + o.output_size
+        scale = max(1.0, float(np.abs(reference).max(initial=0.0)))
+        return TOLERANCES["parity"](K, max(self.shape.T, 1), o.num_layers) * scale
+
+    def __str__(self):
+        return f"{self.kind} {self.shape} {self.options} seed={self.seed}"
+
+
+TOLERANCES = {
+    # Float32 rounding of one FMA chain of K terms, carried over T contracting steps: the bound that RELIABILITY promises.
+    "parity": lambda K, T, layers: (16 + 4 * math.ceil(math.log2(max(2, K * T)))) * layers * EPS,
+    # Against another engine in float32, relative to the largest output: both sides round, in different orders.
+    "engine": 5e-6,
+    # Bounds of the numerics promise, over every float32 input.
+    "tanh_ulp": 5.0,
+    "sigmoid_ulp": 5.0,
+    "sigmoid_absolute": 2.0**-22,
+    "exp_ulp": 2.0,
+}
+
+
+def draw_case(random: np.random.Generator) -> Case:
+    """A random configuration: kind, sizes, options, lengths."""
+    kind = str(random.choice(["rnn", "gru", "lstm"]))
+    shape = Shape(int(random.integers(1, 25)), int(random.integers(1, 10)), int(random.integers(1, 50)), int(random.integers(1, 70)),
+                  ragged=bool(random.random() < 0.4))
+    options: dict = {"num_layers": int(random.choice([1, 1, 1, 2, 3])), "bias": bool(random.random() < 0.8), "batch_first": bool(random.random() < 0.3)}
+    direction = random.choice(["forward", "bidirectional", "reverse"], p=[0.5, 0.3, 0.2])
+    if direction != "forward":
+        options[str(direction)] = True
+    if random.random() < 0.2:
+        options["clip"] = float(random.uniform(0.2, 3.0))
+    if random.random() < 0.25:
+        options["activations"] = tuple(str(random.choice(BOUNDED)) for _ in DEFAULT_ACTIVATIONS[kind])
+    if kind == "gru":
+        options["reset_after"] = bool(random.random() < 0.5)
+    if kind == "rnn" and "activations" not in options and random.random() < 0.3:
+        options["nonlinearity"] = "relu"
+    if kind == "lstm":
+        options["peepholes"], options["input_forget"] = bool(random.random() < 0.3), bool(random.random() < 0.2)
+        if shape.H > 1 and random.random() < 0.3:
+            options["proj_size"] = int(random.integers(1, shape.H))
+    return Case(kind, shape, options, seed=int(random.integers(1 << 30)))
+
+
+EXACT = {"tanh": np.tanh, "sigmoid": sigmoid, "exp": np.exp}
+
+
+def activate(isa_name: str, activation: Activation, x) -> np.ndarray:
+    """The compiled activation over a vector (n,), float32."""
+    x, y = np.ascontiguousarray(x, np.float32), np.empty(len(x), np.float32)
+    args = new_args(T=1, B=1, I=len(x))
+    set_activation(args, 0, activation)
+    args["x"], args["y"] = x.ctypes.data, y.ctypes.data
+    _invoke.run(find("activate", "native", isa_name).run, args)
+    return y
+
+
+def activation_errors(got: np.ndarray, x: np.ndarray, exact) -> tuple[np.ndarray, np.ndarray]:
+    """Absolute and ulp errors of float32 results against a float64 function; NaN-free x.
+
+    Subnormal inputs and results count as zero of their sign. Raises AssertionError where an overflow is not +inf.
+    """
+    wide = np.where(np.abs(x) < TINY, 0.0, x.astype(np.float64))
+    with np.errstate(over="ignore", under="ignore"):
+        want = exact(wide)
+        rounded = np.abs(want.astype(np.float32))
+    finite = np.isfinite(rounded)
+    if not np.isposinf(got[~finite]).all():
+        raise AssertionError("an overflow is not +inf")
+    below = (np.abs(want) < TINY) & (np.abs(got) < TINY)
+    ulp = np.spacing(np.maximum(rounded, np.float32(TINY)), where=finite, out=np.ones_like(rounded))
+    absolute = np.where(finite & ~below, np.abs(np.where(finite, got, 0).astype(np.float64) - np.where(finite, want, 0)), 0.0)
+    return absolute, absolute / ulp

@@ -1,0 +1,107 @@
+"""The numerics promise: the same bits alone and in any batch, at any position, whole or in pieces, on every ISA."""
+
+import numpy as np
+import pytest
+
+from fastrnn.errors import NotStreamableError
+from fastrnn.kernels import isa
+from fastrnn.model.stack import stack_model
+from fastrnn.runtime.session import compile
+from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, draw_case
+
+EACH_ISA = isa.supported()
+
+
+def same_bits(a, b):
+    return all(np.array_equal(x.view(np.uint32), y.view(np.uint32)) for x, y in zip(a, b, strict=True))
+
+
+def take_rows(case, rows):
+    """The same layer's inputs for some batch rows, in another order or repeated."""
+    axis = 0 if case.options.get("batch_first") else 1
+    x, states = np.take(case.x, rows, axis), [np.take(s, rows, 1) for s in case.states]
+    lengths = None if case.lengths is None else case.lengths[rows]
+    return x, tuple(states) if len(states) == 2 else states[0], lengths
+
+
+def outputs(layer, x, state, lengths):
+    y, final = layer(x, state, lengths)
+    return [y, *(final if isinstance(final, tuple) else (final,))]
+
+
+def rows_of(case, results, rows):
+    return [np.take(r, rows, (0 if case.options.get("batch_first") else 1) if k == 0 else 1) for k, r in enumerate(results)]
+
+
+def stream_in_pieces(case, layer, random):
+    """y of the whole sequence through a stream, in chunks of random lengths; None where the layer cannot be streamed."""
+    session = compile(stack_model(layer.options, layer.state_dict(), case.kind))
+    try:
+        stream = session.stream(case.shape.B)
+    except NotStreamableError:
+        assert case.options.get("bidirectional") or case.options.get("reverse")
+        return None
+    stream.state = {f"{n}0": s for n, s in zip("hc", case.states)}
+    x, t, pieces = np.moveaxis(case.x, 1, 0) if case.options.get("batch_first") else case.x, 0, []
+    while t < case.shape.T:
+        n = int(random.integers(1, 9))
+        piece = x[t:t + n]
+        pieces += [stream.push(piece)] if n > 1 and len(piece) > 1 else [stream.step(row)[None] for row in piece]
+        t += n
+    y = np.concatenate(pieces)
+    return [np.moveaxis(y, 0, 1) if case.options.get("batch_first") else y, *stream.state.values()]
+
+
+def check(case, random, monkeypatch):
+    whole = None
+    for name in EACH_ISA:
+        monkeypatch.setenv("FASTRNN_ISA", name)
+        layer = case.layer()
+        results = case.run(layer)
+        whole = whole or results
+        assert same_bits(whole, results), f"{case}: {name} differs from {EACH_ISA[0]}"
+        if name == EACH_ISA[-1] and name == "baseline" and case.shape.B * case.shape.T > 60:
+            continue  # slow, and the other ISAs compare every row with it above
+        row = [int(random.integers(case.shape.B))]
+        assert same_bits(rows_of(case, whole, row), outputs(layer, *take_rows(case, row))), f"{case}: row {row} alone differs on {name}"
+        order = random.permutation(np.repeat(np.arange(case.shape.B), 2))
+        assert same_bits(rows_of(case, whole, order), outputs(layer, *take_rows(case, order))), f"{case}: rows {order} differ on {name}"
+        if case.lengths is None and (pieces := stream_in_pieces(case, layer, random)) is not None:
+            assert same_bits(whole, pieces), f"{case}: in pieces differs on {name}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_configurations(seed, monkeypatch):
+    random = np.random.default_rng(seed)
+    for _ in range(100):
+        check(draw_case(random), random, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", list(OPTIONS))
+def test_every_option_on_awkward_shapes(kind, monkeypatch):
+    random = np.random.default_rng(9)
+    for options in OPTIONS[kind].values():
+        for name in ("tail", "prime", "ragged", "long"):
+            check(Case(kind, TRAP_SHAPES[name], options, seed=5), random, monkeypatch)
+
+
+def test_ragged_row_is_its_own_sequence():
+    """A row of length n gives what the first n steps alone give, forward and reverse."""
+    for options in ({}, {"reverse": True}, {"bidirectional": True}):
+        case = Case("lstm", TRAP_SHAPES["ragged"], options, seed=2)
+        layer, whole = case.layer(), case.run(case.layer())
+        for b, n in enumerate(case.lengths):
+            state = tuple(s[:, b:b + 1] for s in case.states)
+            alone = outputs(layer, case.x[:n, b:b + 1], state, None)
+            assert same_bits(alone, [whole[0][:n, b:b + 1], whole[1][:, b:b + 1], whole[2][:, b:b + 1]])
+            assert not whole[0][n:, b].any()
+
+
+def test_nan_stays_in_its_row():
+    case = Case("gru", TRAP_SHAPES["prime"], {}, seed=4)
+    layer, before = case.layer(), case.run(case.layer())
+    case.x[2, 1] = np.nan
+    after = case.run(layer)
+    assert np.isnan(after[0][2:, 1]).all()
+    others = [0, 2, 3, 4]
+    assert same_bits(rows_of(case, before, others), rows_of(case, after, others))

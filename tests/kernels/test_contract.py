@@ -1,0 +1,118 @@
+"""The C contract: layouts agree, and a kernel compiled by someone else plugs in."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn.kernels import contract, isa, registry
+from fastrnn.kernels.contract import ARGS, Kernel
+from fastrnn.model.stack import stack_model
+from fastrnn.testing import TRAP_SHAPES, Case
+
+
+def test_struct_and_record_agree(each_isa):
+    table = isa.load(each_isa)
+    assert table.SIZEOF_ARGS == ARGS.itemsize
+    assert table.offsets() == {name: ARGS.fields[name][1] for name in ARGS.names}
+    assert set(contract.POINTERS) <= set(ARGS.names)
+
+
+def test_activation_codes_follow_the_header():
+    from pathlib import Path
+
+    from fastrnn.cells import ACTIVATIONS
+
+    header = Path(__file__).parents[2] / "fastrnn/kernels/native/args.h"
+    enum = header.read_text().split("enum {")[1].split("}")[0]
+    names = [name.strip()[len("FR_ACT_"):].replace("_", "").lower() for name in enum.split(",")]
+    assert names == list(ACTIVATIONS)
+
+
+@pytest.fixture
+def foreign():
+    """Registers kernels for the jit backend and takes them out again."""
+    added = []
+
+    def add(name, run, work_bytes):
+        lanes = registry.find("rnn", "native", isa.chosen()).lanes
+        kernel = Kernel(name, "jit", isa.chosen(), lanes, run, work_bytes)
+        registry.register(kernel)
+        added.append(kernel)
+        return kernel
+
+    yield add
+    for kernel in added:
+        registry.unregister(kernel)
+
+
+def test_a_forwarding_function_pointer_runs_like_the_native_kernel(foreign):
+    """ctypes makes a C function pointer that counts calls and forwards to the native LSTM: same bits through the executor."""
+    native, calls = registry.find("lstm", "native", isa.chosen()), []
+    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    forward = signature(native.run)
+
+    @signature
+    def counting(args):
+        calls.append(args)
+        forward(args)
+
+    foreign("lstm", ctypes.cast(counting, ctypes.c_void_p).value, native.work_bytes)
+    case = Case("lstm", TRAP_SHAPES["prime"], {"num_layers": 2}, seed=1)
+    for mine, theirs in zip(case.run(case.layer("jit")), case.run(case.layer("native")), strict=True):
+        assert np.array_equal(mine, theirs)
+    assert len(calls) == 2
+    assert "jit" in case.layer("jit").explain()
+
+
+def test_a_numba_cfunc_is_a_kernel(foreign):
+    """A kernel compiled by Numba over the contract's record: h' = 2 x + h, without a matrix."""
+    numba = pytest.importorskip("numba")
+    from numba.core import types
+    from numba.extending import intrinsic
+
+    floats = types.CPointer(types.float32)
+
+    @intrinsic
+    def at(typing_context, address):
+        """An address as float *."""
+        return floats(address), lambda context, builder, signature, values: builder.inttoptr(values[0], context.get_value_type(floats))
+
+    def run(args):
+        a = numba.carray(args, 1)[0]
+        for b in range(a.B):
+            h = numba.carray(at(a.h0 + types.uint64(4 * b * a.h0_b)), a.H)
+            for t in range(a.T):
+                x = numba.carray(at(a.x + types.uint64(4 * (t * a.x_t + b * a.x_b))), a.I)
+                y = numba.carray(at(a.y + types.uint64(4 * (t * a.y_t + b * a.y_b))), a.H)
+                for k in range(a.H):
+                    y[k] = 2 * x[k] + h[k]
+                h = y
+            final = numba.carray(at(a.hn + types.uint64(4 * b * a.hn_b)), a.H)
+            for k in range(a.H):
+                final[k] = h[k]
+
+    pointer = types.CPointer(numba.from_dtype(ARGS))
+    compiled, work = numba.cfunc(types.void(pointer))(run), numba.cfunc(types.int64(pointer))(lambda args: 0)
+    foreign("rnn", compiled.address, work.address)
+    rnn = fr.RNN(3, 3, backend="jit")
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    y, h = rnn(x)
+    np.testing.assert_allclose(y, 2 * np.cumsum(x, axis=0), rtol=1e-5, atol=1e-6)
+    assert np.array_equal(h[0], y[-1])
+    stream = fr.compile(stack_model(rnn.options, rnn.state_dict(), "rnn"), backend="jit").stream(2)
+    assert np.array_equal(np.stack([stream.step(row) for row in x]), y)
+
+
+def test_jit_without_kernels_is_refused():
+    with pytest.raises(fr.UnsupportedModelError, match="jit"):
+        fr.LSTM(3, 4, backend="jit")
+
+
+def test_a_backend_never_falls_back_for_a_recurrent_layer(foreign):
+    native = registry.find("rnn", "native", isa.chosen())
+    foreign("rnn", native.run, native.work_bytes)
+    fr.RNN(3, 4, backend="jit")
+    with pytest.raises(fr.UnsupportedModelError, match="'lstm'"):
+        fr.LSTM(3, 4, backend="jit")
