@@ -78,6 +78,8 @@ def parse_activation(given, where: str = "activation") -> Activation:
     """
     if isinstance(given, Activation):
         return given
+    if not isinstance(given, str) and (not isinstance(given, (list, tuple)) or len(given) != 2):
+        raise UnsupportedModelError(f"{where}: an activation is a name or (name, parameters), got {given!r}")
     name, parameters = (given, {}) if isinstance(given, str) else given
     kind = str(name).lower().replace("_", "")
     if kind not in RECURRENT_ACTIVATIONS:

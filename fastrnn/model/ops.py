@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fastrnn.errors import InvalidModelError, ShapeError
+from fastrnn.cells import GATES, parse_activation
+from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
+from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -33,6 +35,23 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+# What an attribute may hold besides None, by name: one meaning for each name over all ops.
+_NUMBER, _WHOLE = (int, float), (int,)
+ATTRIBUTE_TYPES = {
+    "hidden_size": _WHOLE, "direction": (str,), "layout": _WHOLE, "clip": _NUMBER, "activations": (list, tuple), "torch_form": _WHOLE,
+    "linear_before_reset": _WHOLE, "input_forget": _WHOLE, "transB": _WHOLE, "axis": _WHOLE, "start": _WHOLE, "stop": _WHOLE, "alpha": _NUMBER,
+    "beta": _NUMBER, "min": _NUMBER, "max": _NUMBER,
+}
+
+
+def check_attributes(node) -> None:
+    """Raises UnsupportedModelError for an attribute that the op does not know, InvalidModelError for one of the wrong type."""
+    known = OPS[node.op].attributes
+    for name, value in node.attributes.items():
+        if name not in known:
+            raise UnsupportedModelError(f"{_where(node)}: unknown attribute {name!r}")
+        if not (value is None and known[name] is None) and (isinstance(value, bool) or not isinstance(value, ATTRIBUTE_TYPES[name])):
+            raise InvalidModelError(f"{_where(node)}: attribute {name!r} cannot be {value!r}")
 
 
 def op(*names: str, time: str | None = None, **attributes):
@@ -63,7 +82,6 @@ def want(node, spec: Spec | None, what: str, shape: Shape, dtype: str = "float32
         raise ShapeError(f"{_where(node)}: {what} must have shape ({expected}){hint}, got {tuple(spec.shape)}")
 
 
-GATE_COUNT = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _RECURRENT = dict(hidden_size=None, direction="forward", layout=0, clip=None, activations=None,
                   torch_form=0)  # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
 
@@ -77,7 +95,14 @@ def recurrent(node, inputs):
     where = _where(node)
     if node.get("direction") not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1):
         raise InvalidModelError(f"{where}: direction {node.get('direction')!r} or layout {node.get('layout')!r} is unknown")
-    directions, G = 2 if node.get("direction") == "bidirectional" else 1, GATE_COUNT[node.op]
+    directions, kind = 2 if node.get("direction") == "bidirectional" else 1, node.op.lower()
+    G = GATES[kind]
+    if node.get("clip") is not None and not node.get("clip") > 0:
+        raise InvalidModelError(f"{where}: clip must be positive, got {node.get('clip')}")
+    if node.get("activations") is not None:
+        expected, given = directions * len(DEFAULT_ACTIVATIONS[kind]), [parse_activation(a, where) for a in node.get("activations")]
+        if len(given) != expected:
+            raise InvalidModelError(f"{where}: {expected} activations are expected, got {len(given)}")
     if x is None or r is None:
         raise InvalidModelError(f"{where}: X and R are required")
     want(node, x, "X", (None, None, None))

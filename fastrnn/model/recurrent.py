@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fastrnn.cells import Cell, gru, lstm, rnn
+from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.gate_order import permute, permute_peepholes
 from fastrnn.model.graph import Node
 
@@ -16,14 +17,11 @@ INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "p
 
 
 def cell_of(node: Node, direction: int = 0) -> Cell:
-    """The cell that one direction of a node runs; `activations` may list both directions, as ONNX does."""
+    """The cell that one direction of a node runs; `activations` lists those of all directions, as in ONNX."""
     activations, kind = node.get("activations"), node.op.lower()
     if activations is not None:
-        per_direction = {"rnn": 1, "gru": 2, "lstm": 3}[kind]
-        activations = tuple(activations)
-        if len(activations) > per_direction:
-            activations = activations[direction * per_direction:]
-        activations = activations[:per_direction]
+        n = len(DEFAULT_ACTIVATIONS[kind])
+        activations = activations[direction * n:(direction + 1) * n]
     if kind == "rnn":
         return rnn(activations, node.get("clip"))
     if kind == "gru":

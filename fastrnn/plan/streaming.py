@@ -64,10 +64,12 @@ def steppable(model: Model) -> Steppable:
     for value in form.inputs:
         if value.name not in axes:
             raise NotStreamableError(f"input {value.name!r} has no time axis and is not a state; tie it with states= or fix it with constants=")
-    for name in form.outputs:
-        if name not in axes:
-            node = next(n for n in model.nodes if name in n.outputs)
-            raise _refuse(node, f"output {name!r} has no time axis and feeds no state")
+    tied = {s.output for s in model.states}
+    for name in model.outputs:
+        if name not in axes and name not in tied:
+            node = next((n for n in model.nodes if name in n.outputs), None)
+            why = f"output {name!r} has no time axis and feeds no state"
+            raise _refuse(node, why) if node else NotStreamableError(why)
     return form
 
 

@@ -84,7 +84,7 @@ def busy() -> BusyError:
 
 
 def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the given inputs, checked against the declared ones; a symbol must mean the same size everywhere."""
+    """Shapes of the given inputs, checked against what is declared, dtypes too; a symbol must mean the same size everywhere."""
     symbols: dict[str, tuple[int, str]] = {}
     shapes = {}
     for value in values:
@@ -92,6 +92,7 @@ def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> di
             if not value.optional:
                 raise ShapeError(f"input {value.name!r} is missing")
             continue
+        check_dtype(arrays[value.name], f"input {value.name!r}", np.dtype(value.dtype))
         shape = arrays[value.name].shape
         declared = f"({', '.join(map(str, value.shape))})"
         if len(shape) != len(value.shape):

@@ -48,10 +48,10 @@ def _fix(model: Model, constants: Mapping) -> Model:
         if name not in inputs:
             raise InvalidModelError(f"constants: {name!r} is not an input; inputs are {', '.join(map(repr, model.input_names))}")
         array = checks.as_array(value, name)
-        checks.check_dtype(array, f"constant {name!r}", np.dtype(inputs[name].dtype))
         checks.bind_shapes([inputs.pop(name)], {name: array})
         weights[name] = array.copy()
-    return replace(model, inputs=tuple(inputs.values()), weights=weights)
+    free = tuple(s for s in model.states if s.input in inputs)
+    return replace(model, inputs=tuple(inputs.values()), weights=weights, states=free)
 
 
 class Session:

@@ -1,0 +1,117 @@
+"""from_torch: recurrent modules, cells and Sequentials beside torch itself."""
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn.testing import TOLERANCES
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+def agree(mine, theirs):
+    theirs = theirs.detach().numpy()
+    assert mine.shape == theirs.shape
+    assert np.abs(mine - theirs).max(initial=0) <= TOLERANCES["engine"] * max(1.0, np.abs(theirs).max(initial=0))
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("module", [nn.LSTM(5, 7), nn.LSTM(5, 7, 3, batch_first=True), nn.GRU(5, 7, 2), nn.RNN(5, 7, nonlinearity="relu"),
+                                    nn.LSTM(5, 17, 2, bidirectional=True, bias=False)], ids=str)
+def test_bare_modules_have_states_tied(module, backend):
+    session = fr.compile(fr.from_torch(module), backend=backend)
+    x = torch.randn(6, 3, 5)
+    y, final = module(x)
+    final = final if isinstance(final, tuple) else (final,)
+    for mine, theirs in zip(session(x), (y, *final), strict=True):
+        agree(mine, theirs)
+    assert [s.input for s in session.model.states] == ["h0", "c0"][:len(final)]
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("cell", [nn.RNNCell(4, 5), nn.RNNCell(4, 5, nonlinearity="relu"), nn.GRUCell(4, 20), nn.LSTMCell(4, 5, bias=False)], ids=str)
+def test_cells_step_as_torch_does(cell, backend):
+    session = fr.compile(fr.from_torch(cell), backend=backend)
+    stream, state = session.stream(3), None
+    for x in torch.randn(10, 3, 4):
+        state = cell(x, state)
+        h = state[0] if isinstance(state, tuple) else state
+        agree(stream.step(x), h)
+    for mine, theirs in zip(stream.state.values(), state if isinstance(state, tuple) else (state,), strict=True):
+        agree(mine, theirs)
+    chunk = torch.randn(4, 3, 4).numpy()
+    twin = session.stream(3)
+    twin.state = stream.state
+    assert np.array_equal(stream.push(chunk), np.stack([twin.step(x) for x in chunk]))
+
+
+ACTIVATIONS = [nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.3), nn.ELU(0.7), nn.Hardsigmoid(), nn.Softplus(), nn.Softsign(), nn.SiLU(), nn.GELU(),
+               nn.Hardtanh(-0.2, 0.4), nn.ReLU6(), nn.Threshold(0.1, 0.0), nn.Softmax(-1), nn.LogSoftmax(-1), nn.Identity(), nn.Dropout(0.5)]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_activations(activation, backend):
+    module = nn.Sequential(nn.Linear(5, 9), activation, nn.Linear(9, 33, bias=False)).eval()
+    x = torch.randn(7, 5) * 3
+    agree(fr.compile(fr.from_torch(module), backend=backend)(x), module(x))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_sequential_with_recurrent_layers_runs_and_streams(batch_first):
+    embedding, gru, lstm, head = nn.Embedding(11, 6), nn.GRU(6, 9, 2, batch_first=batch_first), nn.LSTM(9, 5, batch_first=batch_first), nn.Linear(5, 4)
+    session = fr.compile(fr.from_torch(nn.Sequential(embedding, nn.Sequential(gru, nn.Dropout(0.5)), lstm, head, nn.Tanh()).eval()))
+    tokens = torch.randint(0, 11, (3, 8))
+    expected = torch.tanh(head(lstm(gru(embedding(tokens))[0])[0]))
+    y = session(tokens)
+    agree(y, expected)
+    stream = session.stream(batch=3 if batch_first else 8)
+    steps = tokens.T if batch_first else tokens
+    mine = np.stack([stream.step(t.numpy()) for t in steps])
+    assert np.array_equal(np.moveaxis(mine, 0, 1) if batch_first else mine, y)
+    assert sorted(stream.state) == ["1.0.0.h", "1.0.1.h", "2.c", "2.h"]
+    stream.reset()
+    assert np.array_equal(stream.push(np.ascontiguousarray(steps)), mine)
+
+
+def test_token_ids_out_of_range():
+    session = fr.compile(fr.from_torch(nn.Sequential(nn.Embedding(11, 6), nn.GRU(6, 9))))
+    for bad in (-1, 11):
+        with pytest.raises(fr.ShapeError, match=rf"'x': {bad} is outside 0..10"):
+            session(np.array([[3, bad]]))
+    stream = session.stream()
+    with pytest.raises(fr.ShapeError):
+        stream.step(np.array([11]))
+    assert not stream.state["1.h"].any()
+    with pytest.raises(fr.DTypeError, match="int64"):
+        session(np.array([[3]], np.int32))
+
+
+class Custom(nn.Module):
+    """A module that from_torch does not know."""
+
+
+@pytest.mark.parametrize("module,message", [
+    (nn.Sequential(nn.Linear(3, 4), Custom()), "'1'.*Custom"),
+    (nn.Sequential(nn.Sequential(nn.Conv1d(3, 4, 1))), "'0.0'.*Conv1d"),
+    (nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)), "dim must be -1"),
+    (nn.Sequential(nn.LSTM(3, 4), nn.GRU(4, 5, batch_first=True)), "batch_first differs"),
+    (nn.Sequential(nn.Linear(3, 4), nn.GELU("tanh")), "GELU"),
+    (nn.Sequential(nn.Linear(3, 4), nn.Softplus(beta=2)), "Softplus"),
+    (nn.Sequential(nn.LSTMCell(3, 4)), "LSTMCell"),
+    (nn.Sequential(nn.Linear(3, 4), nn.Embedding(3, 4)), "Embedding"),
+    (nn.Sequential(nn.Embedding(3, 4, max_norm=1.0)), "max_norm"),
+    (nn.Sequential(nn.ReLU()), "features"),
+    ("not a module", "torch.nn.Module"),
+])
+def test_refused_by_name(module, message):
+    with pytest.raises(fr.UnsupportedModelError, match=message):
+        fr.from_torch(module)
+
+
+def test_other_dtypes_and_unfinished_arguments_are_refused():
+    with pytest.raises(fr.DTypeError, match="float64"):
+        fr.from_torch(nn.LSTM(3, 4).double())
+    with pytest.raises(fr.UnsupportedModelError, match="example_inputs"):
+        fr.from_torch(nn.LSTM(3, 4), (torch.zeros(1, 1, 3),))

@@ -1,0 +1,162 @@
+"""Rules of the repository, as tests: import direction, public names, what a wheel holds, what a bare import loads."""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fastrnn as fr
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "fastrnn"
+# A module may import what stands to its left, and its own layer.
+ORDER = ("errors", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "cli")
+# These stand outside the order: public names, and what tests share.
+OUTSIDE = ("__init__", "testing")
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[1] if module.count(".") else "__init__"
+
+
+def modules():
+    for folder, prefix in ((PACKAGE, "fastrnn"), (ROOT / "converters", "fastrnn.converters")):
+        for path in folder.rglob("*.py*"):
+            if path.suffix in (".py", ".pyx"):
+                parts = path.relative_to(folder).with_suffix("").parts
+                yield path, ".".join([prefix, *(p for p in parts if p != "__init__")])
+
+
+def imported(path: Path):
+    """Names of fastrnn modules that a file imports; .pyx files by their lines."""
+    if path.suffix == ".pyx":
+        lines = [line.split() for line in path.read_text().splitlines() if line.startswith(("from fastrnn", "import fastrnn"))]
+        return [words[1] for words in lines]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fastrnn"):
+            found += [node.module] + [f"{node.module}.{a.name}" for a in node.names if node.module == "fastrnn"]
+        elif isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.name.startswith("fastrnn")]
+    return found
+
+
+def test_imports_go_downwards_only():
+    checked = 0
+    for path, module in modules():
+        mine = layer_of(module)
+        if mine in OUTSIDE:
+            continue
+        for name in imported(path):
+            theirs = layer_of(name)
+            if name != "fastrnn":
+                assert theirs in ORDER, f"{path}: {name}"
+                assert ORDER.index(theirs) <= ORDER.index(mine), f"{path}: {mine} must not import {theirs}"
+                checked += 1
+    assert checked > 50
+
+
+def test_the_runtime_never_names_torch_onnx_or_numba():
+    for path, module in modules():
+        if layer_of(module) not in ("converters",):
+            text = path.read_text()
+            assert not any(f"import {name}" in text or f"from {name}" in text for name in ("torch", "onnx", "numba")), path
+
+
+def test_public_names():
+    assert fr.__all__ == sorted(fr.__all__, key=lambda n: (not n[0].isupper() or n[1].islower(), not n[0].isupper(), n))
+    assert all(getattr(fr, name) is not None for name in fr.__all__)
+    assert all(getattr(fr, name).__doc__ for name in fr.__all__)
+    assert {"LSTM", "GRU", "RNN", "load", "from_torch", "from_state_dict", "compile", "FastRNNError"} <= set(fr.__all__)
+    assert all(issubclass(getattr(fr, name), fr.FastRNNError) for name in fr.__all__ if name.endswith("Error"))
+    assert issubclass(fr.ShapeError, ValueError) and issubclass(fr.DTypeError, TypeError) and issubclass(fr.MissingDependencyError, ImportError)
+
+
+def run_python(code: str, **environment) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_bare_import_loads_neither_torch_nor_onnx_nor_numba_and_is_quick():
+    loaded = run_python("import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'rich', 'matplotlib') if m in sys.modules])")
+    assert loaded == "[]"
+    code = "import numpy, time; t = time.perf_counter(); import fastrnn; print(time.perf_counter() - t)"
+    assert min(float(run_python(code)) for _ in range(5)) < 0.060
+
+
+def test_works_with_a_read_only_home(tmp_path):
+    tmp_path.chmod(0o500)
+    code = "import fastrnn, numpy; print(fastrnn.LSTM(2, 3)(numpy.ones((2, 1, 2), 'f4'))[0].shape)"
+    assert run_python(code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path)) == "(2, 1, 3)"
+
+
+def test_missing_packages_are_named_with_their_extra():
+    code = ("import sys; sys.modules['torch'] = None\nimport fastrnn\n"
+            "try: fastrnn.from_torch(None)\nexcept fastrnn.MissingDependencyError as e: print(e)")
+    assert "fastrnn[torch]" in run_python(code)
+
+
+def test_packages_are_listed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {".".join(("fastrnn", *p.parent.relative_to(PACKAGE).parts)) for p in PACKAGE.rglob("__init__.py")}
+    found |= {".".join(("fastrnn.converters", *p.parent.relative_to(ROOT / "converters").parts)) for p in (ROOT / "converters").rglob("__init__.py")}
+    assert listed == found
+
+
+def test_compiled_modules_have_stubs():
+    assert (PACKAGE / "py.typed").exists()
+    for path in PACKAGE.rglob("*.pyx"):
+        assert path.with_suffix(".pyi").exists(), path
+
+
+def test_sources_keep_their_size():
+    for folder in ("fastrnn", "converters", "tests", "benchmarks", "examples"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".pyx", ".h", ".pxi"):
+                assert len(path.read_text().splitlines()) <= 400, path
+
+
+def readme_commands() -> list[str]:
+    """The shell blocks of the README."""
+    blocks = (ROOT / "README.md").read_text().split("```sh\n")[1:]
+    return [block.split("```")[0].strip() for block in blocks]
+
+
+def test_readme_commands_name_what_exists():
+    commands = readme_commands()
+    assert len(commands) >= 2
+    assert any("examples/characters/run.py" in c for c in commands) and (ROOT / "examples/characters/run.py").exists()
+    assert any(c.rstrip().endswith("pytest") for c in commands)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel given by FASTRNN_WHEEL (CI builds one), else built here from a copy."""
+    given = os.environ.get("FASTRNN_WHEEL")
+    if not given:
+        pytest.skip("no built wheel: set FASTRNN_WHEEL")
+    return Path(given)
+
+
+def test_the_wheel_holds_one_top_level_package(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"fastrnn"}
+    assert "fastrnn/converters/state_dict.py" in names and "fastrnn/py.typed" in names
+    assert any(name.startswith("fastrnn/kernels/native/_baseline.") and name.endswith(".so") for name in names)
+    assert not any(name.endswith((".c", ".pyx", ".h")) for name in names)
+
+
+def test_the_wheel_works_from_an_empty_folder(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", str(wheel)], check=True, cwd=tmp_path)
+    code = "import fastrnn as fr, numpy as np; print(fr.GRU(2, 3, seed=0)(np.ones((4, 1, 2), 'f4'))[0].shape, fr.from_state_dict(fr.LSTM(2, 3).state_dict()))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith("(4, 1, 3)"), done.stderr
