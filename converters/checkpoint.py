@@ -6,11 +6,12 @@ containers. What is left goes through torch.load with weights_only=True, and nev
 
 from __future__ import annotations
 
+import io
 import pickletools
 import zipfile
 from pathlib import Path
 
-from fastrnn.errors import InvalidModelError, MissingDependencyError, UnsupportedModelError
+from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError, UnsupportedModelError
 
 ADVICE = ("in the environment that made it, load it there and save only its weights: "
           "torch.save(model.state_dict(), 'weights.pt'), then pass that file")
@@ -50,21 +51,24 @@ def named_globals(data: bytes, path: Path) -> set[tuple[str, str]]:
 
 def _pickle_of(path: Path) -> bytes:
     """The pickled part of a checkpoint, zip or legacy."""
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
+    data = path.read_bytes()
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return data
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
             if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
                 raise UnsupportedModelError(f"{path}: a TorchScript archive; with torch: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')")
             pickles = [name for name in names if name.endswith("data.pkl")]
             if len(pickles) != 1:
                 raise InvalidModelError(f"{path}: a zip archive without data.pkl is no torch checkpoint")
-            if archive.getinfo(pickles[0]).file_size > path.stat().st_size * 4:
+            if archive.getinfo(pickles[0]).file_size > len(data):  # torch stores it uncompressed
                 raise InvalidModelError(f"{path}: data.pkl claims to be larger than the file")
             return archive.read(pickles[0])
-    except zipfile.BadZipFile as error:
-        raise InvalidModelError(f"{path}: a damaged zip archive: {error}") from error
+    except FastRNNError:
+        raise
+    except Exception as error:  # zipfile raises many types on damaged bytes
+        raise InvalidModelError(f"{path}: a damaged zip archive: {error!r}") from error
 
 
 def read_checkpoint(path: Path) -> dict:

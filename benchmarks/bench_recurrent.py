@@ -1,0 +1,75 @@
+"""One recurrent layer at batch 1, beside the peers, one thread: medians and p99 from one interleaved run.
+
+    python benchmarks/bench_recurrent.py          # a minute; writes benchmarks/results/recurrent.md
+
+A call is timed in blocks of about two milliseconds, 1,000 calls at most.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from contenders import Work, engines
+
+from fastrnn.kernels import isa
+from fastrnn.testing import TOLERANCES
+
+RESULTS = Path(__file__).parent / "results" / "recurrent.md"
+WORK = [Work("lstm", 1, 16), Work("lstm", 40, 64), Work("gru", 32, 24), Work("lstm", 128, 128), Work("lstm", 256, 256), Work("lstm", 512, 512),
+        Work("lstm", 64, 64, 100), Work("lstm", 256, 256, 100), Work("lstm", 512, 512, 100), Work("gru", 256, 256, 100), Work("rnn", 256, 256, 100)]
+ROUNDS = 41
+
+
+def blocks(run, seconds: float = 0.002) -> int:
+    """Calls a block: about two milliseconds, at most 1,000."""
+    started = time.perf_counter()
+    run()
+    run()
+    return int(np.clip(seconds / ((time.perf_counter() - started) / 2), 1, 1_000))
+
+
+def measure(work: Work) -> dict[str, np.ndarray]:
+    """Microseconds a call, a figure a round, for each engine; results compared first."""
+    prepared = {engine.NAME: engine.prepare(work) for engine in engines()}
+    expected = prepared["fastrnn"][1]()
+    for name, (_, result) in prepared.items():
+        error = np.abs(result() - expected).max()
+        if error > TOLERANCES["engine"]:
+            raise SystemExit(f"{work}: {name} differs from fastrnn by {error:.1e}")
+    for run, _ in prepared.values():
+        for _ in range(20):
+            run()
+    calls = {name: blocks(run) for name, (run, _) in prepared.items()}
+    times = {name: [] for name in prepared}
+    for _ in range(ROUNDS):
+        for name, (run, _) in prepared.items():
+            started = time.perf_counter_ns()
+            for _ in range(calls[name]):
+                run()
+            times[name].append((time.perf_counter_ns() - started) / calls[name] / 1e3)
+    return {name: np.array(t) for name, t in times.items()}
+
+
+def main() -> None:
+    """Runs everything and writes the table."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    versions = ", ".join(f"{name} {version(name)}" for name in ("fastrnn", "onnxruntime", "torch", "numpy"))
+    lines = ["# One recurrent layer, batch 1, one thread", "", f"{cpu}, ISA {isa.chosen()}; {versions}. Microseconds a call from Python, median of {ROUNDS} "
+             "interleaved rounds (p99 in brackets). A ratio above 1 means that fastrnn is faster.", "",
+             "| work | fastrnn | onnxruntime | torch | onnxruntime / fastrnn | torch / fastrnn |", "|---|---|---|---|---|---|"]
+    for work in WORK:
+        times = measure(work)
+        medians = {name: np.median(t) for name, t in times.items()}
+        cells = [f"{medians[name]:.3g} ({np.percentile(times[name], 99):.3g})" for name in ("fastrnn", "onnxruntime", "torch")]
+        lines.append(f"| {work} | {' | '.join(cells)} | {medians['onnxruntime'] / medians['fastrnn']:.2f} | {medians['torch'] / medians['fastrnn']:.1f} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
