@@ -59,8 +59,9 @@ def main() -> None:
     """Runs everything and writes the table."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
     versions = ", ".join(f"{name} {version(name)}" for name in ("fastrnn", "onnxruntime", "torch", "numpy"))
-    lines = ["# One recurrent layer, batch 1, one thread", "", f"{cpu}, ISA {isa.chosen()}; {versions}. Microseconds a call from Python, median of {ROUNDS} "
-             "interleaved rounds (p99 in brackets). A ratio above 1 means that fastrnn is faster.", "",
+    about = (f"{cpu}, ISA {isa.chosen()}; {versions}. Microseconds a call from Python, median of {ROUNDS} interleaved rounds (p99 in brackets). "
+             "A ratio above 1 means that fastrnn is faster.")
+    lines = ["# One recurrent layer, batch 1, one thread", "", about, "",
              "| work | fastrnn | onnxruntime | torch | onnxruntime / fastrnn | torch / fastrnn |", "|---|---|---|---|---|---|"]
     for work in WORK:
         times = measure(work)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-
 from fastrnn.converters.checkpoint import read_checkpoint
+
 from fastrnn.errors import DTypeError, InvalidModelError, ShapeError
 from fastrnn.model.file import check_header
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
-from fastrnn.model.ops import OPS, Shape, Spec, check_attributes
+from fastrnn.model.ops import OPS, Shape, Spec, check_node
 
 DTYPES = ("float32", "int64")
 
@@ -101,7 +101,7 @@ class Model:
             if node.name in names:
                 raise InvalidModelError(f"{where}: a second node of that name")
             names.add(node.name)
-            check_attributes(node)
+            check_node(node)
             for name in node.inputs:
                 if name and name not in known:
                     raise InvalidModelError(f"{where}: input {name!r} is not defined before it")

@@ -26,11 +26,13 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Op:
-    """infer: (node, specs of its inputs, None where omitted) -> specs of its outputs. time: along which axis
-    the op keeps steps apart ("row": any but the last; "any": every axis; None: see plan/streaming.py)."""
+    """infer: (node, specs of its inputs, None where omitted) -> specs of its outputs. inputs: fewest and most; outputs: most.
+    time: along which axis the op keeps steps apart ("row": any but the last; "any": every axis; None: see plan/streaming.py)."""
 
     infer: Callable
     attributes: Mapping[str, object] = field(default_factory=dict)
+    inputs: tuple[int, int] = (1, 1)
+    outputs: int = 1
     time: str | None = None
 
 
@@ -44,8 +46,14 @@ ATTRIBUTE_TYPES = {
 }
 
 
-def check_attributes(node) -> None:
-    """Raises UnsupportedModelError for an attribute that the op does not know, InvalidModelError for one of the wrong type."""
+def check_node(node) -> None:
+    """Raises UnsupportedModelError for an attribute that the op does not know, InvalidModelError for one of the wrong type
+    and for a wrong number of inputs or outputs."""
+    fewest, most = OPS[node.op].inputs
+    if not fewest <= len(node.inputs) <= most:
+        raise InvalidModelError(f"{_where(node)}: takes {fewest} to {most} inputs, got {len(node.inputs)}")
+    if not 1 <= len(node.outputs) <= OPS[node.op].outputs:
+        raise InvalidModelError(f"{_where(node)}: gives 1 to {OPS[node.op].outputs} outputs, got {len(node.outputs)}")
     known = OPS[node.op].attributes
     for name, value in node.attributes.items():
         if name not in known:
@@ -54,12 +62,12 @@ def check_attributes(node) -> None:
             raise InvalidModelError(f"{_where(node)}: attribute {name!r} cannot be {value!r}")
 
 
-def op(*names: str, time: str | None = None, **attributes):
+def op(*names: str, inputs: tuple[int, int] = (1, 1), outputs: int = 1, time: str | None = None, **attributes):
     """Registers a shape function under op names; attributes are those the op may carry, with their defaults."""
 
     def register(infer):
         for name in names:
-            OPS[name] = Op(infer, attributes, time)
+            OPS[name] = Op(infer, attributes, inputs, outputs, time)
         return infer
 
     return register
@@ -86,9 +94,9 @@ _RECURRENT = dict(hidden_size=None, direction="forward", layout=0, clip=None, ac
                   torch_form=0)  # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
 
 
-@op("RNN", **_RECURRENT)
-@op("GRU", linear_before_reset=0, **_RECURRENT)
-@op("LSTM", input_forget=0, **_RECURRENT)
+@op("RNN", inputs=(3, 6), outputs=2, **_RECURRENT)
+@op("GRU", inputs=(3, 6), outputs=2, linear_before_reset=0, **_RECURRENT)
+@op("LSTM", inputs=(3, 9), outputs=3, input_forget=0, **_RECURRENT)
 def recurrent(node, inputs):
     """X, W, R, B, sequence_lens, initial_h, and for LSTM initial_c, P, + projection (D, P, H) -> Y, Y_h, Y_c."""
     x, w, r, b, lengths, h0, c0, peephole, projection = [*inputs, *[None] * (9 - len(inputs))]
@@ -127,7 +135,7 @@ def recurrent(node, inputs):
     return [*outputs, Spec("float32", state(H))] if node.op == "LSTM" else outputs
 
 
-@op("Gemm", time="row", transB=1)
+@op("Gemm", inputs=(2, 3), time="row", transB=1)
 def gemm(node, inputs):
     """Y = A B^T + C; + A may carry leading axes. B is (N, K) always (transB = 1)."""
     a, b, c = [*inputs, None][:3]
@@ -139,7 +147,7 @@ def gemm(node, inputs):
     return [Spec("float32", (*a.shape[:-1], b.shape[0]))]
 
 
-@op("Gather", time="any", axis=0)
+@op("Gather", inputs=(2, 2), time="any", axis=0)
 def gather(node, inputs):
     """Rows of a table (N, E) by int64 index."""
     table, index = inputs
@@ -173,16 +181,18 @@ def slice_(node, inputs):
         return [None]
     dtype, shape = inputs[0]
     stop = node.get("stop")
-    if node.get("axis") != 0 or not isinstance(shape[0], int) or not 0 <= node.get("start") <= stop <= shape[0]:
+    if node.get("axis") != 0 or stop is None or not shape or not isinstance(shape[0], int) or not 0 <= node.get("start") <= stop <= shape[0]:
         raise InvalidModelError(f"{_where(node)}: [{node.get('start')}:{stop}] of axis {node.get('axis')} is outside shape {shape}")
     return [Spec(dtype, (stop - node.get("start"), *shape[1:]))]
 
 
-@op("Concat", axis=0)
+@op("Concat", inputs=(1, 1 << 16), axis=0)
 def concat(node, inputs):
     """Along axis 0."""
+    if any(s is None for s in inputs):
+        raise InvalidModelError(f"{_where(node)}: an input is missing")
     shapes = [s.shape for s in inputs]
-    if node.get("axis") != 0 or any(s[1:] != shapes[0][1:] for s in shapes):
+    if node.get("axis") != 0 or any(s[1:] != shapes[0][1:] or not s or not isinstance(s[0], int) for s in shapes):
         raise InvalidModelError(f"{_where(node)}: cannot join shapes {shapes} along axis {node.get('axis')}")
     return [Spec(inputs[0].dtype, (sum(s[0] for s in shapes), *shapes[0][1:]))]
 
@@ -196,6 +206,6 @@ def unsqueeze(node, inputs):
 @op("Squeeze", axis=0)
 def squeeze(node, inputs):
     """Axis 0, of size 1, removed."""
-    if inputs[0].shape[0] != 1:
-        raise InvalidModelError(f"{_where(node)}: axis 0 of {inputs[0].shape} is not 1")
+    if inputs[0] is None or not inputs[0].shape or inputs[0].shape[0] != 1:
+        raise InvalidModelError(f"{_where(node)}: axis 0 of {inputs[0] and inputs[0].shape} is not 1")
     return [Spec(inputs[0].dtype, inputs[0].shape[1:])]

@@ -176,8 +176,10 @@ class StackBuilder:
                 outputs.append(final)
                 if final:
                     parts[letter].append(final)
-            self.add(o.kind.upper(), node, [x, weights["W"], weights["R"], weights.get("B", ""), lengths, given.get("h", ""), given.get("c", ""),
-                                            weights.get("P", ""), weights.get("projection", "")], outputs, **self._attributes(o))
+            inputs = [x, weights["W"], weights["R"], weights.get("B", ""), lengths, given.get("h", "")]
+            if o.kind == "lstm":
+                inputs += [given.get("c", ""), weights.get("P", ""), weights.get("projection", "")]
+            self.add(o.kind.upper(), node, inputs, outputs, **self._attributes(o))
             x = outputs[0]
         if o.num_layers > 1:
             for letter, final in finals.items():

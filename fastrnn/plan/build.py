@@ -18,7 +18,7 @@ from fastrnn.model.ops import OPS, Spec
 from fastrnn.plan import policy
 from fastrnn.plan.emit import EMIT, new_args, set_activation
 from fastrnn.plan.memory import Arena, View, c_strides, grid
-from fastrnn.plan.planner import VIEWS, Plan, weight_view
+from fastrnn.plan.planner import RECURRENT, VIEWS, Plan, weight_view
 from fastrnn.plan.program import KernelStep, Program, PythonStep, Slot
 
 
@@ -62,7 +62,7 @@ class Builder:
 
     def _sink_outputs(self) -> None:
         """Producers of a Concat or a squeezed value that lies in an output write there directly."""
-        produced = {name for node in self.model.nodes if node.op not in VIEWS for name in node.outputs}
+        produced = {name for node in self.model.nodes if node.op != "Slice" for name in node.outputs}
         for node in reversed(self.model.nodes):
             view = self.views.get(node.outputs[0])
             if node.op not in VIEWS or view is None or node.op == "Slice":
@@ -74,20 +74,18 @@ class Builder:
                     part, start = view.part(start, stop), stop
                 else:
                     part = {"Squeeze": view.unsqueezed, "Unsqueeze": view.squeezed, "Identity": lambda: view}[node.op]()
-                if name not in self.views and (name in produced or self._is_view(name)):
+                if name not in self.views and name in produced:
                     self.views[name] = part
 
-    def _is_view(self, name: str) -> bool:
-        return any(name in node.outputs and node.op in VIEWS and node.op != "Slice" for node in self.model.nodes)
-
     def _last_uses(self) -> dict[str, int]:
+        """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""
         last, root = {}, {}
         for k, node in enumerate(self.model.nodes):
             if node.op in VIEWS and node.op != "Concat":
                 root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
             for name in (*node.inputs, *node.outputs):
                 last[root.get(name, name)] = k
-        return last
+        return last | {root.get(name, name): len(self.model.nodes) for name in self.model.outputs}
 
     # What emitters call.
 
@@ -124,19 +122,20 @@ class Builder:
             self._zeros = weight_view(np.zeros(longest, np.float32))
         return self._zeros
 
-    def limit(self, slot: int, low: int, high: int) -> None:
-        """Integers of an input must lie in low..high; the caller's door checks it."""
-        self._limits[slot] = (low, high)
-
-    def sorted_lengths(self, name: str, T: int) -> tuple[View, View] | None:
-        """Lengths sorted descending and the row of each, computed once for all layers; None where omitted."""
-        view = self.views.get(name)
-        if view is None:
-            return None
+    def limit(self, node: Node, name: str, low: int, high: int) -> View:
+        """The view of integers that must lie in low..high. They must be an input of the model: the caller's door checks them."""
+        view = self.views[name]
         if view.space != "slot":
-            raise UnsupportedModelError(f"sequence_lens {name!r} must be an input of the model")
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {name!r} must be an input of the model")
+        self._limits[view.index] = (low, high)
+        return view
+
+    def sorted_lengths(self, node: Node, name: str, T: int) -> tuple[View, View] | None:
+        """Lengths sorted descending and the row of each, computed once for all layers; None where omitted."""
+        if name not in self.views:
+            return None
         if name not in self._lengths:
-            self.limit(view.index, 0, T)
+            view = self.limit(node, name, 0, T)
             B = view.shape[0]
             both = View("work", (2, B), (B, 1), np.dtype(np.int64))
             both = replace(both, offset=self.arena.take(both.nbytes))
@@ -187,7 +186,7 @@ class Builder:
         for offset, nbytes in self._scratch:
             self.arena.give(offset, nbytes)
         self._scratch.clear()
-        for name in [n for n in self._owned if self._last_use.get(n, -1) <= k and n not in self.model.outputs]:
+        for name in [n for n in self._owned if self._last_use.get(n, -1) <= k]:
             self.arena.give(*self._owned.pop(name))
 
     def _copy(self, node: Node, source: View, target: View) -> None:
@@ -220,12 +219,10 @@ class Builder:
             return evaluate(node, arrays)
 
         inputs = tuple(self.views.get(name) if name else None for name in node.inputs)
-        if node.op == "Gather" and inputs[1].space == "slot":
-            self.limit(inputs[1].index, 0, len(self.model.weights[node.inputs[0]]) - 1)
-        lengths = inputs[4] if node.op in ("RNN", "GRU", "LSTM") and len(inputs) > 4 else None
-        if lengths is not None:
-            T = inputs[0].shape[node.get("layout")]
-            self.limit(lengths.index, 0, T)
+        if node.op == "Gather":
+            self.limit(node, node.inputs[1], 0, inputs[0].shape[0] - 1)
+        if node.op in RECURRENT and node.input(4) in self.views:
+            self.limit(node, node.input(4), 0, inputs[0].shape[node.get("layout")])
         outputs = tuple(self.place(name, self.infer_output(node, k)) if name else None for k, name in enumerate(node.outputs))
         self.estimated_ns += 20_000.0
         self.steps.append(PythonStep(node.name, function, inputs, outputs))

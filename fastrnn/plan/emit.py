@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels.contract import ARGS
 from fastrnn.kernels.reference.ops import UNARY_KINDS, unary_activation
 from fastrnn.model.recurrent import RecurrentNode
@@ -15,7 +14,7 @@ EMIT = {}
 
 
 def emits(*names: str):
-    """Registers (build, node) under op names; build is a planner.Builder."""
+    """Registers (build, node) under op names; build is a build.Builder."""
 
     def register(function):
         for name in names:
@@ -53,7 +52,7 @@ def recurrent(build, node):
     y_direction = P if layer.torch_form else y.strides[2 if layer.batch_first else 1]
     finals = [build.place(names[k], build.infer_output(node, k)) if k < len(names) and names[k] else None for k in (1, 2)]
     initials = [build.views.get(layer.name(which)) for which in ("initial_h", "initial_c")]
-    sorted_lengths = build.sorted_lengths(layer.name("sequence_lens"), T)
+    sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), T)
 
     def rows(view, d):
         """One direction's (B, n) of a state, and its row stride."""
@@ -97,12 +96,9 @@ def gemm(build, node):
 @emits("Gather")
 def gather(build, node):
     """Rows of an embedding table; indices come straight from an input, whose range is checked at the door."""
-    packed, index = build.packed[node.name, 0], build.views[node.inputs[1]]
-    if index.space != "slot":
-        raise UnsupportedModelError(f"node {node.name!r} (Gather): indices must be an input of the model")
+    packed, table = build.packed[node.name, 0], build.model.weights[node.inputs[0]]
+    index = build.limit(node, node.inputs[1], 0, len(table) - 1)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    table = build.model.weights[node.inputs[0]]
-    build.limit(index.index, 0, len(table) - 1)
     (T, B, x_t, x_b), (_, _, y_t, y_b) = grid(index, keep=0), grid(y)
     args = new_args(T=T, B=B, I=len(table), H=table.shape[1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
     build.call(node, packed.kernel, args, {"x": index, "y": y, **packed.views}, flops=0.0, weight_bytes=4.0 * T * B * table.shape[1])

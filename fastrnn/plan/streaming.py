@@ -118,7 +118,8 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
         if node.op not in RECURRENT:
             nodes.append(node)
             continue
-        node_inputs, node_outputs = [*node.inputs, *[""] * (9 - len(node.inputs))], [*node.outputs, *[""] * (3 - len(node.outputs))]
+        node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
+        node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
         for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
             source = node_inputs[position]
             while source in producer and producer[source].op in ("Slice", "Squeeze", "Unsqueeze", "Identity"):
