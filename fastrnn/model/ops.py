@@ -90,8 +90,8 @@ def want(node, spec: Spec | None, what: str, shape: Shape, dtype: str = "float32
         raise ShapeError(f"{_where(node)}: {what} must have shape ({expected}){hint}, got {tuple(spec.shape)}")
 
 
-_RECURRENT = dict(hidden_size=None, direction="forward", layout=0, clip=None, activations=None,
-                  torch_form=0)  # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
+# + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
+_RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0}
 
 
 @op("RNN", inputs=(3, 6), outputs=2, **_RECURRENT)

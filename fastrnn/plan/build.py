@@ -30,6 +30,18 @@ def build_program(plan: Plan, model: Model, shapes: Mapping[str, tuple[int, ...]
     return Builder(plan, model, shapes, time_axes or {}).build()
 
 
+def _result_of(node: Node, source: View) -> View:
+    """The view that a Slice, Squeeze, Unsqueeze or Identity makes of its input."""
+    if node.op == "Slice":
+        return source.part(node.get("start"), node.get("stop"))
+    return source.squeezed() if node.op == "Squeeze" else source.unsqueezed() if node.op == "Unsqueeze" else source
+
+
+def _source_of(node: Node, result: View) -> View:
+    """The view of a Squeeze's, Unsqueeze's or Identity's input, given where its output lies."""
+    return result.unsqueezed() if node.op == "Squeeze" else result.squeezed() if node.op == "Unsqueeze" else result
+
+
 class Builder:
     """The state of one build. Emitters (emit.py) read views and specs and call `place`, `scratch` and `call`."""
 
@@ -73,7 +85,7 @@ class Builder:
                     stop = start + self.specs[name].shape[0]
                     part, start = view.part(start, stop), stop
                 else:
-                    part = {"Squeeze": view.unsqueezed, "Unsqueeze": view.squeezed, "Identity": lambda: view}[node.op]()
+                    part = _source_of(node, view)
                 if name not in self.views and name in produced:
                     self.views[name] = part
 
@@ -207,9 +219,7 @@ class Builder:
                 if not source.same_place(part):
                     self._copy(node, source, part)
             return
-        source = sources[0]
-        view = {"Identity": lambda: source, "Squeeze": source.squeezed, "Unsqueeze": source.unsqueezed,
-                "Slice": lambda: source.part(node.get("start"), node.get("stop"))}[node.op]()
+        view = _result_of(node, sources[0])
         target = self.views.setdefault(output, view)
         if not target.same_place(view):
             self._copy(node, view, target)
