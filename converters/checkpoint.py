@@ -52,9 +52,9 @@ def named_globals(data: bytes, path: Path) -> set[tuple[str, str]]:
 def _pickle_of(path: Path) -> bytes:
     """The pickled part of a checkpoint, zip or legacy."""
     data = path.read_bytes()
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return data
     try:
+        if not zipfile.is_zipfile(io.BytesIO(data)):
+            return data
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
             if any(name.endswith("constants.pkl") or "/code/" in name for name in names):

@@ -30,8 +30,12 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None) -> Model:
     if not isinstance(module, torch.nn.Module):
         raise UnsupportedModelError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
     nn = torch.nn
+    for path, part in module.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks:
+            raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks, which may change what it computes")
     if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
-        return stack_model(stack_options(module), _parameters(module), type(module).__name__.lower())
+        o, name = stack_options(module), type(module).__name__.lower()
+        return stack_model(o, _parameters(module, o, name), name)
     if type(module) in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
         return _cell_model(module)
     return _sequential_model(module, nn)
@@ -40,11 +44,15 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None) -> Model:
 def _array(tensor, name: str) -> np.ndarray:
     if str(tensor.dtype) != "torch.float32":
         raise DTypeError(f"{name} must be float32, got {tensor.dtype}; convert the module with .float()")
-    return tensor.detach().cpu().numpy()
+    if tensor.is_meta or tensor.is_sparse:
+        raise UnsupportedModelError(f"{name} is a meta or sparse tensor; from_torch needs dense values")
+    return tensor.detach().cpu().numpy().copy()
 
 
-def _parameters(module) -> dict[str, np.ndarray]:
-    return {name: _array(tensor, name) for name, tensor in module.state_dict().items()}
+def _parameters(module, o: StackOptions, path: str) -> dict[str, np.ndarray]:
+    """A recurrent module's parameters, checked; those of a cell under a layer's names."""
+    arrays = {name: _array(tensor, f"{path}.{name}") for name, tensor in module.state_dict().items()}
+    return o.check({name if "_l" in name else f"{name}_l0": a for name, a in arrays.items()}, f"module {path!r}")
 
 
 def stack_options(module) -> StackOptions:
@@ -65,7 +73,7 @@ def _cell_model(cell) -> Model:
     build.add("Unsqueeze", "x.step", ["x"], ["x.step"])
     for s in letters:
         build.add("Unsqueeze", f"{s}0.layer", [f"{s}0"], [f"{s}0.layer"])
-    build.stack(kind, o, {f"{name}_l0": a for name, a in _parameters(cell).items()}, "x.step", "y.step",
+    build.stack(kind, o, _parameters(cell, o, type(cell).__name__), "x.step", "y.step",
                 {s: f"{s}0.layer" for s in letters}, {s: f"{s}_n.layer" for s in letters})
     build.add("Squeeze", "y", ["y.step"], ["y"])
     for s in letters:
@@ -80,7 +88,7 @@ def _flatten(module, nn, path: str = ""):
     if type(module) is not nn.Sequential:
         yield path or type(module).__name__.lower(), module
         return
-    for name, child in module.named_children():
+    for name, child in module._modules.items():  # named_children() leaves out a module that stands there twice
         yield from _flatten(child, nn, f"{path}.{name}" if path else name)
 
 
@@ -106,7 +114,8 @@ def _sequential_model(module, nn) -> Model:
     if features is None:
         raise UnsupportedModelError("from_torch: no layer says how many features the input has")
     value = Value("x", "int64", leading) if features == "tokens" else Value("x", "float32", (*leading, features))
-    build.add("Identity", "y", [x], ["y"])
+    names = {node.name for node in build.nodes}
+    build.add("Identity", next(name for k in range(len(names) + 1) if (name := "y" + "_" * k) not in names), [x], ["y"])
     return Model((value,), ("y",), tuple(build.nodes), build.weights, (), type(module).__name__.lower())
 
 
@@ -125,7 +134,7 @@ def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
         return "Clip", {"min": float(m.min_val), "max": float(m.max_val)}
     if type(m) is nn.GELU and m.approximate == "none":
         return "Gelu", {}
-    if type(m) is nn.Softplus and m.beta == 1:
+    if type(m) is nn.Softplus and m.beta == 1 and m.threshold == 20:  # past 20 the two forms round alike
         return "Softplus", {}
     if type(m) is nn.Threshold and m.value == 0:
         return "ThresholdedRelu", {"alpha": m.threshold}
@@ -142,9 +151,10 @@ def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
     if type(m) in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.Identity):
         return x
     if type(m) in (nn.RNN, nn.GRU, nn.LSTM):
-        build.stack(path, stack_options(m), _parameters(m), x, y)
+        o = stack_options(m)
+        build.stack(path, o, _parameters(m, o, path), x, y)
     elif type(m) is nn.Linear:
-        weights = [build.weight(f"{path}.{n}", a) for n, a in _parameters(m).items()]
+        weights = [build.weight(f"{path}.{n}", _array(t, f"{path}.{n}")) for n, t in (("weight", m.weight), ("bias", m.bias)) if t is not None]
         build.add("Gemm", path, [x, *weights], [y])
     elif type(m) is nn.Embedding:
         if m.max_norm is not None:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from fastrnn.converters.checkpoint import read_checkpoint
 
-from fastrnn.errors import DTypeError, InvalidModelError, ShapeError
+from fastrnn.errors import DTypeError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.file import check_header
+from fastrnn.model.stack import StackOptions
+from fastrnn.runtime.checks import as_array
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 _KEY = re.compile(r"(?:(?P<module>.*)\.)?(?P<parameter>(?:weight_(?:ih|hh|hr|p[ifo])|bias_(?:ih|hh))_l(?P<layer>\d+)(?P<reverse>_reverse)?)")
 _CLASS = {1: RNN, 3: GRU, 4: LSTM}
 
 
-def _flat(nested: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
+MAX_DEPTH = 16
+
+
+def _flat(nested: Mapping, above: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+    if depth > MAX_DEPTH:
+        raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {above!r}")
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flat(value, f"{above}{key}.", depth + 1)
         else:
             yield f"{above}{key}", value
 
@@ -28,6 +36,8 @@ def _flat(nested: Mapping, above: str = "") -> Iterator[tuple[str, object]]:
 def _read(source) -> Mapping:
     if isinstance(source, Mapping):
         return source
+    if not isinstance(source, (str, PathLike)):
+        raise InvalidModelError(f"from_state_dict takes a dict or a path, got {type(source).__name__}")
     path = Path(source)
     if path.suffix.lower() != ".safetensors":
         return read_checkpoint(path)
@@ -43,11 +53,10 @@ def _read(source) -> Mapping:
 
 def _numpy(value, name: str) -> np.ndarray:
     if hasattr(value, "detach"):
-        value = value.detach()
         if str(value.dtype) != "torch.float32":
             raise DTypeError(f"{name} must be float32, got {value.dtype}")
-        value = value.cpu().numpy()
-    return np.asarray(value)
+        value = value.detach().cpu()
+    return as_array(value, name)
 
 
 def from_state_dict(source, prefix: str = "", **options) -> dict[str, RecurrentLayer]:
@@ -91,12 +100,17 @@ def _layer(name: str, p: Mapping[str, np.ndarray], options: Mapping) -> Recurren
         arguments.pop("nonlinearity", None)
     if kind is not GRU:
         arguments.pop("reset_after", None)
+    read_off = {"num_layers": len({_KEY.fullmatch(key)["layer"] for key in p}), "bias": "bias_ih_l0" in p, "bidirectional": any(key.endswith("_reverse") for key in p)}
     if kind is LSTM:
-        arguments |= {"proj_size": P if projection is not None else 0, "peepholes": any(key.startswith("weight_p") for key in p)}
-    layers = 1 + max(int(_KEY.fullmatch(key)["layer"]) for key in p)
-    layer = kind(p["weight_ih_l0"].shape[1], H, layers, bias="bias_ih_l0" in p, bidirectional=any(key.endswith("_reverse") for key in p), **arguments)
+        read_off |= {"proj_size": P if projection is not None else 0, "peepholes": any(key.startswith("weight_p") for key in p)}
+    if taken := sorted(set(read_off) & set(options)):
+        raise UnsupportedModelError(f"layer {name!r}: {', '.join(taken)} are read off the state dict and cannot be given")
+    I = p["weight_ih_l0"].shape[1]
     try:
-        layer.load_state_dict(p)
-    except (ShapeError, DTypeError) as error:
-        raise type(error)(f"layer {name!r}: {error}") from error
+        # before a layer of that size is made
+        StackOptions(kind.__name__.lower(), I, H, **read_off).check(p, f"layer {name!r}")
+    except UnsupportedModelError as error:
+        raise ShapeError(f"layer {name!r}: {error}") from error
+    layer = kind(I, H, **read_off, **arguments)
+    layer.load_state_dict(p)
     return layer

@@ -85,9 +85,13 @@ def parse_activation(given, where: str = "activation") -> Activation:
     if kind not in RECURRENT_ACTIVATIONS:
         raise UnsupportedModelError(f"{where}: unknown activation {name!r}; known are {', '.join(RECURRENT_ACTIVATIONS)}")
     formula = ACTIVATIONS[kind]
+    if not isinstance(name, str):
+        raise UnsupportedModelError(f"{where}: an activation's name must be text, got {name!r}")
     if not isinstance(parameters, Mapping):
         raise UnsupportedModelError(f"{where}: parameters of {name!r} must be a dict with 'alpha' or 'beta', got {parameters!r}")
-    for key in parameters:
+    for key, value in parameters.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or abs(value) > 1e38:
+            raise UnsupportedModelError(f"{where}: {key} of {name!r} must be a float32 number, got {value!r}")
         if key not in ("alpha", "beta") or getattr(formula, key) is None:
             raise UnsupportedModelError(f"{where}: activation {name!r} takes no parameter {key!r}")
     return Activation(kind, float(parameters.get("alpha", formula.alpha or 0.0)), float(parameters.get("beta", formula.beta or 0.0)))

@@ -17,6 +17,8 @@ from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model.graph import DTYPES, Model, Node, State, Value
 
 KEY, VERSION = "fastrnn", 1
+_GRAPH_KEYS = {"version", "name", "inputs", "outputs", "states", "nodes"}
+_NODE_KEYS = {"op", "name", "inputs", "outputs", "attributes"}
 MAX_HEADER_BYTES, MAX_TENSORS = 1 << 20, 4096
 
 
@@ -103,9 +105,12 @@ def load(path) -> Model:
 
 
 def _model(graph, weights, path: Path) -> Model:
-    if not isinstance(graph, dict) or graph.get("version") != VERSION:
-        version = graph.get("version") if isinstance(graph, dict) else graph
+    version = graph.get("version") if isinstance(graph, dict) else None
+    if version != VERSION or type(version) is not int:
         raise UnsupportedModelError(f"{path}: file version {version!r}; this fastrnn reads version {VERSION}")
+    for part, keys in ((graph, _GRAPH_KEYS), *((n, _NODE_KEYS) for n in graph.get("nodes", ()) if isinstance(n, dict))):
+        if unknown := sorted(set(part) - keys):
+            raise UnsupportedModelError(f"{path}: unknown entries in the graph: {', '.join(unknown)}")
     for name, array in weights.items():
         if str(array.dtype) not in DTYPES:
             raise UnsupportedModelError(f"{path}: weight {name!r} is {array.dtype}")
@@ -116,7 +121,7 @@ def _model(graph, weights, path: Path) -> Model:
             nodes=tuple(Node(str(n["op"]), str(n["name"]), tuple(map(str, n["inputs"])), tuple(map(str, n["outputs"])), dict(n["attributes"]))
                         for n in graph["nodes"]),
             weights=weights, states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, InvalidModelError):
             raise
         raise InvalidModelError(f"{path}: malformed graph: {type(error).__name__}: {error}") from error

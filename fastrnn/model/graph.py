@@ -62,9 +62,10 @@ class State:
     index: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A network as plain data. Immutable; shared freely between threads. Raises InvalidModelError when malformed."""
+    """A network as plain data. Immutable; shared freely between threads; the weights are the caller's arrays, not copies.
+    Raises InvalidModelError when malformed, UnsupportedModelError for an op, attribute or dtype that is not known."""
 
     inputs: tuple[Value, ...]
     outputs: tuple[str, ...]
@@ -75,15 +76,29 @@ class Model:
 
     def __post_init__(self):
         self._check_names()
-        for state in self.states:
-            if state.input not in self.input_names or state.output not in self.outputs:
-                raise InvalidModelError(f"state {state.input!r} <- {state.output!r}: not an input and an output of the model")
         _ = self.specs
+        for state in self.states:
+            self._check_state(state)
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs, in order."""
         return tuple(v.name for v in self.inputs)
+
+    def _check_state(self, state: State):
+        where = f"state {state.input!r} <- {state.output!r}"
+        if state.input not in self.input_names or state.output not in self.outputs:
+            raise InvalidModelError(f"{where}: not an input and an output of the model")
+        if [s.input for s in self.states].count(state.input) > 1:
+            raise InvalidModelError(f"{where}: the input is tied twice")
+        (dtype, shape), given = self.specs[state.input], self.specs[state.output]
+        result = given.shape
+        if state.index is not None:
+            if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
+                raise InvalidModelError(f"{where}: index {state.index!r} is outside axis 0 of {result}")
+            result = result[1:]
+        if dtype != given.dtype or len(shape) != len(result) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, result)):
+            raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 
     def _check_names(self):
         known = set(self.weights)

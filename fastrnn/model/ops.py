@@ -44,6 +44,8 @@ ATTRIBUTE_TYPES = {
     "linear_before_reset": _WHOLE, "input_forget": _WHOLE, "transB": _WHOLE, "axis": _WHOLE, "start": _WHOLE, "stop": _WHOLE, "alpha": _NUMBER,
     "beta": _NUMBER, "min": _NUMBER, "max": _NUMBER,
 }
+_FLAGS = ("layout", "torch_form", "linear_before_reset", "input_forget", "transB")
+_LARGEST = 1 << 62
 
 
 def check_node(node) -> None:
@@ -58,7 +60,10 @@ def check_node(node) -> None:
     for name, value in node.attributes.items():
         if name not in known:
             raise UnsupportedModelError(f"{_where(node)}: unknown attribute {name!r}")
-        if not (value is None and known[name] is None) and (isinstance(value, bool) or not isinstance(value, ATTRIBUTE_TYPES[name])):
+        if value is None and known[name] is None:
+            continue
+        wrong = isinstance(value, bool) or not isinstance(value, ATTRIBUTE_TYPES[name]) or isinstance(value, int) and abs(value) > _LARGEST
+        if wrong or name in _FLAGS and value not in (0, 1):
             raise InvalidModelError(f"{_where(node)}: attribute {name!r} cannot be {value!r}")
 
 
@@ -116,7 +121,11 @@ def recurrent(node, inputs):
     want(node, x, "X", (None, None, None))
     want(node, r, "R", (directions, None, None))
     P = r.shape[2]
-    H = node.get("hidden_size") or (P if projection is None else projection.shape[2])
+    if projection is not None:
+        want(node, projection, "projection", (directions, P, None))
+    H = P if projection is None else projection.shape[2]
+    if node.get("hidden_size") is not None:
+        H = node.get("hidden_size")
     want(node, r, "R", (directions, G * H, P if projection is not None else H), hint=f" = (D, {G}*H, H)")
     want(node, w, "W", (directions, G * H, x.shape[2]), hint=f" = (D, {G}*H, I); is it transposed?")
     T, B = x.shape[:2] if node.get("layout") == 0 else x.shape[1::-1]
@@ -139,8 +148,10 @@ def recurrent(node, inputs):
 def gemm(node, inputs):
     """Y = A B^T + C; + A may carry leading axes. B is (N, K) always (transB = 1)."""
     a, b, c = [*inputs, None][:3]
-    if a is None or not a.shape:
-        raise InvalidModelError(f"{_where(node)}: A is missing or a scalar")
+    if a is None or not a.shape or a.dtype != "float32":
+        raise InvalidModelError(f"{_where(node)}: A must be float32 with at least one axis, got {a}")
+    if not node.get("transB"):
+        raise UnsupportedModelError(f"{_where(node)}: transB=0 is not supported")
     want(node, b, "B", (None, a.shape[-1]), hint=" = (out, in)")
     if c is not None:
         want(node, c, "C", (b.shape[0],))
@@ -169,6 +180,8 @@ def same(node, inputs):
     """Elementwise, or along the last axis: the shape stays."""
     if inputs[0] is None:
         raise InvalidModelError(f"{_where(node)}: the input is missing")
+    if inputs[0].dtype != "float32" and node.op != "Identity":
+        raise InvalidModelError(f"{_where(node)}: the input must be float32, got {inputs[0].dtype}")
     if node.op in ("Softmax", "LogSoftmax") and node.get("axis") != -1:
         raise InvalidModelError(f"{_where(node)}: axis must be -1, got {node.get('axis')}")
     return [inputs[0]]
@@ -189,8 +202,8 @@ def slice_(node, inputs):
 @op("Concat", inputs=(1, 1 << 16), axis=0)
 def concat(node, inputs):
     """Along axis 0."""
-    if any(s is None for s in inputs):
-        raise InvalidModelError(f"{_where(node)}: an input is missing")
+    if any(s is None or s.dtype != inputs[0].dtype for s in inputs):
+        raise InvalidModelError(f"{_where(node)}: an input is missing, or dtypes differ")
     shapes = [s.shape for s in inputs]
     if node.get("axis") != 0 or any(s[1:] != shapes[0][1:] or not s or not isinstance(s[0], int) for s in shapes):
         raise InvalidModelError(f"{_where(node)}: cannot join shapes {shapes} along axis {node.get('axis')}")

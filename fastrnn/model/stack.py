@@ -41,6 +41,14 @@ class StackOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise ShapeError(f"{self.kind}: {name} must be a positive integer, got {value!r}")
+            object.__setattr__(self, name, int(value))
+        for name in ("bias", "batch_first", "bidirectional", "reset_after", "peepholes", "input_forget", "reverse"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise UnsupportedModelError(f"{self.kind}: {name} must be True or False, got {getattr(self, name)!r}")
+        for name, kinds in (("proj_size", (int, np.integer)), ("clip", (int, float, np.number, type(None)))):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kinds) or value is not None and not -1e38 < value < 1e38:
+                raise UnsupportedModelError(f"{self.kind}: {name} cannot be {value!r}")
         if not 0 <= self.proj_size < self.hidden_size or self.proj_size and self.kind != "lstm":
             raise UnsupportedModelError(f"{self.kind}: proj_size must be 0, or for an LSTM less than hidden_size = {self.hidden_size}, got {self.proj_size}")
         if self.kind != "lstm" and (self.peepholes or self.input_forget):
@@ -107,13 +115,14 @@ def parse_activations(kind: str, given, bidirectional: bool) -> tuple[tuple[Acti
     if given is None:
         return ()
     expected = len(DEFAULT_ACTIVATIONS[kind])
-    given = (given,) if isinstance(given, (str, Activation)) else tuple(given)
+    given = (given,) if isinstance(given, (str, Activation)) else given
 
     def is_one(item) -> bool:
-        return isinstance(item, (str, Activation)) or len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], Mapping)
+        return isinstance(item, (str, Activation)) or isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[1], Mapping)
 
-    directions = (given,) * (2 if bidirectional else 1) if all(map(is_one, given)) else given
-    if len(directions) != (2 if bidirectional else 1) or any(len(d) != expected for d in directions):
+    listed = isinstance(given, (tuple, list))
+    directions = (given,) * (2 if bidirectional else 1) if listed and all(map(is_one, given)) else given
+    if not listed or len(directions) != (2 if bidirectional else 1) or any(not isinstance(d, (tuple, list)) or len(d) != expected for d in directions):
         raise UnsupportedModelError(f"{kind}: activations must be {expected} for one direction, or a pair of such tuples for two; got {given!r}")
     return tuple(tuple(parse_activation(a, f"{kind} activations") for a in d) for d in directions)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.cells import Activation
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import ShapeError, UnsupportedModelError
 from fastrnn.kernels import registry
 from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.native import _invoke
@@ -61,6 +61,8 @@ class Builder:
         self._last_use = self._last_uses()
 
     def _add_slot(self, index: int, name: str, time_axis: int) -> None:
+        if self.specs.get(name) is None:
+            raise ShapeError(f"output {name!r} needs an optional input that was left out")
         dtype, shape = np.dtype(self.specs[name].dtype), self.specs[name].shape
         memory = (shape[time_axis], *shape[:time_axis], *shape[time_axis + 1:]) if shape else ()
         strides = list(c_strides(memory))
@@ -137,24 +139,25 @@ class Builder:
     def limit(self, node: Node, name: str, low: int, high: int) -> View:
         """The view of integers that must lie in low..high. They must be an input of the model: the caller's door checks them."""
         view = self.views[name]
-        if view.space != "slot":
+        if view.space != "slot" or view.index >= self._n_inputs:
             raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {name!r} must be an input of the model")
-        self._limits[view.index] = (low, high)
+        before = self._limits.get(view.index, (low, high))
+        self._limits[view.index] = max(low, before[0]), min(high, before[1])
         return view
 
     def sorted_lengths(self, node: Node, name: str, T: int) -> tuple[View, View] | None:
         """Lengths sorted descending and the row of each, computed once for all layers; None where omitted."""
         if name not in self.views:
             return None
-        if name not in self._lengths:
+        if (name, T) not in self._lengths:
             view = self.limit(node, name, 0, T)
             B = view.shape[0]
             both = View("work", (2, B), (B, 1), np.dtype(np.int64))
             both = replace(both, offset=self.arena.take(both.nbytes))
             kernel = registry.find("sort_lengths", "native", self.plan.isa)
             self._emit(name, kernel, new_args(T=T, B=B), {"x": view, "y": both})
-            self._lengths[name] = both, self.shifted(both, B)
-        return self._lengths[name]
+            self._lengths[name, T] = both, self.shifted(both, B)
+        return self._lengths[name, T]
 
     def call(self, node: Node, kernel: Kernel, args, pointers, flops: float, weight_bytes: float) -> None:
         """Appends a kernel call, with its own scratch."""
@@ -163,7 +166,9 @@ class Builder:
 
     def elementwise(self, node: Node, x: View, y: View, activation: Activation) -> None:
         """y = activation(x) over rows; with the identity, a copy."""
-        (T, B, x_t, x_b), (_, _, y_t, y_b) = grid(x), grid(y)
+        if not x.shape:
+            x, y = x.unsqueezed(), y.unsqueezed()
+        T, B, (x_t, x_b), (y_t, y_b) = grid(1, x, y)
         args = new_args(T=T, B=B, I=x.shape[-1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
         set_activation(args, 0, activation)
         kernel = registry.find("activate", "native", self.plan.isa)
@@ -202,7 +207,7 @@ class Builder:
             self.arena.give(*self._owned.pop(name))
 
     def _copy(self, node: Node, source: View, target: View) -> None:
-        if source.dtype == np.float32 and self.plan.backend != "reference" and source.shape:
+        if source.dtype == np.float32 and self.plan.backend != "reference":
             self.elementwise(node, source, target, Activation("identity"))
         else:
             self.steps.append(PythonStep(node.name, list, (source,), (target,)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastrnn.kernels.contract import ARGS
@@ -88,7 +90,7 @@ def gemm(build, node):
     """A dense layer over the rows of A."""
     packed, a = build.packed[node.name, 0], build.views[node.inputs[0]]
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    (T, B, x_t, x_b), (_, _, y_t, y_b) = grid(a), grid(y)
+    T, B, (x_t, x_b), (y_t, y_b) = grid(1, a, y)
     args = new_args(T=T, B=B, I=a.shape[-1], H=y.shape[-1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
     build.call(node, packed.kernel, args, {"x": a, "y": y, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
 
@@ -99,7 +101,7 @@ def gather(build, node):
     packed, table = build.packed[node.name, 0], build.model.weights[node.inputs[0]]
     index = build.limit(node, node.inputs[1], 0, len(table) - 1)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    (T, B, x_t, x_b), (_, _, y_t, y_b) = grid(index, keep=0), grid(y)
+    T, B, (x_t, x_b), (y_t, y_b) = grid(0, index, replace(y, shape=y.shape[:-1], strides=y.strides[:-1]))
     args = new_args(T=T, B=B, I=len(table), H=table.shape[1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
     build.call(node, packed.kernel, args, {"x": index, "y": y, **packed.views}, flops=0.0, weight_bytes=4.0 * T * B * table.shape[1])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastrnn.errors import UnsupportedModelError
 from fastrnn.plan.packing import ALIGNMENT
 
 
@@ -58,15 +59,26 @@ def c_strides(shape) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def grid(view: View, keep: int = 1) -> tuple[int, int, int, int]:
-    """(T, B, stride of T, stride of B) of a view's leading axes, all but the last `keep`: rows as kernels take them."""
-    leading = len(view.shape) - keep
-    if leading == 2:
-        return *view.shape[:2], *view.strides[:2]
-    if not view.contiguous:
-        raise ValueError(f"a view of shape {view.shape} and strides {view.strides} is no grid of rows")
-    rows = int(np.prod(view.shape[:leading], dtype=np.int64))
-    return 1, rows, 0, int(np.prod(view.shape[leading:], dtype=np.int64))
+def grid(keep: int, *views: View) -> tuple:
+    """T, B and each view's strides (t, b) over its leading axes, all but the last `keep`: rows as kernels take them.
+
+    The views have the same leading shape. Axes of size 1 go, and neighbours join where they follow one another in every view;
+    raises UnsupportedModelError where more than two are left.
+    """
+    leading = len(views[0].shape) - keep if keep else len(views[0].shape)
+    axes: list[tuple[int, tuple[int, ...]]] = []
+    for axis in range(leading):
+        size, strides = views[0].shape[axis], tuple(v.strides[axis] for v in views)
+        if size == 1:
+            continue
+        if axes and all(outer == inner * size for outer, inner in zip(axes[-1][1], strides)):
+            axes[-1] = axes[-1][0] * size, strides
+        else:
+            axes.append((size, strides))
+    if len(axes) > 2:
+        raise UnsupportedModelError(f"a layout of shape {views[0].shape} with strides {[v.strides for v in views]} cannot be walked by rows")
+    axes = [(1, (0,) * len(views))] * (2 - len(axes)) + axes
+    return (axes[0][0], axes[1][0], *zip(axes[0][1], axes[1][1]))
 
 
 class Arena:

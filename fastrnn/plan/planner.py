@@ -100,7 +100,7 @@ def _pack(model: Model, node: Node, backend: str) -> dict[tuple[str, int], Packe
     if choice.kernel and node.op == "Gemm":
         arrays = pack_dense(weight(1), weight(2) if node.input(2) else None, choice.kernel.lanes)
     elif choice.kernel and node.op == "Gather":
-        arrays = {"w_x": np.ascontiguousarray(weight(0))}
+        arrays = {"w_x": np.array(weight(0), order="C")}
     return {(node.name, 0): Packed(choice.kernel, choice.why, arrays)}
 
 

@@ -33,9 +33,10 @@ def resolve_backend(backend: str) -> str:
     if backend not in BACKENDS:
         raise UnsupportedModelError(f"backend {backend!r} is unknown; known are {', '.join(BACKENDS)}")
     if backend == "auto":
-        backend = os.environ.get("FASTRNN_BACKEND") or "native"
-        if backend not in BACKENDS[1:]:
-            raise UnsupportedModelError(f"FASTRNN_BACKEND={backend!r} is unknown; known are {', '.join(BACKENDS[1:])}")
+        backend = os.environ.get("FASTRNN_BACKEND") or "auto"
+        if backend not in BACKENDS:
+            raise UnsupportedModelError(f"FASTRNN_BACKEND={backend!r} is unknown; known are {', '.join(BACKENDS)}")
+        backend = "native" if backend == "auto" else backend
     if backend == "jit" and not registry.kernels("jit", isa.chosen()):
         raise UnsupportedModelError("backend 'jit' has no kernels in this installation; use 'native' or 'reference'")
     return backend

@@ -56,6 +56,10 @@ class Program:
         """The same program whose slots of these names, time-first and one step long, leave that axis out."""
 
         def strip(slot: Slot) -> Slot:
-            return replace(slot, shape=slot.shape[1:]) if slot.name in names else slot
+            if slot.name not in names:
+                return slot
+            if slot.shape[0] != 1:
+                raise ValueError(f"{slot.name!r}: {slot.shape[0]} steps, not one")
+            return replace(slot, shape=slot.shape[1:])
 
         return replace(self, inputs=tuple(map(strip, self.inputs)), outputs=tuple(map(strip, self.outputs)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn.errors import NotStreamableError
+from fastrnn.kernels.reference import EVAL
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.ops import OPS
 from fastrnn.plan.planner import RECURRENT
@@ -20,13 +21,13 @@ from fastrnn.plan.planner import RECURRENT
 class Steppable:
     """A model with all states exposed. time_axes: where time stands in inputs and outputs, empty where a step is a call.
 
-    initial: first value of a state, zeros where absent. batch, time: the symbols of those dimensions.
+    initial: first value of a state, zeros where absent. batch, time: those dimensions, symbols where free.
     """
 
     model: Model
     time_axes: dict[str, int]
     initial: dict[str, np.ndarray]
-    batch: str | None
+    batch: str | int | None
     time: str | None
 
     @property
@@ -61,6 +62,8 @@ def steppable(model: Model) -> Steppable:
     first = over_time[0]
     shape = specs[first.input(0)].shape
     form = Steppable(exposed, axes, initial, shape[1 - first.get("layout")], shape[first.get("layout")])
+    if not isinstance(form.time, str) or form.time == form.batch:
+        raise _refuse(first, f"its time dimension is fixed at {form.time}")
     for value in form.inputs:
         if value.name not in axes:
             raise NotStreamableError(f"input {value.name!r} has no time axis and is not a state; tie it with states= or fix it with constants=")
@@ -105,6 +108,14 @@ def _time_axes(model: Model, over_time: list[Node]) -> dict[str, int]:
     return axes
 
 
+def _constant(model: Model, producer: dict[str, Node], name: str) -> np.ndarray:
+    """A weight, through the views between it and `name`."""
+    if name in model.weights:
+        return model.weights[name]
+    node = producer[name]
+    return EVAL[node.op](node, [_constant(model, producer, node.inputs[0])])[0]
+
+
 def _is_optional(model: Model, name: str) -> bool:
     return any(v.name == name and v.optional for v in model.inputs)
 
@@ -131,7 +142,7 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
             shape = OPS[node.op].infer(node, [model.specs.get(n) for n in node.inputs])[position - 4].shape
             name = f"{node.name}.{letter}"
             if node_inputs[position]:
-                initial[name] = model.weights[source]
+                initial[name] = _constant(model, producer, node_inputs[position])
             node_inputs[position] = name
             node_outputs[position - 4] = node_outputs[position - 4] or f"{name}.next"
             inputs.append(Value(name, "float32", shape))

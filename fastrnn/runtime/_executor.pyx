@@ -14,7 +14,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from fastrnn.kernels.native._args cimport fr_args, fr_run
 
-from fastrnn.kernels.contract import ARGS
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.contract import ARGS, POINTERS
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.program import KernelStep
 from fastrnn.runtime import checks
@@ -39,6 +40,7 @@ cdef struct Slot:
     int64_t low, high, count
     size_t nbytes
     char *fixed          # memory of a state; NULL where the caller brings the array
+    char *checked        # copy of integers that were checked: the caller's could change under the kernels
 
 cdef struct Patch:       # an address in the arguments that moves with a slot
     char **field
@@ -69,12 +71,12 @@ cdef class Runner:
     cdef bint pure
     cdef readonly object program
     cdef object _args_array, _work, _keep
-    cdef list _python, _names
+    cdef list _python, _names, _owned
 
     def __cinit__(self, program, states, commits, double release_ns):
         cdef int k, d
         everything = [*program.inputs, *program.outputs]
-        self.program, self._keep = program, (states, commits)
+        self.program, self._keep, self._owned = program, (states, commits), []
         self._names = [slot.name for slot in everything]
         self.n_inputs, self.n_slots = len(program.inputs), len(everything)
         self.n_steps, self.n_commits = len(program.steps), len(commits)
@@ -87,7 +89,7 @@ cdef class Runner:
         self.only_input = self.only_output = -1
         for k, slot in enumerate(everything):
             if len(slot.shape) > MAX_RANK:
-                raise ValueError(f"{slot.name!r}: more than {MAX_RANK} dimensions")
+                raise UnsupportedModelError(f"{slot.name!r} has more than {MAX_RANK} dimensions")
             self.slots[k].dtype, self.slots[k].rank = slot.dtype.num, len(slot.shape)
             self.slots[k].count = 1
             for d in range(self.slots[k].rank):
@@ -96,8 +98,13 @@ cdef class Runner:
             self.slots[k].nbytes = self.slots[k].count * slot.dtype.itemsize
             if slot.low is not None:
                 self.slots[k].limited, self.slots[k].low, self.slots[k].high = 1, slot.low, slot.high
+                owned = aligned_zeros((self.slots[k].count,), np.int64)
+                self.slots[k].checked = <char *><size_t>owned.ctypes.data
+                self._owned.append(owned)
             key = ("input" if k < self.n_inputs else "output", slot.name)
             if key in states:
+                if self.slots[k].limited:
+                    raise UnsupportedModelError(f"state {slot.name!r} serves as an index or a length; only inputs may, their range is checked")
                 self.slots[k].fixed = <char *><size_t>states[key].ctypes.data
                 self.bases[k] = self.slots[k].fixed
             elif k < self.n_inputs:
@@ -132,7 +139,7 @@ cdef class Runner:
                     record[field] = work + view.offset
                 else:
                     record[field] = view.array.ctypes.data + view.offset
-            for field in ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work"):
+            for field in POINTERS:
                 if field not in step.pointers:
                     record[field] = 0
             self._args_array[k] = record
@@ -174,6 +181,8 @@ cdef class Runner:
             value = checks.as_input(value, slot.name, slot.dtype, slot.shape)
         self.bases[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
         if self.slots[k].limited:
+            memcpy(self.slots[k].checked, self.bases[k], self.slots[k].nbytes)
+            self.bases[k] = self.slots[k].checked
             for i in range(self.slots[k].count):
                 index = (<int64_t *>self.bases[k])[i]
                 if index < self.slots[k].low or index > self.slots[k].high:
@@ -306,6 +315,8 @@ cdef class StreamCore:
 
     def step(self, x, *, out=None):
         """One step. x: the input, or a dict of several; out: where to write, else new arrays. Raises BusyError in a second thread."""
+        if self._step is None:
+            raise TypeError("streams come from Session.stream")
         if self._busy:
             raise checks.busy()
         self._busy = True
@@ -313,6 +324,9 @@ cdef class StreamCore:
             return self._step.call(x, out)
         finally:
             self._busy = False
+
+    def __reduce__(self):
+        raise TypeError("a Stream cannot be copied or pickled; keep stream.state, and assign it to another stream")
 
     def _exclusive(self, function):
         """function() while no other thread may call the stream."""

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fastrnn.errors import BusyError, DTypeError, ShapeError
+from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError
 from fastrnn.model import Value
 
 
 def as_array(value, name: str) -> np.ndarray:
     """An ndarray over anything with the buffer protocol, __array__ or __dlpack__, without copying where NumPy can."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"input {name!r} is a masked array; its mask would be ignored")
     if isinstance(value, np.ndarray):
         return value
     try:
+        value = value.detach() if hasattr(value, "detach") else value  # a tensor that takes part in training
         if hasattr(value, "__array__") or not hasattr(value, "__dlpack__"):
             return np.asarray(value)
         return np.from_dlpack(value)
@@ -62,6 +65,13 @@ def count_mismatch(what: str, wanted: int, given) -> ShapeError:
     return ShapeError(f"{what} must be a tuple of {wanted} arrays, got {type(given).__name__}")
 
 
+def as_mapping(value, what: str, error: type[FastRNNError] = ShapeError) -> Mapping:
+    """The value, if it is a mapping with text as keys; else the error."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise error(f"{what} must be a dict by name, got {type(value).__name__}")
+    return value
+
+
 def needs_dict(names: Iterable[str]) -> ShapeError:
     """The error for one array where several inputs are wanted."""
     return ShapeError(f"pass a dict of the inputs {', '.join(map(repr, names))}")
@@ -73,6 +83,12 @@ def same_names(given: Mapping, names: Iterable[str]) -> None:
     for name in names:
         if name not in given:
             raise ShapeError(f"input {name!r} is missing; inputs are {', '.join(map(repr, names))}")
+    known_names(given, names)
+
+
+def known_names(given: Mapping, names: Iterable[str]) -> None:
+    """Raises where something else than these inputs is given."""
+    names = list(names)
     for name in given:
         if name not in names:
             raise ShapeError(f"unknown input {name!r}; inputs are {', '.join(map(repr, names))}")
@@ -103,7 +119,4 @@ def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> di
                 reason = f" ({dim} = {wanted} in {source!r})" if source else ""
                 raise ShapeError(f"input {value.name!r} must have shape {declared}, got {shape}: axis {axis} is not {wanted}{reason}")
         shapes[value.name] = shape
-    for name in arrays:
-        if name not in shapes:
-            raise ShapeError(f"unknown input {name!r}; inputs are {', '.join(repr(v.name) for v in values)}")
     return shapes

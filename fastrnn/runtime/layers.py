@@ -34,7 +34,7 @@ class RecurrentLayer:
 
         Raises ShapeError or DTypeError naming the parameter; the layer then keeps what it had. Not safe during calls.
         """
-        arrays = {name: checks.as_array(value, name) for name, value in state_dict.items()}
+        arrays = {name: checks.as_array(value, name) for name, value in checks.as_mapping(state_dict, "the state dict").items()}
         self._set(self.options.check(arrays, f"layer {self.options.kind!r}"))
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -87,8 +87,8 @@ class RecurrentLayer:
 
     @staticmethod
     def _lengths(lengths, batch: int) -> np.ndarray:
-        array = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else checks.as_array(lengths, "lengths")
-        if array.dtype.kind not in "iu" and array.size:
+        array = checks.as_array(lengths, "lengths")
+        if array.dtype.kind not in "iu" and not (array.size == 0 and isinstance(lengths, (list, tuple))):
             raise DTypeError(f"lengths must be integers, got {array.dtype.str}")
         if array.shape != (batch,):
             raise ShapeError(f"lengths must have shape ({batch},), one a row, got {array.shape}")
@@ -145,7 +145,9 @@ class RNN(RecurrentLayer):
                  activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
         if nonlinearity not in ("tanh", "relu"):
             raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
-        if activations is None and nonlinearity == "relu":
+        if nonlinearity == "relu":
+            if activations is not None:
+                raise UnsupportedModelError("rnn: give nonlinearity='relu' or activations, not both")
             activations = (Activation("relu"),)
         super().__init__(StackOptions("rnn", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, clip=clip,
                                       activations=parse_activations("rnn", activations, bidirectional), reverse=reverse),

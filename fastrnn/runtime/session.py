@@ -34,12 +34,19 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     """
     if not isinstance(model, Model):
         raise InvalidModelError(f"compile takes a fastrnn Model, got {type(model).__name__}; see from_torch and load")
-    if constants:
-        model = _fix(model, constants)
+    if constants is not None:
+        model = _fix(model, checks.as_mapping(constants, "constants", InvalidModelError))
     if states is not None:
-        tied = [State(i, *o) if isinstance(o, tuple) else State(i, o) for i, o in states.items()]
+        tied = [_tied(i, o) for i, o in checks.as_mapping(states, "states", InvalidModelError).items()]
         model = replace(model, states=tuple(tied))
     return Session(compile_plan(model, backend, precision, threads))
+
+
+def _tied(name: str, output) -> State:
+    name_and_index = output if isinstance(output, tuple) else (output, None)
+    if len(name_and_index) != 2 or not isinstance(name_and_index[0], str):
+        raise InvalidModelError(f"states: {name!r} must name an output, or (output, index), got {output!r}")
+    return State(name, *name_and_index)
 
 
 def _fix(model: Model, constants: Mapping) -> Model:
@@ -72,7 +79,9 @@ class Session:
 
         Raises ShapeError or DTypeError naming the input.
         """
-        arrays = {name: checks.as_array(value, name) for name, value in inputs.items() if value is not None}
+        given = checks.as_mapping(inputs, "inputs")
+        checks.known_names(given, self.model.input_names)
+        arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
         shapes = checks.bind_shapes(self.model.inputs, arrays)
         program, runners = self._specialise(shapes)
         try:

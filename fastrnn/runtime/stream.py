@@ -16,6 +16,7 @@ from fastrnn.runtime._executor import Runner, StreamCore
 
 # Chunk lengths whose programs a stream keeps; the least recently used goes.
 CHUNK_CACHE_SIZE = 8
+MAX_BATCH = 1 << 24
 
 
 class Stream(StreamCore):
@@ -30,9 +31,11 @@ class Stream(StreamCore):
     """
 
     def __init__(self, plan: Plan, batch: int):
-        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-            raise ShapeError(f"batch must be a positive integer, got {batch!r}")
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 1 <= batch <= MAX_BATCH:
+            raise ShapeError(f"batch must be an integer in 1..{MAX_BATCH}, got {batch!r}")
         self._plan, self._form = plan, steppable(plan.model)
+        if not isinstance(self._form.batch, str) and batch != (self._form.batch or 1):
+            raise ShapeError(f"the model's batch is fixed at {self._form.batch or 1}, got batch={batch}")
         self._model, self._timed, self.batch = self._form.model, bool(self._form.time_axes), int(batch)
         self._make_states()
         self._chunks: OrderedDict[int, Runner] = OrderedDict()
@@ -51,18 +54,19 @@ class Stream(StreamCore):
         for state in self._model.states:
             shape = self._shape(values[state.input].shape, 1)
             current = aligned_zeros(shape, values[state.input].dtype)
-            initial = self._form.initial.get(state.input)
-            self._initial[state.input] = np.zeros(shape, current.dtype) if initial is None else np.broadcast_to(initial, shape)
+            self._initial[state.input] = self._form.initial.get(state.input, np.zeros(shape, current.dtype))
+            if self._initial[state.input].shape != shape:
+                raise ShapeError(f"the constant start of state {state.input!r} has shape {self._initial[state.input].shape}, batch {self.batch} needs {shape}")
             current[...] = self._initial[state.input]
-            symbols = values[state.input].shape
-            self._batch_axis[state.input] = symbols.index(self._form.batch) if self._form.batch in symbols else None
+            axes = [axis for axis, size in enumerate(values[state.input].shape) if size == self._form.batch]
+            self._batch_axis[state.input] = axes[0] if len(axes) == 1 else None
             self._current[state.input] = current
             if ("output", state.output) not in bound:
                 bound["output", state.output] = aligned_zeros(self._shape(specs[state.output].shape, 1), specs[state.output].dtype)
             following = bound["output", state.output]
             following = following if state.index is None else following[state.index]
-            if following.shape != shape:
-                raise NotStreamableError(f"state {state.input!r} has shape {shape}, its output {state.output!r} {following.shape}")
+            if (following.shape, following.dtype) != (shape, current.dtype):
+                raise NotStreamableError(f"state {state.input!r} is {current.dtype} {shape}, its output {state.output!r} {following.dtype} {following.shape}")
             bound["input", state.input] = current
             self._commits.append((current, following))
         self._bound = bound
@@ -83,10 +87,15 @@ class Stream(StreamCore):
         """
         return self._exclusive(lambda: self._push_timed(x, out) if self._timed else self._push_calls(x, out))
 
-    def _chunk_length(self, x) -> int:
+    def _named(self, x) -> dict[str, np.ndarray]:
+        """The inputs of a chunk by name."""
         names = [v.name for v in self._form.inputs]
-        arrays = x if isinstance(x, dict) else {names[0]: x}
-        lengths = {len(a) if (a := checks.as_array(v, name)).ndim else -1 for name, v in arrays.items()}
+        given = x if isinstance(x, dict) or len(names) != 1 else {names[0]: x}
+        checks.same_names(checks.as_mapping(given, "a chunk of several inputs"), names)
+        return {name: checks.as_array(value, name) for name, value in given.items()}
+
+    def _chunk_length(self, x) -> int:
+        lengths = {len(a) if a.ndim else -1 for a in self._named(x).values()}
         if len(lengths) != 1 or -1 in lengths:
             raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
         return lengths.pop()
@@ -103,28 +112,36 @@ class Stream(StreamCore):
 
     def _push_calls(self, x, out):
         T, runner = self._chunk_length(x), self._step_runner()
-        names = [v.name for v in self._form.inputs]
-        arrays = {n: checks.as_array(v, n) for n, v in (x if isinstance(x, dict) else {names[0]: x}).items()}
         slots = {slot.name: slot for slot in runner.program.inputs}
-        checks.same_names(arrays, names)
-        arrays = {n: checks.as_input(a, n, slots[n].dtype, (T, *slots[n].shape)) for n, a in arrays.items()}
-        wanted = [slot for slot in runner.program.outputs if slot.name in self._form.outputs]
-        results = [np.empty((T, *slot.shape), slot.dtype) for slot in wanted] if out is None else [out] if len(wanted) == 1 else list(out)
-        for result, slot in zip(results, wanted, strict=True):
-            if not isinstance(result, np.ndarray) or result.shape != (T, *slot.shape) or result.dtype != slot.dtype or not result.flags.carray:
-                checks.refuse_out(result, slot.name, slot.dtype, (T, *slot.shape))
-            if any(np.may_share_memory(result, a) for a in arrays.values()):
-                raise checks.overlap(slot.name, names[0])
+        arrays = {n: checks.as_input(a, n, slots[n].dtype, (T, *slots[n].shape)) for n, a in self._named(x).items()}
+        results = self._chunk_outputs(T, runner, arrays, out)
         before = self._copies()
         try:
             for t in range(T):
-                step = tuple(r[t] for r in results)
-                runner.call({n: a[t] for n, a in arrays.items()}, step if len(step) > 1 else step[0])
+                step = tuple(r[t, ...] for r in results)
+                runner.call({n: a[t, ...] for n, a in arrays.items()}, step if len(step) > 1 else step[0])
         except BaseException:
             for name, value in before.items():
                 self._current[name][...] = value
             raise
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _chunk_outputs(self, T: int, runner: Runner, arrays: dict[str, np.ndarray], out) -> list[np.ndarray]:
+        """Arrays for T calls' outputs: new, or the caller's, apart from the inputs and from each other."""
+        wanted = [slot for slot in runner.program.outputs if slot.name in self._form.outputs]
+        if out is None:
+            return [np.empty((T, *slot.shape), slot.dtype) for slot in wanted]
+        results, taken = [out] if len(wanted) == 1 else out, dict(arrays)
+        if not isinstance(results, (tuple, list)) or len(results) != len(wanted):
+            raise checks.count_mismatch("out", len(wanted), out)
+        for result, slot in zip(results, wanted):
+            if not isinstance(result, np.ndarray) or result.shape != (T, *slot.shape) or result.dtype != slot.dtype or not result.flags.carray:
+                checks.refuse_out(result, slot.name, slot.dtype, (T, *slot.shape))
+            for name, other in taken.items():
+                if np.may_share_memory(result, other):
+                    raise checks.overlap(slot.name, name)
+            taken[slot.name] = result
+        return list(results)
 
     def _copies(self) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self._current.items()}
@@ -139,6 +156,7 @@ class Stream(StreamCore):
         self._exclusive(lambda: self._set(values))
 
     def _set(self, values) -> None:
+        values = checks.as_mapping(values, "stream.state", StateError)
         if set(values) != set(self._current):
             raise StateError(f"states are {sorted(self._current)}, got {sorted(values)}")
         checked = {}
