@@ -99,6 +99,8 @@ class Custom(nn.Module):
     (nn.Sequential(nn.LSTM(3, 4), nn.GRU(4, 5, batch_first=True)), "batch_first differs"),
     (nn.Sequential(nn.Linear(3, 4), nn.GELU("tanh")), "GELU"),
     (nn.Sequential(nn.Linear(3, 4), nn.Softplus(beta=2)), "Softplus"),
+    (nn.Sequential(nn.Linear(3, 4), nn.Softplus(threshold=1)), "Softplus"),
+    (nn.LSTM(3, 4, device="meta"), "meta"),
     (nn.Sequential(nn.LSTMCell(3, 4)), "LSTMCell"),
     (nn.Sequential(nn.Linear(3, 4), nn.Embedding(3, 4)), "Embedding"),
     (nn.Sequential(nn.Embedding(3, 4, max_norm=1.0)), "max_norm"),
@@ -115,3 +117,35 @@ def test_other_dtypes_and_unfinished_arguments_are_refused():
         fr.from_torch(nn.LSTM(3, 4).double())
     with pytest.raises(fr.UnsupportedModelError, match="example_inputs"):
         fr.from_torch(nn.LSTM(3, 4), (torch.zeros(1, 1, 3),))
+
+
+def test_a_module_that_stands_twice_runs_twice():
+    linear, relu = nn.Linear(4, 4), nn.ReLU()
+    for module in (nn.Sequential(linear, nn.Tanh(), linear), nn.Sequential(nn.Linear(4, 4), relu, nn.Linear(4, 4), relu)):
+        x = torch.randn(5, 4)
+        agree(fr.compile(fr.from_torch(module))(x), module(x))
+
+
+def test_weights_are_copied():
+    module, x = nn.Sequential(nn.Embedding(5, 4), nn.LSTM(4, 3), nn.Linear(3, 2)), np.array([[1], [2]])
+    session = fr.compile(fr.from_torch(module))
+    before = session(x)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1)
+    assert np.array_equal(session(x), before)
+
+
+def test_forward_hooks_are_refused():
+    linear = nn.Linear(3, 4)
+    linear.register_forward_hook(lambda module, x, y: y * 100)
+    with pytest.raises(fr.UnsupportedModelError, match="'0'.*hooks"):
+        fr.from_torch(nn.Sequential(linear))
+
+
+def test_awkward_names_of_children():
+    module = nn.Sequential()
+    module.add_module("x", nn.Linear(3, 4))
+    module.add_module("y", nn.Tanh())
+    x = torch.randn(2, 3)
+    agree(fr.compile(fr.from_torch(module))(x), module(x))

@@ -142,3 +142,23 @@ def test_g2pm_scores_exactly_as_published(shared):
         logits = hidden @ state["logit_layer.2.weight"].T + state["logit_layer.2.bias"]
         right += int((logits.argmax(axis=1) == data["label"][part]).sum())
     assert right == 9_978
+
+
+def test_sizes_are_checked_before_anything_is_allocated():
+    w, many = np.zeros((12, 4), np.float32), "9" * 5_000
+    for state in ({"weight_ih_l0": w, "weight_hh_l0": w, "weight_ih_l30000000": w}, {"weight_ih_l0": w, "weight_hh_l0": w, f"weight_ih_l{many}": w},
+                  {"weight_ih_l0": np.zeros((0, 10**10), np.float32), "weight_hh_l0": w}, {"weight_ih_l0": w, "weight_hh_l0": np.zeros((0, 10**10), np.float32)}):
+        with pytest.raises(fr.ShapeError, match="layer"):
+            fr.from_state_dict(state)
+
+
+def test_sources_of_the_wrong_kind():
+    loop = {}
+    loop["self"] = loop
+    for source in (None, 3, [1], loop):
+        with pytest.raises(fr.InvalidModelError):
+            fr.from_state_dict(source)
+    with pytest.raises(fr.DTypeError):
+        fr.from_state_dict({"weight_ih_l0": [[1], [1, 2]], "weight_hh_l0": 3})
+    with pytest.raises(fr.UnsupportedModelError, match="bias"):
+        fr.from_state_dict(fr.RNN(2, 3).state_dict(), bias=True)

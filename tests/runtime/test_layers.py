@@ -148,10 +148,41 @@ def test_bad_calls_are_refused_by_name(backend, change_x, change_state, lengths,
     (lambda: fr.LSTM(3, 4, proj_size=4), "proj_size"),
     (lambda: fr.LSTM(3, 4, clip=-1.0), "clip"),
     (lambda: fr.LSTM(3, 4, reverse=True, bidirectional=True), "reverse"),
+    (lambda: fr.LSTM(3, 4, proj_size="a"), "proj_size"),
+    (lambda: fr.LSTM(3, 4, proj_size=1.5), "proj_size"),
+    (lambda: fr.LSTM(3, 4, clip="a"), "clip"),
+    (lambda: fr.LSTM(3, 4, clip=True), "clip"),
+    (lambda: fr.LSTM(3, 4, clip=10**400), "clip"),
+    (lambda: fr.LSTM(3, 4, activations=5), "activations"),
+    (lambda: fr.LSTM(3, 4, activations=("sigmoid", 5, "tanh")), "activations"),
+    (lambda: fr.LSTM(3, 4, activations=(None,) * 3), "activations"),
+    (lambda: fr.RNN(3, 4, activations=(("elu", {"alpha": "x"}),)), "alpha"),
+    (lambda: fr.RNN(3, 4, activations=(("elu", {"alpha": 10**400}),)), "alpha"),
+    (lambda: fr.RNN(3, 4, nonlinearity="relu", activations=("tanh",)), "not both"),
+    (lambda: fr.GRU(3, 4, bias="no"), "bias"),
+    (lambda: fr.GRU(3, 4, bidirectional=2), "bidirectional"),
 ])
 def test_options_that_cannot_be_honoured_are_refused(make, message):
     with pytest.raises(fr.UnsupportedModelError, match=message):
         make()
+
+
+def test_sizes_may_be_numpy_integers():
+    assert fr.LSTM(np.int64(3), np.int32(4), num_layers=np.int8(2)).options.hidden_size == 4
+
+
+@pytest.mark.parametrize("lengths", [[[1], [1, 2]], "abc", object(), np.array(["a"] * 3), np.zeros(3, "M8[s]")])
+def test_lengths_that_are_no_integers(lengths):
+    with pytest.raises((fr.DTypeError, fr.ShapeError)):
+        fr.GRU(2, 3)(np.zeros((4, 3, 2), np.float32), lengths=lengths)
+
+
+def test_masked_arrays_are_refused_and_tensors_in_training_accepted():
+    layer = fr.RNN(2, 3)
+    with pytest.raises(fr.DTypeError, match="mask"):
+        layer(np.ma.zeros((4, 3, 2), dtype=np.float32))
+    layer(torch.zeros(4, 3, 2, requires_grad=True))
+    layer.load_state_dict(dict(torch.nn.RNN(2, 3).named_parameters()))
 
 
 def test_bad_sizes():

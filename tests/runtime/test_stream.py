@@ -239,3 +239,97 @@ def test_constant_initial_states_return_on_reset():
     assert not np.array_equal(stream.push(x), first)
     stream.reset()
     assert np.array_equal(stream.push(x), first)
+
+
+def rnn_graph(shape, **attributes):
+    """An RNN over x of this declared shape, states inside."""
+    return Model((Value("x", "float32", shape),), ("y",), (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"torch_form": 1, **attributes}),),
+                 {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)})
+
+
+def test_a_fixed_time_dimension_cannot_be_stepped():
+    with pytest.raises(fr.NotStreamableError, match="'rnn'.*fixed at 50"):
+        fr.compile(rnn_graph((50, "B", 4))).stream()
+    with pytest.raises(fr.NotStreamableError):
+        fr.compile(rnn_graph(("B", "B", 4))).stream()
+
+
+def test_a_fixed_batch_must_be_met():
+    session = fr.compile(rnn_graph(("T", 2, 4)))
+    with pytest.raises(fr.ShapeError, match="fixed at 2"):
+        session.stream(batch=1)
+    stream = session.stream(batch=2)
+    stream.step(frames(1, 2)[0])
+    stream.reset([0])
+    assert not stream.state["rnn.h"][:, 0].any() and stream.state["rnn.h"][:, 1].any()
+
+
+def test_states_of_another_dtype_or_shape_are_refused():
+    x, y = Value("x", "float32", ("B", 2)), Node("Relu", "y", ("x",), ("y",))
+    for state in (Value("s", "int64", ("B", 2)), Value("s", "float32", ("B", 3)), Value("s", "float32", (2,))):
+        with pytest.raises(fr.InvalidModelError, match="'s' <- 'y'"):
+            Model((x, state), ("y",), (y,), {}, (State("s", "y"),))
+    for index in (7, "a", -1, True):
+        with pytest.raises(fr.InvalidModelError, match="index"):
+            fr.compile(model(num_layers=2), states={"h0": ("h_n", index)})
+
+
+def test_streams_are_neither_copied_nor_made_by_hand():
+    import copy
+    import pickle
+
+    stream = fr.compile(model()).stream()
+    for attempt in (lambda: copy.copy(stream), lambda: copy.deepcopy(stream), lambda: pickle.dumps(stream), lambda: fr.Stream.__new__(fr.Stream).step(frames(1, 1)[0])):
+        with pytest.raises(TypeError):
+            attempt()
+
+
+def test_chunk_outputs_must_lie_apart():
+    graph = Model((Value("x", "float32", ("B", 2)),), ("y", "z"), (Node("Relu", "y", ("x",), ("y",)), Node("Tanh", "z", ("x",), ("z",))), {})
+    stream, x, buffer = fr.compile(graph).stream(), np.ones((3, 1, 2), np.float32), np.zeros(20, np.float32)
+    with pytest.raises(fr.ShapeError, match="overlaps"):
+        stream.push(x, out=(buffer[:6].reshape(3, 1, 2), buffer[4:10].reshape(3, 1, 2)))
+    for out in (5, (buffer[:6].reshape(3, 1, 2),)):
+        with pytest.raises(fr.ShapeError, match="tuple of 2"):
+            stream.push(x, out=out)
+    y, z = stream.push(x)
+    assert (y == 1).all() and np.allclose(z, np.tanh(1))
+
+
+def test_a_constant_start_behind_a_slice():
+    h0 = np.random.default_rng(0).uniform(-1, 1, (2, 3, 6)).astype(np.float32)
+    inner = model("gru", num_layers=2)
+    graph = Model(inner.inputs, ("y",), inner.nodes, inner.weights)
+    session, x = fr.compile(graph, constants={"h0": h0}), frames(5, 3)
+    stream = session.stream(3)
+    assert np.array_equal(stream.push(x), fr.compile(inner).run({"x": x, "h0": h0})["y"])
+    with pytest.raises(fr.ShapeError, match="constant start"):
+        session.stream(2)
+
+
+def test_onnx_layout_one_behind_an_elementwise_op():
+    graph = Model((Value("x", "float32", ("B", "T", 4)),), ("z",), (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"layout": 1}), Node("Relu", "relu", ("y",), ("z",))),
+                  {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)})
+    session, x = fr.compile(graph), frames(5, 2)
+    whole = session(np.ascontiguousarray(x.swapaxes(0, 1)))
+    assert np.array_equal(session.stream(2).push(x), whole.swapaxes(0, 1))
+
+
+def test_mappings_are_checked():
+    session = fr.compile(model())
+    stream = session.stream()
+    for bad in (None, 5, ["h0", "c0"], {"h0": 1, 1: 2}):
+        with pytest.raises(fr.StateError):
+            stream.state = bad
+    for bad in (None, 5, [1], {1: 2}):
+        with pytest.raises(fr.ShapeError):
+            session.run(bad)
+    for bad in (5, [1], "h0"):
+        with pytest.raises(fr.InvalidModelError):
+            fr.compile(model(), states=bad)
+        with pytest.raises(fr.InvalidModelError):
+            fr.compile(model(), constants=bad)
+    with pytest.raises(fr.InvalidModelError):
+        fr.compile(model(), states={"h0": ("h_n", 0, 1)})
+    with pytest.raises(fr.ShapeError, match="typo"):
+        session.run({"x": frames(2, 1), "typo": None})
