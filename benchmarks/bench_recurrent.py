@@ -2,7 +2,7 @@
 
     python benchmarks/bench_recurrent.py          # a minute; writes benchmarks/results/recurrent.md
 
-A call is timed in blocks of about two milliseconds, 1,000 calls at most.
+Calls under 50 us are timed in blocks of 1,000, others in blocks of about 20 ms. Then what lengths cost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from contenders import Work, engines
 
 from fastrnn.kernels import isa
-from fastrnn.testing import TOLERANCES
+from fastrnn.testing import LAYERS, TOLERANCES
 
 RESULTS = Path(__file__).parent / "results" / "recurrent.md"
 WORK = [Work("lstm", 1, 16), Work("lstm", 40, 64), Work("gru", 32, 24), Work("lstm", 128, 128), Work("lstm", 256, 256), Work("lstm", 512, 512),
@@ -25,12 +25,13 @@ WORK = [Work("lstm", 1, 16), Work("lstm", 40, 64), Work("gru", 32, 24), Work("ls
 ROUNDS = 41
 
 
-def blocks(run, seconds: float = 0.002) -> int:
-    """Calls a block: about two milliseconds, at most 1,000."""
+def blocks(run) -> int:
+    """Calls a block."""
     started = time.perf_counter()
-    run()
-    run()
-    return int(np.clip(seconds / ((time.perf_counter() - started) / 2), 1, 1_000))
+    for _ in range(10):
+        run()
+    seconds = (time.perf_counter() - started) / 10
+    return 1_000 if seconds < 50e-6 else max(1, int(0.02 / seconds))
 
 
 def measure(work: Work) -> dict[str, np.ndarray]:
@@ -44,15 +45,35 @@ def measure(work: Work) -> dict[str, np.ndarray]:
     for run, _ in prepared.values():
         for _ in range(20):
             run()
-    calls = {name: blocks(run) for name, (run, _) in prepared.items()}
-    times = {name: [] for name in prepared}
+    return interleave({name: run for name, (run, _) in prepared.items()})
+
+
+def interleave(runs) -> dict[str, np.ndarray]:
+    """Microseconds a call, a figure a round, of functions that take turns."""
+    calls = {name: blocks(run) for name, run in runs.items()}
+    times = {name: [] for name in runs}
     for _ in range(ROUNDS):
-        for name, (run, _) in prepared.items():
+        for name, run in runs.items():
             started = time.perf_counter_ns()
             for _ in range(calls[name]):
                 run()
             times[name].append((time.perf_counter_ns() - started) / calls[name] / 1e3)
     return {name: np.array(t) for name, t in times.items()}
+
+
+def ragged() -> list[str]:
+    """What lengths cost, in lines of a table: a padded batch, the same with all lengths given, and uniform lengths."""
+    T, B, H = 100, 32, 128
+    lines = ["", f"Lengths, T={T} B={B} I=H={H}, fastrnn alone:", "", "| layer | padded | all lengths T | ratio | lengths uniform in 0..T | ratio | share of steps |",
+             "|---|---|---|---|---|---|---|"]
+    random = np.random.default_rng(0)
+    x, some = random.standard_normal((T, B, H)).astype(np.float32), random.integers(0, T + 1, B)
+    for kind, layer in LAYERS.items():
+        run = layer(H, H, seed=0)
+        times = interleave({"padded": lambda run=run: run(x), "full": lambda run=run: run(x, lengths=np.full(B, T)), "some": lambda run=run: run(x, lengths=some)})
+        padded, full, part = (np.median(times[k]) for k in ("padded", "full", "some"))
+        lines.append(f"| {kind.upper()} | {padded:.4g} | {full:.4g} | {full / padded:.2f} | {part:.4g} | {part / padded:.2f} | {some.sum() / (T * B):.2f} |")
+    return lines
 
 
 def main() -> None:
@@ -66,9 +87,10 @@ def main() -> None:
     for work in WORK:
         times = measure(work)
         medians = {name: np.median(t) for name, t in times.items()}
-        cells = [f"{medians[name]:.3g} ({np.percentile(times[name], 99):.3g})" for name in ("fastrnn", "onnxruntime", "torch")]
+        cells = [f"{medians[name]:.4g} ({np.percentile(times[name], 99):.4g})" for name in ("fastrnn", "onnxruntime", "torch")]
         lines.append(f"| {work} | {' | '.join(cells)} | {medians['onnxruntime'] / medians['fastrnn']:.2f} | {medians['torch'] / medians['fastrnn']:.1f} |")
         print(lines[-1], file=sys.stderr, flush=True)
+    lines += ragged()
     RESULTS.write_text("\n".join(lines) + "\n")
 
 
