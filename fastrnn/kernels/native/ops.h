@@ -19,6 +19,8 @@ FR_INLINE void dense_tile(const void *context, const int NB, const int R, int64_
                   s->a->act[0].kind == FR_ACT_IDENTITY ? NULL : &s->a->act[0]);
 }
 
+FR_TILES(dense_tile, 4, 4, 2)
+
 static void dense_run(const fr_args *a) {
     const int64_t n_rows = a->T * a->B;
     dense_rows s = {a, a->work, (float **)a->work + n_rows};
@@ -27,7 +29,7 @@ static void dense_run(const fr_args *a) {
             s.x[row] = fr_x_row(a, b, t);
             s.y[row] = fr_y_row(a, b, t);
         }
-    fr_cover(fr_blocks(a->H), n_rows, 4, 4, 2, dense_tile, &s);
+    fr_cover(fr_blocks(a->H), n_rows, &dense_tile_set, &s);
 }
 
 /* y = act[0](x), rows of I; the identity copies. Elsewhere x comes out of an FMA that flushed subnormals; here a product

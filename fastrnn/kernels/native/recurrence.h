@@ -132,14 +132,21 @@ FR_INLINE void CELL(shrink_tile)(const void *context, const int NB, const int R,
     fr_dense_tile(NB, R, s->a->w_p, NULL, block, s->a->H, s->a->P, (const float *const *)s->out + row, s->y + row, NULL);
 }
 
+FR_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
+FR_TILES(CELL(project_tile), CELL_W1, CELL_W2, CELL_W)
+FR_TILES(CELL(shrink_tile), 4, 4, 2)
+#ifdef CELL_SECOND
+FR_TILES(CELL(second_tile), 4, 4, 2)
+#endif
+
 static void CELL(step)(const CELL(rows) *s, int64_t n_rows) {
     const fr_args *a = s->a;
     const int64_t n_blocks = s->padded / LANES;
-    fr_cover(n_blocks, n_rows, CELL_W1, CELL_W2, CELL_W, CELL(tile), s);
+    fr_cover(n_blocks, n_rows, &CELL(tile_set), s);
 #ifdef CELL_SECOND
-    fr_cover(n_blocks, n_rows, 4, 4, 2, CELL(second_tile), s);
+    fr_cover(n_blocks, n_rows, &CELL(second_tile_set), s);
 #endif
-    if (a->w_p) fr_cover(fr_blocks(a->P), n_rows, 4, 4, 2, CELL(shrink_tile), s);
+    if (a->w_p) fr_cover(fr_blocks(a->P), n_rows, &CELL(shrink_tile_set), s);
 }
 
 static void CELL(run)(const fr_args *a) {
@@ -155,7 +162,7 @@ static void CELL(run)(const fr_args *a) {
                 n = fr_active(a, n, ahead);
                 for (int64_t row = 0; row < n; row++) s.project_x[n_rows++] = fr_x_row(a, row, ahead);
             }
-            fr_cover(s.padded / LANES, n_rows, CELL_W1, CELL_W2, CELL_W, CELL(project_tile), &s);
+            fr_cover(s.padded / LANES, n_rows, &CELL(project_tile_set), &s);
             pre_row = 0;
         }
         active = fr_active(a, active, t);

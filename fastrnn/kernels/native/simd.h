@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define FR_OWN_FUNCTION __attribute__((noinline))
 /* Tiles must be inlined and unrolled for their accumulators to live in registers; portable code has no such registers. */
 #ifdef FR_BASELINE
 #define FR_INLINE static inline
