@@ -15,6 +15,7 @@ from text import decode, encode, library_sources
 import fastrnn as fr
 
 HERE = Path(__file__).parent
+HELD_OUT = next(path for path in library_sources() if path.name == "contextlib.py")
 TOLERANCE = 2e-5  # of the largest logit, over 200 steps
 
 
@@ -62,9 +63,9 @@ def main(path: Path) -> int:
     bits, microseconds = predict(session, tokens)
     print(f"text               {path.name}, {len(tokens):,} characters, {bits:.2f} bits per character")
     print(f"a step             median {np.median(microseconds):.2f} us, p99 {np.percentile(microseconds, 99):.2f} us, Python's clock included")
-    print(f"it writes          {write(session, 'def main(', 60)!r}")
+    print(f"it writes\n{write(session, 'class Stream:' + chr(10), 240)}")
     return 0 if difference <= TOLERANCE else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else library_sources()[0]))
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else HELD_OUT))
