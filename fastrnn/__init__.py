@@ -1,5 +1,7 @@
 """fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md."""
 
+from typing import TYPE_CHECKING
+
 from fastrnn.errors import (
     BusyError,
     DTypeError,
@@ -16,6 +18,9 @@ from fastrnn.model import Model
 from fastrnn.runtime.layers import GRU, LSTM, RNN
 from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream
+
+if TYPE_CHECKING:
+    from fastrnn.converters import from_state_dict, from_torch, load
 
 __version__ = "0.1.0"
 __all__ = [

@@ -49,12 +49,17 @@ class Builder:
         self.plan, self.model, self.packed = plan, model, plan.packed
         self.specs: dict[str, Spec] = model.infer(shapes)
         self.views: dict[str, View] = {name: weight_view(a) for name, a in model.weights.items()}
-        self.steps, self.arena, self.estimated_ns = [], Arena(), 0.0
+        self.steps: list[KernelStep | PythonStep] = []
+        self.arena, self.estimated_ns = Arena(), 0.0
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
-        self._scratch, self._limits, self._lengths, self._zeros = [], {}, {}, None
+        self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
+        self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
+        self._lengths: dict[tuple[str, int], tuple[View, View]] = {}  # (value, T) -> sorted lengths, their rows
+        self._zeros: View | None = None
         self._names = [v.name for v in model.inputs if v.name in shapes] + list(model.outputs)
         self._n_inputs = len(self._names) - len(model.outputs)
-        self._slots, self._targets = [], []
+        self._slots: list[Slot] = []
+        self._targets: list[View] = []
         for index, name in enumerate(self._names):
             self._add_slot(index, name, time_axes.get(name, 0))
         self._sink_outputs()

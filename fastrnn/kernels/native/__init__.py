@@ -10,5 +10,5 @@
     table.h         the kernels by name; _avx512.pyx, _avx2.pyx, _neon.pyx, _baseline.pyx export it
     _cpu.pyx        what this CPU and operating system run
 
-NEON is written but has never been run on such a machine.
+NEON has run only under emulation (.ci/neon), never on an ARM machine.
 """
