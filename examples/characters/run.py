@@ -28,7 +28,7 @@ def check(session) -> float:
 
 def predict(session, tokens: np.ndarray) -> tuple[float, np.ndarray]:
     """Bits per character of a text streamed one character at a time, and what each step took in microseconds."""
-    stream, logits = session.stream(), np.empty((1, session.model.specs["y"].shape[-1]), np.float32)
+    stream, logits = session.stream(), np.empty((1, session.model.outputs[0].shape[-1]), np.float32)
     bits, microseconds = 0.0, np.empty(len(tokens) - 1)
     for t in range(len(tokens) - 1):
         token = tokens[t:t + 1]

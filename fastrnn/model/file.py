@@ -35,7 +35,7 @@ def save(model: Model, path) -> None:
     graph = {
         "version": VERSION, "name": model.name,
         "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],
-        "outputs": list(model.outputs),
+        "outputs": list(model.output_names),
         "states": [[s.input, s.output, s.index] for s in model.states],
         "nodes": [{"op": n.op, "name": n.name, "inputs": list(n.inputs), "outputs": list(n.outputs),
                    "attributes": {k: _plain(v) for k, v in n.attributes.items()}} for n in model.nodes],
@@ -117,7 +117,7 @@ def _model(graph, weights, path: Path) -> Model:
     try:
         return Model(
             inputs=tuple(Value(str(v["name"]), str(v["dtype"]), tuple(_dim(d) for d in v["shape"]), bool(v["optional"])) for v in graph["inputs"]),
-            outputs=tuple(map(str, graph["outputs"])),
+            output_names=tuple(map(str, graph["outputs"])),
             nodes=tuple(Node(str(n["op"]), str(n["name"]), tuple(map(str, n["inputs"])), tuple(map(str, n["outputs"])), dict(n["attributes"]))
                         for n in graph["nodes"]),
             weights=weights, states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]))

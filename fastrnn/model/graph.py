@@ -68,7 +68,7 @@ class Model:
     Raises InvalidModelError when malformed, UnsupportedModelError for an op, attribute or dtype that is not known."""
 
     inputs: tuple[Value, ...]
-    outputs: tuple[str, ...]
+    output_names: tuple[str, ...]
     nodes: tuple[Node, ...]
     weights: Mapping[str, np.ndarray]
     states: tuple[State, ...] = ()
@@ -85,9 +85,14 @@ class Model:
         """Names of the inputs, in order."""
         return tuple(v.name for v in self.inputs)
 
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The outputs, in order, with their dtypes and symbolic shapes."""
+        return tuple(Value(name, *self.specs[name]) for name in self.output_names)
+
     def _check_state(self, state: State):
         where = f"state {state.input!r} <- {state.output!r}"
-        if state.input not in self.input_names or state.output not in self.outputs:
+        if state.input not in self.input_names or state.output not in self.output_names:
             raise InvalidModelError(f"{where}: not an input and an output of the model")
         if [s.input for s in self.states].count(state.input) > 1:
             raise InvalidModelError(f"{where}: the input is tied twice")
@@ -125,7 +130,7 @@ class Model:
                     raise InvalidModelError(f"{where}: output {name!r} is defined twice")
                 if name:
                     known.add(name)
-        for name in self.outputs:
+        for name in self.output_names:
             if name not in known:
                 raise InvalidModelError(f"output {name!r} is not defined by any node")
 
@@ -152,9 +157,9 @@ class Model:
         save(self, path)
 
     def __repr__(self) -> str:
-        specs, state_of = self.specs, {s.input: s.output for s in self.states}
+        state_of = {s.input: s.output for s in self.states}
         lines = [f"Model {self.name!r}: {len(self.nodes)} nodes, {sum(w.nbytes for w in self.weights.values()):,} bytes of weights"]
         lines += [f"  input  {value}" + (f"  <- {state_of[value.name]}" if value.name in state_of else "") for value in self.inputs]
-        lines += [f"  output {Value(name, *specs[name])}" for name in self.outputs]
+        lines += [f"  output {value}" for value in self.outputs]
         lines += [f"  {node.op:<10} {node.name}: {', '.join(n or '-' for n in node.inputs)} -> {', '.join(n or '-' for n in node.outputs)}" for node in self.nodes]
         return "\n".join(lines)

@@ -56,8 +56,8 @@ class Builder:
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int], tuple[View, View]] = {}  # (value, T) -> sorted lengths, their rows
         self._zeros: View | None = None
-        self._names = [v.name for v in model.inputs if v.name in shapes] + list(model.outputs)
-        self._n_inputs = len(self._names) - len(model.outputs)
+        self._names = [v.name for v in model.inputs if v.name in shapes] + list(model.output_names)
+        self._n_inputs = len(self._names) - len(model.output_names)
         self._slots: list[Slot] = []
         self._targets: list[View] = []
         for index, name in enumerate(self._names):
@@ -104,7 +104,7 @@ class Builder:
                 root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
             for name in (*node.inputs, *node.outputs):
                 last[root.get(name, name)] = k
-        return last | {root.get(name, name): len(self.model.nodes) for name in self.model.outputs}
+        return last | {root.get(name, name): len(self.model.nodes) for name in self.model.output_names}
 
     # What emitters call.
 
@@ -198,7 +198,7 @@ class Builder:
             else:
                 EMIT[node.op](self, node)
             self._release(k)
-        for name, target in zip(self.model.outputs, self._targets):
+        for name, target in zip(self.model.output_names, self._targets):
             if not self.views[name].same_place(target):
                 self._copy(Node("Identity", f"copy to {name}", (name,), (name,)), self.views[name], target)
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]

@@ -40,7 +40,7 @@ class Steppable:
     def outputs(self) -> tuple[str, ...]:
         """Outputs that a step returns."""
         states = {s.output for s in self.model.states}
-        return tuple(name for name in self.model.outputs if name not in states)
+        return tuple(name for name in self.model.output_names if name not in states)
 
 
 def _refuse(node: Node, why: str) -> NotStreamableError:
@@ -68,7 +68,7 @@ def steppable(model: Model) -> Steppable:
         if value.name not in axes:
             raise NotStreamableError(f"input {value.name!r} has no time axis and is not a state; tie it with states= or fix it with constants=")
     tied = {s.output for s in model.states}
-    for name in model.outputs:
+    for name in model.output_names:
         if name not in axes and name not in tied:
             node = next((n for n in model.nodes if name in n.outputs), None)
             why = f"output {name!r} has no time axis and feeds no state"
@@ -122,7 +122,7 @@ def _is_optional(model: Model, name: str) -> bool:
 
 def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
     """Adds an input and an output for every state that a recurrent node keeps inside or starts from a constant."""
-    inputs, outputs, states, nodes, initial = list(model.inputs), list(model.outputs), list(model.states), [], {}
+    inputs, outputs, states, nodes, initial = list(model.inputs), list(model.output_names), list(model.states), [], {}
     tied = {s.input for s in model.states}
     producer = {name: node for node in model.nodes for name in node.outputs if name}
     for node in model.nodes:
@@ -149,4 +149,4 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
             outputs += [node_outputs[position - 4]] if node_outputs[position - 4] not in outputs else []
             states.append(State(name, node_outputs[position - 4]))
         nodes.append(replace(node, inputs=tuple(node_inputs), outputs=tuple(node_outputs)))
-    return replace(model, inputs=tuple(inputs), outputs=tuple(outputs), nodes=tuple(nodes), states=tuple(states)), initial
+    return replace(model, inputs=tuple(inputs), output_names=tuple(outputs), nodes=tuple(nodes), states=tuple(states)), initial

@@ -92,7 +92,7 @@ class Session:
             result = runner.call(arrays, None)
         finally:
             runners.append(runner)
-        return dict(zip(self.model.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+        return dict(zip(self.model.output_names, result if isinstance(result, tuple) else (result,), strict=True))
 
     def __call__(self, *arrays):
         """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""

@@ -20,4 +20,4 @@ def evaluate(model: Model, inputs: Mapping[str, np.ndarray], dtype=np.float64) -
     for node in model.nodes:
         results = EVAL[node.op](node, [values.get(name) if name else None for name in node.inputs])
         values |= {name: value for name, value in zip(node.outputs, results) if name and value is not None}
-    return {name: values[name] for name in model.outputs}
+    return {name: values[name] for name in model.output_names}
