@@ -84,11 +84,9 @@ def run_python(code: str, **environment) -> str:
     return done.stdout.strip()
 
 
-def test_a_bare_import_loads_neither_torch_nor_onnx_nor_numba_and_is_quick():
-    loaded = run_python("import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'rich', 'matplotlib') if m in sys.modules])")
+def test_a_bare_import_loads_numpy_and_nothing_heavier():
+    loaded = run_python("import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'rich', 'matplotlib', 'safetensors.torch', 'hypothesis') if m in sys.modules])")
     assert loaded == "[]"
-    code = "import numpy, time; t = time.perf_counter(); import fastrnn; print(time.perf_counter() - t)"
-    assert min(float(run_python(code)) for _ in range(5)) < 0.060
 
 
 def test_works_with_a_read_only_home(tmp_path):
@@ -148,7 +146,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_one_top_level_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"fastrnn"}
-    assert "fastrnn/converters/state_dict.py" in names and "fastrnn/py.typed" in names
+    assert {"fastrnn/converters/state_dict.py", "fastrnn/py.typed", "fastrnn/runtime/_executor.pyi", "fastrnn/kernels/native/_cpu.pyi"} <= set(names)
     assert any(name.startswith("fastrnn/kernels/native/_baseline.") and name.endswith(".so") for name in names)
     assert not any(name.endswith((".c", ".pyx", ".h")) for name in names)
 

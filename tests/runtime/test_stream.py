@@ -164,7 +164,7 @@ def test_bad_batch(batch):
 def test_a_second_thread_gets_busy_error():
     """Calls long enough to give up the GIL: the second thread is refused, the first one's answer is right."""
     session = fr.compile(model(I=64, H=512))
-    stream, x = session.stream(8), frames(60, 8, 64)
+    stream, x = session.stream(8), frames(200, 8, 64)
     expected, results, refused, started = session.stream(8).push(x), [], [], threading.Event()
 
     def work():
