@@ -80,7 +80,7 @@ def ragged() -> list[str]:
 def import_ms() -> float:
     """Milliseconds that `import fastrnn` takes on top of NumPy, the best of ten new processes."""
     code = "import numpy, time; t = time.perf_counter(); import fastrnn; print(1e3 * (time.perf_counter() - t))"
-    return min(float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(10))
+    return min(float(subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(10))
 
 
 def main() -> None:
