@@ -31,8 +31,8 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None) -> Model:
         raise UnsupportedModelError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
     nn = torch.nn
     for path, part in module.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks, which may change what it computes")
+        if part._forward_hooks or part._forward_pre_hooks or "forward" in part.__dict__:
+            raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes")
     if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
         o, name = stack_options(module), type(module).__name__.lower()
         return stack_model(o, _parameters(module, o, name), name)

@@ -103,7 +103,7 @@ def _layer(name: str, p: Mapping[str, np.ndarray], options: Mapping) -> Recurren
     read_off = {"num_layers": len({_KEY.fullmatch(key)["layer"] for key in p}), "bias": "bias_ih_l0" in p, "bidirectional": any(key.endswith("_reverse") for key in p)}
     if kind is LSTM:
         read_off |= {"proj_size": P if projection is not None else 0, "peepholes": any(key.startswith("weight_p") for key in p)}
-    if taken := sorted(set(read_off) & set(options)):
+    if taken := sorted({*read_off, "input_size", "hidden_size", "proj_size", "peepholes"} & set(options)):
         raise UnsupportedModelError(f"layer {name!r}: {', '.join(taken)} are read off the state dict and cannot be given")
     I = p["weight_ih_l0"].shape[1]
     try:

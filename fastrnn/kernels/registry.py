@@ -11,6 +11,8 @@ _registered: dict[tuple[str, str], dict[str, Kernel]] = {}
 
 def register(kernel: Kernel) -> None:
     """Adds a kernel, or replaces the one of its name, backend and ISA. Plans made from then on may choose it."""
+    if kernel.backend == "native":
+        kernels("native", kernel.isa)  # the built-in table first, or it would stay hidden behind this one
     _registered.setdefault((kernel.backend, kernel.isa), {})[kernel.name] = kernel
 
 

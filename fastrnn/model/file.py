@@ -40,7 +40,7 @@ def save(model: Model, path) -> None:
         "nodes": [{"op": n.op, "name": n.name, "inputs": list(n.inputs), "outputs": list(n.outputs),
                    "attributes": {k: _plain(v) for k, v in n.attributes.items()}} for n in model.nodes],
     }
-    data = tensors.save({name: np.ascontiguousarray(a) for name, a in model.weights.items()}, {KEY: json.dumps(graph)})
+    data = tensors.save({name: np.require(a, requirements="C") for name, a in model.weights.items()}, {KEY: json.dumps(graph)})
     if struct.unpack("<Q", data[:8])[0] > MAX_HEADER_BYTES:
         raise UnsupportedModelError(f"the graph does not fit a file header of {MAX_HEADER_BYTES} bytes")
     path = Path(path)
@@ -108,13 +108,13 @@ def _model(graph, weights, path: Path) -> Model:
     version = graph.get("version") if isinstance(graph, dict) else None
     if version != VERSION or type(version) is not int:
         raise UnsupportedModelError(f"{path}: file version {version!r}; this fastrnn reads version {VERSION}")
-    for part, keys in ((graph, _GRAPH_KEYS), *((n, _NODE_KEYS) for n in graph.get("nodes", ()) if isinstance(n, dict))):
-        if unknown := sorted(set(part) - keys):
-            raise UnsupportedModelError(f"{path}: unknown entries in the graph: {', '.join(unknown)}")
     for name, array in weights.items():
         if str(array.dtype) not in DTYPES:
             raise UnsupportedModelError(f"{path}: weight {name!r} is {array.dtype}")
     try:
+        for part, keys in ((graph, _GRAPH_KEYS), *((n, _NODE_KEYS) for n in graph["nodes"])):
+            if unknown := sorted(set(part) - keys):
+                raise UnsupportedModelError(f"{path}: unknown entries in the graph: {', '.join(unknown)}")
         return Model(
             inputs=tuple(Value(str(v["name"]), str(v["dtype"]), tuple(_dim(d) for d in v["shape"]), bool(v["optional"])) for v in graph["inputs"]),
             output_names=tuple(map(str, graph["outputs"])),

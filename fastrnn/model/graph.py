@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
-from fastrnn.model.ops import OPS, Shape, Spec, check_node
+from fastrnn.model.ops import MAX_RANK, OPS, Shape, Spec, check_node
 
 DTYPES = ("float32", "int64")
 
@@ -130,6 +130,8 @@ class Model:
                     raise InvalidModelError(f"{where}: output {name!r} is defined twice")
                 if name:
                     known.add(name)
+        if len(set(self.output_names)) < len(self.output_names):
+            raise InvalidModelError(f"an output stands twice in {', '.join(self.output_names)}")
         for name in self.output_names:
             if name not in known:
                 raise InvalidModelError(f"output {name!r} is not defined by any node")
@@ -148,6 +150,9 @@ class Model:
             for name, spec in zip(node.outputs, OPS[node.op].infer(node, given), strict=False):
                 if name:
                     specs[name] = spec
+        for name, spec in specs.items():
+            if spec is not None and len(spec.shape) > MAX_RANK:
+                raise UnsupportedModelError(f"value {name!r} has {len(spec.shape)} dimensions; at most {MAX_RANK} are supported")
         return specs
 
     def save(self, path) -> None:

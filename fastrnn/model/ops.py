@@ -45,7 +45,8 @@ ATTRIBUTE_TYPES = {
     "beta": _NUMBER, "min": _NUMBER, "max": _NUMBER,
 }
 _FLAGS = ("layout", "torch_form", "linear_before_reset", "input_forget", "transB")
-_LARGEST = 1 << 62
+_LARGEST = 3.4e38  # what float32 holds
+MAX_RANK = 8  # of any value; the executor's arrays on the stack are that long
 
 
 def check_node(node) -> None:
@@ -62,7 +63,7 @@ def check_node(node) -> None:
             raise UnsupportedModelError(f"{_where(node)}: unknown attribute {name!r}")
         if value is None and known[name] is None:
             continue
-        wrong = isinstance(value, bool) or not isinstance(value, ATTRIBUTE_TYPES[name]) or isinstance(value, int) and abs(value) > _LARGEST
+        wrong = isinstance(value, bool) or not isinstance(value, ATTRIBUTE_TYPES[name]) or isinstance(value, (int, float)) and not abs(value) <= _LARGEST
         if wrong or name in _FLAGS and value not in (0, 1):
             raise InvalidModelError(f"{_where(node)}: attribute {name!r} cannot be {value!r}")
 
@@ -182,6 +183,8 @@ def same(node, inputs):
         raise InvalidModelError(f"{_where(node)}: the input is missing")
     if inputs[0].dtype != "float32" and node.op != "Identity":
         raise InvalidModelError(f"{_where(node)}: the input must be float32, got {inputs[0].dtype}")
+    if node.op in ("Softmax", "LogSoftmax") and (not inputs[0].shape or inputs[0].shape[-1] == 0):
+        raise InvalidModelError(f"{_where(node)}: the last axis of {inputs[0].shape} is missing or empty")
     if node.op in ("Softmax", "LogSoftmax") and node.get("axis") != -1:
         raise InvalidModelError(f"{_where(node)}: axis must be -1, got {node.get('axis')}")
     return [inputs[0]]

@@ -27,11 +27,6 @@ class View:
         """Bytes of the elements."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
-    @property
-    def contiguous(self) -> bool:
-        """Whether the elements lie in C order without gaps."""
-        return self.nbytes == 0 or all(n == 1 or s == c for n, s, c in zip(self.shape, self.strides, c_strides(self.shape)))
-
     def part(self, start: int, stop: int) -> View:
         """[start:stop] of axis 0."""
         moved = self.offset + start * self.strides[0] * self.dtype.itemsize
@@ -46,8 +41,8 @@ class View:
         return replace(self, shape=(1, *self.shape), strides=(0, *self.strides))
 
     def same_place(self, other: View) -> bool:
-        """Whether both name the same elements."""
-        return (self.space, self.index, self.offset, self.shape) == (other.space, other.index, other.offset, other.shape)
+        """Whether both begin at one address and have one shape."""
+        return (self.space, self.index, self.offset, self.shape, id(self.array)) == (other.space, other.index, other.offset, other.shape, id(other.array))
 
 
 def c_strides(shape) -> tuple[int, ...]:

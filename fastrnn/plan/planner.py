@@ -23,7 +23,7 @@ VIEWS = ("Identity", "Slice", "Concat", "Squeeze", "Unsqueeze")
 
 def weight_view(array: np.ndarray) -> View:
     """A view of an array that the plan owns."""
-    array = np.ascontiguousarray(array)
+    array = np.require(array, requirements="C")
     return View("weight", array.shape, c_strides(array.shape), array.dtype, array=array)
 
 
@@ -115,6 +115,10 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
     if threads != 1:
         raise UnsupportedModelError(f"threads={threads} is not supported yet; use threads=1")
     backend = policy.resolve_backend(backend)
+    for node in model.nodes:
+        index = node.input(4) if node.op in RECURRENT else node.input(1) if node.op == "Gather" else ""
+        if index in model.weights:
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {index!r} must be an input of the model, not a constant")
     packed = {}
     for node in model.nodes:
         if node.op not in VIEWS:

@@ -53,9 +53,10 @@ def steppable(model: Model) -> Steppable:
     over_time = [n for n in recurrent if specs[n.input(0)].shape[n.get("layout")] != 1]
     if not over_time:
         symbols = [d for v in model.inputs for d in v.shape if isinstance(d, str)]
-        untied = [n for n in recurrent if not n.input(5)]
-        if untied:
-            raise _refuse(untied[0], "its state is neither an input of the model nor kept along a time axis")
+        for node in recurrent:
+            for name in (node.input(5), node.input(6))[:2 if node.op == "LSTM" else 1]:
+                if _source(model, name) in ("", *model.weights):
+                    raise _refuse(node, "its state is neither an input of the model nor kept along a time axis")
         return Steppable(model, {}, {}, symbols[0] if symbols else None, None)
     axes = _time_axes(model, over_time)
     exposed, initial = _expose_states(model)
@@ -64,6 +65,9 @@ def steppable(model: Model) -> Steppable:
     form = Steppable(exposed, axes, initial, shape[1 - first.get("layout")], shape[first.get("layout")])
     if not isinstance(form.time, str) or form.time == form.batch:
         raise _refuse(first, f"its time dimension is fixed at {form.time}")
+    for state in model.states:
+        if state.input in axes or state.output in axes:
+            raise NotStreamableError(f"state {state.input!r} <- {state.output!r} has a time axis; a state holds one step")
     for value in form.inputs:
         if value.name not in axes:
             raise NotStreamableError(f"input {value.name!r} has no time axis and is not a state; tie it with states= or fix it with constants=")
@@ -108,6 +112,14 @@ def _time_axes(model: Model, over_time: list[Node]) -> dict[str, int]:
     return axes
 
 
+def _source(model: Model, name: str) -> str:
+    """The value that `name` is a view of."""
+    producer = {output: node for node in model.nodes for output in node.outputs}
+    while name in producer and producer[name].op in ("Slice", "Squeeze", "Unsqueeze", "Identity"):
+        name = producer[name].inputs[0]
+    return name
+
+
 def _constant(model: Model, producer: dict[str, Node], name: str) -> np.ndarray:
     """A weight, through the views between it and `name`."""
     if name in model.weights:
@@ -132,9 +144,7 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
         node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
         node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
         for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
-            source = node_inputs[position]
-            while source in producer and producer[source].op in ("Slice", "Squeeze", "Unsqueeze", "Identity"):
-                source = producer[source].inputs[0]
+            source = _source(model, node_inputs[position])
             if source in tied:
                 continue
             if source and source not in model.weights:

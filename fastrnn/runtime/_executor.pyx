@@ -14,13 +14,15 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from fastrnn.kernels.native._args cimport fr_args, fr_run
 
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import NotStreamableError, UnsupportedModelError
+from fastrnn.model.ops import MAX_RANK as MODEL_MAX_RANK
 from fastrnn.kernels.contract import ARGS, POINTERS
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.program import KernelStep
 from fastrnn.runtime import checks
 
 cnp.import_array()
+assert MODEL_MAX_RANK == MAX_RANK
 
 cdef extern from "../kernels/native/fpmode.h":
     uint64_t fr_flush_denormals() nogil
@@ -88,8 +90,6 @@ cdef class Runner:
             raise MemoryError
         self.only_input = self.only_output = -1
         for k, slot in enumerate(everything):
-            if len(slot.shape) > MAX_RANK:
-                raise UnsupportedModelError(f"{slot.name!r} has more than {MAX_RANK} dimensions")
             self.slots[k].dtype, self.slots[k].rank = slot.dtype.num, len(slot.shape)
             self.slots[k].count = 1
             for d in range(self.slots[k].rank):
@@ -105,6 +105,8 @@ cdef class Runner:
             if key in states:
                 if self.slots[k].limited:
                     raise UnsupportedModelError(f"state {slot.name!r} serves as an index or a length; only inputs may, their range is checked")
+                if states[key].shape != tuple(slot.shape) or states[key].dtype != slot.dtype:
+                    raise NotStreamableError(f"state {slot.name!r} holds {states[key].shape}, the program wants {tuple(slot.shape)}")
                 self.slots[k].fixed = <char *><size_t>states[key].ctypes.data
                 self.bases[k] = self.slots[k].fixed
             elif k < self.n_inputs:

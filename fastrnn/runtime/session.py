@@ -28,7 +28,7 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     precision: "float32"; others are refused by name
     threads  : 1; others are refused by name
     states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own
-    constants: {input: value} fixed at compile time
+    constants: {input: value} fixed at compile time; a fixed initial state is where streams of a model with a time axis start
 
     Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
     """

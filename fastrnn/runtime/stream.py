@@ -58,8 +58,10 @@ class Stream(StreamCore):
             if self._initial[state.input].shape != shape:
                 raise ShapeError(f"the constant start of state {state.input!r} has shape {self._initial[state.input].shape}, batch {self.batch} needs {shape}")
             current[...] = self._initial[state.input]
-            axes = [axis for axis, size in enumerate(values[state.input].shape) if size == self._form.batch]
-            self._batch_axis[state.input] = axes[0] if len(axes) == 1 else None
+            # axis 1 first, as in (D, B, n): a fixed batch may equal another dimension
+            symbols = values[state.input].shape
+            axes = [axis for axis in ((1, 0) if len(shape) == 3 else range(len(shape))) if symbols[axis] == self._form.batch]
+            self._batch_axis[state.input] = axes[0] if axes else None
             self._current[state.input] = current
             if ("output", state.output) not in bound:
                 bound["output", state.output] = aligned_zeros(self._shape(specs[state.output].shape, 1), specs[state.output].dtype)
@@ -101,14 +103,16 @@ class Stream(StreamCore):
         return lengths.pop()
 
     def _push_timed(self, x, out):
-        T = self._chunk_length(x)
-        if T in self._chunks:
-            self._chunks.move_to_end(T)
-        else:
-            self._chunks[T] = self._runner(T)
-            if len(self._chunks) > CHUNK_CACHE_SIZE:
-                self._chunks.popitem(last=False)
-        return self._chunks[T].call(x, out)
+        arrays, T = self._named(x), self._chunk_length(x)
+        for value in self._form.inputs:
+            shape, axis = self._shape(value.shape, T), self._form.time_axes[value.name]
+            checks.as_input(arrays[value.name][:0], value.name, np.dtype(value.dtype), (0, *shape[:axis], *shape[axis + 1:]))
+        runner = self._chunks.pop(T, None) or self._runner(T)
+        result = runner.call(x, out)
+        self._chunks[T] = runner
+        if len(self._chunks) > CHUNK_CACHE_SIZE:
+            self._chunks.popitem(last=False)
+        return result
 
     def _push_calls(self, x, out):
         T, runner = self._chunk_length(x), self._step_runner()
@@ -119,7 +123,7 @@ class Stream(StreamCore):
         try:
             for t in range(T):
                 step = tuple(r[t, ...] for r in results)
-                runner.call({n: a[t, ...] for n, a in arrays.items()}, step if len(step) > 1 else step[0])
+                runner.call({n: a[t, ...] for n, a in arrays.items()}, step[0] if len(step) == 1 else step)
         except BaseException:
             for name, value in before.items():
                 self._current[name][...] = value

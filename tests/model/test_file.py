@@ -85,11 +85,11 @@ def test_every_truncation_and_flipped_header_bits(tmp_path):
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bytes(damaged))
         try:
-            fr.load(path)
+            fr.compile(fr.load(path))
             survivors += 1  # a renamed value or another hidden spelling of the same graph is still a valid file
         except fr.FastRNNError:
             pass
-    assert survivors < header * 8 / 5 / 2
+    assert survivors < header * 8 / 5 / 50
 
 
 def edited(data, change):
@@ -126,6 +126,10 @@ HOSTILE = {
     "bad_dtype": lambda g: g["inputs"][0].update(dtype="complex64"),
     "bad_state": lambda g: g["states"].append(["x", "nothing", None]),
     "a_list": lambda g: [1, 2],
+    "nodes_number": lambda g: g.update(nodes=5),
+    "nodes_null": lambda g: g.update(nodes=None),
+    "node_entry": lambda g: g["nodes"][0].update(domain="ai.evil"),
+    "twice_out": lambda g: g["outputs"].append(g["outputs"][0]),
     "nodes_text": lambda g: g.update(nodes="abc"),
     "too_many_inputs": lambda g: g["nodes"][0]["inputs"].extend(["x"] * 9),
     "nested": lambda g: g.update(nodes=json.loads("[" * 300 + "]" * 300)),

@@ -89,12 +89,8 @@ def test_lengths_shared_by_layers_of_different_T():
 def test_indices_must_be_inputs_whose_range_can_be_checked():
     table = {"t": weights(4, 3)}
     through_output = Model((Value("i", "int64", ("B",)),), ("k", "y"), (Node("Identity", "id", ("i",), ("k",)), Node("Gather", "g", ("t", "k"), ("y",))), table)
-    session = fr.compile(through_output)
-    try:
-        with pytest.raises(fr.ShapeError, match="outside 0..3"):
-            session(np.array([2**40]))
-    except fr.UnsupportedModelError as error:
-        assert "'g'" in str(error)
+    with pytest.raises(fr.UnsupportedModelError, match="'g'.*'k' must be an input"):
+        fr.compile(through_output)(np.array([2**40]))
     state = Model((Value("j", "int64", ("B",)), Value("i", "int64", ("B",))), ("y", "k"),
                   (Node("Gather", "g", ("t", "i"), ("y",)), Node("Identity", "id", ("j",), ("k",))), table, (State("i", "k"),))
     with pytest.raises(fr.UnsupportedModelError, match="'i'.*index"):
@@ -127,8 +123,11 @@ def test_an_index_changed_during_a_call_cannot_reach_the_kernel():
 def test_values_of_rank_0_and_of_many_axes():
     tanh = Model((Value("x", "float32", ()),), ("y",), (Node("Tanh", "t", ("x",), ("y",)),), {})
     np.testing.assert_allclose(fr.compile(tanh)(np.float32(0.5)), np.tanh(0.5), rtol=1e-6)
-    with pytest.raises(fr.UnsupportedModelError, match="dimensions"):
-        fr.compile(Model((Value("x", "float32", ("a",) * 9),), ("y",), (Node("Tanh", "t", ("x",), ("y",)),), {}))(np.zeros((1,) * 9, np.float32))
+    steps = [Node("Unsqueeze", f"u{k}", (f"v{k}",), (f"v{k + 1}",)) for k in range(9)]
+    with pytest.raises(fr.UnsupportedModelError, match="9 dimensions"):
+        Model((Value("v0", "float32", ()),), ("v9",), tuple(steps), {})
+    scalar = Model((Value("x", "float32", ()),), ("y",), (Node("Gelu", "g", ("x",), ("y",)),), {})
+    assert fr.compile(scalar, constants={"x": np.float32(1)}, backend="reference")().shape == ()
 
 
 def test_an_output_behind_an_omitted_input_is_refused_by_name():

@@ -333,3 +333,34 @@ def test_mappings_are_checked():
         fr.compile(model(), states={"h0": ("h_n", 0, 1)})
     with pytest.raises(fr.ShapeError, match="typo"):
         session.run({"x": frames(2, 1), "typo": None})
+
+
+def test_a_state_with_a_time_axis_is_refused():
+    with pytest.raises(fr.NotStreamableError, match="'h0' <- 'y' has a time axis"):
+        fr.compile(model("rnn"), states={"h0": "y"}).stream()
+
+
+def test_a_node_without_its_c_is_refused_where_a_step_is_a_call():
+    weights = {"w": np.zeros((1, 12, 4), np.float32), "r": np.zeros((1, 12, 3), np.float32)}
+    graph = Model((Value("x", "float32", (1, "B", 4)), Value("h0", "float32", (1, "B", 3))), ("y", "h"),
+                  (Node("LSTM", "lstm", ("x", "w", "r", "", "", "h0"), ("y", "h"), {"torch_form": 1}),), weights, (State("h0", "h"),))
+    with pytest.raises(fr.NotStreamableError, match="'lstm'"):
+        fr.compile(graph).stream()
+
+
+def test_a_refused_chunk_leaves_the_cached_programs():
+    stream = fr.compile(model()).stream(2)
+    stream.push(frames(5, 2))
+    for n in range(11, 19):
+        with pytest.raises(fr.ShapeError, match="'x'"):
+            stream.push(frames(n, 2)[..., :3])
+    with pytest.raises(fr.ShapeError):
+        stream.push(np.broadcast_to(np.float32(0), (10**12, 1)))
+    assert list(stream._chunks) == [5]
+
+
+def test_reset_with_a_fixed_batch_of_one():
+    stream = fr.compile(rnn_graph(("T", 1, 4))).stream()
+    stream.step(frames(1, 1)[0])
+    stream.reset([0])
+    assert not stream.state["rnn.h"].any()

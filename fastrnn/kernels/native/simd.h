@@ -44,7 +44,6 @@ FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 FR_INLINE vf vf_pow2(vf n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
-FR_INLINE vm vf_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 FR_INLINE void vf_store_n(float *p, vf a, int n) {
@@ -81,12 +80,10 @@ FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_IN
 FR_INLINE vf vf_pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
-FR_INLINE vm vf_gt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
 FR_INLINE void vf_store_n(float *p, vf a, int n) {
     __m128 part = _mm256_castps256_ps128(a);
-    if (n & 8) { _mm256_storeu_ps(p, a); return; }
     if (n & 4) { _mm_storeu_ps(p, part); p += 4; part = _mm256_extractf128_ps(a, 1); }
     if (n & 2) { _mm_storel_pi((__m64 *)p, part); p += 2; part = _mm_movehl_ps(part, part); }
     if (n & 1) _mm_store_ss(p, part);
@@ -117,11 +114,10 @@ FR_INLINE void vf_store_n(float *p, vf x, int n) {
     memcpy(p, whole, (size_t)n * sizeof(float));
 }
 FR_INLINE vf vf_fma(vf x, vf y, vf z) { return (vf){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)}; }
-FR_INLINE vm vf_gt(vf x, vf y) { return (vm){vcgtq_f32(x.a, y.a), vcgtq_f32(x.b, y.b)}; }
-FR_INLINE vm vf_lt(vf x, vf y) { return vf_gt(y, x); }
+FR_INLINE vm vf_lt(vf x, vf y) { return (vm){vcltq_f32(x.a, y.a), vcltq_f32(x.b, y.b)}; }
 FR_INLINE vf vf_select(vm m, vf x, vf y) { return (vf){vbslq_f32(m.a, x.a, y.a), vbslq_f32(m.b, x.b, y.b)}; }
 FR_INLINE vf vf_min(vf x, vf y) { return vf_select(vf_lt(x, y), x, y); }
-FR_INLINE vf vf_max(vf x, vf y) { return vf_select(vf_gt(x, y), x, y); }
+FR_INLINE vf vf_max(vf x, vf y) { return vf_select(vf_lt(y, x), x, y); }
 FR_INLINE vf vf_abs(vf x) { return (vf){vabsq_f32(x.a), vabsq_f32(x.b)}; }
 FR_INLINE vf vf_round(vf x) { return (vf){vrndnq_f32(x.a), vrndnq_f32(x.b)}; }
 FR_INLINE float32x4_t fr_pow2_half(float32x4_t n) {
@@ -170,8 +166,7 @@ FR_INLINE float fr_pow2f(float n) {
 }
 /* a NaN has no integer; the product it goes into is NaN anyway */
 FR_INLINE vf vf_pow2(vf n) { FR_EACH(n.f[l] == n.f[l] ? fr_pow2f(n.f[l]) : n.f[l]); }
-FR_INLINE vm vf_gt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] > b.f[l]; return r; }
-FR_INLINE vm vf_lt(vf a, vf b) { return vf_gt(b, a); }
+FR_INLINE vm vf_lt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] < b.f[l]; return r; }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 
 #else
