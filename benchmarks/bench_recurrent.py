@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from contenders import Work, engines
 
+from fastrnn.cells import GATES
 from fastrnn.kernels import isa
 from fastrnn.testing import LAYERS, TOLERANCES
 
@@ -49,11 +50,11 @@ def measure(work: Work) -> dict[str, np.ndarray]:
     return interleave({name: run for name, (run, _) in prepared.items()})
 
 
-def interleave(runs) -> dict[str, np.ndarray]:
+def interleave(runs, rounds: int = ROUNDS) -> dict[str, np.ndarray]:
     """Microseconds a call, a figure a round, of functions that take turns."""
     calls = {name: blocks(run) for name, run in runs.items()}
     times = {name: [] for name in runs}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, run in runs.items():
             started = time.perf_counter_ns()
             for _ in range(calls[name]):
@@ -77,6 +78,20 @@ def ragged() -> list[str]:
     return lines
 
 
+def batches() -> list[str]:
+    """How near batches come to the FMA peak, in lines of a table: GFLOP/s at T=50, I=H, matrix work only."""
+    sizes, heights = (4, 5, 8, 16, 32), (64, 128, 256, 512)
+    lines = ["", "Batches, GFLOP/s at T=50, I=H, median, fastrnn alone:", "", "| layer | " + " | ".join(f"B={B}" for B in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+    random = np.random.default_rng(0)
+    for kind, layer in LAYERS.items():
+        for H in heights:
+            run, work = layer(H, H, seed=0), {B: random.standard_normal((50, B, H)).astype(np.float32) for B in sizes}
+            times = interleave({B: lambda run=run, x=x: run(x) for B, x in work.items()}, rounds=7)
+            rates = [2 * 50 * B * 2 * H * GATES[kind] * H / np.median(times[B]) / 1e3 for B in sizes]
+            lines.append(f"| {kind.upper()} H={H} | " + " | ".join(f"{rate:.0f}" for rate in rates) + " |")
+    return lines
+
+
 def import_ms() -> float:
     """Milliseconds that `import fastrnn` takes on top of NumPy, the best of ten new processes."""
     code = "import numpy, time; t = time.perf_counter(); import fastrnn; print(1e3 * (time.perf_counter() - t))"
@@ -97,7 +112,7 @@ def main() -> None:
         cells = [f"{medians[name]:.4g} ({np.percentile(times[name], 99):.4g})" for name in ("fastrnn", "onnxruntime", "torch")]
         lines.append(f"| {work} | {' | '.join(cells)} | {medians['onnxruntime'] / medians['fastrnn']:.2f} | {medians['torch'] / medians['fastrnn']:.1f} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    lines += [*ragged(), "", f"`import fastrnn` after NumPy: {import_ms():.0f} ms."]
+    lines += [*ragged(), *batches(), "", f"`import fastrnn` after NumPy: {import_ms():.0f} ms."]
     RESULTS.write_text("\n".join(lines) + "\n")
 
 
