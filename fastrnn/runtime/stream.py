@@ -97,17 +97,23 @@ class Stream(StreamCore):
         return {name: checks.as_array(value, name) for name, value in given.items()}
 
     def _chunk_length(self, x) -> int:
+        if isinstance(x, np.ndarray) and x.ndim and len(self._form.inputs) == 1:
+            return len(x)
         lengths = {len(a) if a.ndim else -1 for a in self._named(x).values()}
         if len(lengths) != 1 or -1 in lengths:
             raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
         return lengths.pop()
 
     def _push_timed(self, x, out):
-        arrays, T = self._named(x), self._chunk_length(x)
-        for value in self._form.inputs:
+        T = self._chunk_length(x)
+        if T in self._chunks:
+            self._chunks.move_to_end(T)
+            return self._chunks[T].call(x, out)
+        arrays = self._named(x)
+        for value in self._form.inputs:  # before anything is planned for so many steps
             shape, axis = self._shape(value.shape, T), self._form.time_axes[value.name]
             checks.as_input(arrays[value.name][:0], value.name, np.dtype(value.dtype), (0, *shape[:axis], *shape[axis + 1:]))
-        runner = self._chunks.pop(T, None) or self._runner(T)
+        runner = self._runner(T)
         result = runner.call(x, out)
         self._chunks[T] = runner
         if len(self._chunks) > CHUNK_CACHE_SIZE:
