@@ -7,7 +7,6 @@ NAME and prepare, listed in ENGINES.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -17,7 +16,6 @@ import numpy as np
 from fastrnn.testing import LAYERS
 
 ENGINES = ("fastrnn_engine", "onnxruntime_engine", "torch_engine")
-Prepared = tuple[Callable[[], object], Callable[[], np.ndarray]]
 
 
 @dataclass(frozen=True)

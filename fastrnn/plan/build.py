@@ -18,7 +18,7 @@ from fastrnn.model.ops import OPS, Spec
 from fastrnn.plan import policy
 from fastrnn.plan.emit import EMIT, new_args, set_activation
 from fastrnn.plan.memory import Arena, View, c_strides, grid
-from fastrnn.plan.planner import RECURRENT, VIEWS, Plan, weight_view
+from fastrnn.plan.planner import ALIASES, RECURRENT, VIEWS, Plan, weight_view
 from fastrnn.plan.program import KernelStep, Program, PythonStep, Slot
 
 
@@ -100,7 +100,7 @@ class Builder:
         """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""
         last, root = {}, {}
         for k, node in enumerate(self.model.nodes):
-            if node.op in VIEWS and node.op != "Concat":
+            if node.op in ALIASES:
                 root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
             for name in (*node.inputs, *node.outputs):
                 last[root.get(name, name)] = k
@@ -130,10 +130,6 @@ class Builder:
         self._scratch.append((view.offset, view.nbytes))
         return view
 
-    def shifted(self, view: View, elements: int) -> View:
-        """The view's address moved on; kernels take strides from their arguments."""
-        return replace(view, offset=view.offset + elements * view.dtype.itemsize)
-
     def zeros(self) -> View:
         """A row of zeros as long as any hidden state: the initial state where none is given."""
         if self._zeros is None:
@@ -161,7 +157,7 @@ class Builder:
             both = replace(both, offset=self.arena.take(both.nbytes))
             kernel = registry.find("sort_lengths", "native", self.plan.isa)
             self._emit(name, kernel, new_args(T=T, B=B), {"x": view, "y": both})
-            self._lengths[name, T] = both, self.shifted(both, B)
+            self._lengths[name, T] = both, both.shifted(B)
         return self._lengths[name, T]
 
     def call(self, node: Node, kernel: Kernel, args, pointers, flops: float, weight_bytes: float) -> None:

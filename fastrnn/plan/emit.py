@@ -61,7 +61,7 @@ def recurrent(build, node):
         if view is None:
             return None, 0
         axis = layer.direction_axis
-        return build.shifted(view, d * view.strides[axis]), view.strides[1 - axis]
+        return view.shifted(d * view.strides[axis]), view.strides[1 - axis]
 
     for d, cell in enumerate(layer.cells):
         packed = build.packed[node.name, d]
@@ -72,7 +72,7 @@ def recurrent(build, node):
             args["clip"] = cell.clip
         for k, activation in enumerate(cell.activations):
             set_activation(args, k, activation)
-        pointers = {"x": x, "y": build.shifted(y, d * y_direction), **packed.views}
+        pointers = {"x": x, "y": y.shifted(d * y_direction), **packed.views}
         (h0, args["h0_b"]), (c0, args["c0_b"]) = rows(initials[0], d), rows(initials[1], d)
         (hn, args["hn_b"]), (cn, args["cn_b"]) = rows(finals[0], d), rows(finals[1], d)
         if h0 is None:

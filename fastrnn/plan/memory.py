@@ -27,10 +27,13 @@ class View:
         """Bytes of the elements."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
+    def shifted(self, elements: int) -> View:
+        """The address moved on, shape and strides as they were: kernels take theirs from their arguments."""
+        return replace(self, offset=self.offset + elements * self.dtype.itemsize)
+
     def part(self, start: int, stop: int) -> View:
         """[start:stop] of axis 0."""
-        moved = self.offset + start * self.strides[0] * self.dtype.itemsize
-        return replace(self, shape=(stop - start, *self.shape[1:]), offset=moved)
+        return replace(self.shifted(start * self.strides[0]), shape=(stop - start, *self.shape[1:]))
 
     def squeezed(self) -> View:
         """Axis 0, of size 1, removed."""

@@ -18,7 +18,8 @@ from fastrnn.plan.memory import View, c_strides
 from fastrnn.plan.packing import pack_dense, pack_recurrent
 
 RECURRENT = ("RNN", "GRU", "LSTM")
-VIEWS = ("Identity", "Slice", "Concat", "Squeeze", "Unsqueeze")
+ALIASES = ("Identity", "Slice", "Squeeze", "Unsqueeze")  # name part of their input's memory
+VIEWS = (*ALIASES, "Concat")  # and what its inputs may be written into directly
 
 
 def weight_view(array: np.ndarray) -> View:

@@ -14,7 +14,7 @@ from fastrnn.errors import NotStreamableError
 from fastrnn.kernels.reference import EVAL
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.ops import OPS
-from fastrnn.plan.planner import RECURRENT
+from fastrnn.plan.planner import ALIASES, RECURRENT
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ def steppable(model: Model) -> Steppable:
     over_time = [n for n in recurrent if specs[n.input(0)].shape[n.get("layout")] != 1]
     if not over_time:
         symbols = [d for v in model.inputs for d in v.shape if isinstance(d, str)]
+        producer = _producers(model)
         for node in recurrent:
             for name in (node.input(5), node.input(6))[:2 if node.op == "LSTM" else 1]:
-                if _source(model, name) in ("", *model.weights):
+                if _source(producer, name) in ("", *model.weights):
                     raise _refuse(node, "its state is neither an input of the model nor kept along a time axis")
         return Steppable(model, {}, {}, symbols[0] if symbols else None, None)
     axes = _time_axes(model, over_time)
@@ -82,7 +83,7 @@ def steppable(model: Model) -> Steppable:
 
 def _time_axes(model: Model, over_time: list[Node]) -> dict[str, int]:
     """The time axis of every value that has one."""
-    producer = {name: node for node in model.nodes for name in node.outputs if name}
+    producer = _producers(model)
     axes: dict[str, int] = {}
     for node in over_time:
         name, axis = node.input(0), node.get("layout")
@@ -112,10 +113,14 @@ def _time_axes(model: Model, over_time: list[Node]) -> dict[str, int]:
     return axes
 
 
-def _source(model: Model, name: str) -> str:
+def _producers(model: Model) -> dict[str, Node]:
+    """The node that makes each value."""
+    return {name: node for node in model.nodes for name in node.outputs if name}
+
+
+def _source(producer: dict[str, Node], name: str) -> str:
     """The value that `name` is a view of."""
-    producer = {output: node for node in model.nodes for output in node.outputs}
-    while name in producer and producer[name].op in ("Slice", "Squeeze", "Unsqueeze", "Identity"):
+    while name in producer and producer[name].op in ALIASES:
         name = producer[name].inputs[0]
     return name
 
@@ -136,7 +141,7 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
     """Adds an input and an output for every state that a recurrent node keeps inside or starts from a constant."""
     inputs, outputs, states, nodes, initial = list(model.inputs), list(model.output_names), list(model.states), [], {}
     tied = {s.input for s in model.states}
-    producer = {name: node for node in model.nodes for name in node.outputs if name}
+    producer = _producers(model)
     for node in model.nodes:
         if node.op not in RECURRENT:
             nodes.append(node)
@@ -144,7 +149,7 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
         node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
         node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
         for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
-            source = _source(model, node_inputs[position])
+            source = _source(producer, node_inputs[position])
             if source in tied:
                 continue
             if source and source not in model.weights:
