@@ -3,13 +3,15 @@
     state_dict.py   recurrent layers out of a state dict, by key pattern and shapes: dict, .pt, .safetensors
     checkpoint.py   torch's files, read without running what is in them
     pytorch.py      torch modules made of known layers -> Model
+    onnx_import/    ONNX files -> Model
     load.py         a file -> Model, by its suffix
 
 Gate orders come from fastrnn.cells.gate_order alone.
 """
 
 from fastrnn.converters.load import load
+from fastrnn.converters.onnx_import import from_onnx
 from fastrnn.converters.pytorch import from_torch
 from fastrnn.converters.state_dict import from_state_dict
 
-__all__ = ["from_state_dict", "from_torch", "load"]
+__all__ = ["from_onnx", "from_state_dict", "from_torch", "load"]

@@ -11,8 +11,8 @@ from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
 
 
 def from_torch(module, example_inputs=None, dynamic_shapes=None) -> Model:
-    """A Model from an nn.Module made of known layers: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Dropout,
-    Identity and activations.
+    """A Model from an nn.Module made of known layers: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Conv1d, LayerNorm,
+    BatchNorm1d (in eval mode), Dropout, Flatten, Identity and activations.
 
     A bare nn.RNN, GRU or LSTM has inputs x, h0, c0 and outputs y, h_n, c_n, with the states tied; a cell likewise, without the
     time axis. Inside a Sequential a recurrent layer hands on its output sequence, and its states stay inside until a Stream
@@ -70,14 +70,15 @@ def _cell_model(cell) -> Model:
     relu = kind == "rnn" and cell.nonlinearity == "relu"
     o = StackOptions(kind, cell.input_size, cell.hidden_size, bias=cell.bias, activations=((Activation("relu"),),) if relu else ())
     build, letters = StackBuilder(), o.states
-    build.add("Unsqueeze", "x.step", ["x"], ["x.step"])
+    first = build.whole("first_axis", 0)
+    build.add("Unsqueeze", "x.step", ["x", first], ["x.step"])
     for s in letters:
-        build.add("Unsqueeze", f"{s}0.layer", [f"{s}0"], [f"{s}0.layer"])
+        build.add("Unsqueeze", f"{s}0.layer", [f"{s}0", first], [f"{s}0.layer"])
     build.stack(kind, o, _parameters(cell, o, type(cell).__name__), "x.step", "y.step",
                 {s: f"{s}0.layer" for s in letters}, {s: f"{s}_n.layer" for s in letters})
-    build.add("Squeeze", "y", ["y.step"], ["y"])
+    build.add("Squeeze", "y", ["y.step", first], ["y"])
     for s in letters:
-        build.add("Squeeze", f"{s}_n", [f"{s}_n.layer"], [f"{s}_n"])
+        build.add("Squeeze", f"{s}_n", [f"{s}_n.layer", first], [f"{s}_n"])
     inputs = [Value("x", "float32", ("B", o.input_size)), *(Value(f"{s}0", "float32", ("B", o.hidden_size), optional=True) for s in letters)]
     return Model(tuple(inputs), ("y", *(f"{s}_n" for s in letters)), tuple(build.nodes), build.weights,
                  tuple(State(f"{s}0", f"{s}_n") for s in letters), kind)
@@ -99,24 +100,29 @@ def _sequential_model(module, nn) -> Model:
     if len(orders) > 1:
         raise UnsupportedModelError(f"module {recurrent[-1][0]!r}: batch_first differs from the layers before it")
     leading = ("B",) if not recurrent else ("B", "T") if orders.pop() else ("T", "B")
-    build, x, features = StackBuilder(), "x", None
+    build, x, value = StackBuilder(), "x", None
     for path, m in leaves:
-        if type(m) is nn.Embedding:
-            first = x == "x"
-            if not first:
-                raise UnsupportedModelError(f"module {path!r} (Embedding): only the first layer can take indices")
-            features = features or "tokens"
-        elif features is None:
-            size = getattr(m, "in_features", None) or getattr(m, "input_size", None)
-            if size is not None:
-                features = size
+        if type(m) is nn.Embedding and x != "x":
+            raise UnsupportedModelError(f"module {path!r} (Embedding): only the first layer can take indices")
+        value = value or _input_of(m, leading, nn)
         x = _leaf(build, path, m, x, nn)
-    if features is None:
+    if value is None:
         raise UnsupportedModelError("from_torch: no layer says how many features the input has")
-    value = Value("x", "int64", leading) if features == "tokens" else Value("x", "float32", (*leading, features))
     names = {node.name for node in build.nodes}
     build.add("Identity", next(name for k in range(len(names) + 1) if (name := "y" + "_" * k) not in names), [x], ["y"])
     return Model((value,), ("y",), tuple(build.nodes), build.weights, (), type(module).__name__.lower())
+
+
+def _input_of(m, leading, nn) -> Value | None:
+    """The model's input, where this layer says what it takes."""
+    if type(m) is nn.Embedding:
+        return Value("x", "int64", leading)
+    if type(m) is nn.Conv1d:
+        return Value("x", "float32", ("B", m.in_channels, "L"))
+    if type(m) is nn.LayerNorm:
+        return Value("x", "float32", (*leading, *m.normalized_shape))
+    size = getattr(m, "in_features", None) or getattr(m, "input_size", None) or (m.num_features if type(m) is nn.BatchNorm1d else None)
+    return None if size is None else Value("x", "float32", (*leading, size))
 
 
 def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
@@ -130,19 +136,36 @@ def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
         return "Elu", {"alpha": m.alpha}
     if type(m) is nn.Hardsigmoid:
         return "HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}
-    if type(m) in (nn.Hardtanh, nn.ReLU6):
-        return "Clip", {"min": float(m.min_val), "max": float(m.max_val)}
-    if type(m) is nn.GELU and m.approximate == "none":
-        return "Gelu", {}
+    if type(m) is nn.GELU:
+        return "Gelu", {"approximate": m.approximate}
     if type(m) is nn.Softplus and m.beta == 1 and m.threshold == 20:  # past 20 the two forms round alike
         return "Softplus", {}
     if type(m) is nn.Threshold and m.value == 0:
         return "ThresholdedRelu", {"alpha": m.threshold}
     if type(m) in (nn.Softmax, nn.LogSoftmax):
-        if m.dim != -1:
-            raise UnsupportedModelError(f"module {path!r} ({type(m).__name__}): dim must be -1, got {m.dim}")
-        return type(m).__name__, {"axis": -1}
+        if m.dim is None:
+            raise UnsupportedModelError(f"module {path!r} ({type(m).__name__}): dim is not set, so torch would guess it")
+        return type(m).__name__, {"axis": m.dim}
     return None
+
+
+def _weights(build: StackBuilder, path: str, m) -> list[str]:
+    """A module's weight and bias, those that it has."""
+    return [build.weight(f"{path}.{n}", _array(t, f"{path}.{n}")) for n in ("weight", "bias") if (t := getattr(m, n)) is not None]
+
+
+def _conv1d(build: StackBuilder, path: str, m, x: str, y: str) -> None:
+    """A Conv1d, its padding as widths; other than zeros, by a Pad in front."""
+    if isinstance(m.padding, str):
+        total = m.dilation[0] * (m.kernel_size[0] - 1) if m.padding == "same" else 0
+        pads = [total // 2, total - total // 2]
+    else:
+        pads = [m.padding[0]] * 2
+    if m.padding_mode != "zeros" and any(pads):
+        mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[m.padding_mode]
+        build.add("Pad", f"{path}.pad", [x, build.whole(f"{path}.pads", 0, 0, pads[0], 0, 0, pads[1])], [f"{path}.padded"], mode=mode)
+        x, pads = f"{path}.padded", [0, 0]
+    build.add("Conv", path, [x, *_weights(build, path, m)], [y], strides=list(m.stride), dilations=list(m.dilation), pads=pads, group=m.groups)
 
 
 def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
@@ -154,12 +177,36 @@ def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
         o = stack_options(m)
         build.stack(path, o, _parameters(m, o, path), x, y)
     elif type(m) is nn.Linear:
-        weights = [build.weight(f"{path}.{n}", _array(t, f"{path}.{n}")) for n, t in (("weight", m.weight), ("bias", m.bias)) if t is not None]
-        build.add("Gemm", path, [x, *weights], [y])
+        build.add("Gemm", path, [x, *_weights(build, path, m)], [y], transB=1)
+    elif type(m) is nn.Conv1d:
+        _conv1d(build, path, m, x, y)
+    elif type(m) is nn.LayerNorm:
+        shape = tuple(m.normalized_shape)
+        given = _weights(build, path, m) or [build.weight(f"{path}.ones", np.ones(shape, np.float32))]
+        build.add("LayerNormalization", path, [x, *given], [y], axis=-len(shape), epsilon=m.eps)
+    elif type(m) is nn.BatchNorm1d:
+        if m.running_mean is None:
+            raise UnsupportedModelError(f"module {path!r} (BatchNorm1d): it keeps no running statistics, so its output depends on the batch")
+        n = m.num_features
+        given = _weights(build, path, m) or [build.weight(f"{path}.weight", np.ones(n, np.float32)), build.weight(f"{path}.bias", np.zeros(n, np.float32))]
+        stored = [build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k, t in (("running_mean", m.running_mean), ("running_var", m.running_var))]
+        build.add("BatchNormalization", path, [x, *given, *stored], [y], epsilon=m.eps)
+    elif type(m) is nn.PReLU:
+        slope = _array(m.weight, f"{path}.weight")
+        if slope.size > 1:
+            raise UnsupportedModelError(f"module {path!r} (PReLU): a slope for each channel is not supported without a traced shape")
+        build.add("PRelu", path, [x, build.weight(f"{path}.weight", slope.reshape(1))], [y])
+    elif type(m) is nn.Flatten:
+        if (m.start_dim, m.end_dim) != (1, -1):
+            raise UnsupportedModelError(f"module {path!r} (Flatten): only start_dim=1, end_dim=-1 is supported, got {m.start_dim}, {m.end_dim}")
+        build.add("Flatten", path, [x], [y], axis=1)
+    elif type(m) in (nn.Hardtanh, nn.ReLU6):
+        bounds = [build.weight(f"{path}.{n}", np.array(v, np.float32)) for n, v in (("min", m.min_val), ("max", m.max_val))]
+        build.add("Clip", path, [x, *bounds], [y])
     elif type(m) is nn.Embedding:
         if m.max_norm is not None:
             raise UnsupportedModelError(f"module {path!r} (Embedding): max_norm is not supported")
-        build.add("Gather", path, [build.weight(f"{path}.weight", _array(m.weight, f"{path}.weight")), x], [y])
+        build.add("Gather", path, [build.weight(f"{path}.weight", _array(m.weight, f"{path}.weight")), x], [y], wrap=0)
     elif (found := _activation_node(m, nn, path)) is not None:
         build.add(found[0], path, [x], [y], **found[1])
     else:

@@ -20,18 +20,18 @@ from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream
 
 if TYPE_CHECKING:
-    from fastrnn.converters import from_state_dict, from_torch, load
+    from fastrnn.converters import from_onnx, from_state_dict, from_torch, load
 
 __version__ = "0.1.0"
 __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
-    "PoolFullError", "Session", "ShapeError", "StateError", "Stream", "UnsupportedModelError", "compile", "from_state_dict", "from_torch", "load",
+    "PoolFullError", "Session", "ShapeError", "StateError", "Stream", "UnsupportedModelError", "compile", "from_onnx", "from_state_dict", "from_torch", "load",
 ]
 
 
 def __getattr__(name: str):
     """Converters load on first use, and with them the packages they need."""
-    if name in ("from_state_dict", "from_torch", "load"):
+    if name in ("from_onnx", "from_state_dict", "from_torch", "load"):
         from fastrnn import converters
 
         return getattr(converters, name)

@@ -166,10 +166,11 @@ EXACT = {"tanh": np.tanh, "sigmoid": sigmoid, "exp": np.exp}
 def activate(isa_name: str, activation: Activation, x) -> np.ndarray:
     """The compiled activation over a vector (n,), float32."""
     x, y = np.ascontiguousarray(x, np.float32), np.empty(len(x), np.float32)
-    args = new_args(T=1, B=1, I=len(x))
+    args, axes = new_args(T=1), np.array([len(x), 1, 1, 1], np.int64)
     set_activation(args, 0, activation)
-    args["x"], args["y"] = x.ctypes.data, y.ctypes.data
-    _invoke.run(find("activate", "native", isa_name).run, args)
+    args["x"] = args["x2"] = x.ctypes.data
+    args["y"], args["axes"] = y.ctypes.data, axes.ctypes.data
+    _invoke.run(find("map", "native", isa_name).run, args)
     return y
 
 

@@ -11,6 +11,7 @@ The executor calls it without the GIL, with denormals flushed.
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
+    x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
 """
 
@@ -29,9 +30,9 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
     + [("lengths", "u8"), ("order", "u8"), ("work", "u8")]
     + [(name, "i8") for name in ("chunk", "reverse", "input_forget")]
-    + [("clip", "f4"), ("pad", "f4"), ("act", ACTIVATION, 3)]
+    + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8"), ("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work")
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes")
 
 
 @dataclass(frozen=True)

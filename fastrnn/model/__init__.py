@@ -1,14 +1,14 @@
 """A model as plain data: a graph of ops with ONNX's meaning, weights, named inputs, outputs and states.
 
-    graph.py      Value, Node, State, Model; validation
-    ops.py        the op vocabulary: attributes, and shapes out of shapes
+    graph.py      Value, Node, Graph, State, Model; validation
+    ops/          the op vocabulary: attributes, shapes out of shapes, and meaning in NumPy
+    infer.py      dtypes, shapes and small values of a whole graph
     recurrent.py  recurrent nodes: their inputs and attributes resolved, and stacks with torch's parameter names
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata
 
-To add an op: one entry in ops.py (vocabulary), one function in kernels/reference/ops.py (NumPy meaning) and, to run
-it compiled, one emitter in plan/emit.py.
+To add an op: a shape function and a meaning in ops/ and, to run it compiled, one emitter in plan/emit.py.
 """
 
-from fastrnn.model.graph import Model, Node, State, Value
+from fastrnn.model.graph import Graph, Model, Node, State, Value
 
-__all__ = ["Model", "Node", "State", "Value"]
+__all__ = ["Graph", "Model", "Node", "State", "Value"]

@@ -13,21 +13,29 @@ from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
 from fastrnn.cells.activations import ACTIVATIONS, Activation
-from fastrnn.errors import InvalidModelError, UnsupportedModelError
-from fastrnn.model.graph import DTYPES, Model, Node, State, Value
+from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
+from fastrnn.model.graph import MAX_DEPTH, Graph, Model, Node, State, Value
+from fastrnn.model.ops import DTYPES, Spec
 
-KEY, VERSION = "fastrnn", 1
-_GRAPH_KEYS = {"version", "name", "inputs", "outputs", "states", "nodes"}
+KEY, VERSION = "fastrnn", 2
+_GRAPH_KEYS = {"version", "name", "inputs", "outputs", "states", "nodes", "declared"}
 _NODE_KEYS = {"op", "name", "inputs", "outputs", "attributes"}
 MAX_HEADER_BYTES, MAX_TENSORS = 1 << 20, 4096
 
 
 def _plain(value):
-    """An attribute as JSON; activations as [name, parameters]."""
+    """An attribute as JSON; activations as [name, parameters], subgraphs as {"nodes", "outputs"}."""
+    if isinstance(value, Graph):
+        return {"nodes": [_node(n) for n in value.nodes], "outputs": list(value.outputs)}
     if isinstance(value, Activation):
         formula = ACTIVATIONS[value.kind]
         return [value.kind, {k: getattr(value, k) for k in ("alpha", "beta") if getattr(formula, k) is not None}]
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _node(node: Node) -> dict:
+    return {"op": node.op, "name": node.name, "inputs": list(node.inputs), "outputs": list(node.outputs),
+            "attributes": {k: _plain(v) for k, v in node.attributes.items()}}
 
 
 def save(model: Model, path) -> None:
@@ -37,8 +45,8 @@ def save(model: Model, path) -> None:
         "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],
         "outputs": list(model.output_names),
         "states": [[s.input, s.output, s.index] for s in model.states],
-        "nodes": [{"op": n.op, "name": n.name, "inputs": list(n.inputs), "outputs": list(n.outputs),
-                   "attributes": {k: _plain(v) for k, v in n.attributes.items()}} for n in model.nodes],
+        "declared": {name: [spec.dtype, list(spec.shape)] for name, spec in model.declared.items()},
+        "nodes": [_node(n) for n in model.nodes],
     }
     data = tensors.save({name: np.require(a, requirements="C") for name, a in model.weights.items()}, {KEY: json.dumps(graph)})
     if struct.unpack("<Q", data[:8])[0] > MAX_HEADER_BYTES:
@@ -112,22 +120,43 @@ def _model(graph, weights, path: Path) -> Model:
         if str(array.dtype) not in DTYPES:
             raise UnsupportedModelError(f"{path}: weight {name!r} is {array.dtype}")
     try:
-        for part, keys in ((graph, _GRAPH_KEYS), *((n, _NODE_KEYS) for n in graph["nodes"])):
-            if unknown := sorted(set(part) - keys):
-                raise UnsupportedModelError(f"{path}: unknown entries in the graph: {', '.join(unknown)}")
+        _refuse_unknown(graph, _GRAPH_KEYS, path)
         return Model(
-            inputs=tuple(Value(str(v["name"]), str(v["dtype"]), tuple(_dim(d) for d in v["shape"]), bool(v["optional"])) for v in graph["inputs"]),
-            output_names=tuple(map(str, graph["outputs"])),
-            nodes=tuple(Node(str(n["op"]), str(n["name"]), tuple(map(str, n["inputs"])), tuple(map(str, n["outputs"])), dict(n["attributes"]))
-                        for n in graph["nodes"]),
-            weights=weights, states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]))
+            inputs=tuple(Value(str(v["name"]), str(v["dtype"]), _shape(v["shape"]), bool(v["optional"])) for v in graph["inputs"]),
+            output_names=tuple(map(str, graph["outputs"])), nodes=_nodes(graph["nodes"], path, 0), weights=weights,
+            states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]),
+            declared={str(name): Spec(str(dtype), _shape(shape)) for name, (dtype, shape) in graph["declared"].items()})
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        if isinstance(error, InvalidModelError):
+        if isinstance(error, FastRNNError):
             raise
         raise InvalidModelError(f"{path}: malformed graph: {type(error).__name__}: {error}") from error
 
 
-def _dim(dim) -> int | str:
-    if isinstance(dim, str) or isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0:
-        return dim
-    raise ValueError(f"dimension {dim!r}")
+def _refuse_unknown(part, keys: set[str], path: Path) -> None:
+    if unknown := sorted(set(part) - keys):
+        raise UnsupportedModelError(f"{path}: unknown entries in the graph: {', '.join(unknown)}")
+
+
+def _nodes(given, path: Path, depth: int) -> tuple[Node, ...]:
+    if depth > MAX_DEPTH:
+        raise InvalidModelError(f"{path}: subgraphs are nested more than {MAX_DEPTH} deep")
+    nodes = []
+    for n in given:
+        _refuse_unknown(n, _NODE_KEYS, path)
+        attributes = {str(k): _attribute(v, path, depth) for k, v in n["attributes"].items()}
+        nodes.append(Node(str(n["op"]), str(n["name"]), tuple(map(str, n["inputs"])), tuple(map(str, n["outputs"])), attributes))
+    return tuple(nodes)
+
+
+def _attribute(value, path: Path, depth: int):
+    if not isinstance(value, dict):
+        return value
+    _refuse_unknown(value, {"nodes", "outputs"}, path)
+    return Graph(_nodes(value["nodes"], path, depth + 1), tuple(map(str, value["outputs"])))
+
+
+def _shape(dims) -> tuple[int | str, ...]:
+    for dim in dims:
+        if not isinstance(dim, str) and not (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0):
+            raise ValueError(f"dimension {dim!r}")
+    return tuple(dims)

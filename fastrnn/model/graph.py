@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
-from fastrnn.model.ops import MAX_RANK, OPS, Shape, Spec, check_node
+from fastrnn.model.infer import infer, spec_of
+from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
 
-DTYPES = ("float32", "int64")
+MAX_DEPTH = 32  # of subgraphs inside subgraphs
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,37 @@ class Node:
         return self.outputs[k] if k < len(self.outputs) else ""
 
 
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        """Graphs among its attributes."""
+        return tuple(a for a in self.attributes.values() if isinstance(a, Graph))
+
+    def reads(self) -> set[str]:
+        """Names that it reads, those that its subgraphs take from around them included."""
+        return set(self.inputs).union(*(g.captures() for g in self.subgraphs)) - {""}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A subgraph: nodes that also see the values around them, and the outputs it gives. Its constants are weights of the model."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+    def captures(self) -> set[str]:
+        """Names that it takes from around it."""
+        made = {name for node in self.nodes for name in node.outputs}
+        return set(self.outputs).union(*(node.reads() for node in self.nodes)) - made
+
+
+def every_node(nodes: Iterable[Node], depth: int = 0) -> Iterator[tuple[Node, int]]:
+    """The nodes and those of their subgraphs, each with its depth, in order."""
+    for node in nodes:
+        yield node, depth
+        for graph in node.subgraphs:
+            yield from every_node(graph.nodes, depth + 1)
+
+
 @dataclass(frozen=True)
 class State:
     """An output, or element `index` of its axis 0, that feeds an input at the next step."""
@@ -65,7 +97,10 @@ class State:
 @dataclass(frozen=True, eq=False)
 class Model:
     """A network as plain data. Immutable; shared freely between threads; the weights are the caller's arrays, not copies.
-    Raises InvalidModelError when malformed, UnsupportedModelError for an op, attribute or dtype that is not known."""
+
+    declared: specs of outputs that a file states, used where inference cannot tell. Names are unique over the graph and all its
+    subgraphs. Raises InvalidModelError when malformed, UnsupportedModelError for an op, attribute or dtype that is not known.
+    """
 
     inputs: tuple[Value, ...]
     output_names: tuple[str, ...]
@@ -73,6 +108,7 @@ class Model:
     weights: Mapping[str, np.ndarray]
     states: tuple[State, ...] = ()
     name: str = "model"
+    declared: Mapping[str, Spec] = field(default_factory=dict)
 
     def __post_init__(self):
         self._check_names()
@@ -88,7 +124,16 @@ class Model:
     @property
     def outputs(self) -> tuple[Value, ...]:
         """The outputs, in order, with their dtypes and symbolic shapes."""
-        return tuple(Value(name, *self.specs[name]) for name in self.output_names)
+        return tuple(Value(name, *self.output_spec(name)[:2]) for name in self.output_names)
+
+    def output_spec(self, name: str) -> Spec:
+        """dtype and symbolic shape of an output: inferred, or declared where that cannot tell."""
+        inferred, declared = self.specs[name], self.declared.get(name)
+        if inferred.shape is None:
+            return declared or Spec(inferred.dtype or "?", (ANY_DIM,))
+        if declared is None or len(declared.shape) != len(inferred.shape):
+            return inferred
+        return Spec(inferred.dtype, tuple(d if i == ANY_DIM else i for i, d in zip(inferred.shape, declared.shape)))
 
     def _check_state(self, state: State):
         where = f"state {state.input!r} <- {state.output!r}"
@@ -96,7 +141,7 @@ class Model:
             raise InvalidModelError(f"{where}: not an input and an output of the model")
         if [s.input for s in self.states].count(state.input) > 1:
             raise InvalidModelError(f"{where}: the input is tied twice")
-        (dtype, shape), given = self.specs[state.input], self.specs[state.output]
+        (dtype, shape, _), given = self.specs[state.input], self.output_spec(state.output)
         result = given.shape
         if state.index is not None:
             if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
@@ -106,15 +151,30 @@ class Model:
             raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 
     def _check_names(self):
-        known = set(self.weights)
+        for name, array in self.weights.items():
+            if str(array.dtype) not in DTYPES:
+                raise UnsupportedModelError(f"weight {name!r}: dtype {array.dtype} is not supported; supported are {', '.join(DTYPES)}")
+        defined = set(self.weights)
         for value in self.inputs:
-            if value.name in known or not value.name:
+            if value.name in defined or not value.name:
                 raise InvalidModelError(f"input {value.name!r}: name is empty or taken")
             if value.dtype not in DTYPES:
                 raise UnsupportedModelError(f"input {value.name!r}: dtype {value.dtype} is not supported; supported are {', '.join(DTYPES)}")
-            known.add(value.name)
-        names = set()
-        for node in self.nodes:
+            defined.add(value.name)
+        names: set[str] = set()
+        self._check_nodes(self.nodes, set(defined), defined, names, 0)
+        seen = set(self.weights) | set(self.input_names) | {name for node in self.nodes for name in node.outputs}
+        if len(set(self.output_names)) < len(self.output_names):
+            raise InvalidModelError(f"an output stands twice in {', '.join(self.output_names)}")
+        for name in self.output_names:
+            if name not in seen:
+                raise InvalidModelError(f"output {name!r} is not defined by any node")
+
+    def _check_nodes(self, nodes: Iterable[Node], visible: set[str], defined: set[str], names: set[str], depth: int):
+        """visible: what a node may read here. defined, names: values and nodes of the whole model so far."""
+        if depth > MAX_DEPTH:
+            raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
+        for node in nodes:
             where = f"node {node.name!r} ({node.op})"
             if node.op not in OPS:
                 raise UnsupportedModelError(f"{where}: unknown op")
@@ -123,36 +183,31 @@ class Model:
             names.add(node.name)
             check_node(node)
             for name in node.inputs:
-                if name and name not in known:
+                if name and name not in visible:
                     raise InvalidModelError(f"{where}: input {name!r} is not defined before it")
+            for graph in node.subgraphs:
+                inner = set(visible)
+                self._check_nodes(graph.nodes, inner, defined, names, depth + 1)
+                for name in graph.outputs:
+                    if name not in inner:
+                        raise InvalidModelError(f"{where}: its subgraph's output {name!r} is not defined")
             for name in node.outputs:
-                if name in known:
+                if name in defined:
                     raise InvalidModelError(f"{where}: output {name!r} is defined twice")
                 if name:
-                    known.add(name)
-        if len(set(self.output_names)) < len(self.output_names):
-            raise InvalidModelError(f"an output stands twice in {', '.join(self.output_names)}")
-        for name in self.output_names:
-            if name not in known:
-                raise InvalidModelError(f"output {name!r} is not defined by any node")
+                    visible.add(name)
+                    defined.add(name)
 
     @cached_property
     def specs(self) -> dict[str, Spec]:
-        """dtype and symbolic shape of every value, inferred."""
+        """dtype and symbolic shape of every value, inferred; small values too."""
         return self.infer({v.name: v.shape for v in self.inputs})
 
     def infer(self, shapes: Mapping[str, Shape]) -> dict[str, Spec]:
         """dtype and shape of every value, given the shapes of the inputs in use (left out: omitted)."""
-        specs = {name: Spec(str(a.dtype), a.shape) for name, a in self.weights.items()}
+        specs = {name: spec_of(a) for name, a in self.weights.items()}
         specs |= {v.name: Spec(v.dtype, tuple(shapes[v.name])) for v in self.inputs if v.name in shapes}
-        for node in self.nodes:
-            given = [specs.get(name) for name in node.inputs]
-            for name, spec in zip(node.outputs, OPS[node.op].infer(node, given), strict=False):
-                if name:
-                    specs[name] = spec
-        for name, spec in specs.items():
-            if spec is not None and len(spec.shape) > MAX_RANK:
-                raise UnsupportedModelError(f"value {name!r} has {len(spec.shape)} dimensions; at most {MAX_RANK} are supported")
+        infer(self.nodes, specs)
         return specs
 
     def save(self, path) -> None:
@@ -162,9 +217,10 @@ class Model:
         save(self, path)
 
     def __repr__(self) -> str:
-        state_of = {s.input: s.output for s in self.states}
+        state_of = {s.input: s.output if s.index is None else f"{s.output}[{s.index}]" for s in self.states}
         lines = [f"Model {self.name!r}: {len(self.nodes)} nodes, {sum(w.nbytes for w in self.weights.values()):,} bytes of weights"]
         lines += [f"  input  {value}" + (f"  <- {state_of[value.name]}" if value.name in state_of else "") for value in self.inputs]
         lines += [f"  output {value}" for value in self.outputs]
-        lines += [f"  {node.op:<10} {node.name}: {', '.join(n or '-' for n in node.inputs)} -> {', '.join(n or '-' for n in node.outputs)}" for node in self.nodes]
+        lines += [f"  {'  ' * depth}{node.op:<10} {node.name}: {', '.join(n or '-' for n in node.inputs)} -> {', '.join(n or '-' for n in node.outputs)}"
+                  for node, depth in every_node(self.nodes)]
         return "\n".join(lines)

@@ -163,6 +163,10 @@ class StackBuilder:
         self.weights[name] = np.ascontiguousarray(array)
         return name
 
+    def whole(self, name: str, *values: int) -> str:
+        """Adds a constant int64 (n,) and returns its name."""
+        return self.weight(name, np.array(values, np.int64))
+
     def stack(self, name: str, o: StackOptions, parameters: Mapping[str, np.ndarray], x: str, y: str, states: Mapping[str, str] = {},
               finals: Mapping[str, str] = {}, lengths: str = "") -> None:
         """Adds a stack from value x to value y.
@@ -178,7 +182,8 @@ class StackBuilder:
                 given[letter] = whole
                 if o.num_layers > 1:
                     given[letter] = f"{node}.{letter}.initial"
-                    self.add("Slice", given[letter], [whole], [given[letter]], start=layer * D, stop=(layer + 1) * D)
+                    bounds = [self.whole(f"{given[letter]}.{what}", value) for what, value in (("start", layer * D), ("stop", (layer + 1) * D), ("axis", 0))]
+                    self.add("Slice", given[letter], [whole, *bounds], [given[letter]])
             outputs = [y if layer == o.num_layers - 1 else f"{node}.y"]
             for letter in o.states:
                 final = "" if letter not in finals else finals[letter] if o.num_layers == 1 else f"{node}.{letter}.final"
@@ -192,7 +197,7 @@ class StackBuilder:
             x = outputs[0]
         if o.num_layers > 1:
             for letter, final in finals.items():
-                self.add("Concat", f"{name}.{letter}.final", parts[letter], [final])
+                self.add("Concat", f"{name}.{letter}.final", parts[letter], [final], axis=0)
 
     @staticmethod
     def _attributes(o: StackOptions) -> dict:

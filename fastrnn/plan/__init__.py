@@ -1,11 +1,17 @@
 """From a Model to something that runs: weights packed once, then a program for each set of shapes.
 
-    Model --planner.py--> Plan (kernels chosen, weights packed; shared by threads)
+    Model --planner.py--> Plan (constants folded, kernels chosen, weights packed; shared by threads)
+                 fold.py        what constants and shapes decide: values, branches of If, dead nodes
+                 rewrite.py     patterns that run better as another op
+                 pack.py        a node's weights in its kernel's layout (packing.py: panels)
     Plan  --build.py-->   Program (program.py) for concrete shapes: steps, their arguments, one block of work space
-                 memory.py      where every value lies; views instead of copies for Slice, Concat, Squeeze, Unsqueeze
-                 emit.py        one function an op: its node becomes kernel calls
-    packing.py    weights to panels          policy.py   candidates, rank, pick; thresholds and their measurements
+                 layout.py      where values are put (memory.py: views, loops, the arena), copies and elementwise calls
+                 views.py       ops that compute nothing: a view of their input
+                 emit.py        one function an op: its node becomes kernel calls; emit_windows.py: convolutions, padding, reductions
+    policy.py     candidates, rank, pick; thresholds and their measurements
     streaming.py  a model made steppable: hidden states exposed, time axes found
+
+To compile an op: a kernel in kernels/native and a function in emit.py that registers under the op's name. To spare it the work: views.py.
 """
 
 from fastrnn.plan.build import build_program

@@ -7,57 +7,49 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastrnn.cells import Activation
-from fastrnn.errors import ShapeError, UnsupportedModelError
+from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import registry
 from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.native import _invoke
-from fastrnn.kernels.reference import EVAL
-from fastrnn.model import Model, Node
+from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
+from fastrnn.model import Graph, Model, Node
+from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
+from fastrnn.model.ops.registry import ANY_DIM, count
 from fastrnn.plan import policy
-from fastrnn.plan.emit import EMIT, new_args, set_activation
-from fastrnn.plan.memory import Arena, View, c_strides, grid
-from fastrnn.plan.planner import ALIASES, RECURRENT, VIEWS, Plan, weight_view
-from fastrnn.plan.program import KernelStep, Program, PythonStep, Slot
+from fastrnn.plan.emit import EMIT, new_args
+from fastrnn.plan.fold import RECURRENT
+from fastrnn.plan.layout import Layout
+from fastrnn.plan.memory import View, c_strides, weight_view
+from fastrnn.plan.pack import Packed
+from fastrnn.plan.planner import Plan
+from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Program, PythonStep, Slot, Step
+from fastrnn.plan.views import VIEWS, is_view, source_of
 
 
-def build_program(plan: Plan, model: Model, shapes: Mapping[str, tuple[int, ...]], time_axes: Mapping[str, int] | None = None) -> Program:
-    """The program of `model` (plan.model, or its steppable form) for inputs of these shapes; others are omitted.
+def build_program(plan: Plan, model: Model, time_axes: Mapping[str, int] | None = None) -> Program:
+    """The program of a specialised model (Plan.specialised), all of whose input shapes are numbers.
 
     time_axes: values whose memory is time-first although their graph shape has time at this axis.
     """
-    return Builder(plan, model, shapes, time_axes or {}).build()
+    return Builder(plan, model, time_axes or {}).build()
 
 
-def _result_of(node: Node, source: View) -> View:
-    """The view that a Slice, Squeeze, Unsqueeze or Identity makes of its input."""
-    if node.op == "Slice":
-        return source.part(node.get("start"), node.get("stop"))
-    return source.squeezed() if node.op == "Squeeze" else source.unsqueezed() if node.op == "Unsqueeze" else source
+class Builder(Layout):
+    """The state of one build. Emitters read `views`, `specs` and `weights` and call what is here and in Layout."""
 
-
-def _source_of(node: Node, result: View) -> View:
-    """The view of a Squeeze's, Unsqueeze's or Identity's input, given where its output lies."""
-    return result.unsqueezed() if node.op == "Squeeze" else result.squeezed() if node.op == "Unsqueeze" else result
-
-
-class Builder:
-    """The state of one build. Emitters (emit.py) read views and specs and call `place`, `scratch` and `call`."""
-
-    def __init__(self, plan: Plan, model: Model, shapes, time_axes):
-        self.plan, self.model, self.packed = plan, model, plan.packed
-        self.specs: dict[str, Spec] = model.infer(shapes)
-        self.views: dict[str, View] = {name: weight_view(a) for name, a in model.weights.items()}
-        self.steps: list[KernelStep | PythonStep] = []
-        self.arena, self.estimated_ns = Arena(), 0.0
-        self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
-        self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
+    def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int]):
+        super().__init__()
+        self.plan, self.model, self.weights = plan, model, model.weights
+        self.specs: dict[str, Spec] = model.specs
+        self.views = {name: weight_view(a) for name, a in model.weights.items()}
+        self.steps: list[Step | None] = []
+        self.estimated_ns = 0.0
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int], tuple[View, View]] = {}  # (value, T) -> sorted lengths, their rows
-        self._zeros: View | None = None
-        self._names = [v.name for v in model.inputs if v.name in shapes] + list(model.output_names)
-        self._n_inputs = len(self._names) - len(model.output_names)
+        self._depth = 0  # of Ifs around the node in hand
+        self._names = [*model.input_names, *model.output_names]
+        self._n_inputs = len(model.inputs)
         self._slots: list[Slot] = []
         self._targets: list[View] = []
         for index, name in enumerate(self._names):
@@ -65,10 +57,16 @@ class Builder:
         self._sink_outputs()
         self._last_use = self._last_uses()
 
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """The shape of a value, which must be known by now."""
+        spec = self.specs.get(name)
+        if spec is None or spec.shape is None or count(spec.shape) == ANY_DIM:
+            raise UnsupportedModelError(f"value {name!r}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
+                                        "follow from the inputs' shapes and from constants are supported")
+        return spec.shape
+
     def _add_slot(self, index: int, name: str, time_axis: int) -> None:
-        if self.specs.get(name) is None:
-            raise ShapeError(f"output {name!r} needs an optional input that was left out")
-        dtype, shape = np.dtype(self.specs[name].dtype), self.specs[name].shape
+        shape, dtype = self.shape_of(name), np.dtype(self.specs[name].dtype)
         memory = (shape[time_axis], *shape[:time_axis], *shape[time_axis + 1:]) if shape else ()
         strides = list(c_strides(memory))
         if shape:
@@ -79,72 +77,69 @@ class Builder:
         if index >= self._n_inputs:
             self._targets.append(view)
 
+    def _is_view(self, node: Node) -> bool:
+        return is_view(node, self.weights.__contains__)
+
     def _sink_outputs(self) -> None:
-        """Producers of a Concat or a squeezed value that lies in an output write there directly."""
-        produced = {name for node in self.model.nodes if node.op != "Slice" for name in node.outputs}
+        """What a view or a Concat that lies in an output is made of is written there directly."""
+        produced = {name for node in self.model.nodes for name in node.outputs}
         for node in reversed(self.model.nodes):
             view = self.views.get(node.outputs[0])
-            if node.op not in VIEWS or view is None or node.op == "Slice":
+            if view is None or view.space != "slot" or len(node.outputs) > 1:
                 continue
-            start = 0
-            for name in node.inputs:
-                if node.op == "Concat":
-                    stop = start + self.specs[name].shape[0]
-                    part, start = view.part(start, stop), stop
-                else:
-                    part = _source_of(node, view)
-                if name not in self.views and name in produced:
-                    self.views[name] = part
+            if node.op == "Concat":
+                axis, start = node.get("axis") % len(view.shape), 0
+                for name in node.inputs:
+                    n = self.shape_of(name)[axis]
+                    if name in produced:
+                        self.views.setdefault(name, view.part(start, start + n, axis))
+                    start += n
+            elif self._is_view(node) and node.inputs[0] in produced and node.inputs[0] not in self.views:
+                if (source := source_of(node, view, self.shape_of(node.inputs[0]))) is not None:
+                    self.views[node.inputs[0]] = source
 
     def _last_uses(self) -> dict[str, int]:
         """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""
-        last, root = {}, {}
+        last: dict[str, int] = {}
         for k, node in enumerate(self.model.nodes):
-            if node.op in ALIASES:
-                root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
-            for name in (*node.inputs, *node.outputs):
-                last[root.get(name, name)] = k
-        return last | {root.get(name, name): len(self.model.nodes) for name in self.model.output_names}
+            if self._is_view(node):
+                self.root.update({name: self.root.get(node.inputs[0], node.inputs[0]) for name in node.outputs})
+            inner = {name for graph in node.subgraphs for name in _inside(graph)}
+            for name in (*node.reads(), *node.outputs, *inner):
+                last[self.root.get(name, name)] = k
+        return last | {self.root.get(name, name): len(self.model.nodes) for name in self.model.output_names}
 
-    # What emitters call.
+    # What emitters call, beside what Layout has.
+
+    def packed(self, node: Node) -> list[Packed]:
+        """The packed weights of a node."""
+        return self.plan.packed_for(node, self.weights)
+
+    def kernel(self, name: str) -> Kernel:
+        """A native kernel by name."""
+        return registry.find(name, "native", self.plan.isa)
 
     def infer_output(self, node: Node, k: int) -> tuple[int, ...]:
         """Shape of output k, whether or not it is wanted."""
+        if k < len(node.outputs) and node.outputs[k]:
+            return self.shape_of(node.outputs[k])
         return OPS[node.op].infer(node, [self.specs.get(name) for name in node.inputs])[k].shape
 
-    def place(self, name: str, shape: tuple[int, ...]) -> View:
-        """The view of an output: where it was put already, or new work space. An unwanted output ("") gets scratch."""
-        if not name:
-            return self.scratch(shape)
-        if name not in self.views:
-            dtype = np.dtype(self.specs[name].dtype)
-            view = View("work", shape, c_strides(shape), dtype)
-            self.views[name] = replace(view, offset=self.arena.take(view.nbytes))
-            self._owned[name] = (self.views[name].offset, view.nbytes)
-        return self.views[name]
-
-    def scratch(self, shape, dtype=np.float32) -> View:
-        """Work space until the node is done."""
-        view = View("work", tuple(shape), c_strides(shape), np.dtype(dtype))
-        view = replace(view, offset=self.arena.take(view.nbytes))
-        self._scratch.append((view.offset, view.nbytes))
-        return view
-
-    def zeros(self) -> View:
-        """A row of zeros as long as any hidden state: the initial state where none is given."""
-        if self._zeros is None:
-            longest = max(a.shape[-1] for a in self.model.weights.values() if a.ndim == 3)
-            self._zeros = weight_view(np.zeros(longest, np.float32))
-        return self._zeros
+    def dtype_of(self, name: str) -> np.dtype:
+        """dtype of a value."""
+        return np.dtype(self.specs[name].dtype)
 
     def limit(self, node: Node, name: str, low: int, high: int) -> View:
-        """The view of integers that must lie in low..high. They must be an input of the model: the caller's door checks them."""
+        """The view, as int64, of integers that must lie in low..high. Those of an input are checked at the door, others on the way."""
         view = self.views[name]
-        if view.space != "slot" or view.index >= self._n_inputs:
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {name!r} must be an input of the model")
-        before = self._limits.get(view.index, (low, high))
-        self._limits[view.index] = max(low, before[0]), min(high, before[1])
-        return view
+        if view.space == "slot" and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
+            before = self._limits.get(view.index, (low, high))
+            self._limits[view.index] = max(low, before[0]), min(high, before[1])
+            return view
+        copy = self.scratch(view.shape, np.int64)
+        self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
+        self.steps.append(CheckStep(node.name, copy, low, high))
+        return copy
 
     def sorted_lengths(self, node: Node, name: str, T: int) -> tuple[View, View] | None:
         """Lengths sorted descending and the row of each, computed once for all layers; None where omitted."""
@@ -155,90 +150,126 @@ class Builder:
             B = view.shape[0]
             both = View("work", (2, B), (B, 1), np.dtype(np.int64))
             both = replace(both, offset=self.arena.take(both.nbytes))
-            kernel = registry.find("sort_lengths", "native", self.plan.isa)
-            self._emit(name, kernel, new_args(T=T, B=B), {"x": view, "y": both})
+            self.step(name, self.kernel("sort_lengths"), new_args(T=T, B=B), {"x": view, "y": both})
             self._lengths[name, T] = both, both.shifted(B)
         return self._lengths[name, T]
 
-    def call(self, node: Node, kernel: Kernel, args, pointers, flops: float, weight_bytes: float) -> None:
-        """Appends a kernel call, with its own scratch."""
+    def call(self, name: str, kernel: Kernel, args, pointers, flops: float, weight_bytes: float) -> None:
+        """Appends a kernel call and counts its time."""
         self.estimated_ns += policy.estimate_ns(flops, weight_bytes)
-        self._emit(node.name, kernel, args, pointers)
+        self.step(name, kernel, args, pointers)
 
-    def elementwise(self, node: Node, x: View, y: View, activation: Activation) -> None:
-        """y = activation(x) over rows; with the identity, a copy."""
-        if not x.shape:
-            x, y = x.unsqueezed(), y.unsqueezed()
-        T, B, (x_t, x_b), (y_t, y_b) = grid(1, x, y)
-        args = new_args(T=T, B=B, I=x.shape[-1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-        set_activation(args, 0, activation)
-        kernel = registry.find("activate", "native", self.plan.isa)
-        self.call(node, kernel, args, {"x": x, "y": y}, flops=20.0 * T * B * x.shape[-1], weight_bytes=0)
-
-    def _emit(self, name: str, kernel: Kernel, args, pointers) -> None:
+    def step(self, name: str, kernel: Kernel, args, pointers) -> None:
+        """Appends a kernel call with the scratch that the kernel asks for."""
         for field, view in pointers.items():
             args[field] = 1 if view is not None else 0  # work_bytes may ask whether a pointer is there
         nbytes = _invoke.work_bytes(kernel.work_bytes, np.ascontiguousarray(args.reshape(1)))
         pointers = {**pointers, "work": self.scratch((nbytes,), np.uint8)} if nbytes else pointers
         self.steps.append(KernelStep(name, kernel, args.copy(), {f: v for f, v in pointers.items() if v is not None}))
 
+    def python(self, name: str, function, inputs, outputs) -> None:
+        """Appends function(arrays) -> arrays."""
+        self.steps.append(PythonStep(name, function, tuple(inputs), tuple(outputs)))
+
+    def copy(self, name: str, source: View, target: View) -> None:
+        """target = source, of one shape."""
+        if self.plan.backend == "reference":
+            self.python(f"copy for {name}", list, (source,), (target,))
+        else:
+            self.loops(name, f"copy{8 * source.dtype.itemsize}", target, source)
+
     # The walk.
 
     def build(self) -> Program:
         """Emits every node and closes the program."""
         for k, node in enumerate(self.model.nodes):
-            if node.op in VIEWS:
-                self._view_op(node)
-            elif self.packed[node.name, 0].kernel is None:
-                self._python(node)
-            else:
-                EMIT[node.op](self, node)
-            self._release(k)
+            self._emit(node)
+            self.release(lambda name, k=k: self._last_use.get(self.root.get(name, name), -1) <= k)
         for name, target in zip(self.model.output_names, self._targets):
             if not self.views[name].same_place(target):
-                self._copy(Node("Identity", f"copy to {name}", (name,), (name,)), self.views[name], target)
+                self.copy(name, self.views[name], target)
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
         return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
 
-    def _release(self, k: int) -> None:
-        for offset, nbytes in self._scratch:
-            self.arena.give(offset, nbytes)
-        self._scratch.clear()
-        for name in [n for n in self._owned if self._last_use.get(n, -1) <= k]:
-            self.arena.give(*self._owned.pop(name))
-
-    def _copy(self, node: Node, source: View, target: View) -> None:
-        if source.dtype == np.float32 and self.plan.backend != "reference":
-            self.elementwise(node, source, target, Activation("identity"))
+    def _emit(self, node: Node) -> None:
+        if node.op == "If":
+            self._if(node)
+        elif self._is_view(node):
+            self._view(node)
+        elif node.op == "Concat":
+            self._concat(node)
+        elif self._compiled(node):
+            EMIT[node.op].run(self, node)
         else:
-            self.steps.append(PythonStep(node.name, list, (source,), (target,)))
+            self._numpy(node)
+        self.release_scratch()
 
-    def _view_op(self, node: Node) -> None:
-        sources = [self.views.get(name) for name in node.inputs]
-        output = node.outputs[0]
-        if sources[0] is None:
-            return  # an omitted optional input stays omitted
-        if node.op == "Concat":
-            target, start = self.place(output, self.specs[output].shape), 0
-            for source in sources:
-                part, start = target.part(start, start + source.shape[0]), start + source.shape[0]
-                if not source.same_place(part):
-                    self._copy(node, source, part)
-            return
-        view = _result_of(node, sources[0])
-        target = self.views.setdefault(output, view)
-        if not target.same_place(view):
-            self._copy(node, view, target)
+    def _compiled(self, node: Node) -> bool:
+        """Whether a kernel runs the node. A recurrent one that has none raises when it is packed: it never drops to NumPy unasked."""
+        if node.op not in EMIT:
+            return False
+        choice = EMIT[node.op].choose(node, self.specs, self.weights, self.plan.backend)
+        return choice.kernel is not None or node.op in RECURRENT and self.plan.backend != "reference"
 
-    def _python(self, node: Node) -> None:
-        def function(arrays, evaluate=EVAL[node.op], node=node):
-            return evaluate(node, arrays)
+    def _view(self, node: Node) -> None:
+        source, shapes = self.views[node.inputs[0]], [self.infer_output(node, k) for k in range(len(node.outputs))]
+        constants = [None if not name else self.weights.get(name) for name in node.inputs[1:]]
+        results = VIEWS[node.op](node, source, constants, shapes)
+        if results is None:
+            results = VIEWS[node.op](node, self.contiguous(source, node.outputs[0]), constants, shapes)
+        for name, view in zip(node.outputs, results):
+            if name and not self.views.setdefault(name, view).same_place(view):
+                self.copy(node.name, view, self.views[name])
 
-        inputs = tuple(self.views.get(name) if name else None for name in node.inputs)
-        if node.op == "Gather":
-            self.limit(node, node.inputs[1], 0, inputs[0].shape[0] - 1)
-        if node.op in RECURRENT and node.input(4) in self.views:
-            self.limit(node, node.input(4), 0, inputs[0].shape[node.get("layout")])
-        outputs = tuple(self.place(name, self.infer_output(node, k)) if name else None for k, name in enumerate(node.outputs))
+    def _concat(self, node: Node) -> None:
+        y, start = self.place(node.outputs[0], self.infer_output(node, 0)), 0
+        axis = node.get("axis") % len(y.shape)
+        for name in node.inputs:
+            n = self.shape_of(name)[axis]
+            part, start = y.part(start, start + n, axis), start + n
+            if not self.views[name].same_place(part):
+                self.copy(node.name, self.views[name], part)
+
+    def _numpy(self, node: Node) -> None:
+        inputs = [self.views[name] if name else None for name in node.inputs]
+        if node.op == "Gather" and not node.get("wrap"):
+            inputs[1] = self.limit(node, node.inputs[1], 0, inputs[0].shape[node.get("axis")] - 1)
+        if node.op in RECURRENT and node.input(4):
+            inputs[4] = self.limit(node, node.input(4), 0, inputs[0].shape[node.get("layout")])
+        outputs = [self.place(name, self.infer_output(node, k)) if name else None for k, name in enumerate(node.outputs)]
         self.estimated_ns += 20_000.0
-        self.steps.append(PythonStep(node.name, function, inputs, outputs))
+        self.python(node.name, lambda arrays, node=node: evaluate(node, arrays), inputs, outputs)
+
+    def _if(self, node: Node) -> None:
+        """Jumps around the branch that is not taken; both write to the outputs' places."""
+        branches = [node.get("then_branch"), node.get("else_branch")]
+        made = [self.place(name, self._agreed(node, branches, k)) if name else None for k, name in enumerate(node.outputs)]
+        condition = self.contiguous(self.views[node.inputs[0]])
+        jumps, lengths, self._depth = [], self._lengths, self._depth + 1
+        for k, branch in enumerate(branches):
+            jumps.append(len(self.steps))
+            self.steps.append(None)
+            self._lengths = dict(lengths)
+            for inner in branch.nodes:
+                self._emit(inner)
+            for name, target in zip(branch.outputs, made):
+                if target is not None:
+                    self.copy(node.name, self.views[name], target)
+            self.steps[jumps[k]] = JumpStep(node.name, condition if k == 0 else None, len(self.steps) + (k == 0))
+        self._lengths, self._depth = lengths, self._depth - 1
+
+    def _agreed(self, node: Node, branches: list[Graph], k: int) -> tuple[int, ...]:
+        where = f"node {node.name!r} (If): its condition is only known at run time"
+        for branch in branches:
+            if any(name not in self.specs for name in (*branch.outputs, *_inside(branch))):
+                raise UnsupportedModelError(f"{where}, and a branch does not fit these shapes; fix what it depends on with constants=")
+        a, b = (self.specs[branch.outputs[k]] for branch in branches)
+        if a[:2] != b[:2] or a.shape is None or count(a.shape) == ANY_DIM:
+            raise UnsupportedModelError(f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants=")
+        return a.shape
+
+
+def _inside(graph: Graph) -> set[str]:
+    """Every value that a subgraph makes, deeper ones included."""
+    names = {name for node in graph.nodes for name in node.outputs if name}
+    return names.union(*(_inside(inner) for node in graph.nodes for inner in node.subgraphs))

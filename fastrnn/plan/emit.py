@@ -1,26 +1,57 @@
-"""One function an op: a node becomes kernel calls over views. Ops that are not here run through NumPy."""
+"""One function an op: a node becomes kernel calls over views. Ops that are not here, or that an emitter refuses, run through NumPy."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastrnn.cells import Activation
 from fastrnn.kernels.contract import ARGS
-from fastrnn.kernels.reference.ops import UNARY_KINDS, unary_activation
+from fastrnn.model import Node
+from fastrnn.model.ops import Spec
+from fastrnn.model.ops.elementwise import UNARY_KINDS, unary_activation
 from fastrnn.model.recurrent import RecurrentNode
 from fastrnn.plan import policy
+from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.memory import grid
 
-EMIT = {}
+
+@dataclass(frozen=True)
+class Emitter:
+    """run: (build.Builder, node) -> kernel calls. kernel: (node) -> the kernel's name. packs: weights are packed when the model is compiled.
+
+    refused: (node, specs, constants) -> why NumPy has to run it, or None.
+    """
+
+    run: Callable
+    kernel: Callable[[Node], str]
+    refused: Callable[[Node, Mapping[str, Spec], Mapping[str, np.ndarray]], str | None]
+    packs: bool = False
+
+    def choose(self, node: Node, specs, constants, backend: str) -> policy.Choice:
+        """The kernel for a node, or NumPy and why."""
+        if backend != "reference" and (why := self.refused(node, specs, constants)) is not None:
+            return policy.Choice(None, why)
+        return policy.pick(self.kernel(node), backend)
 
 
-def emits(*names: str):
-    """Registers (build, node) under op names; build is a build.Builder."""
+EMIT: dict[str, Emitter] = {}
+
+
+def only_float32(node: Node, specs, constants) -> str | None:
+    """Kernels of arithmetic are for float32."""
+    others = {specs[name].dtype for name in node.inputs if name and name in specs} - {"float32", ""}
+    return f"no kernel for {', '.join(sorted(others))}" if others else None
+
+
+def emits(*names: str, kernel: Callable[[Node], str] | str, refused=only_float32, packs: bool = False):
+    """Registers (build, node) under op names."""
 
     def register(function):
         for name in names:
-            EMIT[name] = function
+            EMIT[name] = Emitter(function, kernel if callable(kernel) else lambda node, name=kernel: name, refused, packs)
         return function
 
     return register
@@ -29,7 +60,7 @@ def emits(*names: str):
 def new_args(**fields) -> np.ndarray:
     """A zeroed argument record with some fields set."""
     args = np.zeros((), ARGS)
-    args["clip"] = np.inf
+    args["clip"], args["scale"] = np.inf, 1.0
     for name, value in fields.items():
         args[name] = value
     return args
@@ -40,20 +71,29 @@ def set_activation(args, position: int, activation) -> None:
     args["act"][position] = (activation.code, activation.alpha, activation.beta)
 
 
-@emits("RNN", "GRU", "LSTM")
+# The weights and peepholes of a recurrent node must be constant: it never drops to NumPy unasked, packing says so by name.
+def _recurrent_refused(node: Node, specs, constants) -> str | None:
+    known = all(not node.input(k) or node.input(k) in constants for k in (1, 2, 3, 7, 8))
+    return None if known else "its weights are not known before it runs"
+
+
+@emits(*RECURRENT, kernel=lambda node: node.op.lower(), refused=_recurrent_refused, packs=True)
 def recurrent(build, node):
     """A kernel call a direction; both write their halves of Y, Y_h and Y_c in place."""
-    layer = RecurrentNode(node, lambda name: build.model.weights.get(name))
-    x, names = build.views[layer.name("X")], node.outputs
+    layer = RecurrentNode(node, build.weights.get)
+    x, names = build.rows(layer.name("X")), node.outputs
     P = build.specs[layer.name("R")].shape[2]
     y = build.place(node.output(0), build.infer_output(node, 0))
+    target = y if y.strides[-1] == 1 or y.shape[-1] == 1 else build.scratch(y.shape)
     if layer.batch_first:
-        (B, T), (x_b, x_t), (y_b, y_t) = x.shape[:2], x.strides[:2], y.strides[:2]
+        (B, T), (x_b, x_t), (y_b, y_t) = x.shape[:2], x.strides[:2], target.strides[:2]
     else:
-        (T, B), (x_t, x_b), (y_t, y_b) = x.shape[:2], x.strides[:2], (y.strides[0], y.strides[-2])
-    y_direction = P if layer.torch_form else y.strides[2 if layer.batch_first else 1]
+        (T, B), (x_t, x_b), (y_t, y_b) = x.shape[:2], x.strides[:2], (target.strides[0], target.strides[-2])
+    y_direction = P if layer.torch_form else target.strides[2 if layer.batch_first else 1]
     finals = [build.place(names[k], build.infer_output(node, k)) if k < len(names) and names[k] else None for k in (1, 2)]
-    initials = [build.views.get(layer.name(which)) for which in ("initial_h", "initial_c")]
+    given = finals
+    finals = [s if s is None or s.strides[-1] == 1 or s.shape[-1] == 1 else build.scratch(s.shape) for s in finals]
+    initials = [build.rows(layer.name(which)) if layer.name(which) else None for which in ("initial_h", "initial_c")]
     sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), T)
 
     def rows(view, d):
@@ -63,8 +103,7 @@ def recurrent(build, node):
         axis = layer.direction_axis
         return view.shifted(d * view.strides[axis]), view.strides[1 - axis]
 
-    for d, cell in enumerate(layer.cells):
-        packed = build.packed[node.name, d]
+    for d, (cell, packed) in enumerate(zip(layer.cells, build.packed(node))):
         H = packed.units
         args = new_args(T=T, B=B, I=x.shape[2], H=H, P=P, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, reverse=int(layer.reverse(d)),
                         input_forget=int(cell.input_forget), chunk=policy.chunk(T, B, x.shape[2]))
@@ -72,41 +111,108 @@ def recurrent(build, node):
             args["clip"] = cell.clip
         for k, activation in enumerate(cell.activations):
             set_activation(args, k, activation)
-        pointers = {"x": x, "y": y.shifted(d * y_direction), **packed.views}
+        pointers = {"x": x, "y": target.shifted(d * y_direction), **packed.views}
         (h0, args["h0_b"]), (c0, args["c0_b"]) = rows(initials[0], d), rows(initials[1], d)
         (hn, args["hn_b"]), (cn, args["cn_b"]) = rows(finals[0], d), rows(finals[1], d)
         if h0 is None:
-            h0 = build.zeros()
+            h0 = build.zeros(P)
         if "c" in cell.states and cn is None:
             cn, args["cn_b"] = build.scratch((B, H)), H
         pointers |= {"h0": h0, "c0": c0, "hn": hn, "cn": cn}
         if sorted_lengths:
             pointers |= {"lengths": sorted_lengths[0], "order": sorted_lengths[1]}
-        build.call(node, packed.kernel, args, pointers, flops=2.0 * T * B * (packed.weight_bytes / 4), weight_bytes=packed.weight_bytes)
+        build.call(node.name, packed.kernel, args, pointers, flops=2.0 * T * B * (packed.weight_bytes / 4), weight_bytes=packed.weight_bytes)
+    for made, wanted in ((target, y), *zip(finals, given)):
+        if made is not wanted:
+            build.copy(node.name, made, wanted)
 
 
-@emits("Gemm")
+def _gemm_refused(node: Node, specs, constants) -> str | None:
+    if node.inputs[1] not in constants:
+        return "no kernel for a product of two computed matrices"
+    if node.input(2):
+        c, n = constants.get(node.input(2)), specs[node.inputs[1]].shape[0 if node.get("transB") else 1]
+        if c is None or c.size not in (1, n) or c.size != (c.shape[-1] if c.ndim else 1):
+            return "no kernel for a C that is not one constant row"
+    return only_float32(node, specs, constants)
+
+
+@emits("Gemm", kernel="dense", refused=_gemm_refused, packs=True)
 def gemm(build, node):
     """A dense layer over the rows of A."""
-    packed, a = build.packed[node.name, 0], build.views[node.inputs[0]]
+    packed = build.packed(node)[0]
+    a = build.views[node.inputs[0]]
+    a = build.rows(a.transposed((1, 0)) if node.get("transA") else a)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    T, B, (x_t, x_b), (y_t, y_b) = grid(1, a, y)
+    target = build.as_rows(y)
+    T, B, (x_t, x_b), (y_t, y_b) = grid(1, a, target)
     args = new_args(T=T, B=B, I=a.shape[-1], H=y.shape[-1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-    build.call(node, packed.kernel, args, {"x": a, "y": y, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
+    build.call(node.name, packed.kernel, args, {"x": a, "y": target, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
+    if target is not y:
+        build.copy(node.name, target, y)
 
 
-@emits("Gather")
+def _gather_refused(node: Node, specs, constants) -> str | None:
+    table = constants.get(node.inputs[0])
+    if table is None or table.ndim != 2 or table.dtype != np.float32 or node.get("axis") not in (0, -2):
+        return "no kernel but for rows of a constant float32 table"
+    return None
+
+
+@emits("Gather", kernel="gather", refused=_gather_refused, packs=True)
 def gather(build, node):
-    """Rows of an embedding table; indices come straight from an input, whose range is checked at the door."""
-    packed, table = build.packed[node.name, 0], build.model.weights[node.inputs[0]]
-    index = build.limit(node, node.inputs[1], 0, len(table) - 1)
+    """Rows of an embedding table by indices whose range is checked before."""
+    packed, table = build.packed(node)[0], build.weights[node.inputs[0]]
+    index = build.limit(node, node.inputs[1], -len(table) if node.get("wrap") else 0, len(table) - 1)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    T, B, (x_t, x_b), (y_t, y_b) = grid(0, index, replace(y, shape=y.shape[:-1], strides=y.strides[:-1]))
+    target = build.as_rows(y, index)
+    T, B, (x_t, x_b), (y_t, y_b) = grid(0, index, replace(target, shape=y.shape[:-1], strides=target.strides[:-1]))
     args = new_args(T=T, B=B, I=len(table), H=table.shape[1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-    build.call(node, packed.kernel, args, {"x": index, "y": y, **packed.views}, flops=0.0, weight_bytes=4.0 * T * B * table.shape[1])
+    build.call(node.name, packed.kernel, args, {"x": index, "y": target, **packed.views}, flops=0.0, weight_bytes=4.0 * T * B * table.shape[1])
+    if target is not y:
+        build.copy(node.name, target, y)
 
 
-@emits(*(name for name in UNARY_KINDS if name != "Identity"))
-def unary(build, node):
-    """An activation over rows."""
-    build.elementwise(node, build.views[node.inputs[0]], build.place(node.outputs[0], build.infer_output(node, 0)), unary_activation(node))
+@emits(*(name for name in UNARY_KINDS if name != "Identity"), kernel="map")
+def activation(build, node):
+    """One of the recurrent ops' activations."""
+    x = build.views[node.inputs[0]]
+    build.map(node.name, unary_activation(node), x, build.place_like(node.outputs[0], x))
+
+
+@emits("Sqrt", kernel="sqrt")
+def square_root(build, node):
+    """A correctly rounded root."""
+    x = build.views[node.inputs[0]]
+    build.pointwise(node.name, "sqrt", build.place_like(node.outputs[0], x), x)
+
+
+@emits("Neg", kernel="map")
+def negate(build, node):
+    """-1 x + -0, which keeps the sign of zero."""
+    x = build.views[node.inputs[0]]
+    build.map(node.name, Activation("affine", -1.0, -0.0), x, build.place_like(node.outputs[0], x))
+
+
+@emits("Add", "Sub", "Mul", "Div", "PRelu", kernel=lambda node: node.op.lower())
+def arithmetic(build, node):
+    """Two operands, broadcast."""
+    x, x2 = (build.views[name] for name in node.inputs)
+    shape = build.infer_output(node, 0)
+    whole = x if x.shape == shape else x2
+    y = build.place_like(node.outputs[0], whole) if whole.shape == shape else build.place(node.outputs[0], shape)
+    build.pointwise(node.name, node.op.lower(), y, x.broadcast(shape), x2.broadcast(shape))
+
+
+def _clip_refused(node: Node, specs, constants) -> str | None:
+    if any(name and name not in constants for name in node.inputs[1:]):
+        return "no kernel for computed bounds"
+    return only_float32(node, specs, constants)
+
+
+@emits("Clip", kernel="clip", refused=_clip_refused)
+def clip(build, node):
+    """Between two constants."""
+    low, high = (float(build.weights[node.input(k)].reshape(())) if node.input(k) else bound for k, bound in ((1, -np.inf), (2, np.inf)))
+    x = build.views[node.inputs[0]]
+    build.pointwise(node.name, "clip", build.place_like(node.outputs[0], x), x, act=(0, min(low, high), high))

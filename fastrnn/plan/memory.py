@@ -31,21 +31,49 @@ class View:
         """The address moved on, shape and strides as they were: kernels take theirs from their arguments."""
         return replace(self, offset=self.offset + elements * self.dtype.itemsize)
 
-    def part(self, start: int, stop: int) -> View:
-        """[start:stop] of axis 0."""
-        return replace(self.shifted(start * self.strides[0]), shape=(stop - start, *self.shape[1:]))
+    def part(self, start: int, stop: int, axis: int = 0, step: int = 1) -> View:
+        """[start:stop:step] of an axis; step may be negative, stop is then exclusive below."""
+        n = len(range(start, stop, step))
+        strides = (*self.strides[:axis], self.strides[axis] * step, *self.strides[axis + 1:])
+        moved = self.shifted(start * self.strides[axis]) if n else self
+        return replace(moved, shape=(*self.shape[:axis], n, *self.shape[axis + 1:]), strides=strides)
 
-    def squeezed(self) -> View:
-        """Axis 0, of size 1, removed."""
-        return replace(self, shape=self.shape[1:], strides=self.strides[1:])
+    def at(self, axis: int, index: int) -> View:
+        """One entry of an axis, which goes."""
+        moved = self.shifted(index * self.strides[axis])
+        return replace(moved, shape=(*self.shape[:axis], *self.shape[axis + 1:]), strides=(*self.strides[:axis], *self.strides[axis + 1:]))
 
-    def unsqueezed(self) -> View:
-        """A new axis 0."""
-        return replace(self, shape=(1, *self.shape), strides=(0, *self.strides))
+    def transposed(self, perm: tuple[int, ...]) -> View:
+        """Axes in another order."""
+        return replace(self, shape=tuple(self.shape[a] for a in perm), strides=tuple(self.strides[a] for a in perm))
+
+    def broadcast(self, shape: tuple[int, ...]) -> View:
+        """Repeated along new axes and axes of size 1, with strides of 0."""
+        new = len(shape) - len(self.shape)
+        strides = (0,) * new + tuple(0 if own == 1 != size else stride for own, size, stride in zip(self.shape, shape[new:], self.strides))
+        return replace(self, shape=tuple(shape), strides=strides)
+
+    def reshaped(self, shape: tuple[int, ...]) -> View | None:
+        """The same elements in another shape, None where strides cannot say it."""
+        if 0 in self.shape:
+            return replace(self, shape=tuple(shape), strides=c_strides(shape))
+        dummy = np.lib.stride_tricks.as_strided(np.empty(1, np.uint8), self.shape, self.strides)
+        try:
+            strides = dummy.reshape(shape, copy=False).strides
+        except ValueError:
+            return None
+        return replace(self, shape=tuple(shape), strides=strides)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in C order without gaps."""
+        return all(n == 1 or have == want for n, have, want in zip(self.shape, self.strides, c_strides(self.shape))) or 0 in self.shape
 
     def same_place(self, other: View) -> bool:
-        """Whether both begin at one address and have one shape."""
-        return (self.space, self.index, self.offset, self.shape, id(self.array)) == (other.space, other.index, other.offset, other.shape, id(other.array))
+        """Whether both name the same elements in the same order."""
+        if (self.space, self.index, self.offset, self.shape, id(self.array)) != (other.space, other.index, other.offset, other.shape, id(other.array)):
+            return False
+        return all(n == 1 or a == b for n, a, b in zip(self.shape, self.strides, other.strides))
 
 
 def c_strides(shape) -> tuple[int, ...]:
@@ -55,6 +83,12 @@ def c_strides(shape) -> tuple[int, ...]:
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
+
+
+def weight_view(array: np.ndarray) -> View:
+    """A view of an array that the plan owns."""
+    array = np.require(array, requirements="C")
+    return View("weight", array.shape, c_strides(array.shape), array.dtype, array=array)
 
 
 def grid(keep: int, *views: View) -> tuple:
@@ -77,6 +111,19 @@ def grid(keep: int, *views: View) -> tuple:
         raise UnsupportedModelError(f"a layout of shape {views[0].shape} with strides {[v.strides for v in views]} cannot be walked by rows")
     axes = [(1, (0,) * len(views))] * (2 - len(axes)) + axes
     return (axes[0][0], axes[1][0], *zip(axes[0][1], axes[1][1]))
+
+
+def loops(*views: View) -> np.ndarray:
+    """The loops over views of one shape as grid.h takes them, (size, stride of each view), outermost first: the first view's order,
+    neighbours joined where they follow one another in every view."""
+    axes = sorted(((n, *(v.strides[k] for v in views)) for k, n in enumerate(views[0].shape) if n != 1), key=lambda axis: -abs(axis[1]))
+    joined: list[tuple[int, ...]] = []
+    for axis in axes:
+        if joined and all(outer == inner * axis[0] for outer, inner in zip(joined[-1][1:], axis[1:])):
+            axis = (joined.pop()[0] * axis[0], *axis[1:])
+        joined.append(axis)
+    joined = joined or [(1, *(0,) * len(views))]
+    return np.array([[*axis, *(0,) * (3 - len(views))] for axis in joined], np.int64)
 
 
 class Arena:

@@ -1,4 +1,4 @@
-"""The Plan: kernels chosen and weights packed once, programs built from it for the shapes in use."""
+"""The Plan: constants folded, kernels chosen and weights packed once; programs are built from it for the shapes in use."""
 
 from __future__ import annotations
 
@@ -9,43 +9,16 @@ import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa
-from fastrnn.kernels.contract import Kernel
-from fastrnn.kernels.reference.ops import UNARY_KINDS
 from fastrnn.model import Model, Node
-from fastrnn.model.recurrent import RecurrentNode
-from fastrnn.plan import policy
-from fastrnn.plan.memory import View, c_strides
-from fastrnn.plan.packing import pack_dense, pack_recurrent
+from fastrnn.model.graph import every_node
+from fastrnn.plan import emit_windows, policy  # noqa: F401  (registers its emitters)
+from fastrnn.plan.emit import EMIT
+from fastrnn.plan.fold import RECURRENT, fold
+from fastrnn.plan.pack import Packed, pack
+from fastrnn.plan.rewrite import rewrite
+from fastrnn.plan.views import is_view
 
-RECURRENT = ("RNN", "GRU", "LSTM")
-ALIASES = ("Identity", "Slice", "Squeeze", "Unsqueeze")  # name part of their input's memory
-VIEWS = (*ALIASES, "Concat")  # and what its inputs may be written into directly
-
-
-def weight_view(array: np.ndarray) -> View:
-    """A view of an array that the plan owns."""
-    array = np.require(array, requirements="C")
-    return View("weight", array.shape, c_strides(array.shape), array.dtype, array=array)
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A node's (or one direction's) kernel, its weights in that kernel's layout, and why it was chosen."""
-
-    kernel: Kernel | None
-    why: str
-    arrays: Mapping[str, np.ndarray]
-    units: int = 0
-
-    @property
-    def views(self) -> dict[str, View]:
-        """The contract's weight fields."""
-        return {name: weight_view(a) for name, a in self.arrays.items()}
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of packed weights that a call reads."""
-        return sum(a.nbytes for a in self.arrays.values())
+SHAPE_OPS = ("Shape", "Size")
 
 
 @dataclass(frozen=True)
@@ -57,56 +30,71 @@ class Plan:
     isa: str
     precision: str
     threads: int
-    packed: Mapping[tuple[str, int], Packed]
+    packed: Mapping[str, list[Packed]]
+
+    def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None) -> Model:
+        """The model (this plan's, or its steppable form) for inputs of these shapes, symbols among them, with everything computed
+        that they decide; other inputs are omitted."""
+        model = fold(model or self.model, shapes)
+        return model if self.backend == "reference" else rewrite(model)
+
+    def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
+        """A node's directions or groups: packed when the model was compiled, or now where only the shapes in use made weights constant."""
+        known, sources = self.packed.get(node.name, []), tuple(weights.get(name) for name in node.inputs)
+        if known and len(known[0].sources) == len(sources) and all(a is b for a, b in zip(known[0].sources, sources)):
+            return known
+        return pack(node, weights, self.backend)
 
     def explain(self) -> str:
         """A line for each op: kernel, backend, ISA, packed bytes and why. Ops left to NumPy are marked."""
-        rows = [("op", "node", "kernel", "backend", "isa", "packed", "why")]
-        for node in self.model.nodes:
-            if node.op in VIEWS:
-                rows.append((node.op, node.name, "-", "-", "-", "-", "a view: nothing to compute"))
-                continue
-            layer = RecurrentNode(node, self.model.weights.get) if node.op in RECURRENT else None
-            for d in range(layer.directions if layer else 1):
-                packed, label = self.packed[node.name, d], node.name + (("", " (reverse)")[layer.reverse(d)] if layer else "")
-                if packed.kernel is None:
-                    rows.append((node.op, label, "NumPy", "reference", "-", "-", f"{packed.why}; outside the promise of equal bits"))
-                else:
-                    kernel = packed.kernel
-                    rows.append((node.op, label, kernel.name, kernel.backend, kernel.isa, f"{packed.weight_bytes:,} B", packed.why))
-        widths = [max(len(row[k]) for row in rows) for k in range(7)]
+        table = [("op", "node", "kernel", "backend", "isa", "packed", "why"), *(row for row in self.rows())]
+        widths = [max(len(row[k]) for row in table) for k in range(7)]
         head = f"{self.model.name}: backend {self.backend}, ISA {self.isa}, {self.precision}, {self.threads} thread"
-        return "\n".join([head, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)])
+        return "\n".join([head, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in table)])
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """op, node, kernel, backend, isa, packed and why of every op."""
+        rows, early = [], self._early()
+        for node, depth in every_node(self.model.nodes):
+            label = "  " * depth + node.name
+            if node.op == "If":
+                rows.append((node.op, label, "-", "-", "-", "-", "decided for the shapes in use, else at run time"))
+            elif node.name in early:
+                rows.append((node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs"))
+            elif is_view(node, lambda name: name in self.model.weights):
+                rows.append((node.op, label, "-", "-", "-", "-", "a view: nothing to compute"))
+            else:
+                rows += self._kernels(node, label)
+        return rows
 
-def _pack(model: Model, node: Node, backend: str) -> dict[tuple[str, int], Packed]:
-    def weight(position: int) -> np.ndarray:
-        name = node.inputs[position]
-        if name not in model.weights:
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {name!r} must be a constant weight")
-        return model.weights[name]
+    def _early(self) -> set[str]:
+        """Names of nodes that depend on nothing but shapes and constants."""
+        known, early = set(self.model.weights), set()
+        for node, _ in every_node(self.model.nodes):
+            if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in known for name in node.inputs if name):
+                known |= set(node.outputs)
+                early.add(node.name)
+        return early
 
-    if node.op in RECURRENT:
-        for position in (1, 2, 3, 7, 8):
-            if node.input(position):
-                weight(position)
-        layer, result = RecurrentNode(node, lambda name: model.weights.get(name)), {}
-        for d, cell in enumerate(layer.cells):
-            choice, weights = policy.pick_cell(cell, backend), layer.weights(d)
-            arrays = pack_recurrent(cell, weights, choice.kernel.lanes) if choice.kernel else {}
-            result[node.name, d] = Packed(choice.kernel, choice.why, arrays, weights.hidden_size)
-        return result
-    kernel_name = {"Gemm": "dense", "Gather": "gather"}.get(node.op, "activate" if node.op in UNARY_KINDS else node.op.lower())
-    choice, arrays = policy.pick(kernel_name, backend), {}
-    if choice.kernel and node.op == "Gemm":
-        arrays = pack_dense(weight(1), weight(2) if node.input(2) else None, choice.kernel.lanes)
-    elif choice.kernel and node.op == "Gather":
-        arrays = {"w_x": np.array(weight(0), order="C")}
-    return {(node.name, 0): Packed(choice.kernel, choice.why, arrays)}
+    def _kernels(self, node: Node, label: str) -> list[tuple[str, ...]]:
+        packed = self.packed.get(node.name, [])
+        if packed:
+            choice = policy.Choice(packed[0].kernel, packed[0].why)
+        elif node.op in EMIT:
+            choice = EMIT[node.op].choose(node, self.model.specs, self.model.weights, self.backend)
+        else:
+            choice = policy.pick(node.op.lower(), self.backend)
+        kernel, why = choice.kernel, choice.why
+        if kernel is None:
+            return [(node.op, label, "NumPy", "reference", "-", "-", f"{why}; outside the promise of equal bits")]
+        directions = node.op in RECURRENT and len(packed) == 2
+        sizes = [p.weight_bytes for p in packed] if directions else [sum(p.weight_bytes for p in packed)]
+        return [(node.op, label + (" (reverse)" if d or node.op in RECURRENT and node.get("direction") == "reverse" else ""), kernel.name, kernel.backend,
+                 kernel.isa, f"{size:,} B" if size else "-", packed[d].why if packed else why) for d, size in enumerate(sizes)]
 
 
 def compile_plan(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1) -> Plan:
-    """Chooses kernels and packs weights. Raises UnsupportedModelError for what cannot be honoured, by name."""
+    """Folds constants, chooses kernels and packs weights. Raises UnsupportedModelError for what cannot be honoured, by name."""
     if precision not in ("float32", "bfloat16", "int8"):
         raise UnsupportedModelError(f"precision {precision!r} is unknown")
     if precision != "float32":
@@ -116,12 +104,12 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
     if threads != 1:
         raise UnsupportedModelError(f"threads={threads} is not supported yet; use threads=1")
     backend = policy.resolve_backend(backend)
-    for node in model.nodes:
-        index = node.input(4) if node.op in RECURRENT else node.input(1) if node.op == "Gather" else ""
-        if index in model.weights:
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {index!r} must be an input of the model, not a constant")
-    packed = {}
-    for node in model.nodes:
-        if node.op not in VIEWS:
-            packed |= _pack(model, node, backend)
+    model = fold(model, {v.name: v.shape for v in model.inputs})
+    if backend != "reference":
+        model = rewrite(model)
+    packed: dict[str, list[Packed]] = {}
+    for node, _ in every_node(model.nodes):
+        emitter = EMIT.get(node.op)
+        if emitter and emitter.packs and emitter.refused(node, model.specs, model.weights) is None:
+            packed[node.name] = pack(node, model.weights, backend)
     return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, threads, packed)

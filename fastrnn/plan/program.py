@@ -43,12 +43,34 @@ class PythonStep:
 
 
 @dataclass(frozen=True)
+class JumpStep:
+    """On to step `target`, where the bool behind `condition` is false; always, without one. How an If chooses its branch."""
+
+    node: str
+    condition: View | None
+    target: int
+
+
+@dataclass(frozen=True)
+class CheckStep:
+    """Raises ShapeError unless all of these int64, C-contiguous, lie in low..high: indices that come from inside the graph."""
+
+    node: str
+    view: View
+    low: int
+    high: int
+
+
+Step = KernelStep | PythonStep | JumpStep | CheckStep
+
+
+@dataclass(frozen=True)
 class Program:
     """What a runtime frame is made from. Immutable and shared; holds its weights alive through the views."""
 
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
-    steps: tuple[KernelStep | PythonStep, ...]
+    steps: tuple[Step, ...]
     work_bytes: int
     estimated_ns: float
 

@@ -2,26 +2,30 @@
 
 Two kinds of model step. One with a time axis takes a chunk of steps, and its recurrent layers keep states that are exposed
 here where the graph keeps them inside. One that exposes its states as inputs and outputs and has no time axis takes a call a step.
+Time is followed by its symbol: the model is folded with the batch as a number, and the length of its recurrent layers stays a symbol.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastrnn.errors import NotStreamableError
-from fastrnn.kernels.reference import EVAL
 from fastrnn.model import Model, Node, State, Value
-from fastrnn.model.ops import OPS
-from fastrnn.plan.planner import ALIASES, RECURRENT
+from fastrnn.model.graph import every_node
+from fastrnn.model.ops import ANY_DIM, OPS
+from fastrnn.plan.fold import RECURRENT
+from fastrnn.plan.planner import Plan
+from fastrnn.plan.views import VIEWS
 
 
 @dataclass(frozen=True)
 class Steppable:
     """A model with all states exposed. time_axes: where time stands in inputs and outputs, empty where a step is a call.
 
-    initial: first value of a state, zeros where absent. batch, time: those dimensions, symbols where free.
+    initial: first value of a state, zeros where absent. batch, time: those dimensions of the plan's model, symbols where free.
     """
 
     model: Model
@@ -47,101 +51,136 @@ def _refuse(node: Node, why: str) -> NotStreamableError:
     return NotStreamableError(f"node {node.name!r} ({node.op}): {why}")
 
 
-def steppable(model: Model) -> Steppable:
-    """The steppable form of a model; raises NotStreamableError naming the node that stands in the way."""
-    specs, recurrent = model.specs, [n for n in model.nodes if n.op in RECURRENT]
-    over_time = [n for n in recurrent if specs[n.input(0)].shape[n.get("layout")] != 1]
-    if not over_time:
-        symbols = [d for v in model.inputs for d in v.shape if isinstance(d, str)]
-        producer = _producers(model)
-        for node in recurrent:
-            for name in (node.input(5), node.input(6))[:2 if node.op == "LSTM" else 1]:
-                if _source(producer, name) in ("", *model.weights):
-                    raise _refuse(node, "its state is neither an input of the model nor kept along a time axis")
-        return Steppable(model, {}, {}, symbols[0] if symbols else None, None)
-    axes = _time_axes(model, over_time)
+def steppable(plan: Plan, batch: int) -> Steppable:
+    """The steppable form of a plan's model for one batch size; raises NotStreamableError naming the node that stands in the way."""
+    symbol = batch_symbol(plan.model)
+    states = {s.input for s in plan.model.states}
+    given = [v for v in plan.model.inputs if not v.optional or v.name in states]
+    model = plan.specialised({v.name: tuple(batch if d == symbol else d for d in v.shape) for v in given})
+    free = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
+    timed = [(n, dim) for n, dim in _lengths(model) if dim in free or dim == ANY_DIM and n in model.nodes and not states]
+    if not timed:
+        if not free:
+            check_calls(model)
+        return Steppable(plan.model, {}, {}, symbol, None)
+    first, time = timed[0]
+    if time == ANY_DIM:
+        raise _refuse(first, "the number of its time steps is computed")
+    _check_time(model, time)
     exposed, initial = _expose_states(model)
-    first = over_time[0]
-    shape = specs[first.input(0)].shape
-    form = Steppable(exposed, axes, initial, shape[1 - first.get("layout")], shape[first.get("layout")])
-    if not isinstance(form.time, str) or form.time == form.batch:
-        raise _refuse(first, f"its time dimension is fixed at {form.time}")
+    axes = {name: spec.shape.index(time) for name, spec in exposed.specs.items() if spec.shape is not None and time in spec.shape}
+    form = Steppable(exposed, axes, initial, symbol or model.specs[first.input(0)].shape[1 - first.get("layout")], time)
+    _check_ends(model, form)
+    return form
+
+
+def _lengths(model: Model) -> list[tuple[Node, int | str]]:
+    """Recurrent nodes, those in subgraphs too, with the number of their time steps where its symbol is known."""
+    found = []
+    for node, _ in every_node(model.nodes):
+        spec = model.specs.get(node.input(0)) if node.op in RECURRENT else None
+        if spec is not None and spec.shape is not None:
+            found.append((node, spec.shape[node.get("layout")]))
+    return found
+
+
+def batch_symbol(model: Model) -> str | None:
+    """The dimension that is the batch: the one that states have, else the recurrent layers', else the first symbol of the inputs."""
+    states = {s.input for s in model.states}
+    for value in model.inputs:
+        if value.name in states:
+            for dim in value.shape:
+                if isinstance(dim, str):
+                    return dim
+    for node, _ in _lengths(model):
+        dim = model.specs[node.input(0)].shape[1 - node.get("layout")]
+        if dim != ANY_DIM:
+            return dim if isinstance(dim, str) else None
+    return next((d for v in model.inputs for d in v.shape if isinstance(d, str)), None)
+
+
+def check_calls(model: Model) -> None:
+    """Raises unless every layer that runs one step takes all its states from inputs. One that runs along another axis than time, in a
+    model with states, may start afresh at each step."""
+    inputs, producer = set(model.input_names), _producers(model)
+    for node, length in _lengths(model):
+        if length != 1:
+            if not model.states:
+                raise _refuse(node, f"its time dimension is fixed at {length}")
+            continue
+        for name in (node.input(5), node.input(6))[:2 if node.op == "LSTM" else 1]:
+            if not _comes_from(producer, name, inputs):
+                raise _refuse(node, "its state is neither an input of the model nor kept along a time axis")
+
+
+def _comes_from(producer: dict[str, Node], name: str, names: set[str]) -> bool:
+    """Whether a value is computed from one of these."""
+    seen, todo = set(), [name]
+    while todo:
+        name = todo.pop()
+        if name in names:
+            return True
+        if name in producer and name not in seen:
+            seen.add(name)
+            todo += producer[name].reads()
+    return False
+
+
+def _check_time(model: Model, time: str) -> None:
+    """Raises where an op mixes time steps, or lets time disappear."""
+    for node in model.nodes:
+        specs = [model.specs.get(name) if name else None for name in node.inputs]
+        axes = [None if s is None or s.shape is None or time not in s.shape else s.shape.index(time) for s in specs]
+        if node.subgraphs and any(time in (model.specs[name].shape or ()) for name in node.reads() if name in model.specs):
+            raise _refuse(node, "whether it mixes time steps is not known before it runs")
+        if all(axis is None for axis in axes):
+            continue
+        if node.op in RECURRENT:
+            if axes[0] != node.get("layout") or any(axis is not None for axis in axes[1:]):
+                raise _refuse(node, "time is not its time axis")
+            if node.get("direction") != "forward":
+                raise _refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
+            if node.input(4):
+                raise _refuse(node, "it takes sequence_lens")
+            continue
+        results = [model.specs.get(name) for name in node.outputs if name]
+        apart = OPS[node.op].apart
+        kept = all(r is not None and r.shape is not None and r.shape.count(time) == 1 for r in results)
+        if apart is None or not kept or not apart(node, specs, axes):
+            raise _refuse(node, "it mixes time steps, or moves the time axis")
+
+
+def _check_ends(model: Model, form: Steppable) -> None:
+    axes, tied = form.time_axes, {s.output for s in model.states}
     for state in model.states:
         if state.input in axes or state.output in axes:
             raise NotStreamableError(f"state {state.input!r} <- {state.output!r} has a time axis; a state holds one step")
     for value in form.inputs:
         if value.name not in axes:
             raise NotStreamableError(f"input {value.name!r} has no time axis and is not a state; tie it with states= or fix it with constants=")
-    tied = {s.output for s in model.states}
     for name in model.output_names:
         if name not in axes and name not in tied:
             node = next((n for n in model.nodes if name in n.outputs), None)
             why = f"output {name!r} has no time axis and feeds no state"
             raise _refuse(node, why) if node else NotStreamableError(why)
-    return form
-
-
-def _time_axes(model: Model, over_time: list[Node]) -> dict[str, int]:
-    """The time axis of every value that has one."""
-    producer = _producers(model)
-    axes: dict[str, int] = {}
-    for node in over_time:
-        name, axis = node.input(0), node.get("layout")
-        while name not in axes:
-            axes[name] = axis
-            source = producer.get(name)
-            if source is None or source.op in RECURRENT:
-                break
-            if OPS[source.op].time is None:
-                raise _refuse(source, "it mixes time steps, or moves the time axis")
-            name = source.inputs[1 if source.op == "Gather" else 0]
-    for node in model.nodes:
-        if node.op in RECURRENT and node.input(0) in axes:
-            if node.get("direction") != "forward":
-                raise _refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
-            if node.input(4) and not _is_optional(model, node.input(4)):
-                raise _refuse(node, "it takes sequence_lens")
-            axes[node.outputs[0]] = node.get("layout")
-            continue
-        timed = [axes[name] for name in node.inputs if name in axes]
-        if not timed:
-            continue
-        rank = len(model.specs[node.outputs[0]].shape)
-        if OPS[node.op].time is None or OPS[node.op].time == "row" and timed[0] == rank - 1:
-            raise _refuse(node, "it mixes time steps, or moves the time axis")
-        axes[node.outputs[0]] = timed[0]
-    return axes
 
 
 def _producers(model: Model) -> dict[str, Node]:
-    """The node that makes each value."""
-    return {name: node for node in model.nodes for name in node.outputs if name}
+    """The node that makes each value, in subgraphs too."""
+    return {name: node for node, _ in every_node(model.nodes) for name in node.outputs if name}
 
 
-def _source(producer: dict[str, Node], name: str) -> str:
+def _source(producer: dict[str, Node], name: str, is_end: Callable[[str], bool]) -> str:
     """The value that `name` is a view of."""
-    while name in producer and producer[name].op in ALIASES:
+    while not is_end(name) and name in producer and producer[name].op in VIEWS:
         name = producer[name].inputs[0]
     return name
-
-
-def _constant(model: Model, producer: dict[str, Node], name: str) -> np.ndarray:
-    """A weight, through the views between it and `name`."""
-    if name in model.weights:
-        return model.weights[name]
-    node = producer[name]
-    return EVAL[node.op](node, [_constant(model, producer, node.inputs[0])])[0]
-
-
-def _is_optional(model: Model, name: str) -> bool:
-    return any(v.name == name and v.optional for v in model.inputs)
 
 
 def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
     """Adds an input and an output for every state that a recurrent node keeps inside or starts from a constant."""
     inputs, outputs, states, nodes, initial = list(model.inputs), list(model.output_names), list(model.states), [], {}
-    tied = {s.input for s in model.states}
-    producer = _producers(model)
+    tied, producer = {s.input for s in model.states}, _producers(model)
     for node in model.nodes:
         if node.op not in RECURRENT:
             nodes.append(node)
@@ -149,15 +188,15 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
         node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
         node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
         for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
-            source = _source(producer, node_inputs[position])
+            source = _source(producer, node_inputs[position], tied.__contains__)
             if source in tied:
                 continue
             if source and source not in model.weights:
                 raise _refuse(node, f"initial_{letter} comes from {source!r}, which is not a state; tie it with states=")
             shape = OPS[node.op].infer(node, [model.specs.get(n) for n in node.inputs])[position - 4].shape
             name = f"{node.name}.{letter}"
-            if node_inputs[position]:
-                initial[name] = _constant(model, producer, node_inputs[position])
+            if source:
+                initial[name] = model.weights[source]
             node_inputs[position] = name
             node_outputs[position - 4] = node_outputs[position - 4] or f"{name}.next"
             inputs.append(Value(name, "float32", shape))

@@ -18,7 +18,7 @@ from fastrnn.errors import NotStreamableError, UnsupportedModelError
 from fastrnn.model.ops import MAX_RANK as MODEL_MAX_RANK
 from fastrnn.kernels.contract import ARGS, POINTERS
 from fastrnn.plan.packing import aligned_zeros
-from fastrnn.plan.program import KernelStep
+from fastrnn.plan.program import CheckStep, JumpStep, KernelStep
 from fastrnn.runtime import checks
 
 cnp.import_array()
@@ -35,6 +35,15 @@ cdef extern from "numpy/arrayobject.h":
 
 cdef enum:
     MAX_RANK = 8
+    RUN_KERNEL = 0
+    RUN_PYTHON = 1
+    JUMP = 2
+    CHECK = 3
+
+cdef struct Control:     # a step: a kernel call by default
+    int kind, target
+    char *data           # JUMP: the condition, NULL for none; CHECK: the integers
+    int64_t count, low, high
 
 cdef struct Slot:
     int dtype, rank, limited
@@ -67,6 +76,7 @@ cdef class Runner:
     cdef Commit *commits
     cdef char **bases
     cdef fr_run *kernels
+    cdef Control *controls
     cdef fr_args *args
     cdef int n_inputs, n_slots, n_patches, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output
     cdef bint release
@@ -85,8 +95,9 @@ cdef class Runner:
         self.slots = <Slot *>PyMem_Calloc(self.n_slots + 1, sizeof(Slot))
         self.bases = <char **>PyMem_Calloc(self.n_slots + 1, sizeof(char *))
         self.kernels = <fr_run *>PyMem_Calloc(self.n_steps + 1, sizeof(fr_run))
+        self.controls = <Control *>PyMem_Calloc(self.n_steps + 1, sizeof(Control))
         self.commits = <Commit *>PyMem_Calloc(self.n_commits + 1, sizeof(Commit))
-        if not (self.slots and self.bases and self.kernels and self.commits):
+        if not (self.slots and self.bases and self.kernels and self.controls and self.commits):
             raise MemoryError
         self.only_input = self.only_output = -1
         for k, slot in enumerate(everything):
@@ -129,7 +140,9 @@ cdef class Runner:
         cdef size_t base = self._args_array.ctypes.data, work = self._work.ctypes.data
         for k, step in enumerate(self.program.steps):
             if not isinstance(step, KernelStep):
-                self._python[k] = step
+                view = self._bind_control(k, step)
+                if view is not None and view.space == "slot":
+                    patches.append((<size_t>&self.controls[k].data, view.index, view.offset))
                 continue
             self.kernels[k] = <fr_run><size_t>step.kernel.run
             record = step.args.copy()
@@ -145,7 +158,6 @@ cdef class Runner:
                 if field not in step.pointers:
                     record[field] = 0
             self._args_array[k] = record
-        self.pure = not any(self._python)
         self.n_patches = len(patches)
         self.patches = <Patch *>PyMem_Calloc(self.n_patches + 1, sizeof(Patch))
         if not self.patches:
@@ -153,12 +165,29 @@ cdef class Runner:
         for k, (field, slot, offset) in enumerate(patches):
             self.patches[k].field, self.patches[k].slot, self.patches[k].offset = <char **><size_t>field, slot, offset
 
+    def _bind_control(self, int k, step):
+        """Notes a step that is no kernel call; returns the view that it reads, if any."""
+        if isinstance(step, JumpStep):
+            self.controls[k].kind, self.controls[k].target, view = JUMP, step.target, step.condition
+        elif isinstance(step, CheckStep):
+            self.controls[k].kind, view = CHECK, step.view
+            self.controls[k].count = int(np.prod(view.shape, dtype=np.int64))
+            self.controls[k].low, self.controls[k].high = step.low, step.high
+        else:
+            self.controls[k].kind, self._python[k], view = RUN_PYTHON, step, None
+        if view is not None and view.space == "work":
+            self.controls[k].data = <char *><size_t>self._work.ctypes.data + <int64_t>view.offset
+        elif view is not None and view.space == "weight":
+            self.controls[k].data = <char *><size_t>view.array.ctypes.data + <int64_t>view.offset
+        return view
+
     def __dealloc__(self):
         PyMem_Free(self.slots)
         PyMem_Free(self.patches)
         PyMem_Free(self.commits)
         PyMem_Free(self.bases)
         PyMem_Free(self.kernels)
+        PyMem_Free(self.controls)
 
     cdef inline bint _fits(self, int k, object value) noexcept:
         """Whether value is an array just as slot k wants it."""
@@ -247,37 +276,60 @@ cdef class Runner:
         return [self._input(k, given[self._names[k]]) for k in range(self.n_inputs) if not self.slots[k].fixed]
 
     cdef int _execute(self) except -1:
-        cdef int k, first
+        cdef int k
         for k in range(self.n_patches):
             self.patches[k].field[0] = self.bases[self.patches[k].slot] + self.patches[k].offset
-        if self.pure:
-            self._run(0, self.n_steps)
-        else:
-            first = 0
-            for k in range(self.n_steps):
-                if self._python[k] is not None:
-                    self._run(first, k)
-                    self._run_python(self._python[k])
-                    first = k + 1
-            self._run(first, self.n_steps)
+        k = 0
+        while k < self.n_steps:
+            if self.release:
+                with nogil:
+                    k = self._walk(k)
+            else:
+                k = self._walk(k)
+            if k < self.n_steps:
+                if self.controls[k].kind == CHECK:
+                    raise self._outside(k)
+                self._run_python(self._python[k])
+                k += 1
         for k in range(self.n_commits):
             memcpy(self.commits[k].target, self.commits[k].source, self.commits[k].nbytes)
         return 0
 
-    cdef int _run(self, int first, int last) except -1:
-        if self.release:
-            with nogil:
-                self._walk(first, last)
-        else:
-            self._walk(first, last)
-        return 0
-
-    cdef void _walk(self, int first, int last) noexcept nogil:
+    cdef int _walk(self, int k) noexcept nogil:
+        """Runs steps from k on; stops at one that needs Python, at integers out of range, or at the end, and says where."""
         cdef uint64_t mode = fr_flush_denormals()
-        cdef int k
-        for k in range(first, last):
-            self.kernels[k](&self.args[k])
+        cdef Control *control
+        while k < self.n_steps:
+            control = &self.controls[k]
+            if control.kind == RUN_KERNEL:
+                self.kernels[k](&self.args[k])
+                k += 1
+            elif control.kind == JUMP:
+                k = control.target if control.data == NULL or not control.data[0] else k + 1
+            elif control.kind == CHECK and self._within(control):
+                k += 1
+            else:
+                break
         fr_restore_denormals(mode)
+        return k
+
+    cdef bint _within(self, Control *control) noexcept nogil:
+        cdef int64_t i, value
+        for i in range(control.count):
+            value = (<int64_t *>control.data)[i]
+            if value < control.low or value > control.high:
+                return False
+        return True
+
+    cdef object _outside(self, int k):
+        """The error for a CheckStep that found something."""
+        cdef Control *control = &self.controls[k]
+        cdef int64_t i, value = 0
+        for i in range(control.count):
+            value = (<int64_t *>control.data)[i]
+            if value < control.low or value > control.high:
+                break
+        return checks.index_outside(self.program.steps[k].node, value, control.low, control.high)
 
     cdef object _array(self, object view):
         cdef cnp.npy_intp shape[MAX_RANK]
@@ -312,17 +364,21 @@ cdef class StreamCore:
     def _bind(self, Runner step):
         self._step = step
 
+    def _prepare(self, x):
+        """Binds the step's program by what the first step brings."""
+        raise TypeError("streams come from Session.stream")
+
     def _step_runner(self):
         return self._step
 
     def step(self, x, *, out=None):
         """One step. x: the input, or a dict of several; out: where to write, else new arrays. Raises BusyError in a second thread."""
-        if self._step is None:
-            raise TypeError("streams come from Session.stream")
         if self._busy:
             raise checks.busy()
         self._busy = True
         try:
+            if self._step is None:
+                self._prepare(x)
             return self._step.call(x, out)
         finally:
             self._busy = False

@@ -60,6 +60,11 @@ def out_of_range(name: str, index: int, low: int, high: int) -> ShapeError:
     return ShapeError(f"input {name!r}: {index} is outside {low}..{high}")
 
 
+def index_outside(node: str, index: int, low: int, high: int) -> ShapeError:
+    """The error for an integer that a graph computed and that is no index or length."""
+    return ShapeError(f"node {node!r}: index {index} is outside {low}..{high}")
+
+
 def count_mismatch(what: str, wanted: int, given) -> ShapeError:
     """The error for a wrong number of arrays."""
     return ShapeError(f"{what} must be a tuple of {wanted} arrays, got {type(given).__name__}")

@@ -26,7 +26,7 @@ class RecurrentLayer:
 
     def _set(self, parameters: dict[str, np.ndarray]) -> None:
         model = stack_model(self.options, parameters, self.options.kind, with_lengths=True)
-        session = Session(compile_plan(model, *self._compile))
+        session = Session(compile_plan(model, *self._compile), model)
         self._parameters, self._session = parameters, session
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:

@@ -39,7 +39,7 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     if states is not None:
         tied = [_tied(i, o) for i, o in checks.as_mapping(states, "states", InvalidModelError).items()]
         model = replace(model, states=tuple(tied))
-    return Session(compile_plan(model, backend, precision, threads))
+    return Session(compile_plan(model, backend, precision, threads), model)
 
 
 def _tied(name: str, output) -> State:
@@ -64,15 +64,15 @@ def _fix(model: Model, constants: Mapping) -> Model:
 class Session:
     """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
 
-    def __init__(self, plan: Plan):
-        self._plan = plan
+    def __init__(self, plan: Plan, model: Model):
+        self._plan, self._model = plan, model
         self._lock = threading.Lock()
         self._programs: OrderedDict[tuple, tuple[Program, deque]] = OrderedDict()
 
     @property
     def model(self) -> Model:
-        """The model as compiled."""
-        return self._plan.model
+        """The model that was compiled, states and constants as given."""
+        return self._model
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Outputs by name, as new arrays, from inputs by name (float32 and int64 arrays; strided ones are copied).
@@ -107,7 +107,7 @@ class Session:
             if key in self._programs:
                 self._programs.move_to_end(key)
                 return self._programs[key]
-        entry = build_program(self._plan, self.model, shapes), deque(maxlen=16)
+        entry = build_program(self._plan, self._plan.specialised(shapes)), deque(maxlen=16)
         with self._lock:
             entry = self._programs.setdefault(key, entry)
             while len(self._programs) > CACHE_SIZE:

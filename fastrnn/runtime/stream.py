@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 
 from fastrnn.errors import NotStreamableError, ShapeError, StateError
+from fastrnn.model import Model
 from fastrnn.plan import Plan, build_program
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
-from fastrnn.plan.streaming import steppable
+from fastrnn.plan.streaming import check_calls, steppable
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner, StreamCore
 
@@ -27,57 +29,90 @@ class Stream(StreamCore):
     state, reset           copies of the states by name, and back to their initial values
 
     With a time axis a step takes (B, ...) and gives (B, ...) and a chunk has T in front; a model that exposes its states
-    instead takes its remaining inputs as the graph has them. A call that fails leaves every state as it was.
+    instead takes its remaining inputs as the graph has them; dimensions other than the batch are fixed by the first step. A call
+    that fails leaves every state as it was.
     """
 
     def __init__(self, plan: Plan, batch: int):
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 1 <= batch <= MAX_BATCH:
             raise ShapeError(f"batch must be an integer in 1..{MAX_BATCH}, got {batch!r}")
-        self._plan, self._form = plan, steppable(plan.model)
+        self._plan, self._form = plan, steppable(plan, int(batch))
         if not isinstance(self._form.batch, str) and batch != (self._form.batch or 1):
             raise ShapeError(f"the model's batch is fixed at {self._form.batch or 1}, got batch={batch}")
         self._model, self._timed, self.batch = self._form.model, bool(self._form.time_axes), int(batch)
+        self._sizes = {self._form.batch: self.batch}
         self._make_states()
         self._chunks: OrderedDict[int, Runner] = OrderedDict()
-        self._bind(self._runner(1, squeeze=True))
+        if self._timed or not self._free():
+            self._bind(self._runner(1, squeeze=True))
+
+    def _free(self) -> list[str]:
+        """Dimensions of a step's inputs that the first step fixes."""
+        return [d for v in self._form.inputs for d in v.shape if isinstance(d, str) and d not in self._sizes]
+
+    def _prepare(self, x) -> None:
+        """Fixes the free dimensions by what the first step brings."""
+        if not hasattr(self, "_form"):
+            raise TypeError("streams come from Session.stream")
+        arrays = self._named(x)
+        known = [replace(v, shape=tuple(self._sizes.get(d, d) for d in v.shape)) for v in self._form.inputs]
+        shapes = checks.bind_shapes(known, arrays)
+        sizes = {d: n for v in self._form.inputs for d, n in zip(v.shape, shapes[v.name]) if isinstance(d, str)}
+        before, self._sizes = self._sizes, self._sizes | sizes
+        try:
+            self._bind(self._runner(1))
+        except BaseException:
+            self._sizes = before
+            raise
 
     def _shape(self, shape, T: int) -> tuple[int, ...]:
-        sizes = {self._form.batch: self.batch, self._form.time: T}
+        sizes = self._sizes | ({self._form.time: T} if self._timed else {})
         for dim in shape:
             if isinstance(dim, str) and dim not in sizes:
                 raise NotStreamableError(f"dimension {dim!r} is neither batch nor time; a stream cannot fix it")
         return tuple(sizes[d] if isinstance(d, str) else d for d in shape)
 
     def _make_states(self) -> None:
-        values, specs = {v.name: v for v in self._model.inputs}, self._model.specs
-        self._current, self._initial, self._batch_axis, bound, self._commits = {}, {}, {}, {}, []
+        values, declared = {v.name: v for v in self._model.inputs}, {v.name: v.shape for v in self._plan.model.inputs}
+        self._current, self._initial, self._batch_axis, self._bound = {}, {}, {}, {}
+        self._commits: list[tuple[np.ndarray, np.ndarray]] = []
         for state in self._model.states:
-            shape = self._shape(values[state.input].shape, 1)
-            current = aligned_zeros(shape, values[state.input].dtype)
+            value = values[state.input]
+            shape = self._shape(value.shape, 1)
+            current = aligned_zeros(shape, value.dtype)
             self._initial[state.input] = self._form.initial.get(state.input, np.zeros(shape, current.dtype))
-            if self._initial[state.input].shape != shape:
-                raise ShapeError(f"the constant start of state {state.input!r} has shape {self._initial[state.input].shape}, batch {self.batch} needs {shape}")
             current[...] = self._initial[state.input]
             # axis 1 first, as in (D, B, n): a fixed batch may equal another dimension
-            symbols = values[state.input].shape
-            axes = [axis for axis in ((1, 0) if len(shape) == 3 else range(len(shape))) if symbols[axis] == self._form.batch]
+            symbols = declared.get(state.input, value.shape)
+            wanted = self._form.batch if state.input in declared else self.batch
+            axes = [axis for axis in ((1, 0) if len(shape) == 3 else range(len(shape))) if symbols[axis] == wanted]
             self._batch_axis[state.input] = axes[0] if axes else None
-            self._current[state.input] = current
-            if ("output", state.output) not in bound:
-                bound["output", state.output] = aligned_zeros(self._shape(specs[state.output].shape, 1), specs[state.output].dtype)
-            following = bound["output", state.output]
+            self._current[state.input] = self._bound["input", state.input] = current
+
+    def _bind_next(self, model: Model) -> None:
+        """Memory for the states' next values, in the shapes that the specialised model gives them."""
+        for state in self._model.states:
+            spec = model.specs[state.output]
+            if ("output", state.output) not in self._bound:
+                if spec.shape is None or any(isinstance(d, str) for d in spec.shape):
+                    raise NotStreamableError(f"state {state.input!r}: the shape of its output {state.output!r} is not known before it runs")
+                self._bound["output", state.output] = aligned_zeros(spec.shape, spec.dtype)
+            following, current = self._bound["output", state.output], self._current[state.input]
             following = following if state.index is None else following[state.index]
-            if (following.shape, following.dtype) != (shape, current.dtype):
-                raise NotStreamableError(f"state {state.input!r} is {current.dtype} {shape}, its output {state.output!r} {following.dtype} {following.shape}")
-            bound["input", state.input] = current
+            if (following.shape, following.dtype) != (current.shape, current.dtype):
+                raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}")
             self._commits.append((current, following))
-        self._bound = bound
 
     def _runner(self, T: int, squeeze: bool = False) -> Runner:
         """The program for T steps; squeeze: its time axis of 1 is left out of the caller's arrays."""
         states = {s.input for s in self._model.states}
         shapes = {v.name: self._shape(v.shape, T) for v in self._model.inputs if not v.optional or v.name in states}
-        program = build_program(self._plan, self._model, shapes, self._form.time_axes)
+        model = self._plan.specialised(shapes, self._model)
+        if not self._timed:
+            check_calls(model)
+        if not self._commits:
+            self._bind_next(model)
+        program = build_program(self._plan, model, self._form.time_axes)
         if squeeze and self._timed:
             program = program.without_time({v.name for v in self._form.inputs} | set(self._form.outputs))
         return Runner(program, self._bound, self._commits, RELEASE_GIL_NS)
@@ -121,7 +156,10 @@ class Stream(StreamCore):
         return result
 
     def _push_calls(self, x, out):
-        T, runner = self._chunk_length(x), self._step_runner()
+        T = self._chunk_length(x)
+        if self._step_runner() is None:
+            self._prepare({name: a[0] if T else np.empty(a.shape[1:], a.dtype) for name, a in self._named(x).items()})
+        runner = self._step_runner()
         slots = {slot.name: slot for slot in runner.program.inputs}
         arrays = {n: checks.as_input(a, n, slots[n].dtype, (T, *slots[n].shape)) for n, a in self._named(x).items()}
         results = self._chunk_outputs(T, runner, arrays, out)

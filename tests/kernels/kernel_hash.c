@@ -88,8 +88,9 @@ int main(void) {
         memcpy(&x[i], &bits, sizeof bits);
     }
     for (int kind = FR_ACT_SIGMOID; kind <= FR_ACT_EXP; kind++) {
-        fr_args a = {.T = 1, .B = 1, .I = n, .x = x, .y = y, .act = {{kind, 0.7f, 0.3f}}};
-        activate_run(&a);
+        const int64_t axes[] = {n, 1, 1, 1};
+        fr_args a = {.T = 1, .x = x, .x2 = x, .y = y, .axes = axes, .scale = 1.0f, .act = {{kind, 0.7f, 0.3f}}};
+        map_run(&a);
         add(y, n);
     }
     printf("activations %016llx\n", (unsigned long long)hash);

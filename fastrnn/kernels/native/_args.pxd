@@ -26,7 +26,9 @@ cdef extern from "args.h":
         const int64_t *order
         void *work
         int64_t chunk, reverse, input_forget
-        float clip, pad
+        float clip, scale
+        const void *x2
+        const int64_t *axes
         fr_activation act[3]
 
     ctypedef void (*fr_run)(const fr_args *) noexcept nogil

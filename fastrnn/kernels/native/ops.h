@@ -1,5 +1,6 @@
 /* Kernels around the recurrent ones. Rows come as a (T, B) grid of stride x_t, x_b, y_t, y_b like theirs. */
 #include "affine.h"
+#include "grid.h"
 #include "rows.h"
 
 static int64_t no_work(const fr_args *a) { (void)a; return 0; }
@@ -32,29 +33,12 @@ static void dense_run(const fr_args *a) {
     fr_cover(fr_blocks(a->H), n_rows, &dense_tile_set, &s);
 }
 
-/* y = act[0](x), rows of I; the identity copies. Elsewhere x comes out of an FMA that flushed subnormals; here a product
- * with one does, since minimum, maximum and select pass them on or not as the instruction set likes. */
-static void activate_run(const fr_args *a) {
-    const int copy = a->act[0].kind == FR_ACT_IDENTITY;
-    const volatile float unknown_one = 1.0f; /* the compiler would drop a product with a literal */
-    const vf one = vf_set1(unknown_one);
-    for (int64_t t = 0; t < a->T; t++)
-        for (int64_t b = 0; b < a->B; b++) {
-            const float *x = fr_x_row(a, b, t);
-            float *y = fr_y_row(a, b, t);
-            for (int64_t block = 0; block < fr_blocks(a->I); block++) {
-                const int valid = fr_valid(a->I, block);
-                vf v = vf_load_tail(x + block * LANES, valid);
-                vf_store_tail(y + block * LANES, copy ? v : vf_activate(&a->act[0], vf_mul(v, one)), valid);
-            }
-        }
-}
-
-/* y (T, B, H) = w_x[x (T, B)]: rows of a table (I, H) by int64 index. Indices are in range: the caller checked. */
+/* y (T, B, H) = w_x[x (T, B)]: rows of a table (I, H) by int64 index, counted from the end where negative. In range: the caller checked. */
 static void gather_run(const fr_args *a) {
     for (int64_t t = 0; t < a->T; t++)
         for (int64_t b = 0; b < a->B; b++) {
             int64_t index = ((const int64_t *)a->x)[t * a->x_t + b * a->x_b];
+            index += index < 0 ? a->I : 0;
             memcpy(fr_y_row(a, b, t), a->w_x + index * a->H, (size_t)a->H * sizeof(float));
         }
 }

@@ -40,6 +40,7 @@ FR_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 FR_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 FR_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 FR_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+FR_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 FR_INLINE vf vf_pow2(vf n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
@@ -76,6 +77,7 @@ FR_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 FR_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 FR_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 FR_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+FR_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 FR_INLINE vf vf_pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
@@ -119,6 +121,7 @@ FR_INLINE vf vf_select(vm m, vf x, vf y) { return (vf){vbslq_f32(m.a, x.a, y.a),
 FR_INLINE vf vf_min(vf x, vf y) { return vf_select(vf_lt(x, y), x, y); }
 FR_INLINE vf vf_max(vf x, vf y) { return vf_select(vf_lt(y, x), x, y); }
 FR_INLINE vf vf_abs(vf x) { return (vf){vabsq_f32(x.a), vabsq_f32(x.b)}; }
+FR_INLINE vf vf_sqrt(vf x) { return (vf){vsqrtq_f32(x.a), vsqrtq_f32(x.b)}; }
 FR_INLINE vf vf_round(vf x) { return (vf){vrndnq_f32(x.a), vrndnq_f32(x.b)}; }
 FR_INLINE float32x4_t fr_pow2_half(float32x4_t n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
@@ -157,6 +160,7 @@ FR_INLINE vf vf_fma(vf a, vf b, vf c) { FR_EACH(fr_fmaf(a.f[l], b.f[l], c.f[l]))
 FR_INLINE vf vf_min(vf a, vf b) { FR_EACH(a.f[l] < b.f[l] ? a.f[l] : b.f[l]); }
 FR_INLINE vf vf_max(vf a, vf b) { FR_EACH(a.f[l] > b.f[l] ? a.f[l] : b.f[l]); }
 FR_INLINE vf vf_abs(vf a) { FR_EACH(fabsf(a.f[l])); }
+FR_INLINE vf vf_sqrt(vf a) { FR_EACH(sqrtf(a.f[l])); }
 FR_INLINE vf vf_round(vf a) { FR_EACH(rintf(a.f[l])); }
 FR_INLINE float fr_pow2f(float n) {
     int32_t bits = (int32_t)((uint32_t)((int32_t)n + 127) << 23);

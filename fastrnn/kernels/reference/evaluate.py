@@ -6,18 +6,32 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastrnn.kernels.reference.ops import EVAL
+from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Model
+from fastrnn.model.infer import PASSING
+from fastrnn.model.infer import evaluate as evaluate_node
 
 
 def evaluate(model: Model, inputs: Mapping[str, np.ndarray], dtype=np.float64) -> dict[str, np.ndarray]:
     """Outputs by name, everything of float32 computed in `dtype`; inputs left out are omitted."""
 
-    def widened(a):
+    def widened(a: np.ndarray) -> np.ndarray:
         return a.astype(dtype) if a.dtype == np.float32 else a
 
     values = {name: widened(np.asarray(a)) for name, a in {**model.weights, **inputs}.items() if a is not None}
-    for node in model.nodes:
-        results = EVAL[node.op](node, [values.get(name) if name else None for name in node.inputs])
-        values |= {name: value for name, value in zip(node.outputs, results) if name and value is not None}
+
+    def walk(nodes) -> None:
+        for node in nodes:
+            given = [values.get(name) if name else None for name in node.inputs]
+            if node.op in PASSING and given[0] is None and node.inputs[0]:
+                continue
+            if node.op == "If":
+                branch = node.get("then_branch" if given[0].reshape(())[()] else "else_branch")
+                walk(branch.nodes)
+                results = [values[name] for name in branch.outputs]
+            else:
+                results = [widened(a) for a in evaluate_node(node, given)]
+            values.update({name: value for name, value in zip(node.outputs, results) if name})
+
+    walk(model.nodes)
     return {name: values[name] for name in model.output_names}

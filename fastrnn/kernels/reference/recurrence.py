@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.cells import Cell
-from fastrnn.model.recurrent import DirectionWeights
+from fastrnn.model import Node
+from fastrnn.model.ops import meaning
+from fastrnn.model.recurrent import DirectionWeights, RecurrentNode
 
 
 def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
@@ -46,3 +48,25 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
             state[rows] = value
         y[at, rows] = new[0]
     return y, states
+
+
+@meaning("RNN", "GRU", "LSTM")
+def recurrent(node: Node, inputs: list):
+    """All directions of one layer; computes in the dtype of X."""
+    weights = dict(zip(node.inputs, inputs))
+    layer = RecurrentNode(node, lambda name: weights[name])
+    x, lengths = inputs[0], layer.array("sequence_lens")
+    states = [layer.array("initial_h"), layer.array("initial_c")][:len(layer.cells[0].states)]
+    if layer.batch_first:
+        x = np.swapaxes(x, 0, 1)
+    states = [s if s is None else np.moveaxis(s, layer.direction_axis, 0) for s in states]
+    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d))
+            for d, cell in enumerate(layer.cells)]
+    y, finals = np.stack([y for y, _ in done], axis=1), [np.stack(s) for s in zip(*(s for _, s in done))]
+    T, D, B, P = y.shape
+    if layer.torch_form:
+        y = y.transpose(0, 2, 1, 3).reshape(T, B, D * P)
+        y = np.swapaxes(y, 0, 1) if layer.batch_first else y
+    elif layer.batch_first:
+        y = y.transpose(2, 0, 1, 3)
+    return [y, *(np.moveaxis(s, 0, layer.direction_axis) for s in finals)]

@@ -1,0 +1,35 @@
+"""ONNX files to Models.
+
+    importer.py   the graph: order, names, subgraphs
+    proto.py      messages to plain data: dtypes, shapes, tensors, external data
+    registry.py   Given, a node as importers see it, and the table of importers
+    ops/          an importer for each op: older forms become the newest one, which the model's vocabulary has
+
+To add an op: one decorated function in ops/, one row in tests/converters/test_onnx_ops.py.
+"""
+
+from __future__ import annotations
+
+from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError
+from fastrnn.model import Model
+
+
+def from_onnx(source, *, external_data: bool = True) -> Model:
+    """A Model from an ONNX file: a path, its bytes, or a ModelProto. Opsets 7 to 25 of the default domain.
+
+    external_data: whether weights may be read from other files inside the model's folder; only for a path.
+    Raises InvalidModelError for a damaged file, and UnsupportedModelError naming the node for an op, attribute or dtype that
+    fastrnn lacks. Warns of GRUs that PyTorch's exporter is known to have written wrongly. Not for concurrent use of one ModelProto.
+    """
+    try:
+        import onnx  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("onnx", "onnx", "from_onnx") from error
+    from fastrnn.converters.onnx_import.importer import import_model
+
+    try:
+        return import_model(source, external_data)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
+        if isinstance(error, FastRNNError):
+            raise
+        raise InvalidModelError(f"a damaged ONNX file: {type(error).__name__}: {error}") from error

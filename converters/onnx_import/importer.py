@@ -1,0 +1,204 @@
+"""An ONNX file to a Model: nodes sorted, names made unique over all subgraphs, each op by its importer (ops/)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import AttributeProto
+
+from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
+from fastrnn.converters.onnx_import.proto import array_of, dtype_name, parse, spec_of
+from fastrnn.converters.onnx_import.registry import IMPORTERS, Given
+from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model import Graph, Model, Node, Value
+from fastrnn.model.graph import MAX_DEPTH
+from fastrnn.model.ops import Spec
+
+OLDEST, NEWEST = 7, 25
+
+
+def import_model(source, external_data: bool) -> Model:
+    """from_onnx, its errors as they come."""
+    proto, folder = parse(source)
+    folder = folder if external_data else None
+    opset = _opset(proto)
+    if proto.functions:
+        raise UnsupportedModelError(f"model functions are not supported: {', '.join(f.name for f in proto.functions)}")
+    names = _Names()
+    graph = GraphImporter(proto.graph, opset, folder, names, {}, 0)
+    inputs = [graph.declare(value) for value in proto.graph.input if value.name not in graph.weight_names]
+    graph.run()
+    outputs = [graph.result(value.name) for value in proto.graph.output]
+    declared = {}
+    for value, name in zip(proto.graph.output, outputs):
+        dtype, shape = spec_of(value, "output")
+        if shape is not None:
+            declared[name] = Spec(dtype, shape)
+    name = Path(source).stem if isinstance(source, (str, Path)) else proto.graph.name or "model"
+    for node in graph.nodes:
+        if node.op == "GRU" and not node.get("linear_before_reset") and "pytorch" in proto.producer_name.lower():
+            warnings.warn(f"node {node.name!r} (GRU): linear_before_reset=0 in a file that PyTorch wrote; PyTorch's GRU means 1, and its newer exporter "
+                          "has written 0 by mistake: compare with the original", stacklevel=4)
+    return Model(tuple(inputs), tuple(outputs), tuple(graph.nodes), names.weights, (), name, declared)
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    if "ai.onnx" not in versions:
+        raise InvalidModelError("the file names no opset of the default domain")
+    if not OLDEST <= versions["ai.onnx"] <= NEWEST:
+        raise UnsupportedModelError(f"opset {versions['ai.onnx']} is not supported; supported are {OLDEST} to {NEWEST}")
+    return versions["ai.onnx"]
+
+
+class _Names:
+    """Names taken in the whole model, and its weights: subgraphs share both."""
+
+    def __init__(self):
+        self.values: set[str] = set()
+        self.nodes: set[str] = set()
+        self.weights: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def unique(name: str, taken: set[str]) -> str:
+        """The name, or with a number behind it."""
+        result, k = name, 1
+        while result in taken or not result:
+            result, k = f"{name}_{k}", k + 1
+        taken.add(result)
+        return result
+
+
+class GraphImporter:
+    """One graph or subgraph. scope: names in the file, of what is visible here, to names in the model."""
+
+    def __init__(self, proto: onnx.GraphProto, opset: int, folder: Path | None, names: _Names, scope: Mapping[str, str], depth: int):
+        if depth > MAX_DEPTH:
+            raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
+        self.proto, self.opset, self.folder, self.names, self.scope, self.depth = proto, opset, folder, names, dict(scope), depth
+        self.nodes: list[Node] = []
+        self._own: set[str] = set()
+        if proto.sparse_initializer:
+            raise UnsupportedModelError("sparse initializers are not supported")
+        for tensor in proto.initializer:
+            if not tensor.name:
+                raise InvalidModelError("an initializer has no name")
+            self._define(tensor.name)
+            names.weights[self.scope[tensor.name]] = array_of(tensor, "weight", folder)
+        self.weight_names = {tensor.name for tensor in proto.initializer}
+
+    def _define(self, name: str) -> str:
+        if name in self._own:
+            raise InvalidModelError(f"value {name!r} is defined twice")
+        self._own.add(name)
+        self.scope[name] = self.unique_value(name)
+        return self.scope[name]
+
+    def declare(self, value: onnx.ValueInfoProto) -> Value:
+        """An input of the model."""
+        dtype, shape = spec_of(value, "input")
+        if shape is None:
+            raise UnsupportedModelError(f"input {value.name!r}: its rank is not declared")
+        return Value(self._define(value.name), dtype, shape)
+
+    def unique_value(self, name: str) -> str:
+        """A value name that nothing else has."""
+        return self.names.unique(name, self.names.values)
+
+    def unique_node(self, name: str) -> str:
+        """A node name that nothing else has."""
+        return self.names.unique(name, self.names.nodes)
+
+    def add_weight(self, name: str, array: np.ndarray) -> str:
+        """Adds a constant; returns its name."""
+        name = self.unique_value(name)
+        self.names.weights[name] = array
+        return name
+
+    def result(self, name: str) -> str:
+        """The model's name of an output."""
+        if name not in self.scope:
+            raise InvalidModelError(f"output {name!r} is not defined by any node")
+        return self.scope[name]
+
+    def tensor(self, proto, where: str) -> np.ndarray:
+        """A tensor attribute's content."""
+        return array_of(proto, where, self.folder)
+
+    def dtype(self, elem_type: int, where: str) -> str:
+        """An element type's dtype."""
+        return dtype_name(elem_type, where)
+
+    def subgraph(self, proto: onnx.GraphProto) -> Graph:
+        """A branch, which sees everything that this graph has so far."""
+        inner = GraphImporter(proto, self.opset, self.folder, self.names, self.scope, self.depth + 1)
+        if proto.input:
+            raise UnsupportedModelError(f"a branch of {self.proto.name!r} takes inputs")
+        inner.run()
+        return Graph(tuple(inner.nodes), tuple(inner.result(value.name) for value in proto.output))
+
+    def run(self) -> None:
+        """Imports the nodes in an order in which each comes after what it reads."""
+        for proto in self._sorted():
+            name = self.unique_node(proto.name or f"{proto.op_type}_{proto.output[0] if proto.output else len(self.nodes)}")
+            where = f"node {name!r} ({proto.op_type})"
+            if proto.domain not in ("", "ai.onnx"):
+                raise UnsupportedModelError(f"{where}: domain {proto.domain!r} is not supported")
+            if proto.op_type not in IMPORTERS:
+                raise UnsupportedModelError(f"{where}: op {proto.op_type!r} is not supported")
+            inputs = [self.scope[name] if name else "" for name in proto.input]
+            given = Given(proto, name, inputs, [self._define(name) if name else "" for name in proto.output], self.opset, self)
+            if not given.outputs:
+                raise given.invalid("it gives no output")
+            IMPORTERS[proto.op_type](given)
+            for attribute in proto.attribute:
+                if attribute.name not in given.used:
+                    raise given.refuse(f"attribute {attribute.name!r} is not supported")
+
+    def _sorted(self) -> list[onnx.NodeProto]:
+        makers: dict[str, int] = {}
+        for k, node in enumerate(self.proto.node):
+            for name in node.output:
+                if name in makers or name in self._own:
+                    raise InvalidModelError(f"value {name!r} is defined twice")
+                if name:
+                    makers[name] = k
+        waiting, readers = {}, {}
+        for k, node in enumerate(self.proto.node):
+            needed = set()
+            for name in set(_reads(node)) - {""}:
+                if name in makers:
+                    needed.add(makers[name])
+                elif name not in self.scope and name in node.input:
+                    raise InvalidModelError(f"node {node.name or node.op_type!r} ({node.op_type}): input {name!r} is not defined")
+            waiting[k] = len(needed)
+            for maker in needed:
+                readers.setdefault(maker, []).append(k)
+        ready, order = [k for k, n in waiting.items() if n == 0], []
+        ready.reverse()
+        while ready:
+            k = ready.pop()
+            order.append(self.proto.node[k])
+            for reader in reversed(readers.get(k, [])):
+                waiting[reader] -= 1
+                if waiting[reader] == 0:
+                    ready.append(reader)
+        if len(order) < len(self.proto.node):
+            raise InvalidModelError(f"{len(self.proto.node) - len(order)} nodes of graph {self.proto.name!r} wait for one another: it has a cycle")
+        return order
+
+
+def _reads(node: onnx.NodeProto, depth: int = 0) -> Iterable[str]:
+    """Names that a node may read, its subgraphs' included."""
+    yield from node.input
+    if depth > MAX_DEPTH:
+        raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                yield from _reads(inner, depth + 1)
+            yield from (value.name for value in attribute.g.output)

@@ -1,0 +1,24 @@
+"""RNN, GRU and LSTM."""
+
+from __future__ import annotations
+
+from fastrnn.cells.activations import with_parameters
+from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
+from fastrnn.converters.onnx_import.registry import Given, imports
+from fastrnn.errors import UnsupportedModelError
+
+
+@imports("RNN", "GRU", "LSTM")
+def recurrent(node: Given) -> None:
+    """As they are; the three lists of activations become one."""
+    attributes = node.given("hidden_size", "direction", "clip", "layout", "linear_before_reset", "input_forget")
+    kind, directions = node.op.lower(), 2 if node.attribute("direction", "forward") == "bidirectional" else 1
+    names = node.attribute("activations")
+    alphas, betas = node.attribute("activation_alpha", []), node.attribute("activation_beta", [])
+    if names is not None or alphas or betas:
+        names = names or [*DEFAULT_ACTIVATIONS[kind]] * directions
+        try:
+            attributes["activations"] = tuple(with_parameters(names, alphas, betas))
+        except UnsupportedModelError as error:
+            raise node.refuse(str(error)) from error
+    node.emit(**attributes)

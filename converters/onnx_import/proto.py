@@ -1,0 +1,99 @@
+"""Protobuf messages to plain data: dtypes, shapes, tensors; external data only from inside the model's folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, numpy_helper
+
+from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model.ops import DTYPES
+
+_DTYPE = {TensorProto.DataType.Value(name): dtype for name, dtype in (
+    ("FLOAT", "float32"), ("DOUBLE", "float64"), ("INT8", "int8"), ("INT16", "int16"), ("INT32", "int32"), ("INT64", "int64"),
+    ("UINT8", "uint8"), ("UINT16", "uint16"), ("UINT32", "uint32"), ("UINT64", "uint64"), ("BOOL", "bool"))}
+assert set(_DTYPE.values()) == set(DTYPES)
+# What ModelProto fields may hold beyond the file before anything is read: protobuf repeats bytes of the file, never more.
+_TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+
+
+def parse(source) -> tuple[onnx.ModelProto, Path | None]:
+    """The message behind a path, bytes or a ModelProto, and the folder of external data, None where there is none."""
+    if isinstance(source, onnx.ModelProto):
+        return source, None
+    folder = None
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        folder = Path(source).resolve().parent
+        source = Path(source).read_bytes()
+    try:
+        model = onnx.ModelProto.FromString(bytes(source))
+    except (DecodeError, RuntimeError) as error:
+        raise InvalidModelError(f"not an ONNX file, or a damaged one: {error}") from error
+    if not model.HasField("graph") or not model.graph.output:
+        raise InvalidModelError("not an ONNX file, or a damaged one: it holds no graph with outputs")
+    return model, folder
+
+
+def dtype_name(elem_type: int, where: str) -> str:
+    """The dtype of an element type; raises UnsupportedModelError for others."""
+    if elem_type not in _DTYPE:
+        known = elem_type in TensorProto.DataType.values()
+        raise UnsupportedModelError(f"{where}: dtype {TensorProto.DataType.Name(elem_type) if known else elem_type} is not supported")
+    return _DTYPE[elem_type]
+
+
+def spec_of(value: onnx.ValueInfoProto, where: str) -> tuple[str, tuple[int | str, ...] | None]:
+    """dtype and shape of a declared value; unnamed dimensions get a name, a shape that is not declared is None."""
+    if not value.type.HasField("tensor_type"):
+        raise UnsupportedModelError(f"{where} {value.name!r}: only tensors are supported, got {value.type.WhichOneof('value')}")
+    tensor, dims = value.type.tensor_type, []
+    dtype = dtype_name(tensor.elem_type, f"{where} {value.name!r}")
+    if not tensor.HasField("shape"):
+        return dtype, None
+    for k, dim in enumerate(tensor.shape.dim):
+        if dim.HasField("dim_value") and dim.dim_value < -1:
+            raise InvalidModelError(f"{where} {value.name!r}: dimension {k} is {dim.dim_value}")
+        known = dim.HasField("dim_value") and dim.dim_value >= 0
+        dims.append(int(dim.dim_value) if known else dim.dim_param or f"{value.name}_dim_{k}")
+    return dtype, tuple(dims)
+
+
+def array_of(tensor: TensorProto, where: str, folder: Path | None) -> np.ndarray:
+    """A tensor's content; its size is checked against the bytes that are there before anything is allocated."""
+    where = f"{where} {tensor.name!r}"
+    dtype = np.dtype(dtype_name(tensor.data_type, where))
+    if any(d < 0 for d in tensor.dims):
+        raise InvalidModelError(f"{where}: dims {list(tensor.dims)}")
+    nbytes = math.prod(tensor.dims) * dtype.itemsize
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raw = _external(tensor, where, folder, nbytes)
+        return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype).reshape(tensor.dims)
+    typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != math.prod(tensor.dims):
+        raise InvalidModelError(f"{where}: dims {list(tensor.dims)} of {dtype} do not fit its data")
+    try:
+        return np.array(numpy_helper.to_array(tensor), dtype)
+    except (ValueError, TypeError) as error:
+        raise InvalidModelError(f"{where}: {error}") from error
+
+
+def _external(tensor: TensorProto, where: str, folder: Path | None, nbytes: int) -> bytes:
+    if folder is None:
+        raise UnsupportedModelError(f"{where}: its data lies in another file; load the model from its path, with external_data=True")
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    path = (folder / entries.get("location", "")).resolve()
+    if not path.is_relative_to(folder) or not path.is_file():
+        raise InvalidModelError(f"{where}: its data file {entries.get('location')!r} is not a file inside the model's folder")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", nbytes))
+    except ValueError as error:
+        raise InvalidModelError(f"{where}: offset or length of its data is no number") from error
+    if offset < 0 or length != nbytes or offset + length > path.stat().st_size:
+        raise InvalidModelError(f"{where}: {nbytes} bytes at {offset} do not fit its data file")
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(length)

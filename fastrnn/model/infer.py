@@ -1,0 +1,101 @@
+"""dtypes, shapes and small values of a graph, in one walk: what is known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.model.ops import EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Spec
+from fastrnn.model.ops.control import agreed
+from fastrnn.model.ops.registry import ANY_DIM, count, where
+
+SMALL = 1024  # elements up to which a value is followed: shapes, axes, conditions
+# Ops that only move entries, so that they do for symbols as well.
+MOVING = ("Identity", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Transpose")
+# Behind a missing optional input these give a missing value; others say that it is missing.
+PASSING = ("Identity", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Cast")
+
+
+def spec_of(array: np.ndarray) -> Spec:
+    """The spec of a constant."""
+    return Spec(str(array.dtype), array.shape, array if array.size <= SMALL else None)
+
+
+def evaluate(node, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
+    """An op on arrays, NumPy's errors as InvalidModelError."""
+    try:
+        with np.errstate(all="ignore"):
+            return [np.asarray(a) for a in EVAL[node.op](node, arrays)]
+    except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+        if isinstance(error, (InvalidModelError, ShapeError)):
+            raise
+        raise InvalidModelError(f"{where(node)}: {error}") from error
+
+
+def missing(node, given: list[Spec | None]) -> bool:
+    """Whether the node only hands on an optional input that was left out."""
+    return node.op in PASSING and given[0] is None and bool(node.inputs[0])
+
+
+def infer_node(node, given: list[Spec | None]) -> list[Spec | None]:
+    """Specs of the outputs, None for a missing one; small values included."""
+    if missing(node, given):
+        return [None] * len(node.outputs)
+    if any(s is not None and s.shape is None for s in given):
+        return [UNKNOWN] * len(node.outputs)
+    specs = OPS[node.op].infer(node, given)[:len(node.outputs)]
+    for spec in specs:
+        if spec is not None and spec.shape is not None:
+            if len(spec.shape) > MAX_RANK:
+                raise UnsupportedModelError(f"{where(node)}: the result has {len(spec.shape)} dimensions; at most {MAX_RANK} are supported")
+            if (n := count(spec.shape)) != ANY_DIM and n > MAX_ELEMENTS:
+                raise UnsupportedModelError(f"{where(node)}: the result would have {n:,} elements")
+    if specs[0] is not None and specs[0].value is None and _followed(node, given, specs):
+        values = evaluate(node, [None if s is None else s.value for s in given])
+        specs = [Spec(s.dtype, v.shape, _plain(v)) for s, v in zip(specs, values)]
+    return specs
+
+
+def _followed(node, given, specs) -> bool:
+    """Whether the node's result is worth computing here."""
+    present = [s for s in given if s is not None]
+    if node.op not in EVAL or not present or any(s.value is None for s in present):
+        return False
+    if any(s.value.dtype == object for s in present) and node.op not in MOVING:
+        return False
+    return all(s.shape is not None and (n := count(s.shape)) != ANY_DIM and n <= SMALL for s in specs)
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+    """Symbols gone, an int64 array."""
+    if value.dtype == object and not any(isinstance(v, str) for v in value.ravel()):
+        return value.astype(np.int64)
+    return value
+
+
+def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:
+    """Adds the specs of every value that the nodes make, those inside subgraphs too; missing ones stay absent."""
+    for node in nodes:
+        given = [specs.get(name) if name else None for name in node.inputs]
+        results = _infer_if(node, given, specs) if node.op == "If" else infer_node(node, given)
+        specs.update({name: spec for name, spec in zip(node.outputs, results) if name and spec is not None})
+
+
+def _infer_if(node, given, specs) -> list[Spec]:
+    unknown = infer_node(node, given)
+    branches = [node.get("then_branch"), node.get("else_branch")]
+    condition = None if given[0] is None else given[0].constant
+    if condition is not None:
+        branches = branches[:1] if condition.reshape(())[()] else branches[1:]
+    results = []
+    for branch in branches:
+        try:
+            infer(branch.nodes, specs)
+            results.append([specs.get(name, UNKNOWN) for name in branch.outputs])
+        except (ShapeError, InvalidModelError):
+            if condition is not None:
+                raise
+            return unknown  # a branch that these shapes rule out
+    return results[0] if len(results) == 1 else [agreed(a, b) for a, b in zip(*results)]

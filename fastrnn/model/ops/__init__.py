@@ -1,0 +1,20 @@
+"""The op vocabulary: ONNX's names and meanings (its newest forms: axes, sizes and bounds are inputs).
+
+    registry.py      Op, Spec, attributes and what shape functions share
+    recurrent.py     RNN, GRU, LSTM
+    elementwise.py   activations, arithmetic, comparisons, Cast
+    shaping.py       Shape, Reshape, Transpose, Slice, Concat, ...
+    indexing.py      Gather, ScatterND, Pad, Tile, Range, ConstantOfShape
+    linear.py        Gemm, MatMul, Conv, ConvTranspose
+    normal.py        reductions, Softmax, BatchNormalization, LayerNormalization
+    control.py       If
+
+Each op is a shape function (`op`) and a meaning in NumPy (`meaning`), side by side. Where an op carries more than ONNX's (marked +),
+the default is ONNX's meaning. To add an op: both functions here, a row in tests/model/test_ops.py, and for .onnx files an importer.
+"""
+
+from fastrnn.model.ops import control, elementwise, indexing, linear, normal, recurrent, shaping
+from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
+
+__all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "check_node", "control",
+           "elementwise", "indexing", "linear", "meaning", "normal", "op", "recurrent", "shaping"]

@@ -1,0 +1,240 @@
+"""Matrix products and convolutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.errors import InvalidModelError, ShapeError
+from fastrnn.model.ops.elementwise import FLOATS
+from fastrnn.model.ops.registry import ANY_DIM, Spec, broadcast, meaning, op, require, rows, same_dim, where
+
+AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+
+
+def _same_dtype(node, *specs: Spec) -> None:
+    if len({s.dtype for s in specs}) > 1:
+        raise InvalidModelError(f"{where(node)}: dtypes {', '.join(s.dtype for s in specs)} differ")
+
+
+@op("Gemm", inputs=(2, 3), alpha=1.0, beta=1.0, transA=0, transB=0, apart=rows)
+def gemm(node, inputs):
+    """Y = alpha A B + beta C, with A or B transposed; + A may carry leading axes where it is not transposed."""
+    a, b = (require(node, s, what, FLOATS) for s, what in zip(inputs, "AB"))
+    if a.rank < 1 or b.rank != 2 or node.get("transA") and a.rank != 2:
+        raise ShapeError(f"{where(node)}: A {a.shape} and B {b.shape} must be matrices")
+    leading, k = ((a.shape[1],), a.shape[0]) if node.get("transA") else (a.shape[:-1], a.shape[-1])
+    inner, n = (b.shape[1], b.shape[0]) if node.get("transB") else b.shape
+    if not same_dim(inner, k):
+        raise ShapeError(f"{where(node)}: B {b.shape} does not fit A {a.shape}; is it transposed?")
+    shape = (*leading, n)
+    if len(inputs) > 2 and inputs[2] is not None:
+        c = require(node, inputs[2], "C")
+        _same_dtype(node, a, c)
+        if len(broadcast(node, c.shape, shape)) != len(shape) or any(x != y and x != 1 for x, y in zip(reversed(c.shape), reversed(shape)) if isinstance(x, int) and isinstance(y, int)):
+            raise ShapeError(f"{where(node)}: C {c.shape} does not broadcast to {shape}")
+    _same_dtype(node, a, b)
+    return [Spec(a.dtype, shape)]
+
+
+@meaning("Gemm")
+def gemm_meaning(node, inputs):
+    """NumPy's product."""
+    a, b, c = [*inputs, None][:3]
+    y = (a.T if node.get("transA") else a) @ (b.T if node.get("transB") else b).astype(a.dtype, copy=False)
+    y = y if node.get("alpha") == 1 else y * a.dtype.type(node.get("alpha"))
+    return [y if c is None else (y + (c if node.get("beta") == 1 else c * a.dtype.type(node.get("beta")))).astype(a.dtype)]
+
+
+def _matmul_apart(node, specs, axes) -> bool:
+    """Time among the rows of A, or among the batch axes of both."""
+    a, b = axes
+    return (a is None or a != specs[0].rank - 1) and (b is None or b < specs[1].rank - 2) and (a is None or b is None or a < specs[0].rank - 2)
+
+
+@op("MatMul", inputs=(2, 2), apart=_matmul_apart)
+def matmul(node, inputs):
+    """NumPy's matmul: the last two axes, the others broadcast."""
+    a, b = (require(node, s, what, FLOATS) for s, what in zip(inputs, "AB"))
+    _same_dtype(node, a, b)
+    if not a.rank or not b.rank:
+        raise ShapeError(f"{where(node)}: a scalar cannot be multiplied")
+    left = a.shape if a.rank > 1 else (1, *a.shape)
+    right = b.shape if b.rank > 1 else (*b.shape, 1)
+    if not same_dim(left[-1], right[-2]):
+        raise ShapeError(f"{where(node)}: A {a.shape} and B {b.shape} do not fit")
+    shape = broadcast(node, left[:-2], right[:-2])
+    return [Spec(a.dtype, (*shape, *((left[-2],) if a.rank > 1 else ()), *((right[-1],) if b.rank > 1 else ())))]
+
+
+@meaning("MatMul")
+def matmul_meaning(node, inputs):
+    """NumPy's matmul."""
+    return [np.matmul(*inputs)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a convolution does along its spatial axes; sizes: of the input there, None where not known."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def length(self, axis: int, size) -> int | str:
+        """Size of a Conv's output along a spatial axis."""
+        if isinstance(size, str):
+            kept = self.strides[axis] == 1 and self.before[axis] + self.after[axis] == self.span(axis) - 1 and self.kernel[axis] == 1
+            return size if kept else ANY_DIM
+        return (size + self.before[axis] + self.after[axis] - self.span(axis)) // self.strides[axis] + 1
+
+    def span(self, axis: int) -> int:
+        """Inputs from the first to the last that an output sees."""
+        return (self.kernel[axis] - 1) * self.dilations[axis] + 1
+
+
+def window_of(node, kernel, sizes) -> Window:
+    """The window of a Conv or ConvTranspose, attributes checked, auto_pad resolved."""
+    n = len(kernel)
+
+    def listed(name: str, default: int, length: int = n, least: int = 1):
+        given = node.get(name)
+        given = [default] * length if given is None else list(given)
+        if len(given) != length or min(given, default=least) < least:
+            raise InvalidModelError(f"{where(node)}: {name} must be {length} numbers from {least}, got {given}")
+        return tuple(given)
+
+    if node.get("kernel_shape") is not None and tuple(node.get("kernel_shape")) != tuple(kernel):
+        raise InvalidModelError(f"{where(node)}: kernel_shape {list(node.get('kernel_shape'))} differs from W's {list(kernel)}")
+    strides, dilations, pads = listed("strides", 1), listed("dilations", 1), listed("pads", 0, 2 * n, 0)
+    auto = node.get("auto_pad")
+    if auto not in AUTO_PADS:
+        raise InvalidModelError(f"{where(node)}: auto_pad {auto!r} is unknown")
+    window = Window(tuple(kernel), strides, dilations, pads[:n], pads[n:])
+    if auto == "NOTSET":
+        return window
+    totals = [0] * n
+    if auto != "VALID":
+        if any(isinstance(s, str) for s in sizes):
+            raise InvalidModelError(f"{where(node)}: auto_pad={auto!r} needs sizes that are known")
+        totals = [max(0, (-(-s // strides[k]) - 1) * strides[k] + window.span(k) - s) for k, s in enumerate(sizes)]
+    less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+    return Window(tuple(kernel), strides, dilations, *((more, less) if auto == "SAME_LOWER" else (less, more)))
+
+
+def _conv_inputs(node, inputs):
+    x, w = (require(node, s, what, FLOATS) for s, what in zip(inputs, "XW"))
+    _same_dtype(node, x, w)
+    if x.rank < 3 or w.rank != x.rank or any(isinstance(d, str) for d in w.shape):
+        raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} must have one rank of at least 3, W with known sizes")
+    return x, w
+
+
+def _conv_bias(node, inputs, units: int) -> None:
+    if len(inputs) > 2 and inputs[2] is not None and (inputs[2].rank != 1 or not same_dim(inputs[2].shape[0], units)):
+        raise ShapeError(f"{where(node)}: B must have shape ({units},), got {inputs[2].shape}")
+
+
+def _conv_apart(node, specs, axes) -> bool:
+    """Time as the batch, or along an axis whose window is one step."""
+    if axes[0] is None or axes[0] == 1 or any(a is not None for a in axes[1:]):
+        return False
+    if axes[0] == 0:
+        return True
+    k, window = axes[0] - 2, window_of(node, specs[1].shape[2:], specs[0].shape[2:])
+    return (window.kernel[k], window.strides[k], window.before[k], window.after[k]) == (1, 1, 0, 0)
+
+
+@op("Conv", inputs=(2, 3), kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=_conv_apart)
+def conv(node, inputs):
+    """X (N, C, sizes...), W (M, C / group, kernel...), B (M,) -> (N, M, sizes...)."""
+    x, w = _conv_inputs(node, inputs)
+    group, units = node.get("group"), w.shape[0]
+    if group < 1 or units % group or not same_dim(x.shape[1], w.shape[1] * group):
+        raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} do not fit group={group}")
+    _conv_bias(node, inputs, units)
+    window = window_of(node, w.shape[2:], x.shape[2:])
+    sizes = tuple(window.length(k, s) for k, s in enumerate(x.shape[2:]))
+    if any(isinstance(s, int) and s < 0 for s in sizes):
+        raise ShapeError(f"{where(node)}: the window is larger than X {x.shape} with its padding")
+    return [Spec(x.dtype, (x.shape[0], units, *sizes))]
+
+
+@meaning("Conv")
+def conv_meaning(node, inputs):
+    """Windows as a strided view, times the kernel."""
+    x, w, b = [*inputs, None][:3]
+    n, group = w.ndim - 2, node.get("group")
+    window = window_of(node, w.shape[2:], x.shape[2:])
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(window.before, window.after)])
+    sizes = tuple(window.length(k, s) for k, s in enumerate(x.shape[2:]))
+    step = padded.strides[2:]
+    view = np.lib.stride_tricks.as_strided(
+        padded, (x.shape[0], group, x.shape[1] // group, *sizes, *window.kernel),
+        (padded.strides[0], padded.strides[1] * (x.shape[1] // group), padded.strides[1], *(s * t for s, t in zip(step, window.strides)),
+         *(s * d for s, d in zip(step, window.dilations))), writeable=False)
+    contracted = (2, *range(3 + n, 3 + 2 * n))
+    parts = [np.tensordot(view[:, g:g + 1].transpose(0, 1, *range(2, view.ndim)), kernel, (contracted, range(1, w.ndim)))
+             for g, kernel in enumerate(np.split(w, group))]
+    y = np.moveaxis(np.concatenate(parts, axis=-1)[:, 0], -1, 1)
+    return [np.ascontiguousarray(y if b is None else y + b.reshape(-1, *(1,) * n), dtype=x.dtype)]
+
+
+def transposed_padding(node, window: Window, sizes) -> tuple[list, list, list]:
+    """before, after, output sizes of a ConvTranspose along its spatial axes."""
+    n = len(window.kernel)
+    extra = node.get("output_padding") or [0] * n
+    if len(extra) != n or min(extra, default=0) < 0:
+        raise InvalidModelError(f"{where(node)}: output_padding must be {n} numbers from 0, got {list(extra)}")
+    whole = [s if isinstance(s, str) else (s - 1) * window.strides[k] + extra[k] + window.span(k) for k, s in enumerate(sizes)]
+    before, after, wanted = list(window.before), list(window.after), node.get("output_shape")
+    same = node.get("auto_pad") in ("SAME_UPPER", "SAME_LOWER")
+    if wanted is None and same:
+        wanted = [s if isinstance(s, str) else s * window.strides[k] for k, s in enumerate(sizes)]
+    if wanted is not None:
+        if len(wanted) != n or any(isinstance(s, str) for s in sizes):
+            raise InvalidModelError(f"{where(node)}: output_shape or auto_pad needs {n} sizes that are known")
+        totals = [w - o for w, o in zip(whole, wanted)]
+        half = [t // 2 for t in totals]
+        before, after = half, [t - h for t, h in zip(totals, half)]
+        if node.get("auto_pad") == "SAME_LOWER" or wanted is node.get("output_shape") and node.get("auto_pad") != "SAME_UPPER":
+            before, after = after, before
+    return before, after, [w if isinstance(w, str) else w - b - a for w, b, a in zip(whole, before, after)]
+
+
+@op("ConvTranspose", inputs=(2, 3), kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", output_padding=None, output_shape=None)
+def conv_transpose(node, inputs):
+    """X (N, C, sizes...), W (C, M / group, kernel...), B (M,) -> (N, M, sizes...)."""
+    x, w = _conv_inputs(node, inputs)
+    group = node.get("group")
+    if group < 1 or w.shape[0] % group or not same_dim(x.shape[1], w.shape[0]):
+        raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} do not fit group={group}")
+    _conv_bias(node, inputs, w.shape[1] * group)
+    window = window_of(node, w.shape[2:], ("",) * (x.rank - 2) if node.get("auto_pad") == "NOTSET" else (1,) * (x.rank - 2))
+    sizes = [ANY_DIM if isinstance(s, str) else s for s in transposed_padding(node, window, x.shape[2:])[2]]
+    if any(isinstance(s, int) and s < 0 for s in sizes):
+        raise ShapeError(f"{where(node)}: the padding is larger than the output of X {x.shape}")
+    return [Spec(x.dtype, (x.shape[0], w.shape[1] * group, *sizes))]
+
+
+@meaning("ConvTranspose")
+def conv_transpose_meaning(node, inputs):
+    """Each input adds its kernel where its window lies."""
+    x, w, b = [*inputs, None][:3]
+    n, group, units = w.ndim - 2, node.get("group"), w.shape[1] * node.get("group")
+    window = window_of(node, w.shape[2:], (1,) * n)
+    before, after, sizes = transposed_padding(node, window, x.shape[2:])
+    y = np.zeros((x.shape[0], units, *(max(0, s + p + q) for s, p, q in zip(sizes, before, after))), x.dtype)
+    for g, (part, kernel) in enumerate(zip(np.split(x, group, axis=1), np.split(w, group))):
+        target = y[:, g * w.shape[1]:(g + 1) * w.shape[1]]
+        for at in np.ndindex(*window.kernel):
+            cut = tuple(slice(a * d, a * d + (s - 1) * t + 1, t) for a, d, s, t in zip(at, window.dilations, x.shape[2:], window.strides))
+            target[(slice(None), slice(None), *cut)] += np.moveaxis(np.tensordot(part, kernel[(slice(None), slice(None), *at)], (1, 0)), -1, 1)
+    y = y[(slice(None), slice(None), *(slice(max(0, p), max(0, p) + s) for p, s in zip(before, sizes)))]
+    if y.shape[2:] != tuple(sizes):
+        raise ShapeError(f"{where(node)}: output_shape {sizes} is larger than what X {x.shape} reaches")
+    return [np.ascontiguousarray(y if b is None else y + b.reshape(-1, *(1,) * n), dtype=x.dtype)] if math.prod(sizes) >= 0 else [y]

@@ -1,0 +1,114 @@
+"""Reductions and normalisations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.errors import InvalidModelError, ShapeError
+from fastrnn.model.ops.elementwise import FLOATS, NUMBERS
+from fastrnn.model.ops.registry import ANY_DIM, Spec, axes_of, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.ops.shaping import known
+
+REDUCTIONS = {
+    "ReduceMean": (FLOATS, np.mean), "ReduceSum": (NUMBERS, np.sum), "ReduceMax": (NUMBERS, np.max), "ReduceMin": (NUMBERS, np.min),
+    "ReduceProd": (NUMBERS, np.prod), "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
+    "ReduceSumSquare": (FLOATS, lambda x, axis, keepdims: np.sum(x * x, axis=axis, keepdims=keepdims)),
+}
+
+
+def reduced_axes(node, rank: int, axes) -> tuple[int, ...]:
+    """Axes that a reduction takes: those given, or all (none with noop_with_empty_axes)."""
+    if axes is None or len(np.atleast_1d(axes)) == 0:
+        return () if node.get("noop_with_empty_axes") else tuple(range(rank))
+    return axes_of(node, axes, rank)
+
+
+def _reduce_apart(node, specs, axes) -> bool:
+    given = specs[1].constant if len(specs) > 1 and specs[1] is not None else None
+    return axes[0] is not None and axes[0] not in reduced_axes(node, specs[0].rank, given)
+
+
+@op(*REDUCTIONS, inputs=(1, 2), keepdims=1, noop_with_empty_axes=0, apart=_reduce_apart)
+def reduce(node, inputs):
+    """Over axes, which stay as 1 or go."""
+    data = require(node, inputs[0], "data", REDUCTIONS[node.op][0])
+    given = known(node, inputs[1], "axes") if len(inputs) > 1 and inputs[1] is not None else None
+    if len(inputs) > 1 and inputs[1] is not None and given is None:
+        return [Spec(data.dtype, (ANY_DIM,) * data.rank if node.get("keepdims") else None)]
+    axes = reduced_axes(node, data.rank, given)
+    if node.op in ("ReduceMax", "ReduceMin") and any(data.shape[a] == 0 for a in axes):
+        raise ShapeError(f"{where(node)}: an axis of {data.shape} is empty")
+    return [Spec(data.dtype, tuple(1 if k in axes else d for k, d in enumerate(data.shape) if node.get("keepdims") or k not in axes))]
+
+
+@meaning(*REDUCTIONS)
+def reduce_meaning(node, inputs):
+    """NumPy's reduction."""
+    axes = reduced_axes(node, inputs[0].ndim, inputs[1] if len(inputs) > 1 else None)
+    if not axes:
+        return [inputs[0]]
+    return [np.asarray(REDUCTIONS[node.op][1](inputs[0], axis=axes, keepdims=bool(node.get("keepdims"))), inputs[0].dtype)]
+
+
+@op("Softmax", "LogSoftmax", axis=-1, apart=lambda node, specs, axes: axes[0] != node.get("axis") % specs[0].rank)
+def softmax(node, inputs):
+    """Along one axis."""
+    data = require(node, inputs[0], "the input", FLOATS)
+    if data.shape[axis_of(node, node.get("axis"), data.rank)] == 0:
+        raise ShapeError(f"{where(node)}: axis {node.get('axis')} of {data.shape} is empty")
+    return [Spec(data.dtype, data.shape)]
+
+
+@meaning("Softmax", "LogSoftmax")
+def softmax_meaning(node, inputs):
+    """Shifted by the largest entry."""
+    axis = node.get("axis")
+    shifted = inputs[0] - inputs[0].max(axis=axis, keepdims=True)
+    total = np.exp(shifted).sum(axis=axis, keepdims=True)
+    return [shifted - np.log(total) if node.op == "LogSoftmax" else np.exp(shifted) / total]
+
+
+@op("BatchNormalization", inputs=(5, 5), epsilon=1e-5, apart=lambda node, specs, axes: axes[0] is not None and axes[0] != 1)
+def batch_normalization(node, inputs):
+    """With the stored mean and variance: X (N, C, ...), scale, B, mean, var (C,)."""
+    x = require(node, inputs[0], "X", FLOATS)
+    channels = x.shape[1] if x.rank > 1 else 1
+    for spec, what in zip(inputs[1:], ("scale", "B", "mean", "var")):
+        if require(node, spec, what, FLOATS).rank != 1 or not same_dim(spec.shape[0], channels):
+            raise ShapeError(f"{where(node)}: {what} must have shape ({channels},), got {spec.shape}")
+    return [Spec(x.dtype, x.shape)]
+
+
+def batch_factors(node, scale, bias, mean, var):
+    """(a, b) with y = a x + b."""
+    a = scale / np.sqrt(var + var.dtype.type(node.get("epsilon")))
+    return a, bias - mean * a
+
+
+@meaning("BatchNormalization")
+def batch_normalization_meaning(node, inputs):
+    """y = a x + b for each channel."""
+    x, *parameters = inputs
+    a, b = (p.reshape(-1, *(1,) * (x.ndim - 2)) for p in batch_factors(node, *parameters))
+    return [np.asarray(x * a + b, x.dtype)]
+
+
+@op("LayerNormalization", inputs=(2, 3), axis=-1, epsilon=1e-5, apart=lambda node, specs, axes: axes[0] is not None and axes[0] < node.get("axis") % specs[0].rank)
+def layer_normalization(node, inputs):
+    """Over the axes from `axis` on, then times scale plus bias."""
+    x = require(node, inputs[0], "X", FLOATS)
+    axis = axis_of(node, node.get("axis"), x.rank)
+    for spec, what in zip(inputs[1:], ("Scale", "B")):
+        if spec is not None and (spec.rank > x.rank - axis or not all(d == 1 or same_dim(d, n) for d, n in zip(reversed(spec.shape), reversed(x.shape)))):
+            raise InvalidModelError(f"{where(node)}: {what} {spec.shape} does not broadcast to {x.shape[axis:]}")
+    return [Spec(x.dtype, x.shape)]
+
+
+@meaning("LayerNormalization")
+def layer_normalization_meaning(node, inputs):
+    """(x - mean) / sqrt(var + epsilon), the variance that of the population."""
+    x, scale, bias = [*inputs, None][:3]
+    axes = tuple(range(node.get("axis") % x.ndim, x.ndim))
+    centred = x - x.mean(axis=axes, keepdims=True)
+    y = centred / np.sqrt((centred * centred).mean(axis=axes, keepdims=True) + x.dtype.type(node.get("epsilon"))) * scale
+    return [np.asarray(y if bias is None else y + bias, x.dtype)]

@@ -1,0 +1,62 @@
+"""RNN, GRU and LSTM: ONNX's attributes and inputs. Where fastrnn's op carries more (marked +), the default is ONNX's meaning.
+
+Their meaning in NumPy is the reference loop, fastrnn/kernels/reference/recurrence.py.
+"""
+
+from __future__ import annotations
+
+from fastrnn.cells import GATES, parse_activation
+from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
+from fastrnn.errors import InvalidModelError
+from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, op, require, want, where
+
+# + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
+_RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0}
+
+
+@op("RNN", inputs=(3, 6), outputs=2, **_RECURRENT)
+@op("GRU", inputs=(3, 6), outputs=2, linear_before_reset=0, **_RECURRENT)
+@op("LSTM", inputs=(3, 9), outputs=3, input_forget=0, **_RECURRENT)
+def recurrent(node, inputs):
+    """X, W, R, B, sequence_lens, initial_h, and for LSTM initial_c, P, + projection (D, P, H) -> Y, Y_h, Y_c."""
+    x, w, r, b, lengths, h0, c0, peephole, projection = [*inputs, *[None] * (9 - len(inputs))]
+    place = where(node)
+    if node.get("direction") not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1):
+        raise InvalidModelError(f"{place}: direction {node.get('direction')!r} or layout {node.get('layout')!r} is unknown")
+    directions, kind = 2 if node.get("direction") == "bidirectional" else 1, node.op.lower()
+    G = GATES[kind]
+    if node.get("clip") is not None and not node.get("clip") > 0:
+        raise InvalidModelError(f"{place}: clip must be positive, got {node.get('clip')}")
+    if node.get("activations") is not None:
+        expected, given = directions * len(DEFAULT_ACTIVATIONS[kind]), [parse_activation(a, place) for a in node.get("activations")]
+        if len(given) != expected:
+            raise InvalidModelError(f"{place}: {expected} activations are expected, got {len(given)}")
+    want(node, x, "X", (None, None, None))
+    want(node, w, "W", (directions, None, None))
+    want(node, r, "R", (directions, None, None))
+    if any(isinstance(d, str) for d in r.shape[1:]):
+        return [UNKNOWN] * OPS[node.op].outputs
+    P = r.shape[2]
+    if projection is not None:
+        want(node, projection, "projection", (directions, P, None))
+    H = P if projection is None else projection.shape[2]
+    if node.get("hidden_size") is not None:
+        H = node.get("hidden_size")
+    want(node, r, "R", (directions, G * H, P if projection is not None else H), hint=f" = (D, {G}*H, H)")
+    want(node, w, "W", (directions, G * H, x.shape[2]), hint=f" = (D, {G}*H, I); is it transposed?")
+    T, B = x.shape[:2] if node.get("layout") == 0 else x.shape[1::-1]
+    direction_first = node.get("layout") == 0 or node.get("torch_form")
+    state = (lambda n: (directions, B, n)) if direction_first else (lambda n: (B, directions, n))
+    for spec, what, shape in ((b, "B", (directions, 2 * G * H)), (h0, "initial_h", state(P)), (c0, "initial_c", state(H)),
+                              (peephole, "P", (directions, 3 * H)), (projection, "projection", (directions, P, H))):
+        if spec is not None:
+            want(node, spec, what, shape)
+    if lengths is not None:
+        require(node, lengths, "sequence_lens", ("int32", "int64"))
+        want(node, lengths, "sequence_lens", (B,), lengths.dtype)
+    if node.get("torch_form"):
+        y = (T, B, directions * P) if node.get("layout") == 0 else (B, T, directions * P)
+    else:
+        y = (T, directions, B, P) if node.get("layout") == 0 else (B, T, directions, P)
+    outputs = [Spec("float32", y), Spec("float32", state(P))]
+    return [*outputs, Spec("float32", state(H))] if node.op == "LSTM" else outputs

@@ -1,0 +1,164 @@
+"""Where values are put while a program is built, and the calls that move them: copies, fills, elementwise kernels, sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fastrnn.cells import Activation
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.plan import policy
+from fastrnn.plan.emit import new_args, set_activation
+from fastrnn.plan.memory import Arena, View, c_strides, grid, loops, weight_view
+
+
+class Layout:
+    """Places of values by name. root: values that are views, by the value whose memory they lie in."""
+
+    def __init__(self):
+        self.views: dict[str, View] = {}
+        self.root: dict[str, str] = {}
+        self.arena = Arena()
+        self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
+        self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
+        self._numbers: dict[float, View] = {}
+
+    def place(self, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> View:
+        """The view of an output: where it was put already, or new work space. An unwanted output ("") gets scratch.
+
+        order: axes from the outermost to the innermost in memory, C order if left out.
+        """
+        if not name:
+            return self.scratch(shape)
+        if name not in self.views:
+            view = self._new(shape, self.dtype_of(name), order)
+            self.views[name] = view
+            self._owned[name] = view.offset, view.nbytes
+        return self.views[name]
+
+    def dtype_of(self, name: str) -> np.dtype:
+        """dtype of a value."""
+        raise NotImplementedError
+
+    def _new(self, shape, dtype, order=None) -> View:
+        order = tuple(range(len(shape))) if order is None else order
+        strides = dict(zip(order, c_strides([shape[a] for a in order])))
+        view = View("work", tuple(shape), tuple(strides[a] for a in range(len(shape))), np.dtype(dtype))
+        return replace(view, offset=self.arena.take(view.nbytes))
+
+    def place_like(self, name: str, x: View) -> View:
+        """The view of an output of x's shape, its axes in x's order in memory."""
+        return self.place(name, x.shape, tuple(sorted(range(len(x.shape)), key=lambda a: (-abs(x.strides[a]), a))) if 0 not in x.strides else None)
+
+    def place_last(self, name: str, shape: tuple[int, ...]) -> View:
+        """The view of an output (N, C, sizes...), channels last in memory."""
+        return self.place(name, shape, (0, *range(2, len(shape)), 1))
+
+    def scratch(self, shape, dtype=np.float32) -> View:
+        """Work space until the node is done."""
+        view = self._new(shape, dtype)
+        self._scratch.append((view.offset, view.nbytes))
+        return view
+
+    def release_scratch(self) -> None:
+        """Gives back what the node in hand took."""
+        for offset, nbytes in self._scratch:
+            self.arena.give(offset, nbytes)
+        self._scratch.clear()
+
+    def release(self, done: Callable[[str], bool]) -> None:
+        """Gives back the memory of values that nothing needs any more."""
+        for name in [n for n in self._owned if done(n)]:
+            self.arena.give(*self._owned.pop(name))
+
+    def number(self, value: float, dtype=np.float32) -> View:
+        """A constant of one element, rank 0."""
+        key = (float(value), np.dtype(dtype).name)
+        if key not in self._numbers:
+            self._numbers[key] = weight_view(np.array(value, dtype))
+        return self._numbers[key]
+
+    def zeros(self, n: int) -> View:
+        """A row of n zeros: the initial state where none is given."""
+        return weight_view(np.zeros(n, np.float32))
+
+    # Layouts that kernels want.
+
+    def contiguous(self, view: View, owner: str = "") -> View:
+        """The view, or a C-ordered copy; the copy lives as long as value `owner`, or as the node in hand."""
+        if view.contiguous:
+            return view
+        copy = self._new(view.shape, view.dtype)
+        if owner:
+            self._owned[owner] = copy.offset, copy.nbytes
+        else:
+            self._scratch.append((copy.offset, copy.nbytes))
+        self.copy(owner, view, copy)
+        return copy
+
+    def rows(self, value: str | View) -> View:
+        """A value whose last axis is contiguous and whose other axes are two loops at most; copied where it is not."""
+        view = self.views[value] if isinstance(value, str) else value
+        return view if _walks(view) else self.contiguous(view)
+
+    def as_rows(self, y: View, *others: View) -> View:
+        """y, if rows can be written to it; else scratch of its shape."""
+        return y if _walks(y) else self.scratch(y.shape)
+
+    def walkable(self, x: View, y: View) -> tuple[View, View]:
+        """Rows to read and rows to write as two loops that both follow; x is copied where they are not."""
+        try:
+            grid(1, x, y)
+            return x, y
+        except UnsupportedModelError:
+            return self.contiguous(x), y
+
+    # Calls.
+
+    def copy(self, name: str, source: View, target: View) -> None:
+        """target = source, of one shape."""
+        raise NotImplementedError
+
+    def loops(self, name: str, kernel: str, y: View, x: View, x2: View | None = None, **fields) -> None:
+        """A kernel of native/grid.h over views of one shape."""
+        table = loops(y, x) if x2 is None else loops(y, x, x2)
+        pointers = {"x": x, "y": y, "axes": weight_view(table)} | ({} if x2 is None else {"x2": x2})
+        args = new_args(T=len(table), **{k: v for k, v in fields.items() if k != "act"})
+        if "act" in fields:
+            args["act"][0] = fields["act"]
+        size = float(np.prod(y.shape, dtype=np.float64))
+        self.call(name, self.kernel(kernel), args, pointers, flops=4.0 * size, weight_bytes=8.0 * size)
+
+    def pointwise(self, name: str, kernel: str, y: View, x: View, x2: View | None = None, **fields) -> None:
+        """y = kernel(x, x2), views of one shape."""
+        self.loops(name, kernel, y, x, x if x2 is None else x2, **fields)
+
+    def map(self, name: str, activation: Activation, x: View, y: View) -> None:
+        """y = activation(x)."""
+        args = new_args()
+        set_activation(args, 0, activation)
+        self.pointwise(name, "map", y, x, act=args["act"][0])
+        self.estimated_ns += policy.estimate_ns(20.0 * float(np.prod(y.shape, dtype=np.float64)), 0)
+
+    def fill(self, name: str, y: View, value) -> None:
+        """y = value everywhere."""
+        self.copy(name, self.number(value, y.dtype).broadcast(y.shape), y)
+
+    def reduce(self, name: str, y: View, rows: View, scale: float) -> None:
+        """y = scale * the sums of rows over their last axis."""
+        n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])
+        table = np.concatenate([loops(y, lead), np.array([[n, 0, rows.strides[-1], 0]], np.int64)])
+        args = new_args(T=len(table), scale=scale)
+        self.call(name, self.kernel("reduce"), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=float(n), weight_bytes=4.0 * n)
+
+
+def _walks(view: View) -> bool:
+    if not view.shape or view.shape[-1] > 1 and view.strides[-1] != 1:
+        return False
+    try:
+        grid(1, view)
+        return True
+    except UnsupportedModelError:
+        return False

@@ -1,0 +1,95 @@
+"""A node's weights in the layout of the kernel that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.contract import Kernel
+from fastrnn.model import Node
+from fastrnn.model.recurrent import RecurrentNode
+from fastrnn.plan import policy
+from fastrnn.plan.memory import View, weight_view
+from fastrnn.plan.packing import pack_dense, pack_recurrent
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A kernel for a node, one of its directions or one of its groups; its weights in that kernel's layout; why it was chosen.
+
+    sources: the arrays behind the node's inputs when it was packed, None for those that are not constant.
+    """
+
+    kernel: Kernel | None
+    why: str
+    arrays: Mapping[str, np.ndarray]
+    units: int = 0
+    sources: tuple[np.ndarray | None, ...] = ()
+
+    @property
+    def views(self) -> dict[str, View]:
+        """The contract's weight fields."""
+        return {name: weight_view(a) for name, a in self.arrays.items()}
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of packed weights that a call reads."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
+    """The packed directions of a recurrent node, groups of a convolution, or the one of a Gemm or Gather."""
+    sources = tuple(weights.get(name) for name in node.inputs)
+    if node.op in ("RNN", "GRU", "LSTM"):
+        return _recurrent(node, weights, backend, sources)
+    choice = policy.pick("gather" if node.op == "Gather" else "dense", backend)
+    if choice.kernel is None:
+        return [Packed(None, choice.why, {}, 0, sources)]
+    lanes, parts = choice.kernel.lanes, []
+    if node.op == "Gather":
+        parts = [{"w_x": np.array(sources[0], order="C")}]
+    elif node.op == "Gemm":
+        parts = [pack_dense(*gemm_matrix(node, sources), lanes)]
+    else:
+        bias = sources[2] if len(sources) > 2 else None
+        matrices = conv_matrices(node, sources[1])
+        biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
+        parts = [pack_dense(w, b, lanes) for w, b in zip(matrices, biases)]
+    return [Packed(choice.kernel, choice.why, arrays, 0, sources) for arrays in parts]
+
+
+def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
+    for position in (1, 2, 3, 7, 8):
+        if node.input(position) and node.input(position) not in weights:
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {node.input(position)!r} must be a constant weight")
+    layer, result = RecurrentNode(node, weights.get), []
+    for d, cell in enumerate(layer.cells):
+        choice, w = policy.pick_cell(cell, backend), layer.weights(d)
+        arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
+        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources))
+    return result
+
+
+def gemm_matrix(node: Node, sources) -> tuple[np.ndarray, np.ndarray | None]:
+    """(N, K) and (N,) of a Gemm, its factors multiplied in."""
+    b, c = sources[1], sources[2] if len(sources) > 2 else None
+    w = b if node.get("transB") else b.T
+    w = w if node.get("alpha") == 1 else w * np.float32(node.get("alpha"))
+    if c is None:
+        return w, None
+    c = c if node.get("beta") == 1 else c * np.float32(node.get("beta"))
+    return w, np.broadcast_to(c.reshape(-1), (len(w),))
+
+
+def conv_matrices(node: Node, w: np.ndarray) -> list[np.ndarray]:
+    """(M, kernel * C) for each group: what a dense layer over channels-last windows takes. Of a ConvTranspose, flipped."""
+    groups = node.get("group")
+    if node.op == "Conv":
+        parts = np.split(w, groups)  # (M/g, C/g, kernel)
+    else:
+        flipped = np.flip(w, tuple(range(2, w.ndim)))
+        parts = [p.swapaxes(0, 1) for p in np.split(flipped, groups)]
+    return [np.moveaxis(p, 1, -1).reshape(len(p), -1) for p in parts]

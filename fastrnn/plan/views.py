@@ -1,0 +1,97 @@
+"""Ops that compute nothing: each result is a view of the input's memory, where strides can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastrnn.model import Node
+from fastrnn.model.ops.shaping import permutation, slices, split_sizes
+from fastrnn.plan.memory import View
+
+VIEWS: dict[str, Callable] = {}
+
+
+def views(*names: str):
+    """Registers (node, view of the data, constant inputs, output shapes) -> views or None under op names."""
+
+    def register(function):
+        for name in names:
+            VIEWS[name] = function
+        return function
+
+    return register
+
+
+@views("Identity")
+def identity(node: Node, x: View, constants, shapes):
+    """The same memory."""
+    return [x]
+
+
+@views("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(node: Node, x: View, constants, shapes):
+    """Other axes over the same order of elements."""
+    return None if (view := x.reshaped(shapes[0])) is None else [view]
+
+
+@views("Transpose")
+def transpose(node: Node, x: View, constants, shapes):
+    """Axes in another order."""
+    return [x.transposed(permutation(node, len(x.shape)))]
+
+
+@views("Slice")
+def slice_(node: Node, x: View, constants, shapes):
+    """Strides and an offset."""
+    for axis, start, step, n in slices(node, x.shape, *constants):
+        x = x.part(start, start + step * n, axis, step)
+    return [x]
+
+
+@views("Expand")
+def expand(node: Node, x: View, constants, shapes):
+    """Strides of 0."""
+    return [x.broadcast(shapes[0])]
+
+
+@views("Split")
+def split(node: Node, x: View, constants, shapes):
+    """A part for each output."""
+    axis, start, parts = node.get("axis") % len(x.shape), 0, []
+    for n in split_sizes(node, x.shape[axis], constants[0] if constants else None):
+        parts.append(x.part(start, start + n, axis))
+        start += n
+    return parts
+
+
+@views("Gather")
+def gather(node: Node, x: View, constants, shapes):
+    """One entry by a constant index."""
+    index = constants[0]
+    if index is None or index.size != 1:
+        return None
+    axis = node.get("axis") % len(x.shape)
+    return [x.at(axis, int(index.reshape(())) % x.shape[axis]).reshaped(shapes[0])]
+
+
+# The other way: where the input must lie for the output to lie in `y`, so that whoever makes it writes there at once.
+
+
+def source_of(node: Node, y: View, shape: tuple[int, ...]) -> View | None:
+    """The view of a node's input of this shape, given where its output lies."""
+    if node.op == "Identity":
+        return y
+    if node.op in ("Squeeze", "Unsqueeze", "Reshape", "Flatten"):
+        return y.reshaped(shape)
+    if node.op == "Transpose":
+        return y.transposed(tuple(int(k) for k in np.argsort(permutation(node, len(shape)))))
+    return None
+
+
+def is_view(node: Node, constant: Callable[[str], bool]) -> bool:
+    """Whether the node may be a view; a Gather only with one constant index. constant: whether a name is one."""
+    return node.op in VIEWS and (node.op != "Gather" or constant(node.inputs[1]))
+
+
