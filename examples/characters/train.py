@@ -3,7 +3,8 @@
     python examples/characters/train.py          # about five minutes on one core; needs fastrnn[torch]
 
 Embedding(97, 32) -> GRU(32, 128) -> Linear(128, 97): 78,000 parameters. Every tenth module is held out. Writes
-char_gru.safetensors (the model) and expected.npz (a text and torch's logits for it) beside this file.
+char_gru.safetensors (the model as fastrnn.from_torch makes it), char_gru.onnx (as torch's exporter writes it, with the state as input h
+and output h_n) and expected.npz (a text and torch's logits for it) beside this file.
 """
 
 import argparse
@@ -78,6 +79,10 @@ def export(model: CharGRU) -> None:
 
     converted = fr.from_torch(nn.Sequential(model.embedding, model.gru, model.head))
     converted.save(HERE / "char_gru.safetensors")
+    example = torch.zeros(2, 1, dtype=torch.int64), torch.zeros(1, 1, HIDDEN)
+    # the older exporter: the newer one writes GRUs as linear_before_reset=0, another function
+    torch.onnx.export(model, example, HERE / "char_gru.onnx", input_names=["tokens", "h"], output_names=["logits", "h_n"], opset_version=17, dynamo=False,
+                      dynamic_axes={"tokens": {0: "T", 1: "B"}, "h": {1: "B"}, "logits": {0: "T", 1: "B"}, "h_n": {1: "B"}})
     tokens = corpus()[1][:2_000]
     with torch.no_grad():
         logits, _ = model(torch.from_numpy(tokens[:200, None]))

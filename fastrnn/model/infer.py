@@ -27,7 +27,8 @@ def evaluate(node, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
     """An op on arrays, NumPy's errors as InvalidModelError."""
     try:
         with np.errstate(all="ignore"):
-            return [np.asarray(a) for a in EVAL[node.op](node, arrays)]
+            symbols = any(a is not None and a.dtype == object for a in arrays)
+            return [np.asarray(a, object if symbols else None) for a in EVAL[node.op](node, arrays)]
     except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
         if isinstance(error, (InvalidModelError, ShapeError)):
             raise

@@ -78,7 +78,7 @@ class Builder(Layout):
             self._targets.append(view)
 
     def _is_view(self, node: Node) -> bool:
-        return is_view(node, self.weights.__contains__)
+        return is_view(node, self.weights)
 
     def _sink_outputs(self) -> None:
         """What a view or a Concat that lies in an output is made of is written there directly."""

@@ -173,18 +173,18 @@ def gather(build, node):
         build.copy(node.name, target, y)
 
 
-@emits(*(name for name in UNARY_KINDS if name != "Identity"), kernel="map")
+@emits(*(name for name in UNARY_KINDS if name not in ("Identity", "Sigmoid")), kernel="map")
 def activation(build, node):
     """One of the recurrent ops' activations."""
     x = build.views[node.inputs[0]]
     build.map(node.name, unary_activation(node), x, build.place_like(node.outputs[0], x))
 
 
-@emits("Sqrt", kernel="sqrt")
-def square_root(build, node):
-    """A correctly rounded root."""
+@emits("Sqrt", "Sigmoid", kernel=lambda node: node.op.lower())
+def function(build, node):
+    """A correctly rounded root; a sigmoid that stays right where it nears 0."""
     x = build.views[node.inputs[0]]
-    build.pointwise(node.name, "sqrt", build.place_like(node.outputs[0], x), x)
+    build.pointwise(node.name, node.op.lower(), build.place_like(node.outputs[0], x), x)
 
 
 @emits("Neg", kernel="map")

@@ -139,7 +139,7 @@ def _edge(y: View, axis: int, before: int, n: int, width: int, side: int, mode: 
 def _reduce_refused(node: Node, specs, constants) -> str | None:
     if node.input(1) and node.input(1) not in constants:
         return "no kernel for computed axes"
-    return only_float32(node, specs, constants)
+    return only_float32(replace(node, inputs=node.inputs[:1]), specs, constants)
 
 
 @emits("ReduceMean", "ReduceSum", kernel="reduce", refused=_reduce_refused)

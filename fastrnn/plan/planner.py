@@ -61,7 +61,7 @@ class Plan:
                 rows.append((node.op, label, "-", "-", "-", "-", "decided for the shapes in use, else at run time"))
             elif node.name in early:
                 rows.append((node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs"))
-            elif is_view(node, lambda name: name in self.model.weights):
+            elif is_view(node, self.model.weights):
                 rows.append((node.op, label, "-", "-", "-", "-", "a view: nothing to compute"))
             else:
                 rows += self._kernels(node, label)

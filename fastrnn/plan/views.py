@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -69,11 +69,8 @@ def split(node: Node, x: View, constants, shapes):
 @views("Gather")
 def gather(node: Node, x: View, constants, shapes):
     """One entry by a constant index."""
-    index = constants[0]
-    if index is None or index.size != 1:
-        return None
     axis = node.get("axis") % len(x.shape)
-    return [x.at(axis, int(index.reshape(())) % x.shape[axis]).reshaped(shapes[0])]
+    return [x.at(axis, int(constants[0].reshape(())) % x.shape[axis]).reshaped(shapes[0])]
 
 
 # The other way: where the input must lie for the output to lie in `y`, so that whoever makes it writes there at once.
@@ -90,8 +87,8 @@ def source_of(node: Node, y: View, shape: tuple[int, ...]) -> View | None:
     return None
 
 
-def is_view(node: Node, constant: Callable[[str], bool]) -> bool:
-    """Whether the node may be a view; a Gather only with one constant index. constant: whether a name is one."""
-    return node.op in VIEWS and (node.op != "Gather" or constant(node.inputs[1]))
+def is_view(node: Node, constants: Mapping[str, np.ndarray]) -> bool:
+    """Whether the node is a view, or a copy where strides cannot say it; a Gather only with one constant index."""
+    return node.op in VIEWS and (node.op != "Gather" or node.inputs[1] in constants and constants[node.inputs[1]].size == 1)
 
 

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from fastrnn.kernels.native._args cimport fr_args, fr_run
 
-from fastrnn.errors import NotStreamableError, UnsupportedModelError
+from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops import MAX_RANK as MODEL_MAX_RANK
 from fastrnn.kernels.contract import ARGS, POINTERS
 from fastrnn.plan.packing import aligned_zeros
@@ -174,7 +174,9 @@ cdef class Runner:
             self.controls[k].count = int(np.prod(view.shape, dtype=np.int64))
             self.controls[k].low, self.controls[k].high = step.low, step.high
         else:
-            self.controls[k].kind, self._python[k], view = RUN_PYTHON, step, None
+            # arrays over work space and weights stay; those over the caller's are made at each call
+            inputs, outputs = ([v if v is None or v.space == "slot" else self._array(v) for v in views] for views in (step.inputs, step.outputs))
+            self.controls[k].kind, self._python[k], view = RUN_PYTHON, (step, inputs, outputs), None
         if view is not None and view.space == "work":
             self.controls[k].data = <char *><size_t>self._work.ctypes.data + <int64_t>view.offset
         elif view is not None and view.space == "weight":
@@ -346,12 +348,14 @@ cdef class Runner:
                            cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED, NULL)
 
     cdef int _run_python(self, object step) except -1:
-        results = step.function([None if view is None else self._array(view) for view in step.inputs])
-        for view, value in zip(step.outputs, results):
-            if view is not None:
-                if value.shape != view.shape:
-                    raise ValueError(f"node {step.node!r}: computed shape {value.shape}, planned {view.shape}")
-                self._array(view)[...] = value
+        step, inputs, outputs = step
+        results = step.function([v if v is None or isinstance(v, np.ndarray) else self._array(v) for v in inputs])
+        for target, value in zip(outputs, results):
+            if target is not None:
+                if value.shape != target.shape:
+                    raise ShapeError(f"node {step.node!r}: computed shape {value.shape}, planned {target.shape}")
+                target = target if isinstance(target, np.ndarray) else self._array(target)
+                target[...] = value
         return 0
 
 

@@ -94,10 +94,11 @@ class Custom(nn.Module):
 
 @pytest.mark.parametrize("module,message", [
     (nn.Sequential(nn.Linear(3, 4), Custom()), "'1'.*Custom"),
-    (nn.Sequential(nn.Sequential(nn.Conv1d(3, 4, 1))), "'0.0'.*Conv1d"),
-    (nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)), "dim must be -1"),
+    (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1))), "'0.0'.*Conv2d"),
+    (nn.Sequential(nn.Linear(3, 4), nn.Softmax()), "dim is not set"),
+    (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)), "'1'.*running statistics"),
+    (nn.Sequential(nn.Conv1d(3, 4, 1), nn.PReLU(4)), "'1'.*slope"),
     (nn.Sequential(nn.LSTM(3, 4), nn.GRU(4, 5, batch_first=True)), "batch_first differs"),
-    (nn.Sequential(nn.Linear(3, 4), nn.GELU("tanh")), "GELU"),
     (nn.Sequential(nn.Linear(3, 4), nn.Softplus(beta=2)), "Softplus"),
     (nn.Sequential(nn.Linear(3, 4), nn.Softplus(threshold=1)), "Softplus"),
     (nn.LSTM(3, 4, device="meta"), "meta"),

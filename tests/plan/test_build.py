@@ -24,11 +24,12 @@ def random_graph(random):
         if op == "Slice":
             start = int(random.integers(0, values[source]))
             stop = int(random.integers(start + 1, values[source] + 1))
-            nodes.append(Node(op, name, (source,), (name,), {"start": start, "stop": stop}))
+            tensors |= {f"{name}.start": np.array([start]), f"{name}.stop": np.array([stop])}
+            nodes.append(Node(op, name, (source, f"{name}.start", f"{name}.stop"), (name,)))
             values[name] = stop - start
         elif op == "Concat":
             sources = [str(s) for s in random.choice(list(values), int(random.integers(1, 4)))]
-            nodes.append(Node(op, name, tuple(sources), (name,)))
+            nodes.append(Node(op, name, tuple(sources), (name,), {"axis": 0}))
             values[name] = sum(values[s] for s in sources)
         elif op == "Gemm":
             tensors |= {f"{name}.w": random.uniform(-0.5, 0.5, (3, 3)).astype(np.float32), f"{name}.b": random.uniform(-0.5, 0.5, 3).astype(np.float32)}
@@ -40,7 +41,8 @@ def random_graph(random):
             values |= {name: values[source], f"{name}.h": 1}
         elif op == "squeeze":
             if values[source] == 1:
-                nodes += [Node("Squeeze", f"{name}.s", (source,), (f"{name}.s",)), Node("Unsqueeze", name, (f"{name}.s",), (name,))]
+                tensors["first"] = np.array([0])
+                nodes += [Node("Squeeze", f"{name}.s", (source, "first"), (f"{name}.s",)), Node("Unsqueeze", name, (f"{name}.s", "first"), (name,))]
                 values[name] = 1
         else:
             nodes.append(Node(op, name, (source,), (name,)))
@@ -63,7 +65,8 @@ def test_random_graphs_of_views_and_layers(seed):
 
 
 def test_one_input_indexing_two_tables_is_held_to_both():
-    model = Model((Value("i", "int64", ("B",)),), ("a", "b"), (Node("Gather", "small", ("s", "i"), ("a",)), Node("Gather", "large", ("l", "i"), ("b",))),
+    model = Model((Value("i", "int64", ("B",)),), ("a", "b"),
+                  (Node("Gather", "small", ("s", "i"), ("a",), {"wrap": 0}), Node("Gather", "large", ("l", "i"), ("b",), {"wrap": 0})),
                   {"s": weights(2, 3), "l": weights(50, 3)})
     for backend in ("native", "reference"):
         session = fr.compile(model, backend=backend)
@@ -86,11 +89,20 @@ def test_lengths_shared_by_layers_of_different_T():
         session.run({**inputs, "n": np.array([9])})
 
 
-def test_indices_must_be_inputs_whose_range_can_be_checked():
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_computed_indices_are_checked_before_they_are_used(backend):
+    """Sums of an input, of every integer dtype: out of range they raise, by the node's name; negative ones count from the end."""
+    table = {"t": weights(4, 3), "one": np.array(1)}
+    nodes = (Node("Add", "next", ("i", "one"), ("k",)), Node("Gather", "g", ("t", "k"), ("y",)))
+    session = fr.compile(Model((Value("i", "int64", ("B",)),), ("k", "y"), nodes, table), backend=backend)
+    assert np.array_equal(session(np.array([0, 2, -3]))[1], table["t"][[1, 3, -2]])
+    for bad in (3, -6, 2**40):
+        with pytest.raises(fr.ShapeError, match=f"'g'.*{bad + 1} is outside -4..3"):
+            session(np.array([0, bad]))
+
+
+def test_an_index_that_is_a_state_is_refused():
     table = {"t": weights(4, 3)}
-    through_output = Model((Value("i", "int64", ("B",)),), ("k", "y"), (Node("Identity", "id", ("i",), ("k",)), Node("Gather", "g", ("t", "k"), ("y",))), table)
-    with pytest.raises(fr.UnsupportedModelError, match="'g'.*'k' must be an input"):
-        fr.compile(through_output)(np.array([2**40]))
     state = Model((Value("j", "int64", ("B",)), Value("i", "int64", ("B",))), ("y", "k"),
                   (Node("Gather", "g", ("t", "i"), ("y",)), Node("Identity", "id", ("j",), ("k",))), table, (State("i", "k"),))
     with pytest.raises(fr.UnsupportedModelError, match="'i'.*index"):
@@ -123,16 +135,16 @@ def test_an_index_changed_during_a_call_cannot_reach_the_kernel():
 def test_values_of_rank_0_and_of_many_axes():
     tanh = Model((Value("x", "float32", ()),), ("y",), (Node("Tanh", "t", ("x",), ("y",)),), {})
     np.testing.assert_allclose(fr.compile(tanh)(np.float32(0.5)), np.tanh(0.5), rtol=1e-6)
-    steps = [Node("Unsqueeze", f"u{k}", (f"v{k}",), (f"v{k + 1}",)) for k in range(9)]
+    steps = [Node("Unsqueeze", f"u{k}", (f"v{k}", "first"), (f"v{k + 1}",)) for k in range(9)]
     with pytest.raises(fr.UnsupportedModelError, match="9 dimensions"):
-        Model((Value("v0", "float32", ()),), ("v9",), tuple(steps), {})
+        Model((Value("v0", "float32", ()),), ("v9",), tuple(steps), {"first": np.array([0])})
     scalar = Model((Value("x", "float32", ()),), ("y",), (Node("Gelu", "g", ("x",), ("y",)),), {})
     assert fr.compile(scalar, constants={"x": np.float32(1)}, backend="reference")().shape == ()
 
 
 def test_an_output_behind_an_omitted_input_is_refused_by_name():
     model = Model((Value("x", "float32", ("B",)), Value("h", "float32", (2, "B"), optional=True)), ("y", "part"),
-                  (Node("Tanh", "t", ("x",), ("y",)), Node("Slice", "s", ("h",), ("part",), {"start": 0, "stop": 1})), {})
+                  (Node("Tanh", "t", ("x",), ("y",)), Node("Slice", "s", ("h", "zero", "one"), ("part",))), {"zero": np.array([0]), "one": np.array([1])})
     with pytest.raises(fr.ShapeError, match="'part'"):
         fr.compile(model)(np.zeros(2, np.float32))
 
@@ -140,16 +152,18 @@ def test_an_output_behind_an_omitted_input_is_refused_by_name():
 @pytest.mark.parametrize("node,message", [
     (Node("Gemm", "n", ("i", "w"), ("y",)), "float32"),
     (Node("Relu", "n", ("i",), ("y",)), "float32"),
-    (Node("Concat", "n", ("i", "x"), ("y",)), "dtypes"),
-    (Node("Gemm", "n", ("x", "w"), ("y",), {"transB": 0}), "transB"),
+    (Node("Concat", "n", ("i", "x"), ("y",), {"axis": 0}), "dtypes"),
+    (Node("Concat", "n", ("x", "x"), ("y",)), "axis"),
+    (Node("Gemm", "n", ("x", "w"), ("y",), {"transB": 2}), "transB"),
+    (Node("Gemm", "n", ("x", "v"), ("y",)), "transposed"),
     (Node("Relu", "n", ("x", "x"), ("y",)), "1 to 1 inputs"),
     (Node("Relu", "n", ("x",), ("y", "z")), "outputs"),
     (Node("Relu", "n", ("",), ("y",)), "missing"),
     (Node("LeakyRelu", "n", ("x",), ("y",), {"alpha": 10**400}), "alpha"),
 ])
 def test_malformed_nodes(node, message):
-    with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError), match=f"'n'.*{message}"):
-        Model((Value("x", "float32", ("B", 3)), Value("i", "int64", ("B", 3))), ("y",), (node,), {"w": weights(3, 3)})
+    with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError, fr.ShapeError), match=f"'n'.*{message}"):
+        Model((Value("x", "float32", ("B", 3)), Value("i", "int64", ("B", 3))), ("y",), (node,), {"w": weights(3, 3), "v": weights(4, 3)})
 
 
 def test_arena_gives_ranges_that_do_not_overlap():

@@ -222,8 +222,8 @@ def test_states_of_a_graph_that_exposes_them_swap_safely():
 
 def test_a_state_may_be_a_slice_of_an_output():
     graph = Model((Value("x", "float32", ("B", 2)), Value("a", "float32", ("B", 2))), ("y", "both"),
-                  (Node("Relu", "y", ("x",), ("y",)), Node("Unsqueeze", "u", ("x",), ("ux",)), Node("Unsqueeze", "v", ("a",), ("ua",)),
-                   Node("Concat", "both", ("ua", "ux"), ("both",))), {})
+                  (Node("Relu", "y", ("x",), ("y",)), Node("Unsqueeze", "u", ("x", "first"), ("ux",)), Node("Unsqueeze", "v", ("a", "first"), ("ua",)),
+                   Node("Concat", "both", ("ua", "ux"), ("both",), {"axis": 0})), {"first": np.array([0])})
     stream = fr.compile(graph, states={"a": ("both", 1)}).stream(1)
     stream.step(np.float32([[5, 6]]))
     assert stream.state["a"].tolist() == [[5, 6]]
@@ -303,7 +303,7 @@ def test_a_constant_start_behind_a_slice():
     session, x = fr.compile(graph, constants={"h0": h0}), frames(5, 3)
     stream = session.stream(3)
     assert np.array_equal(stream.push(x), fr.compile(inner).run({"x": x, "h0": h0})["y"])
-    with pytest.raises(fr.ShapeError, match="constant start"):
+    with pytest.raises(fr.ShapeError, match="initial_h must have shape"):
         session.stream(2)
 
 

@@ -77,6 +77,8 @@ POINTWISE(sqrt, vf_sqrt(u))
 /* act[0](scale x). Elsewhere an activation's input comes out of an FMA that flushed subnormals; here the product with scale does, since
  * minimum, maximum and select pass them on or not as the instruction set likes. */
 POINTWISE(map, vf_activate(&a->act[0], vf_mul(u, vf_set1(a->scale))))
+/* 1 / (1 + exp(-x)): right to a few ulp where it nears 0, as what a network gives should be; gates take vf_sigmoid, which is absolute. */
+POINTWISE(sigmoid, vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), vf_exp(vf_sub(vf_zero(), u)))))
 POINTWISE(clip, vf_max(vf_set1(a->act[0].alpha), vf_min(vf_set1(a->act[0].beta), u)))
 
 /* y[row] = scale * sum of x over the innermost axis: 16 partial sums, element k going to sum k mod 16, added up as a tree; the same for

@@ -54,6 +54,7 @@ static const fr_kernel fr_table[] = {
     {"prelu", prelu_run, no_work},
     {"sqrt", sqrt_run, no_work},
     {"map", map_run, no_work},
+    {"sigmoid", sigmoid_run, no_work},
     {"clip", clip_run, no_work},
     {"reduce", reduce_run, no_work},
     {"sort_lengths", sort_lengths_run, sort_work_bytes},

@@ -99,11 +99,14 @@ COMPARISONS = {
 }
 
 
+_FUNCTIONS_OF_TWO = BINARY | COMPARISONS
+
+
 @op("Add", "Sub", "Mul", "Div", "Pow", "PRelu", *COMPARISONS, inputs=(2, 2), apart=always)
 @op("Mod", inputs=(2, 2), apart=always, fmod=0)
 def binary(node, inputs):
     """Of one dtype (but for Pow's exponent), broadcast; PRelu's slope broadcasts to x."""
-    dtypes = (BINARY | COMPARISONS)[node.op][0]
+    dtypes = _FUNCTIONS_OF_TWO[node.op][0]
     a, b = (require(node, s, what, dtypes) for s, what in zip(inputs, "AB"))
     if a.dtype != b.dtype and node.op != "Pow":
         raise InvalidModelError(f"{where(node)}: dtypes {a.dtype} and {b.dtype} differ")
@@ -119,8 +122,8 @@ def binary_meaning(node, inputs):
     a, b = inputs
     if node.op == "Mod" and node.get("fmod"):
         return [np.fmod(a, b)]
-    result = (BINARY | COMPARISONS)[node.op][1](a, b)
-    return [np.asarray(result, bool if node.op in COMPARISONS else np.result_type(a, b) if node.op != "Pow" else a.dtype)]
+    result = _FUNCTIONS_OF_TWO[node.op][1](a, b)
+    return [np.asarray(result) if node.op != "Pow" else np.asarray(result, a.dtype)]
 
 
 @op("Min", "Max", "Sum", "Mean", inputs=(1, 64), apart=always)

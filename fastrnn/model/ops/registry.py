@@ -102,12 +102,12 @@ def _whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**63
 
 
-def _number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and (math.isnan(value) or math.isinf(value) or abs(value) <= 3.4e38)
-
-
 def _finite(value) -> bool:
-    return _number(value) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 3.4e38
+
+
+def _number(value) -> bool:
+    return _finite(value) or isinstance(value, float) and not math.isfinite(value)
 
 
 def _flag(value) -> bool:
