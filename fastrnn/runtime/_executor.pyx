@@ -8,6 +8,7 @@ program wants them, allocate nothing.
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint64_t
@@ -33,57 +34,14 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
     bint PyArray_ISBEHAVED_RO(cnp.ndarray)
 
-cdef enum:
-    MAX_RANK = 8
-    RUN_KERNEL = 0
-    RUN_PYTHON = 1
-    JUMP = 2
-    CHECK = 3
 
-cdef struct Control:     # a step: a kernel call by default
-    int kind, target
-    char *data           # JUMP: the condition, NULL for none; CHECK: the integers
-    int64_t count, low, high
-
-cdef struct Slot:
-    int dtype, rank, limited
-    cnp.npy_intp dims[MAX_RANK]
-    int64_t low, high, count
-    size_t nbytes
-    char *fixed          # memory of a state; NULL where the caller brings the array
-    char *checked        # copy of integers that were checked: the caller's could change under the kernels
-
-cdef struct Patch:       # an address in the arguments that moves with a slot
-    char **field
-    int slot
-    int64_t offset
-
-cdef struct Commit:      # a state's new value goes back to where the next step reads it
-    char *target
-    char *source
-    size_t nbytes
-
-
+@cython.final
 cdef class Runner:
     """One program, ready to be called.
 
     program: what to run. states: arrays that stay bound to slots, by slot name. commits: (target array, source array)
     copied after each successful call. release_ns: the estimate above which the GIL is released.
     """
-
-    cdef Slot *slots
-    cdef Patch *patches
-    cdef Commit *commits
-    cdef char **bases
-    cdef fr_run *kernels
-    cdef Control *controls
-    cdef fr_args *args
-    cdef int n_inputs, n_slots, n_patches, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output
-    cdef bint release
-    cdef bint pure
-    cdef readonly object program
-    cdef object _args_array, _work, _keep
-    cdef list _python, _names, _owned
 
     def __cinit__(self, program, states, commits, double release_ns):
         cdef int k, d
@@ -191,7 +149,7 @@ cdef class Runner:
         PyMem_Free(self.kernels)
         PyMem_Free(self.controls)
 
-    cdef inline bint _fits(self, int k, object value) noexcept:
+    cdef bint _fits(self, int k, object value) noexcept:
         """Whether value is an array just as slot k wants it."""
         cdef cnp.ndarray a
         cdef int d
@@ -361,9 +319,6 @@ cdef class Runner:
 
 cdef class StreamCore:
     """The hot half of runtime.stream.Stream: one step, nothing allocated when `out` is given."""
-
-    cdef Runner _step
-    cdef bint _busy
 
     def _bind(self, Runner step):
         self._step = step

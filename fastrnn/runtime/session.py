@@ -74,6 +74,11 @@ class Session:
         """The model that was compiled, states and constants as given."""
         return self._model
 
+    @property
+    def plan(self) -> Plan:
+        """What was chosen for every op; see explain()."""
+        return self._plan
+
     def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Outputs by name, as new arrays, from inputs by name (float32 and int64 arrays; strided ones are copied).
 

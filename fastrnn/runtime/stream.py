@@ -46,6 +46,25 @@ class Stream(StreamCore):
         if self._timed or not self._free():
             self._bind(self._runner(1, squeeze=True))
 
+    @property
+    def time(self) -> str | None:
+        """The symbol of the time axis, None where a step is a call of the whole graph."""
+        return self._form.time
+
+    def time_axis(self, name: str) -> int:
+        """Where time stands in an input or output of the graph."""
+        return self._form.time_axes[name]
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that step and push return, in order."""
+        return self._form.outputs
+
+    def step_shapes(self) -> dict[str, tuple[int | str, ...]]:
+        """Shape of each input of a step; dimensions that the first step will fix are symbols."""
+        axes = self._form.time_axes
+        return {v.name: tuple(self._sizes.get(d, d) for k, d in enumerate(v.shape) if k != axes.get(v.name)) for v in self._form.inputs}
+
     def _free(self) -> list[str]:
         """Dimensions of a step's inputs that the first step fixes."""
         return [d for v in self._form.inputs for d in v.shape if isinstance(d, str) and d not in self._sizes]

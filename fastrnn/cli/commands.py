@@ -1,0 +1,116 @@
+"""convert, inspect and verify."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fastrnn.cli.console import Console
+from fastrnn.converters import load
+from fastrnn.converters.verify import TOLERANCE, engine_for
+from fastrnn.converters.verify import verify as verify_session
+from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model import Model
+from fastrnn.runtime.session import Session, compile
+
+__all__ = ["TOLERANCE", "compiled", "constants_of", "convert", "inspect", "pairs", "verify"]
+
+
+def pairs(given: list[str], option: str) -> dict[str, str]:
+    """NAME=VALUE options as a dict."""
+    result = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not mark or not name or not value:
+            raise InvalidModelError(f"{option} must be NAME=VALUE, got {text!r}")
+        result[name] = value
+    return result
+
+
+def constants_of(arguments, model: Model) -> dict[str, np.ndarray]:
+    """--constant options as arrays of the inputs' dtypes."""
+    dtypes, arrays = {v.name: v.dtype for v in model.inputs}, {}
+    for name, text in pairs(arguments.constant, "--constant").items():
+        if name not in dtypes:
+            raise InvalidModelError(f"--constant {name!r} is not an input; inputs are {', '.join(dtypes)}")
+        try:
+            arrays[name] = np.load(text, allow_pickle=False) if text.endswith(".npy") else np.array(json.loads(text), dtypes[name])
+        except ValueError as error:
+            raise InvalidModelError(f"--constant {name}: {text!r} is no number, list or .npy file: {error}") from error
+    return arrays
+
+
+def states_of(arguments) -> dict | None:
+    """--state options as compile takes them; None without any."""
+    states = {}
+    for name, text in pairs(arguments.state, "--state").items():
+        output, mark, index = text.rpartition(":")
+        states[name] = (output, int(index)) if mark and index.isdigit() else text
+    return states or None
+
+
+def compiled(arguments, model: Model | None = None, **options) -> Session:
+    """The model of the command line, its states tied and constants fixed."""
+    model = load(arguments.model) if model is None else model
+    return compile(model, states=states_of(arguments), constants=constants_of(arguments, model) or None, **options)
+
+
+def convert(arguments, console: Console) -> int:
+    """Writes fastrnn's file and says what is in it."""
+    if Path(arguments.output).suffix != ".safetensors":
+        raise UnsupportedModelError(f"{arguments.output}: fastrnn writes .safetensors")
+    with console.progress("convert", 3) as progress:
+        progress("reading", 0)
+        loaded = load(arguments.model)
+        progress("compiling", 1)
+        model = compiled(arguments, loaded, precision=arguments.precision).model
+        progress("writing", 2)
+        replace(model, name=Path(arguments.output).stem).save(arguments.output)
+    console.facts(model=arguments.model, written=arguments.output, nodes=len(model.nodes), parameters=parameters(model),
+                  bytes=Path(arguments.output).stat().st_size, states=[f"{s.input} <- {s.output}" for s in model.states])
+    return 0
+
+
+def parameters(model: Model) -> int:
+    """Numbers in the float weights."""
+    return sum(a.size for a in model.weights.values() if a.dtype.kind == "f")
+
+
+def inspect(arguments, console: Console) -> int:
+    """Inputs, outputs, states, sizes, and the kernel of every op."""
+    session = compiled(arguments, backend=arguments.backend)
+    model, tied = session.model, {}
+    for state in session.model.states:
+        tied[state.input] = state.output if state.index is None else f"{state.output}[{state.index}]"
+    rows = session.plan.rows()
+    left = [row[1].strip() for row in rows if row[2] == "NumPy"]
+    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, nodes=len(model.nodes), parameters=parameters(model),
+                  weight_bytes=sum(a.nbytes for a in model.weights.values()), nodes_after_folding=len(rows), nodes_left_to_numpy=len(left))
+    values = [("input", v) for v in model.inputs] + [("output", v) for v in model.outputs]
+    console.table("values", "Inputs and outputs", ("kind", "name", "dtype", "shape", "state"),
+                  ((kind, v.name, v.dtype, ", ".join(map(str, v.shape)) or "scalar", tied.get(v.name) if kind == "input" else None) for kind, v in values))
+    console.table("nodes", "What runs", ("op", "node", "kernel", "backend", "isa", "packed", "why"), rows)
+    return 0
+
+
+def verify(arguments, console: Console) -> int:
+    """Errors of every output; 1 past tolerance."""
+    try:
+        batches = [int(b) for b in arguments.batch.split(",")]
+        sizes = {name: int(n) for name, n in pairs(arguments.size, "--size").items()}
+    except ValueError as error:
+        raise InvalidModelError(f"--batch and --size take whole numbers: {error}") from error
+    model = load(arguments.model)
+    constants = constants_of(arguments, model)
+    session = compiled(arguments, model)
+    name, engine = engine_for(arguments.model, model, arguments.against)
+    with console.progress("verify") as progress:
+        found = verify_session(session, engine, batches, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress)
+    good = all(d.within for d in found)
+    console.table("outputs", f"{arguments.model} against {name}", ("case", "output", "error", "scale", "relative", "ok"),
+                  ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in found))
+    console.facts(engine=name, tolerance=arguments.tolerance, verified=good)
+    return 0 if good else 1

@@ -1,0 +1,72 @@
+"""What a person sees: tables and progress on a terminal, or JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from fastrnn.errors import MissingDependencyError
+
+
+class Console:
+    """Prints tables and lines, or, with as_json, collects everything and prints one JSON object at the end."""
+
+    def __init__(self, as_json: bool):
+        self.as_json, self.data = as_json, {}
+        if not as_json:
+            try:
+                import rich  # noqa: F401
+            except ModuleNotFoundError as error:
+                raise MissingDependencyError("rich", "cli", "the command line without --json") from error
+
+    def say(self, line: str) -> None:
+        """A line of text; nothing in JSON."""
+        if not self.as_json:
+            print(line)
+
+    def table(self, key: str, title: str, columns: Iterable[str], rows: Iterable[Iterable]) -> None:
+        """A table, or under `key` a list of objects."""
+        columns, rows = list(columns), [list(row) for row in rows]
+        if self.as_json:
+            self.data[key] = [dict(zip(columns, row)) for row in rows]
+            return
+        from rich.console import Console as Terminal
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        width = None if sys.stdout.isatty() else 200
+        Terminal(width=width).print(table)
+
+    def facts(self, **facts) -> None:
+        """Named facts: lines, or entries of the object."""
+        if self.as_json:
+            self.data |= facts
+            return
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            print(f"{name.replace('_', ' '):<{width}}  {value}")
+
+    @contextmanager
+    def progress(self, what: str, total: int | None = None) -> Iterator:
+        """A callable (note="", done=None) that moves a bar on a terminal, and is silent elsewhere."""
+        if self.as_json or not sys.stderr.isatty():
+            yield lambda note="", done=None: None
+            return
+        from rich.console import Console as Terminal
+        from rich.progress import Progress
+
+        with Progress(console=Terminal(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda note="", done=None: bar.update(task, description=f"{what}: {note}" if note else what, completed=done)
+
+    def close(self) -> None:
+        """Prints the JSON."""
+        if self.as_json:
+            print(json.dumps(self.data, indent=2))

@@ -1,0 +1,70 @@
+"""Arguments, errors and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fastrnn.cli import commands, info, running
+from fastrnn.cli.console import Console
+from fastrnn.errors import FastRNNError, MissingDependencyError
+
+DONE, PAST_TOLERANCE, USAGE, UNUSABLE, MISSING = range(5)
+EXIT_CODES = "exit codes: 0 done; 1 verify found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser("fastrnn", description="Recurrent networks on the CPU.", epilog=EXIT_CODES)
+    sub = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run, text: str, with_model: bool = True):
+        one = sub.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        one.set_defaults(run=run)
+        one.add_argument("--json", action="store_true", help="print one JSON object")
+        if with_model:
+            one.add_argument("model", help=".onnx or .safetensors")
+            one.add_argument("--state", action="append", default=[], metavar="INPUT=OUTPUT[:INDEX]", help="an output, or a slice of its axis 0, that feeds an input at the next step")
+            one.add_argument("--constant", action="append", default=[], metavar="INPUT=VALUE", help="an input fixed at compile time: a number, a list, or a .npy file")
+        return one
+
+    one = command("convert", commands.convert, "Write a model as fastrnn's .safetensors.")
+    one.add_argument("-o", "--output", required=True, help="the file to write")
+    one.add_argument("--precision", default="float32", help="float32; others are refused by name")
+
+    one = command("inspect", commands.inspect, "Show a model: inputs, outputs, states, sizes, and what runs each op.")
+    one.add_argument("--backend", default="auto", help="auto, native, jit or reference")
+
+    one = command("verify", commands.verify, "Run the same random inputs through another engine and through fastrnn.")
+    one.add_argument("--against", default="auto", help="onnxruntime (for .onnx), reference (NumPy in float64), or auto")
+    one.add_argument("--batch", default="1,3", help="batch sizes")
+    one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
+    one.add_argument("--steps", type=int, default=50, help="length of the stream, for models with states")
+    one.add_argument("--tolerance", type=float, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
+    one.add_argument("--seed", type=int, default=0)
+
+    one = command("run", running.run, "Run a model on arrays (.npy) or audio (.wav).")
+    one.add_argument("--input", action="append", default=[], required=True, metavar="NAME=FILE", help=".npy, or .wav cut into frames")
+    one.add_argument("--output", action="append", default=[], metavar="NAME=FILE", help=".npy, or .wav of the frames put together")
+    one.add_argument("--stream", action="store_true", help="inputs hold a step in each entry of axis 0; states are carried (implied by .wav)")
+    one.add_argument("--frame", type=int, help="new samples in a frame of audio; the input's last dimension if not said")
+    one.add_argument("--context", type=int, default=0, help="samples of the frame before that each frame starts with")
+
+    command("info", info.info, "The machine: CPU, instruction sets, versions, measured roofline.", with_model=False)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        console = Console(arguments.json)
+        code = arguments.run(arguments, console)
+        console.close()
+        return code
+    except MissingDependencyError as error:
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return MISSING
+    except (FastRNNError, OSError) as error:
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return UNUSABLE
