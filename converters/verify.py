@@ -135,7 +135,7 @@ def _stream(session: Session, engine: Engine, steps: int, sizes, tolerance: floa
     for t in range(steps):
         step = {name: a[t] for name, a in inputs.items() if name not in states}
         theirs = engine({**step, **constants, **states})
-        states = {s.input: np.asarray(theirs[s.output] if s.index is None else theirs[s.output][s.index], np.float32) for s in model.states}
+        states = {s.input: np.asarray(s.part(theirs[s.output], states[s.input].ndim), np.float32) for s in model.states}
         mine = stream.step({name: np.squeeze(a, stream.time_axis(name)) if stream.time else a for name, a in step.items()})
         named = dict(zip([n for n in model.output_names if n not in tied], mine if isinstance(mine, tuple) else (mine,)))
         for name, value in named.items():

@@ -12,7 +12,7 @@ from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
 
-MAX_DEPTH = 32  # of subgraphs inside subgraphs
+MAX_DEPTH = 16  # of subgraphs inside subgraphs
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,18 @@ def every_node(nodes: Iterable[Node], depth: int = 0) -> Iterator[tuple[Node, in
 
 @dataclass(frozen=True)
 class State:
-    """An output, or element `index` of its axis 0, that feeds an input at the next step."""
+    """An output, or slice `index` of its axis 0, that feeds an input at the next step. Where the input has as many axes as the output,
+    the slice keeps its axis of 1."""
 
     input: str
     output: str
     index: int | None = None
+
+    def part(self, output, rank: int):
+        """The array or view that feeds an input of this rank."""
+        if self.index is None:
+            return output
+        return output[self.index:self.index + 1] if output.ndim == rank else output[self.index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +153,7 @@ class Model:
         if state.index is not None:
             if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
                 raise InvalidModelError(f"{where}: index {state.index!r} is outside axis 0 of {result}")
-            result = result[1:]
+            result = (1, *result[1:]) if len(shape) == len(result) else result[1:]
         if dtype != given.dtype or len(shape) != len(result) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, result)):
             raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 

@@ -61,6 +61,9 @@ class Builder(Layout):
         """The shape of a value, which must be known by now."""
         spec = self.specs.get(name)
         if spec is None or spec.shape is None or count(spec.shape) == ANY_DIM:
+            for node in self.model.nodes:
+                if node.op == "If" and name in node.outputs:
+                    self._agreed(node, node.outputs.index(name))
             raise UnsupportedModelError(f"value {name!r}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
                                         "follow from the inputs' shapes and from constants are supported")
         return spec.shape
@@ -243,7 +246,7 @@ class Builder(Layout):
     def _if(self, node: Node) -> None:
         """Jumps around the branch that is not taken; both write to the outputs' places."""
         branches = [node.get("then_branch"), node.get("else_branch")]
-        made = [self.place(name, self._agreed(node, branches, k)) if name else None for k, name in enumerate(node.outputs)]
+        made = [self.place(name, self._agreed(node, k)) if name else None for k, name in enumerate(node.outputs)]
         condition = self.contiguous(self.views[node.inputs[0]])
         jumps, lengths, self._depth = [], self._lengths, self._depth + 1
         for k, branch in enumerate(branches):
@@ -258,7 +261,9 @@ class Builder(Layout):
             self.steps[jumps[k]] = JumpStep(node.name, condition if k == 0 else None, len(self.steps) + (k == 0))
         self._lengths, self._depth = lengths, self._depth - 1
 
-    def _agreed(self, node: Node, branches: list[Graph], k: int) -> tuple[int, ...]:
+    def _agreed(self, node: Node, k: int) -> tuple[int, ...]:
+        """The shape that both branches of an If give its output k."""
+        branches = [node.get("then_branch"), node.get("else_branch")]
         where = f"node {node.name!r} (If): its condition is only known at run time"
         for branch in branches:
             if any(name not in self.specs for name in (*branch.outputs, *_inside(branch))):

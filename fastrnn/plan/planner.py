@@ -80,6 +80,8 @@ class Plan:
         packed = self.packed.get(node.name, [])
         if packed:
             choice = policy.Choice(packed[0].kernel, packed[0].why)
+        elif node.op == "Concat":
+            choice = policy.pick("copy32", self.backend)
         elif node.op in EMIT:
             choice = EMIT[node.op].choose(node, self.model.specs, self.model.weights, self.backend)
         else:

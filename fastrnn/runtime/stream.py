@@ -117,7 +117,7 @@ class Stream(StreamCore):
                     raise NotStreamableError(f"state {state.input!r}: the shape of its output {state.output!r} is not known before it runs")
                 self._bound["output", state.output] = aligned_zeros(spec.shape, spec.dtype)
             following, current = self._bound["output", state.output], self._current[state.input]
-            following = following if state.index is None else following[state.index]
+            following = state.part(following, current.ndim)
             if (following.shape, following.dtype) != (current.shape, current.dtype):
                 raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}")
             self._commits.append((current, following))

@@ -150,3 +150,38 @@ def test_awkward_names_of_children():
     module.add_module("y", nn.Tanh())
     x = torch.randn(2, 3)
     agree(fr.compile(fr.from_torch(module))(x), module(x))
+
+
+SEQUENTIALS = {
+    "conv": lambda: nn.Sequential(nn.Conv1d(3, 6, 5, stride=2, padding=2, dilation=2), nn.ReLU(), nn.BatchNorm1d(6), nn.Conv1d(6, 4, 3, groups=2, padding="same", bias=False), nn.PReLU(), nn.Flatten()),
+    "conv_modes": lambda: nn.Sequential(nn.Conv1d(3, 4, 5, padding=2, padding_mode="reflect"), nn.Conv1d(4, 4, 3, padding=1, padding_mode="replicate"), nn.Conv1d(4, 2, 3, padding=1, padding_mode="circular")),
+    "valid": lambda: nn.Sequential(nn.Conv1d(3, 4, 4, padding="valid"), nn.Softmax(1)),
+    "norms": lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.GELU(), nn.LayerNorm(6), nn.GELU("tanh"), nn.Linear(6, 4), nn.BatchNorm1d(4, affine=False), nn.LogSoftmax(-1)),
+    "layer_norms": lambda: nn.Sequential(nn.LayerNorm(5), nn.GRU(5, 7), nn.LayerNorm(7, eps=1e-3, elementwise_affine=False), nn.Linear(7, 3), nn.LayerNorm((3,), bias=False), nn.Hardtanh(-0.5, 0.6)),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENTIALS)
+def test_convolutions_and_norms(name):
+    """Random weights and statistics; the answer in torch's eval mode, for two batch sizes and lengths."""
+    torch.manual_seed(0)
+    module = SEQUENTIALS[name]().eval()
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *(b for b in module.buffers() if b.dtype == torch.float32)]:
+            tensor.copy_(torch.rand_like(tensor) + 0.1)  # positive: a variance is among them
+    session = fr.compile(fr.from_torch(module))
+    for batch, length in ((1, 20), (3, 33)):
+        x = torch.randn(batch, 3, length) if "conv" in name or name == "valid" else torch.randn(length, batch, 5) if name == "layer_norms" else torch.randn(batch, 5)
+        want = x
+        for layer in module:
+            want = layer(want)
+            want = want[0] if isinstance(want, tuple) else want
+        agree(session(x), want.detach())
+    assert "NumPy" not in session.explain().replace("Softmax", "") or name in ("norms", "valid")
+
+
+def test_a_norm_around_a_recurrent_layer_streams():
+    session = fr.compile(fr.from_torch(SEQUENTIALS["layer_norms"]().eval()))
+    x = np.random.default_rng(0).standard_normal((12, 2, 5)).astype(np.float32)
+    stream = session.stream(2)
+    assert np.array_equal(np.stack([stream.step(t) for t in x]), session(x))

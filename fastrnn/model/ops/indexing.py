@@ -155,6 +155,8 @@ def scatter_nd(node, inputs):
     if node.get("reduction") != "none":
         raise UnsupportedModelError(f"{where(node)}: reduction {node.get('reduction')!r} is not supported; only 'none' is")
     k = index.shape[-1] if index.rank else None
+    if isinstance(k, str):
+        return [Spec(data.dtype, data.shape)]
     if updates.dtype != data.dtype or not isinstance(k, int) or not 1 <= k <= data.rank:
         raise InvalidModelError(f"{where(node)}: data {data.dtype} {data.shape}, indices {index.shape} and updates {updates.dtype} do not fit")
     expected = (*index.shape[:-1], *data.shape[k:])

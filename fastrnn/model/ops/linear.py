@@ -119,9 +119,7 @@ def window_of(node, kernel, sizes) -> Window:
         return window
     totals = [0] * n
     if auto != "VALID":
-        if any(isinstance(s, str) for s in sizes):
-            raise InvalidModelError(f"{where(node)}: auto_pad={auto!r} needs sizes that are known")
-        totals = [max(0, (-(-s // strides[k]) - 1) * strides[k] + window.span(k) - s) for k, s in enumerate(sizes)]
+        totals = [0 if isinstance(s, str) else max(0, (-(-s // strides[k]) - 1) * strides[k] + window.span(k) - s) for k, s in enumerate(sizes)]
     less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
     return Window(tuple(kernel), strides, dilations, *((more, less) if auto == "SAME_LOWER" else (less, more)))
 
@@ -129,9 +127,14 @@ def window_of(node, kernel, sizes) -> Window:
 def _conv_inputs(node, inputs):
     x, w = (require(node, s, what, FLOATS) for s, what in zip(inputs, "XW"))
     _same_dtype(node, x, w)
-    if x.rank < 3 or w.rank != x.rank or any(isinstance(d, str) for d in w.shape):
-        raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} must have one rank of at least 3, W with known sizes")
+    if x.rank < 3 or w.rank != x.rank:
+        raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} must have one rank of at least 3")
     return x, w
+
+
+def _unknown_weights(x: Spec, w: Spec) -> list[Spec] | None:
+    """What is known of the result where W's sizes are not."""
+    return [Spec(x.dtype, (x.shape[0], *(ANY_DIM,) * (x.rank - 1)))] if any(isinstance(d, str) for d in w.shape) else None
 
 
 def _conv_bias(node, inputs, units: int) -> None:
@@ -153,6 +156,8 @@ def _conv_apart(node, specs, axes) -> bool:
 def conv(node, inputs):
     """X (N, C, sizes...), W (M, C / group, kernel...), B (M,) -> (N, M, sizes...)."""
     x, w = _conv_inputs(node, inputs)
+    if unknown := _unknown_weights(x, w):
+        return unknown
     group, units = node.get("group"), w.shape[0]
     if group < 1 or units % group or not same_dim(x.shape[1], w.shape[1] * group):
         raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} do not fit group={group}")
@@ -196,9 +201,9 @@ def transposed_padding(node, window: Window, sizes) -> tuple[list, list, list]:
     if wanted is None and same:
         wanted = [s if isinstance(s, str) else s * window.strides[k] for k, s in enumerate(sizes)]
     if wanted is not None:
-        if len(wanted) != n or any(isinstance(s, str) for s in sizes):
-            raise InvalidModelError(f"{where(node)}: output_shape or auto_pad needs {n} sizes that are known")
-        totals = [w - o for w, o in zip(whole, wanted)]
+        if len(wanted) != n:
+            raise InvalidModelError(f"{where(node)}: output_shape must have {n} sizes, got {list(wanted)}")
+        totals = [0 if isinstance(w, str) else w - o for w, o in zip(whole, wanted)]
         half = [t // 2 for t in totals]
         before, after = half, [t - h for t, h in zip(totals, half)]
         if node.get("auto_pad") == "SAME_LOWER" or wanted is node.get("output_shape") and node.get("auto_pad") != "SAME_UPPER":
@@ -210,6 +215,8 @@ def transposed_padding(node, window: Window, sizes) -> tuple[list, list, list]:
 def conv_transpose(node, inputs):
     """X (N, C, sizes...), W (C, M / group, kernel...), B (M,) -> (N, M, sizes...)."""
     x, w = _conv_inputs(node, inputs)
+    if unknown := _unknown_weights(x, w):
+        return unknown
     group = node.get("group")
     if group < 1 or w.shape[0] % group or not same_dim(x.shape[1], w.shape[0]):
         raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} do not fit group={group}")

@@ -1,0 +1,214 @@
+"""The command line, called as a person does: exit codes, tables, JSON, arrays and audio."""
+
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn.cli import main
+from fastrnn.cli.running import frames_of, read_wav, write_wav
+
+CHARACTERS = Path(__file__).parents[2] / "examples/characters"
+ONNX = str(CHARACTERS / "char_gru.onnx")
+STATE = ["--state", "h=h_n"]
+
+
+def call(capsys, *arguments):
+    """Exit code, output and error text."""
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def call_json(capsys, *arguments):
+    code, out, _ = call(capsys, *arguments, "--json")
+    return code, json.loads(out)
+
+
+def test_convert_writes_a_file_that_runs_and_streams(capsys, tmp_path):
+    path = tmp_path / "c.safetensors"
+    code, data = call_json(capsys, "convert", ONNX, "-o", path, *STATE)
+    assert code == 0 and data["states"] == ["h <- h_n"] and data["parameters"] == 77_825 and data["bytes"] == path.stat().st_size
+    tokens = np.random.default_rng(0).integers(0, 97, (20, 2))
+    native = fr.compile(fr.load(CHARACTERS / "char_gru.safetensors"))
+    assert np.array_equal(fr.compile(fr.load(path)).stream(2).push(tokens), native(tokens))
+    code, out, _ = call(capsys, "convert", ONNX, "-o", path)
+    assert code == 0 and "parameters" in out and "77825" in out
+
+
+def test_inspect_shows_what_runs(capsys):
+    code, out, _ = call(capsys, "inspect", ONNX, *STATE)
+    assert code == 0 and all(word in out for word in ("tokens", "T, B", "h_n", "gru", "native", "a view"))
+    code, data = call_json(capsys, "inspect", ONNX, *STATE)
+    assert code == 0 and data["nodes_left_to_numpy"] == 0
+    assert {v["name"]: v["state"] for v in data["values"]} == {"tokens": None, "h": "h_n", "logits": None, "h_n": None}
+    assert [n["kernel"] for n in data["nodes"]] == ["gather", "gru", "-", "dense"]
+
+
+def test_verify_passes_and_fails_by_its_exit_code(capsys, tmp_path):
+    code, data = call_json(capsys, "verify", ONNX, *STATE, "--batch", "1,2", "--steps", "30")
+    assert code == 0 and data["verified"] and data["engine"] == "onnxruntime"
+    assert {d["case"] for d in data["outputs"]} == {"batch 1", "batch 2", "stream of 30 steps", "stream of 30 steps, state"}
+    assert all(0 < d["relative"] < 2e-5 for d in data["outputs"])
+    code, data = call_json(capsys, "verify", ONNX, "--tolerance", "1e-9")
+    assert code == 1 and not data["verified"]
+    code, out, _ = call(capsys, "verify", ONNX, "--tolerance", "1e-9")
+    assert code == 1 and "False" in out
+    path = tmp_path / "c.safetensors"
+    call(capsys, "convert", ONNX, "-o", path, *STATE)
+    code, data = call_json(capsys, "verify", path)
+    assert code == 0 and data["engine"] == "reference" and len(data["outputs"]) == 6
+
+
+def test_verify_finds_a_model_that_differs(capsys, tmp_path, monkeypatch):
+    """An engine that answers something else is told apart, for whole calls and streams."""
+    from fastrnn.converters import verify
+
+    def wrong(path, model):
+        right = verify.reference_engine(model)
+        return lambda inputs: {name: a * 1.001 for name, a in right(inputs).items()}
+
+    monkeypatch.setattr(verify, "onnxruntime_engine", wrong)
+    code, data = call_json(capsys, "verify", ONNX, *STATE)
+    assert code == 1 and not any(d["ok"] for d in data["outputs"])
+
+
+def test_run_on_arrays(capsys, tmp_path):
+    tokens = np.random.default_rng(1).integers(0, 97, (15, 2))
+    np.save(tmp_path / "t.npy", tokens)
+    np.save(tmp_path / "h.npy", np.zeros((1, 2, 128), np.float32))
+    native = fr.compile(fr.load(CHARACTERS / "char_gru.safetensors"))
+    code, data = call_json(capsys, "run", ONNX, "--input", f"tokens={tmp_path / 't.npy'}", "--input", f"h={tmp_path / 'h.npy'}", "--output", f"logits={tmp_path / 'y.npy'}")
+    assert code == 0 and np.array_equal(np.load(tmp_path / "y.npy"), native(tokens))
+    assert {o["name"]: o["shape"] for o in data["outputs"]} == {"logits": [15, 2, 97], "h_n": [1, 2, 128]}
+    np.save(tmp_path / "t.npy", tokens[:, :1])
+    code, data = call_json(capsys, "run", ONNX, *STATE, "--stream", "--input", f"tokens={tmp_path / 't.npy'}", "--output", f"logits={tmp_path / 's.npy'}")
+    assert code == 0 and data["steps"] == 15 and np.array_equal(np.load(tmp_path / "s.npy"), native(tokens[:, :1]))
+
+
+def envelope(tmp_path, batch_first=False):
+    """A model that eats audio: 8 samples and the state of a small LSTM."""
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.LSTM(8, 4, batch_first=batch_first), torch.nn.Linear(4, 8), torch.nn.Tanh())
+    path = tmp_path / "audio.safetensors"
+    fr.from_torch(module).save(path)
+    return path, module
+
+
+@pytest.mark.parametrize("width,rate", [(1, 8_000), (2, 16_000), (3, 44_100), (4, 48_000)])
+def test_run_on_a_wav(capsys, tmp_path, width, rate):
+    """Frames of 8 samples, the last one filled up; the answer as samples again, and as an array."""
+    path, module = envelope(tmp_path)
+    samples = np.sin(np.arange(83) / 5) * 0.5
+    levels = np.round(samples * 2 ** (8 * width - 1)).astype(np.int64) + (128 if width == 1 else 0)
+    with wave.open(str(tmp_path / "in.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(b"".join(int(v).to_bytes(width, "little", signed=width > 1) for v in levels))
+    heard, heard_rate = read_wav(tmp_path / "in.wav")
+    assert heard_rate == rate and np.abs(heard - samples).max() <= 2.0 ** (1 - 8 * width) + 2.0**-24  # of the samples, and of float32
+    code, data = call_json(capsys, "run", path, "--input", f"x={tmp_path / 'in.wav'}", "--output", f"y={tmp_path / 'out.wav'}")
+    assert code == 0 and data["steps"] == 11 and data["outputs"][0]["shape"] == [11, 1, 8]
+    frames = np.concatenate([heard, np.zeros(5, np.float32)]).reshape(11, 1, 8)
+    want = fr.compile(fr.from_torch(module))(frames).reshape(-1)
+    out, out_rate = read_wav(tmp_path / "out.wav")
+    assert out_rate == rate and np.abs(out - want).max() <= 2.0**-15
+
+
+def test_audio_helpers(tmp_path):
+    frames = frames_of(np.arange(1, 6, dtype=np.float32), 2, 1)
+    assert frames.tolist() == [[0, 1, 2], [2, 3, 4], [4, 5, 0]]
+    assert frames_of(np.zeros(0, np.float32), 4, 2).shape == (0, 6)
+    write_wav(tmp_path / "a.wav", np.float32([0, 0.5, -1, 2]), 16_000)
+    assert read_wav(tmp_path / "a.wav")[0].tolist() == [0, 0.5, -1, 1 - 2.0**-15]
+    with wave.open(str(tmp_path / "s.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.array([[16384, 0], [0, -16384]], "<i2").tobytes())
+    assert read_wav(tmp_path / "s.wav")[0].tolist() == [0.25, -0.25]
+
+
+def test_silero_from_the_command_line(capsys, tmp_path, shared):
+    """Speech probabilities of a recording, 512 samples and 64 of context a frame."""
+    model, recording = shared / "models/silero-vad/silero_vad_16k_op15.onnx", shared / "models/gtcrn/mix.wav"
+    code, data = call_json(capsys, "run", model, "--state", "state=stateN", "--constant", "sr=16000", "--frame", 512, "--context", 64,
+                           "--input", f"input={recording}", "--output", f"output={tmp_path / 'p.npy'}")
+    assert code == 0 and data["steps"] == 306
+    p = np.load(tmp_path / "p.npy")
+    assert p.shape == (306, 1, 1) and p.max() > 0.9 and p.min() < 0.1
+    code, data = call_json(capsys, "verify", model, "--state", "state=stateN", "--constant", "sr=16000", "--size", "sequence=576", "--steps", 200)
+    assert code == 0 and data["verified"]
+
+
+def test_info_measures_the_machine(capsys):
+    code, data = call_json(capsys, "info")
+    assert code == 0 and data["fastrnn"] == fr.__version__ and data["isa"] in data["isas_supported"] and "native" in data["backends"]
+    assert data["dense_gflops_one_core"] > 0.1 and data["read_gbytes_per_second_one_core"] > 0.1 and data["packages"]["numpy"] == np.__version__
+    code, out, _ = call(capsys, "info")
+    assert code == 0 and "dense gflops one core" in out
+
+
+REFUSED = [
+    (["inspect", "nothing.onnx"], "nothing.onnx"),
+    (["inspect", "model.bin"], "unknown kind of file"),
+    (["convert", ONNX, "-o", "m.onnx"], "safetensors"),
+    (["convert", ONNX, "-o", "m.safetensors", "--precision", "int8"], "int8"),
+    (["inspect", ONNX, "--state", "h=nothing"], "nothing"),
+    (["inspect", ONNX, "--state", "h"], "INPUT=OUTPUT|NAME=VALUE"),
+    (["inspect", ONNX, "--constant", "sr=1"], "'sr' is not an input"),
+    (["inspect", ONNX, "--constant", "h=words"], "'words'"),
+    (["verify", ONNX, "--batch", "one"], "--batch"),
+    (["verify", ONNX, "--size", "T=x"], "--size"),
+    (["verify", ONNX, "--against", "abacus"], "abacus"),
+    (["run", ONNX, "--input", "nothing=x.npy"], "'nothing' is not an input"),
+    (["run", ONNX, "--input", "tokens=x.txt"], ".npy or .wav"),
+    (["run", ONNX, "--input", "tokens=" + __file__ + ".npy"], "No such file"),
+    (["run", ONNX, "--input", "tokens=x.npy", "--output", "nothing=y.npy"], "'nothing' is not an output"),
+]
+
+
+@pytest.mark.parametrize("arguments,message", REFUSED, ids=[" ".join(a[:1] + a[2:])[:40] for a, _ in REFUSED])
+def test_what_cannot_be_used_exits_3_and_says_why(capsys, tmp_path, monkeypatch, arguments, message):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *arguments)
+    assert code == 3 and re.search(message, err) and not out and not list(tmp_path.iterdir())
+
+
+def test_damaged_data_exits_3(capsys, tmp_path):
+    path, _ = envelope(tmp_path)
+    (tmp_path / "x.npy").write_bytes(b"not an array")
+    (tmp_path / "x.wav").write_bytes(b"RIFF not audio")
+    np.save(tmp_path / "o.npy", np.array([{}], object), allow_pickle=True)
+    for name in ("x.npy", "x.wav", "o.npy"):
+        code, _, err = call(capsys, "run", path, "--input", f"x={tmp_path / name}")
+        assert code == 3 and name in err
+
+
+def test_wrong_usage_exits_2_and_a_missing_package_4(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["verify"])
+    assert error.value.code == 2
+    code = "import sys; sys.modules['onnxruntime'] = None; from fastrnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "verify", ONNX, "--json"], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 4 and "fastrnn[cli]" in done.stderr
+    done = subprocess.run([sys.executable, "-c", code.replace("onnxruntime", "rich"), "inspect", ONNX], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 4 and "fastrnn[cli]" in done.stderr
+
+
+def test_the_installed_command(tmp_path):
+    """The script that pip installs; a pipe gets no progress."""
+    script = Path(sys.executable).parent / "fastrnn"
+    done = subprocess.run([script, "convert", ONNX, "-o", tmp_path / "c.safetensors"], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0 and not done.stderr and (tmp_path / "c.safetensors").exists()
+    assert "exit codes" in subprocess.run([script, "--help"], capture_output=True, text=True, check=False, cwd="/").stdout
