@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastrnn.converters.onnx_import import from_onnx
+
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model, file
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import AttributeProto
-
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
 from fastrnn.converters.onnx_import.proto import array_of, dtype_name, parse, spec_of
 from fastrnn.converters.onnx_import.registry import IMPORTERS, Given
+from onnx import AttributeProto
+
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import MAX_DEPTH

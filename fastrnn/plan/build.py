@@ -97,9 +97,9 @@ class Builder(Layout):
                     if name in produced:
                         self.views.setdefault(name, view.part(start, start + n, axis))
                     start += n
-            elif self._is_view(node) and node.inputs[0] in produced and node.inputs[0] not in self.views:
-                if (source := source_of(node, view, self.shape_of(node.inputs[0]))) is not None:
-                    self.views[node.inputs[0]] = source
+            elif self._is_view(node) and node.inputs[0] in produced - set(self.views):
+                source = source_of(node, view, self.shape_of(node.inputs[0]))
+                self.views |= {} if source is None else {node.inputs[0]: source}
 
     def _last_uses(self) -> dict[str, int]:
         """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""

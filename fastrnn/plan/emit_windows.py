@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import transposed_padding, window_of

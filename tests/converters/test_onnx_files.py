@@ -28,7 +28,7 @@ def small():
     """A GRU behind a transposition, with an If at its end: what truncations and flips start from."""
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((1, 6, 3)).astype(np.float32), "r": random.standard_normal((1, 6, 2)).astype(np.float32), "axes": np.array([1]), "flag": np.array(True)}
-    branch = lambda op: helper.make_graph([helper.make_node(op, ["s"], [f"{op}.out"])], op, [], [value(f"{op}.out")])  # noqa: E731
+    branch = lambda op: helper.make_graph([helper.make_node(op, ["s"], [f"{op}.out"])], op, [], [value(f"{op}.out")])
     nodes = [helper.make_node("GRU", ["x", "w", "r"], ["h", ""], "gru", hidden_size=2, linear_before_reset=1), helper.make_node("Squeeze", ["h", "axes"], ["s"], "squeeze"),
              helper.make_node("If", ["flag"], ["y"], "choice", then_branch=branch("Relu"), else_branch=branch("Tanh"))]
     return build(nodes, [value("x", "T", "B", 3)], [value("y", "T", "B", 2)], weights)

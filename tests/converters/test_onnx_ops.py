@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from fastrnn.converters.onnx_import.importer import IMPORTERS
 from onnx import TensorProto, helper, numpy_helper
 
 import fastrnn as fr
-from fastrnn.converters.onnx_import.importer import IMPORTERS
 from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model.ops import OPS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-
 from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
 
