@@ -140,7 +140,10 @@ class Builder(Layout):
             self._limits[view.index] = max(low, before[0]), min(high, before[1])
             return view
         copy = self.scratch(view.shape, np.int64)
-        self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
+        if self.plan.backend == "reference" or view.dtype not in (np.int32, np.int64):
+            self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
+        else:
+            self.loops(node.name, "copy64" if view.dtype == np.int64 else "cast_int32_int64", copy, view)
         self.steps.append(CheckStep(node.name, copy, low, high))
         return copy
 

@@ -204,6 +204,26 @@ def arithmetic(build, node):
     build.pointwise(node.name, node.op.lower(), y, x.broadcast(shape), x2.broadcast(shape))
 
 
+CASTS = ("uint8_float32", "uint8_int64", "int32_float32", "int32_int64", "int64_float32", "int64_int32")
+
+
+def cast_name(source: str, target: str) -> str:
+    """The kernel of a cast; a bool is a byte of 0 or 1."""
+    return f"{'uint8' if source == 'bool' else source}_{target}"
+
+
+def _cast_refused(node: Node, specs, constants) -> str | None:
+    source = specs[node.inputs[0]].dtype
+    return None if cast_name(source, node.get("to")) in CASTS else f"no kernel for {source} to {node.get('to')}"
+
+
+@emits("Cast", kernel="cast_int64_float32", refused=_cast_refused)
+def cast(build, node):
+    """Integers to wider integers or to float32."""
+    x = build.views[node.inputs[0]]
+    build.pointwise(node.name, f"cast_{cast_name(str(x.dtype), node.get('to'))}", build.place_like(node.outputs[0], x), x)
+
+
 def _clip_refused(node: Node, specs, constants) -> str | None:
     if any(name and name not in constants for name in node.inputs[1:]):
         return "no kernel for computed bounds"

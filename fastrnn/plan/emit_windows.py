@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import transposed_padding, window_of
 from fastrnn.model.ops.normal import reduced_axes
 from fastrnn.plan.emit import emits, new_args, only_float32
-from fastrnn.plan.memory import View, grid
+from fastrnn.plan.memory import View, c_strides, grid
+from fastrnn.plan.views import regular
 
 
 def _conv_refused(node: Node, specs, constants) -> str | None:
@@ -135,6 +138,36 @@ def _edge(y: View, axis: int, before: int, n: int, width: int, side: int, mode: 
     return y.part(first + width, first, axis, -1) if side < 0 else y.part(last - 1, last - 1 - width, axis, -1)
 
 
+def _scattered(node: Node, specs, constants) -> tuple[int, tuple[int, ...]] | None:
+    """Where constant indices put each update: element offset of the first, and steps along the axes of the indices; None if irregular."""
+    index, shape = constants.get(node.inputs[1]), specs[node.inputs[0]].shape
+    if index is None or shape is None or any(isinstance(d, str) for d in shape):
+        return None
+    k = index.shape[-1]
+    wrapped = [np.where(index[..., a] < 0, index[..., a] + shape[a], index[..., a]) for a in range(k)]
+    found = regular(sum((w * s for w, s in zip(wrapped, c_strides(shape)[:k])), np.zeros((), np.int64)))
+    return found if found and all(step or n == 1 for step, n in zip(found[1], index.shape)) else None
+
+
+def _scatter_refused(node: Node, specs, constants) -> str | None:
+    return None if _scattered(node, specs, constants) else "no kernel but for constant indices at regular distances"
+
+
+@emits("ScatterND", kernel="copy32", refused=_scatter_refused)
+def scatter(build, node):
+    """The data copied, then the updates to where they belong."""
+    data, updates = build.views[node.inputs[0]], build.views[node.inputs[2]]
+    y = build.place(node.outputs[0], data.shape)
+    whole = y if y.contiguous else build.scratch(data.shape, data.dtype)
+    build.copy(node.name, data, whole)
+    first, steps = _scattered(node, build.specs, build.weights)
+    rest = len(data.shape) - build.weights[node.inputs[1]].shape[-1]
+    strides = (*steps, *(whole.strides[len(whole.strides) - rest:] if rest else ()))
+    build.copy(node.name, updates, replace(whole.shifted(first), shape=updates.shape, strides=strides))
+    if whole is not y:
+        build.copy(node.name, whole, y)
+
+
 def _reduce_refused(node: Node, specs, constants) -> str | None:
     if node.input(1) and node.input(1) not in constants:
         return "no kernel for computed axes"
@@ -158,6 +191,14 @@ def reduce(build, node):
     outer = y.reshaped(shape)
     build.reduce(node.name, outer, rows, 1.0 / n if node.op == "ReduceMean" and n else 1.0)
     return None
+
+
+@emits("Softmax", kernel="softmax")
+def softmax(build, node):
+    """Along one axis, as rows."""
+    x = build.views[node.inputs[0]]
+    y, axis = build.place_like(node.outputs[0], x), node.get("axis") % len(x.shape)
+    build.rowwise(node.name, "softmax", y, x, axis)
 
 
 @emits("LayerNormalization", kernel="reduce")

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model import Graph, Model, Node, Value
-from fastrnn.model.infer import PASSING, evaluate, infer_node, spec_of
+from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
 from fastrnn.model.ops.control import agreed
 from fastrnn.model.ops.registry import count
@@ -85,6 +85,9 @@ class _Folder:
         """The results, where all inputs are constant and the budget allows."""
         if all(s is not None and s.constant is not None for s in specs):
             return [s.constant for s in specs]
+        if node.op == "Mul" and all(s.dtype.startswith(("int", "uint")) for s in specs) and any(self.zero(name) for name in node.inputs):
+            shape = specs[0].shape
+            return [np.zeros(shape, specs[0].dtype)] if shape is not None and count(shape) != ANY_DIM and count(shape) <= SMALL else None
         if node.op in RECURRENT or node.op not in EVAL or any(name and name not in self.constants for name in node.inputs):
             return None
         if not any(node.inputs) or any(s.shape is None or count(s.shape) == ANY_DIM for s in specs):
@@ -101,6 +104,10 @@ class _Folder:
                 return None
             self.budget -= nbytes
         return arrays
+
+    def zero(self, name: str) -> bool:
+        """Whether a value is a constant of zeros: an integer times that is zero whatever it is."""
+        return name in self.constants and not self.constants[name].any()
 
     def visit_if(self, node: Node) -> list[Node]:
         """Nothing but the branch's nodes where the condition is known; else the If, its branches folded."""

@@ -146,6 +146,13 @@ class Layout:
         """y = value everywhere."""
         self.copy(name, self.number(value, y.dtype).broadcast(y.shape), y)
 
+    def rowwise(self, name: str, kernel: str, y: View, x: View, axis: int) -> None:
+        """A kernel of native/grid.h that takes one axis, from and to, at every position of the others."""
+        others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
+        table = np.concatenate([loops(*others), np.array([[x.shape[axis], y.strides[axis], x.strides[axis], 0]], np.int64)])
+        size = float(np.prod(x.shape, dtype=np.float64))
+        self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30.0 * size, weight_bytes=8.0 * size)
+
     def reduce(self, name: str, y: View, rows: View, scale: float) -> None:
         """y = scale * the sums of rows over their last axis."""
         n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from fastrnn.model.ops.shaping import permutation, slices, split_sizes
 from fastrnn.plan.memory import View
 
 VIEWS: dict[str, Callable] = {}
+MAX_INDICES = 1 << 16  # of a constant that is looked through for regular distances
 
 
 def views(*names: str):
@@ -68,9 +70,22 @@ def split(node: Node, x: View, constants, shapes):
 
 @views("Gather")
 def gather(node: Node, x: View, constants, shapes):
-    """One entry by a constant index."""
+    """Entries of an axis by constant indices at regular distances, overlapping windows included."""
     axis = node.get("axis") % len(x.shape)
-    return [x.at(axis, int(constants[0].reshape(())) % x.shape[axis]).reshaped(shapes[0])]
+    n, (first, steps) = x.shape[axis], regular(constants[0])
+    moved = x.shifted((first + n if first < 0 else first) * x.strides[axis])
+    strides = (*x.strides[:axis], *(s * x.strides[axis] for s in steps), *x.strides[axis + 1:])
+    return [replace(moved, shape=shapes[0], strides=strides)]
+
+
+def regular(offsets: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
+    """(first, step along each axis) of integers that are first + steps . position, all of one sign; None where they are not."""
+    if not offsets.size or offsets.size > MAX_INDICES or offsets.min() < 0 <= offsets.max():
+        return None
+    first = offsets[(0,) * offsets.ndim]
+    steps = tuple(int(np.take(offsets, 1, axis).flat[0] - first) if n > 1 else 0 for axis, n in enumerate(offsets.shape))
+    rebuilt = first + sum((np.arange(n).reshape(-1, *(1,) * (offsets.ndim - 1 - axis)) * s for axis, (n, s) in enumerate(zip(offsets.shape, steps))), np.zeros((), np.int64))
+    return (int(first), steps) if np.array_equal(rebuilt, offsets) else None
 
 
 # The other way: where the input must lie for the output to lie in `y`, so that whoever makes it writes there at once.
@@ -88,7 +103,7 @@ def source_of(node: Node, y: View, shape: tuple[int, ...]) -> View | None:
 
 
 def is_view(node: Node, constants: Mapping[str, np.ndarray]) -> bool:
-    """Whether the node is a view, or a copy where strides cannot say it; a Gather only with one constant index."""
-    return node.op in VIEWS and (node.op != "Gather" or node.inputs[1] in constants and constants[node.inputs[1]].size == 1)
+    """Whether the node is a view, or a copy where strides cannot say it; a Gather only with constant indices at regular distances."""
+    return node.op in VIEWS and (node.op != "Gather" or node.inputs[1] in constants and regular(constants[node.inputs[1]]) is not None)
 
 

@@ -57,6 +57,13 @@ static const fr_kernel fr_table[] = {
     {"sigmoid", sigmoid_run, no_work},
     {"clip", clip_run, no_work},
     {"reduce", reduce_run, no_work},
+    {"softmax", softmax_run, no_work},
+    {"cast_uint8_float32", cast_uint8_float32_run, no_work},
+    {"cast_uint8_int64", cast_uint8_int64_run, no_work},
+    {"cast_int32_float32", cast_int32_float32_run, no_work},
+    {"cast_int32_int64", cast_int32_int64_run, no_work},
+    {"cast_int64_float32", cast_int64_float32_run, no_work},
+    {"cast_int64_int32", cast_int64_int32_run, no_work},
     {"sort_lengths", sort_lengths_run, sort_work_bytes},
     {0, 0, 0},
 };
