@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from bench_recurrent import ROUNDS, interleave
+from fastrnn.converters.verify import TOLERANCE, onnxruntime_engine, random_inputs
 
 import fastrnn as fr
 from fastrnn.cli.info import cpu_name
-from fastrnn.converters.verify import TOLERANCE, onnxruntime_engine, random_inputs
 from fastrnn.kernels import isa
 
 SHARED = Path(os.environ.get("FASTRNN_SHARED") or Path(__file__).parents[2] / "shared") / "models"
@@ -61,9 +61,9 @@ def contenders(file: str, states, constants, sizes) -> dict:
     if states:
         stream = session.stream()
         given = step if len(step) > 1 else next(iter(step.values()))
-        mine = lambda: stream.step(given)  # noqa: E731
+        mine = lambda: stream.step(given)
     else:
-        mine = lambda: session(*step.values())  # noqa: E731
+        mine = lambda: session(*step.values())
     for _ in range(20):
         got, want = mine(), theirs()
     if np.abs(got - want).max() > TOLERANCE * np.abs(want).max():

@@ -14,6 +14,7 @@ from fastrnn.model.graph import every_node
 from fastrnn.plan.streaming import batch_symbol
 from fastrnn.runtime.session import Session
 
+ENGINES = ("auto", "onnxruntime", "reference")
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
 DEFAULT_SIZE = 16  # of dimensions that nobody named
 Engine = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -32,7 +33,7 @@ class Difference:
     @property
     def relative(self) -> float:
         """The error as a fraction of the scale."""
-        return self.error / self.scale if self.scale else float(self.error > 0)
+        return self.error / self.scale if self.scale else 0.0 if self.error == 0 else np.inf
 
     @property
     def within(self) -> bool:
@@ -49,9 +50,20 @@ def onnxruntime_engine(path, model: Model) -> Engine:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    failures = tuple(error for error in vars(onnxruntime.capi.onnxruntime_pybind11_state).values() if isinstance(error, type) and issubclass(error, Exception))
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except failures as error:
+        raise UnsupportedModelError(f"onnxruntime does not load {path}: {error}") from error
     wanted = {value.name for value in session.get_inputs()}
-    return lambda inputs: dict(zip(model.output_names, session.run(None, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(model.output_names, session.run(None, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
+        except (*failures, ValueError) as error:
+            raise UnsupportedModelError(f"onnxruntime cannot run this: {error}") from error
+
+    return run
 
 
 def reference_engine(model: Model) -> Engine:
@@ -67,9 +79,10 @@ def index_ranges(model: Model) -> dict[str, int]:
         if node.op in ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose") and node.inputs[0] in source:
             source[node.outputs[0]] = source[node.inputs[0]]
         if node.op == "Gather" and node.inputs[1] in source:
-            n = model.specs[node.inputs[0]].shape[node.get("axis")]
-            name = source[node.inputs[1]]
-            sizes[name] = min(n, sizes.get(name, n)) if isinstance(n, int) else sizes.get(name, 2)
+            spec, name = model.specs.get(node.inputs[0]), source[node.inputs[1]]
+            n = spec.shape[node.get("axis")] if spec is not None and spec.shape is not None else None
+            if isinstance(n, int):
+                sizes[name] = min(n, sizes.get(name, n))
     return sizes
 
 
@@ -96,8 +109,8 @@ def compare(case: str, wanted: Mapping[str, np.ndarray], got: Mapping[str, np.nd
     found = []
     for name, want in wanted.items():
         want, have = np.asarray(want), np.asarray(got[name])
-        if want.shape != have.shape:
-            raise ShapeError(f"{case}: output {name!r} has shape {have.shape}, the other engine's {want.shape}")
+        if want.shape != have.shape or want.dtype.kind != have.dtype.kind:
+            raise ShapeError(f"{case}: output {name!r} is {have.dtype} {have.shape}, the other engine's {want.dtype} {want.shape}")
         error = np.abs(have.astype(np.float64) - want) if want.size else np.zeros(1)
         error = np.where(np.isnan(have) & np.isnan(want) | (have == want), 0.0, error) if want.size else error
         finite = want[np.isfinite(want)] if want.dtype.kind == "f" else want
@@ -155,5 +168,5 @@ def engine_for(path, model: Model, name: str = "auto") -> tuple[str, Engine]:
             raise UnsupportedModelError(f"{path}: onnxruntime reads .onnx files only; use the reference")
         return name, onnxruntime_engine(path, model)
     if name != "reference":
-        raise UnsupportedModelError(f"engine {name!r} is unknown; known are auto, onnxruntime and reference")
+        raise UnsupportedModelError(f"engine {name!r} is unknown; known are {', '.join(ENGINES)}")
     return name, reference_engine(model)

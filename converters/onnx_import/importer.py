@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
-from fastrnn.converters.onnx_import.proto import array_of, dtype_name, parse, spec_of
+from fastrnn.converters.onnx_import.proto import Folder, array_of, dtype_name, parse, spec_of
 from fastrnn.converters.onnx_import.registry import IMPORTERS, Given
 from onnx import AttributeProto
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Graph, Model, Node, Value
-from fastrnn.model.graph import MAX_DEPTH
+from fastrnn.model.graph import MAX_DEPTH, every_node
 from fastrnn.model.ops import Spec
 
 OLDEST, NEWEST = 7, 25
@@ -39,7 +39,7 @@ def import_model(source, external_data: bool) -> Model:
         if shape is not None:
             declared[name] = Spec(dtype, shape)
     name = Path(source).stem if isinstance(source, (str, Path)) else proto.graph.name or "model"
-    for node in graph.nodes:
+    for node, _ in every_node(graph.nodes):
         if node.op == "GRU" and not node.get("linear_before_reset") and "pytorch" in proto.producer_name.lower():
             warnings.warn(f"node {node.name!r} (GRU): linear_before_reset=0 in a file that PyTorch wrote; PyTorch's GRU means 1, and its newer exporter "
                           "has written 0 by mistake: compare with the original", stacklevel=4)
@@ -63,12 +63,14 @@ class _Names:
         self.nodes: set[str] = set()
         self.weights: dict[str, np.ndarray] = {}
 
-    @staticmethod
-    def unique(name: str, taken: set[str]) -> str:
+        self._numbers: dict[str, int] = {}
+
+    def unique(self, name: str, taken: set[str]) -> str:
         """The name, or with a number behind it."""
-        result, k = name, 1
+        result = name
         while result in taken or not result:
-            result, k = f"{name}_{k}", k + 1
+            self._numbers[name] = self._numbers.get(name, 0) + 1
+            result = f"{name}_{self._numbers[name]}"
         taken.add(result)
         return result
 
@@ -76,7 +78,7 @@ class _Names:
 class GraphImporter:
     """One graph or subgraph. scope: names in the file, of what is visible here, to names in the model."""
 
-    def __init__(self, proto: onnx.GraphProto, opset: int, folder: Path | None, names: _Names, scope: Mapping[str, str], depth: int):
+    def __init__(self, proto: onnx.GraphProto, opset: int, folder: Folder | None, names: _Names, scope: Mapping[str, str], depth: int):
         if depth > MAX_DEPTH:
             raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
         self.proto, self.opset, self.folder, self.names, self.scope, self.depth = proto, opset, folder, names, dict(scope), depth
@@ -199,6 +201,8 @@ def _reads(node: onnx.NodeProto, depth: int = 0) -> Iterable[str]:
         raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                yield from _reads(inner, depth + 1)
-            yield from (value.name for value in attribute.g.output)
+            graph = attribute.g
+            own = {tensor.name for tensor in graph.initializer} | {name for inner in graph.node for name in inner.output}
+            for inner in graph.node:
+                yield from (name for name in _reads(inner, depth + 1) if name not in own)
+            yield from (value.name for value in graph.output if value.name not in own)

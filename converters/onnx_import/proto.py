@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
-from fastrnn.model.ops import DTYPES
+from fastrnn.model.ops import ANY_DIM, DTYPES
 
 _DTYPE = {TensorProto.DataType.Value(name): dtype for name, dtype in (
     ("FLOAT", "float32"), ("DOUBLE", "float64"), ("INT8", "int8"), ("INT16", "int16"), ("INT32", "int32"), ("INT64", "int64"),
@@ -21,13 +21,33 @@ assert set(_DTYPE.values()) == set(DTYPES)
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
-def parse(source) -> tuple[onnx.ModelProto, Path | None]:
+class Folder:
+    """Where external data may lie, and how much of each file was read: no more than it holds, however many tensors point there."""
+
+    def __init__(self, path: Path):
+        self.path, self._taken = path, {}
+
+    def read(self, where: str, location: str, offset: int, nbytes: int) -> bytes:
+        """Bytes of a file inside the folder, links resolved; raises InvalidModelError for anything else."""
+        path = (self.path / location).resolve()
+        if not path.is_relative_to(self.path) or not path.is_file():
+            raise InvalidModelError(f"{where}: its data file {location!r} is not a file inside the model's folder")
+        size = path.stat().st_size
+        self._taken[path] = self._taken.get(path, 0) + nbytes
+        if offset < 0 or offset + nbytes > size or self._taken[path] > size:
+            raise InvalidModelError(f"{where}: {nbytes} bytes at {offset} do not fit its data file, or overlap other tensors'")
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(nbytes)
+
+
+def parse(source) -> tuple[onnx.ModelProto, Folder | None]:
     """The message behind a path, bytes or a ModelProto, and the folder of external data, None where there is none."""
     if isinstance(source, onnx.ModelProto):
         return source, None
     folder = None
     if not isinstance(source, (bytes, bytearray, memoryview)):
-        folder = Path(source).resolve().parent
+        folder = Folder(Path(source).resolve().parent)
         source = Path(source).read_bytes()
     try:
         model = onnx.ModelProto.FromString(bytes(source))
@@ -58,11 +78,12 @@ def spec_of(value: onnx.ValueInfoProto, where: str) -> tuple[str, tuple[int | st
         if dim.HasField("dim_value") and dim.dim_value < -1:
             raise InvalidModelError(f"{where} {value.name!r}: dimension {k} is {dim.dim_value}")
         known = dim.HasField("dim_value") and dim.dim_value >= 0
-        dims.append(int(dim.dim_value) if known else dim.dim_param or f"{value.name}_dim_{k}")
+        name = dim.dim_param if dim.dim_param != ANY_DIM else ""  # "?" is no name: two of them are not one size
+        dims.append(int(dim.dim_value) if known else name or f"{value.name}_dim_{k}")
     return dtype, tuple(dims)
 
 
-def array_of(tensor: TensorProto, where: str, folder: Path | None) -> np.ndarray:
+def array_of(tensor: TensorProto, where: str, folder: Folder | None) -> np.ndarray:
     """A tensor's content; its size is checked against the bytes that are there before anything is allocated."""
     where = f"{where} {tensor.name!r}"
     dtype = np.dtype(dtype_name(tensor.data_type, where))
@@ -71,7 +92,7 @@ def array_of(tensor: TensorProto, where: str, folder: Path | None) -> np.ndarray
     nbytes = math.prod(tensor.dims) * dtype.itemsize
     if tensor.data_location == TensorProto.EXTERNAL:
         raw = _external(tensor, where, folder, nbytes)
-        return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype).reshape(tensor.dims)
+        return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tensor.dims)
     typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
     if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != math.prod(tensor.dims):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)} of {dtype} do not fit its data")
@@ -81,19 +102,14 @@ def array_of(tensor: TensorProto, where: str, folder: Path | None) -> np.ndarray
         raise InvalidModelError(f"{where}: {error}") from error
 
 
-def _external(tensor: TensorProto, where: str, folder: Path | None, nbytes: int) -> bytes:
+def _external(tensor: TensorProto, where: str, folder: Folder | None, nbytes: int) -> bytes:
     if folder is None:
         raise UnsupportedModelError(f"{where}: its data lies in another file; load the model from its path, with external_data=True")
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    path = (folder / entries.get("location", "")).resolve()
-    if not path.is_relative_to(folder) or not path.is_file():
-        raise InvalidModelError(f"{where}: its data file {entries.get('location')!r} is not a file inside the model's folder")
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", nbytes))
     except ValueError as error:
         raise InvalidModelError(f"{where}: offset or length of its data is no number") from error
-    if offset < 0 or length != nbytes or offset + length > path.stat().st_size:
-        raise InvalidModelError(f"{where}: {nbytes} bytes at {offset} do not fit its data file")
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(length)
+    if length != nbytes:
+        raise InvalidModelError(f"{where}: {length} bytes of data for {nbytes}")
+    return folder.read(where, entries.get("location", ""), offset, nbytes)

@@ -105,6 +105,8 @@ class Given:
 
     def constant(self, what: str, value, dtype) -> str:
         """Adds a constant beside the node and returns its name."""
+        if dtype is np.int64 and any(not isinstance(v, int) for v in (value if isinstance(value, (list, tuple)) else [value])):
+            raise self.invalid(f"attribute {what!r} must hold whole numbers, got {value!r}")
         return self.graph.add_weight(f"{self.name}.{what}", np.array(value, dtype))
 
     def value(self, what: str) -> str:

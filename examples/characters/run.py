@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from fastrnn.converters.verify import engine_for, verify
 from text import decode, encode, library_sources
 
 import fastrnn as fr
-from fastrnn.converters.verify import engine_for, verify
 
 HERE = Path(__file__).parent
 HELD_OUT = next(path for path in library_sources() if path.name == "contextlib.py")

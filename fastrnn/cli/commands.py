@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from fastrnn.cli.console import Console
+from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters import load
 from fastrnn.converters.verify import TOLERANCE, engine_for
 from fastrnn.converters.verify import verify as verify_session
@@ -16,16 +17,18 @@ from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.runtime.session import Session, compile
 
-__all__ = ["TOLERANCE", "compiled", "constants_of", "convert", "inspect", "pairs", "verify"]
+__all__ = ["TOLERANCE", "compiled", "constants_of", "convert", "inspect", "load_npy", "pairs", "verify"]
 
 
 def pairs(given: list[str], option: str) -> dict[str, str]:
     """NAME=VALUE options as a dict."""
-    result = {}
+    result: dict[str, str] = {}
     for text in given:
         name, mark, value = text.partition("=")
         if not mark or not name or not value:
-            raise InvalidModelError(f"{option} must be NAME=VALUE, got {text!r}")
+            raise UsageError(f"{option} must be NAME=VALUE, got {text!r}")
+        if name in result:
+            raise UsageError(f"{option} {name} is given twice")
         result[name] = value
     return result
 
@@ -35,12 +38,28 @@ def constants_of(arguments, model: Model) -> dict[str, np.ndarray]:
     dtypes, arrays = {v.name: v.dtype for v in model.inputs}, {}
     for name, text in pairs(arguments.constant, "--constant").items():
         if name not in dtypes:
-            raise InvalidModelError(f"--constant {name!r} is not an input; inputs are {', '.join(dtypes)}")
+            raise UsageError(f"--constant {name!r} is not an input; inputs are {', '.join(dtypes)}")
         try:
-            arrays[name] = np.load(text, allow_pickle=False) if text.endswith(".npy") else np.array(json.loads(text), dtypes[name])
-        except ValueError as error:
-            raise InvalidModelError(f"--constant {name}: {text!r} is no number, list or .npy file: {error}") from error
+            arrays[name] = load_npy(text) if text.endswith(".npy") else np.array(json.loads(text), dtypes[name])
+        except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, InvalidModelError):
+                raise
+            raise UsageError(f"--constant {name}: {text!r} is no number, list or .npy file of {dtypes[name]}: {error}") from error
     return arrays
+
+
+def load_npy(path) -> np.ndarray:
+    """An array of numbers; its header is held against the file's size before anything is allocated."""
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize > Path(path).stat().st_size:
+                raise ValueError("its header does not fit its content")
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, TypeError) as error:
+        raise InvalidModelError(f"{path}: no .npy file of numbers: {error}") from error
 
 
 def states_of(arguments) -> dict | None:
@@ -98,17 +117,18 @@ def inspect(arguments, console: Console) -> int:
 
 def verify(arguments, console: Console) -> int:
     """Errors of every output; 1 past tolerance."""
-    try:
-        batches = [int(b) for b in arguments.batch.split(",")]
-        sizes = {name: int(n) for name, n in pairs(arguments.size, "--size").items()}
-    except ValueError as error:
-        raise InvalidModelError(f"--batch and --size take whole numbers: {error}") from error
+    sizes = {name: int(n) if n.isdecimal() else 0 for name, n in pairs(arguments.size, "--size").items()}
+    if wrong := [name for name, n in sizes.items() if not 1 <= n < 1 << 31]:
+        raise UsageError(f"--size {wrong[0]} must be a whole number from 1")
     model = load(arguments.model)
+    known = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
+    if unknown := sorted(set(sizes) - known):
+        raise UsageError(f"--size {unknown[0]}: no input has that dimension; there are {', '.join(sorted(known)) or 'none'}")
     constants = constants_of(arguments, model)
     session = compiled(arguments, model)
     name, engine = engine_for(arguments.model, model, arguments.against)
     with console.progress("verify") as progress:
-        found = verify_session(session, engine, batches, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress)
+        found = verify_session(session, engine, arguments.batch, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress)
     good = all(d.within for d in found)
     console.table("outputs", f"{arguments.model} against {name}", ("case", "output", "error", "scale", "relative", "ok"),
                   ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in found))

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from fastrnn.errors import MissingDependencyError
+
+
+class UsageError(Exception):
+    """Arguments that make no sense; exit code 2."""
+
+
+def plain(value):
+    """The value as JSON has it: NaN and infinities, which JSON lacks, as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class Console:
@@ -36,12 +50,13 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
         width = None if sys.stdout.isatty() else 200
+        print(f"\n{title}")
         Terminal(width=width).print(table)
 
     def facts(self, **facts) -> None:
@@ -69,4 +84,4 @@ class Console:
     def close(self) -> None:
         """Prints the JSON."""
         if self.as_json:
-            print(json.dumps(self.data, indent=2))
+            print(json.dumps(plain(self.data), indent=2, allow_nan=False))

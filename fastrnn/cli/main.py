@@ -6,11 +6,40 @@ import argparse
 import sys
 
 from fastrnn.cli import commands, info, running
-from fastrnn.cli.console import Console
+from fastrnn.cli.console import Console, UsageError
+from fastrnn.converters.verify import ENGINES
 from fastrnn.errors import FastRNNError, MissingDependencyError
+from fastrnn.plan.policy import BACKENDS
 
+LARGEST = 1 << 31
 DONE, PAST_TOLERANCE, USAGE, UNUSABLE, MISSING = range(5)
 EXIT_CODES = "exit codes: 0 done; 1 verify found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing"
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not 1 <= (value := int(text)) <= LARGEST:
+        raise ValueError
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    if not 0 <= (value := int(text)) <= LARGEST:
+        raise ValueError
+    return value
+
+
+def positives(text: str) -> list[int]:
+    """Whole numbers from 1, between commas."""
+    return [positive(part) for part in text.split(",")]
+
+
+def fraction(text: str) -> float:
+    """A finite number above 0."""
+    if not 0 < (value := float(text)) < float("inf"):
+        raise ValueError
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,22 +62,22 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--precision", default="float32", help="float32; others are refused by name")
 
     one = command("inspect", commands.inspect, "Show a model: inputs, outputs, states, sizes, and what runs each op.")
-    one.add_argument("--backend", default="auto", help="auto, native, jit or reference")
+    one.add_argument("--backend", default="auto", choices=BACKENDS)
 
     one = command("verify", commands.verify, "Run the same random inputs through another engine and through fastrnn.")
-    one.add_argument("--against", default="auto", help="onnxruntime (for .onnx), reference (NumPy in float64), or auto")
-    one.add_argument("--batch", default="1,3", help="batch sizes")
+    one.add_argument("--against", default="auto", choices=ENGINES, help="onnxruntime (for .onnx), reference (NumPy in float64), or auto")
+    one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
-    one.add_argument("--steps", type=int, default=50, help="length of the stream, for models with states")
-    one.add_argument("--tolerance", type=float, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--steps", type=positive, default=50, help="length of the stream, for models with states")
+    one.add_argument("--tolerance", type=fraction, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
+    one.add_argument("--seed", type=natural, default=0)
 
     one = command("run", running.run, "Run a model on arrays (.npy) or audio (.wav).")
     one.add_argument("--input", action="append", default=[], required=True, metavar="NAME=FILE", help=".npy, or .wav cut into frames")
     one.add_argument("--output", action="append", default=[], metavar="NAME=FILE", help=".npy, or .wav of the frames put together")
     one.add_argument("--stream", action="store_true", help="inputs hold a step in each entry of axis 0; states are carried (implied by .wav)")
-    one.add_argument("--frame", type=int, help="new samples in a frame of audio; the input's last dimension if not said")
-    one.add_argument("--context", type=int, default=0, help="samples of the frame before that each frame starts with")
+    one.add_argument("--frame", type=positive, help="new samples in a frame of audio; the input's last dimension if not said")
+    one.add_argument("--context", type=natural, default=0, help="samples of the frame before that each frame starts with")
 
     command("info", info.info, "The machine: CPU, instruction sets, versions, measured roofline.", with_model=False)
     return top
@@ -65,6 +94,12 @@ def main(argv: list[str] | None = None) -> int:
     except MissingDependencyError as error:
         print(f"fastrnn: {error}", file=sys.stderr)
         return MISSING
+    except UsageError as error:
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return USAGE
     except (FastRNNError, OSError) as error:
         print(f"fastrnn: {error}", file=sys.stderr)
+        return UNUSABLE
+    except MemoryError as error:
+        print(f"fastrnn: not enough memory: {error}", file=sys.stderr)
         return UNUSABLE

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import time
 import wave
 from pathlib import Path
 
 import numpy as np
 
-from fastrnn.cli.commands import compiled, pairs
-from fastrnn.cli.console import Console
+from fastrnn.cli.commands import compiled, load_npy, pairs
+from fastrnn.cli.console import Console, UsageError
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.model.file import write_whole
+from fastrnn.plan.streaming import batch_symbol
 
 SCALE = {1: 128.0, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
+SUFFIXES = (".npy", ".wav")
 BLOCK = 64  # steps handed over at once
 
 
@@ -23,6 +27,8 @@ def read_wav(path) -> tuple[np.ndarray, int]:
             width, channels, rate, data = file.getsampwidth(), file.getnchannels(), file.getframerate(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise InvalidModelError(f"{path}: no PCM .wav file: {error}") from error
+    if width not in SCALE or not channels or not rate:
+        raise UnsupportedModelError(f"{path}: {8 * width} bits, {channels} channels at {rate} Hz; supported are 8, 16, 24 and 32 bits")
     data = data[:len(data) // (width * channels) * width * channels]
     if width == 1:
         samples = np.frombuffer(data, np.uint8).astype(np.float32) - 128
@@ -33,13 +39,24 @@ def read_wav(path) -> tuple[np.ndarray, int]:
     return np.mean(samples.astype(np.float32).reshape(-1, channels) / np.float32(SCALE[width]), axis=1, dtype=np.float32), rate
 
 
-def write_wav(path, samples: np.ndarray, rate: int) -> None:
-    """PCM of 16 bits, clipped to -1..1."""
-    with wave.open(str(path), "wb") as file:
+def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
+    """A .wav file: PCM of 16 bits, clipped to -1..1. Raises ShapeError where a sample is no number."""
+    if not np.isfinite(samples).all():
+        raise ShapeError("samples that are NaN or infinite cannot be written as audio")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes((np.clip(samples, -1, 1 - 2.0**-15) * 2**15).round().astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """A .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def frames_of(samples: np.ndarray, frame: int, context: int) -> np.ndarray:
@@ -54,32 +71,32 @@ def run(arguments, console: Console) -> int:
     session = compiled(arguments)
     files, outputs = pairs(arguments.input, "--input"), pairs(arguments.output, "--output")
     shapes = {v.name: v.shape for v in session.model.inputs}
-    for name in files:
-        if name not in shapes:
-            raise InvalidModelError(f"--input {name!r} is not an input; inputs are {', '.join(shapes)}")
-    for name in outputs:
-        if name not in session.model.output_names:
-            raise InvalidModelError(f"--output {name!r} is not an output; outputs are {', '.join(session.model.output_names)}")
-    rate, arrays, streamed = 0, {}, arguments.stream
+    if wrong := [n for n in files if n not in shapes]:
+        raise UsageError(f"--input {wrong[0]!r} is not an input; inputs are {', '.join(shapes)}")
+    if wrong := [n for n in outputs if n not in session.model.output_names]:
+        raise UsageError(f"--output {wrong[0]!r} is not an output; outputs are {', '.join(session.model.output_names)}")
+    if wrong := [p for p in files.values() if Path(p).suffix.lower() not in SUFFIXES] + [p for p in outputs.values() if Path(p).suffix.lower() not in SUFFIXES]:
+        raise UsageError(f"{wrong[0]}: inputs and outputs are .npy or .wav files")
+    heard = any(Path(p).suffix.lower() == ".wav" for p in files.values())
+    if not heard and (arguments.frame or arguments.context):
+        raise UsageError("--frame and --context are for .wav inputs")
+    streamed, tied = heard or arguments.stream, {s.output for s in session.model.states}
+    if streamed and (wrong := [n for n in outputs if n in tied]):
+        raise UsageError(f"--output {wrong[0]!r} is a state, which a stream keeps")
+    rate, arrays = 0, {}
     for name, path in files.items():
-        suffix = Path(path).suffix.lower()
-        if suffix == ".wav":
+        if Path(path).suffix.lower() == ".wav":
             samples, rate = read_wav(path)
-            arrays[name], streamed = _audio_steps(samples, name, shapes[name], arguments), True
-        elif suffix == ".npy":
-            arrays[name] = _load(path)
+            arrays[name] = _audio_steps(samples, name, shapes[name], arguments)
         else:
-            raise UnsupportedModelError(f"{path}: inputs are .npy or .wav files")
+            arrays[name] = load_npy(path)
     started = time.perf_counter()
     results = _stream(session, arrays, console) if streamed else session.run(arrays)
     seconds = time.perf_counter() - started
-    for name, path in outputs.items():
-        if name not in results:
-            raise InvalidModelError(f"--output {name!r} is a state, which a stream keeps; returned are {', '.join(results)}")
-        if Path(path).suffix.lower() == ".wav":
-            write_wav(path, results[name].reshape(-1), rate or 16_000)
-        else:
-            np.save(path, results[name])
+    made = {path: wav_bytes(results[name].reshape(-1), rate or 16_000) if Path(path).suffix.lower() == ".wav" else npy_bytes(results[name])
+            for name, path in outputs.items()}
+    for path, data in made.items():
+        write_whole(path, data)
     if streamed:
         steps = len(next(iter(arrays.values())))
         console.facts(steps=steps, microseconds_per_step=round(1e6 * seconds / max(steps, 1), 2))
@@ -88,15 +105,8 @@ def run(arguments, console: Console) -> int:
     return 0
 
 
-def _load(path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise InvalidModelError(f"{path}: no .npy file: {error}") from error
-
-
 def _bound(a: np.ndarray, function) -> float | None:
-    return float(f"{float(function(a)):.6g}") if a.size else None
+    return float(f"{float(function(a)):.6g}") if a.size else None  # NaN, where there is one
 
 
 def _audio_steps(samples: np.ndarray, name: str, shape, arguments) -> np.ndarray:
@@ -110,13 +120,23 @@ def _audio_steps(samples: np.ndarray, name: str, shape, arguments) -> np.ndarray
     return frames_of(samples, frame, arguments.context)
 
 
+def _batch(session, arrays) -> int:
+    """The batch of arrays with a step in each entry of axis 0, from a stream's own shapes; 1 for audio, which has fewer axes."""
+    symbol, shapes = batch_symbol(session.model), session.stream().step_shapes()
+    for value in session.model.inputs:
+        if value.name in arrays and symbol in value.shape and arrays[value.name].ndim == 1 + len(shapes.get(value.name, ())):
+            without_time = [d for d in value.shape if d == symbol or len(shapes[value.name]) == len(value.shape) or d in shapes[value.name] or isinstance(d, int)]
+            return max(1, arrays[value.name].shape[1 + without_time.index(symbol)])
+    return 1
+
+
 def _stream(session, arrays, console: Console) -> dict[str, np.ndarray]:
     """A chunk of every input through a stream, in blocks, with a bar."""
-    stream = session.stream()
     steps = {len(a) if a.ndim else -1 for a in arrays.values()}
     if len(steps) != 1 or -1 in steps:
         raise ShapeError(f"a stream needs the same number of steps in front of every input, got {sorted(steps)}")
-    total, wanted = steps.pop(), stream.step_shapes()
+    stream, total = session.stream(_batch(session, arrays)), steps.pop()
+    wanted = stream.step_shapes()
     for name, a in arrays.items():
         if name in wanted and a.ndim - 1 != len(wanted[name]):  # audio: one channel, one row
             arrays[name] = a.reshape(len(a), *(1,) * (len(wanted[name]) - 1), *a.shape[1:])

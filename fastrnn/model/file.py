@@ -48,9 +48,16 @@ def save(model: Model, path) -> None:
         "declared": {name: [spec.dtype, list(spec.shape)] for name, spec in model.declared.items()},
         "nodes": [_node(n) for n in model.nodes],
     }
+    if len(model.weights) > MAX_TENSORS:
+        raise UnsupportedModelError(f"{len(model.weights)} weights; a file holds at most {MAX_TENSORS}")
     data = tensors.save({name: np.require(a, requirements="C") for name, a in model.weights.items()}, {KEY: json.dumps(graph)})
     if struct.unpack("<Q", data[:8])[0] > MAX_HEADER_BYTES:
         raise UnsupportedModelError(f"the graph does not fit a file header of {MAX_HEADER_BYTES} bytes")
+    write_whole(path, data)
+
+
+def write_whole(path, data: bytes) -> None:
+    """Puts bytes in a file by temporary file, fsync and rename: the old file or the new one, never half of one."""
     path = Path(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

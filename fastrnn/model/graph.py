@@ -120,6 +120,9 @@ class Model:
     def __post_init__(self):
         self._check_names()
         _ = self.specs
+        for name, spec in self.declared.items():
+            if (inferred := self.specs.get(name)) is not None and inferred.dtype and inferred.dtype != spec.dtype:
+                raise InvalidModelError(f"output {name!r} is declared as {spec.dtype}, but is {inferred.dtype}")
         for state in self.states:
             self._check_state(state)
 

@@ -234,5 +234,6 @@ def _clip_refused(node: Node, specs, constants) -> str | None:
 def clip(build, node):
     """Between two constants."""
     low, high = (float(build.weights[node.input(k)].reshape(())) if node.input(k) else bound for k, bound in ((1, -np.inf), (2, np.inf)))
+    low, high = (-np.inf if np.isnan(low) else low), (np.inf if np.isnan(high) else high)
     x = build.views[node.inputs[0]]
     build.pointwise(node.name, "clip", build.place_like(node.outputs[0], x), x, act=(0, min(low, high), high))

@@ -97,8 +97,14 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
 
 
 def _pad_refused(node: Node, specs, constants) -> str | None:
-    known = node.inputs[1] in constants and (not node.input(2) or node.input(2) in constants) and (not node.input(3) or node.input(3) in constants)
-    return None if known else "no kernel for computed widths"
+    if any(name and name not in constants for name in node.inputs[1:]):
+        return "no kernel for computed widths"
+    shape = specs[node.inputs[0]].shape
+    if node.get("mode") == "wrap" and shape is not None:
+        widths = pad_widths(node, len(shape), constants[node.inputs[1]], constants.get(node.input(3)))
+        if any(isinstance(n, int) and (max(w) > n or min(w) < 0) for n, w in zip(shape, widths)):
+            return "no kernel for wrapping around more than once"
+    return None
 
 
 @emits("Pad", kernel="copy32", refused=_pad_refused)
@@ -188,8 +194,10 @@ def reduce(build, node):
     shape = tuple(x.shape[a] for a in kept)
     rows = turned.reshaped((*shape, n))
     rows = build.contiguous(turned).reshaped((*shape, n)) if rows is None else rows
+    if n == 0:
+        return build.fill(node.name, y, np.nan if node.op == "ReduceMean" else 0.0)
     outer = y.reshaped(shape)
-    build.reduce(node.name, outer, rows, 1.0 / n if node.op == "ReduceMean" and n else 1.0)
+    build.reduce(node.name, outer, rows, 1.0 / n if node.op == "ReduceMean" else 1.0)
     return None
 
 

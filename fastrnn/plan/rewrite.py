@@ -2,7 +2,7 @@
 
     BatchNormalization behind Conv or ConvTranspose   into its weights; elsewhere one product and one sum
     MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
-    Pow by 2 or 0.5                                   Mul or Sqrt
+    Pow by 2                                          Mul
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def rewrite(model: Model) -> Model:
 
 @rewrites("Pow")
 def power(graph: Patterns, node: Node):
-    """x ** 2 and x ** 0.5."""
+    """x ** 2. A root is no power of 0.5: they differ at -inf and at -0."""
     x, exponent = node.inputs[0], graph.scalar(node.inputs[1])
-    if exponent not in (2.0, 0.5) or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
+    if exponent != 2.0 or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
         return None
-    return [replace(node, op="Mul", inputs=(x, x)) if exponent == 2.0 else replace(node, op="Sqrt", inputs=(x,))]
+    return [replace(node, op="Mul", inputs=(x, x))]
 
 
 @rewrites("MatMul")

@@ -210,6 +210,40 @@ def test_external_data_comes_from_inside_the_folder_only(tmp_path):
         refused(external(tmp_path, location, **entries), "data")
 
 
+def test_many_tensors_over_one_data_file_are_no_way_to_fill_memory(tmp_path):
+    (tmp_path / "w.bin").write_bytes(bytes(1 << 20))
+    model = build([helper.make_node("Relu", ["x"], ["y"])])
+    for k in range(100):
+        tensor = model.graph.initializer.add(name=f"w{k}", data_type=TensorProto.FLOAT, dims=[1 << 18], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value="w.bin")
+    onnx.save(model, tmp_path / "m.onnx")
+    refused(tmp_path / "m.onnx", "overlap")
+
+
+def test_thousands_of_nodes_of_one_name_take_no_longer():
+    nodes = [helper.make_node("Relu", ["x" if k == 0 else f"v{k}"], [f"v{k + 1}"], "same") for k in range(4_000)]
+    started = time.perf_counter()
+    model = fr.from_onnx(build(nodes, outputs=[value("v4000", "B", 3)]))
+    assert len({n.name for n in model.nodes}) == 4_000 and time.perf_counter() - started < 1.0
+
+
+def test_a_branch_may_use_the_name_of_a_later_value():
+    """Inside z is the branch's own; the outer z is made of the If's result."""
+    branch = lambda op: helper.make_graph([helper.make_node(op, ["x"], ["z"])], op, [], [value("z")])
+    nodes = [helper.make_node("If", ["c"], ["r"], then_branch=branch("Relu"), else_branch=branch("Neg")), helper.make_node("Exp", ["r"], ["z"]), helper.make_node("Identity", ["z"], ["y"])]
+    model = fr.from_onnx(build(nodes, weights={"c": np.array(True)}))
+    assert np.allclose(fr.compile(model)(np.float32([[0, -1, 1]])), np.exp([[0, 0, 1]]))
+
+
+def test_dimensions_named_with_a_question_mark_are_not_one_size():
+    model = fr.from_onnx(build([helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)], [value("x", "?", "?")], [value("y")]))
+    assert fr.compile(model)(np.ones((2, 3), np.float32)) == 6
+
+
+def test_a_declared_dtype_must_be_the_one_there_is():
+    refused(build([helper.make_node("Shape", ["x"], ["y"])]), "'y' is declared as float32, but is int64")
+
+
 def test_a_gru_that_pytorch_wrote_with_reset_before_is_reported():
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((1, 6, 3)).astype(np.float32), "r": random.standard_normal((1, 6, 2)).astype(np.float32)}

@@ -157,6 +157,16 @@ def test_other_files_are_refused_with_advice(name, message):
         fr.load(name)
 
 
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    from fastrnn.model import Model, Value
+    from fastrnn.model.file import MAX_TENSORS
+
+    many = Model((Value("x", "float32", ("B",)),), ("x",), (), {f"w{k}": np.zeros(1, np.float32) for k in range(MAX_TENSORS + 1)})
+    with pytest.raises(fr.UnsupportedModelError, match="4097"):
+        many.save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_state_dict_is_not_a_model(tmp_path):
     from safetensors.numpy import save_file
 

@@ -17,7 +17,7 @@ def recurrent(node: Given) -> None:
     names = node.attribute("activations")
     alphas, betas = node.attribute("activation_alpha", []), node.attribute("activation_beta", [])
     if names is not None or alphas or betas:
-        names = names or [*DEFAULT_ACTIVATIONS[kind]] * directions
+        names = names or [activation.kind for activation in DEFAULT_ACTIVATIONS[kind]] * directions
         try:
             attributes["activations"] = tuple(with_parameters(names, alphas, betas))
         except UnsupportedModelError as error:

@@ -88,9 +88,14 @@ def _divide(a, b):
     return quotient + ((quotient < 0) & (quotient * b != a)).astype(a.dtype)
 
 
+def _power(a, b):
+    """With the exponents laid out: NumPy makes a root of a repeated 0.5, which differs at -inf and -0."""
+    return np.power(a, np.array(np.broadcast_to(b, np.broadcast_shapes(a.shape, b.shape))))
+
+
 BINARY = {
     "Add": (NUMBERS, np.add), "Sub": (NUMBERS, np.subtract), "Mul": (NUMBERS, np.multiply), "Div": (NUMBERS, _divide),
-    "PRelu": (FLOATS, lambda x, slope: np.where(x < 0, slope * x, x)), "Pow": (NUMBERS, lambda a, b: np.power(a, b)),
+    "PRelu": (FLOATS, lambda x, slope: np.where(x < 0, slope * x, x)), "Pow": (NUMBERS, _power),
     "Mod": (NUMBERS, np.mod),
 }
 COMPARISONS = {
@@ -108,6 +113,8 @@ def binary(node, inputs):
     """Of one dtype (but for Pow's exponent), broadcast; PRelu's slope broadcasts to x."""
     dtypes = _FUNCTIONS_OF_TWO[node.op][0]
     a, b = (require(node, s, what, dtypes) for s, what in zip(inputs, "AB"))
+    if node.op == "Mod" and not node.get("fmod") and a.dtype in FLOATS:
+        raise InvalidModelError(f"{where(node)}: fmod must be 1 for {a.dtype}")
     if a.dtype != b.dtype and node.op != "Pow":
         raise InvalidModelError(f"{where(node)}: dtypes {a.dtype} and {b.dtype} differ")
     shape = broadcast(node, a.shape, b.shape)
@@ -171,10 +178,12 @@ def clip(node, inputs):
 
 @meaning("Clip")
 def clip_meaning(node, inputs):
-    """min first, then max, as ONNX orders them."""
-    x, low, high = [*inputs, None, None][:3]
-    x = x if low is None else np.maximum(x, low.reshape(()))
-    return [np.asarray(x if high is None else np.minimum(x, high.reshape(())), inputs[0].dtype)]
+    """min first, then max, as ONNX orders them; a bound that is NaN bounds nothing."""
+    x = inputs[0]
+    for bound, function in zip(inputs[1:], (np.maximum, np.minimum)):
+        if bound is not None and bound.reshape(()) == bound.reshape(()):
+            x = function(x, bound.reshape(()))
+    return [np.asarray(x, inputs[0].dtype)]
 
 
 @op("Cast", to=None, apart=always)

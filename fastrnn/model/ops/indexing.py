@@ -62,7 +62,8 @@ def pad(node, inputs):
     if any(isinstance(d, int) and d < 0 for d in dims):
         raise ShapeError(f"{where(node)}: cutting {widths} leaves less than nothing of {data.shape}")
     for d, w in zip(data.shape, widths):
-        if node.get("mode") != "constant" and isinstance(d, int) and max(w) > 0 and max(w) > d - (node.get("mode") == "reflect"):
+        room = {"constant": None, "reflect": d - 1}.get(node.get("mode"), max(w) if d else 0) if isinstance(d, int) else None
+        if room is not None and max(w) > room:
             raise ShapeError(f"{where(node)}: {node.get('mode')} cannot make {max(w)} from an axis of {d}")
     return [Spec(data.dtype, dims)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,14 +233,16 @@ def conv_transpose_meaning(node, inputs):
     x, w, b = [*inputs, None][:3]
     n, group, units = w.ndim - 2, node.get("group"), w.shape[1] * node.get("group")
     window = window_of(node, w.shape[2:], (1,) * n)
-    before, after, sizes = transposed_padding(node, window, x.shape[2:])
-    y = np.zeros((x.shape[0], units, *(max(0, s + p + q) for s, p, q in zip(sizes, before, after))), x.dtype)
+    before, _, sizes = transposed_padding(node, window, x.shape[2:])
+    extra = node.get("output_padding") or [0] * n
+    whole = [(size - 1) * window.strides[k] + extra[k] + window.span(k) if size else 0 for k, size in enumerate(x.shape[2:])]
+    y = np.zeros((x.shape[0], units, *whole), x.dtype)
     for g, (part, kernel) in enumerate(zip(np.split(x, group, axis=1), np.split(w, group))):
         target = y[:, g * w.shape[1]:(g + 1) * w.shape[1]]
         for at in np.ndindex(*window.kernel):
-            cut = tuple(slice(a * d, a * d + (s - 1) * t + 1, t) for a, d, s, t in zip(at, window.dilations, x.shape[2:], window.strides))
+            cut = tuple(slice(a * d, a * d + (s - 1) * t + 1, t) if s else slice(0, 0) for a, d, s, t in zip(at, window.dilations, x.shape[2:], window.strides))
             target[(slice(None), slice(None), *cut)] += np.moveaxis(np.tensordot(part, kernel[(slice(None), slice(None), *at)], (1, 0)), -1, 1)
-    y = y[(slice(None), slice(None), *(slice(max(0, p), max(0, p) + s) for p, s in zip(before, sizes)))]
-    if y.shape[2:] != tuple(sizes):
-        raise ShapeError(f"{where(node)}: output_shape {sizes} is larger than what X {x.shape} reaches")
-    return [np.ascontiguousarray(y if b is None else y + b.reshape(-1, *(1,) * n), dtype=x.dtype)] if math.prod(sizes) >= 0 else [y]
+    # negative padding grows the output; what lies past the reach of every window stays zero
+    y = np.pad(y, [(0, 0), (0, 0), *((max(0, -p), size) for p, size in zip(before, sizes))])
+    y = y[(slice(None), slice(None), *(slice(max(0, p), max(0, p) + size) for p, size in zip(before, sizes)))]
+    return [np.ascontiguousarray(y if b is None else y + b.reshape(-1, *(1,) * n), dtype=x.dtype)]

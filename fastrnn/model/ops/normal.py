@@ -9,8 +9,16 @@ from fastrnn.model.ops.elementwise import FLOATS, NUMBERS
 from fastrnn.model.ops.registry import ANY_DIM, Spec, axes_of, axis_of, meaning, op, require, same_dim, where
 from fastrnn.model.ops.shaping import known
 
+
+def _ends(dtype: np.dtype) -> tuple:
+    """The least and the greatest number of a dtype: what the maximum and the minimum of nothing are."""
+    return (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+
 REDUCTIONS = {
-    "ReduceMean": (FLOATS, np.mean), "ReduceSum": (NUMBERS, np.sum), "ReduceMax": (NUMBERS, np.max), "ReduceMin": (NUMBERS, np.min),
+    "ReduceMean": (FLOATS, np.mean), "ReduceSum": (NUMBERS, np.sum),
+    "ReduceMax": (NUMBERS, lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[0])),
+    "ReduceMin": (NUMBERS, lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[1])),
     "ReduceProd": (NUMBERS, np.prod), "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
     "ReduceSumSquare": (FLOATS, lambda x, axis, keepdims: np.sum(x * x, axis=axis, keepdims=keepdims)),
 }
@@ -36,17 +44,13 @@ def reduce(node, inputs):
     if len(inputs) > 1 and inputs[1] is not None and given is None:
         return [Spec(data.dtype, (ANY_DIM,) * data.rank if node.get("keepdims") else None)]
     axes = reduced_axes(node, data.rank, given)
-    if node.op in ("ReduceMax", "ReduceMin") and any(data.shape[a] == 0 for a in axes):
-        raise ShapeError(f"{where(node)}: an axis of {data.shape} is empty")
     return [Spec(data.dtype, tuple(1 if k in axes else d for k, d in enumerate(data.shape) if node.get("keepdims") or k not in axes))]
 
 
 @meaning(*REDUCTIONS)
 def reduce_meaning(node, inputs):
-    """NumPy's reduction."""
+    """NumPy's reduction; over no axes, element by element. The mean of nothing is NaN."""
     axes = reduced_axes(node, inputs[0].ndim, inputs[1] if len(inputs) > 1 else None)
-    if not axes:
-        return [inputs[0]]
     return [np.asarray(REDUCTIONS[node.op][1](inputs[0], axis=axes, keepdims=bool(node.get("keepdims"))), inputs[0].dtype)]
 
 

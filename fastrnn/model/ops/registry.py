@@ -107,7 +107,7 @@ def _finite(value) -> bool:
 
 
 def _number(value) -> bool:
-    return _finite(value) or isinstance(value, float) and not math.isfinite(value)
+    return _whole(value) or isinstance(value, float)
 
 
 def _flag(value) -> bool:
@@ -168,11 +168,11 @@ def same_dim(a: Dim, b: Dim) -> bool:
 
 
 def require(node, spec: Spec | None, what: str, dtypes: tuple[str, ...] = ()) -> Spec:
-    """The spec, if the input is there and has one of the dtypes."""
+    """The spec, if the input is there and has one of the dtypes; UnsupportedModelError for others, which ONNX may allow."""
     if spec is None:
         raise InvalidModelError(f"{where(node)}: {what} is missing")
     if dtypes and spec.dtype not in dtypes:
-        raise InvalidModelError(f"{where(node)}: {what} must be {' or '.join(dtypes)}, got {spec.dtype}")
+        raise UnsupportedModelError(f"{where(node)}: {what} must be {' or '.join(dtypes)}, got {spec.dtype}")
     return spec
 
 

@@ -50,27 +50,29 @@ def size_meaning(node, inputs):
 
 def reshaped(node, shape, target) -> tuple:
     """The shape that a target of Reshape asks for: 0 keeps a dimension, -1 takes what is left."""
-    target = list(target)
+    target, left, kept = [d if isinstance(d, str) else int(d) for d in target], list(shape), []
     for k, dim in enumerate(target):
         if dim == 0 and not node.get("allowzero"):
             if k >= len(shape):
                 raise InvalidModelError(f"{where(node)}: dimension {k} of the target is 0 = kept, but {shape} has none there")
             target[k] = shape[k]
+            kept.append(shape[k])
         elif not isinstance(dim, str) and dim < -1:
             raise InvalidModelError(f"{where(node)}: the target holds {dim}")
     if target.count(-1) > 1:
         raise InvalidModelError(f"{where(node)}: the target {target} holds -1 twice")
-    left, taken = list(shape), [d for d in target if d != -1]
-    for dim in [d for d in taken if isinstance(d, str) and d != ANY_DIM]:
-        if dim in left:
-            left.remove(dim), taken.remove(dim)
+    taken = [d for d in target if d != -1]
+    for dim in (*kept, *(d for d in taken if isinstance(d, str) and d != ANY_DIM)):
+        if dim in left and dim in taken:  # a kept 0, or a symbol, says nothing about the rest
+            left.remove(dim)
+            taken.remove(dim)
     known = not any(isinstance(d, str) for d in (*left, *taken))
     total, part = (math.prod(left), math.prod(taken)) if known else (0, 0)
     if -1 in target:
-        if known and (part == 0 and total or part and total % part):
+        if known and (part == 0 or total % part):
             raise ShapeError(f"{where(node)}: {tuple(shape)} cannot become {tuple(target)}")
         whole = left[0] if len(left) == 1 and not taken else ANY_DIM
-        target[target.index(-1)] = (total // part if part else 0) if known else whole
+        target[target.index(-1)] = total // part if known else whole
     elif known and total != part:
         raise ShapeError(f"{where(node)}: {tuple(shape)} cannot become {tuple(target)}")
     return tuple(d if isinstance(d, str) else int(d) for d in target)
@@ -196,7 +198,8 @@ def slices(node, shape, starts, ends, axes=None, steps=None) -> list[tuple[int, 
         start, end = (v + n if v < 0 else v for v in (start, end))
         low, high = (0, n) if step > 0 else (-1, n - 1)
         start, end = min(max(start, low if step > 0 else 0), high), min(max(end, low), high)
-        result.append((axis, start, step, max(0, -(-(end - start) // step))))
+        n = max(0, -(-(end - start) // step))
+        result.append((axis, start, step if n > 1 else 1, n))
     return result
 
 
@@ -271,6 +274,8 @@ def split_sizes(node, n: int, split) -> list[int]:
         parts = [int(p) for p in split]
     else:
         n_parts = node.get("num_outputs") or len(node.outputs)
+        if node.get("num_outputs") is None and n % n_parts:
+            raise InvalidModelError(f"{where(node)}: {n} is not divisible by {n_parts}, and no sizes are given")
         length = -(-n // n_parts) if n_parts > 0 else 0
         parts = [max(0, min(length, n - k * length)) for k in range(n_parts)]
     if sum(parts) != n or min(parts, default=0) < 0 or len(parts) != len(node.outputs):
