@@ -48,12 +48,22 @@ def save(model: Model, path) -> None:
         "declared": {name: [spec.dtype, list(spec.shape)] for name, spec in model.declared.items()},
         "nodes": [_node(n) for n in model.nodes],
     }
+    for name in (*model.weights, *model.input_names, *(n for node in model.nodes for n in node.outputs)):
+        if name == "__metadata__" or not name.isascii() and not _encodable(name):
+            raise UnsupportedModelError(f"a file cannot hold the name {name!r}")
     if len(model.weights) > MAX_TENSORS:
         raise UnsupportedModelError(f"{len(model.weights)} weights; a file holds at most {MAX_TENSORS}")
     data = tensors.save({name: np.require(a, requirements="C") for name, a in model.weights.items()}, {KEY: json.dumps(graph)})
     if struct.unpack("<Q", data[:8])[0] > MAX_HEADER_BYTES:
         raise UnsupportedModelError(f"the graph does not fit a file header of {MAX_HEADER_BYTES} bytes")
     write_whole(path, data)
+
+
+def _encodable(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def write_whole(path, data: bytes) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
+from fastrnn.model.ops.registry import check_rank
 
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
 
@@ -121,6 +122,8 @@ class Model:
         self._check_names()
         _ = self.specs
         for name, spec in self.declared.items():
+            if spec.shape is None:
+                raise InvalidModelError(f"output {name!r} is declared without a shape")
             if (inferred := self.specs.get(name)) is not None and inferred.dtype and inferred.dtype != spec.dtype:
                 raise InvalidModelError(f"output {name!r} is declared as {spec.dtype}, but is {inferred.dtype}")
         for state in self.states:
@@ -164,12 +167,17 @@ class Model:
         for name, array in self.weights.items():
             if str(array.dtype) not in DTYPES:
                 raise UnsupportedModelError(f"weight {name!r}: dtype {array.dtype} is not supported; supported are {', '.join(DTYPES)}")
+            check_rank(f"weight {name!r}", array.shape)
         defined = set(self.weights)
         for value in self.inputs:
             if value.name in defined or not value.name:
                 raise InvalidModelError(f"input {value.name!r}: name is empty or taken")
             if value.dtype not in DTYPES:
                 raise UnsupportedModelError(f"input {value.name!r}: dtype {value.dtype} is not supported; supported are {', '.join(DTYPES)}")
+            for dim in value.shape:
+                if not isinstance(dim, str) and (isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 0):
+                    raise InvalidModelError(f"input {value.name!r}: dimension {dim!r} is neither a name nor a size")
+            check_rank(f"input {value.name!r}", value.shape)
             defined.add(value.name)
         names: set[str] = set()
         self._check_nodes(self.nodes, set(defined), defined, names, 0)

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
-from fastrnn.model.ops import EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Spec
+from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.model.ops import EVAL, MAX_ELEMENTS, OPS, UNKNOWN, Spec
 from fastrnn.model.ops.control import agreed
-from fastrnn.model.ops.registry import ANY_DIM, count, where
+from fastrnn.model.ops.registry import ANY_DIM, check_rank, count, where
 
+MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
 SMALL = 1024  # elements up to which a value is followed: shapes, axes, conditions
 # Ops that only move entries, so that they do for symbols as well.
 MOVING = ("Identity", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Transpose")
@@ -29,8 +30,8 @@ def evaluate(node, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
         with np.errstate(all="ignore"):
             symbols = any(a is not None and a.dtype == object for a in arrays)
             return [np.asarray(a, object if symbols else None) for a in EVAL[node.op](node, arrays)]
-    except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
-        if isinstance(error, (InvalidModelError, ShapeError)):
+    except MALFORMED as error:
+        if isinstance(error, FastRNNError):
             raise
         raise InvalidModelError(f"{where(node)}: {error}") from error
 
@@ -46,16 +47,23 @@ def infer_node(node, given: list[Spec | None]) -> list[Spec | None]:
         return [None] * len(node.outputs)
     if any(s is not None and s.shape is None for s in given):
         return [UNKNOWN] * len(node.outputs)
-    specs = OPS[node.op].infer(node, given)[:len(node.outputs)]
+    for k, spec in enumerate(given[:OPS[node.op].inputs[0]]):
+        if spec is None:
+            raise InvalidModelError(f"{where(node)}: input {k} ({node.inputs[k]!r}) is missing")
+    try:
+        specs = OPS[node.op].infer(node, given)[:len(node.outputs)]
+    except MALFORMED as error:
+        if isinstance(error, FastRNNError):
+            raise
+        raise InvalidModelError(f"{where(node)}: inputs that make no sense: {error}") from error
     for spec in specs:
         if spec is not None and spec.shape is not None:
-            if len(spec.shape) > MAX_RANK:
-                raise UnsupportedModelError(f"{where(node)}: the result has {len(spec.shape)} dimensions; at most {MAX_RANK} are supported")
+            check_rank(f"{where(node)}: the result", spec.shape)
             if (n := count(spec.shape)) != ANY_DIM and n > MAX_ELEMENTS:
                 raise UnsupportedModelError(f"{where(node)}: the result would have {n:,} elements")
     if specs[0] is not None and specs[0].value is None and _followed(node, given, specs):
         values = evaluate(node, [None if s is None else s.value for s in given])
-        specs = [Spec(s.dtype, v.shape, _plain(v)) for s, v in zip(specs, values)]
+        specs = [Spec(s.dtype, v.shape, _plain(v, s.dtype)) for s, v in zip(specs, values)]
     return specs
 
 
@@ -64,16 +72,15 @@ def _followed(node, given, specs) -> bool:
     present = [s for s in given if s is not None]
     if node.op not in EVAL or not present or any(s.value is None for s in present):
         return False
-    if any(s.value.dtype == object for s in present) and node.op not in MOVING:
+    symbolic = [s.value.dtype == object for s in present]
+    if any(symbolic) and (node.op not in MOVING or node.op != "Concat" and any(symbolic[1:]) or not specs[0].dtype.startswith("int")):
         return False
     return all(s.shape is not None and (n := count(s.shape)) != ANY_DIM and n <= SMALL for s in specs)
 
 
-def _plain(value: np.ndarray) -> np.ndarray:
-    """Symbols gone, an int64 array."""
-    if value.dtype == object and not any(isinstance(v, str) for v in value.ravel()):
-        return value.astype(np.int64)
-    return value
+def _plain(value: np.ndarray, dtype: str) -> np.ndarray:
+    """Symbols gone, an array of the dtype."""
+    return value.astype(dtype) if value.dtype == object and not any(isinstance(v, str) for v in value.ravel()) else value
 
 
 def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -126,7 +127,7 @@ class Builder(Layout):
         """Shape of output k, whether or not it is wanted."""
         if k < len(node.outputs) and node.outputs[k]:
             return self.shape_of(node.outputs[k])
-        return OPS[node.op].infer(node, [self.specs.get(name) for name in node.inputs])[k].shape
+        return OPS[node.op].infer(node, [self.specs.get(name) if name else None for name in node.inputs])[k].shape
 
     def dtype_of(self, name: str) -> np.dtype:
         """dtype of a value."""
@@ -135,7 +136,8 @@ class Builder(Layout):
     def limit(self, node: Node, name: str, low: int, high: int) -> View:
         """The view, as int64, of integers that must lie in low..high. Those of an input are checked at the door, others on the way."""
         view = self.views[name]
-        if view.space == "slot" and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
+        whole = view.space == "slot" and view.offset == 0 and math.prod(view.shape) == math.prod(self._slots[view.index].shape) and 0 not in view.strides
+        if whole and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
             before = self._limits.get(view.index, (low, high))
             self._limits[view.index] = max(low, before[0]), min(high, before[1])
             return view

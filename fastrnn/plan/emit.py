@@ -144,7 +144,9 @@ def gemm(build, node):
     a = build.views[node.inputs[0]]
     a = build.rows(a.transposed((1, 0)) if node.get("transA") else a)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    target = build.as_rows(y)
+    if 0 in y.shape:
+        return
+    a, target = build.row_pair(a, y)
     T, B, (x_t, x_b), (y_t, y_b) = grid(1, a, target)
     args = new_args(T=T, B=B, I=a.shape[-1], H=y.shape[-1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
     build.call(node.name, packed.kernel, args, {"x": a, "y": target, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
@@ -165,7 +167,11 @@ def gather(build, node):
     packed, table = build.packed(node)[0], build.weights[node.inputs[0]]
     index = build.limit(node, node.inputs[1], -len(table) if node.get("wrap") else 0, len(table) - 1)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    target = build.as_rows(y, index)
+    if 0 in y.shape:
+        return
+    # rows of one index each
+    one, target = build.row_pair(replace(index, shape=(*index.shape, 1), strides=(*index.strides, 1)), y)
+    index = replace(one, shape=index.shape, strides=one.strides[:-1])
     T, B, (x_t, x_b), (y_t, y_b) = grid(0, index, replace(target, shape=y.shape[:-1], strides=target.strides[:-1]))
     args = new_args(T=T, B=B, I=len(table), H=table.shape[1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
     build.call(node.name, packed.kernel, args, {"x": index, "y": target, **packed.views}, flops=0.0, weight_bytes=4.0 * T * B * table.shape[1])

@@ -82,18 +82,24 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     windows = replace(last, shape=(shape[0], *shape[2:], *kernel, channels),
                       strides=(last.strides[0], *(s * t for s, t in zip(step, strides)), *(s * d for s, d in zip(step, dilations)), last.strides[-1]))
     y = build.place_last(node.outputs[0], shape)
-    target = build.as_rows(_channels_last(y))
+    if 0 in shape:
+        return
+    last_y = _channels_last(y)
+    target = build.as_rows(last_y)
     for g, packed in enumerate(build.packed(node)):
         rows = windows.shifted(g * channels * windows.strides[-1])
         flat = rows.reshaped((*rows.shape[:1 + n], math.prod(kernel) * channels))
         rows = build.rows(flat) if flat is not None else build.contiguous(rows).reshaped((*rows.shape[:1 + n], math.prod(kernel) * channels))
         part = target.part(g * units, (g + 1) * units, len(target.shape) - 1)
-        T, B, (x_t, x_b), (y_t, y_b) = grid(1, *build.walkable(rows, part))
+        rows, written = build.row_pair(rows, part)
+        T, B, (x_t, x_b), (y_t, y_b) = grid(1, rows, written)
         args = new_args(T=T, B=B, I=rows.shape[-1], H=units, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-        build.call(node.name, packed.kernel, args, {"x": rows, "y": part, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4,
+        build.call(node.name, packed.kernel, args, {"x": rows, "y": written, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4,
                    weight_bytes=packed.weight_bytes)
-    if target.space != y.space or target.offset != y.offset:
-        build.copy(node.name, target, _channels_last(y))
+        if written is not part:
+            build.copy(node.name, written, part)
+    if target is not last_y:
+        build.copy(node.name, target, last_y)
 
 
 def _pad_refused(node: Node, specs, constants) -> str | None:
@@ -197,7 +203,7 @@ def reduce(build, node):
     if n == 0:
         return build.fill(node.name, y, np.nan if node.op == "ReduceMean" else 0.0)
     outer = y.reshaped(shape)
-    build.reduce(node.name, outer, rows, 1.0 / n if node.op == "ReduceMean" else 1.0)
+    build.reduce(node.name, outer, rows, n if node.op == "ReduceMean" else 1)
     return None
 
 
@@ -213,17 +219,19 @@ def softmax(build, node):
 def layer_normalization(build, node):
     """Mean, centred values, their mean square, and their quotient, each over rows."""
     x, name = build.contiguous(build.views[node.inputs[0]]), node.name
-    axis = node.get("axis") % len(x.shape)
+    axis, y = node.get("axis") % len(x.shape), build.place(node.outputs[0], x.shape)
+    if 0 in x.shape:
+        return
     lead, n = x.shape[:axis], math.prod(x.shape[axis:])
     rows, mean, centred, square = x.reshaped((*lead, n)), build.scratch((*lead, 1)), build.scratch((*lead, n)), build.scratch((*lead, n))
-    build.reduce(name, mean.reshaped(lead), rows, 1.0 / max(n, 1))
+    build.reduce(name, mean.reshaped(lead), rows, n)
     build.pointwise(name, "sub", centred, rows, mean.broadcast((*lead, n)))
     build.pointwise(name, "mul", square, centred, centred)
-    build.reduce(name, mean.reshaped(lead), square, 1.0 / max(n, 1))
+    build.reduce(name, mean.reshaped(lead), square, n)
     build.pointwise(name, "add", mean, mean, build.number(node.get("epsilon")).broadcast(mean.shape))
     build.pointwise(name, "sqrt", mean, mean)
     build.pointwise(name, "div", centred, centred, mean.broadcast((*lead, n)))
-    y, whole = build.place(node.outputs[0], x.shape), centred.reshaped(x.shape)
+    whole = centred.reshaped(x.shape)
     scaled = y if not node.input(2) else whole
     build.pointwise(name, "mul", scaled, whole, build.views[node.inputs[1]].broadcast(x.shape))
     if node.input(2):

@@ -60,7 +60,7 @@ class _Folder:
         left: list[Node] = []
         for node in nodes:
             was_missing = bool(node.inputs) and node.inputs[0] in self.renamed and not self.renamed[node.inputs[0]]
-            node = replace(node, inputs=tuple(self.renamed.get(name, name) for name in node.inputs))
+            node = replace(node, inputs=tuple(name and self.renamed.get(name, name) for name in node.inputs))
             if node.op == "If":
                 left += self.visit_if(node)
                 continue
@@ -76,7 +76,7 @@ class _Folder:
                     if arrays is not None:
                         self.constants[name] = arrays[k]
             if arrays is None and (node.op == "Identity" or node.op == "Cast" and specs[0].dtype == given[0].dtype):
-                self.renamed[node.outputs[0]] = node.inputs[0]
+                self.renamed |= {node.outputs[0]: node.inputs[0]} if node.outputs[0] else {}
             elif arrays is None:
                 left.append(node)
         return left
@@ -111,9 +111,9 @@ class _Folder:
 
     def visit_if(self, node: Node) -> list[Node]:
         """Nothing but the branch's nodes where the condition is known; else the If, its branches folded."""
-        condition = self.constants.get(node.inputs[0])
-        if condition is None and (spec := self.specs[node.inputs[0]]).constant is not None:
-            condition = spec.constant
+        given = [self.specs.get(name) if name else None for name in node.inputs]
+        infer_node(node, given)
+        condition = self.constants.get(node.inputs[0], given[0].constant)
         if condition is not None:
             branch = node.get("then_branch" if condition.reshape(())[()] else "else_branch")
             left = self.visit(branch.nodes)
@@ -121,11 +121,12 @@ class _Folder:
                 if name:
                     self.renamed[name] = self.renamed.get(source, source)
             return left
-        infer_node(node, [self.specs[node.inputs[0]]])
         branches = {key: self.visit_branch(node.get(key)) for key in ("then_branch", "else_branch")}
         for name, *sources in zip(node.outputs, *(b.outputs for b in branches.values())):
-            a, b = (self.specs.get(s, UNKNOWN) for s in sources)
-            self.specs[name] = agreed(a, b)
+            if name and not all(sources):
+                raise ShapeError(f"node {node.name!r} (If): output {name!r} needs an optional input that was left out")
+            if name:
+                self.specs[name] = agreed(*(self.specs.get(s, UNKNOWN) for s in sources))
         return [replace(node, attributes={**node.attributes, **branches})]
 
     def visit_branch(self, branch: Graph) -> Graph:

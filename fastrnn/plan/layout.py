@@ -23,7 +23,7 @@ class Layout:
         self.arena = Arena()
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
-        self._numbers: dict[float, View] = {}
+        self._numbers: dict[tuple[bytes, str], View] = {}
 
     def place(self, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> View:
         """The view of an output: where it was put already, or new work space. An unwanted output ("") gets scratch.
@@ -75,10 +75,8 @@ class Layout:
 
     def number(self, value: float, dtype=np.float32) -> View:
         """A constant of one element, rank 0."""
-        key = (float(value), np.dtype(dtype).name)
-        if key not in self._numbers:
-            self._numbers[key] = weight_view(np.array(value, dtype))
-        return self._numbers[key]
+        array = np.array(value, dtype)
+        return self._numbers.setdefault((array.tobytes(), array.dtype.name), weight_view(array))
 
     def zeros(self, n: int) -> View:
         """A row of n zeros: the initial state where none is given."""
@@ -103,17 +101,17 @@ class Layout:
         view = self.views[value] if isinstance(value, str) else value
         return view if _walks(view) else self.contiguous(view)
 
-    def as_rows(self, y: View, *others: View) -> View:
+    def as_rows(self, y: View) -> View:
         """y, if rows can be written to it; else scratch of its shape."""
         return y if _walks(y) else self.scratch(y.shape)
 
-    def walkable(self, x: View, y: View) -> tuple[View, View]:
-        """Rows to read and rows to write as two loops that both follow; x is copied where they are not."""
-        try:
-            grid(1, x, y)
-            return x, y
-        except UnsupportedModelError:
-            return self.contiguous(x), y
+    def row_pair(self, x: View, y: View) -> tuple[View, View]:
+        """Rows to read and rows to write as two loops that both follow: x copied, and y scratch that the caller copies on, where they are not."""
+        for pair in (lambda: (x, y), lambda: (self.contiguous(x), y), lambda: (self.contiguous(x), self.scratch(y.shape))):
+            read, written = pair()
+            if _walks(read) and _walks(written) and _walk_together(read, written):
+                return read, written
+        raise AssertionError("two arrays in C order follow one another")
 
     # Calls.
 
@@ -153,12 +151,20 @@ class Layout:
         size = float(np.prod(x.shape, dtype=np.float64))
         self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30.0 * size, weight_bytes=8.0 * size)
 
-    def reduce(self, name: str, y: View, rows: View, scale: float) -> None:
-        """y = scale * the sums of rows over their last axis."""
+    def reduce(self, name: str, y: View, rows: View, divisor: int) -> None:
+        """y = the sums of rows over their last axis, divided."""
         n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])
         table = np.concatenate([loops(y, lead), np.array([[n, 0, rows.strides[-1], 0]], np.int64)])
-        args = new_args(T=len(table), scale=scale)
+        args = new_args(T=len(table), scale=divisor)
         self.call(name, self.kernel("reduce"), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=float(n), weight_bytes=4.0 * n)
+
+
+def _walk_together(x: View, y: View) -> bool:
+    try:
+        grid(1, x, y)
+        return True
+    except UnsupportedModelError:
+        return False
 
 
 def _walks(view: View) -> bool:

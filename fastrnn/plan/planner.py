@@ -112,6 +112,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
     packed: dict[str, list[Packed]] = {}
     for node, _ in every_node(model.nodes):
         emitter = EMIT.get(node.op)
-        if emitter and emitter.packs and emitter.refused(node, model.specs, model.weights) is None:
+        known = all((spec := model.specs.get(name)) is not None and spec.shape is not None for name in node.inputs if name)
+        if emitter and emitter.packs and known and emitter.refused(node, model.specs, model.weights) is None:
             packed[node.name] = pack(node, model.weights, backend)
     return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, threads, packed)

@@ -50,7 +50,7 @@ class Patterns:
             if node.subgraphs:
                 node = replace(node, attributes={k: Graph(tuple(self.walk_branch(v)), v.outputs) if isinstance(v, Graph) else v
                                                  for k, v in node.attributes.items()})
-            found = REWRITES[node.op](self, node) if node.op in REWRITES else None
+            found = REWRITES[node.op](self, node) if node.op in REWRITES and self.known(node) else None
             for made in found or [node]:
                 result.append(made)
                 self.made |= {name: made for name in made.outputs if name}
@@ -60,6 +60,10 @@ class Patterns:
         """A subgraph's nodes with patterns replaced, what they made useless gone."""
         self.reads.update(graph.outputs)
         return live(self.walk(graph.nodes), set(graph.outputs))[0]
+
+    def known(self, node: Node) -> bool:
+        """Whether the shapes of a node's inputs and outputs were inferred: a branch that may not fit is left as it is."""
+        return all((spec := self.specs.get(name)) is not None and spec.shape is not None for name in (*node.inputs, *node.outputs) if name)
 
     def only(self, name: str, *ops: str) -> Node | None:
         """The node of one of these ops that makes `name`, if nothing else reads it."""
@@ -111,7 +115,7 @@ def add(graph: Patterns, node: Node):
     """A bias behind a Gemm that has none."""
     for product, bias in (node.inputs, node.inputs[::-1]):
         gemm, b = graph.only(product, "Gemm"), graph.weights.get(bias)
-        if gemm is None or gemm.input(2) or gemm.get("alpha") != 1 or b is None or b.ndim > len(graph.specs[product].shape or ()):
+        if gemm is None or gemm.input(2) or (gemm.get("alpha"), gemm.get("beta")) != (1, 1) or b is None or b.ndim > len(graph.specs[product].shape or ()):
             continue
         n = graph.specs[product].shape[-1]
         if b.shape == (*(1,) * (b.ndim - 1), n):
@@ -126,7 +130,7 @@ def batch_normalization(graph: Patterns, node: Node):
     if any(p is None for p in parameters):
         return None
     a, b = batch_factors(node, *(p.astype(np.float64) for p in parameters))
-    dtype, conv = parameters[0].dtype, graph.only(node.inputs[0], "Conv", "ConvTranspose")
+    dtype, conv = np.dtype(graph.specs[node.inputs[0]].dtype), graph.only(node.inputs[0], "Conv", "ConvTranspose")
     if conv is not None and all(not name or name in graph.weights for name in conv.inputs[1:]):
         w, bias = graph.weights[conv.inputs[1]].astype(np.float64), graph.weights.get(conv.input(2))
         if conv.op == "Conv":

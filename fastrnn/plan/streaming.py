@@ -152,6 +152,9 @@ def _check_time(model: Model, time: str) -> None:
 
 def _check_ends(model: Model, form: Steppable) -> None:
     axes, tied = form.time_axes, {s.output for s in model.states}
+    for value in form.model.inputs:
+        if value.shape.count(form.time) > 1:
+            raise NotStreamableError(f"input {value.name!r} has its time dimension {form.time!r} twice")
     for state in model.states:
         if state.input in axes or state.output in axes:
             raise NotStreamableError(f"state {state.input!r} <- {state.output!r} has a time axis; a state holds one step")
@@ -195,6 +198,8 @@ def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
                 raise _refuse(node, f"initial_{letter} comes from {source!r}, which is not a state; tie it with states=")
             shape = OPS[node.op].infer(node, [model.specs.get(n) for n in node.inputs])[position - 4].shape
             name = f"{node.name}.{letter}"
+            while name in model.specs or f"{name}.next" in model.specs:
+                name += "'"
             if source:
                 initial[name] = model.weights[source]
             node_inputs[position] = name

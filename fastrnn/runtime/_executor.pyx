@@ -59,6 +59,8 @@ cdef class Runner:
             raise MemoryError
         self.only_input = self.only_output = -1
         for k, slot in enumerate(everything):
+            if len(slot.shape) > MAX_RANK:
+                raise UnsupportedModelError(f"{slot.name!r} has {len(slot.shape)} dimensions; at most {MAX_RANK} are supported")
             self.slots[k].dtype, self.slots[k].rank = slot.dtype.num, len(slot.shape)
             self.slots[k].count = 1
             for d in range(self.slots[k].rank):

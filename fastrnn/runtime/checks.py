@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError
 from fastrnn.model import Value
+from fastrnn.model.ops import ANY_DIM
 
 
 def as_array(value, name: str) -> np.ndarray:
@@ -119,6 +120,8 @@ def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> di
         if len(shape) != len(value.shape):
             raise ShapeError(f"input {value.name!r} must have shape {declared}, got {shape}")
         for axis, (dim, size) in enumerate(zip(value.shape, shape)):
+            if dim == ANY_DIM:
+                continue
             wanted, source = (dim, "") if isinstance(dim, int) else symbols.setdefault(dim, (size, value.name))
             if size != wanted:
                 reason = f" ({dim} = {wanted} in {source!r})" if source else ""

@@ -108,19 +108,21 @@ class Stream(StreamCore):
             self._batch_axis[state.input] = axes[0] if axes else None
             self._current[state.input] = self._bound["input", state.input] = current
 
-    def _bind_next(self, model: Model) -> None:
-        """Memory for the states' next values, in the shapes that the specialised model gives them."""
+    def _bind_next(self, model: Model) -> tuple[dict, list]:
+        """Memory for the states' next values, in the shapes that the specialised model gives them, and where each goes."""
+        bound, commits = dict(self._bound), []
         for state in self._model.states:
             spec = model.specs[state.output]
-            if ("output", state.output) not in self._bound:
+            if ("output", state.output) not in bound:
                 if spec.shape is None or any(isinstance(d, str) for d in spec.shape):
                     raise NotStreamableError(f"state {state.input!r}: the shape of its output {state.output!r} is not known before it runs")
-                self._bound["output", state.output] = aligned_zeros(spec.shape, spec.dtype)
-            following, current = self._bound["output", state.output], self._current[state.input]
+                bound["output", state.output] = aligned_zeros(spec.shape, spec.dtype)
+            following, current = bound["output", state.output], self._current[state.input]
             following = state.part(following, current.ndim)
             if (following.shape, following.dtype) != (current.shape, current.dtype):
                 raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}")
-            self._commits.append((current, following))
+            commits.append((current, following))
+        return bound, commits
 
     def _runner(self, T: int, squeeze: bool = False) -> Runner:
         """The program for T steps; squeeze: its time axis of 1 is left out of the caller's arrays."""
@@ -129,12 +131,13 @@ class Stream(StreamCore):
         model = self._plan.specialised(shapes, self._model)
         if not self._timed:
             check_calls(model)
-        if not self._commits:
-            self._bind_next(model)
+        bound, commits = (self._bound, self._commits) if self._commits else self._bind_next(model)
         program = build_program(self._plan, model, self._form.time_axes)
         if squeeze and self._timed:
             program = program.without_time({v.name for v in self._form.inputs} | set(self._form.outputs))
-        return Runner(program, self._bound, self._commits, RELEASE_GIL_NS)
+        runner = Runner(program, bound, commits, RELEASE_GIL_NS)
+        self._bound, self._commits = bound, commits  # only once all of it holds
+        return runner
 
     def push(self, x, *, out=None):
         """A chunk of steps, (T', ...) for each input; returns outputs (T', ...). The same bits as T' calls of step.

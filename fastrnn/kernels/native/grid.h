@@ -106,10 +106,10 @@ static float fr_sum(const float *from, int64_t stride, int64_t n) {
     return whole[0];
 }
 
-/* y[row] = scale * the sum of x over the innermost axis. */
+/* y[row] = the sum of x over the innermost axis, divided by scale. */
 static void reduce_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
     (void)x2;
-    a->y[y] = fr_sum((const float *)a->x + x, row->x, row->size) * a->scale;
+    a->y[y] = fr_sum((const float *)a->x + x, row->x, row->size) / a->scale;
 }
 static void reduce_run(const fr_args *a) { fr_walk(a, reduce_row); }
 

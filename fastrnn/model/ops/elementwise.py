@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn.cells import Activation
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import DTYPES, OPS, Spec, always, broadcast, meaning, op, require, where
+from fastrnn.model.ops.registry import DTYPES, OPS, Spec, aligned, always, broadcast, meaning, op, require, where
 
 FLOATS = ("float32", "float64")
 NUMBERS = tuple(d for d in DTYPES if d != "bool")
@@ -107,8 +107,8 @@ COMPARISONS = {
 _FUNCTIONS_OF_TWO = BINARY | COMPARISONS
 
 
-@op("Add", "Sub", "Mul", "Div", "Pow", "PRelu", *COMPARISONS, inputs=(2, 2), apart=always)
-@op("Mod", inputs=(2, 2), apart=always, fmod=0)
+@op("Add", "Sub", "Mul", "Div", "Pow", "PRelu", *COMPARISONS, inputs=(2, 2), apart=aligned)
+@op("Mod", inputs=(2, 2), apart=aligned, fmod=0)
 def binary(node, inputs):
     """Of one dtype (but for Pow's exponent), broadcast; PRelu's slope broadcasts to x."""
     dtypes = _FUNCTIONS_OF_TWO[node.op][0]
@@ -133,7 +133,7 @@ def binary_meaning(node, inputs):
     return [np.asarray(result) if node.op != "Pow" else np.asarray(result, a.dtype)]
 
 
-@op("Min", "Max", "Sum", "Mean", inputs=(1, 64), apart=always)
+@op("Min", "Max", "Sum", "Mean", inputs=(1, 64), apart=aligned)
 def variadic(node, inputs):
     """Any number of inputs of one dtype, broadcast."""
     specs = [require(node, s, f"input {k}", NUMBERS if node.op in ("Min", "Max") else FLOATS) for k, s in enumerate(inputs)]
@@ -151,7 +151,7 @@ def variadic_meaning(node, inputs):
     return [np.asarray(result / len(inputs) if node.op == "Mean" else result, inputs[0].dtype)]
 
 
-@op("Where", inputs=(3, 3), apart=always)
+@op("Where", inputs=(3, 3), apart=aligned)
 def where_(node, inputs):
     """x where the condition holds, else y."""
     condition, x, y = (require(node, s, what) for s, what in zip(inputs, ("condition", "X", "Y")))

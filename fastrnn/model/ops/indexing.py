@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
-from fastrnn.model.ops.registry import ANY_DIM, Spec, axes_of, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, DTYPES, Spec, axes_of, axis_of, meaning, op, require, same_dim, where
 from fastrnn.model.ops.shaping import INTS, known
 
 
@@ -62,6 +62,10 @@ def pad(node, inputs):
     if any(isinstance(d, int) and d < 0 for d in dims):
         raise ShapeError(f"{where(node)}: cutting {widths} leaves less than nothing of {data.shape}")
     for d, w in zip(data.shape, widths):
+        cut = sum(min(0, n) for n in w)
+        if isinstance(d, int) and -cut > d:
+            raise ShapeError(f"{where(node)}: cutting {w} from an axis of {d}")
+        d = d + cut if isinstance(d, int) else d
         room = {"constant": None, "reflect": d - 1}.get(node.get("mode"), max(w) if d else 0) if isinstance(d, int) else None
         if room is not None and max(w) > room:
             raise ShapeError(f"{where(node)}: {node.get('mode')} cannot make {max(w)} from an axis of {d}")
@@ -84,6 +88,8 @@ def pad_meaning(node, inputs):
 def constant_of_shape(node, inputs):
     """Filled with one value."""
     target = require(node, inputs[0], "the input", INTS)
+    if node.get("dtype") not in DTYPES:
+        raise UnsupportedModelError(f"{where(node)}: dtype {node.get('dtype')!r} is not supported")
     if target.value is None:
         return [Spec(node.get("dtype"), (ANY_DIM,) * target.shape[0] if isinstance(target.shape[0], int) else None)]
     dims = tuple(d if isinstance(d, str) else int(d) for d in target.value)

@@ -50,7 +50,7 @@ def gemm_meaning(node, inputs):
 def _matmul_apart(node, specs, axes) -> bool:
     """Time among the rows of A, or among the batch axes of both."""
     a, b = axes
-    return (a is None or a != specs[0].rank - 1) and (b is None or b < specs[1].rank - 2) and (a is None or b is None or a < specs[0].rank - 2)
+    return (a is None or a != specs[0].rank - 1) and (b is None or b < specs[1].rank - 2) and (a is None or b is None or a < specs[0].rank - 2 and a - specs[0].rank == b - specs[1].rank)
 
 
 @op("MatMul", inputs=(2, 2), apart=_matmul_apart)
@@ -235,7 +235,7 @@ def conv_transpose_meaning(node, inputs):
     window = window_of(node, w.shape[2:], (1,) * n)
     before, _, sizes = transposed_padding(node, window, x.shape[2:])
     extra = node.get("output_padding") or [0] * n
-    whole = [(size - 1) * window.strides[k] + extra[k] + window.span(k) if size else 0 for k, size in enumerate(x.shape[2:])]
+    whole = [max(0, (size - 1) * window.strides[k] + extra[k] + window.span(k)) for k, size in enumerate(x.shape[2:])]
     y = np.zeros((x.shape[0], units, *whole), x.dtype)
     for g, (part, kernel) in enumerate(zip(np.split(x, group, axis=1), np.split(w, group))):
         target = y[:, g * w.shape[1]:(g + 1) * w.shape[1]]
@@ -243,6 +243,6 @@ def conv_transpose_meaning(node, inputs):
             cut = tuple(slice(a * d, a * d + (s - 1) * t + 1, t) if s else slice(0, 0) for a, d, s, t in zip(at, window.dilations, x.shape[2:], window.strides))
             target[(slice(None), slice(None), *cut)] += np.moveaxis(np.tensordot(part, kernel[(slice(None), slice(None), *at)], (1, 0)), -1, 1)
     # negative padding grows the output; what lies past the reach of every window stays zero
-    y = np.pad(y, [(0, 0), (0, 0), *((max(0, -p), size) for p, size in zip(before, sizes))])
+    y = np.pad(y, [(0, 0), (0, 0), *((max(0, -p), max(0, p) + size) for p, size in zip(before, sizes))])
     y = y[(slice(None), slice(None), *(slice(max(0, p), max(0, p) + size) for p, size in zip(before, sizes)))]
     return [np.ascontiguousarray(y if b is None else y + b.reshape(-1, *(1,) * n), dtype=x.dtype)]

@@ -90,6 +90,11 @@ def always(node, specs, axes) -> bool:
     return True
 
 
+def aligned(node, specs, axes) -> bool:
+    """Elementwise with broadcasting: time at one place, counted from the end, in every operand that has it."""
+    return len({axis - spec.rank for spec, axis in zip(specs, axes) if axis is not None}) == 1
+
+
 def rows(node, specs, axes) -> bool:
     """Along the last axis of the first input only."""
     return axes[0] is not None and axes[0] != specs[0].rank - 1 and all(axis is None for axis in axes[1:])
@@ -144,6 +149,9 @@ def check_node(node) -> None:
     fewest, most = OPS[node.op].inputs
     if not fewest <= len(node.inputs) <= most:
         raise InvalidModelError(f"{where(node)}: takes {fewest} to {most} inputs, got {len(node.inputs)}")
+    for k, name in enumerate(node.inputs[:fewest]):
+        if not name:
+            raise InvalidModelError(f"{where(node)}: input {k} is missing")
     if not 1 <= len(node.outputs) <= OPS[node.op].outputs:
         raise InvalidModelError(f"{where(node)}: gives 1 to {OPS[node.op].outputs} outputs, got {len(node.outputs)}")
     known = OPS[node.op].attributes
@@ -152,6 +160,12 @@ def check_node(node) -> None:
             raise UnsupportedModelError(f"{where(node)}: unknown attribute {name!r}")
         if not (value is None and known[name] is None) and not ATTRIBUTE_TYPES[name](value):
             raise InvalidModelError(f"{where(node)}: attribute {name!r} cannot be {value!r}")
+
+
+def check_rank(what: str, shape) -> None:
+    """Raises UnsupportedModelError for more axes than the executor's arrays hold."""
+    if len(shape) > MAX_RANK:
+        raise UnsupportedModelError(f"{what} has {len(shape)} dimensions; at most {MAX_RANK} are supported")
 
 
 def where(node) -> str:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import ANY_DIM, MANY, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, OPS, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
 
 INTS = ("int32", "int64")
 
@@ -78,7 +78,16 @@ def reshaped(node, shape, target) -> tuple:
     return tuple(d if isinstance(d, str) else int(d) for d in target)
 
 
-@op("Reshape", inputs=(2, 2), allowzero=0, apart=always)
+def _regroup_apart(node, specs, axes) -> bool:
+    """As many elements in front of time before as after: none moves from one step to another."""
+    axis, result = axes[0], OPS[node.op].infer(node, specs)[0].shape
+    if axis is None or result is None or specs[0].shape[axis] not in result:
+        return False
+    before = count(specs[0].shape[:axis]), count(result[:result.index(specs[0].shape[axis])])
+    return before[0] == before[1] != ANY_DIM
+
+
+@op("Reshape", inputs=(2, 2), allowzero=0, apart=_regroup_apart)
 def reshape(node, inputs):
     """To a target of sizes."""
     data, target = require(node, inputs[0], "data"), require(node, inputs[1], "shape", INTS)
@@ -96,7 +105,7 @@ def reshape_meaning(node, inputs):
     return [inputs[0].reshape(reshaped(node, inputs[0].shape, inputs[1].tolist()))]
 
 
-@op("Flatten", axis=1, apart=always)
+@op("Flatten", axis=1, apart=_regroup_apart)
 def flatten(node, inputs):
     """To two axes, those before `axis` and the rest."""
     data, axis = require(node, inputs[0], "the input"), node.get("axis")
@@ -274,6 +283,8 @@ def split_sizes(node, n: int, split) -> list[int]:
         parts = [int(p) for p in split]
     else:
         n_parts = node.get("num_outputs") or len(node.outputs)
+        if n_parts != len(node.outputs):
+            raise InvalidModelError(f"{where(node)}: num_outputs {n_parts}, but {len(node.outputs)} outputs")
         if node.get("num_outputs") is None and n % n_parts:
             raise InvalidModelError(f"{where(node)}: {n} is not divisible by {n_parts}, and no sizes are given")
         length = -(-n // n_parts) if n_parts > 0 else 0
