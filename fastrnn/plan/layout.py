@@ -86,6 +86,8 @@ class Layout:
 
     def contiguous(self, view: View, owner: str = "") -> View:
         """The view, or a C-ordered copy; the copy lives as long as value `owner`, or as the node in hand."""
+        if 0 in view.shape:
+            return replace(view, strides=c_strides(view.shape))
         if view.contiguous:
             return view
         copy = self._new(view.shape, view.dtype)

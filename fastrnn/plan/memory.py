@@ -67,7 +67,7 @@ class View:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie in C order without gaps."""
-        return all(n == 1 or have == want for n, have, want in zip(self.shape, self.strides, c_strides(self.shape))) or 0 in self.shape
+        return all(n == 1 or have == want for n, have, want in zip(self.shape, self.strides, c_strides(self.shape)))
 
     def same_place(self, other: View) -> bool:
         """Whether both name the same elements in the same order."""

@@ -59,6 +59,7 @@ def test_products_and_lookups_whose_rows_do_not_walk_together():
                  {"zero": whole(0), "three": whole(3), "two": whole(2), "w": noise(5, 3), "k": noise(2, 1, 3, 3)}), {"x": noise(2, 3, 4, 5)})
     agrees(model([("i", ("A", "B", "C"), "int64")], ["y"], [("Transpose", "t", ["i"], ["j"], {"perm": [1, 0, 2]}), ("Gather", "g", ["w", "j"], ["y"])], {"w": noise(6, 3)}),
            {"i": RANDOM.integers(0, 6, (2, 3, 4))})
+    agrees(model([("x", (4, 3, 0))], ["y"], [("Transpose", "t", ["x"], ["s"], {"perm": [1, 0, 2]}), ("MatMul", "m", ["s", "w"], ["y"])], {"w": noise(0, 5)}), {"x": noise(4, 3, 0)})
     agrees(model([("x", (2, 0, 4, 5))], ["y"], [("Transpose", "t", ["x"], ["s"], {"perm": [2, 1, 0, 3]}), ("MatMul", "m", ["s", "w"], ["y"])], {"w": noise(5, 3)}), {"x": noise(2, 0, 4, 5)})
 
 
@@ -154,6 +155,7 @@ NONSENSE = {  # nodes over x (A, B) with constants k and w
     "split_into_too_many": ([("Split", "n", ["x"], ["y"], {"num_outputs": 2**40})], {}),
     "scale_missing": ([("LayerNormalization", "n", ["x", ""], ["y"])], {}),
     "starts_missing": ([("Slice", "n", ["x", "", "k"], ["y"])], {"k": whole(1)}),
+    "pad_with_no_value": ([("Pad", "n", ["x", "k", "e"], ["y"])], {"k": whole(1, 1, 1, 1), "e": np.zeros(0, np.float32)}),
     "identity_of_nothing": ([("Identity", "n", [""], ["y"])], {}),
     "constant_of_shape_dtype": ([("ConstantOfShape", "n", ["k"], ["y"], {"dtype": "complex64"})], {"k": whole(1)}),
     **{f"{op}_scalar": ([(op, "n", ["x", "k"], ["y"])], {"k": np.array(1)}) for op in ("Tile", "Pad", "Expand", "Split")},

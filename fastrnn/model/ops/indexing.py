@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
-from fastrnn.model.ops.registry import ANY_DIM, DTYPES, Spec, axes_of, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, DTYPES, Spec, axes_of, axis_of, count, meaning, op, require, same_dim, where
 from fastrnn.model.ops.shaping import INTS, known
 
 
@@ -55,6 +55,8 @@ def pad(node, inputs):
     if node.get("mode") not in PAD_MODES:
         raise InvalidModelError(f"{where(node)}: mode {node.get('mode')!r} is unknown; known are {', '.join(PAD_MODES)}")
     axes = inputs[3] if len(inputs) > 3 else None
+    if len(inputs) > 2 and inputs[2] is not None and (inputs[2].dtype != data.dtype or count(inputs[2].shape) not in (1, ANY_DIM)):
+        raise InvalidModelError(f"{where(node)}: the value must be one {data.dtype}, got {inputs[2].dtype} {inputs[2].shape}")
     if pads is None or axes is not None and axes.constant is None:
         return [Spec(data.dtype, (ANY_DIM,) * data.rank)]
     widths = pad_widths(node, data.rank, pads, None if axes is None else axes.constant)
