@@ -1,6 +1,7 @@
 # cython: language_level=3
 """What the executor's objects hold."""
 
+cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 from fastrnn.kernels.native._args cimport fr_args, fr_run
@@ -36,6 +37,7 @@ cdef struct Commit:      # a state's new value goes back to where the next step 
     size_t nbytes
 
 
+@cython.final
 cdef class Runner:
     cdef Slot *slots
     cdef Patch *patches
@@ -54,7 +56,7 @@ cdef class Runner:
     cdef object _input(self, int k, object value)
     cdef object _output(self, int k, object out)
     cdef int _check_apart(self, int k, char *start, int other) except -1
-    cpdef object call(self, object given, object out)
+    cdef object run(self, object given, object out)
     cdef object _inputs(self, object given)
     cdef int _execute(self) except -1
     cdef int _walk(self, int k) noexcept nogil

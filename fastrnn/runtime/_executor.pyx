@@ -204,11 +204,15 @@ cdef class Runner:
             raise checks.overlap(self._names[k], self._names[other])
         return 0
 
-    cpdef object call(self, object given, object out):
+    def call(self, given, out):
         """Runs the program. given: an array for the only input, or a dict; out: None, or arrays as the result has.
 
         Returns the outputs that are not states: an array, or a tuple. On an error nothing was written to any state.
         """
+        return self.run(given, out)
+
+    cdef object run(self, object given, object out):
+        """call, without the look-up of a method that a subclass might replace."""
         cdef object kept, result
         cdef int k, j = 0
         if self.n_free_inputs == 1 and not isinstance(given, dict):
@@ -340,7 +344,7 @@ cdef class StreamCore:
         try:
             if self._step is None:
                 self._prepare(x)
-            return self._step.call(x, out)
+            return self._step.run(x, out)
         finally:
             self._busy = False
 
