@@ -17,7 +17,7 @@ from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.runtime.session import Session, compile
 
-__all__ = ["TOLERANCE", "compiled", "constants_of", "convert", "inspect", "load_npy", "pairs", "verify"]
+__all__ = ["TOLERANCE", "compiled", "constants_of", "convert", "inspect", "load_npy", "pairs", "sizes_of", "verify"]
 
 
 def pairs(given: list[str], option: str) -> dict[str, str]:
@@ -62,6 +62,18 @@ def load_npy(path) -> np.ndarray:
         raise InvalidModelError(f"{path}: no .npy file of numbers: {error}") from error
 
 
+def sizes_of(arguments, model: Model) -> dict[str, int]:
+    """--size options, of dimensions that the inputs have."""
+    sizes = {name: int(n) if n.isdecimal() else 0 for name, n in pairs(arguments.size, "--size").items()}
+    known = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
+    for name, n in sizes.items():
+        if not 1 <= n < 1 << 31:
+            raise UsageError(f"--size {name} must be a whole number from 1")
+        if name not in known:
+            raise UsageError(f"--size {name}: no input has that dimension; there are {', '.join(sorted(known)) or 'none'}")
+    return sizes
+
+
 def states_of(arguments) -> dict | None:
     """--state options as compile takes them; None without any."""
     states = {}
@@ -104,7 +116,8 @@ def inspect(arguments, console: Console) -> int:
     model, tied = session.model, {}
     for state in session.model.states:
         tied[state.input] = state.output if state.index is None else f"{state.output}[{state.index}]"
-    rows = session.plan.rows()
+    sizes = sizes_of(arguments, model)
+    rows = session.plan.rows({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in model.inputs} if sizes else None)
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]
     console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, nodes=len(model.nodes), parameters=parameters(model),
                   weight_bytes=sum(a.nbytes for a in model.weights.values()), nodes_after_folding=len(rows), nodes_left_to_numpy=len(left))
@@ -117,13 +130,8 @@ def inspect(arguments, console: Console) -> int:
 
 def verify(arguments, console: Console) -> int:
     """Errors of every output; 1 past tolerance."""
-    sizes = {name: int(n) if n.isdecimal() else 0 for name, n in pairs(arguments.size, "--size").items()}
-    if wrong := [name for name, n in sizes.items() if not 1 <= n < 1 << 31]:
-        raise UsageError(f"--size {wrong[0]} must be a whole number from 1")
     model = load(arguments.model)
-    known = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
-    if unknown := sorted(set(sizes) - known):
-        raise UsageError(f"--size {unknown[0]}: no input has that dimension; there are {', '.join(sorted(known)) or 'none'}")
+    sizes = sizes_of(arguments, model)
     constants = constants_of(arguments, model)
     session = compiled(arguments, model)
     name, engine = engine_for(arguments.model, model, arguments.against)

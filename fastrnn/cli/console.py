@@ -35,11 +35,6 @@ class Console:
             except ModuleNotFoundError as error:
                 raise MissingDependencyError("rich", "cli", "the command line without --json") from error
 
-    def say(self, line: str) -> None:
-        """A line of text; nothing in JSON."""
-        if not self.as_json:
-            print(line)
-
     def table(self, key: str, title: str, columns: Iterable[str], rows: Iterable[Iterable]) -> None:
         """A table, or under `key` a list of objects."""
         columns, rows = list(columns), [list(row) for row in rows]

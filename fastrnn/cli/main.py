@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("inspect", commands.inspect, "Show a model: inputs, outputs, states, sizes, and what runs each op.")
     one.add_argument("--backend", default="auto", choices=BACKENDS)
+    one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension: shows what is left once it is known")
 
     one = command("verify", commands.verify, "Run the same random inputs through another engine and through fastrnn.")
     one.add_argument("--against", default="auto", choices=ENGINES, help="onnxruntime (for .onnx), reference (NumPy in float64), or auto")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,7 +23,10 @@ SHAPE_OPS = ("Shape", "Size")
 
 @dataclass(frozen=True)
 class Plan:
-    """A model with its kernels chosen and weights packed. Immutable; shared between threads."""
+    """A model with its kernels chosen and weights packed. Immutable but for `later`, a cache; shared between threads.
+
+    packed: by node. later: nodes whose weights or place only the shapes in use make known, such as those in a branch, once packed.
+    """
 
     model: Model
     backend: str
@@ -31,6 +34,7 @@ class Plan:
     precision: str
     threads: int
     packed: Mapping[str, list[Packed]]
+    later: dict[str, list[Packed]] = field(default_factory=dict)
 
     def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None) -> Model:
         """The model (this plan's, or its steppable form) for inputs of these shapes, symbols among them, with everything computed
@@ -40,50 +44,50 @@ class Plan:
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
         """A node's directions or groups: packed when the model was compiled, or now where only the shapes in use made weights constant."""
-        known, sources = self.packed.get(node.name, []), tuple(weights.get(name) for name in node.inputs)
-        if known and len(known[0].sources) == len(sources) and all(a is b for a, b in zip(known[0].sources, sources)):
-            return known
-        return pack(node, weights, self.backend)
+        sources = tuple(weights.get(name) for name in node.inputs)
+        for known in (self.packed.get(node.name), self.later.get(node.name)):
+            if known and len(known[0].sources) == len(sources) and all(a is b for a, b in zip(known[0].sources, sources)):
+                return known
+        self.later[node.name] = pack(node, weights, self.backend)
+        return self.later[node.name]
 
-    def explain(self) -> str:
-        """A line for each op: kernel, backend, ISA, packed bytes and why. Ops left to NumPy are marked."""
-        table = [("op", "node", "kernel", "backend", "isa", "packed", "why"), *(row for row in self.rows())]
+    def explain(self, shapes: Mapping[str, tuple] | None = None) -> str:
+        """A line for each op: kernel, backend, ISA, packed bytes and why. Ops left to NumPy are marked.
+
+        shapes: of inputs, symbols among them, for what is left once they are known; without, what holds for all shapes.
+        """
+        table = [("op", "node", "kernel", "backend", "isa", "packed", "why"), *self.rows(shapes)]
         widths = [max(len(row[k]) for row in table) for k in range(7)]
         head = f"{self.model.name}: backend {self.backend}, ISA {self.isa}, {self.precision}, {self.threads} thread"
         return "\n".join([head, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in table)])
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """op, node, kernel, backend, isa, packed and why of every op."""
-        rows, early = [], self._early()
-        for node, depth in every_node(self.model.nodes):
+    def rows(self, shapes: Mapping[str, tuple] | None = None) -> list[tuple[str, ...]]:
+        """op, node, kernel, backend, isa, packed and why of every op; see explain."""
+        model = self.specialised({v.name: v.shape for v in self.model.inputs} | dict(shapes)) if shapes else self.model
+        rows, early = [], _early(model)
+        for node, depth in every_node(model.nodes):
             label = "  " * depth + node.name
             if node.op == "If":
                 rows.append((node.op, label, "-", "-", "-", "-", "decided for the shapes in use, else at run time"))
             elif node.name in early:
                 rows.append((node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs"))
-            elif is_view(node, self.model.weights):
+            elif is_view(node, model.weights):
                 rows.append((node.op, label, "-", "-", "-", "-", "a view: nothing to compute"))
             else:
-                rows += self._kernels(node, label)
+                rows += self._kernels(model, node, label)
         return rows
 
-    def _early(self) -> set[str]:
-        """Names of nodes that depend on nothing but shapes and constants."""
-        known, early = set(self.model.weights), set()
-        for node, _ in every_node(self.model.nodes):
-            if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in known for name in node.inputs if name):
-                known |= set(node.outputs)
-                early.add(node.name)
-        return early
-
-    def _kernels(self, node: Node, label: str) -> list[tuple[str, ...]]:
+    def _kernels(self, model: Model, node: Node, label: str) -> list[tuple[str, ...]]:
+        emitter = EMIT.get(node.op)
         packed = self.packed.get(node.name, [])
+        if not packed and model is not self.model and emitter and emitter.packs and emitter.refused(node, model.specs, model.weights) is None:
+            packed = self.packed_for(node, model.weights)
         if packed:
             choice = policy.Choice(packed[0].kernel, packed[0].why)
         elif node.op == "Concat":
             choice = policy.pick("copy32", self.backend)
-        elif node.op in EMIT:
-            choice = EMIT[node.op].choose(node, self.model.specs, self.model.weights, self.backend)
+        elif emitter:
+            choice = emitter.choose(node, model.specs, model.weights, self.backend)
         else:
             choice = policy.pick(node.op.lower(), self.backend)
         kernel, why = choice.kernel, choice.why
@@ -93,6 +97,16 @@ class Plan:
         sizes = [p.weight_bytes for p in packed] if directions else [sum(p.weight_bytes for p in packed)]
         return [(node.op, label + (" (reverse)" if d or node.op in RECURRENT and node.get("direction") == "reverse" else ""), kernel.name, kernel.backend,
                  kernel.isa, f"{size:,} B" if size else "-", packed[d].why if packed else why) for d, size in enumerate(sizes)]
+
+
+def _early(model: Model) -> set[str]:
+    """Names of nodes that depend on nothing but shapes and constants."""
+    known, early = set(model.weights), set()
+    for node, _ in every_node(model.nodes):
+        if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in known for name in node.inputs if name):
+            known |= set(node.outputs)
+            early.add(node.name)
+    return early
 
 
 def compile_plan(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1) -> Plan:

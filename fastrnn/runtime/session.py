@@ -127,9 +127,12 @@ class Session:
         """Many independent streams in one batched step; not available yet."""
         raise UnsupportedModelError("Session.pool is not supported yet; use Session.stream")
 
-    def explain(self) -> str:
-        """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked."""
-        return self._plan.explain()
+    def explain(self, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> str:
+        """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.
+
+        shapes: of inputs by name, to see what is left once they are known; without, what holds for all of them.
+        """
+        return self._plan.explain(shapes)
 
     def __repr__(self) -> str:
         return f"Session of {self.model!r}"

@@ -232,4 +232,6 @@ def test_what_is_left_to_numpy_is_marked(path):
     explained = {name: fr.compile(fr.from_onnx(path(name))).explain() for name in FILES}
     assert "NumPy" not in explained["dtln_p1"] and "NumPy" not in explained["dtln_p2"] and "NumPy" not in explained["cmapss"]
     assert all("NumPy" not in explained[name] for name in ("gtcrn", "pose", "splitter", "dtln_keras"))  # all of them runs compiled
+    silero = fr.compile(fr.from_onnx(path("silero")), constants={"sr": np.array(16_000)})
+    assert all(word not in silero.explain({"input": (1, 576), "state": (2, 1, 128)}) for word in ("NumPy", "If ", "Shape"))
     assert "lstm" in explained["silero"] and "decided for the shapes in use" in explained["silero"]

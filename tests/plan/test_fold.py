@@ -167,6 +167,21 @@ def test_subgraphs_survive_the_file(tmp_path):
         assert np.array_equal(fr.compile(again)(sign * np.abs(x)), fr.compile(model)(sign * np.abs(x)))
 
 
+def test_weights_in_a_branch_are_packed_once():
+    """Whatever the number of shapes: the layer in the branch that they choose."""
+    layer = {"then_branch": Graph((Node("GRU", "gru", ("x", "w", "r"), ("y1", "")),), ("y1",)), "else_branch": Graph((Node("GRU", "other", ("x", "w", "r2"), ("y2", "")),), ("y2",))}
+    model = Model((Value("x", "float32", ("T", "B", 3)),), ("y",),
+                  (Node("Size", "n", ("x",), ("size",)), Node("Greater", "g", ("size", "zero"), ("c",)), Node("Squeeze", "s", ("c",), ("d",)), Node("If", "i", ("d",), ("y",), layer)),
+                  {"w": weights(1, 12, 3), "r": weights(1, 12, 4), "r2": weights(1, 12, 4), "zero": np.array(0)})
+    session = fr.compile(model)
+    for T in (2, 3, 4):
+        session(weights(T, 1, 3))
+    first = session.plan.packed.get("gru") or session.plan.later["gru"]
+    for T in (5, 2):
+        specialised = session.plan.specialised({"x": (T, 1, 3)})
+        assert session.plan.packed_for(specialised.nodes[0], specialised.weights) is first
+
+
 def test_a_stream_with_an_if_that_data_decides():
     """The state doubles while it is small, else it starts again: h' = 2 h if sum(h) < 10, else x."""
     choose = {"then_branch": Graph((Node("Add", "double", ("h", "h"), ("a",)),), ("a",)), "else_branch": Graph((Node("Identity", "again", ("x",), ("b",)),), ("b",))}
