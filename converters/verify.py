@@ -86,7 +86,8 @@ def index_ranges(model: Model) -> dict[str, int]:
     return sizes
 
 
-def random_inputs(model: Model, batch: int, sizes: Mapping[str, int], constants: Mapping[str, np.ndarray], random, prefix: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+def random_inputs(model: Model, batch: int, sizes: Mapping[str, int], constants: Mapping[str, np.ndarray], random,
+                  prefix: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
     """An array for every input that is not optional; prefix: axes in front. Indices stay inside their tables."""
     known = {batch_symbol(model): batch} | dict(sizes)
     ranges, arrays = index_ranges(model), {}

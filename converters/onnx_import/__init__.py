@@ -10,7 +10,7 @@ To add an op: one decorated function in ops/, one row in tests/converters/test_o
 
 from __future__ import annotations
 
-from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError
+from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError, ShapeError
 from fastrnn.model import Model
 
 
@@ -30,6 +30,8 @@ def from_onnx(source, *, external_data: bool = True) -> Model:
     try:
         return import_model(source, external_data)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
+        if isinstance(error, ShapeError):  # shapes in a file that do not fit are a fault of the file
+            raise InvalidModelError(str(error)) from error
         if isinstance(error, FastRNNError):
             raise
         raise InvalidModelError(f"a damaged ONNX file: {type(error).__name__}: {error}") from error

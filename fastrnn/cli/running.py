@@ -13,7 +13,7 @@ from fastrnn.cli.commands import compiled, load_npy, pairs
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.file import write_whole
-from fastrnn.plan.streaming import batch_symbol
+from fastrnn.plan.streaming import steppable
 
 SCALE = {1: 128.0, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
 SUFFIXES = (".npy", ".wav")
@@ -75,7 +75,7 @@ def run(arguments, console: Console) -> int:
         raise UsageError(f"--input {wrong[0]!r} is not an input; inputs are {', '.join(shapes)}")
     if wrong := [n for n in outputs if n not in session.model.output_names]:
         raise UsageError(f"--output {wrong[0]!r} is not an output; outputs are {', '.join(session.model.output_names)}")
-    if wrong := [p for p in files.values() if Path(p).suffix.lower() not in SUFFIXES] + [p for p in outputs.values() if Path(p).suffix.lower() not in SUFFIXES]:
+    if wrong := [p for p in (*files.values(), *outputs.values()) if Path(p).suffix.lower() not in SUFFIXES]:
         raise UsageError(f"{wrong[0]}: inputs and outputs are .npy or .wav files")
     heard = any(Path(p).suffix.lower() == ".wav" for p in files.values())
     if not heard and (arguments.frame or arguments.context):
@@ -121,12 +121,14 @@ def _audio_steps(samples: np.ndarray, name: str, shape, arguments) -> np.ndarray
 
 
 def _batch(session, arrays) -> int:
-    """The batch of arrays with a step in each entry of axis 0, from a stream's own shapes; 1 for audio, which has fewer axes."""
-    symbol, shapes = batch_symbol(session.model), session.stream().step_shapes()
+    """The batch of arrays with a step in each entry of axis 0; 1 for audio, which has fewer axes."""
+    form = steppable(session.plan, 1)
+    if isinstance(form.batch, int):
+        return form.batch
     for value in session.model.inputs:
-        if value.name in arrays and symbol in value.shape and arrays[value.name].ndim == 1 + len(shapes.get(value.name, ())):
-            without_time = [d for d in value.shape if d == symbol or len(shapes[value.name]) == len(value.shape) or d in shapes[value.name] or isinstance(d, int)]
-            return max(1, arrays[value.name].shape[1 + without_time.index(symbol)])
+        step = [d for axis, d in enumerate(value.shape) if axis != form.time_axes.get(value.name)]
+        if value.name in arrays and form.batch in step and arrays[value.name].ndim == 1 + len(step):
+            return max(1, arrays[value.name].shape[1 + step.index(form.batch)])
     return 1
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
 from fastrnn.cells.activations import ACTIVATIONS, Activation
-from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
+from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.graph import MAX_DEPTH, Graph, Model, Node, State, Value
 from fastrnn.model.ops import DTYPES, Spec
 
@@ -144,6 +144,8 @@ def _model(graph, weights, path: Path) -> Model:
             states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]),
             declared={str(name): Spec(str(dtype), _shape(shape)) for name, (dtype, shape) in graph["declared"].items()})
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        if isinstance(error, ShapeError):  # shapes in a file that do not fit are a fault of the file
+            raise InvalidModelError(f"{path}: {error}") from error
         if isinstance(error, FastRNNError):
             raise
         raise InvalidModelError(f"{path}: malformed graph: {type(error).__name__}: {error}") from error

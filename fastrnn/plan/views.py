@@ -84,7 +84,9 @@ def regular(offsets: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
         return None
     first = offsets[(0,) * offsets.ndim]
     steps = tuple(int(np.take(offsets, 1, axis).flat[0] - first) if n > 1 else 0 for axis, n in enumerate(offsets.shape))
-    rebuilt = first + sum((np.arange(n).reshape(-1, *(1,) * (offsets.ndim - 1 - axis)) * s for axis, (n, s) in enumerate(zip(offsets.shape, steps))), np.zeros((), np.int64))
+    rebuilt = np.array(first)
+    for axis, (n, step) in enumerate(zip(offsets.shape, steps)):
+        rebuilt = rebuilt + np.arange(n).reshape(-1, *(1,) * (offsets.ndim - 1 - axis)) * step
     return (int(first), steps) if np.array_equal(rebuilt, offsets) else None
 
 

@@ -120,7 +120,8 @@ class Stream(StreamCore):
             following, current = bound["output", state.output], self._current[state.input]
             following = state.part(following, current.ndim)
             if (following.shape, following.dtype) != (current.shape, current.dtype):
-                raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}")
+                raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, "
+                                         f"its output {state.output!r} {following.dtype} {following.shape}")
             commits.append((current, following))
         return bound, commits
 

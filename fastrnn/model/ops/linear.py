@@ -32,7 +32,7 @@ def gemm(node, inputs):
     if len(inputs) > 2 and inputs[2] is not None:
         c = require(node, inputs[2], "C")
         _same_dtype(node, a, c)
-        if len(broadcast(node, c.shape, shape)) != len(shape) or any(x != y and x != 1 for x, y in zip(reversed(c.shape), reversed(shape)) if isinstance(x, int) and isinstance(y, int)):
+        if len(broadcast(node, c.shape, shape)) != len(shape) or any(x != 1 and not same_dim(x, y) for x, y in zip(reversed(c.shape), reversed(shape))):
             raise ShapeError(f"{where(node)}: C {c.shape} does not broadcast to {shape}")
     _same_dtype(node, a, b)
     return [Spec(a.dtype, shape)]
@@ -50,7 +50,9 @@ def gemm_meaning(node, inputs):
 def _matmul_apart(node, specs, axes) -> bool:
     """Time among the rows of A, or among the batch axes of both."""
     a, b = axes
-    return (a is None or a != specs[0].rank - 1) and (b is None or b < specs[1].rank - 2) and (a is None or b is None or a < specs[0].rank - 2 and a - specs[0].rank == b - specs[1].rank)
+    if a is not None and b is not None:
+        return a < specs[0].rank - 2 and a - specs[0].rank == b - specs[1].rank
+    return (a is None or a != specs[0].rank - 1) and (b is None or b < specs[1].rank - 2)
 
 
 @op("MatMul", inputs=(2, 2), apart=_matmul_apart)

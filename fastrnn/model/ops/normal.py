@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
@@ -15,8 +17,13 @@ def _ends(dtype: np.dtype) -> tuple:
     return (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
+def mean(x: np.ndarray, axis: tuple[int, ...], keepdims: bool = True) -> np.ndarray:
+    """The sum over axes by their size; NaN where that is 0, without NumPy's warning."""
+    return np.sum(x, axis=axis, keepdims=keepdims) / x.dtype.type(math.prod(x.shape[a] for a in axis))
+
+
 REDUCTIONS = {
-    "ReduceMean": (FLOATS, np.mean), "ReduceSum": (NUMBERS, np.sum),
+    "ReduceMean": (FLOATS, lambda x, axis, keepdims: mean(x, axis, keepdims)), "ReduceSum": (NUMBERS, np.sum),
     "ReduceMax": (NUMBERS, lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[0])),
     "ReduceMin": (NUMBERS, lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[1])),
     "ReduceProd": (NUMBERS, np.prod), "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
@@ -113,6 +120,6 @@ def layer_normalization_meaning(node, inputs):
     """(x - mean) / sqrt(var + epsilon), the variance that of the population."""
     x, scale, bias = [*inputs, None][:3]
     axes = tuple(range(node.get("axis") % x.ndim, x.ndim))
-    centred = x - x.mean(axis=axes, keepdims=True)
-    y = centred / np.sqrt((centred * centred).mean(axis=axes, keepdims=True) + x.dtype.type(node.get("epsilon"))) * scale
+    centred = x - mean(x, axes)
+    y = centred / np.sqrt(mean(centred * centred, axes) + x.dtype.type(node.get("epsilon"))) * scale
     return [np.asarray(y if bias is None else y + bias, x.dtype)]
