@@ -19,6 +19,8 @@ from fastrnn.runtime.stream import Stream
 
 # Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
 CACHE_SIZE = 8
+MAX_SEEN = 64
+Entry = tuple[tuple, Program, deque]  # shapes by name; their program; runners that wait for a call
 
 
 def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
@@ -61,13 +63,24 @@ def _fix(model: Model, constants: Mapping) -> Model:
     return replace(model, inputs=tuple(inputs.values()), weights=weights, states=free)
 
 
+def _as_seen(inputs) -> tuple | None:
+    """Names and shapes of a dict of plain arrays, None for those left out; None for anything else, which has to be looked at."""
+    if type(inputs) is not dict:
+        return None
+    for value in inputs.values():
+        if type(value) is not np.ndarray and value is not None:
+            return None
+    return tuple([(name, None if value is None else value.shape) for name, value in inputs.items()])
+
+
 class Session:
     """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
 
     def __init__(self, plan: Plan, model: Model):
         self._plan, self._model = plan, model
         self._lock = threading.Lock()
-        self._programs: OrderedDict[tuple, tuple[Program, deque]] = OrderedDict()
+        self._programs: OrderedDict[tuple, Entry] = OrderedDict()
+        self._seen: dict[tuple | None, Entry] = {}  # by the form of a call that was checked before: names and shapes as they came
 
     @property
     def model(self) -> Model:
@@ -84,11 +97,20 @@ class Session:
 
         Raises ShapeError or DTypeError naming the input.
         """
-        given = checks.as_mapping(inputs, "inputs")
-        checks.known_names(given, self.model.input_names)
-        arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
-        shapes = checks.bind_shapes(self.model.inputs, arrays)
-        program, runners = self._specialise(shapes)
+        call = _as_seen(inputs)
+        entry = self._seen.get(call)
+        if entry is None:
+            given = checks.as_mapping(inputs, "inputs")
+            checks.known_names(given, self.model.input_names)
+            arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
+            entry = self._specialise(call, checks.bind_shapes(self.model.inputs, arrays))
+        else:
+            arrays = {name: value for name, value in inputs.items() if value is not None}
+        key, program, runners = entry
+        try:
+            self._programs.move_to_end(key)
+        except KeyError:
+            pass  # another thread's shapes took its place; this call still has it
         try:
             runner = runners.pop()
         except IndexError:
@@ -106,17 +128,21 @@ class Session:
         outputs = tuple(self.run(dict(zip(self.model.input_names, arrays))).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _specialise(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Program, deque]:
+    def _specialise(self, call: tuple | None, shapes: Mapping[str, tuple[int, ...]]) -> Entry:
+        """The program for these shapes, kept; calls of the same form find it in _seen."""
         key = tuple(sorted(shapes.items()))
         with self._lock:
-            if key in self._programs:
-                self._programs.move_to_end(key)
-                return self._programs[key]
-        entry = build_program(self._plan, self._plan.specialised(shapes)), deque(maxlen=16)
+            entry = self._programs.get(key)
+        if entry is None:
+            entry = key, build_program(self._plan, self._plan.specialised(shapes)), deque(maxlen=16)
         with self._lock:
             entry = self._programs.setdefault(key, entry)
+            if len(self._programs) > CACHE_SIZE or len(self._seen) > MAX_SEEN:
+                self._seen.clear()
             while len(self._programs) > CACHE_SIZE:
                 self._programs.popitem(last=False)
+            if call is not None:
+                self._seen[call] = entry
         return entry
 
     def stream(self, batch: int = 1) -> Stream:
