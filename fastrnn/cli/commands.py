@@ -101,7 +101,7 @@ def convert(arguments, console: Console) -> int:
         progress("writing", 2)
         replace(model, name=Path(arguments.output).stem).save(arguments.output)
     console.facts(model=arguments.model, written=arguments.output, nodes=len(model.nodes), parameters=parameters(model),
-                  bytes=Path(arguments.output).stat().st_size, states=[f"{s.input} <- {s.output}" for s in model.states])
+                  bytes=Path(arguments.output).stat().st_size, states=[f"{s.input} <- {s.source}" for s in model.states])
     return 0
 
 
@@ -113,9 +113,7 @@ def parameters(model: Model) -> int:
 def inspect(arguments, console: Console) -> int:
     """Inputs, outputs, states, sizes, and the kernel of every op."""
     session = compiled(arguments, backend=arguments.backend)
-    model, tied = session.model, {}
-    for state in session.model.states:
-        tied[state.input] = state.output if state.index is None else f"{state.output}[{state.index}]"
+    model, tied = session.model, {s.input: s.source for s in session.model.states}
     sizes = sizes_of(arguments, model)
     rows = session.plan.rows({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in model.inputs} if sizes else None)
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -89,11 +89,26 @@ def every_node(nodes: Iterable[Node], depth: int = 0) -> Iterator[tuple[Node, in
 @dataclass(frozen=True)
 class State:
     """An output, or slice `index` of its axis 0, that feeds an input at the next step. Where the input has as many axes as the output,
-    the slice keeps its axis of 1."""
+    the slice keeps its axis of 1. dtype and shape are those of the input; a Model fills them in."""
 
     input: str
     output: str
     index: int | None = None
+    dtype: str = field(default="", compare=False)
+    shape: Shape = field(default=(), compare=False)
+
+    @property
+    def name(self) -> str:
+        """The state's name in a stream: its input's."""
+        return self.input
+
+    @property
+    def source(self) -> str:
+        """What feeds it: "output", or "output[index]"."""
+        return self.output if self.index is None else f"{self.output}[{self.index}]"
+
+    def __str__(self) -> str:
+        return f"{self.input} {self.dtype} ({', '.join(map(str, self.shape))}) <- {self.source}"
 
     def part(self, output, rank: int):
         """The array or view that feeds an input of this rank."""
@@ -128,6 +143,9 @@ class Model:
                 raise InvalidModelError(f"output {name!r} is declared as {spec.dtype}, but is {inferred.dtype}")
         for state in self.states:
             self._check_state(state)
+        values = {v.name: v for v in self.inputs}
+        filled = tuple(replace(s, dtype=values[s.input].dtype, shape=values[s.input].shape) for s in self.states)
+        object.__setattr__(self, "states", filled)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -235,7 +253,7 @@ class Model:
         save(self, path)
 
     def __repr__(self) -> str:
-        state_of = {s.input: s.output if s.index is None else f"{s.output}[{s.index}]" for s in self.states}
+        state_of = {s.input: s.source for s in self.states}
         lines = [f"Model {self.name!r}: {len(self.nodes)} nodes, {sum(w.nbytes for w in self.weights.values()):,} bytes of weights"]
         lines += [f"  input  {value}" + (f"  <- {state_of[value.name]}" if value.name in state_of else "") for value in self.inputs]
         lines += [f"  output {value}" for value in self.outputs]

@@ -34,6 +34,11 @@ def test_round_trip_gives_the_same_bits_and_graph(tmp_path, options):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_states_tell_their_dtype_and_shape():
+    h, c = model(num_layers=2).states
+    assert (h.name, h.source, h.dtype, h.shape) == ("h0", "h_n", "float32", (2, "B", 5)) and str(c) == "c0 float32 (2, B, 5) <- c_n"
+
+
 def test_killed_while_saving_leaves_the_old_file_or_the_new_one(tmp_path):
     path = tmp_path / "m.safetensors"
     old, new = model(), model(num_layers=3)
