@@ -50,7 +50,8 @@ class _Folder:
                 nodes.append(Node("Identity", f"output {name}", (source,), (name,)))
                 self.specs[name] = self.specs[source]
         nodes, needed = live(nodes, set(self.model.output_names))
-        weights = {name: a for name, a in self.constants.items() if name in needed}
+        # in C order once and for all: a program takes them as they lie
+        weights = {name: np.require(a, requirements="C") for name, a in self.constants.items() if name in needed}
         model = replace_model(self.model, self.inputs, nodes, weights)
         model.__dict__["specs"] = self.specs
         return model
