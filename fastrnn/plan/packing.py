@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.cells import Cell
+from fastrnn.kernels import isa, registry
+from fastrnn.kernels.contract import ARGS
+from fastrnn.kernels.native import _invoke
 from fastrnn.model.recurrent import DirectionWeights
 
 ALIGNMENT = 64
@@ -19,14 +22,16 @@ def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
 
 
 def panel(gates: list[np.ndarray], lanes: int) -> np.ndarray:
-    """(blocks, K, G, lanes) from G matrices (H, K); units past H are zero."""
+    """(blocks, K, G, lanes) from G matrices (H, K), float32; units past H are zero."""
     H, K = gates[0].shape
     packed = aligned_zeros((-(-H // lanes), K, len(gates), lanes))
-    whole = H // lanes
+    kernel, args = registry.find("pack", "native", isa.chosen()), np.zeros(1, ARGS)
     for g, gate in enumerate(gates):
-        packed[:whole, :, g, :] = gate[:whole * lanes].reshape(whole, lanes, K).transpose(0, 2, 1)
-        if H % lanes:
-            packed[whole, :, g, :H % lanes] = gate[whole * lanes:].T
+        rows = gate if gate.dtype == np.float32 and gate.strides[1] == 4 and gate.strides[0] % 4 == 0 else np.ascontiguousarray(gate, np.float32)
+        for name, value in (("T", lanes), ("I", K), ("H", H), ("P", len(gates)), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4),
+                            ("y", packed.ctypes.data + 4 * lanes * g)):
+            args[name] = value
+        _invoke.run(kernel.run, args)
     return packed
 
 

@@ -64,6 +64,7 @@ static const fr_kernel fr_table[] = {
     {"cast_int32_int64", cast_int32_int64_run, no_work},
     {"cast_int64_float32", cast_int64_float32_run, no_work},
     {"cast_int64_int32", cast_int64_int32_run, no_work},
+    {"pack", pack_run, no_work},
     {"sort_lengths", sort_lengths_run, sort_work_bytes},
     {0, 0, 0},
 };
