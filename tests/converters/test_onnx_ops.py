@@ -246,15 +246,22 @@ def test_the_same_bits_on_every_instruction_set(monkeypatch):
         assert all(r == results[0] for r in results), row
 
 
-BATCHED = [row for row in ROWS if row.op in ("Conv", "ConvTranspose", "ReduceMean", "LayerNormalization", "MatMul", "Gemm", "Add", "Sigmoid")
-           and row.inputs[0].ndim > 1 and row.inputs[0].shape[0] > 1 and row.constant and not row.attributes.get("transA")]
+def keeps_rows_apart(row):
+    """Whether axis 0 is a batch, and the row runs compiled: a C of a Gemm with rows of its own does not."""
+    batched = row.op in ("Conv", "ConvTranspose", "ReduceMean", "LayerNormalization", "MatMul", "Gemm", "Add", "Sigmoid", "Softmax", "Relu")
+    over_rows = row.attributes.get("transA") or row.op == "ReduceMean" and (0 in row.attributes.get("axes", ()) or row.opset == 18 and 0 in row.inputs[1] or "axes" not in row.attributes)
+    own_rows = row.op == "Gemm" and len(row.inputs) > 2 and row.inputs[2].ndim > 1
+    constant = len(row.constant) == len(row.inputs) - 1
+    return batched and constant and not over_rows and not own_rows and row.inputs[0].ndim > 1 and row.inputs[0].shape[0] > 1 and row.attributes.get("axis") != 0
+
+
+BATCHED = [row for row in ROWS if keeps_rows_apart(row)]
 
 
 @pytest.mark.parametrize("row", BATCHED, ids=str)
 def test_a_row_has_the_same_bits_alone(row):
-    model = fr.from_onnx(row.model())
-    if "NumPy" in (session := fr.compile(model)).explain() or set(row.attributes.get("axes", ())) & {0}:
-        pytest.skip("not compiled, or over the batch")
+    session = fr.compile(fr.from_onnx(row.model()))
+    assert "NumPy" not in session.explain()
     whole, alone = session(row.inputs[0]), session(row.inputs[0][1:2])
     assert whole.shape[0] == row.inputs[0].shape[0] and np.array_equal(whole[1:2], alone)
 
