@@ -49,7 +49,7 @@ def onnxruntime_engine(path, model: Model) -> Engine:
         raise MissingDependencyError("onnxruntime", "cli", "verify") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised
     failures = tuple(error for error in vars(onnxruntime.capi.onnxruntime_pybind11_state).values() if isinstance(error, type) and issubclass(error, Exception))
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -60,8 +60,9 @@ def onnxruntime_engine(path, model: Model) -> Engine:
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
             return dict(zip(model.output_names, session.run(None, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
-        except (*failures, ValueError) as error:
-            raise UnsupportedModelError(f"onnxruntime cannot run this: {error}") from error
+        except (*failures, ValueError, RuntimeError) as error:
+            shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in inputs.items())
+            raise UnsupportedModelError(f"onnxruntime cannot run inputs of shapes {shapes} (sizes may be said: --size DIM=N): {error}") from error
 
     return run
 
@@ -112,7 +113,8 @@ def compare(case: str, wanted: Mapping[str, np.ndarray], got: Mapping[str, np.nd
         want, have = np.asarray(want), np.asarray(got[name])
         if want.shape != have.shape or want.dtype.kind != have.dtype.kind:
             raise ShapeError(f"{case}: output {name!r} is {have.dtype} {have.shape}, the other engine's {want.dtype} {want.shape}")
-        error = np.abs(have.astype(np.float64) - want) if want.size else np.zeros(1)
+        with np.errstate(invalid="ignore"):  # infinities that agree are told apart below
+            error = np.abs(have.astype(np.float64) - want) if want.size else np.zeros(1)
         error = np.where(np.isnan(have) & np.isnan(want) | (have == want), 0.0, error) if want.size else error
         finite = want[np.isfinite(want)] if want.dtype.kind == "f" else want
         found.append(Difference(case, name, float(error.max()), float(np.abs(finite).max(initial=0)), tolerance))
@@ -147,7 +149,7 @@ def _stream(session: Session, engine: Engine, steps: int, sizes, tolerance: floa
     tied = {s.output for s in model.states}
     wanted, got = {}, {}
     for t in range(steps):
-        step = {name: a[t] for name, a in inputs.items() if name not in states}
+        step = {name: np.asarray(a[t]) for name, a in inputs.items() if name not in states}
         theirs = engine({**step, **constants, **states})
         states = {s.input: np.asarray(s.part(theirs[s.output], states[s.input].ndim), np.float32) for s in model.states}
         mine = stream.step({name: np.squeeze(a, stream.time_axis(name)) if stream.time else a for name, a in step.items()})

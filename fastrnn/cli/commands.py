@@ -117,7 +117,7 @@ def inspect(arguments, console: Console) -> int:
     sizes = sizes_of(arguments, model)
     rows = session.plan.rows({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in model.inputs} if sizes else None)
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]
-    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, nodes=len(model.nodes), parameters=parameters(model),
+    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, graph_nodes=len(model.nodes), parameters=parameters(model),
                   weight_bytes=sum(a.nbytes for a in model.weights.values()), nodes_after_folding=len(rows), nodes_left_to_numpy=len(left))
     values = [("input", v) for v in model.inputs] + [("output", v) for v in model.outputs]
     console.table("values", "Inputs and outputs", ("kind", "name", "dtype", "shape", "state"),

@@ -20,13 +20,13 @@ from fastrnn.plan.memory import grid
 
 @dataclass(frozen=True)
 class Emitter:
-    """run: (build.Builder, node) -> kernel calls. kernel: (node) -> the kernel's name. packs: weights are packed when the model is compiled.
+    """run: (build.Builder, node) -> kernel calls. kernel: (node, specs) -> the kernel's name. packs: weights are packed when the model is compiled.
 
     refused: (node, specs, constants) -> why NumPy has to run it, or None.
     """
 
     run: Callable
-    kernel: Callable[[Node], str]
+    kernel: Callable[[Node, Mapping[str, Spec]], str]
     refused: Callable[[Node, Mapping[str, Spec], Mapping[str, np.ndarray]], str | None]
     packs: bool = False
 
@@ -34,7 +34,7 @@ class Emitter:
         """The kernel for a node, or NumPy and why."""
         if backend != "reference" and (why := self.refused(node, specs, constants)) is not None:
             return policy.Choice(None, why)
-        return policy.pick(self.kernel(node), backend)
+        return policy.pick(self.kernel(node, specs), backend)
 
 
 EMIT: dict[str, Emitter] = {}
@@ -46,12 +46,12 @@ def only_float32(node: Node, specs, constants) -> str | None:
     return f"no kernel for {', '.join(sorted(others))}" if others else None
 
 
-def emits(*names: str, kernel: Callable[[Node], str] | str, refused=only_float32, packs: bool = False):
+def emits(*names: str, kernel: Callable | str, refused=only_float32, packs: bool = False):
     """Registers (build, node) under op names."""
 
     def register(function):
         for name in names:
-            EMIT[name] = Emitter(function, kernel if callable(kernel) else lambda node, name=kernel: name, refused, packs)
+            EMIT[name] = Emitter(function, kernel if callable(kernel) else lambda node, specs, name=kernel: name, refused, packs)
         return function
 
     return register
@@ -77,7 +77,7 @@ def _recurrent_refused(node: Node, specs, constants) -> str | None:
     return None if known else "its weights are not known before it runs"
 
 
-@emits(*RECURRENT, kernel=lambda node: node.op.lower(), refused=_recurrent_refused, packs=True)
+@emits(*RECURRENT, kernel=lambda node, specs: node.op.lower(), refused=_recurrent_refused, packs=True)
 def recurrent(build, node):
     """A kernel call a direction; both write their halves of Y, Y_h and Y_c in place."""
     layer = RecurrentNode(node, build.weights.get)
@@ -186,7 +186,7 @@ def activation(build, node):
     build.map(node.name, unary_activation(node), x, build.place_like(node.outputs[0], x))
 
 
-@emits("Sqrt", "Sigmoid", kernel=lambda node: node.op.lower())
+@emits("Sqrt", "Sigmoid", kernel=lambda node, specs: node.op.lower())
 def function(build, node):
     """A correctly rounded root; a sigmoid that stays right where it nears 0."""
     x = build.views[node.inputs[0]]
@@ -200,7 +200,7 @@ def negate(build, node):
     build.map(node.name, Activation("affine", -1.0, -0.0), x, build.place_like(node.outputs[0], x))
 
 
-@emits("Add", "Sub", "Mul", "Div", "PRelu", kernel=lambda node: node.op.lower())
+@emits("Add", "Sub", "Mul", "Div", "PRelu", kernel=lambda node, specs: node.op.lower())
 def arithmetic(build, node):
     """Two operands, broadcast."""
     x, x2 = (build.views[name] for name in node.inputs)
@@ -223,7 +223,7 @@ def _cast_refused(node: Node, specs, constants) -> str | None:
     return None if cast_name(source, node.get("to")) in CASTS else f"no kernel for {source} to {node.get('to')}"
 
 
-@emits("Cast", kernel="cast_int64_float32", refused=_cast_refused)
+@emits("Cast", kernel=lambda node, specs: f"cast_{cast_name(specs[node.inputs[0]].dtype, node.get('to'))}", refused=_cast_refused)
 def cast(build, node):
     """Integers to wider integers or to float32."""
     x = build.views[node.inputs[0]]

@@ -46,7 +46,7 @@ def test_inspect_shows_what_runs(capsys):
     code, out, _ = call(capsys, "inspect", ONNX, *STATE)
     assert code == 0 and all(word in out for word in ("tokens", "T, B", "h_n", "gru", "native", "a view"))
     code, data = call_json(capsys, "inspect", ONNX, *STATE)
-    assert code == 0 and data["nodes_left_to_numpy"] == 0
+    assert code == 0 and data["nodes_left_to_numpy"] == 0 and data["graph_nodes"] == 5 and data["nodes_after_folding"] == 4
     assert {v["name"]: v["state"] for v in data["values"]} == {"tokens": None, "h": "h_n", "logits": None, "h_n": None}
     assert [n["kernel"] for n in data["nodes"]] == ["gather", "gru", "-", "dense"]
 
@@ -148,6 +148,10 @@ def test_silero_from_the_command_line(capsys, tmp_path, shared):
     assert p.shape == (306, 1, 1) and p.max() > 0.9 and p.min() < 0.1
     code, data = call_json(capsys, "verify", model, "--state", "state=stateN", "--constant", "sr=16000", "--size", "sequence=576", "--steps", 200)
     assert code == 0 and data["verified"]
+    code, data = call_json(capsys, "verify", model, "--state", "state=stateN", "--size", "sequence=576")
+    assert code == 0 and data["verified"]
+    code, _, err = call(capsys, "verify", model)
+    assert code == 3 and "input (1, 16)" in err and "--size" in err
 
 
 def test_info_measures_the_machine(capsys):
@@ -236,8 +240,8 @@ def test_a_stream_takes_its_batch_from_the_array(capsys, tmp_path):
 def test_verify_counts_nan_as_an_error():
     from fastrnn.converters.verify import compare
 
-    nan, number = np.float32([np.nan]), np.float32([1.0])
-    for want, got, within in ((number, nan, False), (nan, number, False), (0 * number, nan, False), (nan, nan, True), (0 * number, 0 * number, True), (number / 0, number / 0, True)):
+    nan, number, infinity = np.float32([np.nan]), np.float32([1.0]), np.float32([np.inf])
+    for want, got, within in ((number, nan, False), (nan, number, False), (0 * number, nan, False), (nan, nan, True), (0 * number, 0 * number, True), (infinity, infinity, True), (infinity, -infinity, False)):
         assert compare("c", {"y": want}, {"y": got}, 2e-5)[0].within == within
     with pytest.raises(fr.ShapeError):
         compare("c", {"y": number}, {"y": np.array([1])}, 2e-5)
