@@ -40,13 +40,16 @@ cdef class Runner:
     """One program, ready to be called.
 
     program: what to run. states: arrays that stay bound to slots, by slot name. commits: (target array, source array)
-    copied after each successful call. release_ns: the estimate above which the GIL is released.
+    copied after each successful call. release_ns: the estimate above which the GIL is released. work: work space to use, at least as
+    much as the program wants, shared with runners that never run at the same time; its own if left out.
     """
 
-    def __cinit__(self, program, states, commits, double release_ns):
+    def __cinit__(self, program, states, commits, double release_ns, work=None):
         cdef int k, d
         everything = [*program.inputs, *program.outputs]
-        self.program, self._keep, self._owned = program, (states, commits), []
+        self.program, self._keep, self._owned, self._work = program, (states, commits), [], work
+        if work is not None and work.nbytes < program.work_bytes:
+            raise ValueError(f"{work.nbytes} bytes of work space, the program wants {program.work_bytes}")
         self._names = [slot.name for slot in everything]
         self.n_inputs, self.n_slots = len(program.inputs), len(everything)
         self.n_steps, self.n_commits = len(program.steps), len(commits)
@@ -93,7 +96,8 @@ cdef class Runner:
 
     def _bind_steps(self):
         cdef int k
-        self._work = aligned_zeros((max(self.program.work_bytes, 1),), np.uint8)
+        if self._work is None:
+            self._work = aligned_zeros((max(self.program.work_bytes, 1),), np.uint8)
         self._args_array = np.zeros(self.n_steps, ARGS)
         self.args = <fr_args *><size_t>self._args_array.ctypes.data
         patches, self._python = [], [None] * self.n_steps

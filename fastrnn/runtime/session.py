@@ -12,6 +12,7 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.plan import Plan, Program, build_program, compile_plan
+from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner
@@ -20,7 +21,8 @@ from fastrnn.runtime.stream import Stream
 # Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
 CACHE_SIZE = 8
 MAX_SEEN = 64
-Entry = tuple[tuple, Program, deque]  # shapes by name; their program; runners that wait for a call
+MAX_LANES = 16
+Entry = tuple[tuple, Program]  # shapes by name; their program
 
 
 def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
@@ -63,6 +65,26 @@ def _fix(model: Model, constants: Mapping) -> Model:
     return replace(model, inputs=tuple(inputs.values()), weights=weights, states=free)
 
 
+class Lane:
+    """What one call at a time needs: work space as large as any program wanted so far, and the runners that share it."""
+
+    def __init__(self):
+        self._work = aligned_zeros((1,), np.uint8)
+        self._runners: dict[tuple, Runner] = {}
+
+    def runner(self, key: tuple, program: Program) -> Runner:
+        """The runner of a program in this lane."""
+        runner = self._runners.get(key)
+        if runner is None or runner.program is not program:
+            if program.work_bytes > self._work.nbytes:
+                self._work = aligned_zeros((program.work_bytes,), np.uint8)
+                self._runners.clear()
+            while len(self._runners) >= CACHE_SIZE:
+                del self._runners[next(iter(self._runners))]
+            runner = self._runners[key] = Runner(program, {}, (), RELEASE_GIL_NS, self._work)
+        return runner
+
+
 def _as_seen(inputs) -> tuple | None:
     """Names and shapes of a dict of plain arrays, None for those left out; None for anything else, which has to be looked at."""
     if type(inputs) is not dict:
@@ -80,6 +102,7 @@ class Session:
         self._plan, self._model = plan, model
         self._lock = threading.Lock()
         self._programs: OrderedDict[tuple, Entry] = OrderedDict()
+        self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
         self._seen: dict[tuple | None, Entry] = {}  # by the form of a call that was checked before: names and shapes as they came
 
     @property
@@ -106,19 +129,19 @@ class Session:
             entry = self._specialise(call, checks.bind_shapes(self.model.inputs, arrays))
         else:
             arrays = {name: value for name, value in inputs.items() if value is not None}
-        key, program, runners = entry
+        key, program = entry
         try:
             self._programs.move_to_end(key)
         except KeyError:
             pass  # another thread's shapes took its place; this call still has it
         try:
-            runner = runners.pop()
+            lane = self._lanes.pop()
         except IndexError:
-            runner = Runner(program, {}, (), RELEASE_GIL_NS)
+            lane = Lane()
         try:
-            result = runner.call(arrays, None)
+            result = lane.runner(key, program).call(arrays, None)
         finally:
-            runners.append(runner)
+            self._lanes.append(lane)
         return dict(zip(self.model.output_names, result if isinstance(result, tuple) else (result,), strict=True))
 
     def __call__(self, *arrays):
@@ -134,7 +157,7 @@ class Session:
         with self._lock:
             entry = self._programs.get(key)
         if entry is None:
-            entry = key, build_program(self._plan, self._plan.specialised(shapes)), deque(maxlen=16)
+            entry = key, build_program(self._plan, self._plan.specialised(shapes))
         with self._lock:
             entry = self._programs.setdefault(key, entry)
             if len(self._programs) > CACHE_SIZE or len(self._seen) > MAX_SEEN:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fastrnn as fr
 from fastrnn.model.stack import StackOptions, stack_model
@@ -110,3 +111,14 @@ def test_unfinished_parts_are_refused_by_name():
         fr.compile(model(), threads=4)
     with pytest.raises(fr.InvalidModelError, match="takes a fastrnn Model"):
         fr.compile("model.onnx")
+
+
+def test_programs_of_many_shapes_share_one_work_space():
+    """One caller, one lane, as large as the largest program; the answers do not depend on what ran there before."""
+    session, random = fr.compile(fr.from_torch(torch.nn.Sequential(torch.nn.LSTM(3, 8), torch.nn.Linear(8, 2)))), np.random.default_rng(0)
+    inputs = [random.standard_normal((T, B, 3)).astype(np.float32) for T, B in ((2, 1), (30, 5), (3, 2), (50, 7), (1, 1))]
+    first = [session(x) for x in inputs]
+    assert all(np.array_equal(session(x), y) for x, y in zip(reversed(inputs), reversed(first)))
+    (lane,) = session._lanes
+    programs = [program for _, program in session._programs.values()]
+    assert len(programs) == 5 and lane._work.nbytes == max(p.work_bytes for p in programs)
