@@ -60,6 +60,11 @@ class Node:
         """Graphs among its attributes."""
         return tuple(a for a in self.attributes.values() if isinstance(a, Graph))
 
+    @property
+    def branches(self) -> tuple[Graph, Graph]:
+        """Of an If: what runs where its condition holds, and what else."""
+        return self.get("then_branch"), self.get("else_branch")
+
     def reads(self) -> set[str]:
         """Names that it reads, those that its subgraphs take from around them included."""
         return set(self.inputs).union(*(g.captures() for g in self.subgraphs)) - {""}

@@ -36,7 +36,12 @@ def evaluate(node, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
         raise InvalidModelError(f"{where(node)}: {error}") from error
 
 
-def missing(node, given: list[Spec | None]) -> bool:
+def known(specs: dict[str, Spec], names: Iterable[str]) -> bool:
+    """Whether at least the rank of every value was inferred; omitted ones ("") do not count."""
+    return all((spec := specs.get(name)) is not None and spec.shape is not None for name in names if name)
+
+
+def missing(node, given: list) -> bool:
     """Whether the node only hands on an optional input that was left out."""
     return node.op in PASSING and given[0] is None and bool(node.inputs[0])
 
@@ -93,7 +98,7 @@ def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:
 
 def _infer_if(node, given, specs) -> list[Spec]:
     unknown = infer_node(node, given)
-    branches = [node.get("then_branch"), node.get("else_branch")]
+    branches = node.branches
     condition = None if given[0] is None else given[0].constant
     if condition is not None:
         branches = branches[:1] if condition.reshape(())[()] else branches[1:]

@@ -250,11 +250,10 @@ class Builder(Layout):
 
     def _if(self, node: Node) -> None:
         """Jumps around the branch that is not taken; both write to the outputs' places."""
-        branches = [node.get("then_branch"), node.get("else_branch")]
         made = [self.place(name, self._agreed(node, k)) if name else None for k, name in enumerate(node.outputs)]
         condition = self.contiguous(self.views[node.inputs[0]])
         jumps, lengths, self._depth = [], self._lengths, self._depth + 1
-        for k, branch in enumerate(branches):
+        for k, branch in enumerate(node.branches):
             jumps.append(len(self.steps))
             self.steps.append(None)
             self._lengths = dict(lengths)
@@ -268,12 +267,11 @@ class Builder(Layout):
 
     def _agreed(self, node: Node, k: int) -> tuple[int, ...]:
         """The shape that both branches of an If give its output k."""
-        branches = [node.get("then_branch"), node.get("else_branch")]
         where = f"node {node.name!r} (If): its condition is only known at run time"
-        for branch in branches:
+        for branch in node.branches:
             if any(name not in self.specs for name in (*branch.outputs, *_inside(branch))):
                 raise UnsupportedModelError(f"{where}, and a branch does not fit these shapes; fix what it depends on with constants=")
-        a, b = (self.specs[branch.outputs[k]] for branch in branches)
+        a, b = (self.specs[branch.outputs[k]] for branch in node.branches)
         if a[:2] != b[:2] or a.shape is None or count(a.shape) == ANY_DIM:
             raise UnsupportedModelError(f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants=")
         return a.shape

@@ -46,6 +46,18 @@ def only_float32(node: Node, specs, constants) -> str | None:
     return f"no kernel for {', '.join(sorted(others))}" if others else None
 
 
+def constant_but_first(what: str):
+    """A refusal unless all inputs but the first are constants; the first, and whatever else is no integer, must be float32."""
+
+    def refused(node: Node, specs, constants) -> str | None:
+        if any(name and name not in constants for name in node.inputs[1:]):
+            return f"no kernel for computed {what}"
+        numbers = tuple(name for name in node.inputs[1:] if name and not specs[name].dtype.startswith("int"))
+        return only_float32(replace(node, inputs=(node.inputs[0], *numbers)), specs, constants)
+
+    return refused
+
+
 def emits(*names: str, kernel: Callable | str, refused=only_float32, packs: bool = False):
     """Registers (build, node) under op names."""
 
@@ -84,7 +96,7 @@ def recurrent(build, node):
     x, names = build.rows(layer.name("X")), node.outputs
     P = build.specs[layer.name("R")].shape[2]
     y = build.place(node.output(0), build.infer_output(node, 0))
-    target = y if y.strides[-1] == 1 or y.shape[-1] == 1 else build.scratch(y.shape)
+    target = build.unit_stride(y)
     if layer.batch_first:
         (B, T), (x_b, x_t), (y_b, y_t) = x.shape[:2], x.strides[:2], target.strides[:2]
     else:
@@ -92,7 +104,7 @@ def recurrent(build, node):
     y_direction = P if layer.torch_form else target.strides[2 if layer.batch_first else 1]
     finals = [build.place(names[k], build.infer_output(node, k)) if k < len(names) and names[k] else None for k in (1, 2)]
     given = finals
-    finals = [s if s is None or s.strides[-1] == 1 or s.shape[-1] == 1 else build.scratch(s.shape) for s in finals]
+    finals = [None if s is None else build.unit_stride(s) for s in finals]
     initials = [build.rows(layer.name(which)) if layer.name(which) else None for which in ("initial_h", "initial_c")]
     sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), T)
 
@@ -230,13 +242,7 @@ def cast(build, node):
     build.pointwise(node.name, f"cast_{cast_name(str(x.dtype), node.get('to'))}", build.place_like(node.outputs[0], x), x)
 
 
-def _clip_refused(node: Node, specs, constants) -> str | None:
-    if any(name and name not in constants for name in node.inputs[1:]):
-        return "no kernel for computed bounds"
-    return only_float32(node, specs, constants)
-
-
-@emits("Clip", kernel="clip", refused=_clip_refused)
+@emits("Clip", kernel="clip", refused=constant_but_first("bounds"))
 def clip(build, node):
     """Between two constants."""
     low, high = (float(build.weights[node.input(k)].reshape(())) if node.input(k) else bound for k, bound in ((1, -np.inf), (2, np.inf)))

@@ -15,18 +15,12 @@ from fastrnn.model import Node
 from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import transposed_padding, window_of
 from fastrnn.model.ops.normal import reduced_axes
-from fastrnn.plan.emit import emits, new_args, only_float32
+from fastrnn.plan.emit import constant_but_first, emits, new_args
 from fastrnn.plan.memory import View, c_strides, grid
 from fastrnn.plan.views import regular
 
 
-def _conv_refused(node: Node, specs, constants) -> str | None:
-    if any(name and name not in constants for name in node.inputs[1:]):
-        return "no kernel for computed weights"
-    return only_float32(node, specs, constants)
-
-
-@emits("Conv", kernel="dense", refused=_conv_refused, packs=True)
+@emits("Conv", kernel="dense", refused=constant_but_first("weights"), packs=True)
 def conv(build, node):
     """Windows of the padded input, times each group's matrix."""
     x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]
@@ -42,7 +36,7 @@ def conv(build, node):
     _windows_times(build, node, last, window.kernel, window.strides, window.dilations)
 
 
-@emits("ConvTranspose", kernel="dense", refused=_conv_refused, packs=True)
+@emits("ConvTranspose", kernel="dense", refused=constant_but_first("weights"), packs=True)
 def conv_transpose(build, node):
     """A convolution of the input spread out with zeros between, its kernel flipped."""
     x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]
@@ -180,13 +174,7 @@ def scatter(build, node):
         build.copy(node.name, whole, y)
 
 
-def _reduce_refused(node: Node, specs, constants) -> str | None:
-    if node.input(1) and node.input(1) not in constants:
-        return "no kernel for computed axes"
-    return only_float32(replace(node, inputs=node.inputs[:1]), specs, constants)
-
-
-@emits("ReduceMean", "ReduceSum", kernel="reduce", refused=_reduce_refused)
+@emits("ReduceMean", "ReduceSum", kernel="reduce", refused=constant_but_first("axes"))
 def reduce(build, node):
     """Rows of the reduced axes, added in one fixed order."""
     x, rank = build.views[node.inputs[0]], len(build.views[node.inputs[0]].shape)

@@ -116,7 +116,7 @@ class _Folder:
         infer_node(node, given)
         condition = self.constants.get(node.inputs[0], given[0].constant)
         if condition is not None:
-            branch = node.get("then_branch" if condition.reshape(())[()] else "else_branch")
+            branch = node.branches[0 if condition.reshape(())[()] else 1]
             left = self.visit(branch.nodes)
             for name, source in zip(node.outputs, branch.outputs):
                 if name:

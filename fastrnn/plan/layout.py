@@ -103,6 +103,10 @@ class Layout:
         view = self.views[value] if isinstance(value, str) else value
         return view if _walks(view) else self.contiguous(view)
 
+    def unit_stride(self, y: View) -> View:
+        """y, if entries of its last axis lie one after the other; else scratch of its shape."""
+        return y if y.strides[-1] == 1 or y.shape[-1] == 1 else self.scratch(y.shape)
+
     def as_rows(self, y: View) -> View:
         """y, if rows can be written to it; else scratch of its shape."""
         return y if _walks(y) else self.scratch(y.shape)

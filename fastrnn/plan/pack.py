@@ -12,6 +12,7 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Node
 from fastrnn.model.recurrent import RecurrentNode
 from fastrnn.plan import policy
+from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.memory import View, weight_view
 from fastrnn.plan.packing import pack_dense, pack_recurrent
 
@@ -43,7 +44,7 @@ class Packed:
 def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
     """The packed directions of a recurrent node, groups of a convolution, or the one of a Gemm or Gather."""
     sources = tuple(weights.get(name) for name in node.inputs)
-    if node.op in ("RNN", "GRU", "LSTM"):
+    if node.op in RECURRENT:
         return _recurrent(node, weights, backend, sources)
     choice = policy.pick("gather" if node.op == "Gather" else "dense", backend)
     if choice.kernel is None:

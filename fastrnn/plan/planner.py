@@ -11,6 +11,7 @@ from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
+from fastrnn.model.infer import known
 from fastrnn.plan import emit_windows, policy  # noqa: F401  (registers its emitters)
 from fastrnn.plan.emit import EMIT
 from fastrnn.plan.fold import RECURRENT, fold
@@ -45,9 +46,9 @@ class Plan:
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
         """A node's directions or groups: packed when the model was compiled, or now where only the shapes in use made weights constant."""
         sources = tuple(weights.get(name) for name in node.inputs)
-        for known in (self.packed.get(node.name), self.later.get(node.name)):
-            if known and len(known[0].sources) == len(sources) and all(a is b for a, b in zip(known[0].sources, sources)):
-                return known
+        for before in (self.packed.get(node.name), self.later.get(node.name)):
+            if before and len(before[0].sources) == len(sources) and all(a is b for a, b in zip(before[0].sources, sources)):
+                return before
         self.later[node.name] = pack(node, weights, self.backend)
         return self.later[node.name]
 
@@ -101,10 +102,10 @@ class Plan:
 
 def _early(model: Model) -> set[str]:
     """Names of nodes that depend on nothing but shapes and constants."""
-    known, early = set(model.weights), set()
+    given, early = set(model.weights), set()
     for node, _ in every_node(model.nodes):
-        if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in known for name in node.inputs if name):
-            known |= set(node.outputs)
+        if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in given for name in node.inputs if name):
+            given |= set(node.outputs)
             early.add(node.name)
     return early
 
@@ -126,7 +127,6 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
     packed: dict[str, list[Packed]] = {}
     for node, _ in every_node(model.nodes):
         emitter = EMIT.get(node.op)
-        known = all((spec := model.specs.get(name)) is not None and spec.shape is not None for name in node.inputs if name)
-        if emitter and emitter.packs and known and emitter.refused(node, model.specs, model.weights) is None:
+        if emitter and emitter.packs and known(model.specs, node.inputs) and emitter.refused(node, model.specs, model.weights) is None:
             packed[node.name] = pack(node, model.weights, backend)
     return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, threads, packed)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.model import Graph, Model, Node
-from fastrnn.model.infer import spec_of
+from fastrnn.model.infer import known, spec_of
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.normal import batch_factors
 from fastrnn.plan.fold import live, replace_model
@@ -50,7 +50,8 @@ class Patterns:
             if node.subgraphs:
                 node = replace(node, attributes={k: Graph(tuple(self.walk_branch(v)), v.outputs) if isinstance(v, Graph) else v
                                                  for k, v in node.attributes.items()})
-            found = REWRITES[node.op](self, node) if node.op in REWRITES and self.known(node) else None
+            # of unknown shape: in a branch that may not fit, which is left as it is
+            found = REWRITES[node.op](self, node) if node.op in REWRITES and known(self.specs, (*node.inputs, *node.outputs)) else None
             for made in found or [node]:
                 result.append(made)
                 self.made |= {name: made for name in made.outputs if name}
@@ -60,10 +61,6 @@ class Patterns:
         """A subgraph's nodes with patterns replaced, what they made useless gone."""
         self.reads.update(graph.outputs)
         return live(self.walk(graph.nodes), set(graph.outputs))[0]
-
-    def known(self, node: Node) -> bool:
-        """Whether the shapes of a node's inputs and outputs were inferred: a branch that may not fit is left as it is."""
-        return all((spec := self.specs.get(name)) is not None and spec.shape is not None for name in (*node.inputs, *node.outputs) if name)
 
     def only(self, name: str, *ops: str) -> Node | None:
         """The node of one of these ops that makes `name`, if nothing else reads it."""

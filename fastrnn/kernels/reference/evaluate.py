@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Model
-from fastrnn.model.infer import PASSING
 from fastrnn.model.infer import evaluate as evaluate_node
+from fastrnn.model.infer import missing
 
 
 def evaluate(model: Model, inputs: Mapping[str, np.ndarray], dtype=np.float64) -> dict[str, np.ndarray]:
@@ -23,10 +23,10 @@ def evaluate(model: Model, inputs: Mapping[str, np.ndarray], dtype=np.float64) -
     def walk(nodes) -> None:
         for node in nodes:
             given = [values.get(name) if name else None for name in node.inputs]
-            if node.op in PASSING and given[0] is None and node.inputs[0]:
+            if missing(node, given):
                 continue
             if node.op == "If":
-                branch = node.get("then_branch" if given[0].reshape(())[()] else "else_branch")
+                branch = node.branches[0 if given[0].reshape(())[()] else 1]
                 walk(branch.nodes)
                 results = [values[name] for name in branch.outputs]
             else:
