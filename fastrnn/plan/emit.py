@@ -116,9 +116,9 @@ def recurrent(build, node):
         return view.shifted(d * view.strides[axis]), view.strides[1 - axis]
 
     for d, (cell, packed) in enumerate(zip(layer.cells, build.packed(node))):
-        H = packed.units
+        H, hoisted = packed.units, policy.chunk(T, B, x.shape[2])
         args = new_args(T=T, B=B, I=x.shape[2], H=H, P=P, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, reverse=int(layer.reverse(d)),
-                        input_forget=int(cell.input_forget), chunk=policy.chunk(T, B, x.shape[2]))
+                        input_forget=int(cell.input_forget), chunk=hoisted, ahead=int(policy.ahead(B, hoisted, packed.arrays["w_x"].nbytes)))
         if cell.clip is not None:
             args["clip"] = cell.clip
         for k, activation in enumerate(cell.activations):

@@ -25,7 +25,7 @@ cdef extern from "args.h":
         const int64_t *lengths
         const int64_t *order
         void *work
-        int64_t chunk, reverse, input_forget
+        int64_t chunk, ahead, reverse, input_forget
         float clip, scale
         const void *x2
         const int64_t *axes

@@ -25,6 +25,7 @@ typedef struct {
     const int64_t *lengths, *order;   /* NULL, or lengths sorted descending and the row each belongs to */
     void *work;                       /* work_bytes(args) bytes, 64-byte aligned */
     int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step */
+    int64_t ahead;                    /* 1, with B = 1 and a chunk: each chunk's projection is done beside the steps of the one before */
     int64_t reverse, input_forget;
     float clip;                       /* +inf: no clipping */
     float scale;                      /* a factor of what grid.h's map reads, the divisor of reduce */

@@ -1,7 +1,6 @@
 /* Kernels around the recurrent ones. Rows come as a (T, B) grid of stride x_t, x_b, y_t, y_b like theirs. */
-#include "affine.h"
+#include "ahead.h"
 #include "grid.h"
-#include "rows.h"
 
 static int64_t no_work(const fr_args *a) { (void)a; return 0; }
 
@@ -14,7 +13,8 @@ typedef struct {
 
 static int64_t dense_work_bytes(const fr_args *a) { return 2 * a->T * a->B * (int64_t)sizeof(void *); }
 
-FR_INLINE void dense_tile(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void dense_tile(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+    (void)TAIL;
     const dense_rows *s = context;
     fr_dense_tile(NB, R, s->a->w_x, s->a->bias, block, s->a->I, s->a->H, s->x + row, s->y + row,
                   s->a->act[0].kind == FR_ACT_IDENTITY ? NULL : &s->a->act[0]);
@@ -30,7 +30,7 @@ static void dense_run(const fr_args *a) {
             s.x[row] = fr_x_row(a, b, t);
             s.y[row] = fr_y_row(a, b, t);
         }
-    fr_cover(fr_blocks(a->H), n_rows, &dense_tile_set, &s);
+    fr_cover(fr_blocks(a->H), 0, n_rows, &dense_tile_set, &s);
 }
 
 /* y (T, B, H) = w_x[x (T, B)]: rows of a table (I, H) by int64 index, counted from the end where negative. In range: the caller checked. */
@@ -43,13 +43,15 @@ static void gather_run(const fr_args *a) {
         }
 }
 
-/* y [unit block][I][P][T] from x (H, I) of row stride x_b, one gate of P: T lanes a block. Tiles of 16 k stay in L1 while lanes are
- * written apart; the last block's missing units are left as they are. */
+/* Gate y_t of P, x (H, I) of row stride x_b, into the panel y (affine.h), T lanes a block. Tiles of 16 k stay in L1 while lanes are written
+ * apart; the last block's missing units are left as they are. */
 static void pack_run(const fr_args *a) {
-    const int64_t lanes = a->T, step = a->P * lanes;
+    const int64_t lanes = a->T, gate = a->y_t;
     for (int64_t unit = 0; unit < a->H; unit += lanes) {
         const int64_t valid = a->H - unit < lanes ? a->H - unit : lanes;
-        float *to = a->y + unit / lanes * a->I * step;
+        const int narrow = a->P > 1 && valid <= lanes / 2;
+        const int64_t step = (narrow ? PAIRS(a->P) : a->P) * lanes;
+        float *to = a->y + unit * a->I * a->P + (narrow ? gate / 2 * lanes + gate % 2 * (lanes / 2) : gate * lanes);
         for (int64_t start = 0; start < a->I; start += 16) {
             const int64_t end = start + 16 < a->I ? start + 16 : a->I;
             for (int64_t l = 0; l < valid; l++) {

@@ -3,6 +3,7 @@
  *   CELL(name)          names of this cell's functions
  *   CELL_ACC            accumulators a unit (the cell's gates; a gate that sees only x or only h has its own)
  *   CELL_GX, CELL_XSLOTS  gates in the panel over x, and the accumulator each adds to; CELL_GH, CELL_HSLOTS over h
+ *   CELL_PAIRS          pairs of slots that share a vector in a narrow block: the pairs in order of the gates in both panels
  *   CELL_W1, CELL_W2, CELL_W  unit blocks a tile for one row, two rows, more
  *   CELL(finish)        the pointwise part: from accumulators to the new states of one row and block
  *   CELL_SECOND         (optional) the cell has a second phase over its own operand, CELL(second) finishes it
@@ -30,14 +31,17 @@ typedef struct {
     const float **x, **h, **pre;  /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
     float **y, **out, **c;        /* rows of y; where the pointwise part writes (y, or hidden before projection) */
     const float **project_x;      /* rows of x of a whole chunk, */
-    float *projected;             /* and their projections [row][unit block][CELL_GX][lane] */
+    float *projected;             /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
     float *hidden, *u, *z, *n;    /* [B][H padded]: before a projection; what a second phase needs */
     int64_t padded;               /* H padded to whole blocks */
+    fr_ahead *ahead;              /* of a single row: the next chunk's projections, */
+    float *ahead_x, *coming;      /* their inputs and where they go; coming and projected change places */
 } CELL(rows);
 
 static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
     char *base = (char *)a->work, *p = base;
-    const int64_t padded = fr_blocks(a->H) * LANES, chunk_rows = a->chunk * a->B;
+    const int64_t padded = fr_blocks(a->H) * LANES;
+    const int64_t chunk_rows = a->ahead ? (a->chunk + AHEAD_ROWS - 1) / AHEAD_ROWS * AHEAD_ROWS : a->chunk * a->B;
     const int64_t row_bytes = a->B * (int64_t)sizeof(void *), unit_bytes = a->B * padded * (int64_t)sizeof(float);
 #define TAKE(field, bytes) (rows->field = (void *)p, p += ((bytes) + 63) & ~(int64_t)63)
     rows->a = a;
@@ -50,6 +54,12 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
     TAKE(c, row_bytes);
     TAKE(project_x, chunk_rows * (int64_t)sizeof(void *));
     TAKE(projected, chunk_rows * padded * CELL_GX * (int64_t)sizeof(float));
+    rows->ahead = NULL;
+    if (a->ahead) {
+        TAKE(ahead, (int64_t)sizeof(fr_ahead));
+        TAKE(ahead_x, chunk_rows * a->I * (int64_t)sizeof(float));
+        TAKE(coming, chunk_rows * padded * CELL_GX * (int64_t)sizeof(float));
+    }
     TAKE(hidden, a->w_p ? unit_bytes : 0);
 #ifdef CELL_SECOND
     TAKE(u, unit_bytes);
@@ -76,18 +86,22 @@ FR_INLINE CELL(unit) CELL(unit_of)(const CELL(rows) *s, int64_t block, int64_t r
     return unit;
 }
 
-FR_INLINE void CELL(tile)(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
     const CELL(rows) *s = context;
     const fr_args *a = s->a;
-    vf acc[NB * CELL_ACC * R];
-    UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
+    vf acc[(NB + TAIL) * CELL_ACC * R];
+    UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB + TAIL, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
     if (a->chunk) {
         UNROLL for (int r = 0; r < R; r++)
-            fr_start(acc, NB, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
+            fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
     } else
-        fr_chain(acc, NB, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
-    fr_chain(acc, NB, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
-    UNROLL for (int b = 0; b < NB; b++)
+        fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
+    if (R == 1 && s->ahead)
+        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
+    else
+        fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
+    if (TAIL) fr_part(acc + NB * CELL_ACC * R, CELL_PAIRS, R);
+    UNROLL for (int b = 0; b < NB + TAIL; b++)
         UNROLL for (int r = 0; r < R; r++) {
             CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
             CELL(finish)(a, acc + b * CELL_ACC * R + r, R, &unit);
@@ -95,21 +109,23 @@ FR_INLINE void CELL(tile)(const void *context, const int NB, const int R, int64_
 }
 
 /* The input projections of a chunk: time steps serve as rows. */
-FR_INLINE void CELL(project_tile)(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void CELL(project_tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
     const CELL(rows) *s = context;
     const fr_args *a = s->a;
-    vf acc[NB * CELL_ACC * R];
-    UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
-    fr_chain(acc, NB, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->project_x + row);
-    UNROLL for (int b = 0; b < NB; b++)
-        UNROLL for (int g = 0; g < CELL_GX; g++)
+    vf acc[(NB + TAIL) * CELL_ACC * R];
+    UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB + TAIL, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
+    fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->project_x + row);
+    UNROLL for (int b = 0; b < NB + TAIL; b++) {
+        const unsigned slots = b < NB ? CELL_XSLOTS : EVEN_SLOTS(CELL_XSLOTS);
+        UNROLL for (int g = 0; g < (b < NB ? CELL_GX : PAIRS(CELL_GX)); g++)
             UNROLL for (int r = 0; r < R; r++)
                 vf_store(s->projected + (((row + r) * (s->padded / LANES) + block + b) * CELL_GX + g) * LANES,
-                         acc[(b * CELL_ACC + SLOT(CELL_XSLOTS, g)) * R + r]);
+                         acc[(b * CELL_ACC + SLOT(slots, g)) * R + r]);
+    }
 }
 
 #ifdef CELL_SECOND
-FR_INLINE void CELL(second_tile)(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void CELL(second_tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
     const CELL(rows) *s = context;
     const float *u[TILE_ROWS];
     vf acc[NB * R];
@@ -117,7 +133,7 @@ FR_INLINE void CELL(second_tile)(const void *context, const int NB, const int R,
         u[r] = s->u + (row + r) * s->padded;
         UNROLL for (int b = 0; b < NB; b++) acc[b * R + r] = vf_load(s->n + (row + r) * s->padded + (block + b) * LANES);
     }
-    fr_chain(acc, NB, 1, R, 1, 0x0, s->a->w_u, block, s->a->H, u);
+    fr_chain(acc, NB, TAIL, 1, R, 1, 0x0, s->a->w_u, block, s->a->H, u);
     UNROLL for (int b = 0; b < NB; b++)
         UNROLL for (int r = 0; r < R; r++) {
             CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
@@ -127,13 +143,20 @@ FR_INLINE void CELL(second_tile)(const void *context, const int NB, const int R,
 #endif
 
 /* torch's proj_size: h = W_hr hidden. */
-FR_INLINE void CELL(shrink_tile)(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void CELL(shrink_tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+    (void)TAIL;
     const CELL(rows) *s = context;
     fr_dense_tile(NB, R, s->a->w_p, NULL, block, s->a->H, s->a->P, (const float *const *)s->out + row, s->y + row, NULL);
 }
 
-FR_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
-FR_TILES(CELL(project_tile), CELL_W1, CELL_W2, CELL_W)
+#if CELL_PAIRS
+#define CELL_TILES FR_TAILED_TILES
+#else
+#define CELL_TILES FR_TILES
+#endif
+CELL_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
+CELL_TILES(CELL(project_tile), CELL_W1, CELL_W2, CELL_W)
+#undef CELL_TILES
 FR_TILES(CELL(shrink_tile), 4, 4, 2)
 #ifdef CELL_SECOND
 FR_TILES(CELL(second_tile), 4, 4, 2)
@@ -142,11 +165,35 @@ FR_TILES(CELL(second_tile), 4, 4, 2)
 static void CELL(step)(const CELL(rows) *s, int64_t n_rows) {
     const fr_args *a = s->a;
     const int64_t n_blocks = s->padded / LANES;
-    fr_cover(n_blocks, n_rows, &CELL(tile_set), s);
+    fr_cover(n_blocks, CELL_PAIRS && fr_narrow(a->H), n_rows, &CELL(tile_set), s);
 #ifdef CELL_SECOND
-    fr_cover(n_blocks, n_rows, &CELL(second_tile_set), s);
+    fr_cover(n_blocks, 0, n_rows, &CELL(second_tile_set), s);
 #endif
-    if (a->w_p) fr_cover(fr_blocks(a->P), n_rows, &CELL(shrink_tile_set), s);
+    if (a->w_p) fr_cover(fr_blocks(a->P), 0, n_rows, &CELL(shrink_tile_set), s);
+}
+
+/* Starts on the projections of steps t to t + n. */
+static void CELL(look_ahead)(const CELL(rows) *s, int64_t t, int64_t n) {
+    const fr_args *a = s->a;
+    fr_ahead *ahead = s->ahead;
+    *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .blocks = s->padded / LANES,
+                        .groups = (n + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX, .narrow = CELL_PAIRS && fr_narrow(a->H)};
+    if (n <= 0) return;
+    fr_ahead_pack(a, s->ahead_x, t, n);
+    vf acc[AHEAD_ROWS];
+    fr_ahead_start(ahead, CELL_ACC, CELL_XSLOTS, acc);
+    fr_ahead_store(ahead, acc);
+}
+
+/* A single row's chunk from t on gets its projections, and the one after it starts on them. */
+static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t t, int64_t T) {
+    const int64_t next = t + s->a->chunk, left = T - next;
+    float *done = s->coming;
+    if (t == 0) CELL(look_ahead)(s, 0, left < 0 ? T : next);
+    fr_ahead_finish(s->ahead, CELL_ACC, CELL_GX, CELL_XSLOTS);
+    s->coming = s->projected;
+    s->projected = done;
+    CELL(look_ahead)(s, next, left < s->a->chunk ? left : s->a->chunk);
 }
 
 static void CELL(run)(const fr_args *a) {
@@ -155,14 +202,19 @@ static void CELL(run)(const fr_args *a) {
     fr_begin_states(a);
     int64_t active = a->B; /* rows still inside their length at step t */
     for (int64_t t = 0, chunk_end = 0, pre_row = 0; t < a->T; t++) {
-        if (a->chunk && t == chunk_end) {
+        if (a->ahead && t == chunk_end) {
+            if (t >= fr_length(a, 0)) break;
+            CELL(next_chunk)(&s, t, fr_length(a, 0));
+            chunk_end = t + a->chunk;
+            pre_row = 0;
+        } else if (a->chunk && t == chunk_end) {
             chunk_end = t + a->chunk < a->T ? t + a->chunk : a->T;
             int64_t n_rows = 0, n = active;
             for (int64_t ahead = t; ahead < chunk_end; ahead++) {
                 n = fr_active(a, n, ahead);
                 for (int64_t row = 0; row < n; row++) s.project_x[n_rows++] = fr_x_row(a, row, ahead);
             }
-            fr_cover(s.padded / LANES, n_rows, &CELL(project_tile_set), &s);
+            fr_cover(s.padded / LANES, CELL_PAIRS && fr_narrow(a->H), n_rows, &CELL(project_tile_set), &s);
             pre_row = 0;
         }
         active = fr_active(a, active, t);
