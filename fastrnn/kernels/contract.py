@@ -14,6 +14,8 @@ The executor calls it without the GIL, with denormals flushed.
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
     ahead               1, for B = 1 with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
+    part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
+    ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
 """
@@ -32,10 +34,12 @@ ARGS = np.dtype(
     + [(name, "u8") for name in ("w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn")]
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
     + [("lengths", "u8"), ("order", "u8"), ("work", "u8")]
-    + [(name, "i8") for name in ("chunk", "ahead", "reverse", "input_forget")]
+    + [(name, "i8") for name in ("chunk", "ahead", "part", "parts")]
+    + [(name, "u8") for name in ("barrier", "ready", "done")]
+    + [(name, "i8") for name in ("reverse", "input_forget")]
     + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8"), ("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes")
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done")
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from fastrnn.plan.memory import Arena, View, c_strides, grid, loops, weight_view
 
 
 class Layout:
-    """Places of values by name. root: values that are views, by the value whose memory they lie in."""
+    """Places of values by name. root: values that are views, by the value whose memory they lie in. keep: no work space is used twice."""
 
-    def __init__(self):
+    def __init__(self, keep: bool = False):
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}
-        self.arena = Arena()
+        self.arena = Arena(keep)
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
         self._numbers: dict[tuple[bytes, str], View] = {}

@@ -127,10 +127,10 @@ def loops(*views: View) -> np.ndarray:
 
 
 class Arena:
-    """First-fit allocation of the work space at plan time; freed ranges are given out again."""
+    """First-fit allocation of the work space at plan time; freed ranges are given out again, unless calls may run at once (`keep`)."""
 
-    def __init__(self):
-        self.size, self._free = 0, []
+    def __init__(self, keep: bool = False):
+        self.size, self._free, self._keep = 0, [], keep
 
     def take(self, nbytes: int) -> int:
         """Offset of a range of at least `nbytes`, aligned."""
@@ -144,6 +144,8 @@ class Arena:
 
     def give(self, offset: int, nbytes: int) -> None:
         """Returns a range; neighbours join."""
+        if self._keep:
+            return
         nbytes = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
         merged = []
         for start, length in sorted([*self._free, (offset, nbytes)]):

@@ -13,8 +13,8 @@ typedef struct {
     const float *panel, *bias; /* over x; where chains start, [unit block][accumulator][lane] */
     const float *x;            /* [group][k][AHEAD_ROWS] */
     float *out;                /* [group][AHEAD_ROWS][unit block][gate][lane] */
-    int64_t I, blocks, groups, row_floats;
-    int narrow;
+    int64_t I, groups, row_floats;
+    int64_t end, narrow;        /* blocks up to `end`; the narrow one, or -1 */
     int64_t block, gate, group; /* the unit in hand, */
     int64_t left;               /* and how many of its k are to come; 0 when all units are done */
     float acc[AHEAD_ROWS * LANES];
@@ -29,15 +29,14 @@ static void fr_ahead_pack(const fr_args *a, float *packed, int64_t t, int64_t n)
         }
 }
 
-FR_INLINE int fr_ahead_in_tail(const fr_ahead *s) { return s->narrow && s->block == s->blocks - 1; }
-FR_INLINE int64_t fr_ahead_vectors(const fr_ahead *s, const int G) { return fr_ahead_in_tail(s) ? PAIRS(G) : G; }
+FR_INLINE int64_t fr_ahead_vectors(const fr_ahead *s, const int G) { return s->block == s->narrow ? PAIRS(G) : G; }
 FR_INLINE const float *fr_ahead_weights(const fr_ahead *s, const int G) {
     return s->panel + (s->block * s->I * G + (s->I - s->left) * fr_ahead_vectors(s, G) + s->gate) * LANES;
 }
 FR_INLINE const float *fr_ahead_inputs(const fr_ahead *s) { return s->x + (s->group * s->I + s->I - s->left) * AHEAD_ROWS; }
 
 FR_INLINE void fr_ahead_start(fr_ahead *s, const int GA, const unsigned slots, vf *acc) {
-    const int slot = SLOT(fr_ahead_in_tail(s) ? EVEN_SLOTS(slots) : slots, s->gate);
+    const int slot = SLOT(s->block == s->narrow ? EVEN_SLOTS(slots) : slots, s->gate);
     const vf start = vf_load(s->bias + (s->block * GA + slot) * LANES);
     UNROLL for (int r = 0; r < AHEAD_ROWS; r++) acc[r] = start;
     s->left = s->I;
@@ -51,7 +50,7 @@ FR_INLINE void fr_ahead_next(fr_ahead *s, const int GA, const int G, const unsig
         s->group = 0;
         if (++s->gate == fr_ahead_vectors(s, G)) s->gate = 0, s->block++;
     }
-    if (s->block < s->blocks) fr_ahead_start(s, GA, slots, acc);
+    if (s->block < s->end) fr_ahead_start(s, GA, slots, acc);
 }
 
 FR_INLINE void fr_ahead_fma(vf *acc, const float *w, const float *x) {

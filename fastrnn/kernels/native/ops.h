@@ -30,7 +30,7 @@ static void dense_run(const fr_args *a) {
             s.x[row] = fr_x_row(a, b, t);
             s.y[row] = fr_y_row(a, b, t);
         }
-    fr_cover(fr_blocks(a->H), 0, n_rows, &dense_tile_set, &s);
+    fr_cover(0, fr_blocks(a->H), 0, n_rows, &dense_tile_set, &s);
 }
 
 /* y (T, B, H) = w_x[x (T, B)]: rows of a table (I, H) by int64 index, counted from the end where negative. In range: the caller checked. */
@@ -62,17 +62,19 @@ static void pack_run(const fr_args *a) {
     }
 }
 
-/* x: lengths (B,) int64 -> y: lengths sorted descending (B,), then the row of each (B,), int64. A stable counting sort. */
+/* x: lengths (B,) int64 -> y: lengths sorted descending (B,), then the row of each (B,), int64. A stable counting sort; with P > 1 they
+ * are dealt out to as many calls of even work: every P-th from the first, then every P-th from the second, and so on. */
 static int64_t sort_work_bytes(const fr_args *a) { return (a->T + 2) * (int64_t)sizeof(int64_t); }
 
 static void sort_lengths_run(const fr_args *a) {
-    const int64_t *lengths = a->x;
+    const int64_t *lengths = a->x, deals = a->P > 1 ? a->P : 1, each = a->B / deals, more = a->B % deals;
     int64_t *sorted = (int64_t *)a->y, *order = sorted + a->B, *start = a->work;
     memset(start, 0, (size_t)(a->T + 2) * sizeof(int64_t));
     for (int64_t b = 0; b < a->B; b++) start[a->T - lengths[b] + 1]++;
     for (int64_t n = 0; n <= a->T; n++) start[n + 1] += start[n];
     for (int64_t b = 0; b < a->B; b++) {
-        const int64_t place = start[a->T - lengths[b]]++;
+        const int64_t rank = start[a->T - lengths[b]]++, deal = rank % deals;
+        const int64_t place = deal * each + (deal < more ? deal : more) + rank / deals;
         sorted[place] = lengths[b];
         order[place] = b;
     }

@@ -1,4 +1,4 @@
-/* The time loop of every recurrent cell. A template: a cell_*.h defines what follows and includes this file.
+/* The tiles of every recurrent cell. A template: a cell_*.h defines what follows and includes this file; time_loop.h runs them step by step.
  *
  *   CELL(name)          names of this cell's functions
  *   CELL_ACC            accumulators a unit (the cell's gates; a gate that sees only x or only h has its own)
@@ -38,41 +38,47 @@ typedef struct {
     float *ahead_x, *coming;      /* their inputs and where they go; coming and projected change places */
 } CELL(rows);
 
+/* Each part of a layer that is computed in parts has rows and projections of its own; what a second phase or a projection reads is shared. */
 static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
-    char *base = (char *)a->work, *p = base;
     const int64_t padded = fr_blocks(a->H) * LANES;
     const int64_t chunk_rows = a->ahead ? (a->chunk + AHEAD_ROWS - 1) / AHEAD_ROWS * AHEAD_ROWS : a->chunk * a->B;
     const int64_t row_bytes = a->B * (int64_t)sizeof(void *), unit_bytes = a->B * padded * (int64_t)sizeof(float);
+    const int64_t projected_bytes = chunk_rows * padded * CELL_GX * (int64_t)sizeof(float);
+    char *base = (char *)a->work, *p = base;
 #define TAKE(field, bytes) (rows->field = (void *)p, p += ((bytes) + 63) & ~(int64_t)63)
     rows->a = a;
     rows->padded = padded;
-    TAKE(x, row_bytes);
-    TAKE(h, row_bytes);
-    TAKE(pre, row_bytes);
-    TAKE(y, row_bytes);
-    TAKE(out, row_bytes);
-    TAKE(c, row_bytes);
-    TAKE(project_x, chunk_rows * (int64_t)sizeof(void *));
-    TAKE(projected, chunk_rows * padded * CELL_GX * (int64_t)sizeof(float));
-    rows->ahead = NULL;
-    if (a->ahead) {
-        TAKE(ahead, (int64_t)sizeof(fr_ahead));
-        TAKE(ahead_x, chunk_rows * a->I * (int64_t)sizeof(float));
-        TAKE(coming, chunk_rows * padded * CELL_GX * (int64_t)sizeof(float));
-    }
     TAKE(hidden, a->w_p ? unit_bytes : 0);
 #ifdef CELL_SECOND
     TAKE(u, unit_bytes);
     TAKE(z, unit_bytes);
     TAKE(n, unit_bytes);
 #endif
+    for (int64_t part = 0; part <= a->part; part++) { /* the last is this one */
+        TAKE(x, row_bytes);
+        TAKE(h, row_bytes);
+        TAKE(pre, row_bytes);
+        TAKE(y, row_bytes);
+        TAKE(out, row_bytes);
+        TAKE(c, row_bytes);
+        TAKE(project_x, chunk_rows * (int64_t)sizeof(void *));
+        TAKE(projected, projected_bytes);
+        rows->ahead = NULL;
+        if (a->ahead) {
+            TAKE(ahead, (int64_t)sizeof(fr_ahead));
+            TAKE(ahead_x, chunk_rows * a->I * (int64_t)sizeof(float));
+            TAKE(coming, projected_bytes);
+        }
+    }
 #undef TAKE
     return p - base;
 }
 
 static int64_t CELL(work_bytes)(const fr_args *a) {
     CELL(rows) rows;
-    return CELL(layout)(a, &rows);
+    fr_args last = *a;
+    last.part = a->parts > 1 ? a->parts - 1 : 0;
+    return CELL(layout)(&last, &rows);
 }
 
 FR_INLINE CELL(unit) CELL(unit_of)(const CELL(rows) *s, int64_t block, int64_t row) {
@@ -162,73 +168,4 @@ FR_TILES(CELL(shrink_tile), 4, 4, 2)
 FR_TILES(CELL(second_tile), 4, 4, 2)
 #endif
 
-static void CELL(step)(const CELL(rows) *s, int64_t n_rows) {
-    const fr_args *a = s->a;
-    const int64_t n_blocks = s->padded / LANES;
-    fr_cover(n_blocks, CELL_PAIRS && fr_narrow(a->H), n_rows, &CELL(tile_set), s);
-#ifdef CELL_SECOND
-    fr_cover(n_blocks, 0, n_rows, &CELL(second_tile_set), s);
-#endif
-    if (a->w_p) fr_cover(fr_blocks(a->P), 0, n_rows, &CELL(shrink_tile_set), s);
-}
-
-/* Starts on the projections of steps t to t + n. */
-static void CELL(look_ahead)(const CELL(rows) *s, int64_t t, int64_t n) {
-    const fr_args *a = s->a;
-    fr_ahead *ahead = s->ahead;
-    *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .blocks = s->padded / LANES,
-                        .groups = (n + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX, .narrow = CELL_PAIRS && fr_narrow(a->H)};
-    if (n <= 0) return;
-    fr_ahead_pack(a, s->ahead_x, t, n);
-    vf acc[AHEAD_ROWS];
-    fr_ahead_start(ahead, CELL_ACC, CELL_XSLOTS, acc);
-    fr_ahead_store(ahead, acc);
-}
-
-/* A single row's chunk from t on gets its projections, and the one after it starts on them. */
-static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t t, int64_t T) {
-    const int64_t next = t + s->a->chunk, left = T - next;
-    float *done = s->coming;
-    if (t == 0) CELL(look_ahead)(s, 0, left < 0 ? T : next);
-    fr_ahead_finish(s->ahead, CELL_ACC, CELL_GX, CELL_XSLOTS);
-    s->coming = s->projected;
-    s->projected = done;
-    CELL(look_ahead)(s, next, left < s->a->chunk ? left : s->a->chunk);
-}
-
-static void CELL(run)(const fr_args *a) {
-    CELL(rows) s;
-    CELL(layout)(a, &s);
-    fr_begin_states(a);
-    int64_t active = a->B; /* rows still inside their length at step t */
-    for (int64_t t = 0, chunk_end = 0, pre_row = 0; t < a->T; t++) {
-        if (a->ahead && t == chunk_end) {
-            if (t >= fr_length(a, 0)) break;
-            CELL(next_chunk)(&s, t, fr_length(a, 0));
-            chunk_end = t + a->chunk;
-            pre_row = 0;
-        } else if (a->chunk && t == chunk_end) {
-            chunk_end = t + a->chunk < a->T ? t + a->chunk : a->T;
-            int64_t n_rows = 0, n = active;
-            for (int64_t ahead = t; ahead < chunk_end; ahead++) {
-                n = fr_active(a, n, ahead);
-                for (int64_t row = 0; row < n; row++) s.project_x[n_rows++] = fr_x_row(a, row, ahead);
-            }
-            fr_cover(s.padded / LANES, CELL_PAIRS && fr_narrow(a->H), n_rows, &CELL(project_tile_set), &s);
-            pre_row = 0;
-        }
-        active = fr_active(a, active, t);
-        if (!active) break;
-        for (int64_t row = 0; row < active; row++) {
-            const int64_t b = fr_batch_row(a, row);
-            s.x[row] = fr_x_row(a, row, t);
-            s.h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + b * a->h0_b;
-            s.y[row] = fr_y_row(a, row, t);
-            s.out[row] = a->w_p ? s.hidden + row * s.padded : s.y[row];
-            s.c[row] = a->cn + b * a->cn_b;
-            s.pre[row] = s.projected + pre_row++ * s.padded * CELL_GX;
-        }
-        CELL(step)(&s, active);
-    }
-    fr_end_states(a);
-}
+#include "time_loop.h"

@@ -64,13 +64,12 @@ FR_INLINE void fr_down(const fr_tile *by_rows, int64_t n_tiles, int64_t n_rows, 
     }
 }
 
-/* Covers n_blocks x n_rows: blocks outermost, so that a panel block stays in cache for all rows. narrow: the last block is. */
-static void fr_cover(int64_t n_blocks, int narrow, int64_t n_rows, const fr_tiles *tiles, const void *context) {
-    if (!n_rows) return;
+/* Covers blocks from `block` to `end` x n_rows: blocks outermost, so that a panel block stays in cache for all rows. narrow: the last is. */
+static void fr_cover(int64_t block, int64_t end, int narrow, int64_t n_rows, const fr_tiles *tiles, const void *context) {
+    if (block >= end || !n_rows) return;
     const int wide = n_rows == 1 ? tiles->w1 : n_rows == 2 ? tiles->w2 : tiles->w;
-    const int64_t whole = n_blocks - narrow, n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
-    const int64_t beside = narrow && n_rows == 1 ? (whole < 2 ? whole : 2) : 0; /* blocks that share the narrow one's tile */
-    int64_t block = 0;
+    const int64_t n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS, whole = end - narrow;
+    const int64_t beside = narrow && n_rows == 1 ? (whole - block < 2 ? whole - block : 2) : 0; /* blocks that share the narrow one's tile */
     for (; whole - beside - block >= wide; block += wide) {
         if (n_rows == 1) tiles->one(context, block, 0);
         else if (n_rows == 2) tiles->two(context, block, 0);
