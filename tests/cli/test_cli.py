@@ -68,14 +68,11 @@ def test_verify_passes_and_fails_by_its_exit_code(capsys, tmp_path):
 
 def test_verify_finds_a_model_that_differs(capsys, tmp_path, monkeypatch):
     """An engine that answers something else is told apart, for whole calls and streams."""
-    from fastrnn.converters import verify
+    from fastrnn.converters.engines.reference_engine import ReferenceEngine
 
-    def wrong(path, model):
-        right = verify.reference_engine(model)
-        return lambda inputs: {name: a * 1.001 for name, a in right(inputs).items()}
-
-    monkeypatch.setattr(verify, "onnxruntime_engine", wrong)
-    code, data = call_json(capsys, "verify", ONNX, *STATE)
+    right = ReferenceEngine.__call__
+    monkeypatch.setattr(ReferenceEngine, "__call__", lambda self, inputs: {name: a * 1.001 for name, a in right(self, inputs).items()})
+    code, data = call_json(capsys, "verify", ONNX, *STATE, "--against", "reference")
     assert code == 1 and not any(d["ok"] for d in data["outputs"])
 
 
