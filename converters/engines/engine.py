@@ -15,10 +15,11 @@ from fastrnn.model import Model, State
 
 @dataclass(frozen=True)
 class Bound:
-    """An engine with inputs in its own form: run() gives the outputs, in its own form, in the model's order. `feeds` may be exchanged between runs."""
+    """An engine with inputs in its own form: run() gives the outputs, in its own form, in the model's order; feed(name, output) takes one as
+    an input of the next run."""
 
-    feeds: dict[str, Any]
     run: Callable[[], Sequence]
+    feed: Callable[[str, Any], None]
 
 
 class Engine(ABC):
@@ -31,8 +32,8 @@ class Engine(ABC):
         self.output_names = model.output_names
 
     @abstractmethod
-    def bind(self, inputs: Mapping[str, np.ndarray], carried: bool = False) -> Bound:
-        """Inputs made ready. carried: outputs will be fed back, so they must be memory of their own."""
+    def bind(self, inputs: Mapping[str, np.ndarray]) -> Bound:
+        """Inputs made ready."""
 
     def array(self, output) -> np.ndarray:
         """An output as an array of its own."""
@@ -48,13 +49,13 @@ class Engine(ABC):
 
     def stepper(self, inputs: Mapping[str, np.ndarray], states: Iterable[State]) -> Callable[[], Sequence]:
         """A call that takes its states from the call before, the way a user of the engine writes it. inputs: first states included."""
-        bound = self.bind(inputs, carried=True)
+        bound = self.bind(inputs)
         ties = [(state.input, self.output_names.index(state.output), state, inputs[state.input].ndim) for state in states]
 
         def step() -> Sequence:
             outputs = bound.run()
             for name, k, state, rank in ties:
-                bound.feeds[name] = state.part(outputs[k], rank)
+                bound.feed(name, state.part(outputs[k], rank))
             return outputs
 
         return step

@@ -32,6 +32,6 @@ class OnnxRuntimeEngine(Engine):
         if len(self._session.get_outputs()) != len(self.output_names):
             raise UnsupportedModelError(f"onnxruntime gives {len(self._session.get_outputs())} outputs of {path}, fastrnn {len(self.output_names)}")
 
-    def bind(self, inputs, carried: bool = False) -> Bound:
+    def bind(self, inputs) -> Bound:
         feeds, run = {k: v for k, v in inputs.items() if k in self._wanted}, self._session.run
-        return Bound(feeds, lambda: run(None, feeds))
+        return Bound(lambda: run(None, feeds), feeds.__setitem__)

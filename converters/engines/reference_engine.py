@@ -17,6 +17,6 @@ class ReferenceEngine(Engine):
         super().__init__(model)
         self._model = model
 
-    def bind(self, inputs, carried: bool = False) -> Bound:
+    def bind(self, inputs) -> Bound:
         feeds = dict(inputs)
-        return Bound(feeds, lambda: list(evaluate(self._model, feeds).values()))
+        return Bound(lambda: list(evaluate(self._model, feeds).values()), feeds.__setitem__)

@@ -57,7 +57,7 @@ class TorchEngine(Engine):
 
         return run
 
-    def bind(self, inputs, carried: bool = False) -> Bound:
+    def bind(self, inputs) -> Bound:
         torch, known = self._torch, set(self._model.input_names)
         shapes = {name: np.shape(a) for name, a in inputs.items() if name in known}
         key = tuple(shapes.items())
@@ -69,7 +69,7 @@ class TorchEngine(Engine):
             with torch.inference_mode():
                 return program(feeds)
 
-        return Bound(feeds, run)
+        return Bound(run, feeds.__setitem__)
 
     def array(self, output) -> np.ndarray:
         return output.numpy().copy()

@@ -33,15 +33,20 @@ NOTE = 160  # characters
 
 @dataclass
 class Case:
-    """One batch and length: the calls to time, microseconds that the roofline allows, and what is known of each engine."""
+    """One batch and length: the calls to time, the work they do (None where the roofline does not bound it), and what is known of each engine."""
 
     batch: int
     steps: int
     runs: dict[str, Callable[[], object]] = field(default_factory=dict)
-    bound: float | None = None
+    work: Work | None = None
     errors: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     differs: list[str] = field(default_factory=list)
+
+    @property
+    def bound(self) -> float | None:
+        """Microseconds that one core takes at least."""
+        return None if self.work is None else roofline.measure().microseconds(self.work)
 
 
 class Subject:
@@ -77,7 +82,7 @@ class Subject:
         if self.session.plan.threads == 1:
             work = work_of(self.session.plan.specialised(shapes))
             repeated = ((work.weight_bytes, steps - 1),) if self.streamed and steps > 1 else ()
-            case.bound = roofline.measure().microseconds(Work(work.flops * (steps if self.streamed else 1), work.weight_bytes, work.loops + repeated))
+            case.work = Work(work.flops * (steps if self.streamed else 1), work.weight_bytes, work.loops + repeated)
         for name, engine in engines.items():
             try:
                 self._compare(case, name, engine, inputs)

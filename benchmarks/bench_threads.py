@@ -1,0 +1,19 @@
+"""One thread against two, fastrnn alone."""
+
+import cases
+import numpy as np
+import pytest
+from contenders import fastrnn_engine
+
+import fastrnn as fr
+
+
+@pytest.mark.parametrize("case", cases.THREADS, ids=str)
+def test_threads(race, case):
+    try:
+        ready = {f"threads={n}": fastrnn_engine.prepare(case, threads=n) for n in (1, 2)}
+    except fr.UnsupportedModelError as error:
+        pytest.skip(f"refused: {error}")
+    one, two = (result() for _, result in ready.values())
+    assert np.array_equal(one, two), f"{case}: two threads give other bits than one"
+    race({name: run for name, (run, _) in ready.items()}, case)
