@@ -18,7 +18,7 @@ def test_batch(race, case):
 @pytest.mark.parametrize("case", cases.RAGGED, ids=str)
 def test_ragged(race, case):
     runs, refused = prepared(case)
-    race(runs, case, work=case.work, refused=refused, share=float(case.lengths.sum() / (case.T * case.B)))
+    race(runs, case, work=case.work, refused=refused)
 
 
 @pytest.mark.parametrize("H", cases.RATES["H"])
@@ -35,4 +35,4 @@ def test_lengths(race, case):
     layer, some = LAYERS[case.kind](case.I, case.H, seed=0), np.random.default_rng(0).integers(0, case.T + 1, case.B)
     full = np.full(case.B, case.T)
     runs = {"padded": lambda: layer(case.x), "all lengths T": lambda: layer(case.x, lengths=full), "lengths in 0..T": lambda: layer(case.x, lengths=some)}
-    race(runs, case, share=float(some.sum() / full.sum()))
+    race(runs, case, steps=float(some.sum() / full.sum()))

@@ -6,7 +6,7 @@ from fastrnn.converters.engines import engine_for
 from fastrnn.converters.verify import TOLERANCE
 
 import fastrnn as fr
-from fastrnn.cli.bench import Subject
+from fastrnn.cli.subject import Subject
 
 ENGINES = ("onnxruntime", "openvino", "torch")
 

@@ -89,6 +89,7 @@ BATCHES = [*(_square("lstm", 256, T=50, B=B, quick=B == 8) for B in (1, 2, 4, 8,
            _square("gru", 256, T=50, B=32), _square("rnn", 256, T=50, B=32)]
 RAGGED = [_square("lstm", 256, T=100, B=32, ragged=True, quick=True)]
 PUSHES = [Case(kind, I, H, T=64, carried=True, quick=I == 40) for kind, I, H in (("lstm", 1, 16), ("lstm", 1, 40), ("lstm", 40, 64), ("gru", 1, 24))]
+PLOTTED = [*STEPS, *SEQUENCES, *(case for case in BATCHES if case.B in (8, 64) or (case.kind, case.H) != ("lstm", 256)), *RAGGED, *PUSHES]  # against the peers
 LOADS = [_square("lstm", H, quick=H == 256) for H in (64, 256, 1024)]
 MEMORY = [_square("lstm", H, quick=H == 256) for H in (256, 1024)]
 THREADS = [_square("lstm", 512, carried=True), _square("lstm", 1024, carried=True), _square("lstm", 256, T=100), _square("lstm", 512, T=100, quick=True),

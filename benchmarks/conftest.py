@@ -49,8 +49,19 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
 
 
 @pytest.fixture
-def race(benchmark, request):
-    """race(runs, case, **facts): functions take turns in pytest-benchmark's rounds; their medians and p99 go into extra_info.
+def entry(benchmark, request):
+    """entry(case, **facts): the case's entry in the JSON, under its suite (the file) and its table (the test)."""
+    benchmark.group = request.module.__name__.rpartition(".")[2].removeprefix("bench_")
+
+    def note(case, **facts):
+        benchmark.extra_info |= {"table": request.function.__name__.removeprefix("test_"), "case": str(case), **facts}
+
+    return note
+
+
+@pytest.fixture
+def race(benchmark, entry, request):
+    """race(runs, case, **facts): functions take turns in pytest-benchmark's rounds; their medians and p99 go into the entry.
 
     singles: calls are timed one at a time as well. work: a roofline.Work, which gives the bound. Other facts are kept as they are.
     """
@@ -62,22 +73,12 @@ def race(benchmark, request):
         if singles:
             turns.calls(SINGLES // 10 if quick else SINGLES)
         benchmark.pedantic(turns.round, rounds=rounds)
-        note(benchmark, request, case, us=turns.summary(), bound_us=roofline.measure().microseconds(work) if work else None, **facts)
+        entry(case, us=turns.summary(), share=round(turns.share, 3), bound_us=roofline.measure().microseconds(work) if work else None, **facts)
 
     return run
 
 
 @pytest.fixture
-def record(benchmark, request):
-    """record(run, case, **facts): one run of something that is not timed by turns."""
-
-    def run(function, case, **facts):
-        note(benchmark, request, case, **benchmark.pedantic(function, rounds=1), **facts)
-
-    return run
-
-
-def note(benchmark, request, case, **facts):
-    """The case's entry: which suite and table it belongs to."""
-    benchmark.group = request.module.__name__.rpartition(".")[2].removeprefix("bench_")
-    benchmark.extra_info |= {"table": request.function.__name__.removeprefix("test_"), "case": str(case), **facts}
+def record(benchmark, entry):
+    """record(run, case): one run of something that takes no turns; the facts it returns."""
+    return lambda run, case: entry(case, **benchmark.pedantic(run, rounds=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cases import GROWTH
+from cases import GROWTH, PLOTTED
 from contenders import NAMES
 
 from fastrnn.cli import plot
@@ -75,8 +75,8 @@ def growth(cases: list[dict], path: Path) -> None:
 
 def draw(tables: dict[str, list[dict]], folder: Path) -> None:
     """Every plot that there is something for."""
-    layers = cases_of(tables, LAYERS)
-    makers = {"layers": lambda path: against_peers(layers, "One layer, one thread", path), "models": lambda path: against_peers(tables["model"], "Real models, batch 1, one thread", path),
+    layers, plotted = cases_of(tables, LAYERS), set(map(str, PLOTTED))
+    makers = {"layers": lambda path: against_peers([case for case in layers if case["case"] in plotted], "One layer, one thread", path), "models": lambda path: against_peers(tables["model"], "Real models, batch 1, one thread", path),
               "bound": lambda path: against_bound(layers, path), "growth": lambda path: growth(layers, path)}
     for name in wanted(tables):
         makers[name](folder / f"{name}.svg")

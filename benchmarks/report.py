@@ -14,6 +14,8 @@ from pathlib import Path
 import plots
 from contenders import NAMES
 
+from fastrnn.cli.timing import DISTURBED
+
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 PEERS = ("onnxruntime", "openvino", "torch", "numpy")
@@ -62,7 +64,7 @@ def best_peer(case: dict) -> float | None:
 def against(cases: list[dict], engines=NAMES) -> list[str]:
     """A row a case: medians (p99), the fastest peer's ratio, the bound and the fraction reached; and who took no part."""
     engines = [name for name in engines if any(us(case, name) for case in cases)]
-    calls, pushes = any("p50_call" in case["us"]["fastrnn"] for case in cases), any("push of" in case["case"] for case in cases)
+    calls, pushes = cases[0]["table"] == "step", any("push of" in case["case"] for case in cases)
     rows = []
     for case in cases:
         mine, bound = case["us"]["fastrnn"], case.get("bound_us")
@@ -85,7 +87,7 @@ def rates(cases: list[dict]) -> list[str]:
 def lengths(cases: list[dict]) -> list[str]:
     """Against the padded batch."""
     names, first = list(cases[0]["us"]), next(iter(cases[0]["us"]))
-    rows = ([case["case"], *(f"{number(us(case, n))} ({us(case, n) / us(case, first):.2f})" for n in names), f"{case['share']:.2f}"] for case in cases)
+    rows = ([case["case"], *(f"{number(us(case, n))} ({us(case, n) / us(case, first):.2f})" for n in names), f"{case['steps']:.2f}"] for case in cases)
     return table(["layer", *(f"{n} (ratio)" for n in names), "share of steps"], rows)
 
 
@@ -136,6 +138,11 @@ def by_table(suites: dict) -> dict[str, list[dict]]:
     return found
 
 
+def disturbed(suites: dict) -> list[str]:
+    """Cases during which other processes ran on the core."""
+    return [f"{case['case']} ({case['share']:.0%})" for suite in suites.values() for case in suite["cases"] if case.get("share", 1) < DISTURBED]
+
+
 def markdown(suites: dict) -> str:
     """The report."""
     tables, machines = by_table(suites), {json.dumps(suite["machine"]): None for suite in suites.values()}
@@ -145,6 +152,8 @@ def markdown(suites: dict) -> str:
         lines += [f"{machine_line(machine)}{which}{' A QUICK RUN: no figures to quote.' if machine['quick'] else ''}", ""]
     for plot in plots.wanted(tables):
         lines += [f"![{plot}]({plot}.svg)", ""]
+    if disturbed(suites):
+        lines += [f"Disturbed, having had less than {DISTURBED:.0%} of a core: {', '.join(disturbed(suites))}.", ""]
     for name, (title, text) in TITLES.items():
         if name in tables:
             lines += [f"## {title}", "", text, "", *TABLES.get(name, against)(tables[name]), ""]

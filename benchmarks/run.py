@@ -1,6 +1,6 @@
 """Runs the benchmarks and writes their tables and plots.
 
-    python benchmarks/run.py                       # all of it, about six minutes; writes benchmarks/results/ and the README's tables
+    python benchmarks/run.py                       # all of it, about five minutes; writes benchmarks/results/ and the README's tables
     python benchmarks/run.py --only step,models    # these suites; the others keep their last results
     python benchmarks/run.py --quick               # half a minute, into benchmarks/results/quick/, which git ignores: no figures to quote
 
@@ -51,9 +51,11 @@ def main() -> int:
     kept = folder / "benchmarks.json"
     found = report.collect(run, json.loads(kept.read_text()) if kept.exists() else {})
     report.write(found, folder)
-    if folder == report.RESULTS:
-        report.rewrite_readme(found)
     print(f"written to {folder}")
+    if doubtful := report.disturbed(found):
+        print(f"OTHER PROCESSES RAN ON THE CORE during {', '.join(doubtful)}: the README is left alone; run it again on a quiet core")
+    elif folder == report.RESULTS:
+        report.rewrite_readme(found)
     return 0
 
 

@@ -4,6 +4,7 @@
     commands.py  convert, inspect, verify
     running.py   run: arrays and audio through a model
     bench.py     bench: a model timed beside other engines
+    subject.py   the model as bench calls it, results compared
     timing.py    calls that take turns
     plot.py      bars, as SVG
     info.py      the machine: CPU, instruction sets, versions, measured roofline

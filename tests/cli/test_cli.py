@@ -154,9 +154,10 @@ def test_silero_from_the_command_line(capsys, tmp_path, shared):
 def test_info_measures_the_machine(capsys):
     code, data = call_json(capsys, "info")
     assert code == 0 and data["fastrnn"] == fr.__version__ and data["isa"] in data["isas_supported"] and "native" in data["backends"]
-    assert data["dense_gflops_one_core"] > 0.1 and data["read_gbytes_per_second_one_core"] > 0.1 and data["packages"]["numpy"] == np.__version__
+    limits = data["roofline_one_core"]
+    assert limits["fma_gflops"] > 0.1 and limits["read_gbytes"]["DRAM"] > 0.1 and data["packages"]["numpy"] == np.__version__
     code, out, _ = call(capsys, "info")
-    assert code == 0 and "dense gflops one core" in out
+    assert code == 0 and "roofline one core" in out and "fma_gflops" in out
 
 
 REFUSED = [  # exit code, arguments, message
