@@ -44,7 +44,7 @@ def against_bound(cases: list[dict], path: Path) -> None:
     axes.barh(range(len(cases)), mine, 0.7, color=plot.COLOURS["fastrnn"], label="fastrnn")
     axes.plot(theirs, range(len(cases)), "o", color=plot.COLOURS["onnxruntime"], markersize=4, label="fastest peer")
     axes.set_yticks(range(len(cases)), [case["case"] for case in cases])
-    axes.invert_yaxis()
+    axes.set_ylim(len(cases) - 0.5, -0.5)
     axes.axvline(100, color="black", linewidth=1)
     axes.set_xlabel("share of the roofline reached, %")
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -40,7 +40,7 @@ def bars(path, title: str, labels: Sequence[str], us: Mapping[str, Sequence[floa
     if marks:
         axes.vlines([b for _, b in marks], [n - 0.45 for n, _ in marks], [n + 0.45 for n, _ in marks], color="black", linewidth=1, label="roofline")
     axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.set_xlabel("microseconds, median")
     axes.set_title(title)

@@ -83,7 +83,8 @@ class Race:
 def warm(run: Callable[[], object], seconds: float = 0.02) -> float:
     """Seconds of a call once it is warm: the median of at least three, over `seconds`."""
     run()
-    times, stop = [], time.perf_counter() + seconds
+    times: list[float] = []
+    stop = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < stop:
         started = time.perf_counter()
         run()

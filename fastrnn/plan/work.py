@@ -27,10 +27,11 @@ def _node_work(model: Model, node: Node, shapes) -> Work:
     x, w, y = shapes[0], shapes[1] if len(shapes) > 2 else (), shapes[-1]
     if node.op in RECURRENT:
         layer = RecurrentNode(node, model.weights.get)
-        if layer.name("sequence_lens") or layer.array("R") is None:
+        r = layer.array("R")
+        if layer.name("sequence_lens") or r is None:
             return Work(0.0, 0)
         batch, steps = x[1 - node.get("layout")], x[node.get("layout")]
-        _, rows, P = layer.array("R").shape
+        _, rows, P = r.shape
         one = recurrent_work(GATES[layer.kind], x[2], rows // GATES[layer.kind], steps * batch, steps, P)
         return sum([one] * layer.directions, Work(0.0, 0))
     if node.op in ("Gemm", "MatMul"):
