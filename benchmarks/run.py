@@ -4,7 +4,8 @@
     python benchmarks/run.py --only step,models    # these suites; the others keep their last results
     python benchmarks/run.py --quick               # half a minute, into benchmarks/results/quick/, which git ignores: no figures to quote
 
-Suites: step, sequence, batch, push, models, load, memory, threads. Needs the `bench` extra. Pin it to a quiet core (taskset -c N).
+Suites: step, sequence, batch, push, models, load, memory, threads. Needs the `bench` extra. Pin it to a quiet core (taskset -c N);
+threads needs two.
 """
 
 from __future__ import annotations
