@@ -1,6 +1,7 @@
 /* The kernels of one instruction set. A cell comes twice: with torch's default activations and nothing else, and
  * (`_any`) with every option read from the arguments. */
 #include "ops.h"
+#include "probe.h"
 
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
@@ -66,5 +67,7 @@ static const fr_kernel fr_table[] = {
     {"cast_int64_int32", cast_int64_int32_run, no_work},
     {"pack", pack_run, no_work},
     {"sort_lengths", sort_lengths_run, sort_work_bytes},
+    {"probe_fma", probe_fma_run, no_work},
+    {"probe_load", probe_load_run, no_work},
     {0, 0, 0},
 };
