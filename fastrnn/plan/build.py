@@ -14,12 +14,16 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Graph, Model, Node
+from fastrnn.model.graph import every_node
 from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
+from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, count
 from fastrnn.plan import policy
+from fastrnn.plan.chain import chain_of
 from fastrnn.plan.emit import EMIT, new_args
 from fastrnn.plan.fold import RECURRENT
+from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.layout import Layout
 from fastrnn.plan.memory import View, c_strides, weight_view
 from fastrnn.plan.pack import Packed
@@ -41,11 +45,15 @@ class Builder(Layout):
 
     def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int]):
         super().__init__()
+        if plan.backend != "reference":
+            model = fuse(model)
         self.plan, self.model, self.weights = plan, model, model.weights
         self.specs: dict[str, Spec] = model.specs
         self.views = {name: weight_view(a) for name, a in model.weights.items()}
         self.steps: list[Step | None] = []
         self.estimated_ns = 0.0
+        self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
+                          for node, _ in every_node(model.nodes) if isinstance(node, Fused) and node.head}
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int], tuple[View, View]] = {}  # (value, T) -> sorted lengths, their rows
         self._depth = 0  # of Ifs around the node in hand
@@ -136,11 +144,18 @@ class Builder(Layout):
     def limit(self, node: Node, name: str, low: int, high: int) -> View:
         """The view, as int64, of integers that must lie in low..high. Those of an input are checked at the door, others on the way."""
         view = self.views[name]
+        if view.space == "weight" and name in self.weights:
+            check_range(node, self.weights[name], low, high)
+            return view if view.dtype == np.int64 else weight_view(self.weights[name].astype(np.int64))
         whole = view.space == "slot" and view.offset == 0 and math.prod(view.shape) == math.prod(self._slots[view.index].shape) and 0 not in view.strides
         if whole and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
             before = self._limits.get(view.index, (low, high))
             self._limits[view.index] = max(low, before[0]), min(high, before[1])
             return view
+        return self._checked(node, view, low, high)
+
+    def _checked(self, node: Node, view: View, low: int, high: int) -> View:
+        """Integers copied to where a step checks their range before they are used."""
         copy = self.scratch(view.shape, np.int64)
         if self.plan.backend == "reference" or view.dtype not in (np.int32, np.int64):
             self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
@@ -148,6 +163,21 @@ class Builder(Layout):
             self.loops(node.name, "copy64" if view.dtype == np.int64 else "cast_int32_int64", copy, view)
         self.steps.append(CheckStep(node.name, copy, low, high))
         return copy
+
+    def limit_columns(self, node: Node, name: str, sizes: tuple[int, ...]) -> View:
+        """The view (n, k), as int64, of indices (..., k) into k axes of these sizes, checked."""
+        if name in self.weights:
+            index = self.weights[name].astype(np.int64).reshape(-1, len(sizes))
+            for k, n in enumerate(sizes):
+                check_range(node, index[:, k], -n, n - 1)
+            return weight_view(index)
+        index = self.contiguous(self.views[name])
+        index = index.reshaped((math.prod(index.shape[:-1]), len(sizes)))
+        columns = [self._checked(node, index.part(k, k + 1, 1), -n, n - 1) for k, n in enumerate(sizes)]
+        whole = self.scratch(index.shape, np.int64)
+        for k, column in enumerate(columns):
+            self.copy(node.name, column, whole.part(k, k + 1, 1))
+        return whole
 
     def sorted_lengths(self, node: Node, name: str, T: int) -> tuple[View, View] | None:
         """Lengths sorted descending and the row of each, computed once for all layers; None where omitted."""
@@ -200,6 +230,8 @@ class Builder(Layout):
         return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
 
     def _emit(self, node: Node) -> None:
+        if isinstance(node, Fused) and node.head:
+            node = replace(node.head, outputs=node.outputs)  # what follows is in `epilogues`
         if node.op == "If":
             self._if(node)
         elif self._is_view(node):
