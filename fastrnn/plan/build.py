@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -64,6 +65,7 @@ class Builder(Layout):
         for index, name in enumerate(self._names):
             self._add_slot(index, name, time_axes.get(name, 0))
         self._sink_outputs()
+        self._share_places()
         self._last_use = self._last_uses()
 
     def shape_of(self, name: str) -> tuple[int, ...]:
@@ -109,6 +111,31 @@ class Builder(Layout):
             elif self._is_view(node) and node.inputs[0] in produced - set(self.views):
                 source = source_of(node, view, self.shape_of(node.inputs[0]))
                 self.views |= {} if source is None else {node.inputs[0]: source}
+
+    def _share_places(self) -> None:
+        """What a Concat joins, what a view of it shows and what a ScatterND replaces parts of is made where the result will lie."""
+        made = {name: node for node in self.model.nodes for name in node.outputs if name}
+        readers = Counter(name for node in self.model.nodes for name in [*node.reads(), *node.inputs])  # 2 each, more if read twice
+        kept = {*self.model.output_names, *self.views}
+
+        def share(name: str, whole: str, part) -> None:
+            node = made.get(name)
+            if node is None or node.op == "If" or name in kept or name in self.inside or readers[name] > 2:
+                return
+            self.inside[name] = whole, part
+            self.root[name] = self.root.get(whole, whole)
+            if self._is_view(node) and len(node.outputs) == 1:
+                share(node.inputs[0], name, lambda view, node=node: source_of(node, view, self.shape_of(node.inputs[0])))
+
+        for node in reversed(self.model.nodes):
+            if node.op == "Concat":
+                axis, start = node.get("axis") % len(self.shape_of(node.outputs[0])), 0
+                for name in node.inputs:
+                    n = self.shape_of(name)[axis]
+                    share(name, node.outputs[0], lambda view, start=start, n=n, axis=axis: view.part(start, start + n, axis))
+                    start += n
+            elif node.op == "ScatterND":
+                share(node.inputs[0], node.outputs[0], lambda view: view)
 
     def _last_uses(self) -> dict[str, int]:
         """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""

@@ -78,7 +78,8 @@ def scatter(build, node):
     data, updates, index = (build.views[node.inputs[k]] for k in (0, 2, 1))
     y, name, regularly = build.place(node.outputs[0], data.shape), node.name, _scattered(node, build.specs, build.weights)
     whole = y if y.contiguous else build.scratch(data.shape, data.dtype)
-    build.copy(name, data, whole)
+    if not data.same_place(whole):
+        build.copy(name, data, whole)
     n_indices = index.shape[-1]
     rest = data.shape[n_indices:], whole.strides[n_indices:]
     if regularly:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
-from fastrnn.model.ops.linear import transposed_padding, window_of
+from fastrnn.model.ops.linear import Window, transposed_padding, window_of
 from fastrnn.plan.emit import constant_but_first, emits, new_args, only_float32
 from fastrnn.plan.layout import OPERANDS
 from fastrnn.plan.memory import View, grid, grid_table, weight_view
@@ -116,7 +116,9 @@ def by_grid(keep: int, *views: View) -> Iterator[tuple[tuple, tuple[View, ...]]]
 def conv(build, node):
     """Windows of the padded input, times each group's matrix."""
     x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]
-    window = window_of(node, w.shape[2:], x.shape[2:])
+    window = _dense_taps(window_of(node, w.shape[2:], x.shape[2:]), x.shape[2:])
+    for k, dilation in enumerate(window_of(node, w.shape[2:], x.shape[2:]).dilations):
+        x = x.part(0, x.shape[2 + k], 2 + k, dilation) if dilation != window.dilations[k] else x
     last = _channels_last(x)
     if any(window.before) or any(window.after):
         padded = build.scratch((x.shape[0], *(n + b + a for n, b, a in zip(x.shape[2:], window.before, window.after)), x.shape[1]))
@@ -136,18 +138,31 @@ def conv_transpose(build, node):
     n = w.ndim - 2
     window = window_of(node, w.shape[2:], (1,) * n)
     before, _, sizes = transposed_padding(node, window, x.shape[2:])
+    source, firsts, dilations = _channels_last(x), [window.span(k) - 1 - before[k] for k in range(n)], list(window.dilations)
+    for k, dilation in enumerate(window.dilations):
+        if sizes[k] == window.strides[k] == 1 < dilation:  # one place for the window: only what its taps meet
+            skip = -firsts[k] % dilation
+            source = source.part(skip, max(skip, source.shape[1 + k]), 1 + k, dilation)
+            firsts[k], dilations[k] = (firsts[k] + skip) // dilation, 1
+    window = replace(window, dilations=tuple(dilations))
     spread = build.scratch((x.shape[0], *(s + window.span(k) - 1 for k, s in enumerate(sizes)), x.shape[1]))
     build.fill(node.name, spread, 0.0)
-    source, target = _channels_last(x), spread
+    target = spread
     for k in range(n):
-        first, step, room = window.span(k) - 1 - before[k], window.strides[k], spread.shape[1 + k]
+        first, step, room = firsts[k], window.strides[k], spread.shape[1 + k]
         skip = max(0, -(first // step)) if first < 0 else 0
-        count = max(0, min(x.shape[2 + k] - skip, -(-(room - first - skip * step) // step)))
+        count = max(0, min(source.shape[1 + k] - skip, -(-(room - first - skip * step) // step)))
         source = source.part(skip, skip + count, 1 + k)
         start = first + skip * step
         target = target.part(start, start + (count - 1) * step + 1 if count else start, 1 + k, step)
     build.copy(node.name, source, target)
     _windows_times(build, node, spread, window.kernel, (1,) * n, window.dilations)
+
+
+def _dense_taps(window: Window, sizes) -> Window:
+    """The window over what it reads: along an axis with one place for it and no padding, the taps alone."""
+    alone = [window.length(k, n) == 1 and not window.before[k] and not window.after[k] for k, n in enumerate(sizes)]
+    return replace(window, dilations=tuple(1 if one else d for one, d in zip(alone, window.dilations)))
 
 
 def _channels_last(x: View) -> View:

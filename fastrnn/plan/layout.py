@@ -12,16 +12,17 @@ from fastrnn.plan.chain import Chain
 from fastrnn.plan.emit import new_args
 from fastrnn.plan.memory import Arena, View, c_strides, grid, grid_table, loops, weight_view
 
-
 OPERANDS = ("x", "x2", "x3", "x4", "x5", "x6", "x7", "x8")  # the arguments' pointers to a chain's operands
 
 
 class Layout:
-    """Places of values by name. root: values that are views, by the value whose memory they lie in."""
+    """Places of values by name. root: values that are views, by the value whose memory they lie in. inside: values that are made
+    within another's place: its name, and its view -> theirs, or None where strides cannot say it."""
 
     def __init__(self):
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}
+        self.inside: dict[str, tuple[str, Callable[[View], View | None]]] = {}
         self.arena = Arena()
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
@@ -34,11 +35,19 @@ class Layout:
         """
         if not name:
             return self.scratch(shape)
+        if name not in self.views and name in self.inside:
+            whole, part = self.inside[name]
+            view = part(self.place(whole, self.shape_of(whole), order if len(self.shape_of(whole)) == len(shape) else None))
+            self.views |= {} if view is None else {name: view}
         if name not in self.views:
             view = self._new(shape, self.dtype_of(name), order)
             self.views[name] = view
             self._owned[name] = view.offset, view.nbytes
         return self.views[name]
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Shape of a value."""
+        raise NotImplementedError
 
     def dtype_of(self, name: str) -> np.dtype:
         """dtype of a value."""
