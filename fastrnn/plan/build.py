@@ -118,11 +118,11 @@ class Builder(Layout):
         readers = Counter(name for node in self.model.nodes for name in [*node.reads(), *node.inputs])  # 2 each, more if read twice
         kept = {*self.model.output_names, *self.views}
 
-        def share(name: str, whole: str, part) -> None:
+        def share(name: str, whole: str, part, ordered: bool = True) -> None:
             node = made.get(name)
             if node is None or node.op == "If" or name in kept or name in self.inside or readers[name] > 2:
                 return
-            self.inside[name] = whole, part
+            self.inside[name] = whole, part, ordered
             self.root[name] = self.root.get(whole, whole)
             if self._is_view(node) and len(node.outputs) == 1:
                 share(node.inputs[0], name, lambda view, node=node: source_of(node, view, self.shape_of(node.inputs[0])))
@@ -130,9 +130,12 @@ class Builder(Layout):
         for node in reversed(self.model.nodes):
             if node.op == "Concat":
                 axis, start = node.get("axis") % len(self.shape_of(node.outputs[0])), 0
+                sizes = {name: math.prod(self.shape_of(name)) for name in node.inputs}
+                # the order of axes that a small part would like is no reason to turn a large one, a cache from an input, around
+                ordered = 2 * sum(n for name, n in sizes.items() if name in made and not self._is_view(made[name])) > sum(sizes.values())
                 for name in node.inputs:
                     n = self.shape_of(name)[axis]
-                    share(name, node.outputs[0], lambda view, start=start, n=n, axis=axis: view.part(start, start + n, axis))
+                    share(name, node.outputs[0], lambda view, start=start, n=n, axis=axis: view.part(start, start + n, axis), ordered)
                     start += n
             elif node.op == "ScatterND":
                 share(node.inputs[0], node.outputs[0], lambda view: view)

@@ -17,12 +17,12 @@ OPERANDS = ("x", "x2", "x3", "x4", "x5", "x6", "x7", "x8")  # the arguments' poi
 
 class Layout:
     """Places of values by name. root: values that are views, by the value whose memory they lie in. inside: values that are made
-    within another's place: its name, and its view -> theirs, or None where strides cannot say it."""
+    within another's place: its name; its view -> theirs, or None where strides cannot say it; whether it may lie in their order."""
 
     def __init__(self):
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}
-        self.inside: dict[str, tuple[str, Callable[[View], View | None]]] = {}
+        self.inside: dict[str, tuple[str, Callable[[View], View | None], bool]] = {}
         self.arena = Arena()
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
@@ -36,8 +36,8 @@ class Layout:
         if not name:
             return self.scratch(shape)
         if name not in self.views and name in self.inside:
-            whole, part = self.inside[name]
-            view = part(self.place(whole, self.shape_of(whole), order if len(self.shape_of(whole)) == len(shape) else None))
+            whole, part, ordered = self.inside[name]
+            view = part(self.place(whole, self.shape_of(whole), order if ordered and len(self.shape_of(whole)) == len(shape) else None))
             self.views |= {} if view is None else {name: view}
         if name not in self.views:
             view = self._new(shape, self.dtype_of(name), order)
