@@ -27,7 +27,7 @@ typedef struct {
     int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step */
     int64_t reverse, input_forget;
     float clip;                       /* +inf: no clipping */
-    float scale;                      /* a factor of what grid.h's map reads, the divisor of reduce */
+    float scale;                      /* the divisor of reduce */
     const void *x2;                   /* a second operand */
     const int64_t *axes;              /* T loops of (size, strides of y, x and x2), outermost first: grid.h */
     const void *x3, *x4, *x5, *x6, *x7, *x8; /* more operands, of chains: chain.h */
