@@ -93,9 +93,9 @@ class Case:
         self.states = tuple(random.uniform(-1, 1, (rows, s.B, n)).astype(np.float32) for n in sizes)
         self.lengths = np.array(s.lengths) if s.lengths is not None else random.integers(0, s.T + 1, s.B) if s.ragged else None
 
-    def layer(self, backend: str = "native") -> RecurrentLayer:
+    def layer(self, backend: str = "native", threads: int = 1) -> RecurrentLayer:
         """The layer; the same parameters at every call."""
-        return LAYERS[self.kind](self.shape.I, self.shape.H, seed=self.seed, backend=backend, **self.options)
+        return LAYERS[self.kind](self.shape.I, self.shape.H, seed=self.seed, backend=backend, threads=threads, **self.options)
 
     @property
     def state(self):

@@ -5,12 +5,17 @@ arguments, checks nothing, allocates nothing, keeps nothing, and may be called f
 The executor calls it without the GIL, with denormals flushed.
 
     x, y                rows (t, b) of a (T, B) grid: x + t * x_t + b * x_b elements, features contiguous
-    w_x, w_h, w_u, w_p  packed panels [unit block][k][gate][lane]: over x, h, a second phase's operand, a projection
-    bias                [unit block][accumulator][lane]: each FMA chain starts here, then x in order, then h in order
+    w_x, w_h, w_u, w_p  packed panels [unit block][k][gate][lane]: over x, h, a second phase's operand, a projection; in a last block of
+                        at most half the lanes, two gates share a vector (native/affine.h)
+    bias                [unit block][accumulator][lane]: each FMA chain starts here, then x in order, then h in order; where two
+                        accumulators share a vector, the first holds both
     h0 (B, P), c0 (B, H)  initial states with row strides in elements; hn, cn the final ones, which may be the same memory
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
+    ahead               1, for B = 1 with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
+    part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
+    ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
     x3 ... x8           more operands, of programs of operations (native/operations.h), whose instructions stand behind the loops in `axes`
@@ -30,12 +35,14 @@ ARGS = np.dtype(
     + [(name, "u8") for name in ("w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn")]
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
     + [("lengths", "u8"), ("order", "u8"), ("work", "u8")]
-    + [(name, "i8") for name in ("chunk", "reverse", "input_forget")]
+    + [(name, "i8") for name in ("chunk", "ahead", "part", "parts")]
+    + [(name, "u8") for name in ("barrier", "ready", "done")]
+    + [(name, "i8") for name in ("reverse", "input_forget")]
     + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8")]
     + [(f"x{k}", "u8") for k in range(3, 9)]
     + [("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes",
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done",
             *(f"x{k}" for k in range(3, 9)))
 
 # Operations of a program, in the order of native/operations.h, and how many values each reads.

@@ -20,7 +20,7 @@ from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, count
-from fastrnn.plan import policy
+from fastrnn.plan import parallel, policy
 from fastrnn.plan.chain import chain_of
 from fastrnn.plan.emit import EMIT, new_args
 from fastrnn.plan.fold import RECURRENT
@@ -45,7 +45,7 @@ class Builder(Layout):
     """The state of one build. Emitters read `views`, `specs` and `weights` and call what is here and in Layout."""
 
     def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int]):
-        super().__init__()
+        super().__init__(keep=plan.threads > 1)
         if plan.backend != "reference":
             model = fuse(model)
         self.plan, self.model, self.weights = plan, model, model.weights
@@ -55,8 +55,9 @@ class Builder(Layout):
         self.estimated_ns = 0.0
         self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
                           for node, _ in every_node(model.nodes) if isinstance(node, Fused) and node.head}
+        self._worth: dict[int, float] = {}  # nanoseconds of steps by index
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
-        self._lengths: dict[tuple[str, int], tuple[View, View]] = {}  # (value, T) -> sorted lengths, their rows
+        self._lengths: dict[tuple[str, int, int], tuple[View, View]] = {}  # (value, T, deals) -> sorted lengths, their rows
         self._depth = 0  # of Ifs around the node in hand
         self._names = [*model.input_names, *model.output_names]
         self._n_inputs = len(model.inputs)
@@ -209,22 +210,23 @@ class Builder(Layout):
             self.copy(node.name, column, whole.part(k, k + 1, 1))
         return whole
 
-    def sorted_lengths(self, node: Node, name: str, T: int) -> tuple[View, View] | None:
-        """Lengths sorted descending and the row of each, computed once for all layers; None where omitted."""
+    def sorted_lengths(self, node: Node, name: str, T: int, deals: int = 1) -> tuple[View, View] | None:
+        """Lengths sorted descending and the row of each, dealt out to so many calls, computed once for all layers; None where omitted."""
         if name not in self.views:
             return None
-        if (name, T) not in self._lengths:
+        if (name, T, deals) not in self._lengths:
             view = self.limit(node, name, 0, T)
             B = view.shape[0]
             both = View("work", (2, B), (B, 1), np.dtype(np.int64))
             both = replace(both, offset=self.arena.take(both.nbytes))
-            self.step(name, self.kernel("sort_lengths"), new_args(T=T, B=B), {"x": view, "y": both})
-            self._lengths[name, T] = both, both.shifted(B)
-        return self._lengths[name, T]
+            self.step(name, self.kernel("sort_lengths"), new_args(T=T, B=B, P=deals), {"x": view, "y": both})
+            self._lengths[name, T, deals] = both, both.shifted(B)
+        return self._lengths[name, T, deals]
 
     def call(self, name: str, kernel: Kernel, args, pointers, flops: float, weight_bytes: float) -> None:
         """Appends a kernel call and counts its time."""
-        self.estimated_ns += policy.estimate_ns(flops, weight_bytes)
+        self._worth[len(self.steps)] = policy.estimate_ns(flops, weight_bytes)
+        self.estimated_ns += self._worth[len(self.steps)]
         self.step(name, kernel, args, pointers)
 
     def step(self, name: str, kernel: Kernel, args, pointers) -> None:
@@ -256,6 +258,8 @@ class Builder(Layout):
         for name, target in zip(self.model.output_names, self._targets):
             if not self.views[name].same_place(target):
                 self.copy(name, self.views[name], target)
+        if self.plan.threads > 1 and not any(isinstance(step, JumpStep) for step in self.steps):
+            self.steps = parallel.wavefronts(self.steps, self.plan.threads, [self._worth.get(k, 0.0) for k in range(len(self.steps))])
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
         return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
 

@@ -11,7 +11,7 @@ from fastrnn.kernels.contract import ARGS
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
 from fastrnn.model.recurrent import RecurrentNode
-from fastrnn.plan import policy
+from fastrnn.plan import parallel, policy
 from fastrnn.plan.fold import RECURRENT
 
 
@@ -103,7 +103,11 @@ def recurrent(build, node):
     given = finals
     finals = [None if s is None else build.unit_stride(s) for s in finals]
     initials = [build.rows(layer.name(which)) if layer.name(which) else None for which in ("initial_h", "initial_c")]
-    sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), T)
+    packed_directions = build.packed(node)
+    weight_bytes = packed_directions[0].weight_bytes
+    flops = 2.0 * T * B * weight_bytes / 4
+    shared = parallel.share(build.plan.threads, len(layer.cells), T, B, flops, weight_bytes, packed_directions[0].kernel.backend == "native")
+    sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), T, shared.rows)
 
     def rows(view, d):
         """One direction's (B, n) of a state, and its row stride."""
@@ -112,25 +116,33 @@ def recurrent(build, node):
         axis = layer.direction_axis
         return view.shifted(d * view.strides[axis]), view.strides[1 - axis]
 
-    for d, (cell, packed) in enumerate(zip(layer.cells, build.packed(node))):
-        H = packed.units
-        args = new_args(T=T, B=B, I=x.shape[2], H=H, P=P, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, reverse=int(layer.reverse(d)),
-                        input_forget=int(cell.input_forget), chunk=policy.chunk(T, B, x.shape[2]))
+    first_call = len(build.steps)
+    for d, (cell, packed) in enumerate(zip(layer.cells, packed_directions)):
+        H, hoisted = packed.units, policy.chunk(T, -(-B // shared.rows), x.shape[2])
+        args = new_args(T=T, I=x.shape[2], H=H, P=P, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget),
+                        chunk=hoisted, ahead=int(policy.ahead(B, hoisted, packed.arrays["w_x"].nbytes // shared.units)), parts=shared.units)
         if cell.clip is not None:
             args["clip"] = cell.clip
         for k, activation in enumerate(cell.activations):
             set_activation(args, k, activation)
-        pointers = {"x": x, "y": target.shifted(d * y_direction), **packed.views}
         (h0, args["h0_b"]), (c0, args["c0_b"]) = rows(initials[0], d), rows(initials[1], d)
         (hn, args["hn_b"]), (cn, args["cn_b"]) = rows(finals[0], d), rows(finals[1], d)
         if h0 is None:
             h0 = build.zeros(P)
         if "c" in cell.states and cn is None:
             cn, args["cn_b"] = build.scratch((B, H)), H
-        pointers |= {"h0": h0, "c0": c0, "hn": hn, "cn": cn}
-        if sorted_lengths:
-            pointers |= {"lengths": sorted_lengths[0], "order": sorted_lengths[1]}
-        build.call(node.name, packed.kernel, args, pointers, flops=2.0 * T * B * (packed.weight_bytes / 4), weight_bytes=packed.weight_bytes)
+        by_row = {"x": (x, x_b), "y": (target.shifted(d * y_direction), y_b), "h0": (h0, args["h0_b"]), "c0": (c0, args["c0_b"]),
+                  "hn": (hn, args["hn_b"]), "cn": (cn, args["cn_b"])}
+        for start, count in shared.row_ranges(B):
+            args["B"] = count
+            if sorted_lengths:  # rows go by their order
+                pointers = {name: view for name, (view, _) in by_row.items()} | dict(zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths)))
+            else:
+                pointers = {name: None if view is None else view.shifted(start * int(stride)) for name, (view, stride) in by_row.items()}
+            share = count / B if B else 1.0
+            build.call(node.name, packed.kernel, args, {**pointers, **packed.views}, flops=flops * share, weight_bytes=packed.weight_bytes)
+    if build.plan.threads > 1 and flops / policy.FLOPS_PER_NS >= parallel.WORTH_NS:
+        build.steps[first_call:] = parallel.at_once(build.steps[first_call:])
     for made, wanted in ((target, y), *zip(finals, given)):
         if made is not wanted:
             build.copy(node.name, made, wanted)

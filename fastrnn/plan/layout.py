@@ -17,13 +17,14 @@ OPERANDS = ("x", "x2", "x3", "x4", "x5", "x6", "x7", "x8")  # the arguments' poi
 
 class Layout:
     """Places of values by name. root: values that are views, by the value whose memory they lie in. inside: values that are made
-    within another's place: its name; its view -> theirs, or None where strides cannot say it; whether it may lie in their order."""
+    within another's place: its name; its view -> theirs, or None where strides cannot say it; whether it may lie in their order. keep: no
+    work space is used twice."""
 
-    def __init__(self):
+    def __init__(self, keep: bool = False):
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}
         self.inside: dict[str, tuple[str, Callable[[View], View | None], bool]] = {}
-        self.arena = Arena()
+        self.arena = Arena(keep)
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
         self._numbers: dict[tuple[bytes, str], View] = {}

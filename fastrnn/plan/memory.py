@@ -132,10 +132,10 @@ def grid_table(y: View, x: View, x2: View | None = None) -> np.ndarray:
 
 
 class Arena:
-    """First-fit allocation of the work space at plan time; freed ranges are given out again."""
+    """First-fit allocation of the work space at plan time; freed ranges are given out again, unless calls may run at once (`keep`)."""
 
-    def __init__(self):
-        self.size, self._free = 0, []
+    def __init__(self, keep: bool = False):
+        self.size, self._free, self._keep = 0, [], keep
 
     def take(self, nbytes: int) -> int:
         """Offset of a range of at least `nbytes`, aligned."""
@@ -149,6 +149,8 @@ class Arena:
 
     def give(self, offset: int, nbytes: int) -> None:
         """Returns a range; neighbours join."""
+        if self._keep:
+            return
         nbytes = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
         merged = []
         for start, length in sorted([*self._free, (offset, nbytes)]):

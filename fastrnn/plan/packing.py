@@ -22,22 +22,40 @@ def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
 
 
 def panel(gates: list[np.ndarray], lanes: int) -> np.ndarray:
-    """(blocks, K, G, lanes) from G matrices (H, K), float32; units past H are zero."""
-    H, K = gates[0].shape
-    packed = aligned_zeros((-(-H // lanes), K, len(gates), lanes))
+    """A panel of G matrices (H, K), float32, flat: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane]; units past H are zero."""
+    (H, K), G = gates[0].shape, len(gates)
+    packed = aligned_zeros((H // lanes * K * G * lanes + (H % lanes > 0) * K * (-(-G // 2) if is_narrow(H, lanes) else G) * lanes,))
     kernel, args = registry.find("pack", "native", isa.chosen()), np.zeros(1, ARGS)
     for g, gate in enumerate(gates):
         rows = gate if gate.dtype == np.float32 and gate.strides[1] == 4 and gate.strides[0] % 4 == 0 else np.ascontiguousarray(gate, np.float32)
-        for name, value in (("T", lanes), ("I", K), ("H", H), ("P", len(gates)), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4),
-                            ("y", packed.ctypes.data + 4 * lanes * g)):
+        for name, value in (("T", lanes), ("I", K), ("H", H), ("P", G), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4), ("y", packed.ctypes.data), ("y_t", g)):
             args[name] = value
         _invoke.run(kernel.run, args)
     return packed
 
 
+def is_narrow(units: int, lanes: int) -> bool:
+    """Whether the last block of so many units has two gates in a vector."""
+    return 0 < units % lanes <= lanes // 2
+
+
 def _vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
     """(blocks, G, lanes) from G vectors (H,)."""
-    return panel([v[:, None] for v in vectors], lanes)[:, 0]
+    packed = aligned_zeros((-(-len(vectors[0]) // lanes), len(vectors), lanes))
+    for g, vector in enumerate(vectors):
+        for block, start in enumerate(range(0, len(vector), lanes)):
+            packed[block, g, :len(vector) - start] = vector[start:start + lanes]
+    return packed
+
+
+def _starts(cell: Cell, biases: list[np.ndarray], lanes: int) -> np.ndarray:
+    """Where the chains of each accumulator start; in a narrow block the first of two that share a vector holds both."""
+    packed = _vectors(biases, lanes)
+    if is_narrow(len(biases[0]), lanes):
+        both = [g for g, x, h in zip(range(len(biases)), cell.x_gates, cell.first_gates) if x == h == cell.gates[g].name]
+        for g in both[1::2]:
+            packed[-1, g - 1, lanes // 2:] = packed[-1, g, :lanes // 2]
+    return packed
 
 
 def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.ndarray]:
@@ -50,7 +68,7 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     packed = {
         "w_x": panel([over_x[g] for g in cell.x_gates], lanes),
         "w_h": panel([over_h[g] for g in cell.first_gates], lanes),
-        "bias": np.ascontiguousarray(_vectors(biases, lanes)),
+        "bias": _starts(cell, biases, lanes),
     }
     if cell.second_gates:
         packed["w_u"] = panel([over_h[g] for g in cell.second_gates], lanes)
@@ -65,7 +83,7 @@ def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int) -> dict[str, np.
     """The contract's weight fields of a dense layer, w (N, K), b (N,)."""
     packed = {"w_x": panel([w], lanes)}
     if b is not None:
-        packed["bias"] = np.ascontiguousarray(_vectors([b], lanes))
+        packed["bias"] = _vectors([b], lanes)
     return packed
 
 

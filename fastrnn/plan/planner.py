@@ -60,7 +60,7 @@ class Plan:
         """
         table = [("op", "node", "kernel", "backend", "isa", "packed", "why"), *self.rows(shapes)]
         widths = [max(len(row[k]) for row in table) for k in range(7)]
-        head = f"{self.model.name}: backend {self.backend}, ISA {self.isa}, {self.precision}, {self.threads} thread"
+        head = f"{self.model.name}: backend {self.backend}, ISA {self.isa}, {self.precision}, {self.threads} thread{'s' if self.threads > 1 else ''}"
         return "\n".join([head, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in table)])
 
     def rows(self, shapes: Mapping[str, tuple] | None = None) -> list[tuple[str, ...]]:
@@ -130,8 +130,6 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
         raise UnsupportedModelError(f"precision {precision!r} is not supported yet; use 'float32'")
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UnsupportedModelError(f"threads must be a positive integer, got {threads!r}")
-    if threads != 1:
-        raise UnsupportedModelError(f"threads={threads} is not supported yet; use threads=1")
     backend = policy.resolve_backend(backend)
     model = fold(model, {v.name: v.shape for v in model.inputs})
     if backend != "reference":

@@ -24,12 +24,18 @@ class Slot:
 
 @dataclass(frozen=True)
 class KernelStep:
-    """One kernel call: sizes and options in `args`, addresses by field in `pointers`."""
+    """One kernel call: sizes and options in `args`, addresses by field in `pointers`.
+
+    together: this call and the next ones, so many in all, run at once; 0: it runs alone, though maybe in several parts (args["parts"]).
+    follows: it reads what the call before it in such a group makes, step by step.
+    """
 
     node: str
     kernel: Kernel
     args: np.void
     pointers: Mapping[str, View]
+    together: int = 0
+    follows: bool = False
 
 
 @dataclass(frozen=True)

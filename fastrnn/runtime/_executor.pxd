@@ -12,11 +12,12 @@ cdef enum:
     RUN_PYTHON = 1
     JUMP = 2
     CHECK = 3
+    TOGETHER = 4
 
 cdef struct Control:     # a step: a kernel call by default
-    int kind, target
+    int kind, target     # JUMP: where to; TOGETHER: threads for all parts of all calls
     char *data           # JUMP: the condition, NULL for none; CHECK: the integers
-    int64_t count, low, high
+    int64_t count, low, high  # TOGETHER: count calls
 
 cdef struct Slot:
     int dtype, rank, limited
@@ -46,10 +47,10 @@ cdef class Runner:
     cdef fr_run *kernels
     cdef Control *controls
     cdef fr_args *args
-    cdef int n_inputs, n_slots, n_patches, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output
+    cdef int n_inputs, n_slots, n_patches, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output, most_threads
     cdef bint release
     cdef readonly object program
-    cdef object _args_array, _work, _keep
+    cdef object _args_array, _work, _meeting, _keep
     cdef list _python, _names, _owned
 
     cdef bint _fits(self, int k, object value) noexcept
@@ -67,5 +68,6 @@ cdef class Runner:
 
 
 cdef class StreamCore:
-    cdef Runner _step
+    cdef Runner _step, _chunk  # _chunk: for chunks of the length pushed last
+    cdef int64_t _chunk_steps
     cdef bint _busy

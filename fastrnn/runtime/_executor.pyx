@@ -29,10 +29,29 @@ cdef extern from "../kernels/native/fpmode.h":
     uint64_t fr_flush_denormals() nogil
     void fr_restore_denormals(uint64_t) nogil
 
+cdef extern from "threads.h":
+    ctypedef struct fr_team:
+        int n
+    int fr_claim(fr_team *, int) nogil
+    void fr_release(fr_team *) nogil
+    void fr_run_group(fr_team *, const fr_run *, fr_args *, int, int) nogil
+    int fastrnn_get_num_threads() nogil
+    void fastrnn_set_num_threads(int) nogil
+
 cdef extern from "numpy/arrayobject.h":
     object PyArray_New(void *, int, cnp.npy_intp *, int, cnp.npy_intp *, void *, int, int, void *)
     object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
     bint PyArray_ISBEHAVED_RO(cnp.ndarray)
+
+
+def thread_limit():
+    """How many threads all calls of this process may use together."""
+    return fastrnn_get_num_threads()
+
+
+def set_thread_limit(int n):
+    """Sets it; at least 1."""
+    fastrnn_set_num_threads(n)
 
 
 @cython.final
@@ -96,6 +115,10 @@ cdef class Runner:
 
     def _bind_steps(self):
         cdef int k
+        # a cache line for each call's barrier and for its count of steps
+        self._meeting = aligned_zeros((self.n_steps, 2, 8), np.int64)
+        cdef size_t meeting = self._meeting.ctypes.data
+        self.most_threads = 1
         if self._work is None:
             self._work = aligned_zeros((max(self.program.work_bytes, 1),), np.uint8)
         self._args_array = np.zeros(self.n_steps, ARGS)
@@ -121,7 +144,16 @@ cdef class Runner:
             for field in POINTERS:
                 if field not in step.pointers:
                     record[field] = 0
+            if record["parts"] > 1:
+                record["barrier"] = meeting + 128 * k
+            if step.follows:
+                record["ready"] = meeting + 128 * (k - 1) + 64
+                self._args_array[k - 1]["done"] = record["ready"]
             self._args_array[k] = record
+            if step.together or record["parts"] > 1:
+                self.controls[k].kind, self.controls[k].count = TOGETHER, max(step.together, 1)
+                self.controls[k].target = sum(max(int(s.args["parts"]), 1) for s in self.program.steps[k:k + self.controls[k].count])
+                self.most_threads = max(self.most_threads, self.controls[k].target)
         self.n_patches = len(patches)
         self.patches = <Patch *>PyMem_Calloc(self.n_patches + 1, sizeof(Patch))
         if not self.patches:
@@ -269,17 +301,26 @@ cdef class Runner:
         """Runs steps from k on; stops at one that needs Python, at integers out of range, or at the end, and says where."""
         cdef uint64_t mode = fr_flush_denormals()
         cdef Control *control
+        cdef fr_team team
+        team.n = 0
         while k < self.n_steps:
             control = &self.controls[k]
             if control.kind == RUN_KERNEL:
                 self.kernels[k](&self.args[k])
                 k += 1
+            elif control.kind == TOGETHER:
+                if team.n == 0:
+                    fr_claim(&team, self.most_threads)
+                fr_run_group(&team, &self.kernels[k], &self.args[k], <int>control.count, control.target)
+                k += <int>control.count
             elif control.kind == JUMP:
                 k = control.target if control.data == NULL or not control.data[0] else k + 1
             elif control.kind == CHECK and self._within(control):
                 k += 1
             else:
                 break
+        if team.n:
+            fr_release(&team)
         fr_restore_denormals(mode)
         return k
 
@@ -351,6 +392,28 @@ cdef class StreamCore:
             return self._step.run(x, out)
         finally:
             self._busy = False
+
+    def push(self, x, *, out=None):
+        """A chunk of steps, (T', ...) for each input; returns outputs (T', ...). The same bits as T' calls of step.
+
+        x: an array, or a dict of several inputs. out: an array or tuple to write into.
+        """
+        if self._busy:
+            raise checks.busy()
+        self._busy = True
+        try:
+            if self._chunk is not None and cnp.PyArray_Check(x) and cnp.PyArray_NDIM(x) and cnp.PyArray_DIM(x, 0) == self._chunk_steps:
+                return self._chunk.run(x, out)
+            return self._push(x, out)
+        finally:
+            self._busy = False
+
+    def _bind_chunk(self, Runner chunk, int64_t steps):
+        """The program that chunks of so many steps take at once."""
+        self._chunk, self._chunk_steps = chunk, steps
+
+    def _push(self, x, out):
+        raise TypeError("streams come from Session.stream")
 
     def __reduce__(self):
         raise TypeError("a Stream cannot be copied or pickled; keep stream.state, and assign it to another stream")

@@ -17,6 +17,7 @@ from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner
 from fastrnn.runtime.stream import Stream
+from fastrnn.runtime.threads import announce
 
 # Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
 CACHE_SIZE = 8
@@ -30,7 +31,8 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
 
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
     precision: "float32"; others are refused by name
-    threads  : 1; others are refused by name
+    threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
+               All calls of a process together use no more than its processors, or what threadpoolctl allows. Changes no bit.
     states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own
     constants: {input: value} fixed at compile time; a fixed initial state is where streams of a model with a time axis start
 
@@ -43,7 +45,10 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     if states is not None:
         tied = [_tied(i, o) for i, o in checks.as_mapping(states, "states", InvalidModelError).items()]
         model = replace(model, states=tuple(tied))
-    return Session(compile_plan(model, backend, precision, threads), model)
+    plan = compile_plan(model, backend, precision, threads)
+    if threads > 1:
+        announce()
+    return Session(plan, model)
 
 
 def _tied(name: str, output) -> State:

@@ -140,12 +140,8 @@ class Stream(StreamCore):
         self._bound, self._commits = bound, commits  # only once all of it holds
         return runner
 
-    def push(self, x, *, out=None):
-        """A chunk of steps, (T', ...) for each input; returns outputs (T', ...). The same bits as T' calls of step.
-
-        x: an array, or a dict of several inputs. out: an array or tuple to write into.
-        """
-        return self._exclusive(lambda: self._push_timed(x, out) if self._timed else self._push_calls(x, out))
+    def _push(self, x, out):
+        return self._push_timed(x, out) if self._timed else self._push_calls(x, out)
 
     def _named(self, x) -> dict[str, np.ndarray]:
         """The inputs of a chunk by name."""
@@ -166,6 +162,7 @@ class Stream(StreamCore):
         T = self._chunk_length(x)
         if T in self._chunks:
             self._chunks.move_to_end(T)
+            self._bind_chunk(self._chunks[T], T)
             return self._chunks[T].call(x, out)
         arrays = self._named(x)
         for value in self._form.inputs:  # before anything is planned for so many steps
@@ -174,6 +171,7 @@ class Stream(StreamCore):
         runner = self._runner(T)
         result = runner.call(x, out)
         self._chunks[T] = runner
+        self._bind_chunk(runner, T)
         if len(self._chunks) > CHUNK_CACHE_SIZE:
             self._chunks.popitem(last=False)
         return result

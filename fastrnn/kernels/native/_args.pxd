@@ -25,7 +25,11 @@ cdef extern from "args.h":
         const int64_t *lengths
         const int64_t *order
         void *work
-        int64_t chunk, reverse, input_forget
+        int64_t chunk, ahead, part, parts
+        void *barrier
+        void *ready
+        void *done
+        int64_t reverse, input_forget
         float clip, scale
         const void *x2
         const int64_t *axes

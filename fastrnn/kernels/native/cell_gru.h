@@ -5,6 +5,7 @@
 #define CELL_XSLOTS 0x210
 #define CELL_GH 3
 #define CELL_HSLOTS 0x310
+#define CELL_PAIRS 1
 #define CELL_W1 2
 #define CELL_W2 (TILE_ROWS > 3 ? 2 : 1)
 #define CELL_W 1

@@ -5,6 +5,7 @@
 #define CELL_XSLOTS 0x210
 #define CELL_GH 2
 #define CELL_HSLOTS 0x10
+#define CELL_PAIRS 1
 #define CELL_W1 2
 #define CELL_W2 2
 #define CELL_W 1

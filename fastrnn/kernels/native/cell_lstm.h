@@ -4,6 +4,7 @@
 #define CELL_XSLOTS 0x3210
 #define CELL_GH 4
 #define CELL_HSLOTS 0x3210
+#define CELL_PAIRS 2
 #define CELL_W1 2
 #define CELL_W2 (TILE_ROWS > 3 ? 2 : 1) /* with sixteen registers two blocks of two rows spill */
 #define CELL_W 1

@@ -4,6 +4,7 @@
 #define CELL_XSLOTS 0x0
 #define CELL_GH 1
 #define CELL_HSLOTS 0x0
+#define CELL_PAIRS 0
 #define CELL_W1 8
 #define CELL_W2 4
 #define CELL_W 4

@@ -3,12 +3,12 @@
  *
  * The epilogue is a program (operations.h): a table of how many operands and instructions it has, the operands' strides along t, b and
  * units, and the instructions. Value 0 is the product, then come the operands x2, x3, ...; the last instruction's result is y. */
-#include "affine.h"
 #include "grid.h"
 #include "operations.h"
-#include "rows.h"
+#include "tiles.h"
 
 #define MAX_OPERANDS 7
+#define TILE_VECTORS (TILE_ROWS > 4 ? 2 * TILE_ROWS : 8) /* of the largest tile below */
 
 typedef struct {
     const fr_args *a;
@@ -34,7 +34,7 @@ static void dense_epilogue_of(dense_rows *s, const int64_t *table) {
 
 /* The program over n_rows x n units, laid out row after row of `width` in `tile`; the result is there as well. */
 static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_t n_rows, int64_t unit, int64_t n, int64_t width) {
-    float room[FR_VALUES][TILE_ROWS * 4 * LANES] __attribute__((aligned(64)));
+    float room[FR_VALUES][TILE_VECTORS * LANES] __attribute__((aligned(64)));
     float *value[FR_VALUES];
     const int64_t last = s->program[s->count - 1].to;
     value[0] = tile;
@@ -55,7 +55,8 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
     fr_execute(s->program, s->count, value, n_rows * width);
 }
 
-FR_INLINE void dense_tile(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void dense_tile(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+    (void)TAIL;
     const dense_rows *s = context;
     fr_dense_tile(NB, R, s->w, s->bias, block, s->a->I, s->a->H, s->x + row, s->y + row, NULL);
 }
@@ -63,7 +64,8 @@ FR_INLINE void dense_tile(const void *context, const int NB, const int R, int64_
 FR_TILES(dense_tile, 4, 4, 2)
 
 /* As dense_tile, by way of memory: the epilogue loops over operations, and inside over the tile. */
-FR_INLINE void fused_tile(const void *context, const int NB, const int R, int64_t block, int64_t row) {
+FR_INLINE void fused_tile(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+    (void)TAIL;
     const dense_rows *s = context;
     vf acc[NB * R];
     float tile[NB * R * LANES] __attribute__((aligned(64)));
@@ -71,7 +73,7 @@ FR_INLINE void fused_tile(const void *context, const int NB, const int R, int64_
         vf start = s->bias ? vf_load(s->bias + (block + b) * LANES) : vf_zero();
         UNROLL for (int r = 0; r < R; r++) acc[b * R + r] = start;
     }
-    fr_chain(acc, NB, 1, R, 1, 0x0, s->w, block, s->a->I, s->x + row);
+    fr_chain(acc, NB, 0, 1, R, 1, 0x0, s->w, block, s->a->I, s->x + row);
     UNROLL for (int b = 0; b < NB; b++)
         UNROLL for (int r = 0; r < R; r++) vf_store(tile + (r * NB + b) * LANES, acc[b * R + r]);
     const int64_t unit = block * LANES, n = s->a->H - unit < NB * LANES ? s->a->H - unit : NB * LANES;
@@ -83,7 +85,7 @@ FR_INLINE void fused_tile(const void *context, const int NB, const int R, int64_
 FR_TILES(fused_tile, 4, 4, 2)
 
 static void dense_cover(const dense_rows *s, int64_t n_rows) {
-    fr_cover(fr_blocks(s->a->H), n_rows, s->count ? &fused_tile_set : &dense_tile_set, s);
+    fr_cover(0, fr_blocks(s->a->H), 0, n_rows, s->count ? &fused_tile_set : &dense_tile_set, s);
 }
 
 /* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. axes: NULL, or the epilogue. */

@@ -1,8 +1,8 @@
 /* Where rows lie in time and batch, and how states enter and leave: what no cell and no instruction set changes. */
 #ifndef FASTRNN_ROWS_H
 #define FASTRNN_ROWS_H
-#include "args.h"
 #include "simd.h"
+#include "sync.h"
 
 FR_INLINE int64_t fr_batch_row(const fr_args *a, int64_t row) { return a->order ? a->order[row] : row; }
 FR_INLINE int64_t fr_length(const fr_args *a, int64_t row) { return a->lengths ? a->lengths[row] : a->T; }
@@ -32,9 +32,11 @@ FR_INLINE void fr_copy(float *to, const float *from, int64_t n) {
 /* c is worked on in place in cn; cells without one leave cn NULL. */
 static void fr_begin_states(const fr_args *a) {
     if (!a->cn) return;
-    for (int64_t b = 0; b < a->B; b++)
+    for (int64_t row = 0; row < a->B; row++) {
+        const int64_t b = fr_batch_row(a, row);
         if (a->c0) fr_copy(a->cn + b * a->cn_b, a->c0 + b * a->c0_b, a->H);
         else memset(a->cn + b * a->cn_b, 0, (size_t)a->H * sizeof(float));
+    }
 }
 
 /* hn gets each row's output at its last step, or its initial state where it had none; y past a row's length is zero. */

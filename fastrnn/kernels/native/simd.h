@@ -1,8 +1,10 @@
 /* The vector vocabulary, and the only file that knows an instruction set.
  *
  * vf is a vector of LANES floats, vm a mask. The build defines one of FR_AVX512, FR_AVX2, FR_NEON or
- * FR_BASELINE; TILE_ROWS is the most batch rows a register tile holds with that many registers.
+ * FR_BASELINE; TILE_ROWS is the most batch rows a register tile holds with that many registers,
+ * AHEAD_ROWS how many steps' projections go beside one row (ahead.h).
  * Every operation rounds as IEEE 754 says, so all instruction sets give the same bits:
+ *   vf_high(a) has a's upper half below, anything above.
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b, so a NaN in b comes through.
  * Stores of less than a vector go in power-of-two pieces: masked stores are slow on Zen 4 and do not
  * forward to the scalar loads that the next time step makes of them. */
@@ -25,7 +27,8 @@
 #if defined(FR_AVX512)
 #include <immintrin.h>
 #define LANES 16
-#define TILE_ROWS 4
+#define TILE_ROWS 6
+#define AHEAD_ROWS 8
 typedef __m512 vf;
 typedef __mmask16 vm;
 FR_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
@@ -45,6 +48,7 @@ FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 FR_INLINE vf vf_pow2(vf n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
+FR_INLINE vf vf_high(vf a) { return _mm512_castps256_ps512(_mm512_extractf32x8_ps(a, 1)); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FR_INLINE vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
@@ -61,6 +65,7 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #include <immintrin.h>
 #define LANES 8
 #define TILE_ROWS 3
+#define AHEAD_ROWS 4
 typedef __m256 vf;
 typedef __m256 vm;
 FR_INLINE vf vf_set1(float a) { return _mm256_set1_ps(a); }
@@ -83,6 +88,7 @@ FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_IN
 FR_INLINE vf vf_pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
+FR_INLINE vf vf_high(vf a) { return _mm256_castps128_ps256(_mm256_extractf128_ps(a, 1)); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 FR_INLINE vm vf_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
@@ -97,6 +103,7 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #include <arm_neon.h>
 #define LANES 8
 #define TILE_ROWS 3
+#define AHEAD_ROWS 4
 typedef struct { float32x4_t a, b; } vf;
 typedef struct { uint32x4_t a, b; } vm;
 #define FR_NEON2(name, op) FR_INLINE vf name(vf x, vf y) { return (vf){op(x.a, y.a), op(x.b, y.b)}; }
@@ -118,6 +125,7 @@ FR_INLINE void vf_store_n(float *p, vf x, int n) {
     memcpy(p, whole, (size_t)n * sizeof(float));
 }
 FR_INLINE vf vf_fma(vf x, vf y, vf z) { return (vf){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)}; }
+FR_INLINE vf vf_high(vf x) { return (vf){x.b, x.b}; }
 FR_INLINE vm vf_lt(vf x, vf y) { return (vm){vcltq_f32(x.a, y.a), vcltq_f32(x.b, y.b)}; }
 FR_INLINE vm vf_eq(vf x, vf y) { return (vm){vceqq_f32(x.a, y.a), vceqq_f32(x.b, y.b)}; }
 FR_INLINE vf vf_select(vm m, vf x, vf y) { return (vf){vbslq_f32(m.a, x.a, y.a), vbslq_f32(m.b, x.b, y.b)}; }
@@ -135,6 +143,7 @@ FR_INLINE vf vf_pow2(vf n) { return (vf){fr_pow2_half(n.a), fr_pow2_half(n.b)}; 
 /* Portable C: eight floats in an array. It promises bits, not speed. */
 #define LANES 8
 #define TILE_ROWS 2
+#define AHEAD_ROWS 4
 typedef struct { float f[LANES]; } vf;
 typedef struct { uint32_t m[LANES]; } vm;
 #define FR_EACH(expression) \
@@ -173,6 +182,7 @@ FR_INLINE float fr_pow2f(float n) {
 }
 /* a NaN has no integer; the product it goes into is NaN anyway */
 FR_INLINE vf vf_pow2(vf n) { FR_EACH(n.f[l] == n.f[l] ? fr_pow2f(n.f[l]) : n.f[l]); }
+FR_INLINE vf vf_high(vf a) { FR_EACH(a.f[LANES / 2 + l % (LANES / 2)]); }
 FR_INLINE vm vf_lt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] < b.f[l]; return r; }
 FR_INLINE vm vf_eq(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] == b.f[l]; return r; }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }

@@ -1,5 +1,6 @@
 /* The kernels of one instruction set. A cell comes twice: with torch's default activations and nothing else, and
  * (`_any`) with every option read from the arguments. */
+#include "ahead.h"
 #include "chain.h"
 #include "dense.h"
 #include "integers.h"

@@ -1,0 +1,94 @@
+/* The time loop of a cell, a template like recurrence.h, which includes it: rows of a step, projections hoisted out of it, one step after the other. */
+
+/* The blocks that this part of a layer computes, of `n`. */
+FR_INLINE int64_t CELL(first)(const fr_args *a, int64_t n) { return a->parts > 1 ? n * a->part / a->parts : 0; }
+FR_INLINE int64_t CELL(end)(const fr_args *a, int64_t n) { return a->parts > 1 ? n * (a->part + 1) / a->parts : n; }
+
+/* This part's units of every row; `gates` in their panel may share vectors. */
+FR_INLINE void CELL(cover)(const fr_args *a, int64_t units, int gates, int64_t n_rows, const fr_tiles *tiles, const void *context) {
+    const int64_t n = fr_blocks(units), end = CELL(end)(a, n);
+    fr_cover(CELL(first)(a, n), end, gates && end == n && fr_narrow(units), n_rows, tiles, context);
+}
+
+static void CELL(step)(const CELL(rows) *s, int64_t n_rows) {
+    const fr_args *a = s->a;
+    CELL(cover)(a, a->H, CELL_PAIRS, n_rows, &CELL(tile_set), s);
+#ifdef CELL_SECOND
+    fr_meet(a);
+    CELL(cover)(a, a->H, 0, n_rows, &CELL(second_tile_set), s);
+#endif
+    if (a->w_p) {
+        fr_meet(a);
+        CELL(cover)(a, a->P, 0, n_rows, &CELL(shrink_tile_set), s);
+    }
+    fr_meet(a);
+}
+
+/* The projections of steps t to `end`, for every row that gets there: time steps serve as rows. */
+static FR_OWN_FUNCTION void CELL(project)(CELL(rows) *s, int64_t active, int64_t t, int64_t end) {
+    const fr_args *a = s->a;
+    int64_t n_rows = 0;
+    fr_need(a, end);
+    for (; t < end; t++) {
+        active = fr_active(a, active, t);
+        for (int64_t row = 0; row < active; row++) s->project_x[n_rows++] = fr_x_row(a, row, t);
+    }
+    CELL(cover)(a, a->H, CELL_PAIRS, n_rows, &CELL(project_tile_set), s);
+}
+
+/* Starts on a single row's projections of steps t to `end`. */
+static void CELL(look_ahead)(const CELL(rows) *s, int64_t t, int64_t end) {
+    const fr_args *a = s->a;
+    const int64_t n = fr_blocks(a->H);
+    fr_ahead *ahead = s->ahead;
+    *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .block = CELL(first)(a, n), .end = CELL(end)(a, n),
+                        .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1, .groups = (end - t + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX};
+    if (end <= t || ahead->block == ahead->end) return;
+    fr_need(a, end);
+    fr_ahead_pack(a, s->ahead_x, t, end - t);
+    vf acc[AHEAD_ROWS];
+    fr_ahead_start(ahead, CELL_ACC, CELL_XSLOTS, acc);
+    fr_ahead_store(ahead, acc);
+}
+
+/* A single row's chunk of steps t to `end` gets its projections, and the one after it, of T steps in all, starts on them. */
+static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t t, int64_t end, int64_t T) {
+    float *done = s->coming;
+    if (t == 0) CELL(look_ahead)(s, 0, end);
+    fr_ahead_finish(s->ahead, CELL_ACC, CELL_GX, CELL_XSLOTS);
+    s->coming = s->projected;
+    s->projected = done;
+    CELL(look_ahead)(s, end, end + s->a->chunk < T ? end + s->a->chunk : T);
+}
+
+static void CELL(run)(const fr_args *a) {
+    CELL(rows) s;
+    CELL(layout)(a, &s);
+    if (a->part == 0) fr_begin_states(a);
+    fr_meet(a);
+    const int64_t T = a->lengths ? (a->B ? a->lengths[0] : 0) : a->T; /* the longest row comes first */
+    int64_t active = a->B;                                            /* rows still inside their length at step t */
+    for (int64_t t = 0, chunk_end = 0, pre_row = 0; t < T; t++) {
+        if (!a->chunk)
+            fr_need(a, t + 1);
+        else if (t == chunk_end) {
+            chunk_end = t + a->chunk < T ? t + a->chunk : T;
+            if (a->ahead) CELL(next_chunk)(&s, t, chunk_end, T);
+            else CELL(project)(&s, active, t, chunk_end);
+            pre_row = 0;
+        }
+        active = fr_active(a, active, t);
+        for (int64_t row = 0; row < active; row++) {
+            const int64_t b = fr_batch_row(a, row);
+            s.x[row] = fr_x_row(a, row, t);
+            s.h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + b * a->h0_b;
+            s.y[row] = fr_y_row(a, row, t);
+            s.out[row] = a->w_p ? s.hidden + row * s.padded : s.y[row];
+            s.c[row] = a->cn + b * a->cn_b;
+            s.pre[row] = s.projected + pre_row++ * s.padded * CELL_GX;
+        }
+        CELL(step)(&s, active);
+        fr_made(a, t + 1);
+    }
+    if (a->part == 0) fr_end_states(a);
+}

@@ -1,0 +1,103 @@
+"""What runs at once when a plan may use several threads. Nothing here changes a bit: a part computes the chains it would compute alone.
+
+Of one layer, the batch is split (rows; no thread waits for another), or else its hidden units are (units; one barrier a step); the two directions
+of a layer run at once, and so do layers that read one another's output, a few steps apart (a wavefront). Small work stays on one thread.
+
+The constants were measured on two cores of a Zen 4 (benchmarks/bench_threads.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fastrnn.plan import policy
+from fastrnn.plan.memory import View
+from fastrnn.plan.program import KernelStep, Step
+
+# Waking a sleeping thread takes up to 50 us: what is to be split takes longer than this alone.
+WORTH_NS = 60_000.0
+# A barrier takes 0.2 to 0.4 us: a step that is split takes longer than this alone.
+STEP_WORTH_NS = 3_000.0
+# A part of a batch with fewer rows than this leaves multipliers idle, as one thread would not.
+LEAST_ROWS = 4
+# Steps projected at once by layers in a wavefront: the next layer starts so many steps later.
+WAVE_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class Share:
+    """How one direction of a layer is computed: its rows in `rows` parts, or its units in `units`; why."""
+
+    rows: int = 1
+    units: int = 1
+    why: str = "one thread"
+
+    def row_ranges(self, B: int) -> list[tuple[int, int]]:
+        """(first, count) of each part of B rows, as native/ops.h deals them out."""
+        each, more = divmod(B, self.rows)
+        return [(part * each + min(part, more), each + (part < more)) for part in range(self.rows)]
+
+
+def share(threads: int, directions: int, T: int, B: int, flops: float, weight_bytes: float, can_part: bool) -> Share:
+    """How a direction of a layer is split. flops: of all its steps and rows; weight_bytes: what a step reads; can_part: its kernel computes parts."""
+    threads = max(threads // directions, 1)
+    step_ns = policy.estimate_ns(flops / max(T, 1), weight_bytes)
+    if threads == 1:
+        return Share()
+    if step_ns * T < WORTH_NS:
+        return Share(why=f"one thread: {step_ns * T / 1e3:.0f} us of work")
+    rows = min(threads, B // LEAST_ROWS)
+    if rows == threads or rows > 1 and not can_part:
+        return Share(rows=rows, why=f"rows on {rows} threads")
+    if can_part and step_ns >= STEP_WORTH_NS:
+        return Share(units=threads, why=f"units on {threads} threads")
+    return Share(rows=rows, why=f"rows on {rows} threads") if rows > 1 else Share(why=f"one thread: {step_ns / 1e3:.1f} us a step")
+
+
+def at_once(steps: Sequence[Step]) -> list[Step]:
+    """The calls of one node that read nothing of one another, marked to run at once."""
+    first, *rest = steps
+    return [replace(first, together=len(steps)), *rest] if rest and isinstance(first, KernelStep) else list(steps)
+
+
+def wavefronts(steps: Sequence[Step | None], threads: int, worth: Sequence[float]) -> list[Step | None]:
+    """Layers in a row, each the only reader in step with the one before, marked to run at once. worth: nanoseconds of each call."""
+    result, k = list(steps), 0
+    while k < len(result):
+        end = k + 1
+        while end < len(result) and min(worth[k], worth[end]) >= WORTH_NS and _follows(result[end - 1], result[end]):
+            if any(_overlap(result[j], made, result[end], read) for j in range(k, end) for made in ("hn", "cn") for read in ("h0", "c0")):
+                break
+            end += 1
+        if end - k > 1 and threads > 1:
+            for j in range(k, end):
+                args = result[j].args.copy()
+                args["chunk"] = min(int(args["chunk"]), WAVE_CHUNK)
+                result[j] = replace(result[j], args=args, together=end - k if j == k else 0, follows=j > k)
+        k = end
+    return result
+
+
+def _follows(before: Step | None, step: Step | None) -> bool:
+    """Whether a call reads step by step what the call before it writes, and both go forward, undivided."""
+    if not all(isinstance(s, KernelStep) and s.args["T"] > WAVE_CHUNK and "w_h" in s.pointers and not s.together and s.args["parts"] <= 1 and not s.args["reverse"]
+               for s in (before, step)):
+        return False
+    y, x, a, b = before.pointers["y"], step.pointers["x"], before.args, step.args
+    same_rows = a["T"] == b["T"] and a["B"] == b["B"] and a["y_t"] == b["x_t"] and (a["B"] == 1 or a["y_b"] == b["x_b"]) and a["P"] == b["I"]
+    same_lengths = _start(before.pointers.get("lengths")) == _start(step.pointers.get("lengths"))
+    return bool(_start(y) == _start(x) and same_rows and same_lengths)
+
+
+def _start(view: View | None) -> tuple | None:
+    return None if view is None else (view.space, view.index, view.offset, id(view.array))
+
+
+def _overlap(before: KernelStep, made: str, step: KernelStep, read: str) -> bool:
+    """Whether a state that one call leaves lies where another finds its own."""
+    a, b = before.pointers.get(made), step.pointers.get(read)
+    if a is None or b is None or (a.space, a.index, id(a.array)) != (b.space, b.index, id(b.array)):
+        return False
+    a_bytes, b_bytes = (4 * (max(int(s.args["B"]) - 1, 0) * int(s.args[f"{field}_b"]) + int(s.args["H"])) for s, field in ((before, made), (step, read)))
+    return a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes

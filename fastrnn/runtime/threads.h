@@ -1,0 +1,212 @@
+/* The worker threads that all sessions of a process share.
+ *
+ *   fr_claim(team, n)     takes up to n - 1 idle workers, fewer where the limit or other callers leave fewer; returns how many threads there are
+ *   fr_together(team, run, context)   run(context, index) once on each, the caller being index 0; returns when all are done
+ *   fr_release(team)      gives the workers back
+ *
+ * Callers and claimed workers together never exceed the limit: the processors this process may use, or what fastrnn_set_num_threads says. A
+ * worker spins for some microseconds after its work and then sleeps. After a fork the child starts with none and makes its own. */
+#ifndef FASTRNN_THREADS_H
+#define FASTRNN_THREADS_H
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sched.h>
+#include <unistd.h>
+#include "fpmode.h"
+#include "sync.h"
+
+#define FR_MOST_THREADS 64
+#define FR_IDLE_SPINS 2000 /* pauses: about 40 us on a Zen 4 */
+#define FR_EXPORT __attribute__((visibility("default")))
+
+typedef void (*fr_share)(void *context, int index);
+
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    fr_share run;
+    void *context;
+    int index, claimed;
+    _Atomic int busy, asleep;
+    _Atomic int64_t *finished;
+} fr_worker;
+
+typedef struct {
+    int n; /* threads, the caller's included */
+    fr_worker *workers[FR_MOST_THREADS];
+} fr_team;
+
+static struct {
+    pthread_mutex_t lock;
+    fr_worker *workers[FR_MOST_THREADS];
+    int n_workers, n_claimed, n_callers, limit;
+} fr_pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int fr_processors(void) {
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (int)n;
+}
+
+/* How many threads all callers may use together. */
+FR_EXPORT int fastrnn_get_num_threads(void) {
+    pthread_mutex_lock(&fr_pool.lock);
+    if (!fr_pool.limit) fr_pool.limit = fr_processors();
+    const int limit = fr_pool.limit;
+    pthread_mutex_unlock(&fr_pool.lock);
+    return limit;
+}
+FR_EXPORT void fastrnn_set_num_threads(int n) {
+    pthread_mutex_lock(&fr_pool.lock);
+    fr_pool.limit = n < 1 ? 1 : n;
+    pthread_mutex_unlock(&fr_pool.lock);
+}
+
+static void fr_sleep(fr_worker *w) {
+    pthread_mutex_lock(&w->lock);
+    atomic_store(&w->asleep, 1);
+    while (!atomic_load(&w->busy)) pthread_cond_wait(&w->wake, &w->lock);
+    atomic_store(&w->asleep, 0);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *fr_work(void *worker) {
+    fr_worker *w = worker;
+    fr_flush_denormals();
+    for (int spins = 0;;) {
+        if (atomic_load_explicit(&w->busy, memory_order_acquire)) {
+            _Atomic int64_t *finished = w->finished;
+            w->run(w->context, w->index);
+            atomic_store(&w->busy, 0);
+            atomic_fetch_add_explicit(finished, 1, memory_order_release);
+            spins = 0;
+        } else if (++spins < FR_IDLE_SPINS)
+            FR_PAUSE();
+        else {
+            fr_sleep(w);
+            spins = 0;
+        }
+    }
+    return NULL;
+}
+
+/* A new worker, asleep; NULL where the system gives none. */
+static fr_worker *fr_hire(void) {
+    fr_worker *w = calloc(1, sizeof *w);
+    pthread_t thread;
+    sigset_t all, before;
+    if (!w) return NULL;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->wake, NULL);
+    sigfillset(&all); /* signals are for the program's own threads */
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const int failed = pthread_create(&thread, NULL, fr_work, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
+        free(w);
+        return NULL;
+    }
+    pthread_detach(thread);
+    return w;
+}
+
+static int fr_claim(fr_team *team, int n) {
+    team->n = 1;
+    const int limit = fastrnn_get_num_threads();
+    pthread_mutex_lock(&fr_pool.lock);
+    fr_pool.n_callers++;
+    for (int k = 0; team->n < n && fr_pool.n_callers + fr_pool.n_claimed < limit; k++) {
+        if (k == fr_pool.n_workers) {
+            fr_worker *hired = k + 1 < FR_MOST_THREADS ? fr_hire() : NULL;
+            if (!hired) break;
+            fr_pool.workers[fr_pool.n_workers++] = hired;
+        }
+        if (fr_pool.workers[k]->claimed) continue;
+        fr_pool.workers[k]->claimed = 1;
+        fr_pool.n_claimed++;
+        team->workers[team->n++] = fr_pool.workers[k];
+    }
+    pthread_mutex_unlock(&fr_pool.lock);
+    return team->n;
+}
+
+static void fr_release(fr_team *team) {
+    pthread_mutex_lock(&fr_pool.lock);
+    fr_pool.n_callers--;
+    fr_pool.n_claimed -= team->n - 1;
+    for (int k = 1; k < team->n; k++) team->workers[k]->claimed = 0;
+    pthread_mutex_unlock(&fr_pool.lock);
+    team->n = 0;
+}
+
+static void fr_together(fr_team *team, fr_share run, void *context) {
+    _Atomic int64_t finished = 0;
+    for (int k = 1; k < team->n; k++) {
+        fr_worker *w = team->workers[k];
+        w->run = run, w->context = context, w->index = k, w->finished = &finished;
+        atomic_store(&w->busy, 1);
+        if (atomic_load(&w->asleep)) { /* it set this before it looked at busy for the last time */
+            pthread_mutex_lock(&w->lock);
+            pthread_cond_signal(&w->wake);
+            pthread_mutex_unlock(&w->lock);
+        }
+    }
+    run(context, 0);
+    fr_wait(&finished, team->n - 1);
+}
+
+static void fr_after_fork(void) {
+    pthread_mutex_init(&fr_pool.lock, NULL);
+    fr_pool.n_workers = fr_pool.n_claimed = fr_pool.n_callers = 0; /* the workers stayed in the parent */
+}
+
+static void fr_before_fork(void) { pthread_mutex_lock(&fr_pool.lock); }
+static void fr_in_parent(void) { pthread_mutex_unlock(&fr_pool.lock); }
+
+__attribute__((constructor)) static void fr_watch_forks(void) { pthread_atfork(fr_before_fork, fr_in_parent, fr_after_fork); }
+
+/* Kernel calls that run at once: each in as many parts as its arguments say, if there is a thread for every part; else whole, one after another. */
+typedef struct {
+    const fr_run *kernels;
+    fr_args *args;
+    int n_calls, n_threads, in_parts;
+} fr_group;
+
+static void fr_group_share(void *context, int index) {
+    const fr_group *group = context;
+    if (!group->in_parts) {
+        for (int k = index; k < group->n_calls; k += group->n_threads) {
+            fr_args whole = group->args[k];
+            whole.part = whole.parts = 0;
+            group->kernels[k](&whole);
+        }
+        return;
+    }
+    for (int k = 0; k < group->n_calls; k++) {
+        const int parts = group->args[k].parts > 1 ? (int)group->args[k].parts : 1;
+        if (index < parts) {
+            fr_args part = group->args[k];
+            part.part = index;
+            group->kernels[k](&part);
+            return;
+        }
+        index -= parts;
+    }
+}
+
+/* Runs a group on a team. `wanted`: threads for all its parts. */
+static void fr_run_group(fr_team *team, const fr_run *kernels, fr_args *args, int n_calls, int wanted) {
+    fr_group group = {kernels, args, n_calls, team->n, team->n >= wanted};
+    for (int k = 0; k < n_calls; k++) {
+        if (args[k].barrier) *(int64_t *)args[k].barrier = 0;
+        if (args[k].done) *(int64_t *)args[k].done = 0;
+    }
+    if (team->n > 1) fr_together(team, fr_group_share, &group);
+    else fr_group_share(&group, 0);
+}
+#endif
