@@ -13,7 +13,9 @@ from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
 from fastrnn.model.stack import stack_model
-from fastrnn.plan.emit import new_args, set_activation
+from fastrnn.plan.chain import Chain
+from fastrnn.plan.emit import new_args
+from fastrnn.plan.layout import OPERANDS
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -165,12 +167,20 @@ EXACT = {"tanh": np.tanh, "sigmoid": sigmoid, "exp": np.exp}
 
 def activate(isa_name: str, activation: Activation, x) -> np.ndarray:
     """The compiled activation over a vector (n,), float32."""
-    x, y = np.ascontiguousarray(x, np.float32), np.empty(len(x), np.float32)
-    args, axes = new_args(T=1), np.array([len(x), 1, 1, 1], np.int64)
-    set_activation(args, 0, activation)
-    args["x"] = args["x2"] = x.ctypes.data
-    args["y"], args["axes"] = y.ctypes.data, axes.ctypes.data
-    _invoke.run(find("map", "native", isa_name).run, args)
+    chain = Chain({})
+    chain.map(activation, chain.operand("x"))
+    return run_chain(isa_name, chain, x)
+
+
+def run_chain(isa_name: str, chain: Chain, *operands) -> np.ndarray:
+    """A program over vectors (n,), float32, on one instruction set."""
+    arrays = [np.ascontiguousarray(x, np.float32) for x in operands]
+    y, program = np.empty(len(arrays[0]), np.float32), chain.instructions()
+    axes = np.concatenate([np.array([len(y), *(1,) * (1 + len(arrays))], np.int64), program.view(np.int64)])
+    args = new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data)
+    for pointer, array in zip(OPERANDS, arrays):
+        args[pointer] = array.ctypes.data
+    _invoke.run(find("chain", "native", isa_name).run, args)
     return y
 
 

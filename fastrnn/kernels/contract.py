@@ -18,6 +18,7 @@ The executor calls it without the GIL, with denormals flushed.
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
+    x3 ... x8           more operands, of programs of operations (native/operations.h), whose instructions stand behind the loops in `axes`
 """
 
 from __future__ import annotations
@@ -37,9 +38,23 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("chunk", "ahead", "part", "parts")]
     + [(name, "u8") for name in ("barrier", "ready", "done")]
     + [(name, "i8") for name in ("reverse", "input_forget")]
-    + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8"), ("act", ACTIVATION, 3)]
+    + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8")]
+    + [(f"x{k}", "u8") for k in range(3, 9)]
+    + [("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done")
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done",
+            *(f"x{k}" for k in range(3, 9)))
+
+# Operations of a program, in the order of native/operations.h, and how many values each reads.
+OPERATIONS = {
+    "map": 1, "sigmoid": 1, "clip": 1, "sqrt": 1, "abs": 1, "sign": 1, "floor": 1, "ceil": 1, "round": 1, "erf": 1, "log": 1, "sin": 1, "cos": 1,
+    "reciprocal": 1, "quotient": 1, "not": 1, "nonzero": 1, "add": 2, "sub": 2, "mul": 2, "div": 2, "prelu": 2, "power": 2, "fmod": 2, "min": 2,
+    "max": 2, "at_least": 2, "at_most": 2, "equal": 2, "less": 2, "less_or_equal": 2, "greater": 2, "greater_or_equal": 2, "and": 2, "or": 2,
+    "xor": 2, "where": 3,
+}
+# `to`, a, b and c number the values: a program's operands first, then its results.
+INSTRUCTION = np.dtype([(name, "i8") for name in ("operation", "to", "a", "b", "c")] + [("act", ACTIVATION)])
+MAX_VALUES = 24
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@
     Plan  --build.py-->   Program (program.py) for concrete shapes: steps, their arguments, one block of work space
                  layout.py      where values are put (memory.py: views, loops, the arena), copies and elementwise calls
                  views.py       ops that compute nothing: a view of their input
-                 emit.py        one function an op: its node becomes kernel calls; emit_windows.py: convolutions, padding, reductions
+                 fuse.py        which nodes become one call; chain.py: elementwise nodes as one program
+                 emit.py        one function an op: its node becomes kernel calls (emit_matrix.py, emit_elementwise.py, ...)
     policy.py     candidates, rank, pick; thresholds and their measurements
     streaming.py  a model made steppable: hidden states exposed, time axes found
 
-To compile an op: a kernel in kernels/native and a function in emit.py that registers under the op's name. To spare it the work: views.py.
+To compile an op: a kernel in kernels/native and a function in an emit_*.py that registers under the op's name. To spare it the work: views.py.
 """
 
 from fastrnn.plan.build import build_program

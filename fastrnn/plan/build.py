@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,12 +15,16 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Graph, Model, Node
+from fastrnn.model.graph import every_node
 from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
+from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, count
 from fastrnn.plan import parallel, policy
+from fastrnn.plan.chain import chain_of
 from fastrnn.plan.emit import EMIT, new_args
 from fastrnn.plan.fold import RECURRENT
+from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.layout import Layout
 from fastrnn.plan.memory import View, c_strides, weight_view
 from fastrnn.plan.pack import Packed
@@ -41,11 +46,15 @@ class Builder(Layout):
 
     def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int]):
         super().__init__(keep=plan.threads > 1)
+        if plan.backend != "reference":
+            model = fuse(model)
         self.plan, self.model, self.weights = plan, model, model.weights
         self.specs: dict[str, Spec] = model.specs
         self.views = {name: weight_view(a) for name, a in model.weights.items()}
         self.steps: list[Step | None] = []
         self.estimated_ns = 0.0
+        self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
+                          for node, _ in every_node(model.nodes) if isinstance(node, Fused) and node.head}
         self._worth: dict[int, float] = {}  # nanoseconds of steps by index
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int, int], tuple[View, View]] = {}  # (value, T, deals) -> sorted lengths, their rows
@@ -57,6 +66,7 @@ class Builder(Layout):
         for index, name in enumerate(self._names):
             self._add_slot(index, name, time_axes.get(name, 0))
         self._sink_outputs()
+        self._share_places()
         self._last_use = self._last_uses()
 
     def shape_of(self, name: str) -> tuple[int, ...]:
@@ -103,6 +113,34 @@ class Builder(Layout):
                 source = source_of(node, view, self.shape_of(node.inputs[0]))
                 self.views |= {} if source is None else {node.inputs[0]: source}
 
+    def _share_places(self) -> None:
+        """What a Concat joins, what a view of it shows and what a ScatterND replaces parts of is made where the result will lie."""
+        made = {name: node for node in self.model.nodes for name in node.outputs if name}
+        readers = Counter(name for node in self.model.nodes for name in [*node.reads(), *node.inputs])  # 2 each, more if read twice
+        kept = {*self.model.output_names, *self.views}
+
+        def share(name: str, whole: str, part, ordered: bool = True) -> None:
+            node = made.get(name)
+            if node is None or node.op == "If" or name in kept or name in self.inside or readers[name] > 2:
+                return
+            self.inside[name] = whole, part, ordered
+            self.root[name] = self.root.get(whole, whole)
+            if self._is_view(node) and len(node.outputs) == 1:
+                share(node.inputs[0], name, lambda view, node=node: source_of(node, view, self.shape_of(node.inputs[0])))
+
+        for node in reversed(self.model.nodes):
+            if node.op == "Concat":
+                axis, start = node.get("axis") % len(self.shape_of(node.outputs[0])), 0
+                sizes = {name: math.prod(self.shape_of(name)) for name in node.inputs}
+                # the order of axes that a small part would like is no reason to turn a large one, a cache from an input, around
+                ordered = 2 * sum(n for name, n in sizes.items() if name in made and not self._is_view(made[name])) > sum(sizes.values())
+                for name in node.inputs:
+                    n = self.shape_of(name)[axis]
+                    share(name, node.outputs[0], lambda view, start=start, n=n, axis=axis: view.part(start, start + n, axis), ordered)
+                    start += n
+            elif node.op == "ScatterND":
+                share(node.inputs[0], node.outputs[0], lambda view: view)
+
     def _last_uses(self) -> dict[str, int]:
         """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""
         last: dict[str, int] = {}
@@ -137,11 +175,18 @@ class Builder(Layout):
     def limit(self, node: Node, name: str, low: int, high: int) -> View:
         """The view, as int64, of integers that must lie in low..high. Those of an input are checked at the door, others on the way."""
         view = self.views[name]
+        if view.space == "weight" and name in self.weights:
+            check_range(node, self.weights[name], low, high)
+            return view if view.dtype == np.int64 else weight_view(self.weights[name].astype(np.int64))
         whole = view.space == "slot" and view.offset == 0 and math.prod(view.shape) == math.prod(self._slots[view.index].shape) and 0 not in view.strides
         if whole and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
             before = self._limits.get(view.index, (low, high))
             self._limits[view.index] = max(low, before[0]), min(high, before[1])
             return view
+        return self._checked(node, view, low, high)
+
+    def _checked(self, node: Node, view: View, low: int, high: int) -> View:
+        """Integers copied to where a step checks their range before they are used."""
         copy = self.scratch(view.shape, np.int64)
         if self.plan.backend == "reference" or view.dtype not in (np.int32, np.int64):
             self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
@@ -149,6 +194,21 @@ class Builder(Layout):
             self.loops(node.name, "copy64" if view.dtype == np.int64 else "cast_int32_int64", copy, view)
         self.steps.append(CheckStep(node.name, copy, low, high))
         return copy
+
+    def limit_columns(self, node: Node, name: str, sizes: tuple[int, ...]) -> View:
+        """The view (n, k), as int64, of indices (..., k) into k axes of these sizes, checked."""
+        if name in self.weights:
+            index = self.weights[name].astype(np.int64).reshape(-1, len(sizes))
+            for k, n in enumerate(sizes):
+                check_range(node, index[:, k], -n, n - 1)
+            return weight_view(index)
+        index = self.contiguous(self.views[name])
+        index = index.reshaped((math.prod(index.shape[:-1]), len(sizes)))
+        columns = [self._checked(node, index.part(k, k + 1, 1), -n, n - 1) for k, n in enumerate(sizes)]
+        whole = self.scratch(index.shape, np.int64)
+        for k, column in enumerate(columns):
+            self.copy(node.name, column, whole.part(k, k + 1, 1))
+        return whole
 
     def sorted_lengths(self, node: Node, name: str, T: int, deals: int = 1) -> tuple[View, View] | None:
         """Lengths sorted descending and the row of each, dealt out to so many calls, computed once for all layers; None where omitted."""
@@ -204,6 +264,8 @@ class Builder(Layout):
         return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
 
     def _emit(self, node: Node) -> None:
+        if isinstance(node, Fused) and node.head:
+            node = replace(node.head, outputs=node.outputs)  # what follows is in `epilogues`
         if node.op == "If":
             self._if(node)
         elif self._is_view(node):

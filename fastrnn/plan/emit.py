@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastrnn.cells import Activation
 from fastrnn.kernels.contract import ARGS
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
-from fastrnn.model.ops.elementwise import UNARY_KINDS, unary_activation
 from fastrnn.model.recurrent import RecurrentNode
 from fastrnn.plan import parallel, policy
 from fastrnn.plan.fold import RECURRENT
-from fastrnn.plan.memory import grid
 
 
 @dataclass(frozen=True)
@@ -149,115 +146,3 @@ def recurrent(build, node):
     for made, wanted in ((target, y), *zip(finals, given)):
         if made is not wanted:
             build.copy(node.name, made, wanted)
-
-
-def _gemm_refused(node: Node, specs, constants) -> str | None:
-    if node.inputs[1] not in constants:
-        return "no kernel for a product of two computed matrices"
-    if node.input(2):
-        c, n = constants.get(node.input(2)), specs[node.inputs[1]].shape[0 if node.get("transB") else 1]
-        if c is None or c.size not in (1, n) or c.size != (c.shape[-1] if c.ndim else 1):
-            return "no kernel for a C that is not one constant row"
-    return only_float32(node, specs, constants)
-
-
-@emits("Gemm", kernel="dense", refused=_gemm_refused, packs=True)
-def gemm(build, node):
-    """A dense layer over the rows of A."""
-    packed = build.packed(node)[0]
-    a = build.views[node.inputs[0]]
-    a = build.rows(a.transposed((1, 0)) if node.get("transA") else a)
-    y = build.place(node.outputs[0], build.infer_output(node, 0))
-    if 0 in y.shape:
-        return
-    a, target = build.row_pair(a, y)
-    T, B, (x_t, x_b), (y_t, y_b) = grid(1, a, target)
-    args = new_args(T=T, B=B, I=a.shape[-1], H=y.shape[-1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-    build.call(node.name, packed.kernel, args, {"x": a, "y": target, **packed.views}, flops=2.0 * T * B * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
-    if target is not y:
-        build.copy(node.name, target, y)
-
-
-def _gather_refused(node: Node, specs, constants) -> str | None:
-    table = constants.get(node.inputs[0])
-    if table is None or table.ndim != 2 or table.dtype != np.float32 or node.get("axis") not in (0, -2):
-        return "no kernel but for rows of a constant float32 table"
-    return None
-
-
-@emits("Gather", kernel="gather", refused=_gather_refused, packs=True)
-def gather(build, node):
-    """Rows of an embedding table by indices whose range is checked before."""
-    packed, table = build.packed(node)[0], build.weights[node.inputs[0]]
-    index = build.limit(node, node.inputs[1], -len(table) if node.get("wrap") else 0, len(table) - 1)
-    y = build.place(node.outputs[0], build.infer_output(node, 0))
-    if 0 in y.shape:
-        return
-    # rows of one index each
-    one, target = build.row_pair(replace(index, shape=(*index.shape, 1), strides=(*index.strides, 1)), y)
-    index = replace(one, shape=index.shape, strides=one.strides[:-1])
-    T, B, (x_t, x_b), (y_t, y_b) = grid(0, index, replace(target, shape=y.shape[:-1], strides=target.strides[:-1]))
-    args = new_args(T=T, B=B, I=len(table), H=table.shape[1], x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-    build.call(node.name, packed.kernel, args, {"x": index, "y": target, **packed.views}, flops=0.0, weight_bytes=4.0 * T * B * table.shape[1])
-    if target is not y:
-        build.copy(node.name, target, y)
-
-
-@emits(*(name for name in UNARY_KINDS if name not in ("Identity", "Sigmoid")), kernel="map")
-def activation(build, node):
-    """One of the recurrent ops' activations."""
-    x = build.views[node.inputs[0]]
-    build.map(node.name, unary_activation(node), x, build.place_like(node.outputs[0], x))
-
-
-@emits("Sqrt", "Sigmoid", kernel=lambda node, specs: node.op.lower())
-def function(build, node):
-    """A correctly rounded root; a sigmoid that stays right where it nears 0."""
-    x = build.views[node.inputs[0]]
-    build.pointwise(node.name, node.op.lower(), build.place_like(node.outputs[0], x), x)
-
-
-@emits("Neg", kernel="map")
-def negate(build, node):
-    """-1 x + -0, which keeps the sign of zero."""
-    x = build.views[node.inputs[0]]
-    build.map(node.name, Activation("affine", -1.0, -0.0), x, build.place_like(node.outputs[0], x))
-
-
-@emits("Add", "Sub", "Mul", "Div", "PRelu", kernel=lambda node, specs: node.op.lower())
-def arithmetic(build, node):
-    """Two operands, broadcast."""
-    x, x2 = (build.views[name] for name in node.inputs)
-    shape = build.infer_output(node, 0)
-    whole = x if x.shape == shape else x2
-    y = build.place_like(node.outputs[0], whole) if whole.shape == shape else build.place(node.outputs[0], shape)
-    build.pointwise(node.name, node.op.lower(), y, x.broadcast(shape), x2.broadcast(shape))
-
-
-CASTS = ("uint8_float32", "uint8_int64", "int32_float32", "int32_int64", "int64_float32", "int64_int32")
-
-
-def cast_name(source: str, target: str) -> str:
-    """The kernel of a cast; a bool is a byte of 0 or 1."""
-    return f"{'uint8' if source == 'bool' else source}_{target}"
-
-
-def _cast_refused(node: Node, specs, constants) -> str | None:
-    source = specs[node.inputs[0]].dtype
-    return None if cast_name(source, node.get("to")) in CASTS else f"no kernel for {source} to {node.get('to')}"
-
-
-@emits("Cast", kernel=lambda node, specs: f"cast_{cast_name(specs[node.inputs[0]].dtype, node.get('to'))}", refused=_cast_refused)
-def cast(build, node):
-    """Integers to wider integers or to float32."""
-    x = build.views[node.inputs[0]]
-    build.pointwise(node.name, f"cast_{cast_name(str(x.dtype), node.get('to'))}", build.place_like(node.outputs[0], x), x)
-
-
-@emits("Clip", kernel="clip", refused=constant_but_first("bounds"))
-def clip(build, node):
-    """Between two constants."""
-    low, high = (float(build.weights[node.input(k)].reshape(())) if node.input(k) else bound for k, bound in ((1, -np.inf), (2, np.inf)))
-    low, high = (-np.inf if np.isnan(low) else low), (np.inf if np.isnan(high) else high)
-    x = build.views[node.inputs[0]]
-    build.pointwise(node.name, "clip", build.place_like(node.outputs[0], x), x, act=(0, min(low, high), high))

@@ -7,19 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastrnn.cells import Activation
 from fastrnn.errors import UnsupportedModelError
-from fastrnn.plan import policy
-from fastrnn.plan.emit import new_args, set_activation
-from fastrnn.plan.memory import Arena, View, c_strides, grid, loops, weight_view
+from fastrnn.plan.chain import Chain
+from fastrnn.plan.emit import new_args
+from fastrnn.plan.memory import Arena, View, c_strides, grid, grid_table, loops, weight_view
+
+OPERANDS = ("x", "x2", "x3", "x4", "x5", "x6", "x7", "x8")  # the arguments' pointers to a chain's operands
 
 
 class Layout:
-    """Places of values by name. root: values that are views, by the value whose memory they lie in. keep: no work space is used twice."""
+    """Places of values by name. root: values that are views, by the value whose memory they lie in. inside: values that are made
+    within another's place: its name; its view -> theirs, or None where strides cannot say it; whether it may lie in their order. keep: no
+    work space is used twice."""
 
     def __init__(self, keep: bool = False):
         self.views: dict[str, View] = {}
         self.root: dict[str, str] = {}
+        self.inside: dict[str, tuple[str, Callable[[View], View | None], bool]] = {}
         self.arena = Arena(keep)
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
@@ -32,11 +36,19 @@ class Layout:
         """
         if not name:
             return self.scratch(shape)
+        if name not in self.views and name in self.inside:
+            whole, part, ordered = self.inside[name]
+            view = part(self.place(whole, self.shape_of(whole), order if ordered and len(self.shape_of(whole)) == len(shape) else None))
+            self.views |= {} if view is None else {name: view}
         if name not in self.views:
             view = self._new(shape, self.dtype_of(name), order)
             self.views[name] = view
             self._owned[name] = view.offset, view.nbytes
         return self.views[name]
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Shape of a value."""
+        raise NotImplementedError
 
     def dtype_of(self, name: str) -> np.dtype:
         """dtype of a value."""
@@ -127,24 +139,32 @@ class Layout:
 
     def loops(self, name: str, kernel: str, y: View, x: View, x2: View | None = None, **fields) -> None:
         """A kernel of native/grid.h over views of one shape."""
-        table = loops(y, x) if x2 is None else loops(y, x, x2)
+        table = grid_table(y, x, x2)
         pointers = {"x": x, "y": y, "axes": weight_view(table)} | ({} if x2 is None else {"x2": x2})
-        args = new_args(T=len(table), **{k: v for k, v in fields.items() if k != "act"})
-        if "act" in fields:
-            args["act"][0] = fields["act"]
         size = float(np.prod(y.shape, dtype=np.float64))
-        self.call(name, self.kernel(kernel), args, pointers, flops=4.0 * size, weight_bytes=8.0 * size)
+        self.call(name, self.kernel(kernel), new_args(T=len(table), **fields), pointers, flops=4.0 * size, weight_bytes=8.0 * size)
 
-    def pointwise(self, name: str, kernel: str, y: View, x: View, x2: View | None = None, **fields) -> None:
-        """y = kernel(x, x2), views of one shape."""
-        self.loops(name, kernel, y, x, x if x2 is None else x2, **fields)
+    def view_of(self, operand: str | View) -> View:
+        """The view of a chain's operand."""
+        return operand if isinstance(operand, View) else self.views[operand]
 
-    def map(self, name: str, activation: Activation, x: View, y: View) -> None:
-        """y = activation(x)."""
-        args = new_args()
-        set_activation(args, 0, activation)
-        self.pointwise(name, "map", y, x, act=args["act"][0])
-        self.estimated_ns += policy.estimate_ns(20.0 * float(np.prod(y.shape, dtype=np.float64)), 0)
+    def chain(self, name: str, chain: Chain, y: View) -> None:
+        """y = the result of a chain, its operands broadcast to y's shape."""
+        views = [self.view_of(operand).broadcast(y.shape) for operand in chain.operands]
+        table, program = loops(y, *views), chain.instructions()
+        flags = sum(1 << k for k, v in enumerate((y, *views)) if v.dtype == bool)
+        args = new_args(T=len(table), I=len(views), H=len(program), P=flags)
+        pointers = {"y": y, **dict(zip(OPERANDS, views)), "axes": weight_view(np.concatenate([table.ravel(), program.view(np.int64)]))}
+        size = float(np.prod(y.shape, dtype=np.float64))
+        self.call(name, self.kernel("chain"), args, pointers, flops=20.0 * size * len(program), weight_bytes=8.0 * size)
+
+    def pointwise(self, name: str, y: View, x: View, *steps: tuple) -> None:
+        """y = x through steps (operation, a second operand's view or None)."""
+        chain = Chain({})
+        value = chain.operand(x)
+        for operation, other in steps:
+            value = chain.do(operation, value, *([] if other is None else [value if other is x else chain.operand(other)]))
+        self.chain(name, chain, y)
 
     def fill(self, name: str, y: View, value) -> None:
         """y = value everywhere."""
@@ -153,16 +173,16 @@ class Layout:
     def rowwise(self, name: str, kernel: str, y: View, x: View, axis: int) -> None:
         """A kernel of native/grid.h that takes one axis, from and to, at every position of the others."""
         others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
-        table = np.concatenate([loops(*others), np.array([[x.shape[axis], y.strides[axis], x.strides[axis], 0]], np.int64)])
+        table = np.concatenate([grid_table(*others), np.array([[x.shape[axis], y.strides[axis], x.strides[axis], 0]], np.int64)])
         size = float(np.prod(x.shape, dtype=np.float64))
         self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30.0 * size, weight_bytes=8.0 * size)
 
-    def reduce(self, name: str, y: View, rows: View, divisor: int) -> None:
-        """y = the sums of rows over their last axis, divided."""
+    def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: str = "reduce") -> None:
+        """y = rows reduced over their last axis, a sum divided."""
         n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])
-        table = np.concatenate([loops(y, lead), np.array([[n, 0, rows.strides[-1], 0]], np.int64)])
+        table = np.concatenate([grid_table(y, lead), np.array([[n, 0, rows.strides[-1], 0]], np.int64)])
         args = new_args(T=len(table), scale=divisor)
-        self.call(name, self.kernel("reduce"), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=float(n), weight_bytes=4.0 * n)
+        self.call(name, self.kernel(kernel), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=float(n), weight_bytes=4.0 * n)
 
 
 def _walk_together(x: View, y: View) -> bool:

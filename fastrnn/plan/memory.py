@@ -114,16 +114,21 @@ def grid(keep: int, *views: View) -> tuple:
 
 
 def loops(*views: View) -> np.ndarray:
-    """The loops over views of one shape as grid.h takes them, (size, stride of each view), outermost first: the first view's order,
-    neighbours joined where they follow one another in every view."""
+    """The loops over views of one shape, (size, stride of each view), outermost first: the first view's order, neighbours joined where
+    they follow one another in every view."""
     axes = sorted(((n, *(v.strides[k] for v in views)) for k, n in enumerate(views[0].shape) if n != 1), key=lambda axis: -abs(axis[1]))
     joined: list[tuple[int, ...]] = []
     for axis in axes:
         if joined and all(outer == inner * axis[0] for outer, inner in zip(joined[-1][1:], axis[1:])):
             axis = (joined.pop()[0] * axis[0], *axis[1:])
         joined.append(axis)
-    joined = joined or [(1, *(0,) * len(views))]
-    return np.array([[*axis, *(0,) * (3 - len(views))] for axis in joined], np.int64)
+    return np.array(joined or [(1, *(0,) * len(views))], np.int64)
+
+
+def grid_table(y: View, x: View, x2: View | None = None) -> np.ndarray:
+    """The loops as grid.h takes them: always with a column for x2."""
+    table = loops(y, x) if x2 is None else loops(y, x, x2)
+    return np.pad(table, ((0, 0), (0, 4 - table.shape[1])))
 
 
 class Arena:

@@ -14,14 +14,14 @@ from fastrnn.model.recurrent import RecurrentNode
 from fastrnn.plan import policy
 from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.memory import View, weight_view
-from fastrnn.plan.packing import pack_dense, pack_recurrent
+from fastrnn.plan.packing import joined, pack_dense, pack_recurrent
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A kernel for a node, one of its directions or one of its groups; its weights in that kernel's layout; why it was chosen.
+    """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
 
-    sources: the arrays behind the node's inputs when it was packed, None for those that are not constant.
+    groups: whose panels stand one behind the other. sources: the arrays behind the node's inputs when it was packed, None for those that are not constant.
     """
 
     kernel: Kernel | None
@@ -29,6 +29,7 @@ class Packed:
     arrays: Mapping[str, np.ndarray]
     units: int = 0
     sources: tuple[np.ndarray | None, ...] = ()
+    groups: int = 1
 
     @property
     def views(self) -> dict[str, View]:
@@ -42,24 +43,33 @@ class Packed:
 
 
 def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
-    """The packed directions of a recurrent node, groups of a convolution, or the one of a Gemm or Gather."""
+    """The packed directions of a recurrent node, or the one of a Gemm or convolution."""
     sources = tuple(weights.get(name) for name in node.inputs)
     if node.op in RECURRENT:
         return _recurrent(node, weights, backend, sources)
-    choice = policy.pick("gather" if node.op == "Gather" else "dense", backend)
+    single = node.op != "Gemm" and depthwise(node, sources[1].shape)
+    choice = policy.pick("depthwise" if single else "dense", backend)
     if choice.kernel is None:
         return [Packed(None, choice.why, {}, 0, sources)]
-    lanes, parts = choice.kernel.lanes, []
-    if node.op == "Gather":
-        parts = [{"w_x": np.array(sources[0], order="C")}]
-    elif node.op == "Gemm":
-        parts = [pack_dense(*gemm_matrix(node, sources), lanes)]
-    else:
-        bias = sources[2] if len(sources) > 2 else None
-        matrices = conv_matrices(node, sources[1])
-        biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
-        parts = [pack_dense(w, b, lanes) for w, b in zip(matrices, biases)]
-    return [Packed(choice.kernel, choice.why, arrays, 0, sources) for arrays in parts]
+    matrices, bias = _matrices(node, sources)
+    if single:
+        matrices = [np.concatenate(matrices)]
+    biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
+    parts = [pack_dense(w, b, choice.kernel.lanes) for w, b in zip(matrices, biases)]
+    arrays = {name: joined([part[name] for part in parts]) for name in parts[0]}
+    return [Packed(choice.kernel, choice.why, arrays, 0, sources, len(parts))]
+
+
+def depthwise(node: Node, w_shape) -> bool:
+    """Whether every channel of a convolution is a group, with one unit."""
+    return node.get("group") > 1 and tuple(w_shape[:2]) == ((node.get("group"), 1))
+
+
+def _matrices(node: Node, sources) -> tuple[list[np.ndarray], np.ndarray | None]:
+    if node.op == "Gemm":
+        w, b = gemm_matrix(node, sources)
+        return [w], b
+    return conv_matrices(node, sources[1]), sources[2] if len(sources) > 2 else None
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:

@@ -85,3 +85,11 @@ def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int) -> dict[str, np.
     if b is not None:
         packed["bias"] = _vectors([b], lanes)
     return packed
+
+
+def joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """Panels of one form, one behind the other."""
+    if len(arrays) == 1:
+        return arrays[0]
+    whole = aligned_zeros((sum(len(a) for a in arrays), *arrays[0].shape[1:]), arrays[0].dtype)
+    return np.concatenate(arrays, out=whole)

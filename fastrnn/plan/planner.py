@@ -12,9 +12,10 @@ from fastrnn.kernels import isa
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
-from fastrnn.plan import emit_windows, policy  # noqa: F401  (registers its emitters)
+from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
 from fastrnn.plan.fold import RECURRENT, fold
+from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.pack import Packed, pack
 from fastrnn.plan.rewrite import rewrite
 from fastrnn.plan.views import is_view
@@ -66,9 +67,11 @@ class Plan:
         """op, node, kernel, backend, isa, packed and why of every op; see explain."""
         model = self.specialised({v.name: v.shape for v in self.model.inputs} | dict(shapes)) if shapes else self.model
         rows, early = [], _early(model)
-        for node, depth in every_node(model.nodes):
+        for node, depth in every_node(model.nodes if self.backend == "reference" else fuse(model).nodes):
             label = "  " * depth + node.name
-            if node.op == "If":
+            if isinstance(node, Fused):
+                rows += self._fused(model, node, depth)
+            elif node.op == "If":
                 rows.append((node.op, label, "-", "-", "-", "-", "decided for the shapes in use, else at run time"))
             elif node.name in early:
                 rows.append((node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs"))
@@ -77,6 +80,15 @@ class Plan:
             else:
                 rows += self._kernels(model, node, label)
         return rows
+
+    def _fused(self, model: Model, node: Fused, depth: int) -> list[tuple[str, ...]]:
+        """The rows of a call of several nodes: the product that the others are fused into, else the last."""
+        main = node.head or node.nodes[-1]
+        rows = self._kernels(model, main, "  " * depth + main.name)
+        others = [(n.op, "  " * depth + n.name, "-", "-", "-", "-", f"fused into {main.name}") for n in node.nodes if n is not main]
+        if node.head:
+            return rows + others
+        return others + [(*rows[0][:-1], f"{rows[0][-1]}; {len(node.nodes)} nodes in one pass")]
 
     def _kernels(self, model: Model, node: Node, label: str) -> list[tuple[str, ...]]:
         emitter = EMIT.get(node.op)

@@ -2,6 +2,7 @@
 
     BatchNormalization behind Conv or ConvTranspose   into its weights; elsewhere one product and one sum
     MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
+    Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
     Pow by 2                                          Mul
 """
 
@@ -105,6 +106,38 @@ def matmul(graph: Patterns, node: Node):
     if b not in graph.weights or graph.weights[b].ndim != 2 or not graph.specs[a].shape:
         return None
     return [replace(node, op="Gemm")]
+
+
+@rewrites("Gemm")
+def gemm(graph: Patterns, node: Node):
+    """alpha A B + beta C where B, or a C that is not one constant row, is computed: the product, then scaled and added."""
+    (a, b), c = node.inputs[:2], node.input(2)
+    bias, n = graph.weights.get(c), graph.specs[node.outputs[0]].shape[-1]
+    row = not c or bias is not None and bias.size in (1, n) and bias.size == (bias.shape[-1] if bias.ndim else 1)
+    if graph.specs[a].dtype != "float32" or b in graph.weights and row:
+        return None
+    nodes: list[Node] = []
+
+    def then(op: str, what: str, *inputs: str, shape=graph.specs[node.outputs[0]].shape, **attributes) -> str:
+        name = f"{node.name}.{what}"
+        graph.specs[name] = Spec("float32", shape)
+        nodes.append(Node(op, name, inputs, (name,), attributes))
+        return name
+
+    def scaled(value: str, factor: float, what: str) -> str:
+        if factor == 1:
+            return value
+        return then("Mul", what, value, graph.weight(f"{node.name}.{what}.factor", np.array(factor, np.float32)), shape=graph.specs[value].shape)
+
+    if b in graph.weights:
+        whole = then("Gemm", "product", a, b, **{k: v for k, v in node.attributes.items() if k != "beta"})
+    else:
+        a = then("Transpose", "A", a, shape=graph.specs[a].shape[::-1], perm=(1, 0)) if node.get("transA") else a
+        b = then("Transpose", "B", b, shape=graph.specs[b].shape[::-1], perm=(1, 0)) if node.get("transB") else b
+        whole = scaled(then("MatMul", "product", a, b), node.get("alpha"), "scaled")
+    if c:
+        whole = then("Add", "sum", whole, scaled(c, node.get("beta"), "C"))
+    return [*nodes[:-1], replace(nodes[-1], outputs=node.outputs)]
 
 
 @rewrites("Add")

@@ -30,6 +30,17 @@ def test_activation_codes_follow_the_header():
     assert names == list(ACTIVATIONS)
 
 
+def test_operations_follow_the_header():
+    import re
+    from pathlib import Path
+
+    header = Path(__file__).parents[2] / "fastrnn/kernels/native/operations.h"
+    listed = re.findall(r"^    X\((\w+), (\d),", header.read_text(), re.MULTILINE)
+    assert {name: int(reads) for name, reads in listed} == contract.OPERATIONS
+    assert [name for name, _ in listed] == list(contract.OPERATIONS)
+    assert contract.INSTRUCTION.itemsize % 8 == 0
+
+
 @pytest.fixture
 def foreign():
     """Registers kernels for the jit backend and takes them out again."""

@@ -1,5 +1,7 @@
 """Random graphs over arrays of every layout: kernels, views and NumPy against the float64 evaluation, and bit for bit over instruction sets."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,9 @@ import fastrnn as fr
 from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Graph, Model, Node, Value
+from fastrnn.model.graph import every_node
+from fastrnn.plan import build
+from fastrnn.plan.fuse import Fused, fuse
 
 
 class Growth:
@@ -116,7 +121,45 @@ class Growth:
             self.add("Pad", [x, self.constant(widths.ravel())], [[*shape[:axis], shape[axis] + before + after, *shape[axis + 1:]]], mode=mode)
 
     def make_unary(self, x, shape):
-        self.add(str(self.random.choice(["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Elu", "Identity", "Gelu"])), [x], [shape])
+        self.add(str(self.random.choice(["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Elu", "Identity", "Gelu", "Silu", "Erf", "Sin", "HardSigmoid"])), [x], [shape])
+
+    def make_run(self, x, shape):
+        """Elementwise nodes one behind the other, with operands of other layouts, behind a product as often as not."""
+        if shape and self.random.random() < 0.6:
+            (self.make_conv if len(shape) == 3 else self.make_product)(x, shape)
+            x = self.nodes[-1].outputs[0] if self.nodes[-1].outputs[0] in self.shapes else x
+        for _ in range(int(self.random.integers(2, 7))):
+            shape = self.shapes[x]
+            before = len(self.nodes)
+            getattr(self, str(self.random.choice(["make_unary", "make_binary", "make_between", "make_choose"])))(x, shape)
+            made = self.nodes[-1].outputs[0] if len(self.nodes) > before else x
+            x = made if made in self.shapes and self.shapes[made] == shape else x
+
+    def make_between(self, x, shape):
+        op = str(self.random.choice(["Clip", "Min", "Max", "PRelu", "Mean"]))
+        others = [self.floats(), self.floats()] if op == "Clip" and self.random.random() < 0.8 else [self.floats(*shape[-1:])]
+        self.add(op, [x, *(others if op != "Clip" or len(others) == 2 else [self.floats()])], [shape])
+
+    def make_choose(self, x, shape):
+        """One of two values where a comparison holds; what is compared are constants, far apart in every precision."""
+        name, other = f"v{len(self.nodes)}", self.pick(lambda s: s == shape)
+        self.nodes.append(Node("Greater", f"{name}.c", (self.floats(*shape), self.floats()), (f"{name}.c.y",)))
+        self.nodes.append(Node("Not", f"{name}.n", (f"{name}.c.y",), (f"{name}.n.y",)))
+        self.add("Where", [f"{name}.n.y", x, other or x], [shape])
+
+    def make_pair(self, x, shape):
+        """A product of two computed matrices, the batch of one broadcast."""
+        other = self.pick(lambda s: len(s) > 1 and len(shape) > 1 and s[-1] == shape[-1] and all(a == b or 1 in (a, b) for a, b in zip(s[-3::-1], shape[-3::-1])))
+        if other:
+            turned = self.shapes[other]
+            perm = [*range(len(turned) - 2), len(turned) - 1, len(turned) - 2]
+            self.add("Transpose", [other], [[turned[a] for a in perm]], perm=perm)
+            batch = np.broadcast_shapes(shape[:-2], turned[:-2])
+            self.add("MatMul", [x, self.nodes[-1].outputs[0]], [[*batch, shape[-2], turned[-2]]])
+
+    def make_tile(self, x, shape):
+        repeats = self.random.integers(1, 3, len(shape))
+        self.add("Tile", [x, self.constant(repeats)], [[int(n * r) for n, r in zip(shape, repeats)]])
 
     def make_binary(self, x, shape):
         other = self.pick(lambda s: len(s) <= len(shape) and all(a in (1, b) for a, b in zip(reversed(s), reversed(shape))))
@@ -128,11 +171,11 @@ class Growth:
         if axes:
             keep = int(self.random.integers(2))
             result = [1 if k in axes else d for k, d in enumerate(shape) if keep or k not in axes]
-            self.add(str(self.random.choice(["ReduceMean", "ReduceSum", "ReduceMax"])), [x, self.constant(np.array(axes))], [result], keepdims=keep)
+            self.add(str(self.random.choice(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2", "ReduceSumSquare"])), [x, self.constant(np.array(axes))], [result], keepdims=keep)
 
     def make_softmax(self, x, shape):
         if shape:
-            self.add("Softmax", [x], [shape], axis=self.axis(shape))
+            self.add(str(self.random.choice(["Softmax", "LogSoftmax"])), [x], [shape], axis=self.axis(shape))
 
     def make_norm(self, x, shape):
         if shape and shape[-1] > 1:
@@ -186,17 +229,29 @@ def draw(seed):
 
 @pytest.mark.parametrize("block", range(10))
 def test_random_graphs(block, monkeypatch):
-    """Each at once in every way: native against float64, NumPy against float64, the same bits again, and on every instruction set."""
+    """Each at once in every way: native against float64, NumPy against float64, the same bits again, on every instruction set, and unfused."""
+    fused: Counter = Counter()
+
+    def counting(model):
+        result = fuse(model)
+        fused.update(("behind a product" if node.head else "chain") for node, _ in every_node(result.nodes) if isinstance(node, Fused))
+        return result
+
     for seed in range(block * 60, block * 60 + 60):
         model, inputs = draw(seed)
         wanted, bits = evaluate(model, inputs), []
-        for backend, name in (("reference", isa.chosen()), *(("native", name) for name in isa.supported())):
+        ways = [("reference", isa.chosen(), counting), *(("native", name, counting) for name in isa.supported()), ("native", isa.chosen(), lambda model: model)]
+        for backend, name, way in ways:
             monkeypatch.setenv("FASTRNN_ISA", name)
+            monkeypatch.setattr(build, "fuse", way)
             session = fr.compile(model, backend=backend)
             got, again = session.run(inputs), session.run(inputs)
             for key, want in wanted.items():
                 np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model!r}")
                 assert got[key].tobytes() == again[key].tobytes()
-            if backend == "native" and "NumPy" not in session.explain():
+            if backend == "native":
+                text = session.explain()
+                assert "NumPy" not in text, f"seed {seed}\n{text}"
                 bits.append([a.tobytes() for a in got.values()])
         assert all(b == bits[0] for b in bits), seed
+    assert fused["chain"] > 20 and fused["behind a product"]

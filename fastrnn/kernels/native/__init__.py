@@ -6,7 +6,12 @@
     affine.h        the matrix driver: chains of FMAs, register tiles
     rows.h          rows in time and batch, states in and out
     recurrence.h    the time loop, a template; cell_*.h the pointwise part of each cell
-    ops.h           dense layer, elementwise activation, gather, sorting of lengths
+    functions.h     log, sin, cos, pow, erf
+    operations.h    elementwise operations, and programs of them
+    chain.h         a program over arrays of any layout
+    dense.h         dense layers, computed products, depthwise convolutions, a program behind them
+    grid.h          walks over arrays of any layout; copies. reduce.h: reductions, softmax. integers.h: integers, casts, moves by index
+    ops.h           packing of weights, sorting of lengths
     table.h         the kernels by name; _avx512.pyx, _avx2.pyx, _neon.pyx, _baseline.pyx export it
     _cpu.pyx        what this CPU and operating system run
 

@@ -33,6 +33,12 @@ cdef extern from "args.h":
         float clip, scale
         const void *x2
         const int64_t *axes
+        const void *x3
+        const void *x4
+        const void *x5
+        const void *x6
+        const void *x7
+        const void *x8
         fr_activation act[3]
 
     ctypedef void (*fr_run)(const fr_args *) noexcept nogil

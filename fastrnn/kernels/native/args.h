@@ -31,9 +31,10 @@ typedef struct {
     void *ready, *done;               /* int64: steps of x that another call has made so far, steps of y that this one has; NULL without */
     int64_t reverse, input_forget;
     float clip;                       /* +inf: no clipping */
-    float scale;                      /* a factor of what grid.h's map reads, the divisor of reduce */
+    float scale;                      /* the divisor of reduce */
     const void *x2;                   /* a second operand */
     const int64_t *axes;              /* T loops of (size, strides of y, x and x2), outermost first: grid.h */
+    const void *x3, *x4, *x5, *x6, *x7, *x8; /* more operands, of chains: chain.h */
     fr_activation act[3];             /* f, g, h in ONNX's order for the cell */
 } fr_args;
 

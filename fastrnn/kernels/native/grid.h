@@ -1,40 +1,64 @@
-/* Kernels over arrays of any layout: copies, arithmetic with broadcasting, reductions. `axes` lists T loops, outermost first, each with
+/* Arrays of any layout: the walk, copies, vectors at a stride. `axes` lists T loops, outermost first, each with
  * its size and its stride in elements for y, x and x2; a stride of 0 repeats, a negative one runs backwards. */
-#include "activations.h"
+#ifndef FASTRNN_GRID_H
+#define FASTRNN_GRID_H
 #include "rows.h"
 
 typedef struct { int64_t size, y, x, x2; } fr_axis;
 typedef void (*fr_row)(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2);
 
-/* Calls `row` for the innermost axis at every position of the others. */
-static void fr_walk(const fr_args *a, fr_row row) {
-    const fr_axis *axis = (const fr_axis *)a->axes;
-    const int outer = (int)a->T - 1;
-    int64_t at[16] = {0}, y = 0, x = 0, x2 = 0;
-    for (int d = 0; d <= outer; d++)
-        if (!axis[d].size) return;
-    for (;;) {
-        row(a, axis + outer, y, x, x2);
-        int d = outer - 1;
-        for (; d >= 0; d--) {
-            y += axis[d].y, x += axis[d].x, x2 += axis[d].x2;
-            if (++at[d] < axis[d].size) break;
-            at[d] = 0;
-            y -= axis[d].size * axis[d].y, x -= axis[d].size * axis[d].x, x2 -= axis[d].size * axis[d].x2;
-        }
-        if (d < 0) return;
-    }
+/* A position in the outer loops: entries of each, and elements of y, x and x2. */
+typedef struct { int64_t at[16], y, x, x2; } fr_place;
+
+FR_INLINE int fr_empty(const fr_args *a) {
+    for (int64_t d = 0; d < a->T; d++)
+        if (!((const fr_axis *)a->axes)[d].size) return 1;
+    return 0;
 }
 
+/* The next position of the outermost `depth` loops; 0 behind the last. */
+FR_INLINE int fr_next(const fr_args *a, fr_place *p, int depth) {
+    for (int d = depth - 1; d >= 0; d--) {
+        const fr_axis *axis = (const fr_axis *)a->axes + d;
+        p->y += axis->y, p->x += axis->x, p->x2 += axis->x2;
+        if (++p->at[d] < axis->size) return 1;
+        p->at[d] = 0;
+        p->y -= axis->size * axis->y, p->x -= axis->size * axis->x, p->x2 -= axis->size * axis->x2;
+    }
+    return 0;
+}
+
+/* Calls `row` for the innermost axis at every position of the others. */
+static void fr_walk(const fr_args *a, fr_row row) {
+    fr_place at = {{0}, 0, 0, 0};
+    if (fr_empty(a)) return;
+    do row(a, (const fr_axis *)a->axes + a->T - 1, at.y, at.x, at.x2);
+    while (fr_next(a, &at, (int)a->T - 1));
+}
+
+/* Copies go by planes, the two innermost loops: rows are short as often as not, and a call for each would cost more than the row. Read
+ * before written and by value, so that the compiler may use vectors; a short row would lose by memcpy's choice of a way. */
 #define COPY(bits)                                                                                                     \
-    static void copy##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {             \
-        (void)x2;                                                                                                      \
-        uint##bits##_t *to = (uint##bits##_t *)a->y + y;                                                               \
-        const uint##bits##_t *from = (const uint##bits##_t *)a->x + x;                                                 \
-        if (row->x == 1 && row->y == 1) memcpy(to, from, (size_t)row->size * sizeof *to);                              \
-        else for (int64_t k = 0; k < row->size; k++) to[k * row->y] = from[k * row->x];                                \
+    FR_INLINE void copy##bits##_line(uint##bits##_t *restrict to, const uint##bits##_t *restrict from, int64_t n, int64_t y, int64_t x) { \
+        if (x == 0) {                                                                                                  \
+            const uint##bits##_t value = *from;                                                                        \
+            if (y == 1) for (int64_t k = 0; k < n; k++) to[k] = value;                                                 \
+            else for (int64_t k = 0; k < n; k++) to[k * y] = value;                                                    \
+        } else if (y != 1) for (int64_t k = 0; k < n; k++) to[k * y] = from[k * x];                                    \
+        else if (x != 1) for (int64_t k = 0; k < n; k++) to[k] = from[k * x];                                          \
+        else if (n > 64) memcpy(to, from, (size_t)n * sizeof *to);                                                     \
+        else for (int64_t k = 0; k < n; k++) to[k] = from[k];                                                          \
     }                                                                                                                  \
-    static void copy##bits##_run(const fr_args *a) { fr_walk(a, copy##bits##_row); }
+    static void copy##bits##_run(const fr_args *a) {                                                                   \
+        const fr_axis one = {1, 0, 0, 0}, *inner = (const fr_axis *)a->axes + a->T - 1, *outer = a->T > 1 ? inner - 1 : &one; \
+        fr_place at = {{0}, 0, 0, 0};                                                                                  \
+        if (fr_empty(a)) return;                                                                                       \
+        do {                                                                                                           \
+            uint##bits##_t *to = (uint##bits##_t *)a->y + at.y;                                                        \
+            const uint##bits##_t *from = (const uint##bits##_t *)a->x + at.x;                                          \
+            for (int64_t r = 0; r < outer->size; r++) copy##bits##_line(to + r * outer->y, from + r * outer->x, inner->size, inner->y, inner->x); \
+        } while (fr_next(a, &at, (int)a->T - 2));                                                                      \
+    }
 COPY(8)
 COPY(16)
 COPY(32)
@@ -54,93 +78,4 @@ FR_INLINE void vf_scatter(float *p, int64_t stride, vf v, int valid) {
     vf_store(lanes, v);
     for (int l = 0; l < valid; l++) p[l * stride] = lanes[l];
 }
-
-/* y = EXPRESSION of u (from x) and v (from x2). */
-#define POINTWISE(name, EXPRESSION)                                                                                    \
-    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                   \
-        const float *from = (const float *)a->x + x, *from2 = (const float *)a->x2 + x2;                               \
-        float *to = a->y + y;                                                                                          \
-        for (int64_t k = 0; k < row->size; k += LANES) {                                                               \
-            const int valid = row->size - k < LANES ? (int)(row->size - k) : LANES;                                    \
-            const vf u = vf_gather(from + k * row->x, row->x, valid), v = vf_gather(from2 + k * row->x2, row->x2, valid); \
-            (void)v;                                                                                                   \
-            vf_scatter(to + k * row->y, row->y, EXPRESSION, valid);                                                    \
-        }                                                                                                              \
-    }                                                                                                                  \
-    static void name##_run(const fr_args *a) { fr_walk(a, name##_row); }
-POINTWISE(add, vf_add(u, v))
-POINTWISE(sub, vf_sub(u, v))
-POINTWISE(mul, vf_mul(u, v))
-POINTWISE(div, vf_div(u, v))
-POINTWISE(prelu, vf_select(vf_lt(u, vf_zero()), vf_mul(v, u), u))
-POINTWISE(sqrt, vf_sqrt(u))
-/* act[0](scale x). Elsewhere an activation's input comes out of an FMA that flushed subnormals; here the product with scale does, since
- * minimum, maximum and select pass them on or not as the instruction set likes. */
-POINTWISE(map, vf_activate(&a->act[0], vf_mul(u, vf_set1(a->scale))))
-/* 1 / (1 + exp(-x)): right to a few ulp where it nears 0, as what a network gives should be; gates take vf_sigmoid, which is absolute. */
-POINTWISE(sigmoid, vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), vf_exp(vf_sub(vf_zero(), u)))))
-POINTWISE(clip, vf_max(vf_set1(a->act[0].alpha), vf_min(vf_set1(a->act[0].beta), u)))
-
-/* The sum of n floats at a stride: 16 partial sums, element k going to sum k mod 16, added up as a tree; the same for every vector width. */
-#define SUMS 16
-static float fr_sum(const float *from, int64_t stride, int64_t n) {
-    vf sums[SUMS / LANES];
-    for (int s = 0; s < SUMS / LANES; s++) sums[s] = vf_zero();
-    for (int64_t k = 0; k < n; k += SUMS)
-        for (int s = 0; s < SUMS / LANES; s++) {
-            const int64_t start = k + s * LANES, left = n - start;
-            if (left <= 0) break;
-            const int valid = left < LANES ? (int)left : LANES;
-            vf v = vf_gather(from + start * stride, stride, valid);
-            if (valid < LANES && stride == 0) { /* a repeated element fills the vector past its end */
-                float lanes[LANES] = {0};
-                for (int l = 0; l < valid; l++) lanes[l] = *from;
-                v = vf_load(lanes);
-            }
-            sums[s] = vf_add(sums[s], v);
-        }
-    float whole[SUMS];
-    for (int s = 0; s < SUMS / LANES; s++) vf_store(whole + s * LANES, sums[s]);
-    for (int half = SUMS / 2; half; half /= 2)
-        for (int l = 0; l < half; l++) whole[l] += whole[l + half];
-    return whole[0];
-}
-
-/* y[row] = the sum of x over the innermost axis, divided by scale. */
-static void reduce_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
-    (void)x2;
-    a->y[y] = fr_sum((const float *)a->x + x, row->x, row->size) / a->scale;
-}
-static void reduce_run(const fr_args *a) { fr_walk(a, reduce_row); }
-
-/* y = exp(x - max) / sum over the innermost axis. A NaN makes its row NaN. */
-static void softmax_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
-    (void)x2;
-    const float *from = (const float *)a->x + x;
-    float *to = a->y + y, most = from[0];
-    for (int64_t k = 1; k < row->size; k++) most = from[k * row->x] > most ? from[k * row->x] : most;
-    for (int pass = 0; pass < 2; pass++) {
-        const vf operand = vf_set1(pass ? fr_sum(to, row->y, row->size) : most);
-        for (int64_t k = 0; k < row->size; k += LANES) {
-            const int valid = row->size - k < LANES ? (int)(row->size - k) : LANES;
-            const vf v = pass ? vf_gather(to + k * row->y, row->y, valid) : vf_gather(from + k * row->x, row->x, valid);
-            vf_scatter(to + k * row->y, row->y, pass ? vf_div(v, operand) : vf_exp(vf_sub(v, operand)), valid);
-        }
-    }
-}
-static void softmax_run(const fr_args *a) { fr_walk(a, softmax_row); }
-
-/* Integers to another number, as C converts them. A bool is a byte. */
-#define CAST(name, source, target)                                                                                     \
-    static void cast_##name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {            \
-        (void)x2;                                                                                                      \
-        for (int64_t k = 0; k < row->size; k++)                                                                        \
-            ((target *)a->y)[y + k * row->y] = (target)((const source *)a->x)[x + k * row->x];                         \
-    }                                                                                                                  \
-    static void cast_##name##_run(const fr_args *a) { fr_walk(a, cast_##name##_row); }
-CAST(uint8_float32, uint8_t, float)
-CAST(uint8_int64, uint8_t, int64_t)
-CAST(int32_float32, int32_t, float)
-CAST(int32_int64, int32_t, int64_t)
-CAST(int64_float32, int64_t, float)
-CAST(int64_int32, int64_t, int32_t)
+#endif

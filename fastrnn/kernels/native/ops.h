@@ -1,47 +1,8 @@
-/* Kernels around the recurrent ones. Rows come as a (T, B) grid of stride x_t, x_b, y_t, y_b like theirs. */
-#include "ahead.h"
-#include "grid.h"
+/* Kernels around the recurrent ones: packing of weights, sorting of lengths. */
+#include "affine.h"
+#include "rows.h"
 
 static int64_t no_work(const fr_args *a) { (void)a; return 0; }
-
-/* y (T, B, H) = act[0](x (T, B, I) W^T + bias). */
-typedef struct {
-    const fr_args *a;
-    const float **x;
-    float **y;
-} dense_rows;
-
-static int64_t dense_work_bytes(const fr_args *a) { return 2 * a->T * a->B * (int64_t)sizeof(void *); }
-
-FR_INLINE void dense_tile(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
-    (void)TAIL;
-    const dense_rows *s = context;
-    fr_dense_tile(NB, R, s->a->w_x, s->a->bias, block, s->a->I, s->a->H, s->x + row, s->y + row,
-                  s->a->act[0].kind == FR_ACT_IDENTITY ? NULL : &s->a->act[0]);
-}
-
-FR_TILES(dense_tile, 4, 4, 2)
-
-static void dense_run(const fr_args *a) {
-    const int64_t n_rows = a->T * a->B;
-    dense_rows s = {a, a->work, (float **)a->work + n_rows};
-    for (int64_t t = 0, row = 0; t < a->T; t++)
-        for (int64_t b = 0; b < a->B; b++, row++) {
-            s.x[row] = fr_x_row(a, b, t);
-            s.y[row] = fr_y_row(a, b, t);
-        }
-    fr_cover(0, fr_blocks(a->H), 0, n_rows, &dense_tile_set, &s);
-}
-
-/* y (T, B, H) = w_x[x (T, B)]: rows of a table (I, H) by int64 index, counted from the end where negative. In range: the caller checked. */
-static void gather_run(const fr_args *a) {
-    for (int64_t t = 0; t < a->T; t++)
-        for (int64_t b = 0; b < a->B; b++) {
-            int64_t index = ((const int64_t *)a->x)[t * a->x_t + b * a->x_b];
-            index += index < 0 ? a->I : 0;
-            memcpy(fr_y_row(a, b, t), a->w_x + index * a->H, (size_t)a->H * sizeof(float));
-        }
-}
 
 /* Gate y_t of P, x (H, I) of row stride x_b, into the panel y (affine.h), T lanes a block. Tiles of 16 k stay in L1 while lanes are written
  * apart; the last block's missing units are left as they are. */

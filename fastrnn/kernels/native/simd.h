@@ -59,6 +59,7 @@ FR_INLINE vf vf_pow2(vf n) {
 }
 FR_INLINE vf vf_high(vf a) { return _mm512_castps256_ps512(_mm512_extractf32x8_ps(a, 1)); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+FR_INLINE vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 FR_INLINE void vf_store_n(float *p, vf a, int n) {
     __m256 low = _mm512_castps512_ps256(a);
@@ -99,6 +100,7 @@ FR_INLINE vf vf_pow2(vf n) {
 }
 FR_INLINE vf vf_high(vf a) { return _mm256_castps128_ps256(_mm256_extractf128_ps(a, 1)); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+FR_INLINE vm vf_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
 FR_INLINE void vf_store_n(float *p, vf a, int n) {
     __m128 part = _mm256_castps256_ps128(a);
@@ -136,6 +138,7 @@ FR_INLINE void vf_store_n(float *p, vf x, int n) {
 FR_INLINE vf vf_fma(vf x, vf y, vf z) { return (vf){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)}; }
 FR_INLINE vf vf_high(vf x) { return (vf){x.b, x.b}; }
 FR_INLINE vm vf_lt(vf x, vf y) { return (vm){vcltq_f32(x.a, y.a), vcltq_f32(x.b, y.b)}; }
+FR_INLINE vm vf_eq(vf x, vf y) { return (vm){vceqq_f32(x.a, y.a), vceqq_f32(x.b, y.b)}; }
 FR_INLINE vf vf_select(vm m, vf x, vf y) { return (vf){vbslq_f32(m.a, x.a, y.a), vbslq_f32(m.b, x.b, y.b)}; }
 FR_INLINE vf vf_min(vf x, vf y) { return vf_select(vf_lt(x, y), x, y); }
 FR_INLINE vf vf_max(vf x, vf y) { return vf_select(vf_lt(y, x), x, y); }
@@ -193,6 +196,7 @@ FR_INLINE float fr_pow2f(float n) {
 FR_INLINE vf vf_pow2(vf n) { FR_EACH(n.f[l] == n.f[l] ? fr_pow2f(n.f[l]) : n.f[l]); }
 FR_INLINE vf vf_high(vf a) { FR_EACH(a.f[LANES / 2 + l % (LANES / 2)]); }
 FR_INLINE vm vf_lt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] < b.f[l]; return r; }
+FR_INLINE vm vf_eq(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] == b.f[l]; return r; }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 
 #else

@@ -1,0 +1,153 @@
+/* Functions of one or two floats beyond the activations: erf on vectors, the others in double, element by element.
+ *
+ * In double a series that is exact to 1e-14 makes the one rounding to float right in all but one case in millions, and products and sums
+ * that are not fused give every instruction set the same bits. tests/kernels/test_chain.py holds them against libm in float64. */
+#ifndef FASTRNN_FUNCTIONS_H
+#define FASTRNN_FUNCTIONS_H
+#include "activations.h"
+
+/* x P(x^2) / Q(x^2), fitted as tanh is (activations.h); 4.5 ulp. Behind the clamp erf rounds to 1, which the quotient may pass by an ulp. */
+#define FR_ERF_CLAMP 3.9192059f
+FR_INLINE vf vf_erf(vf x) {
+    const vf one = vf_set1(1.0f);
+    x = vf_max(vf_set1(-FR_ERF_CLAMP), vf_min(vf_set1(FR_ERF_CLAMP), x));
+    vf y = vf_mul(x, x);
+    vf p = vf_fma(y, vf_set1(1.973622374862316e-06f), vf_set1(0.000274179270491004f));
+    vf q = vf_fma(y, vf_set1(3.666628253995441e-05f), vf_set1(0.001118638552725315f));
+    p = vf_fma(p, y, vf_set1(0.003623036667704582f));
+    q = vf_fma(q, y, vf_set1(0.0144044179469347f));
+    p = vf_fma(p, y, vf_set1(0.050762683153152466f));
+    q = vf_fma(q, y, vf_set1(0.10980849713087082f));
+    p = vf_fma(p, y, vf_set1(0.18322080373764038f));
+    q = vf_fma(q, y, vf_set1(0.48317664861679077f));
+    p = vf_fma(p, y, vf_set1(1.0859588384628296f));
+    q = vf_fma(q, y, vf_set1(0.9624060392379761f));
+    return vf_max(vf_sub(vf_zero(), one), vf_min(one, vf_div(vf_mul(x, p), q)));
+}
+
+/* 2^n, n in -1022..1023. */
+FR_INLINE double fr_pow2_double(double n) {
+    const int64_t bits = ((int64_t)n + 1023) << 52;
+    double r;
+    memcpy(&r, &bits, sizeof r);
+    return r;
+}
+
+/* Taylor's series of e^r behind n = rint(x / ln 2); 200 is past either end of float. */
+FR_INLINE double fr_exp_double(double x) {
+    x = x < -200.0 ? -200.0 : x > 200.0 ? 200.0 : x;
+    const double n = rint(x * 0x1.71547652b82fep+0), r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
+    double q = 1.0 / 6227020800.0;
+    q = q * r + 1.0 / 479001600.0;
+    q = q * r + 1.0 / 39916800.0;
+    q = q * r + 1.0 / 3628800.0;
+    q = q * r + 1.0 / 362880.0;
+    q = q * r + 1.0 / 40320.0;
+    q = q * r + 1.0 / 5040.0;
+    q = q * r + 1.0 / 720.0;
+    q = q * r + 1.0 / 120.0;
+    q = q * r + 1.0 / 24.0;
+    q = q * r + 1.0 / 6.0;
+    q = q * r + 0.5;
+    return (1.0 + (r + q * r * r)) * fr_pow2_double(n);
+}
+
+/* x = m 2^e with m in [0.7, 1.42); log m = 2 atanh((m - 1) / (m + 1)). x is positive, finite and normal in double, as every float is. */
+FR_INLINE double fr_log_double(double x) {
+    int64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const int64_t e = (bits - 0x3fe6a09e00000000) >> 52;
+    bits -= (int64_t)((uint64_t)e << 52);
+    double m, q = 1.0 / 21.0;
+    memcpy(&m, &bits, sizeof m);
+    const double s = (m - 1.0) / (m + 1.0), z = s * s;
+    q = q * z + 1.0 / 19.0;
+    q = q * z + 1.0 / 17.0;
+    q = q * z + 1.0 / 15.0;
+    q = q * z + 1.0 / 13.0;
+    q = q * z + 1.0 / 11.0;
+    q = q * z + 1.0 / 9.0;
+    q = q * z + 1.0 / 7.0;
+    q = q * z + 1.0 / 5.0;
+    q = q * z + 1.0 / 3.0;
+    return ((double)e * 0x1.a39ef35793c76p-33 + 2.0 * (s + s * z * q)) + (double)e * 0x1.62e42feep-1;
+}
+
+FR_INLINE float fr_log(float x) {
+    const double log = fr_log_double(x > 0.0f && x < INFINITY ? x : 1.0);
+    return x > 0.0f && x < INFINITY ? (float)log : x < 0.0f ? NAN : x == 0.0f ? -INFINITY : x;
+}
+
+/* As C's pow says of zeros, infinities and NaNs. */
+FR_INLINE float fr_power(float x, float y) {
+    if (y == 0.0f || x == 1.0f) return 1.0f;
+    if (x != x || y != y) return NAN;
+    const double size = fabs((double)x);
+    const int whole = y == rintf(y), odd = whole && fabsf(y) < 16777216.0f && ((int64_t)y & 1);
+    double r;
+    if (size == 0.0) r = y < 0.0f ? INFINITY : 0.0;
+    else if (size == INFINITY) r = y < 0.0f ? 0.0 : INFINITY;
+    else if (fabsf(y) == INFINITY) r = size == 1.0 ? 1.0 : (size > 1.0) == (y > 0.0f) ? INFINITY : 0.0;
+    else if (x < 0.0f && !whole) return NAN;
+    else {
+        const double e = (double)y * fr_log_double(size);
+        r = fr_exp_double(e);
+        if (e > 199.0) r = INFINITY;
+    }
+    return odd && signbit(x) ? -(float)r : (float)r;
+}
+
+/* 2 / pi, its first 320 bits. */
+static const uint64_t fr_two_over_pi[] = {0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561, 0xb7246e3a424dd2e0};
+
+/* The quadrant of an x of at least 2^26 and what is left, in -pi/4..pi/4 (Payne and Hanek 1983): x = m 2^e times 2 / pi, whose bits in
+ * front make whole turns and are left out. */
+static double fr_reduce_large(float x, int64_t *quadrant) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const int first = (int)(bits >> 23 & 255) - 152, word = first / 64, shift = first % 64;
+    const uint64_t m = (bits & 0x7fffff) | 0x800000;
+    uint64_t window[3];
+    for (int k = 0; k < 3; k++)
+        window[k] = fr_two_over_pi[word + k] << shift | (shift ? fr_two_over_pi[word + k + 1] >> (64 - shift) : 0);
+    unsigned __int128 turns = (unsigned __int128)m * window[1] + (((unsigned __int128)m * window[2]) >> 64); /* of 2^-128 */
+    turns += (unsigned __int128)(m * window[0]) << 64;
+    const uint64_t part = (uint64_t)(turns >> 62), rest = (uint64_t)turns << 2; /* of 2^-64 quadrants, read as signed, and below that */
+    const int64_t whole = (int64_t)(turns >> 126) + (int64_t)(part >> 63);
+    const double r = ((double)(int64_t)part + (double)rest * 0x1p-64) * 0x1.921fb54442d18p-64;
+    *quadrant = bits >> 31 ? -whole : whole;
+    return bits >> 31 ? -r : r;
+}
+
+/* sin(x + shift quarter turns). */
+FR_INLINE float fr_sine(float x, int64_t shift) {
+    if (!(fabsf(x) < INFINITY)) return NAN;
+    double r;
+    int64_t quadrant;
+    if (fabsf(x) < 0x1p26f) {
+        const double n = rint((double)x * 0x1.45f306dc9c883p-1);
+        r = (((double)x - n * 0x1.921fb50000000p+0) - n * 0x1.110b460000000p-26) - n * 0x1.1a62633145c07p-54;
+        quadrant = (int64_t)n;
+    } else r = fr_reduce_large(x, &quadrant);
+    quadrant = (quadrant + shift) & 3;
+    const double z = r * r;
+    double s, c;
+    s = 1.0 / 6227020800.0;
+    s = s * z - 1.0 / 39916800.0;
+    s = s * z + 1.0 / 362880.0;
+    s = s * z - 1.0 / 5040.0;
+    s = s * z + 1.0 / 120.0;
+    s = s * z - 1.0 / 6.0;
+    s = r + r * z * s;
+    c = -1.0 / 87178291200.0;
+    c = c * z + 1.0 / 479001600.0;
+    c = c * z - 1.0 / 3628800.0;
+    c = c * z + 1.0 / 40320.0;
+    c = c * z - 1.0 / 720.0;
+    c = c * z + 1.0 / 24.0;
+    c = c * z - 0.5;
+    c = 1.0 + c * z;
+    const double y = quadrant & 1 ? c : s;
+    return x == 0.0f && !(shift & 1) ? x : (float)(quadrant & 2 ? -y : y);
+}
+#endif
