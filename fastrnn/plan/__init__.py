@@ -9,6 +9,7 @@
                  views.py       ops that compute nothing: a view of their input
                  fuse.py        which nodes become one call; chain.py: elementwise nodes as one program
                  emit.py        one function an op: its node becomes kernel calls (emit_matrix.py, emit_elementwise.py, ...)
+    parallel.py   what runs at once on several threads
     policy.py     candidates, rank, pick; thresholds and their measurements
     streaming.py  a model made steppable: hidden states exposed, time axes found
 

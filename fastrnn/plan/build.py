@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -228,6 +229,14 @@ class Builder(Layout):
         self._worth[len(self.steps)] = policy.estimate_ns(flops, weight_bytes)
         self.estimated_ns += self._worth[len(self.steps)]
         self.step(name, kernel, args, pointers)
+
+    @contextmanager
+    def at_once(self, whether: bool = True) -> Iterator[None]:
+        """Kernel calls made within run at once: they read nothing of one another."""
+        first = len(self.steps)
+        yield
+        if whether:
+            self.steps[first:] = parallel.at_once(self.steps[first:])
 
     def step(self, name: str, kernel: Kernel, args, pointers) -> None:
         """Appends a kernel call with the scratch that the kernel asks for."""

@@ -16,6 +16,7 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, transposed_padding, window_of
+from fastrnn.plan import parallel
 from fastrnn.plan.emit import constant_but_first, emits, new_args, only_float32
 from fastrnn.plan.layout import OPERANDS
 from fastrnn.plan.memory import View, grid, grid_table, weight_view
@@ -90,11 +91,15 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
             table += [np.array([len(more), len(program)]), np.array([(t, b, u) for (t, b), u in zip(steps, channel)]).ravel(), program.view(np.int64)]
         elif taps is not None:
             table.append(np.zeros(2))
-        args = new_args(T=T, B=B, I=rows.shape[-1] // packed.groups if taps is None else len(taps), H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-        pointers = {"x": x, "y": target, **packed.views, **dict(zip(OPERANDS[1:], more))}
-        if table:
-            pointers["axes"] = weight_view(np.concatenate([np.asarray(part, np.int64) for part in table]))
-        build.call(node.name, packed.kernel, args, pointers, flops=2.0 * T * B * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
+        args = new_args(I=rows.shape[-1] // packed.groups if taps is None else len(taps), H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
+        pointers = {**packed.views, **({"axes": weight_view(np.concatenate([np.asarray(part, np.int64) for part in table]))} if table else {})}
+        parts = parallel.row_parts(build.plan.threads, 2.0 * T * B * packed.weight_bytes / 4, T, B)
+        with build.at_once(len(parts) > 1):
+            for t, n_t, b, n_b in parts:
+                args["T"], args["B"] = n_t, n_b
+                moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
+                build.call(node.name, packed.kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
+                           flops=2.0 * n_t * n_b * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
                                            for k, name in enumerate(fused.operands)}), y)

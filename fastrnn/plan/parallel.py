@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from fastrnn.plan import policy
 from fastrnn.plan.memory import View
+from fastrnn.plan.pack import Packed
 from fastrnn.plan.program import KernelStep, Step
 
 # Waking a sleeping thread takes up to 50 us: what is to be split takes longer than this alone.
@@ -27,32 +28,51 @@ WAVE_CHUNK = 8
 
 @dataclass(frozen=True)
 class Share:
-    """How one direction of a layer is computed: its rows in `rows` parts, or its units in `units`; why."""
+    """How a layer is computed: so many directions at once, the rows of each in `rows` parts, or its units in `units`; why."""
 
+    directions: int = 1
     rows: int = 1
     units: int = 1
-    why: str = "one thread"
+    why: str = ""
 
     def row_ranges(self, B: int) -> list[tuple[int, int]]:
         """(first, count) of each part of B rows, as native/ops.h deals them out."""
-        each, more = divmod(B, self.rows)
-        return [(part * each + min(part, more), each + (part < more)) for part in range(self.rows)]
+        return even_parts(B, self.rows)
 
 
-def share(threads: int, directions: int, T: int, B: int, flops: float, weight_bytes: float, can_part: bool) -> Share:
-    """How a direction of a layer is split. flops: of all its steps and rows; weight_bytes: what a step reads; can_part: its kernel computes parts."""
-    threads = max(threads // directions, 1)
-    step_ns = policy.estimate_ns(flops / max(T, 1), weight_bytes)
+def even_parts(n: int, parts: int) -> list[tuple[int, int]]:
+    """(first, count) of each part, the larger ones first."""
+    each, more = divmod(n, parts)
+    return [(part * each + min(part, more), each + (part < more)) for part in range(parts)]
+
+
+def share_of_layer(threads: int, packed: Sequence[Packed], T: int, B: int) -> Share:
+    """How a layer of T steps and B rows is split over at most so many threads."""
     if threads == 1:
         return Share()
+    kernel, weight_bytes = packed[0].kernel, packed[0].weight_bytes
+    step_ns = policy.estimate_ns(2.0 * B * weight_bytes / 4, weight_bytes)
     if step_ns * T < WORTH_NS:
         return Share(why=f"one thread: {step_ns * T / 1e3:.0f} us of work")
-    rows = min(threads, B // LEAST_ROWS)
-    if rows == threads or rows > 1 and not can_part:
-        return Share(rows=rows, why=f"rows on {rows} threads")
-    if can_part and step_ns >= STEP_WORTH_NS:
-        return Share(units=threads, why=f"units on {threads} threads")
-    return Share(rows=rows, why=f"rows on {rows} threads") if rows > 1 else Share(why=f"one thread: {step_ns / 1e3:.1f} us a step")
+    directions = min(len(packed), threads)
+    each, said = threads // directions, "directions at once; " if directions > 1 else ""
+    rows = min(each, B // LEAST_ROWS)
+    parts = kernel is not None and kernel.backend == "native"  # other backends' kernels compute no parts
+    if rows > 1 and (rows == each or not parts):
+        return Share(directions, rows, 1, f"{said}rows on {rows} threads")
+    if parts and each > 1 and step_ns >= STEP_WORTH_NS:
+        return Share(directions, 1, each, f"{said}units on {each} threads")
+    return Share(directions, max(rows, 1), 1, f"{said}rows on {rows} threads" if rows > 1 else said or f"one thread: {step_ns / 1e3:.1f} us a step")
+
+
+def row_parts(threads: int, flops: float, T: int, B: int) -> list[tuple[int, int, int, int]]:
+    """(first t, count, first b, count) of each part of a grid of rows that meet no one: what a matrix product may be split into."""
+    if threads == 1 or flops / policy.FLOPS_PER_NS < WORTH_NS:
+        return [(0, T, 0, B)]
+    if T >= threads:
+        return [(first, count, 0, B) for first, count in even_parts(T, threads)]
+    parts = max(1, min(threads, B // LEAST_ROWS))
+    return [(0, T, first, count) for first, count in even_parts(B, parts)]
 
 
 def at_once(steps: Sequence[Step]) -> list[Step]:
@@ -101,3 +121,19 @@ def _overlap(before: KernelStep, made: str, step: KernelStep, read: str) -> bool
         return False
     a_bytes, b_bytes = (4 * (max(int(s.args["B"]) - 1, 0) * int(s.args[f"{field}_b"]) + int(s.args["H"])) for s, field in ((before, made), (step, read)))
     return a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes
+
+
+def describe(steps: Sequence[Step]) -> list[str]:
+    """A line for each group of calls that run at once, or call in parts: which, and on how many threads."""
+    lines, k = [], 0
+    while k < len(steps):
+        step = steps[k]
+        if not isinstance(step, KernelStep) or not (step.together or step.args["parts"] > 1):
+            k += 1
+            continue
+        group = [s for s in steps[k:k + max(step.together, 1)] if isinstance(s, KernelStep)]
+        threads = sum(max(int(s.args["parts"]), 1) for s in group)
+        wave = "one following the other, step by step" if any(s.follows for s in group) else "at once" if len(group) > 1 else "in parts"
+        lines.append(f"{threads} threads: {', '.join(dict.fromkeys(s.node for s in group))} {wave}")
+        k += len(group)
+    return lines

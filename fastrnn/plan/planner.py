@@ -12,7 +12,7 @@ from fastrnn.kernels import isa
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
-from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, policy  # noqa: F401  (they register emitters)
+from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
 from fastrnn.plan.fold import RECURRENT, fold
 from fastrnn.plan.fuse import Fused, fuse
@@ -106,10 +106,19 @@ class Plan:
         kernel, why = choice.kernel, choice.why
         if kernel is None:
             return [(node.op, label, "NumPy", "reference", "-", "-", f"{why}; outside the promise of equal bits")]
+        if node.op in RECURRENT and self.threads > 1:
+            why = f"{why}; {self._threads(model, node, packed)}"
         directions = node.op in RECURRENT and len(packed) == 2
         sizes = [p.weight_bytes for p in packed] if directions else [sum(p.weight_bytes for p in packed)]
         return [(node.op, label + (" (reverse)" if d or node.op in RECURRENT and node.get("direction") == "reverse" else ""), kernel.name, kernel.backend,
-                 kernel.isa, f"{size:,} B" if size else "-", packed[d].why if packed else why) for d, size in enumerate(sizes)]
+                 kernel.isa, f"{size:,} B" if size else "-", why) for d, size in enumerate(sizes)]
+
+
+    def _threads(self, model: Model, node: Node, packed: list[Packed]) -> str:
+        layout, shape = node.get("layout"), model.specs[node.inputs[0]].shape
+        if shape is None or not all(isinstance(n, int) for n in shape[:2]):
+            return f"up to {self.threads} threads, by the shapes in use"
+        return parallel.share_of_layer(self.threads, packed, shape[layout], shape[1 - layout]).why
 
 
 def _early(model: Model) -> set[str]:

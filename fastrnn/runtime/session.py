@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model, State
-from fastrnn.plan import Plan, Program, build_program, compile_plan
+from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.runtime import checks
@@ -184,9 +184,14 @@ class Session:
     def explain(self, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> str:
         """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.
 
-        shapes: of inputs by name, to see what is left once they are known; without, what holds for all of them.
+        shapes: of inputs by name, to see what is left once they are known; without, what holds for all of them. With several threads and
+        shapes that are all numbers, lines follow for the calls that run at once; the rest stays on the caller's thread.
         """
-        return self._plan.explain(shapes)
+        text = self._plan.explain(shapes)
+        whole = {v.name: v.shape for v in self.model.inputs if not v.optional} | dict(shapes or {})
+        if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):
+            return text
+        return "\n".join([text, *parallel.describe(build_program(self._plan, self._plan.specialised(whole)).steps)])
 
     def __repr__(self) -> str:
         return f"Session of {self.model!r}"

@@ -136,6 +136,34 @@ def test_small_work_stays_on_one_thread():
     assert all(s.together == 0 and s.args["parts"] <= 1 for s in steps)
 
 
+def test_explain_says_what_runs_at_once():
+    def explained(layer, T, B, threads=2):
+        session = fr.compile(stack_model(layer.options, layer.state_dict(), layer.options.kind), threads=threads)
+        assert "by the shapes in use" in session.explain()
+        states = {v.name: tuple(B if d == "B" else d for d in v.shape) for v in session.model.inputs if v.name in ("h0", "c0")}
+        return session.explain({"x": (T, B, layer.options.input_size), **states})
+
+    assert "one thread: 0 us of work" in explained(fr.LSTM(8, 8, seed=0), 5, 1)
+    text = explained(fr.LSTM(256, 256, seed=0), 50, 1)
+    assert "units on 2 threads" in text and "2 threads: lstm in parts" in text
+    text = explained(fr.LSTM(256, 256, seed=0), 50, 16)
+    assert "rows on 2 threads" in text and "2 threads: lstm at once" in text
+    text = explained(fr.GRU(64, 64, num_layers=2, seed=0), 500, 1)
+    assert "us a step" in text and "one following the other" in text
+
+
+def test_products_are_split_by_rows(share_everything, four_threads):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv1d(12, 40, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(40 * 50, 70), torch.nn.Sigmoid())
+    model, x = fr.from_torch(module.eval()), np.random.default_rng(0).standard_normal((9, 12, 50)).astype(np.float32)
+    expected = fr.compile(model)(x)
+    for threads in (2, 3, 4):
+        session = fr.compile(model, threads=threads)
+        assert np.array_equal(session(x).view(np.uint32), expected.view(np.uint32))
+    steps = build_program(session.plan, session.plan.specialised({v.name: x.shape for v in model.inputs})).steps
+    assert max(s.together for s in steps) > 1
+
+
 def test_streams_on_several_threads(share_everything, four_threads):
     layer = fr.LSTM(32, 64, num_layers=2, seed=0)
     model = stack_model(layer.options, layer.state_dict(), "lstm")
