@@ -48,7 +48,7 @@ def test_inspect_shows_what_runs(capsys):
     code, data = call_json(capsys, "inspect", ONNX, *STATE)
     assert code == 0 and data["nodes_left_to_numpy"] == 0 and data["graph_nodes"] == 5 and data["nodes_after_folding"] == 4
     assert {v["name"]: v["state"] for v in data["values"]} == {"tokens": None, "h": "h_n", "logits": None, "h_n": None}
-    assert [n["kernel"] for n in data["nodes"]] == ["gather", "gru", "-", "dense"]
+    assert [n["kernel"] for n in data["nodes"]] == ["take32", "gru", "-", "dense"]
 
 
 def test_verify_passes_and_fails_by_its_exit_code(capsys, tmp_path):
