@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 NATIVE, RUNTIME = "fastrnn/kernels/native", "fastrnn/runtime"
-HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd")])
+HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd"), *glob(f"{RUNTIME}/*.h"), *glob(f"{RUNTIME}/*.pxd")])
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"] if os.environ.get("FASTRNN_SANITIZE") else []
@@ -32,5 +32,5 @@ def extension(folder, name, flags, macros=()):
 
 
 extensions = [extension(NATIVE, f"_{isa}", flags, [(macro, None)]) for isa, (family, macro, flags) in ISAS.items() if family in ("any", FAMILY)]
-extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(RUNTIME, "_executor", ["-O3"])]
+extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(RUNTIME, "_executor", ["-O3"]), extension(RUNTIME, "_stream", ["-O3"])]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}))

@@ -7,6 +7,7 @@ result lies channels-last too, so chains need no transposes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
-from fastrnn.model.ops.linear import Window, transposed_padding, window_of
+from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
 from fastrnn.plan import parallel
 from fastrnn.plan.emit import constant_but_first, emits, new_args, only_float32
 from fastrnn.plan.layout import OPERANDS
@@ -143,6 +144,8 @@ def conv_transpose(build, node):
     n = w.ndim - 2
     window = window_of(node, w.shape[2:], (1,) * n)
     before, _, sizes = transposed_padding(node, window, x.shape[2:])
+    if len(build.packed(node)) > 1:
+        return _phases(build, node, window, before, sizes)
     source, firsts, dilations = _channels_last(x), [window.span(k) - 1 - before[k] for k in range(n)], list(window.dilations)
     for k, dilation in enumerate(window.dilations):
         if sizes[k] == window.strides[k] == 1 < dilation:  # one place for the window: only what its taps meet
@@ -161,7 +164,47 @@ def conv_transpose(build, node):
         start = first + skip * step
         target = target.part(start, start + (count - 1) * step + 1 if count else start, 1 + k, step)
     build.copy(node.name, source, target)
-    _windows_times(build, node, spread, window.kernel, (1,) * n, window.dilations)
+    return _windows_times(build, node, spread, window.kernel, (1,) * n, window.dilations)
+
+
+def _phases(build, node: Node, window: Window, before, sizes) -> None:
+    """With strides, outputs a stride apart meet the same taps, and no zeros between: a convolution for each such phase."""
+    x, shape = build.views[node.inputs[0]], build.infer_output(node, 0)
+    y = build.place_last(node.outputs[0], shape)
+    if 0 in shape:
+        return
+    last, axes, room = _channels_last(x), [], []
+    for k, size in enumerate(sizes):
+        first, step = window.span(k) - 1 - before[k], window.strides[k]
+        # of each phase: where it starts, its residue, and where its first output's taps lie in x
+        phases = [(p, (p - first) % step, [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[(p - first) % step]]) for p in range(min(step, size))]
+        axes.append(phases)
+        reach = [(q[0], q[-1] + len(range(p, size, step))) for p, _, q in phases if q]
+        room.append((max(0, -min((low for low, _ in reach), default=0)), max(0, max((high for _, high in reach), default=0) - x.shape[2 + k])))
+    padded = build.scratch((x.shape[0], *(m + sum(r) for m, r in zip(x.shape[2:], room)), x.shape[1]))
+    if any(map(any, room)):
+        build.fill(node.name, padded, 0.0)
+    build.copy(node.name, last, _inside(padded, [lead for lead, _ in room], x.shape[2:]))
+    for phases in itertools.product(*axes):
+        places, kernel, taps = padded, [], []
+        for k, (_, _, q) in enumerate(phases):
+            places = places.shifted((room[k][0] + q[0]) * padded.strides[1 + k] if q else 0)
+            kernel.append(len(q))
+            taps.append((q[1] - q[0]) * padded.strides[1 + k] if len(q) > 1 else 0)
+        steps = tuple((p, sizes[k], 1 + k, window.strides[k]) for k, (p, _, _) in enumerate(phases))
+
+        def turned(view, steps=steps):
+            view = _channels_last(view)
+            for part in steps:
+                view = view.part(*part)
+            return view
+
+        part = turned(y)
+        packed = build.packed(node)[int(np.ravel_multi_index([r for _, r, _ in phases], window.strides))]
+        target = build.as_rows(part)
+        _rows_times(build, node, packed, replace(places, shape=(*part.shape[:-1], x.shape[1])), kernel, taps, target, turned)
+        if target is not part:
+            build.copy(node.name, target, part)
 
 
 def _dense_taps(window: Window, sizes) -> Window:
@@ -198,14 +241,19 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
         offsets = sum((np.arange(k).reshape(-1, *(1,) * (n - 1 - axis)) * t for axis, (k, t) in enumerate(zip(kernel, taps))), np.zeros((), np.int64))
         multiply(build, node, packed, places, target, _channels_last, offsets.ravel())
     else:
-        channels, width = last.shape[-1] // packed.groups, math.prod(kernel) * last.shape[-1]
-        windows = replace(places, shape=(*places.shape[:-1], packed.groups, *kernel, channels),
-                          strides=(*places.strides[:-1], channels * last.strides[-1], *taps, last.strides[-1]))
-        flat = windows.reshaped((*places.shape[:-1], width))
-        rows = build.rows(flat) if flat is not None else build.contiguous(windows).reshaped((*places.shape[:-1], width))
-        rows, written = build.row_pair(rows, target)
-        multiply(build, node, packed, rows, written, _channels_last)
-        if written is not target:
-            build.copy(node.name, written, target)
+        _rows_times(build, node, packed, places, kernel, taps, target, _channels_last)
     if target is not last_y:
         build.copy(node.name, target, last_y)
+
+
+def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: View, turned: Callable[[View], View]) -> None:
+    """A dense layer over windows that start at `places` (..., C) of a channels-last array, with strides `taps` along the kernel's axes."""
+    channels, width = places.shape[-1] // packed.groups, math.prod(kernel) * places.shape[-1]
+    windows = replace(places, shape=(*places.shape[:-1], packed.groups, *kernel, channels),
+                      strides=(*places.strides[:-1], channels * places.strides[-1], *taps, places.strides[-1]))
+    flat = windows.reshaped((*places.shape[:-1], width))
+    rows = build.rows(flat) if flat is not None else build.contiguous(windows).reshaped((*places.shape[:-1], width))
+    rows, written = build.row_pair(rows, target)
+    multiply(build, node, packed, rows, written, turned)
+    if written is not target:
+        build.copy(node.name, written, target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Node
+from fastrnn.model.ops.linear import taps_of, window_of
 from fastrnn.model.recurrent import RecurrentNode
 from fastrnn.plan import policy
 from fastrnn.plan.fold import RECURRENT
@@ -43,7 +46,7 @@ class Packed:
 
 
 def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
-    """The packed directions of a recurrent node, or the one of a Gemm or convolution."""
+    """The packed directions of a recurrent node, phases of a ConvTranspose with strides, or the one of a Gemm or convolution."""
     sources = tuple(weights.get(name) for name in node.inputs)
     if node.op in RECURRENT:
         return _recurrent(node, weights, backend, sources)
@@ -51,13 +54,13 @@ def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Pa
     choice = policy.pick("depthwise" if single else "dense", backend)
     if choice.kernel is None:
         return [Packed(None, choice.why, {}, 0, sources)]
-    matrices, bias = _matrices(node, sources)
-    if single:
-        matrices = [np.concatenate(matrices)]
-    biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
-    parts = [pack_dense(w, b, choice.kernel.lanes) for w, b in zip(matrices, biases)]
-    arrays = {name: joined([part[name] for part in parts]) for name in parts[0]}
-    return [Packed(choice.kernel, choice.why, arrays, 0, sources, len(parts))]
+    if node.op == "Gemm":
+        w, bias = gemm_matrix(node, sources)
+        kinds = [[w]]
+    else:
+        bias = sources[2] if len(sources) > 2 else None
+        kinds = [[np.concatenate(conv_matrices(node, sources[1]))]] if single else _phases(node, sources[1])
+    return [_joined(choice, matrices, bias, sources) for matrices in kinds]
 
 
 def depthwise(node: Node, w_shape) -> bool:
@@ -65,11 +68,19 @@ def depthwise(node: Node, w_shape) -> bool:
     return node.get("group") > 1 and tuple(w_shape[:2]) == ((node.get("group"), 1))
 
 
-def _matrices(node: Node, sources) -> tuple[list[np.ndarray], np.ndarray | None]:
-    if node.op == "Gemm":
-        w, b = gemm_matrix(node, sources)
-        return [w], b
-    return conv_matrices(node, sources[1]), sources[2] if len(sources) > 2 else None
+def _phases(node: Node, w: np.ndarray) -> list[list[np.ndarray]]:
+    """The matrices of a convolution's groups; of a ConvTranspose, for each residue of its strides."""
+    if node.op == "Conv":
+        return [conv_matrices(node, w)]
+    window = window_of(node, w.shape[2:], (1,) * (w.ndim - 2))
+    return [conv_matrices(node, w, taps) for taps in itertools.product(*(taps_of(window, k) for k in range(w.ndim - 2)))]
+
+
+def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray | None, sources) -> Packed:
+    """Groups' panels one behind the other."""
+    biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
+    parts = [pack_dense(w, b, choice.kernel.lanes) for w, b in zip(matrices, biases)]
+    return Packed(choice.kernel, choice.why, {name: joined([part[name] for part in parts]) for name in parts[0]}, 0, sources, len(parts))
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
@@ -95,12 +106,14 @@ def gemm_matrix(node: Node, sources) -> tuple[np.ndarray, np.ndarray | None]:
     return w, np.broadcast_to(c.reshape(-1), (len(w),))
 
 
-def conv_matrices(node: Node, w: np.ndarray) -> list[np.ndarray]:
-    """(M, kernel * C) for each group: what a dense layer over channels-last windows takes. Of a ConvTranspose, flipped."""
+def conv_matrices(node: Node, w: np.ndarray, taps=None) -> list[np.ndarray]:
+    """(M, kernel * C) for each group: what a dense layer over channels-last windows takes. Of a ConvTranspose, flipped, and of these taps."""
     groups = node.get("group")
     if node.op == "Conv":
         parts = np.split(w, groups)  # (M/g, C/g, kernel)
     else:
         flipped = np.flip(w, tuple(range(2, w.ndim)))
+        for axis, chosen in enumerate(taps or ()):
+            flipped = np.take(flipped, chosen, axis=2 + axis)
         parts = [p.swapaxes(0, 1) for p in np.split(flipped, groups)]
-    return [np.moveaxis(p, 1, -1).reshape(len(p), -1) for p in parts]
+    return [np.moveaxis(p, 1, -1).reshape(len(p), math.prod(p.shape[1:])) for p in parts]

@@ -2,6 +2,7 @@
 
     checks.py      what a caller may pass; every refusal is a typed error that names the input
     _executor.pyx  Runner: one program with its own work space; walks the steps without the GIL
+    _stream.pyx    the hot half of a stream
     session.py     Session.run over arrays of any batch and length, from many threads
     stream.py      Stream.step and push, states kept in between
     threads.h      the worker threads that all sessions share; threads.py their limit, and threadpoolctl's say in it

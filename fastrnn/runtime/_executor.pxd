@@ -65,9 +65,3 @@ cdef class Runner:
     cdef object _outside(self, int k)
     cdef object _array(self, object view)
     cdef int _run_python(self, object step) except -1
-
-
-cdef class StreamCore:
-    cdef Runner _step, _chunk  # _chunk: for chunks of the length pushed last
-    cdef int64_t _chunk_steps
-    cdef bint _busy

@@ -14,7 +14,8 @@ from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.plan.streaming import check_calls, steppable
 from fastrnn.runtime import checks
-from fastrnn.runtime._executor import Runner, StreamCore
+from fastrnn.runtime._executor import Runner
+from fastrnn.runtime._stream import StreamCore
 
 # Chunk lengths whose programs a stream keeps; the least recently used goes.
 CHUNK_CACHE_SIZE = 8

@@ -7,6 +7,7 @@ fastrnn is registered there: when it is imported after threadpoolctl, else when 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 
 from fastrnn.runtime._executor import set_thread_limit, thread_limit
 
@@ -39,9 +40,7 @@ def announce(only_if_imported: bool = False) -> None:
             self.dynlib.fastrnn_set_num_threads(num_threads)
 
         def get_version(self) -> str:
-            from fastrnn import __version__
-
-            return __version__
+            return version("fastrnn")
 
     threadpoolctl.register(Controller)
     _announced = True

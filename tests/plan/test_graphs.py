@@ -199,6 +199,15 @@ class Growth:
             n = (shape[2] + 2 * pad - kernel) // stride + 1
             self.add("Conv", [x, self.floats(units, shape[1] // groups, kernel), self.floats(units)], [[shape[0], units, n]], strides=[stride], pads=[pad, pad], group=groups)
 
+    def make_conv_transpose(self, x, shape):
+        if len(shape) == 3:
+            groups = shape[1] if self.random.random() < 0.3 else 1
+            kernel, stride, dilation, pad = (int(self.random.integers(low, high)) for low, high in ((1, 6), (1, 5), (1, 4), (0, 2)))
+            units, n = int(self.random.integers(1, 4)), (shape[2] - 1) * stride - 2 * pad + (kernel - 1) * dilation + 1
+            if n > 0:
+                self.add("ConvTranspose", [x, self.floats(shape[1], units, kernel), self.floats(units * groups)], [[shape[0], units * groups, n]], strides=[stride],
+                         dilations=[dilation], pads=[pad, pad], group=groups)
+
     def make_rnn(self, x, shape):
         if len(shape) == 3:
             self.add("RNN", [x, self.floats(2, 3, shape[2]), self.floats(2, 3, 3)], [[shape[0], 2, shape[1], 3], [2, shape[1], 3]], direction="bidirectional")

@@ -136,7 +136,6 @@ def test_bad_calls_are_refused_by_name(backend, change_x, change_state, lengths,
 
 
 @pytest.mark.parametrize("make,message", [
-    (lambda: fr.LSTM(3, 4, threads=2), "threads=2"),
     (lambda: fr.LSTM(3, 4, threads=0), "threads"),
     (lambda: fr.LSTM(3, 4, precision="int8"), "int8"),
     (lambda: fr.GRU(3, 4, precision="fp8"), "fp8"),

@@ -107,8 +107,9 @@ def test_constants_fix_an_input():
 def test_unfinished_parts_are_refused_by_name():
     with pytest.raises(fr.UnsupportedModelError, match="pool"):
         fr.compile(model()).pool()
-    with pytest.raises(fr.UnsupportedModelError, match="threads=4"):
-        fr.compile(model(), threads=4)
+    for threads in (0, -1, True, 1.5, "2"):
+        with pytest.raises(fr.UnsupportedModelError, match="threads must be a positive integer"):
+            fr.compile(model(), threads=threads)
     with pytest.raises(fr.InvalidModelError, match="takes a fastrnn Model"):
         fr.compile("model.onnx")
 

@@ -125,6 +125,12 @@ def window_of(node, kernel, sizes) -> Window:
     return Window(tuple(kernel), strides, dilations, *((more, less) if auto == "SAME_LOWER" else (less, more)))
 
 
+def taps_of(window: Window, axis: int) -> list[list[int]]:
+    """Of a ConvTranspose, the taps of its flipped kernel that meet an input, for outputs of each residue by the stride."""
+    step = window.strides[axis]
+    return [[t for t in range(window.kernel[axis]) if (r + t * window.dilations[axis]) % step == 0] for r in range(step)]
+
+
 def _conv_inputs(node, inputs):
     x, w = (require(node, s, what, FLOATS) for s, what in zip(inputs, "XW"))
     _same_dtype(node, x, w)
