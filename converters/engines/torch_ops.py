@@ -207,10 +207,11 @@ def _recurrent(node, model):
         raise _refuse(node, f"activations, clip, input_forget or linear_before_reset=0 have no form in torch.nn.{node.op}")
     w = [layer.weights(d) for d in range(layer.directions)]
     reverse, unfolded, D = node.get("direction") == "reverse", not layer.torch_form, layer.directions
-    options = {"proj_size": w[0].w_h.shape[1]} if w[0].w_p is not None else {"nonlinearity": "relu"} if relu else {}
-    module = getattr(torch.nn, node.op)(w[0].w_x.shape[1], w[0].hidden_size, batch_first=layer.batch_first, bidirectional=D == 2, **options).eval()
+    options = {"proj_size": w[0].w_h[0].shape[1]} if w[0].w_p is not None else {"nonlinearity": "relu"} if relu else {}
+    module = getattr(torch.nn, node.op)(w[0].w_x[0].shape[1], w[0].hidden_size, batch_first=layer.batch_first, bidirectional=D == 2, **options).eval()
     arrays = {f"{name}_l0{'_reverse' if d else ''}": torch.from_numpy(np.array(a)) for d, each in enumerate(w) for name, a in (
-        ("weight_ih", each.w_x), ("weight_hh", each.w_h), ("bias_ih", each.b_x), ("bias_hh", each.b_h), ("weight_hr", each.w_p)) if a is not None}
+        ("weight_ih", np.concatenate(each.w_x)), ("weight_hh", np.concatenate(each.w_h)), ("bias_ih", np.concatenate(each.b_x)),
+        ("bias_hh", np.concatenate(each.b_h)), ("weight_hr", each.w_p)) if a is not None}
     module.load_state_dict(arrays)
     time, states_turned = int(layer.batch_first), layer.batch_first and unfolded
     n_states = 2 if node.op == "LSTM" else 1

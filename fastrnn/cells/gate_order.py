@@ -16,11 +16,18 @@ GATE_ORDER: dict[str, dict[str, str]] = {
 PEEPHOLE_ORDER: dict[str, str] = {"torch": "ifo", "onnx": "iof"}
 
 
+def _blocks(a: np.ndarray, source: str, target: str, axis: int) -> list[np.ndarray]:
+    parts = np.split(a, len(source), axis=axis)
+    return [parts[source.index(gate)] for gate in target]
+
+
 def _reorder(a: np.ndarray, source: str, target: str, axis: int) -> np.ndarray:
-    if source == target:
-        return a
-    blocks = np.split(a, len(source), axis=axis)
-    return np.concatenate([blocks[source.index(gate)] for gate in target], axis=axis)
+    return a if source == target else np.concatenate(_blocks(a, source, target, axis), axis=axis)
+
+
+def gate_blocks(a: np.ndarray, kind: str, source: str, target: str) -> list[np.ndarray]:
+    """The gates of `a`, stacked along axis 0 in framework `source`'s order, in `target`'s: views, nothing is copied."""
+    return _blocks(a, GATE_ORDER[kind][source], GATE_ORDER[kind][target], 0)
 
 
 def permute(a: np.ndarray, kind: str, source: str, target: str, axis: int = 0) -> np.ndarray:

@@ -16,7 +16,7 @@ from fastrnn.converters.verify import TOLERANCE
 from fastrnn.converters.verify import verify as verify_session
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model
-from fastrnn.runtime.session import Session, compile
+from fastrnn.runtime.session import Session, bound, compile
 
 __all__ = ["TOLERANCE", "compiled", "constants_of", "convert", "inspect", "load_npy", "pairs", "sizes_of", "verify"]
 
@@ -86,8 +86,13 @@ def states_of(arguments) -> dict | None:
 
 def compiled(arguments, model: Model | None = None, **options) -> Session:
     """The model of the command line, its states tied and constants fixed."""
+    return compile(model_of(arguments, model), **options)
+
+
+def model_of(arguments, model: Model | None = None) -> Model:
+    """The same, not compiled."""
     model = load(arguments.model) if model is None else model
-    return compile(model, states=states_of(arguments), constants=constants_of(arguments, model) or None, **options)
+    return bound(model, states_of(arguments), constants_of(arguments, model) or None)
 
 
 def convert(arguments, console: Console) -> int:
@@ -98,7 +103,8 @@ def convert(arguments, console: Console) -> int:
         progress("reading", 0)
         loaded = load(arguments.model)
         progress("compiling", 1)
-        model = compiled(arguments, loaded, precision=arguments.precision).model
+        model = model_of(arguments, loaded)
+        compile(model, precision=arguments.precision)  # what cannot run is refused now
         progress("writing", 2)
         replace(model, name=Path(arguments.output).stem).save(arguments.output)
     console.facts(model=arguments.model, written=arguments.output, nodes=len(model.nodes), parameters=parameters(model),

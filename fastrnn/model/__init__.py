@@ -4,6 +4,7 @@
     ops/          the op vocabulary: attributes, shapes out of shapes, and meaning in NumPy
     infer.py      dtypes, shapes and small values of a whole graph
     recurrent.py  recurrent nodes: their inputs and attributes resolved, and stacks with torch's parameter names
+    absent.py     stand-ins for weights that a session holds packed only
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata
 
 To add an op: a shape function and a meaning in ops/ and, to run it compiled, one emitter in plan/emit.py.

@@ -14,6 +14,7 @@ from safetensors import numpy as tensors
 
 from fastrnn.cells.activations import ACTIVATIONS, Activation
 from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.model.absent import refuse_absent
 from fastrnn.model.graph import MAX_DEPTH, Graph, Model, Node, State, Value
 from fastrnn.model.ops import DTYPES, Spec
 
@@ -40,6 +41,7 @@ def _node(node: Node) -> dict:
 
 def save(model: Model, path) -> None:
     """Writes the model to `path` by temporary file, fsync and rename: the old file or the new one, never half of one."""
+    refuse_absent(model, "save")
     graph = {
         "version": VERSION, "name": model.name,
         "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],

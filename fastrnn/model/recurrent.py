@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from fastrnn.cells import Cell, gru, lstm, rnn
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
-from fastrnn.cells.gate_order import permute, permute_peepholes
+from fastrnn.cells.gate_order import gate_blocks, permute_peepholes
 from fastrnn.model.graph import Node
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "projection")
+WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection"))  # constant, and packed
 
 
 def cell_of(node: Node, direction: int = 0) -> Cell:
@@ -31,28 +32,27 @@ def cell_of(node: Node, direction: int = 0) -> Cell:
 
 @dataclass(frozen=True)
 class DirectionWeights:
-    """One direction's parameters, gates in the cell's declared order.
+    """One direction's parameters, an array for each gate in the cell's declared order; views of the node's weights where they can be.
 
-    w_x (Gx*H, I), w_h (Gh*H, P), b_x (Gx*H,), b_h (Gh*H,), parameters: vectors (H,), w_p (P, H) or None.
+    w_x: (H, I) each, w_h: (H, P) each, b_x, b_h: (H,) each; parameters: vectors (H,); w_p (P, H) or None.
     """
 
-    w_x: np.ndarray
-    w_h: np.ndarray
-    b_x: np.ndarray
-    b_h: np.ndarray
+    w_x: Sequence[np.ndarray]
+    w_h: Sequence[np.ndarray]
+    b_x: Sequence[np.ndarray]
+    b_h: Sequence[np.ndarray]
     parameters: tuple[np.ndarray, ...] = ()
     w_p: np.ndarray | None = None
 
     @property
     def hidden_size(self) -> int:
         """H, which a projection does not change."""
-        return self.w_h.shape[1] if self.w_p is None else self.w_p.shape[1]
+        return len(self.w_h[0])
 
     def astype(self, dtype) -> DirectionWeights:
         """A copy in another float dtype."""
-        return DirectionWeights(*(a.astype(dtype) for a in (self.w_x, self.w_h, self.b_x, self.b_h)),
-                                tuple(p.astype(dtype) for p in self.parameters),
-                                None if self.w_p is None else self.w_p.astype(dtype))
+        gates = ([a.astype(dtype) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
+        return DirectionWeights(*gates, None if self.w_p is None else self.w_p.astype(dtype))
 
 
 class RecurrentNode:
@@ -90,7 +90,7 @@ class RecurrentNode:
         b = np.zeros(2 * len(w), w.dtype) if b is None else b[direction]
 
         def ordered(a):
-            return permute(a, self.kind, "onnx", "torch")
+            return gate_blocks(a, self.kind, "onnx", "torch")
 
         peepholes = () if p is None else tuple(np.split(permute_peepholes(p[direction], "onnx", "torch"), 3))
         return DirectionWeights(ordered(w), ordered(r), ordered(b[:len(w)]), ordered(b[len(w):]), peepholes,

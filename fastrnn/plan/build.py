@@ -16,6 +16,7 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Graph, Model, Node
+from fastrnn.model.absent import Absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
@@ -51,7 +52,7 @@ class Builder(Layout):
             model = fuse(model)
         self.plan, self.model, self.weights = plan, model, model.weights
         self.specs: dict[str, Spec] = model.specs
-        self.views = {name: weight_view(a) for name, a in model.weights.items()}
+        self.views = {name: weight_view(a) for name, a in model.weights.items() if not isinstance(a, Absent)}
         self.steps: list[Step | None] = []
         self.estimated_ns = 0.0
         self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])

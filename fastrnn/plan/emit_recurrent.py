@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastrnn.cells import Cell
 from fastrnn.model import Node
-from fastrnn.model.recurrent import RecurrentNode
+from fastrnn.model.recurrent import WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import parallel, policy
 from fastrnn.plan.emit import emits, new_args, set_activation
 from fastrnn.plan.fold import RECURRENT
@@ -16,7 +16,7 @@ from fastrnn.plan.pack import Packed
 
 # The weights and peepholes of a recurrent node must be constant: it never drops to NumPy unasked, packing says so by name.
 def _refused(node: Node, specs, constants) -> str | None:
-    known = all(not node.input(k) or node.input(k) in constants for k in (1, 2, 3, 7, 8))
+    known = all(not node.input(k) or node.input(k) in constants for k in WEIGHT_INPUTS)
     return None if known else "its weights are not known before it runs"
 
 

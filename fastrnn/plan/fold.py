@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model import Graph, Model, Node, Value
+from fastrnn.model.absent import Absent
 from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
 from fastrnn.model.ops.control import agreed
@@ -51,7 +52,7 @@ class _Folder:
                 self.specs[name] = self.specs[source]
         nodes, needed = live(nodes, set(self.model.output_names))
         # in C order once and for all: a program takes them as they lie
-        weights = {name: np.require(a, requirements="C") for name, a in self.constants.items() if name in needed}
+        weights = {name: a if isinstance(a, Absent) else np.require(a, requirements="C") for name, a in self.constants.items() if name in needed}
         model = replace_model(self.model, self.inputs, nodes, weights)
         model.__dict__["specs"] = self.specs
         return model

@@ -12,8 +12,9 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Node
+from fastrnn.model.absent import Absent
 from fastrnn.model.ops.linear import taps_of, window_of
-from fastrnn.model.recurrent import RecurrentNode
+from fastrnn.model.recurrent import WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
 from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.memory import View, weight_view
@@ -24,7 +25,7 @@ from fastrnn.plan.packing import joined, pack_dense, pack_recurrent
 class Packed:
     """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
 
-    groups: whose panels stand one behind the other. sources: the arrays behind the node's inputs when it was packed, None for those that are not constant.
+    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of.
     """
 
     kernel: Kernel | None
@@ -45,12 +46,20 @@ class Packed:
         return sum(a.nbytes for a in self.arrays.values())
 
 
+def sources_of(node: Node, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray | None, ...]:
+    """The arrays that a node is packed from, None for those that are not constant: weights, not states or what is multiplied."""
+    positions = WEIGHT_INPUTS if node.op in RECURRENT else range(1, len(node.inputs))
+    return tuple(weights.get(node.input(k)) for k in positions)
+
+
 def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
     """The packed directions of a recurrent node, phases of a ConvTranspose with strides, or the one of a Gemm or convolution."""
-    sources = tuple(weights.get(name) for name in node.inputs)
+    sources = sources_of(node, weights)
+    if any(isinstance(a, Absent) for a in sources):
+        raise AssertionError(f"node {node.name!r}: the numbers of its weights were given up")
     if node.op in RECURRENT:
         return _recurrent(node, weights, backend, sources)
-    single = node.op != "Gemm" and depthwise(node, sources[1].shape)
+    single = node.op != "Gemm" and depthwise(node, sources[0].shape)
     choice = policy.pick("depthwise" if single else "dense", backend)
     if choice.kernel is None:
         return [Packed(None, choice.why, {}, 0, sources)]
@@ -58,8 +67,8 @@ def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Pa
         w, bias = gemm_matrix(node, sources)
         kinds = [[w]]
     else:
-        bias = sources[2] if len(sources) > 2 else None
-        kinds = [[np.concatenate(conv_matrices(node, sources[1]))]] if single else _phases(node, sources[1])
+        bias = sources[1] if len(sources) > 1 else None
+        kinds = [[np.concatenate(conv_matrices(node, sources[0]))]] if single else _phases(node, sources[0])
     return [_joined(choice, matrices, bias, sources) for matrices in kinds]
 
 
@@ -84,7 +93,7 @@ def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray 
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
-    for position in (1, 2, 3, 7, 8):
+    for position in WEIGHT_INPUTS:
         if node.input(position) and node.input(position) not in weights:
             raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {node.input(position)!r} must be a constant weight")
     layer, result = RecurrentNode(node, weights.get), []
@@ -97,7 +106,7 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
 
 def gemm_matrix(node: Node, sources) -> tuple[np.ndarray, np.ndarray | None]:
     """(N, K) and (N,) of a Gemm, its factors multiplied in."""
-    b, c = sources[1], sources[2] if len(sources) > 2 else None
+    b, c = sources[0], sources[1] if len(sources) > 1 else None
     w = b if node.get("transB") else b.T
     w = w if node.get("alpha") == 1 else w * np.float32(node.get("alpha"))
     if c is None:

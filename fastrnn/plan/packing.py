@@ -60,10 +60,8 @@ def _starts(cell: Cell, biases: list[np.ndarray], lanes: int) -> np.ndarray:
 
 def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.ndarray]:
     """The contract's weight fields for one direction of a layer. The two biases of a gate that sees x and h become one."""
-    over_x = dict(zip(cell.x_gates, np.split(w.w_x, len(cell.x_gates)), strict=True))
-    over_h = dict(zip(cell.h_gates, np.split(w.w_h, len(cell.h_gates)), strict=True))
-    bias_x = dict(zip(cell.x_gates, np.split(w.b_x, len(cell.x_gates))))
-    bias_h = dict(zip(cell.h_gates, np.split(w.b_h, len(cell.h_gates))))
+    over_x, over_h = dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
+    bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
     biases = [bias_x[g.name] + bias_h[g.name] if g.sees == "xh" else bias_x.get(g.name, bias_h.get(g.name)) for g in cell.gates]
     packed = {
         "w_x": panel([over_x[g] for g in cell.x_gates], lanes),

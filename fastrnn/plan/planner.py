@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa
 from fastrnn.model import Model, Node
+from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
+from fastrnn.model.recurrent import WEIGHT_INPUTS
 from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
-from fastrnn.plan.fold import RECURRENT, fold
+from fastrnn.plan.fold import RECURRENT, fold, replace_model
 from fastrnn.plan.fuse import Fused, fuse
-from fastrnn.plan.pack import Packed, pack
+from fastrnn.plan.pack import Packed, pack, sources_of
 from fastrnn.plan.rewrite import rewrite
 from fastrnn.plan.views import is_view
 
@@ -46,7 +48,7 @@ class Plan:
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
         """A node's directions or groups: packed when the model was compiled, or now where only the shapes in use made weights constant."""
-        sources = tuple(weights.get(name) for name in node.inputs)
+        sources = sources_of(node, weights)
         for before in (self.packed.get(node.name), self.later.get(node.name)):
             if before and len(before[0].sources) == len(sources) and all(a is b for a, b in zip(before[0].sources, sources)):
                 return before
@@ -140,6 +142,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UnsupportedModelError(f"threads must be a positive integer, got {threads!r}")
     backend = policy.resolve_backend(backend)
+    refuse_absent(model, "compile")
     model = fold(model, {v.name: v.shape for v in model.inputs})
     if backend != "reference":
         model = rewrite(model)
@@ -148,4 +151,19 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
         emitter = EMIT.get(node.op)
         if emitter and emitter.packs and known(model.specs, node.inputs) and emitter.refused(node, model.specs, model.weights) is None:
             packed[node.name] = pack(node, model.weights, backend)
+    model, packed = _give_up(model, packed) if backend != "reference" else (model, packed)
     return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, threads, packed)
+
+
+def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict[str, list[Packed]]]:
+    """The same without the numbers of recurrent weights that nothing reads but what was packed from them."""
+    read_elsewhere = set(model.output_names)
+    for node, _ in every_node(model.nodes):
+        positions = WEIGHT_INPUTS if node.op in RECURRENT and node.name in packed else ()
+        read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {name for graph in node.subgraphs for name in graph.outputs}
+    gone = {name: absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
+    stand_in = {id(model.weights[name]): a for name, a in gone.items()}
+    packed = {name: [replace(p, sources=tuple(stand_in.get(id(a), a) for a in p.sources)) for p in parts] for name, parts in packed.items()}
+    lighter = replace_model(model, model.inputs, model.nodes, {**model.weights, **gone})
+    lighter.__dict__["specs"] = model.specs
+    return lighter, packed

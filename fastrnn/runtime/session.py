@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model, State
+from fastrnn.model.absent import Absent
 from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
@@ -38,6 +39,15 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
 
     Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
     """
+    model = bound(model, states, constants)
+    plan = compile_plan(model, backend, precision, threads)
+    if threads > 1:
+        announce()
+    return Session(plan, model)
+
+
+def bound(model: Model, states=None, constants=None) -> Model:
+    """The model with its states tied and inputs fixed as compile does it; weights are shared."""
     if not isinstance(model, Model):
         raise InvalidModelError(f"compile takes a fastrnn Model, got {type(model).__name__}; see from_torch and load")
     if constants is not None:
@@ -45,10 +55,7 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     if states is not None:
         tied = [_tied(i, o) for i, o in checks.as_mapping(states, "states", InvalidModelError).items()]
         model = replace(model, states=tuple(tied))
-    plan = compile_plan(model, backend, precision, threads)
-    if threads > 1:
-        announce()
-    return Session(plan, model)
+    return model
 
 
 def _tied(name: str, output) -> State:
@@ -104,7 +111,9 @@ class Session:
     """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
 
     def __init__(self, plan: Plan, model: Model):
-        self._plan, self._model = plan, model
+        # what the caller gave may go: the plan has it packed
+        packed = {name: a for name, a in plan.model.weights.items() if isinstance(a, Absent) and name in model.weights}
+        self._plan, self._model = plan, replace(model, weights={**model.weights, **packed}) if packed else model
         self._lock = threading.Lock()
         self._programs: OrderedDict[tuple, Entry] = OrderedDict()
         self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
@@ -112,7 +121,7 @@ class Session:
 
     @property
     def model(self) -> Model:
-        """The model that was compiled, states and constants as given."""
+        """The model that was compiled, states and constants as given, without the numbers of weights that are packed: it cannot be saved."""
         return self._model
 
     @property

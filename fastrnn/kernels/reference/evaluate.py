@@ -8,12 +8,14 @@ import numpy as np
 
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Model
+from fastrnn.model.absent import refuse_absent
 from fastrnn.model.infer import evaluate as evaluate_node
 from fastrnn.model.infer import missing
 
 
 def evaluate(model: Model, inputs: Mapping[str, np.ndarray], dtype=np.float64) -> dict[str, np.ndarray]:
     """Outputs by name, everything of float32 computed in `dtype`; inputs left out are omitted."""
+    refuse_absent(model, "evaluate")
 
     def widened(a: np.ndarray) -> np.ndarray:
         return a.astype(dtype) if a.dtype == np.float32 else a

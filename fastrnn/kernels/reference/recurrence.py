@@ -12,10 +12,10 @@ from fastrnn.model.recurrent import DirectionWeights, RecurrentNode
 
 def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
     """New states from x (B, I) and states [(B, P), (B, H)...], in the dtype of x."""
-    H, h = w.hidden_size, states[0]
-    over_x = dict(zip(cell.x_gates, np.split(x @ w.w_x.T + w.b_x, len(cell.x_gates), axis=1)))
-    recurrent = dict(zip(cell.h_gates, np.split(w.w_h, len(cell.h_gates)), strict=True))
-    over_h = {gate: w.b_h[k * H:(k + 1) * H] for k, gate in enumerate(cell.h_gates)}
+    h = states[0]
+    over_x = dict(zip(cell.x_gates, (x @ gate.T + b for gate, b in zip(w.w_x, w.b_x)), strict=True))
+    recurrent = dict(zip(cell.h_gates, w.w_h, strict=True))
+    over_h = dict(zip(cell.h_gates, w.b_h))
     for gate in cell.first_gates:
         over_h[gate] = h @ recurrent[gate].T + over_h[gate]
     values = {g.name: over_x.get(g.name, 0) + over_h.get(g.name, 0) for g in cell.gates}
@@ -34,7 +34,7 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
     """y (T, B, P) and the final states, from x (T, B, I); None as a state means zeros. Computes in the dtype of x."""
     T, B, _ = x.shape
     w = w.astype(x.dtype)
-    P, H = w.w_h.shape[1], w.hidden_size
+    P, H = w.w_h[0].shape[1], w.hidden_size
     states = [np.zeros((B, P if k == 0 else H), x.dtype) if s is None else s.astype(x.dtype) for k, s in enumerate(states)]
     lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     y = np.zeros((T, B, P), x.dtype)
