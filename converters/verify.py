@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from fastrnn.converters.engines import Engine
 
-from fastrnn.errors import MissingDependencyError, ShapeError, UnsupportedModelError
-from fastrnn.kernels.reference import evaluate
+from fastrnn.errors import ShapeError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
 from fastrnn.plan.streaming import batch_symbol
 from fastrnn.runtime.session import Session
+from fastrnn.runtime.stream import Stream
 
-ENGINES = ("auto", "onnxruntime", "reference")
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
 DEFAULT_SIZE = 16  # of dimensions that nobody named
-Engine = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -39,37 +38,6 @@ class Difference:
     def within(self) -> bool:
         """Whether it is within tolerance; NaN is not."""
         return self.relative <= self.tolerance
-
-
-def onnxruntime_engine(path, model: Model) -> Engine:
-    """ONNX Runtime on one thread; its outputs under the model's names. Inputs that the model fixed by constants are for the caller to add."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("onnxruntime", "cli", "verify") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is raised
-    failures = tuple(error for error in vars(onnxruntime.capi.onnxruntime_pybind11_state).values() if isinstance(error, type) and issubclass(error, Exception))
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except failures as error:
-        raise UnsupportedModelError(f"onnxruntime does not load {path}: {error}") from error
-    wanted = {value.name for value in session.get_inputs()}
-
-    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        try:
-            return dict(zip(model.output_names, session.run(None, {k: v for k, v in inputs.items() if k in wanted}), strict=True))
-        except (*failures, ValueError, RuntimeError) as error:
-            shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in inputs.items())
-            raise UnsupportedModelError(f"onnxruntime cannot run inputs of shapes {shapes} (sizes may be said: --size DIM=N): {error}") from error
-
-    return run
-
-
-def reference_engine(model: Model) -> Engine:
-    """The NumPy meaning of every op, in float64."""
-    return lambda inputs: evaluate(model, inputs)
 
 
 def index_ranges(model: Model) -> dict[str, int]:
@@ -137,15 +105,15 @@ def verify(session: Session, engine: Engine, batches: Iterable[int] = (1, 3), st
         found += compare(case, engine({**inputs, **constants}), session.run(inputs), tolerance)
     if model.states:
         progress(f"stream of {steps} steps")
-        found += _stream(session, engine, steps, sizes, tolerance, constants, random)
+        found += compare_streams(session, engine, steps, sizes, tolerance, constants, random)
     return found
 
 
-def _stream(session: Session, engine: Engine, steps: int, sizes, tolerance: float, constants, random) -> list[Difference]:
+def compare_streams(session: Session, engine: Engine, steps: int, sizes, tolerance: float, constants, random, batch: int = 1) -> list[Difference]:
     """Every step through both, each with its own states; errors and scales over the whole stream."""
-    model, stream = session.model, session.stream()
-    inputs = random_inputs(model, 1, {d: 1 for v in model.inputs for d in v.shape if d == stream.time} | dict(sizes), constants, random, (steps,))
-    states = {s.input: np.zeros(inputs[s.input].shape[1:] if s.input in inputs else stream.state[s.input].shape, np.float32) for s in model.states}
+    model, stream = session.model, session.stream(batch)
+    inputs = random_inputs(model, batch, {d: 1 for v in model.inputs for d in v.shape if d == stream.time} | dict(sizes), constants, random, (steps,))
+    states = first_states(session, stream, {name: a[0] for name, a in inputs.items()})
     tied = {s.output for s in model.states}
     wanted, got = {}, {}
     for t in range(steps):
@@ -162,14 +130,6 @@ def _stream(session: Session, engine: Engine, steps: int, sizes, tolerance: floa
     return found + compare(f"{case}, state", states, stream.state, tolerance)
 
 
-def engine_for(path, model: Model, name: str = "auto") -> tuple[str, Engine]:
-    """The engine by name; "auto" is ONNX Runtime for an .onnx file, else the float64 reference."""
-    onnx = str(path).lower().endswith(".onnx")
-    name = ("onnxruntime" if onnx else "reference") if name == "auto" else name
-    if name == "onnxruntime":
-        if not onnx:
-            raise UnsupportedModelError(f"{path}: onnxruntime reads .onnx files only; use the reference")
-        return name, onnxruntime_engine(path, model)
-    if name != "reference":
-        raise UnsupportedModelError(f"engine {name!r} is unknown; known are {', '.join(ENGINES)}")
-    return name, reference_engine(model)
+def first_states(session: Session, stream: Stream, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Zeros for each tied input, of the shape that it has among the inputs of a step, else (an optional one) in the stream."""
+    return {s.input: np.zeros(inputs[s.input].shape if s.input in inputs else stream.state[s.input].shape, np.float32) for s in session.model.states}

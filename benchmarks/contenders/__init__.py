@@ -1,46 +1,40 @@
-"""One engine a file, one tiny interface: ``prepare(work) -> (run, result)``.
+"""One engine a file, one tiny interface: ``prepare(case) -> (run, result)``.
 
-run() does the work once with everything prepared; result() gives y (T, H) of the last run. All engines get the same
-weights and inputs from the Work; results are compared before anything is timed. To add an engine: a module with
-NAME and prepare, listed in ENGINES.
+run() does the work once with everything prepared; result() gives y (T, B, H) of a first call. All engines get the same weights and
+inputs from the case (cases.py) and use one thread; results are compared before anything is timed. What an engine cannot do it
+refuses by raising Refused. To add an engine: a module with NAME and prepare, listed in ENGINES.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from importlib import import_module
 
 import numpy as np
 
-from fastrnn.testing import LAYERS
+from fastrnn.testing import TOLERANCES
 
-ENGINES = ("fastrnn_engine", "onnxruntime_engine", "torch_engine")
-
-
-@dataclass(frozen=True)
-class Work:
-    """One layer over one sequence at batch 1; T = 1 is a step with its state carried by the engine or its caller."""
-
-    kind: str
-    I: int
-    H: int
-    T: int = 1
-
-    @cached_property
-    def layer(self):
-        """The weights, as a fastrnn layer."""
-        return LAYERS[self.kind](self.I, self.H, seed=0)
-
-    @cached_property
-    def x(self) -> np.ndarray:
-        """(T, 1, I)."""
-        return np.random.default_rng(1).standard_normal((self.T, 1, self.I)).astype(np.float32)
-
-    def __str__(self) -> str:
-        return f"{self.kind.upper()} I={self.I} H={self.H} " + ("step" if self.T == 1 else f"T={self.T} B=1")
+ENGINES = ("fastrnn_engine", "onnxruntime_engine", "openvino_engine", "torch_engine", "numpy_engine")
+NAMES = tuple(name.removesuffix("_engine") for name in ENGINES)
 
 
-def engines(names=ENGINES):
-    """The modules of the engines that are installed."""
-    return [import_module(f"contenders.{name}") for name in names]
+class Refused(Exception):
+    """What the engine cannot do."""
+
+
+def prepared(case) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """run of each engine, results compared, and why the others do not take part."""
+    runs, refused, expected = {}, {}, None
+    for name in ENGINES:
+        try:
+            module = import_module(f"contenders.{name}")
+            runs[module.NAME], result = module.prepare(case)
+        except (Refused, ModuleNotFoundError) as error:
+            refused[name.removesuffix("_engine")] = str(error)
+            continue
+        y = np.asarray(result())
+        expected = y if expected is None else expected
+        error = np.abs(y - expected).max() / np.abs(expected).max()
+        if y.shape != (case.T, case.B, case.H) or not error < TOLERANCES["engine"]:
+            raise AssertionError(f"{case}: {module.NAME} gives {y.shape} and differs from fastrnn by {error:.1e}")
+    return runs, refused

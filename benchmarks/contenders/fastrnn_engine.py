@@ -1,4 +1,6 @@
-"""fastrnn: a stream with `out=` for a step, a session for a sequence."""
+"""fastrnn: a stream with `out=` where states are carried, else a session."""
+
+from functools import partial
 
 import numpy as np
 
@@ -8,19 +10,23 @@ from fastrnn.model.stack import stack_model
 NAME = "fastrnn"
 
 
-def prepare(work):
-    """See contenders."""
-    session = fr.compile(stack_model(work.layer.options, work.layer.state_dict(), work.kind))
-    if work.T > 1:
-        inputs = {"x": work.x}
-        return lambda: session.run(inputs), lambda: session.run(inputs)["y"][:, 0]
-    stream, x, out = session.stream(), work.x[0], np.empty((1, work.H), np.float32)
+def graph(case):
+    """The layer as a model."""
+    return stack_model(case.options, case.parameters, case.kind, with_lengths=case.ragged)
 
-    def step():
-        stream.step(x, out=out)
+
+def prepare(case, threads: int = 1):
+    """See contenders."""
+    session = fr.compile(graph(case), threads=threads)
+    if not case.carried:
+        inputs = {"x": case.x} if case.lengths is None else {"x": case.x, "lengths": case.lengths}
+        return partial(session.run, inputs), lambda: session.run(inputs)["y"]
+    stream, out = session.stream(case.B), np.empty((case.T, case.B, case.H), np.float32)
+    run = partial(stream.step, case.x[0], out=out[0]) if case.T == 1 else partial(stream.push, case.x, out=out)
 
     def first():
         stream.reset()
-        return stream.step(x).copy()
+        run()
+        return out.copy()
 
-    return step, first
+    return run, first

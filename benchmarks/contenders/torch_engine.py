@@ -1,19 +1,39 @@
-"""PyTorch, one thread, without gradients."""
-
-import torch
+"""PyTorch without gradients: torch.nn's layer; ragged rows as a packed sequence, padded again afterwards."""
 
 NAME = "torch"
 
 
-def prepare(work):
-    """See contenders."""
+def module(case):
+    """The layer with the case's weights."""
+    import torch
+
     torch.set_num_threads(1)
-    module = getattr(torch.nn, work.kind.upper())(work.I, work.H).eval()
-    module.load_state_dict({name: torch.from_numpy(a) for name, a in work.layer.state_dict().items()})
-    x = torch.from_numpy(work.x)
+    layer = getattr(torch.nn, case.kind.upper())(case.I, case.H).eval()
+    layer.load_state_dict({name: torch.from_numpy(a) for name, a in case.parameters.items()})
+    return layer
 
-    def run():
+
+def prepare(case):
+    """See contenders."""
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    layer, x, state = module(case), torch.from_numpy(case.x), None
+    lengths = None if case.lengths is None else torch.from_numpy(case.lengths)
+
+    def whole():
         with torch.inference_mode():
-            return module(x)[0]
+            return layer(x)[0]
 
-    return run, lambda: run()[:, 0].numpy()
+    def packed():
+        with torch.inference_mode():
+            y, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            return pad_packed_sequence(y, total_length=case.T)[0]
+
+    def carry():
+        nonlocal state
+        with torch.inference_mode():
+            state = layer(x, state)[1]
+
+    once = whole if lengths is None else packed
+    return carry if case.carried else once, lambda: once().numpy()

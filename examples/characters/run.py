@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from fastrnn.converters.verify import engine_for, verify
+from fastrnn.converters.engines import engine_for
+from fastrnn.converters.verify import verify
 from text import decode, encode, library_sources
 
 import fastrnn as fr
@@ -68,9 +69,9 @@ def main(path: Path) -> int:
     """The whole job; 1 where the model does not answer as torch did."""
     session = fr.compile(convert(HERE / "char_gru.onnx"), states=STATES)
     print(session.explain(), end="\n\n")
-    name, engine = engine_for(HERE / "char_gru.onnx", session.model)
+    engine = engine_for(HERE / "char_gru.onnx", session.model)
     theirs, stored = max(d.relative for d in verify(session, engine, tolerance=TOLERANCE)), check(session)
-    for other, difference in ((name, theirs), ("torch", stored)):
+    for other, difference in ((engine.name, theirs), ("torch", stored)):
         print(f"against {other:<12} largest difference {difference:.1e} of scale, {'ok' if difference <= TOLERANCE else 'TOO LARGE'}")
     tokens = encode(path.read_text(encoding="utf-8", errors="replace"))[:50_000]
     bits, microseconds = predict(session, tokens)

@@ -1,12 +1,16 @@
-"""The command line: `fastrnn convert | inspect | verify | run | info`.
+"""The command line: `fastrnn convert | inspect | verify | run | bench | info`.
 
     main.py      arguments, exit codes
     commands.py  convert, inspect, verify
     running.py   run: arrays and audio through a model
+    bench.py     bench: a model timed beside other engines
+    subject.py   the model as bench calls it, results compared
+    timing.py    calls that take turns
+    plot.py      bars, as SVG
     info.py      the machine: CPU, instruction sets, versions, measured roofline
     console.py   tables and progress (rich), JSON
 
-Exit codes: 0 done; 1 verify found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing.
+Exit codes: 0 done; 1 verify or bench found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing.
 """
 
 from fastrnn.cli.main import main

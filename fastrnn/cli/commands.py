@@ -11,7 +11,8 @@ import numpy as np
 
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters import load
-from fastrnn.converters.verify import TOLERANCE, engine_for
+from fastrnn.converters.engines import engine_for
+from fastrnn.converters.verify import TOLERANCE
 from fastrnn.converters.verify import verify as verify_session
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model
@@ -132,11 +133,11 @@ def verify(arguments, console: Console) -> int:
     sizes = sizes_of(arguments, model)
     constants = constants_of(arguments, model)
     session = compiled(arguments, model)
-    name, engine = engine_for(arguments.model, model, arguments.against)
+    engine = engine_for(arguments.model, model, arguments.against)
     with console.progress("verify") as progress:
         found = verify_session(session, engine, arguments.batch, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress)
     good = all(d.within for d in found)
-    console.table("outputs", f"{arguments.model} against {name}", ("case", "output", "error", "scale", "relative", "ok"),
+    console.table("outputs", f"{arguments.model} against {engine.name}", ("case", "output", "error", "scale", "relative", "ok"),
                   ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in found))
-    console.facts(engine=name, tolerance=arguments.tolerance, verified=good)
+    console.facts(engine=engine.name, tolerance=arguments.tolerance, verified=good)
     return 0 if good else 1

@@ -24,8 +24,13 @@ def plain(value):
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def _line(value) -> str:
+    """A fact on one line."""
+    return ", ".join(f"{name} {_line(item)}" for name, item in value.items() if item is not None) if isinstance(value, dict) else str(value)
+
+
 class Console:
-    """Prints tables and lines, or, with as_json, collects everything and prints one JSON object at the end."""
+    """Prints tables and lines, or, with as_json, one JSON object at the end. `data` holds what that object has in either case."""
 
     def __init__(self, as_json: bool):
         self.as_json, self.data = as_json, {}
@@ -38,8 +43,8 @@ class Console:
     def table(self, key: str, title: str, columns: Iterable[str], rows: Iterable[Iterable]) -> None:
         """A table, or under `key` a list of objects."""
         columns, rows = list(columns), [list(row) for row in rows]
+        self.data[key] = [dict(zip(columns, row)) for row in rows]
         if self.as_json:
-            self.data[key] = [dict(zip(columns, row)) for row in rows]
             return
         from rich.console import Console as Terminal
         from rich.table import Table
@@ -56,12 +61,16 @@ class Console:
 
     def facts(self, **facts) -> None:
         """Named facts: lines, or entries of the object."""
+        self.data |= facts
         if self.as_json:
-            self.data |= facts
             return
         width = max(map(len, facts))
         for name, value in facts.items():
-            print(f"{name.replace('_', ' '):<{width}}  {value}")
+            print(f"{name.replace('_', ' '):<{width}}  {_line(value)}")
+
+    def warn(self, text: str) -> None:
+        """A line that nobody should miss, beside the output."""
+        print(f"fastrnn: {text}", file=sys.stderr)
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator:

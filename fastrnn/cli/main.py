@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastrnn.cli import commands, info, running
+from fastrnn.cli import bench, commands, info, running
 from fastrnn.cli.console import Console, UsageError
-from fastrnn.converters.verify import ENGINES
+from fastrnn.converters.engines import ENGINES
 from fastrnn.errors import FastRNNError, MissingDependencyError
 from fastrnn.plan.policy import BACKENDS
 
 LARGEST = 1 << 31
 DONE, PAST_TOLERANCE, USAGE, UNUSABLE, MISSING = range(5)
-EXIT_CODES = "exit codes: 0 done; 1 verify found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing"
+EXIT_CODES = "exit codes: 0 done; 1 verify or bench found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing"
 
 
 def positive(text: str) -> int:
@@ -42,6 +42,13 @@ def fraction(text: str) -> float:
     return value
 
 
+def json_file(text: str) -> str:
+    """A file to write; anything else, such as the model behind a bare --json, is a mistake."""
+    if not text.endswith(".json"):
+        raise ValueError
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser("fastrnn", description="Recurrent networks on the CPU.", epilog=EXIT_CODES)
@@ -50,7 +57,10 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, run, text: str, with_model: bool = True):
         one = sub.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         one.set_defaults(run=run)
-        one.add_argument("--json", action="store_true", help="print one JSON object")
+        if name == "bench":
+            one.add_argument("--json", nargs="?", const=True, default=False, type=json_file, metavar="FILE", help="print one JSON object, or write it to a .json file")
+        else:
+            one.add_argument("--json", action="store_true", help="print one JSON object")
         if with_model:
             one.add_argument("model", help=".onnx or .safetensors")
             one.add_argument("--state", action="append", default=[], metavar="INPUT=OUTPUT[:INDEX]",
@@ -68,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension: shows what is left once it is known")
 
     one = command("verify", commands.verify, "Run the same random inputs through another engine and through fastrnn.")
-    one.add_argument("--against", default="auto", choices=ENGINES, help="onnxruntime (for .onnx), reference (NumPy in float64), or auto")
+    one.add_argument("--against", default="auto", choices=("auto", *ENGINES), help="onnxruntime or openvino (for .onnx), torch, reference (NumPy in float64), or auto")
     one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
     one.add_argument("--steps", type=positive, default=50, help="length of the stream, for models with states")
@@ -82,6 +92,16 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--frame", type=positive, help="new samples in a frame of audio; the input's last dimension if not said")
     one.add_argument("--context", type=natural, default=0, help="samples of the frame before that each frame starts with")
 
+    one = command("bench", bench.bench, "Time a model beside other engines: same inputs, results compared first, in turns.")
+    one.add_argument("--against", metavar="ENGINE,ENGINE", help=f"{', '.join(ENGINES)}; onnxruntime for .onnx if not said")
+    one.add_argument("--batch", type=positives, default=[1], metavar="N,N", help="batch sizes (1)")
+    one.add_argument("--steps", type=positives, metavar="N,N", help="lengths of the time axis (1,100), or calls of the stream where states are tied (1)")
+    one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
+    one.add_argument("--threads", type=positive, default=1, help="of every engine (1)")
+    one.add_argument("--tolerance", type=fraction, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
+    one.add_argument("--seed", type=natural, default=0)
+    one.add_argument("--plot", metavar="FILE", help="an .svg of the medians")
+
     command("info", info.info, "The machine: CPU, instruction sets, versions, measured roofline.", with_model=False)
     return top
 
@@ -90,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     arguments = parser().parse_args(argv)
     try:
-        console = Console(arguments.json)
+        console = Console(arguments.json is True)
         code = arguments.run(arguments, console)
         console.close()
         return code

@@ -13,7 +13,7 @@ The executor calls it without the GIL, with denormals flushed.
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
-    ahead               1, for B = 1 with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
+    ahead               1, with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)

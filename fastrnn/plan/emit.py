@@ -120,7 +120,7 @@ def recurrent(build, node):
     for d, (cell, packed) in enumerate(zip(layer.cells, packed_directions)):
         H, hoisted = packed.units, policy.chunk(T, -(-B // shared.rows), x.shape[2])
         args = new_args(T=T, I=x.shape[2], H=H, P=P, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget),
-                        chunk=hoisted, ahead=int(policy.ahead(B, hoisted, packed.arrays["w_x"].nbytes // shared.units)), parts=shared.units)
+                        chunk=hoisted, ahead=int(policy.ahead(packed.kernel, -(-B // shared.rows), hoisted, packed.arrays["w_x"].nbytes // shared.units)), parts=shared.units)
         if cell.clip is not None:
             args["clip"] = cell.clip
         for k, activation in enumerate(cell.activations):

@@ -76,16 +76,16 @@ def chunk(T: int, B: int, input_size: int) -> int:
     """
     if T < 4 or not 0 < B < 4 or input_size < 8:
         return 0
-    return min(T, max(4, 16 // B))
+    return min(T, max(8, 16 // B))
 
 
-def ahead(B: int, hoisted: int, panel_bytes: int) -> bool:
-    """Whether a single row's projections are computed beside its steps, while the steps wait for the recurrent weights.
+def ahead(kernel: Kernel, B: int, hoisted: int, panel_bytes: int) -> bool:
+    """Whether the projections of the next chunk are computed beside the steps of a few rows, while those wait for the recurrent weights.
 
-    LSTM I = H, 100 steps: 0.90 of the time at H = 64, 0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose
-    prefetcher does not follow the second one: 1.0 to 1.3.
+    LSTM I = H, of the time without: B = 1 0.90 at H = 64, 0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher
+    does not follow the second one: 1.0 to 1.3. B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    return B == 1 and hoisted > 0 and panel_bytes <= 1 << 20
+    return kernel.lanes == 16 and hoisted > 0 and (0 if B == 1 else 1 << 19) <= panel_bytes <= 1 << 20
 
 
 def estimate_ns(flops: float, weight_bytes: float) -> float:

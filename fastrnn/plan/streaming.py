@@ -99,6 +99,12 @@ def batch_symbol(model: Model) -> str | None:
     return next((d for v in model.inputs for d in v.shape if isinstance(d, str)), None)
 
 
+def time_symbol(model: Model) -> str | None:
+    """The dimension of the inputs that is the recurrent layers' length; None where no symbol is."""
+    free = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
+    return next((dim for _, dim in _lengths(model) if dim in free), None)
+
+
 def check_calls(model: Model) -> None:
     """Raises unless every layer that runs one step takes all its states from inputs. One that runs along another axis than time, in a
     model with states, may start afresh at each step."""

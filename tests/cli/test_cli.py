@@ -68,14 +68,11 @@ def test_verify_passes_and_fails_by_its_exit_code(capsys, tmp_path):
 
 def test_verify_finds_a_model_that_differs(capsys, tmp_path, monkeypatch):
     """An engine that answers something else is told apart, for whole calls and streams."""
-    from fastrnn.converters import verify
+    from fastrnn.converters.engines.reference_engine import ReferenceEngine
 
-    def wrong(path, model):
-        right = verify.reference_engine(model)
-        return lambda inputs: {name: a * 1.001 for name, a in right(inputs).items()}
-
-    monkeypatch.setattr(verify, "onnxruntime_engine", wrong)
-    code, data = call_json(capsys, "verify", ONNX, *STATE)
+    right = ReferenceEngine.__call__
+    monkeypatch.setattr(ReferenceEngine, "__call__", lambda self, inputs: {name: a * 1.001 for name, a in right(self, inputs).items()})
+    code, data = call_json(capsys, "verify", ONNX, *STATE, "--against", "reference")
     assert code == 1 and not any(d["ok"] for d in data["outputs"])
 
 
@@ -157,9 +154,10 @@ def test_silero_from_the_command_line(capsys, tmp_path, shared):
 def test_info_measures_the_machine(capsys):
     code, data = call_json(capsys, "info")
     assert code == 0 and data["fastrnn"] == fr.__version__ and data["isa"] in data["isas_supported"] and "native" in data["backends"]
-    assert data["dense_gflops_one_core"] > 0.1 and data["read_gbytes_per_second_one_core"] > 0.1 and data["packages"]["numpy"] == np.__version__
+    limits = data["roofline_one_core"]
+    assert limits["fma_gflops"] > 0.1 and limits["read_gbytes"]["DRAM"] > 0.1 and data["packages"]["numpy"] == np.__version__
     code, out, _ = call(capsys, "info")
-    assert code == 0 and "dense gflops one core" in out
+    assert code == 0 and "roofline one core" in out and "fma_gflops" in out
 
 
 REFUSED = [  # exit code, arguments, message

@@ -1,8 +1,8 @@
-/* Input projections of steps to come, computed beside a single row's own steps.
+/* Input projections of steps to come, computed beside the steps of a row or a few.
  *
  * One row reads each recurrent weight for one multiply-add, so from L2 on it waits for bytes while the multipliers idle; the projections
- * of later steps use one weight for AHEAD_ROWS steps. fr_chain_ahead runs both in one loop (LSTM H = 128, 100 steps: 3.1 us a
- * step, 3.6 one after the other). A unit is one vector of the panel over x for AHEAD_ROWS steps, whose inputs lie side by side; its accumulators
+ * of later steps use one weight for AHEAD_ROWS rows. fr_chain_ahead runs both in one loop (LSTM H = 128, 100 steps: 3.1 us a
+ * step, 3.6 one after the other). A unit is one vector of the panel over x for AHEAD_ROWS rows, whose inputs lie side by side; its accumulators
  * wait in memory from one tile to the next. */
 #ifndef FASTRNN_AHEAD_H
 #define FASTRNN_AHEAD_H
@@ -20,13 +20,11 @@ typedef struct {
     float acc[AHEAD_ROWS * LANES];
 } fr_ahead;
 
-/* Lays out the inputs of steps t to t + n, the last group filled up with zeros. */
-static void fr_ahead_pack(const fr_args *a, float *packed, int64_t t, int64_t n) {
-    for (int64_t first = 0; first < n; first += AHEAD_ROWS, packed += a->I * AHEAD_ROWS)
-        for (int64_t r = 0; r < AHEAD_ROWS; r++) {
-            const float *row = first + r < n ? fr_x_row(a, 0, t + first + r) : NULL;
-            for (int64_t k = 0; k < a->I; k++) packed[k * AHEAD_ROWS + r] = row ? row[k] : 0.0f;
-        }
+/* Lays out the inputs of n rows, the last group filled up with zeros. */
+static void fr_ahead_pack(float *packed, const float *const *rows, int64_t n, int64_t I) {
+    for (int64_t first = 0; first < n; first += AHEAD_ROWS, packed += I * AHEAD_ROWS)
+        for (int64_t r = 0; r < AHEAD_ROWS; r++)
+            for (int64_t k = 0; k < I; k++) packed[k * AHEAD_ROWS + r] = first + r < n ? rows[first + r][k] : 0.0f;
 }
 
 FR_INLINE int64_t fr_ahead_vectors(const fr_ahead *s, const int G) { return s->block == s->narrow ? PAIRS(G) : G; }
@@ -76,28 +74,32 @@ FR_INLINE void fr_ahead_finish(fr_ahead *s, const int GA, const int G, const uns
     }
 }
 
-/* fr_chain for one row, with as much of `s` as fits beside it. */
-FR_INLINE void fr_chain_ahead(vf *acc, const int NB, const int TAIL, const int GA, const int G, const unsigned slots, const float *panel,
-                              int64_t block, int64_t K, const float *row, fr_ahead *s, const int GX, const unsigned x_slots) {
+/* fr_chain for few rows, with as much of `s` as fits beside them. */
+FR_INLINE void fr_chain_ahead(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots, const float *panel,
+                              int64_t block, int64_t K, const float *const *rows, fr_ahead *s, const int GX, const unsigned x_slots) {
     const int64_t stride = K * G * LANES;
     const float *w = panel + block * stride, *tail = w + NB * stride;
+    const float *row[TILE_ROWS], *odd = w + stride;
+    UNROLL for (int r = 0; r < R; r++) row[r] = rows[r];
+    IN_REGISTER(odd);
     int64_t left = K;
     vf side[AHEAD_ROWS];
     fr_ahead_load(s, side);
     while (left && s->left) {
         const int64_t n = left < s->left ? left : s->left, side_step = fr_ahead_vectors(s, GX) * LANES;
         const float *side_w = fr_ahead_weights(s, GX), *side_x = fr_ahead_inputs(s);
-        for (const float *end = row + n; row < end; row++, w += G * LANES, side_w += side_step, side_x += AHEAD_ROWS) {
-            fr_chain_part(acc, NB, TAIL, GA, 1, G, slots, w, stride, tail, 1, &row);
-            if (TAIL) tail += PAIRS(G) * LANES;
+        for (int64_t k = 0; k < n; k++) {
+            fr_chain_one(acc, NB, TAIL, GA, R, G, slots, w, odd, stride, tail, row, k);
             __builtin_prefetch(side_w + 8 * side_step); /* a stride that the hardware does not follow well */
             fr_ahead_fma(side, side_w, side_x);
+            w += G * LANES, odd += G * LANES, tail += TAIL * PAIRS(G) * LANES, side_w += side_step, side_x += AHEAD_ROWS;
         }
+        UNROLL for (int r = 0; r < R; r++) row[r] += n;
         left -= n;
         s->left -= n;
         if (!s->left) fr_ahead_next(s, GA, GX, x_slots, side);
     }
     fr_ahead_store(s, side);
-    fr_chain_part(acc, NB, TAIL, GA, 1, G, slots, w, stride, tail, left, &row);
+    fr_chain_part(acc, NB, TAIL, GA, R, G, slots, w, stride, tail, left, row);
 }
 #endif

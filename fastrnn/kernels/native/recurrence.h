@@ -34,14 +34,14 @@ typedef struct {
     float *projected;             /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
     float *hidden, *u, *z, *n;    /* [B][H padded]: before a projection; what a second phase needs */
     int64_t padded;               /* H padded to whole blocks */
-    fr_ahead *ahead;              /* of a single row: the next chunk's projections, */
+    fr_ahead *ahead;              /* the next chunk's projections, */
     float *ahead_x, *coming;      /* their inputs and where they go; coming and projected change places */
 } CELL(rows);
 
 /* Each part of a layer that is computed in parts has rows and projections of its own; what a second phase or a projection reads is shared. */
 static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
     const int64_t padded = fr_blocks(a->H) * LANES;
-    const int64_t chunk_rows = a->ahead ? (a->chunk + AHEAD_ROWS - 1) / AHEAD_ROWS * AHEAD_ROWS : a->chunk * a->B;
+    const int64_t chunk_rows = (a->chunk * a->B + AHEAD_ROWS - 1) / AHEAD_ROWS * AHEAD_ROWS;
     const int64_t row_bytes = a->B * (int64_t)sizeof(void *), unit_bytes = a->B * padded * (int64_t)sizeof(float);
     const int64_t projected_bytes = chunk_rows * padded * CELL_GX * (int64_t)sizeof(float);
     char *base = (char *)a->work, *p = base;
@@ -102,8 +102,8 @@ FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, con
             fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
     } else
         fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
-    if (R == 1 && s->ahead)
-        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
+    if (R <= AHEAD_BESIDE && s->ahead)
+        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row, s->ahead, CELL_GX, CELL_XSLOTS);
     else
         fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
     if (TAIL) fr_part(acc + NB * CELL_ACC * R, CELL_PAIRS, R);

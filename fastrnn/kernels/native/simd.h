@@ -2,7 +2,7 @@
  *
  * vf is a vector of LANES floats, vm a mask. The build defines one of FR_AVX512, FR_AVX2, FR_NEON or
  * FR_BASELINE; TILE_ROWS is the most batch rows a register tile holds with that many registers,
- * AHEAD_ROWS how many steps' projections go beside one row (ahead.h).
+ * AHEAD_ROWS how many rows' projections go beside the steps of at most AHEAD_BESIDE (ahead.h).
  * Every operation rounds as IEEE 754 says, so all instruction sets give the same bits:
  *   vf_high(a) has a's upper half below, anything above.
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b, so a NaN in b comes through.
@@ -24,11 +24,20 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* Says that a pointer, a vector, is to be had in a register from here on, whatever else the compiler could make of it. */
+#define IN_REGISTER(p) __asm__("" : "+r"(p))
+#if defined(FR_AVX512) || defined(FR_AVX2)
+#define VF_IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define VF_IN_REGISTER(v) ((void)(v))
+#endif
+
 #if defined(FR_AVX512)
 #include <immintrin.h>
 #define LANES 16
 #define TILE_ROWS 6
 #define AHEAD_ROWS 8
+#define AHEAD_BESIDE 3
 typedef __m512 vf;
 typedef __mmask16 vm;
 FR_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
@@ -66,6 +75,7 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #define LANES 8
 #define TILE_ROWS 3
 #define AHEAD_ROWS 4
+#define AHEAD_BESIDE 1
 typedef __m256 vf;
 typedef __m256 vm;
 FR_INLINE vf vf_set1(float a) { return _mm256_set1_ps(a); }
@@ -104,6 +114,7 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #define LANES 8
 #define TILE_ROWS 3
 #define AHEAD_ROWS 4
+#define AHEAD_BESIDE 1
 typedef struct { float32x4_t a, b; } vf;
 typedef struct { uint32x4_t a, b; } vm;
 #define FR_NEON2(name, op) FR_INLINE vf name(vf x, vf y) { return (vf){op(x.a, y.a), op(x.b, y.b)}; }
@@ -144,6 +155,7 @@ FR_INLINE vf vf_pow2(vf n) { return (vf){fr_pow2_half(n.a), fr_pow2_half(n.b)}; 
 #define LANES 8
 #define TILE_ROWS 2
 #define AHEAD_ROWS 4
+#define AHEAD_BESIDE 1
 typedef struct { float f[LANES]; } vf;
 typedef struct { uint32_t m[LANES]; } vm;
 #define FR_EACH(expression) \

@@ -5,6 +5,7 @@
 #include "dense.h"
 #include "integers.h"
 #include "ops.h"
+#include "probe.h"
 #include "reduce.h"
 
 #define JOIN2(a, b) a##_##b
@@ -93,5 +94,7 @@ static const fr_kernel fr_table[] = {
     CASTS_FROM(float64, float32, int32, int64, bool, bool),
     PLAIN(pack),
     {"sort_lengths", sort_lengths_run, sort_work_bytes},
+    PLAIN(probe_fma),
+    PLAIN(probe_load),
     {0, 0, 0},
 };

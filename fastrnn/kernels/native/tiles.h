@@ -9,11 +9,12 @@
 typedef void (*fr_tile)(const void *context, int64_t block, int64_t row);
 
 /* By the counts they are compiled for. Few rows leave registers, and the latency of the FMA, to fill: W1 blocks for one row, W2 for two,
- * W for more; `last` is for the blocks left over. A kind with gates has tails: a narrow last block, for one row behind up to two others. */
+ * W for more; `last` is for the blocks left over. A kind with gates has tails: a narrow last block, for
+ * one row behind a whole one. */
 typedef struct {
     int w1, w2, w;
     fr_tile one, two, rows[TILE_ROWS + 1], last[TILE_ROWS + 1];
-    fr_tile tail_one[3], tail[TILE_ROWS + 1];
+    fr_tile tail_one[2], tail[TILE_ROWS + 1];
 } fr_tiles;
 
 #define FR_TILE(tile, suffix, NB, TAIL, R) \
@@ -40,7 +41,6 @@ typedef struct {
     FR_EACH_ROWS(tile, last, 1, 0)
 #define FR_TAIL_TILES(tile)                               \
     FR_TILE(tile, beside1, 1, 1, 1)                       \
-    FR_TILE(tile, beside2, 2, 1, 1)                       \
     FR_EACH_ROWS(tile, tail, 0, 1)
 #define FR_TILES_(tile, W1, W2, W)    \
     FR_BODY_TILES(tile, W1, W2, W)    \
@@ -49,7 +49,7 @@ typedef struct {
     FR_BODY_TILES(tile, W1, W2, W)        \
     FR_TAIL_TILES(tile)                   \
     static const fr_tiles tile##_set = {W1, W2, W, tile##_one, tile##_two, FR_BY_ROWS(tile##_rows), FR_BY_ROWS(tile##_last), \
-                                        {tile##_tail1, tile##_beside1, tile##_beside2}, FR_BY_ROWS(tile##_tail)};
+                                        {tile##_tail1, tile##_beside1}, FR_BY_ROWS(tile##_tail)};
 /* Compiles `tile(context, NB, TAIL, R, block, row)`, an inline function, for every count that fr_cover uses, as tile_set. */
 #define FR_TILES(tile, W1, W2, W) FR_TILES_(tile, W1, W2, W)
 #define FR_TAILED_TILES(tile, W1, W2, W) FR_TAILED_TILES_(tile, W1, W2, W)
@@ -69,7 +69,7 @@ static void fr_cover(int64_t block, int64_t end, int narrow, int64_t n_rows, con
     if (block >= end || !n_rows) return;
     const int wide = n_rows == 1 ? tiles->w1 : n_rows == 2 ? tiles->w2 : tiles->w;
     const int64_t n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS, whole = end - narrow;
-    const int64_t beside = narrow && n_rows == 1 ? (whole - block < 2 ? whole - block : 2) : 0; /* blocks that share the narrow one's tile */
+    const int64_t beside = narrow && n_rows == 1 && whole > block; /* one block shares the narrow one's tile */
     for (; whole - beside - block >= wide; block += wide) {
         if (n_rows == 1) tiles->one(context, block, 0);
         else if (n_rows == 2) tiles->two(context, block, 0);

@@ -24,8 +24,8 @@ static void CELL(step)(const CELL(rows) *s, int64_t n_rows) {
     fr_meet(a);
 }
 
-/* The projections of steps t to `end`, for every row that gets there: time steps serve as rows. */
-static FR_OWN_FUNCTION void CELL(project)(CELL(rows) *s, int64_t active, int64_t t, int64_t end) {
+/* Notes the inputs of steps t to `end`, of every row that gets there, and returns how many: time steps serve as rows. */
+static int64_t CELL(gather)(CELL(rows) *s, int64_t active, int64_t t, int64_t end) {
     const fr_args *a = s->a;
     int64_t n_rows = 0;
     fr_need(a, end);
@@ -33,32 +33,37 @@ static FR_OWN_FUNCTION void CELL(project)(CELL(rows) *s, int64_t active, int64_t
         active = fr_active(a, active, t);
         for (int64_t row = 0; row < active; row++) s->project_x[n_rows++] = fr_x_row(a, row, t);
     }
-    CELL(cover)(a, a->H, CELL_PAIRS, n_rows, &CELL(project_tile_set), s);
+    return n_rows;
 }
 
-/* Starts on a single row's projections of steps t to `end`. */
-static void CELL(look_ahead)(const CELL(rows) *s, int64_t t, int64_t end) {
+/* Starts on the projections of steps t to `end`. */
+static void CELL(look_ahead)(CELL(rows) *s, int64_t active, int64_t t, int64_t end) {
     const fr_args *a = s->a;
-    const int64_t n = fr_blocks(a->H);
+    const int64_t n = fr_blocks(a->H), n_rows = CELL(gather)(s, active, t, end);
     fr_ahead *ahead = s->ahead;
     *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .block = CELL(first)(a, n), .end = CELL(end)(a, n),
-                        .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1, .groups = (end - t + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX};
-    if (end <= t || ahead->block == ahead->end) return;
-    fr_need(a, end);
-    fr_ahead_pack(a, s->ahead_x, t, end - t);
+                        .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1, .groups = (n_rows + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX};
+    if (!n_rows || ahead->block == ahead->end) return;
+    fr_ahead_pack(s->ahead_x, s->project_x, n_rows, a->I);
     vf acc[AHEAD_ROWS];
     fr_ahead_start(ahead, CELL_ACC, CELL_XSLOTS, acc);
     fr_ahead_store(ahead, acc);
 }
 
-/* A single row's chunk of steps t to `end` gets its projections, and the one after it, of T steps in all, starts on them. */
-static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t t, int64_t end, int64_t T) {
-    float *done = s->coming;
-    if (t == 0) CELL(look_ahead)(s, 0, end);
+/* The chunk of steps t to `end` gets its projections; computed ahead, the one after it, of T steps in all, starts on them. */
+static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int64_t t, int64_t end, int64_t T) {
+    const fr_args *a = s->a;
+    if (!a->ahead) {
+        const int64_t n_rows = CELL(gather)(s, active, t, end);
+        CELL(cover)(a, a->H, CELL_PAIRS, n_rows, &CELL(project_tile_set), s);
+        return;
+    }
+    if (t == 0) CELL(look_ahead)(s, active, 0, end);
     fr_ahead_finish(s->ahead, CELL_ACC, CELL_GX, CELL_XSLOTS);
+    float *done = s->coming;
     s->coming = s->projected;
     s->projected = done;
-    CELL(look_ahead)(s, end, end + s->a->chunk < T ? end + s->a->chunk : T);
+    CELL(look_ahead)(s, active, end, end + a->chunk < T ? end + a->chunk : T);
 }
 
 static void CELL(run)(const fr_args *a) {
@@ -73,8 +78,7 @@ static void CELL(run)(const fr_args *a) {
             fr_need(a, t + 1);
         else if (t == chunk_end) {
             chunk_end = t + a->chunk < T ? t + a->chunk : T;
-            if (a->ahead) CELL(next_chunk)(&s, t, chunk_end, T);
-            else CELL(project)(&s, active, t, chunk_end);
+            CELL(next_chunk)(&s, active, t, chunk_end, T);
             pre_row = 0;
         }
         active = fr_active(a, active, t);

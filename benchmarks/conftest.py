@@ -1,0 +1,84 @@
+"""The fixture that times, and what the results say of the machine. `python benchmarks/run.py` is the way in; see there."""
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when NumPy and torch load
+    os.environ[_name] = "1"
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pytest
+
+from fastrnn.cli.info import cpu_name
+from fastrnn.cli.timing import Race
+from fastrnn.kernels import roofline
+
+SECONDS, ROUNDS = 2.5, (3, 41)  # of a case; rounds, at least and at most
+QUICK_SECONDS, QUICK_BLOCK, QUICK_TURN = 0.1, 100, 1e-3
+SINGLES = 5_000
+
+
+def pytest_addoption(parser):
+    """--quick."""
+    parser.addoption("--quick", action="store_true", help="few cases, a moment each")
+
+
+def pytest_collection_modifyitems(config, items):
+    """A quick run keeps the cases that are marked for it, and tests without cases."""
+    if config.getoption("--quick"):
+        items[:] = [item for item in items if not hasattr(item, "callspec") or all(getattr(p, "quick", True) for p in item.callspec.params.values())]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_benchmark_update_machine_info(config, machine_info):
+    """What the figures depend on, and no more: neither the host's name nor its kernel."""
+    names = ("fastrnn", "numpy", "onnxruntime", "openvino", "torch")
+    machine_info.clear()
+    machine_info |= {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "python": ".".join(map(str, sys.version_info[:3])),
+                     "versions": {name: version(name) for name in names}, "roofline": roofline.measure().facts(), "quick": config.getoption("--quick")}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    """The summaries; the samples themselves are too many to keep."""
+    output_json.pop("commit_info", None)
+    for one in output_json["benchmarks"]:
+        one["stats"].pop("data", None)
+
+
+@pytest.fixture
+def entry(benchmark, request):
+    """entry(case, **facts): the case's entry in the JSON, under its suite (the file) and its table (the test)."""
+    benchmark.group = request.module.__name__.rpartition(".")[2].removeprefix("bench_")
+
+    def note(case, **facts):
+        benchmark.extra_info |= {"table": request.function.__name__.removeprefix("test_"), "case": str(case), **facts}
+
+    return note
+
+
+@pytest.fixture
+def race(benchmark, entry, request):
+    """race(runs, case, **facts): functions take turns in pytest-benchmark's rounds; their medians and p99 go into the entry.
+
+    singles: calls are timed one at a time as well. work: a roofline.Work, which gives the bound. Other facts are kept as they are.
+    """
+    quick = request.config.getoption("--quick")
+
+    def run(runs, case, singles=False, work=None, **facts):
+        turns = Race(runs, QUICK_BLOCK, QUICK_TURN) if quick else Race(runs)
+        rounds = turns.rounds_within(QUICK_SECONDS if quick else SECONDS, *ROUNDS)
+        if singles:
+            turns.calls(SINGLES // 10 if quick else SINGLES)
+        benchmark.pedantic(turns.round, rounds=rounds)
+        entry(case, us=turns.summary(), share=round(turns.share, 3), bound_us=roofline.measure().microseconds(work) if work else None, **facts)
+
+    return run
+
+
+@pytest.fixture
+def record(benchmark, entry):
+    """record(run, case): one run of something that takes no turns; the facts it returns."""
+    return lambda run, case: entry(case, **benchmark.pedantic(run, rounds=1))

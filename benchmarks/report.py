@@ -1,0 +1,209 @@
+"""From pytest-benchmark's JSON to results/: benchmarks.json (every suite's latest run), benchmarks.md, plots, and the README's tables.
+
+    python benchmarks/report.py       # writes Markdown and plots again from results/benchmarks.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import plots
+from contenders import NAMES
+
+from fastrnn.cli.timing import DISTURBED
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+PEERS = ("onnxruntime", "openvino", "torch", "numpy")
+TITLES = {  # of the tables, in the order of the report: what stands above each
+    "step": ("Steps", "One step at batch 1, the state carried. `call` is one call timed by itself, p50 and p99; the clock's own 0.05 us is in it."),
+    "sequence": ("Sequences", "A whole sequence at batch 1."),
+    "batch": ("Batches", "Whole sequences, time-major."),
+    "ragged": ("Ragged batches", "Lengths uniform in 1..T; ONNX engines get sequence_lens, torch a packed sequence, and all give padded outputs."),
+    "push": ("Blocks through a stream", "64 samples a call, the state carried; microseconds a call, and a sample."),
+    "model": ("Real models", "A frame with its states carried, or a whole call, batch 1. torch runs the same graph eagerly, op by op."),
+    "rates": ("Rate of batches", "GFLOP/s at T=50, I=H, matrix work only, fastrnn alone."),
+    "lengths": ("What lengths cost", "Microseconds, fastrnn alone."),
+    "threads": ("Two threads", "Microseconds, fastrnn alone; both give the same bits."),
+    "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
+    "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
+    "memory": ("Memory", "Resident bytes that preparing and running a layer adds, as multiples of its weights, which the caller keeps; and what fastrnn packs."),
+}
+HEAD = ("Written by `python benchmarks/run.py`. All engines on one thread, with the same weights and inputs, results compared before anything is timed, in turns within "
+        "one run; medians in microseconds, p99 in brackets: of calls, or of blocks of 1,000 calls where a call takes less than 50 us. The bound is max(flops / FMA rate, "
+        "weight bytes / bandwidth of the level they fit in), activations not counted; `reached` is the bound as a share of fastrnn's time.")
+
+
+def number(value: float | None) -> str:
+    """Three digits or so, never an exponent."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable]) -> list[str]:
+    """Lines of a Markdown table."""
+    columns = list(columns)
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def us(case: dict, engine: str) -> float | None:
+    """An engine's median."""
+    return case["us"].get(engine, {}).get("us")
+
+
+def best_peer(case: dict) -> float | None:
+    """The fastest other engine's median."""
+    return min((us(case, name) for name in PEERS if us(case, name)), default=None)
+
+
+def against(cases: list[dict], engines=NAMES) -> list[str]:
+    """A row a case: medians (p99), the fastest peer's ratio, the bound and the fraction reached; and who took no part."""
+    engines = [name for name in engines if any(us(case, name) for case in cases)]
+    calls, pushes = cases[0]["table"] == "step", any("push of" in case["case"] for case in cases)
+    rows = []
+    for case in cases:
+        mine, bound = case["us"]["fastrnn"], case.get("bound_us")
+        row = [case["case"], *(f"{number(us(case, e))} ({number(case['us'][e]['p99'])})" if us(case, e) else "-" for e in engines)]
+        row += [f"{best_peer(case) / mine['us']:.2f}" if best_peer(case) else "-", number(bound), f"{bound / mine['us']:.0%}" if bound else "-"]
+        row += [f"{number(mine['p50_call'])} / {number(mine['p99_call'])}"] if calls else []
+        row += [number(mine["us"] / int(case["case"].split()[-1]))] if pushes else []
+        rows.append(row)
+    extra = (["call p50 / p99"] if calls else []) + (["a sample"] if pushes else [])
+    lines = table(["microseconds", *engines, "fastest peer / fastrnn", "bound", "reached", *extra], rows)
+    refusals = [f"{case['case']}: {name} - {' '.join(why.split())[:160]}" for case in cases for name, why in case.get("refused", {}).items()]
+    return lines + (["", "Not taking part: " + "; ".join(refusals) + "."] if refusals else [])
+
+
+def rates(cases: list[dict]) -> list[str]:
+    """GFLOP/s over the batch."""
+    return table(["layer", *cases[0]["us"]], ([case["case"], *(f"{case['flops'][B] / us(case, B) / 1e3:.0f}" for B in case["us"])] for case in cases))
+
+
+def lengths(cases: list[dict]) -> list[str]:
+    """Against the padded batch."""
+    names, first = list(cases[0]["us"]), next(iter(cases[0]["us"]))
+    rows = ([case["case"], *(f"{number(us(case, n))} ({us(case, n) / us(case, first):.2f})" for n in names), f"{case['steps']:.2f}"] for case in cases)
+    return table(["layer", *(f"{n} (ratio)" for n in names), "share of steps"], rows)
+
+
+def threads(cases: list[dict]) -> list[str]:
+    """The speedup of the second thread."""
+    one, two = cases[0]["us"]
+    return table(["work", one, two, "speedup"], ([c["case"], number(us(c, one)), number(us(c, two)), f"{us(c, one) / us(c, two):.2f}"] for c in cases))
+
+
+def load(cases: list[dict]) -> list[str]:
+    """Milliseconds, and multiples of a copy."""
+    names = list(cases[0]["us"])
+    rows = ([c["case"], f"{c['weight_bytes'] / 1e6:.2f} MB", *(f"{us(c, n) / 1e3:.3f} ({us(c, n) / us(c, 'copy'):.0f}x)" for n in names)] for c in cases)
+    return table(["layer", "weights", *(f"{n} (of a copy)" if n != "copy" else n for n in names)], rows)
+
+
+def imports(cases: list[dict]) -> list[str]:
+    """One row."""
+    return table(cases[0]["ms"], [[f"{ms:.0f}" for ms in cases[0]["ms"].values()]])
+
+
+def memory(cases: list[dict]) -> list[str]:
+    """Multiples of the weights."""
+    rows = ([c["case"], f"{c['weight_bytes'] / 1e6:.2f} MB", f"{c['packed_bytes'] / c['weight_bytes']:.2f}",
+             *(f"{n / c['weight_bytes']:.2f}" for n in c["resident_bytes"].values())] for c in cases)
+    return table(["layer", "weights", "packed by fastrnn", *(f"resident, {n}" for n in cases[0]["resident_bytes"])], rows)
+
+
+TABLES = {"rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory}
+
+
+def machine_line(machine: dict) -> str:
+    """The machine, the versions and the roofline in a sentence each."""
+    limits = machine["roofline"]
+    reads = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["read_gbytes"].items())
+    caches = ", ".join(f"{name} {size >> 10} KB" for name, size in limits["capacity_bytes"].items())
+    return (f"{machine['cpu']}, ISA {limits['isa']}, {machine['cores']} core(s) to run on, {caches}; "
+            f"{', '.join(f'{name} {v}' for name, v in machine['versions'].items())}, Python {machine['python']}. "
+            f"Measured limits of one core: {limits['fma_gflops']:.0f} GFLOP/s of float32 FMA; reading {reads} GB/s.")
+
+
+def by_table(suites: dict) -> dict[str, list[dict]]:
+    """Cases under the table that they belong to."""
+    found: dict[str, list[dict]] = {}
+    for suite in suites.values():
+        for case in suite["cases"]:
+            found.setdefault(case["table"], []).append(case)
+    return found
+
+
+def disturbed(suites: dict) -> list[str]:
+    """Cases during which other processes ran on the core."""
+    return [f"{case['case']} ({case['share']:.0%})" for suite in suites.values() for case in suite["cases"] if case.get("share", 1) < DISTURBED]
+
+
+def markdown(suites: dict) -> str:
+    """The report."""
+    tables, machines = by_table(suites), {json.dumps(suite["machine"]): None for suite in suites.values()}
+    lines = ["# Benchmarks", "", HEAD, ""]
+    for machine in map(json.loads, machines):
+        which = "" if len(machines) == 1 else f" ({', '.join(name for name, s in suites.items() if s['machine'] == machine)})"
+        lines += [f"{machine_line(machine)}{which}{' A QUICK RUN: no figures to quote.' if machine['quick'] else ''}", ""]
+    for plot in plots.wanted(tables):
+        lines += [f"![{plot}]({plot}.svg)", ""]
+    if disturbed(suites):
+        lines += [f"Disturbed, having had less than {DISTURBED:.0%} of a core: {', '.join(disturbed(suites))}.", ""]
+    for name, (title, text) in TITLES.items():
+        if name in tables:
+            lines += [f"## {title}", "", text, "", *TABLES.get(name, against)(tables[name]), ""]
+    return "\n".join(lines)
+
+
+def readme_tables(suites: dict) -> dict[str, str]:
+    """What stands between the README's markers, by their name."""
+    tables = by_table(suites)
+    layers = [case for name in ("step", "sequence") for case in tables.get(name, []) if "T=1 " not in case["case"] and "T=10 " not in case["case"] and "T=1000" not in case["case"]]
+    made = {}
+    for name, cases in (("layers", layers), ("models", tables.get("model", []))):
+        if cases:
+            engines = ("onnxruntime", "openvino", "torch")
+            rows = ([c["case"], *(number(us(c, e)) for e in ("fastrnn", *engines)), *(f"{us(c, e) / us(c, 'fastrnn'):.2f}" if us(c, e) else "-" for e in engines[:1])] for c in cases)
+            made[name] = "\n".join(table(["", "fastrnn", "ONNX Runtime", "OpenVINO", "PyTorch", "ONNX Runtime / fastrnn"], rows))
+    return made
+
+
+def rewrite_readme(suites: dict, path: Path = README) -> None:
+    """Puts the tables between <!-- benchmarks:NAME --> and <!-- end -->."""
+    text = path.read_text()
+    for name, lines in readme_tables(suites).items():
+        text = re.sub(rf"(<!-- benchmarks:{name} -->\n).*?(<!-- end -->)", lambda m, lines=lines: f"{m[1]}\n{lines}\n\n{m[2]}", text, flags=re.DOTALL)
+    path.write_text(text)
+
+
+def collect(run: dict, kept: dict) -> dict:
+    """Suites of a pytest-benchmark JSON, in place of older runs of the same."""
+    fresh: dict[str, dict] = {}
+    for one in run["benchmarks"]:
+        fresh.setdefault(one["group"], {"machine": run["machine_info"], "cases": []})["cases"].append(one["extra_info"])
+    return kept | fresh
+
+
+def write(suites: dict, folder: Path) -> None:
+    """benchmarks.json, benchmarks.md and the plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmarks.json").write_text(json.dumps(suites, indent=1) + "\n")
+    (folder / "benchmarks.md").write_text(markdown(suites))
+    plots.draw(by_table(suites), folder)
+
+
+def main() -> None:
+    """Writes again what a run wrote."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    folder = parser.parse_args().out
+    write(json.loads((folder / "benchmarks.json").read_text()), folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""bench: a user's own model, timed beside other engines, at several batch sizes and lengths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fastrnn.cli.commands import compiled, constants_of, sizes_of
+from fastrnn.cli.console import Console, UsageError, plain
+from fastrnn.cli.subject import Case, Subject, brief
+from fastrnn.cli.timing import DISTURBED, Race
+from fastrnn.converters import load
+from fastrnn.converters.engines import ENGINES, Engine, engine_for
+from fastrnn.errors import MissingDependencyError, ShapeError, UnsupportedModelError
+from fastrnn.kernels import roofline
+from fastrnn.model.file import write_whole
+
+SECONDS, ROUNDS = 1.0, (5, 41)  # of timing for a batch and a length; rounds, at least and at most
+COLUMNS = ("batch", "steps", "engine", "us", "p99", "ratio", "bound_us", "of_bound", "error", "note")
+
+
+def open_engines(arguments, model, names: list[str]) -> tuple[dict[str, Engine], dict[str, str]]:
+    """The engines that take the model, and why the others do not. One that is not installed raises."""
+    engines, refused = {}, {}
+    for name in names:
+        try:
+            engines[name] = engine_for(arguments.model, model, name, arguments.threads)
+        except MissingDependencyError:
+            raise
+        except UnsupportedModelError as error:
+            refused[name] = brief(error)
+    return engines, refused
+
+
+def engine_names(text: str) -> list[str]:
+    """Names of engines between commas."""
+    names = list(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in ENGINES]:
+        raise UsageError(f"--against {unknown[0]!r} is unknown; known are {', '.join(ENGINES)}")
+    return names
+
+
+def bench(arguments, console: Console) -> int:
+    """Times every combination; 1 where results differ past tolerance."""
+    names = engine_names(arguments.against) if arguments.against else ["onnxruntime"] if arguments.model.lower().endswith(".onnx") else []
+    if arguments.plot:
+        if Path(arguments.plot).suffix != ".svg":
+            raise UsageError(f"--plot {arguments.plot}: plots are .svg files")
+        from fastrnn.cli import plot
+
+        plot.pyplot()  # says now, not after the timing, where it is missing
+    model = load(arguments.model)
+    constants = constants_of(arguments, model)
+    subject = Subject(compiled(arguments, model, threads=arguments.threads), sizes_of(arguments, model), constants, arguments.tolerance, arguments.seed)
+    engines, refused = open_engines(arguments, model, names)
+    lengths = arguments.steps or ([1, 100] if subject.time else [1])
+    combinations, rows, cases, shares = [(b, s) for b in arguments.batch for s in lengths], [], [], []
+    with console.progress("bench", len(combinations)) as progress:
+        for done, (batch, steps) in enumerate(combinations):
+            progress(f"batch {batch}, {steps} steps", done)
+            if why := subject.refused(batch, steps):
+                rows.append((batch, steps, "fastrnn", *(None,) * 6, why))
+                continue
+            try:
+                case = subject.case(batch, steps, engines)
+            except ShapeError as error:
+                rows.append((batch, steps, "fastrnn", *(None,) * 6, brief(error)))
+                continue
+            race = Race(case.runs)
+            for _ in range(race.rounds_within(SECONDS, *ROUNDS)):
+                race.round()
+            cases.append((case, race.summary()))
+            shares.append(race.share)
+            rows += _rows(*cases[-1], names, refused)
+    if not cases:
+        raise UnsupportedModelError(f"{arguments.model}: nothing can be run: {'; '.join(dict.fromkeys(row[-1] for row in rows))}")
+    what = "calls of a stream" if subject.streamed else f"length of {subject.time!r}" if subject.time else "one call"
+    console.table("results", f"{arguments.model}, {arguments.threads} thread{'s' * (arguments.threads > 1)}; steps: {what}", COLUMNS, rows)
+    differs = sorted({name for case, _ in cases for name in case.differs})
+    console.facts(model=arguments.model, threads=arguments.threads, tolerance=arguments.tolerance, same_results=not differs, share_of_core=round(min(shares), 2), roofline=roofline.measure().facts())
+    if differs:
+        console.warn(f"RESULTS DIFFER past {arguments.tolerance:g} of the largest entry from {', '.join(differs)}: see the column error")
+    if min(shares) < DISTURBED:
+        console.warn(f"other processes had up to {1 - min(shares):.0%} of the core: the figures are doubtful")
+    if arguments.plot:
+        _plot(arguments, cases, names)
+    if isinstance(arguments.json, str):
+        write_whole(arguments.json, (json.dumps(plain(console.data), indent=2, allow_nan=False) + "\n").encode())
+    return 1 if differs else 0
+
+
+def _rows(case: Case, summary, names: list[str], refused: dict[str, str]) -> list[tuple]:
+    """A row for each engine, refused ones included."""
+    rows, mine = [], summary["fastrnn"]["us"]
+    for name in ("fastrnn", *names):
+        numbers: tuple = (None,) * 5
+        if name in summary:
+            us = summary[name]["us"]
+            bound = (round(case.bound, 3), f"{case.bound / us:.0%}") if case.bound else (None, None)
+            numbers = (float(f"{us:.4g}"), float(f"{summary[name]['p99']:.4g}"), round(us / mine, 2), *bound)
+        error = case.errors.get(name)
+        rows.append((case.batch, case.steps, name, *numbers, None if error is None else float(f"{error:.2g}"), refused.get(name) or case.notes.get(name)))
+    return rows
+
+
+def _plot(arguments, cases, names: list[str]) -> None:
+    from fastrnn.cli import plot
+
+    us = {name: [summary.get(name, {}).get("us") for _, summary in cases] for name in ("fastrnn", *names)}
+    plot.bars(arguments.plot, Path(arguments.model).name, [f"batch {case.batch}, {case.steps} steps" for case, _ in cases],
+              {name: values for name, values in us.items() if any(values)}, [case.bound for case, _ in cases])

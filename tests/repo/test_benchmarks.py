@@ -1,0 +1,77 @@
+"""The benchmarks run, and their report says what was measured; README's tables keep their markers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *map(str, arguments)], check=False, capture_output=True, text=True, cwd="/")
+
+
+def test_a_tiny_run_measures_every_engine(tmp_path):
+    done = python(BENCHMARKS / "run.py", "--quick", "--only", "step,memory", "--match", "16 or 256", "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    suites = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert set(suites) == {"step", "memory"} and suites["step"]["machine"]["roofline"]["fma_gflops"] > 0 and suites["step"]["machine"]["quick"]
+    case = next(c for c in suites["step"]["cases"] if c["case"] == "LSTM I=1 H=16 step")
+    assert set(case["us"]) == {"fastrnn", "onnxruntime", "openvino", "torch", "numpy"} and not case["refused"]
+    assert all(0 < e["p50_call"] <= e["p99_call"] for e in case["us"].values()) and case["bound_us"] > 0
+    report = (tmp_path / "benchmarks.md").read_text()
+    assert "LSTM I=1 H=16 step" in report and "A QUICK RUN" in report and "## Memory" in report and "](layers.svg)" in report
+    for plot in ("layers", "bound", "growth"):
+        assert ElementTree.parse(tmp_path / f"{plot}.svg").getroot().tag.endswith("svg")
+    again = tmp_path / "benchmarks.md"
+    again.unlink()
+    assert python(BENCHMARKS / "report.py", "--out", tmp_path).returncode == 0 and again.read_text() == report
+
+
+def test_unknown_suites_are_refused():
+    done = python(BENCHMARKS / "run.py", "--only", "nothing")
+    assert done.returncode == 2 and "step, sequence" in done.stderr
+
+
+@pytest.fixture
+def report(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import report
+
+    return report
+
+
+def suites_of(case, table, **facts):
+    return {"s": {"machine": {}, "cases": [{"table": table, "case": case, **facts}]}}
+
+
+def test_tables_of_a_report(report):
+    assert [report.number(v) for v in (None, 1234.5, 12.34, 1.234, 0.1234)] == ["-", "1234", "12.3", "1.23", "0.123"]
+    case = {"case": "LSTM H=8 step", "table": "sequence", "us": {"fastrnn": {"us": 2.0, "p99": 3.0}, "torch": {"us": 8.0, "p99": 9.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}},
+            "bound_us": 1.0, "refused": {"openvino": "no"}}
+    lines = report.against([case])
+    assert lines[0] == "| microseconds | fastrnn | onnxruntime | torch | fastest peer / fastrnn | bound | reached |"
+    assert lines[2] == "| LSTM H=8 step | 2.00 (3.00) | 5.00 (6.00) | 8.00 (9.00) | 2.50 | 1.00 | 50% |" and "openvino - no" in lines[-1]
+
+
+def test_the_readme_keeps_its_tables_between_markers(report, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- benchmarks:layers -->\nold\n<!-- end -->\nafter\n")
+    us = {"fastrnn": {"us": 2.0, "p99": 3.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}}
+    report.rewrite_readme(suites_of("LSTM H=8 step", "step", us=us), page)
+    text = page.read_text()
+    assert text.startswith("before\n<!-- benchmarks:layers -->\n\n|  | fastrnn") and "| LSTM H=8 step | 2.00 | 5.00 | - | - | 2.50 |" in text and "old" not in text
+    assert text.endswith("<!-- end -->\nafter\n")
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"<!-- benchmarks:{name} -->" in readme for name in ("layers", "models"))
+
+
+def test_a_partial_run_keeps_the_other_suites(report):
+    run = {"machine_info": {"cpu": "c"}, "benchmarks": [{"group": "step", "extra_info": {"table": "step", "case": "a"}}]}
+    found = report.collect(run, {"step": "old", "push": "kept"})
+    assert found == {"step": {"machine": {"cpu": "c"}, "cases": [{"table": "step", "case": "a"}]}, "push": "kept"}
