@@ -1,4 +1,5 @@
-/* Functions of one or two floats beyond the activations: erf on vectors, the others in double, element by element.
+/* Functions of one or two floats beyond the activations: erf on vectors, the others in double. Those are written without branches and
+ * with 32-bit integers, so that the compiler lays a loop over lanes out in vectors; lanes that need more are done again, one by one.
  *
  * In double a series that is exact to 1e-14 makes the one rounding to float right in all but one case in millions, and products and sums
  * that are not fused give every instruction set the same bits. tests/kernels/test_chain.py holds them against libm in float64. */
@@ -27,7 +28,7 @@ FR_INLINE vf vf_erf(vf x) {
 
 /* 2^n, n in -1022..1023. */
 FR_INLINE double fr_pow2_double(double n) {
-    const int64_t bits = ((int64_t)n + 1023) << 52;
+    const int64_t bits = (int64_t)((int32_t)n + 1023) << 52;
     double r;
     memcpy(&r, &bits, sizeof r);
     return r;
@@ -52,15 +53,16 @@ FR_INLINE double fr_exp_double(double x) {
     return (1.0 + (r + q * r * r)) * fr_pow2_double(n);
 }
 
-/* x = m 2^e with m in [0.7, 1.42); log m = 2 atanh((m - 1) / (m + 1)). x is positive, finite and normal in double, as every float is. */
-FR_INLINE double fr_log_double(double x) {
-    int64_t bits;
+/* x = m 2^e with m in [0.7, 1.42); log m = 2 atanh((m - 1) / (m + 1)). x is positive, finite and normal. */
+FR_INLINE double fr_log_double(float x) {
+    int32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    const int64_t e = (bits - 0x3fe6a09e00000000) >> 52;
-    bits -= (int64_t)((uint64_t)e << 52);
-    double m, q = 1.0 / 21.0;
-    memcpy(&m, &bits, sizeof m);
-    const double s = (m - 1.0) / (m + 1.0), z = s * s;
+    const int32_t e = (bits - 0x3f3504f3) >> 23;
+    bits -= (int32_t)((uint32_t)e << 23);
+    float part;
+    memcpy(&part, &bits, sizeof part);
+    const double m = part, s = (m - 1.0) / (m + 1.0), z = s * s;
+    double q = 1.0 / 21.0;
     q = q * z + 1.0 / 19.0;
     q = q * z + 1.0 / 17.0;
     q = q * z + 1.0 / 15.0;
@@ -73,21 +75,16 @@ FR_INLINE double fr_log_double(double x) {
     return ((double)e * 0x1.a39ef35793c76p-33 + 2.0 * (s + s * z * q)) + (double)e * 0x1.62e42feep-1;
 }
 
-FR_INLINE float fr_log(float x) {
-    const double log = fr_log_double(x > 0.0f && x < INFINITY ? x : 1.0);
-    return x > 0.0f && x < INFINITY ? (float)log : x < 0.0f ? NAN : x == 0.0f ? -INFINITY : x;
-}
-
 /* As C's pow says of zeros, infinities and NaNs. */
 FR_INLINE float fr_power(float x, float y) {
     if (y == 0.0f || x == 1.0f) return 1.0f;
     if (x != x || y != y) return NAN;
-    const double size = fabs((double)x);
+    const float size = fabsf(x);
     const int whole = y == rintf(y), odd = whole && fabsf(y) < 16777216.0f && ((int64_t)y & 1);
     double r;
-    if (size == 0.0) r = y < 0.0f ? INFINITY : 0.0;
+    if (size == 0.0f) r = y < 0.0f ? INFINITY : 0.0;
     else if (size == INFINITY) r = y < 0.0f ? 0.0 : INFINITY;
-    else if (fabsf(y) == INFINITY) r = size == 1.0 ? 1.0 : (size > 1.0) == (y > 0.0f) ? INFINITY : 0.0;
+    else if (fabsf(y) == INFINITY) r = size == 1.0f ? 1.0 : (size > 1.0f) == (y > 0.0f) ? INFINITY : 0.0;
     else if (x < 0.0f && !whole) return NAN;
     else {
         const double e = (double)y * fr_log_double(size);
@@ -119,35 +116,76 @@ static double fr_reduce_large(float x, int64_t *quadrant) {
     return bits >> 31 ? -r : r;
 }
 
-/* sin(x + shift quarter turns). */
-FR_INLINE float fr_sine(float x, int64_t shift) {
-    if (!(fabsf(x) < INFINITY)) return NAN;
-    double r;
-    int64_t quadrant;
-    if (fabsf(x) < 0x1p26f) {
-        const double n = rint((double)x * 0x1.45f306dc9c883p-1);
-        r = (((double)x - n * 0x1.921fb50000000p+0) - n * 0x1.110b460000000p-26) - n * 0x1.1a62633145c07p-54;
-        quadrant = (int64_t)n;
-    } else r = fr_reduce_large(x, &quadrant);
-    quadrant = (quadrant + shift) & 3;
+/* sin(r + quadrant quarter turns), r in -pi/4..pi/4. */
+FR_INLINE double fr_sine_of(double r, int32_t quadrant) {
     const double z = r * r;
-    double s, c;
-    s = 1.0 / 6227020800.0;
+    double s = 1.0 / 6227020800.0, c = -1.0 / 87178291200.0;
     s = s * z - 1.0 / 39916800.0;
-    s = s * z + 1.0 / 362880.0;
-    s = s * z - 1.0 / 5040.0;
-    s = s * z + 1.0 / 120.0;
-    s = s * z - 1.0 / 6.0;
-    s = r + r * z * s;
-    c = -1.0 / 87178291200.0;
     c = c * z + 1.0 / 479001600.0;
+    s = s * z + 1.0 / 362880.0;
     c = c * z - 1.0 / 3628800.0;
+    s = s * z - 1.0 / 5040.0;
     c = c * z + 1.0 / 40320.0;
+    s = s * z + 1.0 / 120.0;
     c = c * z - 1.0 / 720.0;
+    s = s * z - 1.0 / 6.0;
     c = c * z + 1.0 / 24.0;
-    c = c * z - 0.5;
-    c = 1.0 + c * z;
+    s = r + r * z * s;
+    c = 1.0 + (c * z - 0.5) * z;
     const double y = quadrant & 1 ? c : s;
-    return x == 0.0f && !(shift & 1) ? x : (float)(quadrant & 2 ? -y : y);
+    return quadrant & 2 ? -y : y;
+}
+
+/* sin(x + shift quarter turns) for |x| below 2^26. */
+FR_INLINE float fr_sine(float x, int32_t shift) {
+    const double n = rint((double)x * 0x1.45f306dc9c883p-1);
+    const double r = (((double)x - n * 0x1.921fb50000000p+0) - n * 0x1.110b460000000p-26) - n * 0x1.1a62633145c07p-54;
+    return (float)fr_sine_of(r, (int32_t)n + shift);
+}
+
+/* x where `low` < |x| < `high`, else `other`. */
+FR_INLINE vf vf_within(vf x, float low, float high, float other) {
+    return vf_select(vf_lt(vf_set1(low), vf_abs(x)), vf_select(vf_lt(vf_abs(x), vf_set1(high)), x, vf_set1(other)), vf_set1(other));
+}
+
+FR_INLINE vf vf_sine(vf x, const int32_t shift) {
+    float u[LANES], y[LANES];
+    vf_store(u, vf_within(x, 0.0f, 0x1p26f, 0.0f));
+    for (int l = 0; l < LANES; l++) y[l] = fr_sine(u[l], shift);
+    vf_store(u, x);
+    int large = 0;
+    for (int l = 0; l < LANES; l++) large |= !(fabsf(u[l]) < 0x1p26f);
+    if (large)
+        for (int l = 0; l < LANES; l++) {
+            int64_t quadrant = 0;
+            if (!(fabsf(u[l]) < INFINITY)) y[l] = NAN;
+            else if (fabsf(u[l]) >= 0x1p26f) {
+                const double r = fr_reduce_large(u[l], &quadrant);
+                y[l] = (float)fr_sine_of(r, (int32_t)(quadrant & 3) + shift);
+            }
+        }
+    return shift ? vf_load(y) : vf_select(vf_eq(x, vf_zero()), x, vf_load(y)); /* a zero keeps its sign */
+}
+
+FR_INLINE vf vf_log(vf x) {
+    float u[LANES];
+    const vf zero = vf_zero(), special = vf_select(vf_lt(x, zero), vf_set1(NAN), vf_select(vf_eq(x, zero), vf_set1(-INFINITY), x));
+    vf_store(u, vf_within(x, 0.0f, INFINITY, 1.0f));
+    for (int l = 0; l < LANES; l++) u[l] = (float)fr_log_double(fabsf(u[l]));
+    return vf_select(vf_lt(zero, x), vf_select(vf_lt(x, vf_set1(INFINITY)), vf_load(u), special), special);
+}
+
+/* The common case for all lanes, then the others. */
+FR_INLINE vf vf_power(vf x, vf exponent) {
+    float u[LANES], v[LANES], y[LANES];
+    vf_store(u, vf_within(x, 0.0f, INFINITY, 1.0f)), vf_store(v, vf_within(exponent, 0.0f, INFINITY, 0.0f));
+    for (int l = 0; l < LANES; l++) y[l] = (float)fr_exp_double((double)v[l] * fr_log_double(fabsf(u[l])));
+    vf_store(u, x), vf_store(v, exponent);
+    int others = 0;
+    for (int l = 0; l < LANES; l++) others |= !((u[l] > 0.0f) & (u[l] < INFINITY) & (fabsf(v[l]) < INFINITY));
+    if (others)
+        for (int l = 0; l < LANES; l++)
+            if (!((u[l] > 0.0f) & (u[l] < INFINITY) & (fabsf(v[l]) < INFINITY))) y[l] = fr_power(u[l], v[l]);
+    return vf_load(y);
 }
 #endif

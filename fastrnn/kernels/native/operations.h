@@ -30,19 +30,12 @@ FR_INLINE vf vf_sign(vf x) {
     vf zero = vf_zero(), one = vf_set1(1.0f);
     return vf_select(vf_lt(zero, x), one, vf_select(vf_lt(x, zero), vf_sub(zero, one), vf_select(vf_eq(x, zero), zero, x)));
 }
-/* A function of floats lane by lane. */
-#define LANEWISE(name, CALL)                                              \
-    static vf name(vf a, vf b) {                                          \
-        float u[LANES], v[LANES];                                         \
-        vf_store(u, a), vf_store(v, b);                                   \
-        for (int l = 0; l < LANES; l++) u[l] = CALL;                      \
-        return vf_load(u);                                                \
-    }
-LANEWISE(vf_log, fr_log(u[l]))
-LANEWISE(vf_sin, fr_sine(u[l], 0))
-LANEWISE(vf_cos, fr_sine(u[l], 1))
-LANEWISE(vf_power, fr_power(u[l], v[l]))
-LANEWISE(vf_fmod, fmodf(u[l], v[l]))
+FR_INLINE vf vf_fmod(vf a, vf b) {
+    float u[LANES], v[LANES];
+    vf_store(u, a), vf_store(v, b);
+    for (int l = 0; l < LANES; l++) u[l] = fmodf(u[l], v[l]);
+    return vf_load(u);
+}
 
 /* name, how many values it reads, the result of a, b and c; s is the instruction. A standalone sigmoid is right to a few ulp where it
  * nears 0, as what a network gives should be; gates take vf_sigmoid, which is absolute. */
@@ -57,9 +50,9 @@ LANEWISE(vf_fmod, fmodf(u[l], v[l]))
     X(ceil, 1, vf_mul(vf_set1(-1.0f), vf_floor(vf_mul(vf_set1(-1.0f), FLUSH(a)))))                                     \
     X(round, 1, vf_round(FLUSH(a)))                                                                                    \
     X(erf, 1, vf_erf(a))                                                                                               \
-    X(log, 1, vf_log(FLUSH(a), a))                                                                                     \
-    X(sin, 1, vf_sin(FLUSH(a), a))                                                                                     \
-    X(cos, 1, vf_cos(FLUSH(a), a))                                                                                     \
+    X(log, 1, vf_log(FLUSH(a)))                                                                                        \
+    X(sin, 1, vf_sine(FLUSH(a), 0))                                                                                     \
+    X(cos, 1, vf_sine(FLUSH(a), 1))                                                                                     \
     X(reciprocal, 1, vf_div(vf_set1(1.0f), a))                                                                         \
     X(quotient, 1, vf_div(a, vf_set1(s->act.alpha)))                                                                   \
     X(not, 1, vf_sub(vf_set1(1.0f), a))                                                                                \

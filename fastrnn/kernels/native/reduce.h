@@ -101,7 +101,7 @@ static void logsoftmax_row(const fr_args *a, const fr_axis *row, int64_t y, int6
     for (int64_t k = 1; k < row->size; k++) most = from[k * row->x] > most ? from[k * row->x] : most;
     vf log = vf_zero();
     for (int pass = 0; pass < 2; pass++) {
-        if (pass) log = vf_set1(fr_log(fr_sum(to, row->y, row->size)));
+        if (pass) log = vf_log(vf_set1(fr_sum(to, row->y, row->size)));
         for (int64_t k = 0; k < row->size; k += LANES) {
             const int valid = row->size - k < LANES ? (int)(row->size - k) : LANES;
             const vf v = vf_sub(vf_gather(from + k * row->x, row->x, valid), vf_set1(most));
