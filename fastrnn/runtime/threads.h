@@ -28,7 +28,7 @@ typedef struct {
     pthread_cond_t wake;
     fr_share run;
     void *context;
-    int index, claimed;
+    int index, claimed, caller_cpu;
     _Atomic int busy, asleep;
     _Atomic int64_t *finished;
 } fr_worker;
@@ -67,6 +67,22 @@ FR_EXPORT void fastrnn_set_num_threads(int n) {
     pthread_mutex_unlock(&fr_pool.lock);
 }
 
+/* The system sometimes wakes a worker on the very processor its caller runs on, where the two take turns: then it moves to another one. */
+static void fr_step_aside(const fr_worker *w) {
+#ifdef __linux__
+    cpu_set_t all, one;
+    if (sched_getcpu() != w->caller_cpu || sched_getaffinity(0, sizeof all, &all)) return;
+    for (int cpu = 0, left = w->index; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && cpu != w->caller_cpu && --left == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            if (!sched_setaffinity(0, sizeof one, &one)) sched_setaffinity(0, sizeof all, &all);
+        }
+#else
+    (void)w;
+#endif
+}
+
 static void fr_sleep(fr_worker *w) {
     pthread_mutex_lock(&w->lock);
     atomic_store(&w->asleep, 1);
@@ -81,6 +97,7 @@ static void *fr_work(void *worker) {
     for (int spins = 0;;) {
         if (atomic_load_explicit(&w->busy, memory_order_acquire)) {
             _Atomic int64_t *finished = w->finished;
+            fr_step_aside(w);
             w->run(w->context, w->index);
             atomic_store(&w->busy, 0);
             atomic_fetch_add_explicit(finished, 1, memory_order_release);
@@ -146,9 +163,14 @@ static void fr_release(fr_team *team) {
 
 static void fr_together(fr_team *team, fr_share run, void *context) {
     _Atomic int64_t finished = 0;
+#ifdef __linux__
+    const int cpu = sched_getcpu();
+#else
+    const int cpu = -1;
+#endif
     for (int k = 1; k < team->n; k++) {
         fr_worker *w = team->workers[k];
-        w->run = run, w->context = context, w->index = k, w->finished = &finished;
+        w->run = run, w->context = context, w->index = k, w->caller_cpu = cpu, w->finished = &finished;
         atomic_store(&w->busy, 1);
         if (atomic_load(&w->asleep)) { /* it set this before it looked at busy for the last time */
             pthread_mutex_lock(&w->lock);
