@@ -10,6 +10,7 @@ import numpy as np
 DISTURBED = 0.95  # a smaller share of a core than this makes figures doubtful
 FAST = 50e-6  # seconds; calls under it are timed in blocks, where the clock and a disturbance weigh little
 BLOCK = 1_000
+WARM_SECONDS = 1e-3  # of calls that a turn starts with and that do not count: whoever had it before has the caches
 TURN_SECONDS = 0.02  # of slower calls, each timed by itself
 
 
@@ -20,19 +21,22 @@ class Race:
     """
 
     def __init__(self, runs: Mapping[str, Callable[[], object]], block: int = BLOCK, turn_seconds: float = TURN_SECONDS):
-        self._runs, self._sizes, self._calls = dict(runs), {}, {}
+        self._runs, self._sizes, self._calls, self._warm = dict(runs), {}, {}, {}
         self._wall = self._processor = 0.0
         self.us: dict[str, list[float]] = {name: [] for name in runs}
         self.singles: dict[str, list[float]] = {name: [] for name in runs}
         for name, run in runs.items():
             seconds = warm(run)
             self._sizes[name], self._calls[name] = (block, 1) if seconds < FAST else (1, max(1, int(turn_seconds / seconds)))
+            self._warm[name] = min(50, int(WARM_SECONDS / seconds))
 
     def round(self) -> None:
         """A turn for everyone."""
         clock, wall, processor = time.perf_counter_ns, time.perf_counter(), time.process_time()
         for name, run in self._runs.items():
             size, times = self._sizes[name], self.us[name]
+            for _ in range(self._warm[name]):
+                run()
             for _ in range(self._calls[name]):
                 started = clock()
                 for _ in range(size):
@@ -54,6 +58,8 @@ class Race:
                 times = self.singles[name]
                 if self._sizes[name] == 1:
                     continue
+                for _ in range(self._warm[name]):
+                    run()
                 for _ in range(count // turns):
                     started = clock()
                     run()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.cells import Cell
+from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa, registry
-from fastrnn.kernels.contract import ARGS
+from fastrnn.kernels.contract import ARGS, Kernel
 from fastrnn.kernels.native import _invoke
 from fastrnn.model.recurrent import DirectionWeights
 
@@ -25,13 +26,22 @@ def panel(gates: list[np.ndarray], lanes: int) -> np.ndarray:
     """A panel of G matrices (H, K), float32, flat: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane]; units past H are zero."""
     (H, K), G = gates[0].shape, len(gates)
     packed = aligned_zeros((H // lanes * K * G * lanes + (H % lanes > 0) * K * (-(-G // 2) if is_narrow(H, lanes) else G) * lanes,))
-    kernel, args = registry.find("pack", "native", isa.chosen()), np.zeros(1, ARGS)
+    kernel, args = _packer(lanes), np.zeros(1, ARGS)
     for g, gate in enumerate(gates):
         rows = gate if gate.dtype == np.float32 and gate.strides[1] == 4 and gate.strides[0] % 4 == 0 else np.ascontiguousarray(gate, np.float32)
-        for name, value in (("T", lanes), ("I", K), ("H", H), ("P", G), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4), ("y", packed.ctypes.data), ("y_t", g)):
+        for name, value in (("I", K), ("H", H), ("P", G), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4), ("y", packed.ctypes.data), ("y_t", g)):
             args[name] = value
         _invoke.run(kernel.run, args)
     return packed
+
+
+def _packer(lanes: int) -> Kernel:
+    """The kernel that lays out panels of so many lanes: of the ISA in use, or, for another backend's kernels, of one that has as many."""
+    for name in dict.fromkeys((isa.chosen(), *isa.supported())):
+        kernel = registry.find("pack", "native", name)
+        if kernel.lanes == lanes:
+            return kernel
+    raise UnsupportedModelError(f"no instruction set here has panels of {lanes} lanes")
 
 
 def is_narrow(units: int, lanes: int) -> bool:

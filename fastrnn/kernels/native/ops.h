@@ -4,22 +4,36 @@
 
 static int64_t no_work(const fr_args *a) { (void)a; return 0; }
 
-/* Gate y_t of P, x (H, I) of row stride x_b, into the panel y (affine.h), T lanes a block. Tiles of 16 k stay in L1 while lanes are written
- * apart; the last block's missing units are left as they are. */
-static void pack_run(const fr_args *a) {
-    const int64_t lanes = a->T, gate = a->y_t;
-    for (int64_t unit = 0; unit < a->H; unit += lanes) {
-        const int64_t valid = a->H - unit < lanes ? a->H - unit : lanes;
-        const int narrow = a->P > 1 && valid <= lanes / 2;
-        const int64_t step = (narrow ? PAIRS(a->P) : a->P) * lanes;
-        float *to = a->y + unit * a->I * a->P + (narrow ? gate / 2 * lanes + gate % 2 * (lanes / 2) : gate * lanes);
-        for (int64_t start = 0; start < a->I; start += 16) {
-            const int64_t end = start + 16 < a->I ? start + 16 : a->I;
-            for (int64_t l = 0; l < valid; l++) {
-                const float *row = (const float *)a->x + (unit + l) * a->x_b;
-                for (int64_t k = start; k < end; k++) to[k * step + l] = row[k];
-            }
+/* LANES rows become LANES columns: zipping each row with the one half way down, log2(LANES) times over. */
+FR_INLINE void fr_transpose(vf *rows) {
+    UNROLL for (int times = 1; times < LANES; times *= 2) {
+        vf zipped[LANES];
+        UNROLL for (int r = 0; r < LANES / 2; r++) {
+            zipped[2 * r] = vf_zip_low(rows[r], rows[r + LANES / 2]);
+            zipped[2 * r + 1] = vf_zip_high(rows[r], rows[r + LANES / 2]);
         }
+        UNROLL for (int r = 0; r < LANES; r++) rows[r] = zipped[r];
+    }
+}
+
+/* Gate y_t of P, x (H, I) of row stride x_b, into the panel y (affine.h). Squares of LANES go through registers; what is left over, and a narrow
+ * block, number by number. The last block's missing units are left as they are. */
+static void pack_run(const fr_args *a) {
+    const int64_t gate = a->y_t;
+    for (int64_t unit = 0; unit < a->H; unit += LANES) {
+        const int valid = fr_valid(a->H, unit / LANES), narrow = a->P > 1 && valid <= HALF;
+        const int64_t step = (narrow ? PAIRS(a->P) : a->P) * LANES;
+        const float *from = (const float *)a->x + unit * a->x_b;
+        float *to = a->y + unit * a->I * a->P + (narrow ? gate / 2 * LANES + gate % 2 * HALF : gate * LANES);
+        int64_t k = 0;
+        for (; valid == LANES && k + LANES <= a->I; k += LANES) {
+            vf square[LANES];
+            UNROLL for (int l = 0; l < LANES; l++) square[l] = vf_load(from + l * a->x_b + k);
+            fr_transpose(square);
+            UNROLL for (int l = 0; l < LANES; l++) vf_store(to + (k + l) * step, square[l]);
+        }
+        for (int l = 0; l < valid; l++)
+            for (int64_t rest = k; rest < a->I; rest++) to[rest * step + l] = from[l * a->x_b + rest];
     }
 }
 

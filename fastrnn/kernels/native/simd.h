@@ -5,6 +5,7 @@
  * AHEAD_ROWS how many rows' projections go beside the steps of at most AHEAD_BESIDE (ahead.h).
  * Every operation rounds as IEEE 754 says, so all instruction sets give the same bits:
  *   vf_high(a) has a's upper half below, anything above.
+ *   vf_zip_low(a, b) is a0 b0 a1 b1 ..., from the lower halves; vf_zip_high(a, b) goes on with the upper ones.
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b, so a NaN in b comes through.
  * Stores of less than a vector go in power-of-two pieces: masked stores are slow on Zen 4 and do not
  * forward to the scalar loads that the next time step makes of them. */
@@ -57,6 +58,12 @@ FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 FR_INLINE vf vf_pow2(vf n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
+FR_INLINE vf vf_zip_low(vf a, vf b) {
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
+}
+FR_INLINE vf vf_zip_high(vf a, vf b) {
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
+}
 FR_INLINE vf vf_high(vf a) { return _mm512_castps256_ps512(_mm512_extractf32x8_ps(a, 1)); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FR_INLINE vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -98,6 +105,8 @@ FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_IN
 FR_INLINE vf vf_pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
+FR_INLINE vf vf_zip_low(vf a, vf b) { return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20); }
+FR_INLINE vf vf_zip_high(vf a, vf b) { return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31); }
 FR_INLINE vf vf_high(vf a) { return _mm256_castps128_ps256(_mm256_extractf128_ps(a, 1)); }
 FR_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 FR_INLINE vm vf_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
@@ -136,6 +145,8 @@ FR_INLINE void vf_store_n(float *p, vf x, int n) {
     memcpy(p, whole, (size_t)n * sizeof(float));
 }
 FR_INLINE vf vf_fma(vf x, vf y, vf z) { return (vf){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)}; }
+FR_INLINE vf vf_zip_low(vf x, vf y) { return (vf){vzip1q_f32(x.a, y.a), vzip2q_f32(x.a, y.a)}; }
+FR_INLINE vf vf_zip_high(vf x, vf y) { return (vf){vzip1q_f32(x.b, y.b), vzip2q_f32(x.b, y.b)}; }
 FR_INLINE vf vf_high(vf x) { return (vf){x.b, x.b}; }
 FR_INLINE vm vf_lt(vf x, vf y) { return (vm){vcltq_f32(x.a, y.a), vcltq_f32(x.b, y.b)}; }
 FR_INLINE vm vf_eq(vf x, vf y) { return (vm){vceqq_f32(x.a, y.a), vceqq_f32(x.b, y.b)}; }
@@ -194,6 +205,8 @@ FR_INLINE float fr_pow2f(float n) {
 }
 /* a NaN has no integer; the product it goes into is NaN anyway */
 FR_INLINE vf vf_pow2(vf n) { FR_EACH(n.f[l] == n.f[l] ? fr_pow2f(n.f[l]) : n.f[l]); }
+FR_INLINE vf vf_zip_low(vf a, vf b) { FR_EACH(l % 2 ? b.f[l / 2] : a.f[l / 2]); }
+FR_INLINE vf vf_zip_high(vf a, vf b) { FR_EACH(l % 2 ? b.f[LANES / 2 + l / 2] : a.f[LANES / 2 + l / 2]); }
 FR_INLINE vf vf_high(vf a) { FR_EACH(a.f[LANES / 2 + l % (LANES / 2)]); }
 FR_INLINE vm vf_lt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] < b.f[l]; return r; }
 FR_INLINE vm vf_eq(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] == b.f[l]; return r; }
