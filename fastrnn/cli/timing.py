@@ -10,7 +10,7 @@ import numpy as np
 DISTURBED = 0.95  # a smaller share of a core than this makes figures doubtful
 FAST = 50e-6  # seconds; calls under it are timed in blocks, where the clock and a disturbance weigh little
 BLOCK = 1_000
-WARM_SECONDS = 1e-3  # of calls that a turn starts with and that do not count: whoever had it before has the caches
+WARM_CALLS, WARM_SECONDS = 50, 1e-3  # at most, that a turn starts with and that do not count: whoever had it before has the caches
 TURN_SECONDS = 0.02  # of slower calls, each timed by itself
 
 
@@ -28,7 +28,7 @@ class Race:
         for name, run in runs.items():
             seconds = warm(run)
             self._sizes[name], self._calls[name] = (block, 1) if seconds < FAST else (1, max(1, int(turn_seconds / seconds)))
-            self._warm[name] = min(50, int(WARM_SECONDS / seconds))
+            self._warm[name] = min(WARM_CALLS, int(WARM_SECONDS / seconds))
 
     def round(self) -> None:
         """A turn for everyone."""
