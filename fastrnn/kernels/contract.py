@@ -14,6 +14,7 @@ The executor calls it without the GIL, with denormals flushed.
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
     ahead               1, with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
+    sweep               steps that calls with these weights have done so far, which the executor counts: panels are read to and fro; changes no bit
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
@@ -35,7 +36,7 @@ ARGS = np.dtype(
     + [(name, "u8") for name in ("w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn")]
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
     + [("lengths", "u8"), ("order", "u8"), ("work", "u8")]
-    + [(name, "i8") for name in ("chunk", "ahead", "part", "parts")]
+    + [(name, "i8") for name in ("chunk", "ahead", "sweep", "part", "parts")]
     + [(name, "u8") for name in ("barrier", "ready", "done")]
     + [(name, "i8") for name in ("reverse", "input_forget")]
     + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8")]

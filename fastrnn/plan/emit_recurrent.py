@@ -71,7 +71,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     hoisted = policy.chunk(places.T, rows, input_size)
     args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
                     reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units,
-                    ahead=int(policy.ahead(packed.kernel, rows, hoisted, input_size, *(packed.arrays[name].nbytes // shared.units for name in ("w_x", "w_h")))))
+                    ahead=int(policy.ahead(packed.kernel, places.T, rows, hoisted, input_size, *(packed.arrays[name].nbytes // shared.units for name in ("w_x", "w_h")))))
     if cell.clip is not None:
         args["clip"] = cell.clip
     for k, activation in enumerate(cell.activations):

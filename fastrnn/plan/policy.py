@@ -79,14 +79,14 @@ def chunk(T: int, B: int, input_size: int) -> int:
     return min(T, max(8, 16 // B))
 
 
-def ahead(kernel: Kernel, B: int, hoisted: int, input_size: int, x_bytes: int, h_bytes: int) -> bool:
+def ahead(kernel: Kernel, T: int, B: int, hoisted: int, input_size: int, x_bytes: int, h_bytes: int) -> bool:
     """Whether the projections of the next chunk are computed beside the steps of a few rows, while those wait for the recurrent weights.
 
     x_bytes, h_bytes: of the panels over x and h. LSTM I = H, of the time without: B = 1 1.08 at H = 48, whose weights L1 holds; 0.90 at 64,
     0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher does not follow the second one: 1.0 to 1.3. I = 14, H = 64: 1.05.
     B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    if kernel.lanes < 16 or not hoisted or input_size < 24 or x_bytes > 1 << 20:
+    if kernel.lanes < 16 or not 0 < hoisted < T or input_size < 24 or x_bytes > 1 << 20:
         return False
     return h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19
 

@@ -11,6 +11,7 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from fastrnn.kernels.native._args cimport fr_args, fr_run
@@ -37,6 +38,9 @@ cdef extern from "threads.h":
     void fr_run_group(fr_team *, const fr_run *, fr_args *, int, int) nogil
     int fastrnn_get_num_threads() nogil
     void fastrnn_set_num_threads(int) nogil
+
+cdef extern from "Python.h":
+    PyObject *PyDict_GetItem(object, object)
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_New(void *, int, cnp.npy_intp *, int, cnp.npy_intp *, void *, int, int, void *)
@@ -247,6 +251,26 @@ cdef class Runner:
         """
         return self.run(given, out)
 
+    def run_named(self, inputs):
+        """Outputs by name, in new arrays, from a dict of arrays just as the program wants them; None, and nothing done, for anything else."""
+        cdef int k
+        cdef PyObject *value
+        if type(inputs) is not dict or len(<dict>inputs) != self.n_free_inputs:
+            return None
+        kept = []
+        for k in range(self.n_inputs):
+            value = PyDict_GetItem(inputs, self._names[k])
+            if value == NULL or not self._fits(k, <object>value):
+                return None
+            kept.append(<object>value)
+        for k in range(self.n_inputs):
+            self._input(k, kept[k])
+        outputs = {}
+        for k in range(self.n_inputs, self.n_slots):
+            outputs[self._names[k]] = self._output(k, None)
+        self._execute()
+        return outputs
+
     cdef object run(self, object given, object out):
         """call, without the look-up of a method that a subclass might replace."""
         cdef object kept, result
@@ -307,12 +331,15 @@ cdef class Runner:
             control = &self.controls[k]
             if control.kind == RUN_KERNEL:
                 self.kernels[k](&self.args[k])
+                self.args[k].sweep += self.args[k].T
                 k += 1
             elif control.kind == TOGETHER:
                 if team.n == 0:
                     fr_claim(&team, self.most_threads)
                 fr_run_group(&team, &self.kernels[k], &self.args[k], <int>control.count, control.target)
-                k += <int>control.count
+                for k in range(k, k + <int>control.count):
+                    self.args[k].sweep += self.args[k].T
+                k += 1
             elif control.kind == JUMP:
                 k = control.target if control.data == NULL or not control.data[0] else k + 1
             elif control.kind == CHECK and self._within(control):

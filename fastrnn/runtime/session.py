@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,9 +23,7 @@ from fastrnn.runtime.threads import announce
 
 # Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
 CACHE_SIZE = 8
-MAX_SEEN = 64
 MAX_LANES = 16
-Entry = tuple[tuple, Program]  # shapes by name; their program
 
 
 def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
@@ -77,34 +76,33 @@ def _fix(model: Model, constants: Mapping) -> Model:
     return replace(model, inputs=tuple(inputs.values()), weights=weights, states=free)
 
 
+class Specialised:
+    """A program for one set of shapes, and when it was last used. Compared by identity."""
+
+    __slots__ = ("program", "used")
+
+    def __init__(self, program: Program, used: int):
+        self.program, self.used = program, used
+
+
 class Lane:
     """What one call at a time needs: work space as large as any program wanted so far, and the runners that share it."""
 
     def __init__(self):
         self._work = aligned_zeros((1,), np.uint8)
-        self._runners: dict[tuple, Runner] = {}
+        self.runners: dict[Specialised | None, Runner] = {}
 
-    def runner(self, key: tuple, program: Program) -> Runner:
+    def runner(self, entry: Specialised) -> Runner:
         """The runner of a program in this lane."""
-        runner = self._runners.get(key)
-        if runner is None or runner.program is not program:
-            if program.work_bytes > self._work.nbytes:
-                self._work = aligned_zeros((program.work_bytes,), np.uint8)
-                self._runners.clear()
-            while len(self._runners) >= CACHE_SIZE:
-                del self._runners[next(iter(self._runners))]
-            runner = self._runners[key] = Runner(program, {}, (), RELEASE_GIL_NS, self._work)
+        runner = self.runners.get(entry)
+        if runner is None:
+            if entry.program.work_bytes > self._work.nbytes:
+                self._work = aligned_zeros((entry.program.work_bytes,), np.uint8)
+                self.runners.clear()
+            while len(self.runners) >= CACHE_SIZE:
+                del self.runners[next(iter(self.runners))]
+            runner = self.runners[entry] = Runner(entry.program, {}, (), RELEASE_GIL_NS, self._work)
         return runner
-
-
-def _as_seen(inputs) -> tuple | None:
-    """Names and shapes of a dict of plain arrays, None for those left out; None for anything else, which has to be looked at."""
-    if type(inputs) is not dict:
-        return None
-    for value in inputs.values():
-        if type(value) is not np.ndarray and value is not None:
-            return None
-    return tuple([(name, None if value is None else value.shape) for name, value in inputs.items()])
 
 
 class Session:
@@ -115,9 +113,10 @@ class Session:
         packed = {name: a for name, a in plan.model.weights.items() if isinstance(a, Absent) and name in model.weights}
         self._plan, self._model = plan, replace(model, weights={**model.weights, **packed}) if packed else model
         self._lock = threading.Lock()
-        self._programs: OrderedDict[tuple, Entry] = OrderedDict()
+        self._programs: dict[tuple, Specialised] = {}
         self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
-        self._seen: dict[tuple | None, Entry] = {}  # by the form of a call that was checked before: names and shapes as they came
+        self._clock, self._last = itertools.count(), None  # _last: what the last call took
+        self._names = model.input_names
 
     @property
     def model(self) -> Model:
@@ -134,52 +133,43 @@ class Session:
 
         Raises ShapeError or DTypeError naming the input.
         """
-        call = _as_seen(inputs)
-        entry = self._seen.get(call)
-        if entry is None:
-            given = checks.as_mapping(inputs, "inputs")
-            checks.known_names(given, self.model.input_names)
-            arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
-            entry = self._specialise(call, checks.bind_shapes(self.model.inputs, arrays))
-        else:
-            arrays = {name: value for name, value in inputs.items() if value is not None}
-        key, program = entry
-        try:
-            self._programs.move_to_end(key)
-        except KeyError:
-            pass  # another thread's shapes took its place; this call still has it
         try:
             lane = self._lanes.pop()
         except IndexError:
             lane = Lane()
         try:
-            result = lane.runner(key, program).call(arrays, None)
+            runner = lane.runners.get(self._last)
+            result = None if runner is None else runner.run_named(inputs)
+            if result is None:  # not as the call before
+                given = checks.as_mapping(inputs, "inputs")
+                checks.known_names(given, self._names)
+                arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
+                entry = self._last = self._specialise(checks.bind_shapes(self.model.inputs, arrays))
+                outputs = lane.runner(entry).call(arrays, None)
+                result = dict(zip(self.model.output_names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+            return result
         finally:
             self._lanes.append(lane)
-        return dict(zip(self.model.output_names, result if isinstance(result, tuple) else (result,), strict=True))
 
     def __call__(self, *arrays):
         """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""
-        if len(arrays) > len(self.model.inputs):
-            raise checks.count_mismatch("inputs", len(self.model.inputs), arrays)
-        outputs = tuple(self.run(dict(zip(self.model.input_names, arrays))).values())
+        if len(arrays) > len(self._names):
+            raise checks.count_mismatch("inputs", len(self._names), arrays)
+        outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _specialise(self, call: tuple | None, shapes: Mapping[str, tuple[int, ...]]) -> Entry:
-        """The program for these shapes, kept; calls of the same form find it in _seen."""
+    def _specialise(self, shapes: Mapping[str, tuple[int, ...]]) -> Specialised:
+        """The program for these shapes, kept; the least recently used goes."""
         key = tuple(sorted(shapes.items()))
         with self._lock:
             entry = self._programs.get(key)
         if entry is None:
-            entry = key, build_program(self._plan, self._plan.specialised(shapes))
+            entry = Specialised(build_program(self._plan, self._plan.specialised(shapes)), 0)
         with self._lock:
             entry = self._programs.setdefault(key, entry)
-            if len(self._programs) > CACHE_SIZE or len(self._seen) > MAX_SEEN:
-                self._seen.clear()
+            entry.used = next(self._clock)
             while len(self._programs) > CACHE_SIZE:
-                self._programs.popitem(last=False)
-            if call is not None:
-                self._seen[call] = entry
+                del self._programs[min(self._programs, key=lambda k: self._programs[k].used)]
         return entry
 
     def stream(self, batch: int = 1) -> Stream:

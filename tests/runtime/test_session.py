@@ -121,5 +121,5 @@ def test_programs_of_many_shapes_share_one_work_space():
     first = [session(x) for x in inputs]
     assert all(np.array_equal(session(x), y) for x, y in zip(reversed(inputs), reversed(first)))
     (lane,) = session._lanes
-    programs = [program for _, program in session._programs.values()]
+    programs = [entry.program for entry in session._programs.values()]
     assert len(programs) == 5 and lane._work.nbytes == max(p.work_bytes for p in programs)

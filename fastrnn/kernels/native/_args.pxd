@@ -25,7 +25,7 @@ cdef extern from "args.h":
         const int64_t *lengths
         const int64_t *order
         void *work
-        int64_t chunk, ahead, part, parts
+        int64_t chunk, ahead, sweep, part, parts
         void *barrier
         void *ready
         void *done

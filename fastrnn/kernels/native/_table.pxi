@@ -31,7 +31,7 @@ def offsets():
         "h0": <size_t>&a.h0 - base, "c0": <size_t>&a.c0 - base, "hn": <size_t>&a.hn - base, "cn": <size_t>&a.cn - base,
         "h0_b": <size_t>&a.h0_b - base, "c0_b": <size_t>&a.c0_b - base, "hn_b": <size_t>&a.hn_b - base, "cn_b": <size_t>&a.cn_b - base,
         "lengths": <size_t>&a.lengths - base, "order": <size_t>&a.order - base, "work": <size_t>&a.work - base,
-        "chunk": <size_t>&a.chunk - base, "ahead": <size_t>&a.ahead - base, "part": <size_t>&a.part - base, "parts": <size_t>&a.parts - base,
+        "chunk": <size_t>&a.chunk - base, "ahead": <size_t>&a.ahead - base, "sweep": <size_t>&a.sweep - base, "part": <size_t>&a.part - base, "parts": <size_t>&a.parts - base,
         "barrier": <size_t>&a.barrier - base, "ready": <size_t>&a.ready - base, "done": <size_t>&a.done - base, "reverse": <size_t>&a.reverse - base, "input_forget": <size_t>&a.input_forget - base,
         "clip": <size_t>&a.clip - base, "scale": <size_t>&a.scale - base, "act": <size_t>&a.act[0] - base,
         "x2": <size_t>&a.x2 - base, "axes": <size_t>&a.axes - base, "x3": <size_t>&a.x3 - base, "x4": <size_t>&a.x4 - base,

@@ -85,7 +85,7 @@ FR_INLINE void fused_tile(const void *context, const int NB, const int TAIL, con
 FR_TILES(fused_tile, 4, 4, 2)
 
 static void dense_cover(const dense_rows *s, int64_t n_rows) {
-    fr_cover(0, fr_blocks(s->a->H), 0, n_rows, s->count ? &fused_tile_set : &dense_tile_set, s);
+    fr_cover(0, fr_blocks(s->a->H), 0, n_rows, 0, s->count ? &fused_tile_set : &dense_tile_set, s);
 }
 
 /* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. axes: NULL, or the epilogue. */

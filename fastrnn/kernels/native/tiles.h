@@ -8,7 +8,7 @@
 
 typedef void (*fr_tile)(const void *context, int64_t block, int64_t row);
 
-/* By the counts they are compiled for. Few rows leave registers, and the latency of the FMA, to fill: W1 blocks for one row, W2 for two,
+/* By the counts they are compiled for, W's powers of two. Few rows leave registers, and the latency of the FMA, to fill: W1 blocks for one row, W2 for two,
  * W for more; `last` is for the blocks left over. A kind with gates has tails: a narrow last block, for
  * one row behind a whole one. */
 typedef struct {
@@ -64,20 +64,35 @@ FR_INLINE void fr_down(const fr_tile *by_rows, int64_t n_tiles, int64_t n_rows, 
     }
 }
 
-/* Covers blocks from `block` to `end` x n_rows: blocks outermost, so that a panel block stays in cache for all rows. narrow: the last is. */
-static void fr_cover(int64_t block, int64_t end, int narrow, int64_t n_rows, const fr_tiles *tiles, const void *context) {
-    if (block >= end || !n_rows) return;
-    const int wide = n_rows == 1 ? tiles->w1 : n_rows == 2 ? tiles->w2 : tiles->w;
-    const int64_t n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS, whole = end - narrow;
-    const int64_t beside = narrow && n_rows == 1 && whole > block; /* one block shares the narrow one's tile */
-    for (; whole - beside - block >= wide; block += wide) {
-        if (n_rows == 1) tiles->one(context, block, 0);
-        else if (n_rows == 2) tiles->two(context, block, 0);
-        else fr_down(tiles->rows, n_tiles, n_rows, block, context);
+/* fr_cover for n_rows, one of which the caller may know. */
+FR_INLINE void fr_sweep(int64_t block, int64_t end, int narrow, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
+    const int64_t wide = n_rows == 1 ? tiles->w1 : n_rows == 2 ? tiles->w2 : tiles->w, n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int64_t beside = n_rows == 1 && narrow && end - 1 > block; /* one block shares the narrow one's tile */
+    const int64_t tail = end - narrow - beside, single = tail - ((tail - block) & (wide - 1)); /* where the narrow one's tile starts, and tiles of one block */
+#define WIDE(at) (n_rows == 1 ? tiles->one(context, at, 0) : n_rows == 2 ? tiles->two(context, at, 0) : fr_down(tiles->rows, n_tiles, n_rows, at, context))
+#define SINGLE(at) (n_rows == 1 ? tiles->last[1](context, at, 0) : fr_down(tiles->last, n_tiles, n_rows, at, context))
+#define TAIL() (n_rows == 1 ? tiles->tail_one[beside](context, tail, 0) : fr_down(tiles->tail, n_tiles, n_rows, tail, context))
+    int64_t at = block;
+    if (!backward) {
+        for (; at < single; at += wide) WIDE(at);
+        for (; at < tail; at++) SINGLE(at);
+        if (narrow) TAIL();
+    } else {
+        if (narrow) TAIL();
+        for (at = tail; at-- > single;) SINGLE(at);
+        for (at = single; (at -= wide) >= block;) WIDE(at);
     }
-    for (; block < whole - beside; block++) fr_down(tiles->last, n_tiles, n_rows, block, context);
-    if (!narrow) return;
-    if (n_rows == 1) tiles->tail_one[beside](context, block, 0);
-    else fr_down(tiles->tail, n_tiles, n_rows, block, context);
+#undef WIDE
+#undef SINGLE
+#undef TAIL
+}
+
+/* Covers blocks from `block` to `end` x n_rows: blocks outermost, so that a panel block stays in cache for all rows. narrow: the last is.
+ * backward: from the last to the first. Sweeping to and fro, a step starts on the weights that the step before it left in cache (LSTM H = 256:
+ * 21.3 us a step, 22.4 always forward; 100 steps 12.9, 13.7). */
+static void fr_cover(int64_t block, int64_t end, int narrow, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
+    if (block >= end || !n_rows) return;
+    if (n_rows == 1) fr_sweep(block, end, narrow, 1, backward, tiles, context);
+    else fr_sweep(block, end, narrow, n_rows, backward, tiles, context);
 }
 #endif

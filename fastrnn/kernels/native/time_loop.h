@@ -5,21 +5,21 @@ FR_INLINE int64_t CELL(first)(const fr_args *a, int64_t n) { return a->parts > 1
 FR_INLINE int64_t CELL(end)(const fr_args *a, int64_t n) { return a->parts > 1 ? n * (a->part + 1) / a->parts : n; }
 
 /* This part's units of every row; `gates` in their panel may share vectors. */
-FR_INLINE void CELL(cover)(const fr_args *a, int64_t units, int gates, int64_t n_rows, const fr_tiles *tiles, const void *context) {
+FR_INLINE void CELL(cover)(const fr_args *a, int64_t units, int gates, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
     const int64_t n = fr_blocks(units), end = CELL(end)(a, n);
-    fr_cover(CELL(first)(a, n), end, gates && end == n && fr_narrow(units), n_rows, tiles, context);
+    fr_cover(CELL(first)(a, n), end, gates && end == n && fr_narrow(units), n_rows, backward, tiles, context);
 }
 
-static void CELL(step)(const CELL(rows) *s, int64_t n_rows) {
+static void CELL(step)(const CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
-    CELL(cover)(a, a->H, CELL_PAIRS, n_rows, &CELL(tile_set), s);
+    CELL(cover)(a, a->H, CELL_PAIRS, n_rows, backward, &CELL(tile_set), s);
 #ifdef CELL_SECOND
     fr_meet(a);
-    CELL(cover)(a, a->H, 0, n_rows, &CELL(second_tile_set), s);
+    CELL(cover)(a, a->H, 0, n_rows, backward, &CELL(second_tile_set), s);
 #endif
     if (a->w_p) {
         fr_meet(a);
-        CELL(cover)(a, a->P, 0, n_rows, &CELL(shrink_tile_set), s);
+        CELL(cover)(a, a->P, 0, n_rows, backward, &CELL(shrink_tile_set), s);
     }
     fr_meet(a);
 }
@@ -55,7 +55,7 @@ static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int6
     const fr_args *a = s->a;
     if (!a->ahead) {
         const int64_t n_rows = CELL(gather)(s, active, t, end);
-        CELL(cover)(a, a->H, CELL_PAIRS, n_rows, &CELL(project_tile_set), s);
+        CELL(cover)(a, a->H, CELL_PAIRS, n_rows, 0, &CELL(project_tile_set), s);
         return;
     }
     if (t == 0) CELL(look_ahead)(s, active, 0, end);
@@ -91,7 +91,7 @@ static void CELL(run)(const fr_args *a) {
             s.c[row] = a->cn + b * a->cn_b;
             s.pre[row] = s.projected + pre_row++ * s.padded * CELL_GX;
         }
-        CELL(step)(&s, active);
+        CELL(step)(&s, active, (t + a->sweep) & 1);
         fr_made(a, t + 1);
     }
     if (a->part == 0) fr_end_states(a);
