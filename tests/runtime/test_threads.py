@@ -143,6 +143,16 @@ def test_kernels_of_other_backends_make_no_wavefront(monkeypatch):
         registry.unregister(foreign)
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_fewer_threads_than_parts(limit, share_everything, four_threads):
+    set_thread_limit(limit)
+    x = np.random.default_rng(0).standard_normal((30, 1, 24)).astype(np.float32)
+    for options in ({}, {"proj_size": 20}, {"bidirectional": True}, {"num_layers": 3}):
+        one, many = (fr.LSTM(24, 100, seed=0, threads=n, **options) for n in (1, 8))
+        for _ in range(3):
+            assert all(np.array_equal(a, b) for a, b in zip(bits([one(x)[0], *one(x)[1]]), bits([many(x)[0], *many(x)[1]]), strict=True))
+
+
 def test_ragged_rows_are_dealt_out_evenly(share_everything):
     layer, random = fr.LSTM(8, 16, seed=0), np.random.default_rng(0)
     lengths = random.integers(0, 30, 13)
