@@ -87,7 +87,7 @@ def wavefronts(steps: Sequence[Step | None], threads: int, worth: Sequence[float
     while k < len(result):
         end = k + 1
         while end < len(result) and min(worth[k], worth[end]) >= WORTH_NS and _follows(result[end - 1], result[end]):
-            if any(_overlap(result[j], made, result[end], read) for j in range(k, end) for made in ("hn", "cn") for read in ("h0", "c0")):
+            if any(_overlap(result[j], made, result[end], read) for j in range(k, end) for made in ("y", "hn", "cn") for read in ("h0", "c0")):
                 break
             end += 1
         if end - k > 1 and threads > 1:
@@ -100,9 +100,9 @@ def wavefronts(steps: Sequence[Step | None], threads: int, worth: Sequence[float
 
 
 def _follows(before: Step | None, step: Step | None) -> bool:
-    """Whether a call reads step by step what the call before it writes, and both go forward, undivided."""
-    if not all(isinstance(s, KernelStep) and s.args["T"] > WAVE_CHUNK and "w_h" in s.pointers and not s.together and s.args["parts"] <= 1 and not s.args["reverse"]
-               for s in (before, step)):
+    """Whether a call reads step by step what the call before it writes, and both go forward, undivided, in kernels that count their steps."""
+    calls = [s for s in (before, step) if isinstance(s, KernelStep) and s.kernel.backend == "native" and "w_h" in s.pointers]
+    if len(calls) < 2 or any(s.together or s.args["parts"] > 1 or s.args["reverse"] or s.args["T"] <= WAVE_CHUNK for s in calls):
         return False
     y, x, a, b = before.pointers["y"], step.pointers["x"], before.args, step.args
     same_rows = a["T"] == b["T"] and a["B"] == b["B"] and a["y_t"] == b["x_t"] and (a["B"] == 1 or a["y_b"] == b["x_b"]) and a["P"] == b["I"]
@@ -115,12 +115,20 @@ def _start(view: View | None) -> tuple | None:
 
 
 def _overlap(before: KernelStep, made: str, step: KernelStep, read: str) -> bool:
-    """Whether a state that one call leaves lies where another finds its own."""
+    """Whether what one call leaves lies where another finds its initial state."""
     a, b = before.pointers.get(made), step.pointers.get(read)
     if a is None or b is None or (a.space, a.index, id(a.array)) != (b.space, b.index, id(b.array)):
         return False
-    a_bytes, b_bytes = (4 * (max(int(s.args["B"]) - 1, 0) * int(s.args[f"{field}_b"]) + int(s.args["H"])) for s, field in ((before, made), (step, read)))
-    return a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes
+    (a_first, a_end), (b_first, b_end) = _extent(before, made), _extent(step, read)
+    return a_first < b_end and b_first < a_end
+
+
+def _extent(step: KernelStep, field: str) -> tuple[int, int]:
+    """Where the memory of a call's y, or of one of its states, begins and ends."""
+    args, offset = step.args, step.pointers[field].offset
+    ways = [max(int(args["B"]) - 1, 0) * int(args[f"{field}_b"]), max(int(args["T"]) - 1, 0) * int(args["y_t"]) if field == "y" else 0]
+    row = int(args["H" if field in ("c0", "cn") else "P"])
+    return offset + 4 * sum(min(way, 0) for way in ways), offset + 4 * (sum(max(way, 0) for way in ways) + row)
 
 
 def describe(steps: Sequence[Step]) -> list[str]:

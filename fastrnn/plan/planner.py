@@ -52,8 +52,8 @@ class Plan:
         for before in (self.packed.get(node.name), self.later.get(node.name)):
             if before and len(before[0].sources) == len(sources) and all(a is b for a, b in zip(before[0].sources, sources)):
                 return before
-        self.later[node.name] = pack(node, weights, self.backend)
-        return self.later[node.name]
+        packed = self.later[node.name] = pack(node, weights, self.backend)  # which another thread may replace at once
+        return packed
 
     def explain(self, shapes: Mapping[str, tuple] | None = None) -> str:
         """A line for each op: kernel, backend, ISA, packed bytes and why. Ops left to NumPy are marked.

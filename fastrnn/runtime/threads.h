@@ -192,16 +192,17 @@ static void fr_in_parent(void) { pthread_mutex_unlock(&fr_pool.lock); }
 
 __attribute__((constructor)) static void fr_watch_forks(void) { pthread_atfork(fr_before_fork, fr_in_parent, fr_after_fork); }
 
-/* Kernel calls that run at once: each in as many parts as its arguments say, if there is a thread for every part; else whole, one after another. */
+/* Kernel calls that run at once: each in as many parts as its arguments say, or in fewer where there is no thread for every part; with fewer
+ * threads than calls (most_parts 0), whole and in turns. */
 typedef struct {
     const fr_run *kernels;
     fr_args *args;
-    int n_calls, n_threads, in_parts;
+    int n_calls, n_threads, most_parts;
 } fr_group;
 
 static void fr_group_share(void *context, int index) {
     const fr_group *group = context;
-    if (!group->in_parts) {
+    if (!group->most_parts) {
         for (int k = index; k < group->n_calls; k += group->n_threads) {
             fr_args whole = group->args[k];
             whole.part = whole.parts = 0;
@@ -210,9 +211,10 @@ static void fr_group_share(void *context, int index) {
         return;
     }
     for (int k = 0; k < group->n_calls; k++) {
-        const int parts = group->args[k].parts > 1 ? (int)group->args[k].parts : 1;
+        fr_args part = group->args[k];
+        if (part.parts > group->most_parts) part.parts = group->most_parts;
+        const int parts = part.parts > 1 ? (int)part.parts : 1;
         if (index < parts) {
-            fr_args part = group->args[k];
             part.part = index;
             group->kernels[k](&part);
             return;
@@ -223,7 +225,7 @@ static void fr_group_share(void *context, int index) {
 
 /* Runs a group on a team. `wanted`: threads for all its parts. */
 static void fr_run_group(fr_team *team, const fr_run *kernels, fr_args *args, int n_calls, int wanted) {
-    fr_group group = {kernels, args, n_calls, team->n, team->n >= wanted};
+    fr_group group = {kernels, args, n_calls, team->n, team->n >= wanted ? wanted : team->n / n_calls};
     for (int k = 0; k < n_calls; k++) {
         if (args[k].barrier) *(int64_t *)args[k].barrier = 0;
         if (args[k].done) *(int64_t *)args[k].done = 0;

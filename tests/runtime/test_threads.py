@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
-from fastrnn.kernels import isa
+from fastrnn.kernels import isa, registry
+from fastrnn.kernels.contract import Kernel
 from fastrnn.model.stack import stack_model
 from fastrnn.plan import build_program, parallel
 from fastrnn.runtime.threads import announce, set_thread_limit, thread_limit
@@ -100,8 +101,9 @@ def test_layers_run_as_a_wavefront(monkeypatch, four_threads):
                 assert all(np.array_equal(a, b) for a, b in zip(expected, bits(many(x, lengths=lengths))))
 
 
-def test_a_layer_that_starts_where_another_ends_waits_for_it(monkeypatch):
-    """A decoder's initial state is the encoder's final one: no wavefront, though it reads the encoder's output too."""
+@pytest.mark.parametrize("state", ["final", "step of y", "step of turned y"])
+def test_a_layer_that_starts_where_another_ends_waits_for_it(state, monkeypatch, four_threads):
+    """A decoder's initial state is the encoder's final one, or a step of its output: no wavefront, though it reads that output too."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
@@ -109,14 +111,46 @@ def test_a_layer_that_starts_where_another_ends_waits_for_it(monkeypatch):
     weights = {f"{n}{k}": random.standard_normal((1, 3 * H, H)).astype(np.float32) / 5 for n in "WR" for k in (0, 1)}
     nodes = [helper.make_node("GRU", ["x", "W0", "R0"], ["y0", "h0"], hidden_size=H), helper.make_node("Squeeze", ["y0", "one"], ["x1"]),
              helper.make_node("GRU", ["x1", "W1", "R1", "", "", "h0"], ["y1", ""], hidden_size=H)]
+    constants = weights | {"zero": np.array([0]), "one": np.array([1]), "minus": np.array([-1]), "least": np.array([-1000])}
+    if state != "final":
+        nodes[0].output[1] = ""
+        turned = [helper.make_node("Slice", ["y0", "minus", "least", "zero", "minus"], ["turned"])] if "turned" in state else []
+        steps = [helper.make_node("Slice", ["turned", "zero", "one", "zero"] if turned else ["y0", "minus", "big", "zero"], ["last"]),
+                 helper.make_node("Squeeze", ["last", "zero"], ["h0"])]
+        nodes[2:2], constants = turned + steps, constants | {"big": np.array([1000])}
     info = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", H])], [helper.make_tensor_value_info("y1", TensorProto.FLOAT, ["T", 1, "B", H])]
-    graph = helper.make_graph(nodes, "g", *info, [numpy_helper.from_array(a, n) for n, a in (weights | {"one": np.array([1])}).items()])
+    graph = helper.make_graph(nodes, "g", *info, [numpy_helper.from_array(a, n) for n, a in constants.items()])
     model = fr.from_onnx(onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     monkeypatch.setattr(parallel, "WORTH_NS", 0.0)
     session = fr.compile(model, threads=2)
     assert not any(s.follows for s in build_program(session.plan, session.plan.specialised({"x": (40, 1, H)})).steps)
     x = random.standard_normal((40, 1, H)).astype(np.float32)
     assert np.array_equal(session(x), fr.compile(model)(x))
+
+
+def test_kernels_of_other_backends_make_no_wavefront(monkeypatch):
+    """They need not count their steps, nor wait for another's."""
+    monkeypatch.setattr(parallel, "WORTH_NS", 0.0)
+    native = registry.find("gru", "native", isa.chosen())
+    foreign = Kernel("gru", "jit", isa.chosen(), native.lanes, native.run, native.work_bytes)
+    registry.register(foreign)
+    try:
+        layer = fr.GRU(20, 24, num_layers=3, seed=0, backend="jit")
+        session = fr.compile(stack_model(layer.options, layer.state_dict(), "gru"), "jit", threads=3)
+        steps = build_program(session.plan, session.plan.specialised({"x": (50, 2, 20)})).steps
+        assert not any(s.follows for s in steps)
+    finally:
+        registry.unregister(foreign)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_fewer_threads_than_parts(limit, share_everything, four_threads):
+    set_thread_limit(limit)
+    x = np.random.default_rng(0).standard_normal((30, 1, 24)).astype(np.float32)
+    for options in ({}, {"proj_size": 20}, {"bidirectional": True}, {"num_layers": 3}):
+        one, many = (fr.LSTM(24, 100, seed=0, threads=n, **options) for n in (1, 8))
+        for _ in range(3):
+            assert all(np.array_equal(a, b) for a, b in zip(bits([one(x)[0], *one(x)[1]]), bits([many(x)[0], *many(x)[1]]), strict=True))
 
 
 def test_ragged_rows_are_dealt_out_evenly(share_everything):
