@@ -60,9 +60,10 @@ def share_of_layer(threads: int, packed: Sequence[Packed], T: int, B: int) -> Sh
     parts = kernel is not None and kernel.backend == "native"  # other backends' kernels compute no parts
     if rows > 1 and (rows == each or not parts):
         return Share(directions, rows, 1, f"{said}rows on {rows} threads")
-    if parts and each > 1 and step_ns >= STEP_WORTH_NS:
-        return Share(directions, 1, each, f"{said}units on {each} threads")
-    return Share(directions, max(rows, 1), 1, f"{said}rows on {rows} threads" if rows > 1 else said or f"one thread: {step_ns / 1e3:.1f} us a step")
+    units = min(each, -(-packed[0].units // kernel.lanes)) if parts else 1  # a block of units is not divided
+    if units > 1 and step_ns >= STEP_WORTH_NS:
+        return Share(directions, 1, units, f"{said}units on {units} threads")
+    return Share(directions, max(rows, 1), 1, f"{said}rows on {rows} threads" if rows > 1 else said.rstrip("; ") or f"one thread: {step_ns / 1e3:.1f} us a step")
 
 
 def row_parts(threads: int, flops: float, T: int, B: int) -> list[tuple[int, int, int, int]]:

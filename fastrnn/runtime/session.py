@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -24,6 +25,10 @@ from fastrnn.runtime.threads import announce
 # Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
 CACHE_SIZE = 8
 MAX_LANES = 16
+# For looking programs up, in all sessions; a fork waits for it, or the child would never get it.
+_LOCK = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
@@ -112,7 +117,6 @@ class Session:
         # what the caller gave may go: the plan has it packed
         packed = {name: a for name, a in plan.model.weights.items() if isinstance(a, Absent) and name in model.weights}
         self._plan, self._model = plan, replace(model, weights={**model.weights, **packed}) if packed else model
-        self._lock = threading.Lock()
         self._programs: dict[tuple, Specialised] = {}
         self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
         self._clock, self._last = itertools.count(), None  # _last: what the last call took
@@ -161,11 +165,11 @@ class Session:
     def _specialise(self, shapes: Mapping[str, tuple[int, ...]]) -> Specialised:
         """The program for these shapes, kept; the least recently used goes."""
         key = tuple(sorted(shapes.items()))
-        with self._lock:
+        with _LOCK:
             entry = self._programs.get(key)
         if entry is None:
             entry = Specialised(build_program(self._plan, self._plan.specialised(shapes)), 0)
-        with self._lock:
+        with _LOCK:
             entry = self._programs.setdefault(key, entry)
             entry.used = next(self._clock)
             while len(self._programs) > CACHE_SIZE:

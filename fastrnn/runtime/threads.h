@@ -47,7 +47,7 @@ static struct {
 static int fr_processors(void) {
 #ifdef __linux__
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+    if (sched_getaffinity(getpid(), sizeof set, &set) == 0) return CPU_COUNT(&set); /* the process's, whatever the caller is pinned to */
 #endif
     const long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : (int)n;
@@ -94,6 +94,10 @@ static void fr_sleep(fr_worker *w) {
 static void *fr_work(void *worker) {
     fr_worker *w = worker;
     fr_flush_denormals();
+#ifdef __linux__
+    cpu_set_t set;
+    if (!sched_getaffinity(getpid(), sizeof set, &set)) sched_setaffinity(0, sizeof set, &set);
+#endif
     for (int spins = 0;;) {
         if (atomic_load_explicit(&w->busy, memory_order_acquire)) {
             _Atomic int64_t *finished = w->finished;
