@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,18 @@ def report(monkeypatch):
     import report
 
     return report
+
+
+@pytest.mark.parametrize("name", ["fastrnn_engine", "onnxruntime_engine", "openvino_engine"])
+def test_first_calls_start_anew_after_states_were_carried(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cases
+
+    run, result = import_module(f"contenders.{name}").prepare(cases.Case("lstm", 3, 5, carried=True))
+    first = result().copy()
+    for _ in range(3):
+        run()
+    assert np.array_equal(result(), first)
 
 
 def suites_of(case, table, **facts):
