@@ -1,4 +1,4 @@
-"""ONNX Runtime."""
+"""ONNX Runtime, called by `run` with arrays, as its users do; states are carried as arrays."""
 
 from functools import partial
 

@@ -10,7 +10,8 @@
     info.py      the machine: CPU, instruction sets, versions, measured roofline
     console.py   tables and progress (rich), JSON
 
-Exit codes: 0 done; 1 verify or bench found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing.
+Exit codes: 0 done; 1 verify or bench found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing;
+130 interrupted.
 """
 
 from fastrnn.cli.main import main

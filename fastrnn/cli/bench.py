@@ -42,7 +42,10 @@ def engine_names(text: str) -> list[str]:
 
 def bench(arguments, console: Console) -> int:
     """Times every combination; 1 where results differ past tolerance."""
-    names = engine_names(arguments.against) if arguments.against else ["onnxruntime"] if arguments.model.lower().endswith(".onnx") else []
+    names = engine_names(arguments.against) if arguments.against is not None else ["onnxruntime"] if arguments.model.lower().endswith(".onnx") else []
+    for option, path in (("--plot", arguments.plot), ("--json", arguments.json)):
+        if isinstance(path, str) and not Path(path).parent.is_dir():  # said now, not after the timing
+            raise UsageError(f"{option} {path}: there is no folder {str(Path(path).parent)!r}")
     if arguments.plot:
         if Path(arguments.plot).suffix != ".svg":
             raise UsageError(f"--plot {arguments.plot}: plots are .svg files")

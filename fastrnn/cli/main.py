@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from fastrnn.cli import bench, commands, info, running
@@ -13,7 +14,8 @@ from fastrnn.plan.policy import BACKENDS
 
 LARGEST = 1 << 31
 DONE, PAST_TOLERANCE, USAGE, UNUSABLE, MISSING = range(5)
-EXIT_CODES = "exit codes: 0 done; 1 verify or bench found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing"
+INTERRUPTED, READER_GONE = 130, 141  # as a shell names what SIGINT and SIGPIPE end
+EXIT_CODES = "exit codes: 0 done; 1 verify or bench found an error past tolerance; 2 wrong usage; 3 a model or data that cannot be used; 4 a package is missing; 130 interrupted"
 
 
 def positive(text: str) -> int:
@@ -113,7 +115,14 @@ def main(argv: list[str] | None = None) -> int:
         console = Console(arguments.json is True)
         code = arguments.run(arguments, console)
         console.close()
+        sys.stdout.flush()
         return code
+    except KeyboardInterrupt:
+        print("fastrnn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `fastrnn inspect m.onnx | head`: nobody reads what is left, nor what Python would flush at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except MissingDependencyError as error:
         print(f"fastrnn: {error}", file=sys.stderr)
         return MISSING

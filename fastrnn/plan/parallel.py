@@ -16,6 +16,8 @@ from fastrnn.plan.memory import View
 from fastrnn.plan.pack import Packed
 from fastrnn.plan.program import KernelStep, Step
 
+# Workers that runtime/threads.h has at most, their caller included; each part of a call takes work space.
+MOST_THREADS = 64
 # Waking a sleeping thread takes up to 50 us: what is to be split takes longer than this alone.
 WORTH_NS = 60_000.0
 # A barrier takes 0.2 to 0.4 us: a step that is split takes longer than this alone.

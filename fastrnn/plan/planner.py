@@ -152,7 +152,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
         if emitter and emitter.packs and known(model.specs, node.inputs) and emitter.refused(node, model.specs, model.weights) is None:
             packed[node.name] = pack(node, model.weights, backend)
     model, packed = _give_up(model, packed) if backend != "reference" else (model, packed)
-    return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, threads, packed)
+    return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, min(threads, parallel.MOST_THREADS), packed)
 
 
 def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict[str, list[Packed]]]:

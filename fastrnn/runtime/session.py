@@ -45,8 +45,6 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     """
     model = bound(model, states, constants)
     plan = compile_plan(model, backend, precision, threads)
-    if threads > 1:
-        announce()
     return Session(plan, model)
 
 
@@ -114,6 +112,8 @@ class Session:
     """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
 
     def __init__(self, plan: Plan, model: Model):
+        if plan.threads > 1:
+            announce()
         # what the caller gave may go: the plan has it packed
         packed = {name: a for name, a in plan.model.weights.items() if isinstance(a, Absent) and name in model.weights}
         self._plan, self._model = plan, replace(model, weights={**model.weights, **packed}) if packed else model

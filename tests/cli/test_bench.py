@@ -103,7 +103,10 @@ def test_a_difference_is_said_loudly(capsys, monkeypatch):
 
 @pytest.mark.parametrize("code,arguments,message", [
     (2, [ONNX, "--against", "abacus"], "'abacus' is unknown"),
+    (2, [ONNX, "--against", ""], "'' is unknown"),
     (2, [ONNX, "--plot", "p.bmp"], ".svg"),
+    (2, [ONNX, "--plot", "nowhere/p.svg"], "no folder 'nowhere'"),
+    (2, [ONNX, "--json", "nowhere/b.json"], "no folder 'nowhere'"),
     (2, [ONNX, "--size", "Q=3"], "no input has that dimension"),
     (3, ["nothing.onnx"], "nothing.onnx"),
     (3, [ONNX, "--size", "B=2", "--batch", "1"], "--size B=2 fixes the batch"),

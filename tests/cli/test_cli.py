@@ -276,6 +276,22 @@ def test_a_missing_package_exits_4():
     assert done.returncode == 4 and "fastrnn[cli]" in done.stderr
 
 
+def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastrnn.cli.commands.load", interrupted)
+    assert call(capsys, "inspect", ONNX) == (130, "", "fastrnn: interrupted\n")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = "import sys; from fastrnn.cli import main; sys.stdin.read(); sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen([sys.executable, "-c", code, "inspect", ONNX], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/") as process:
+        process.stdout.close()  # before the command starts to write
+        process.stdin.close()
+        assert process.wait() == 141 and not process.stderr.read()
+
+
 def test_the_installed_command(tmp_path):
     """The script that pip installs; a pipe gets no progress."""
     script = Path(sys.executable).parent / "fastrnn"

@@ -77,6 +77,16 @@ def test_a_reflection_sees_what_a_cut_left():
         fr.compile(model([("x", ("N",))], ["y"], [("Pad", "p", ["x", "k"], ["y"])], {"k": whole(-5, 4)}))(noise(3))
 
 
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap", "constant"])
+def test_an_empty_axis_that_is_not_padded(mode):
+    graph = model([("x", ("N", 4))], ["y"], [("Pad", "p", ["x", "k"], ["y"], {"mode": mode})], {"k": whole(0, 1, 0, 2)})
+    assert fr.compile(graph)(noise(0, 4)).shape == (0, 7)
+    agrees(graph, {"x": noise(3, 4)})
+    if mode != "constant":
+        with pytest.raises(fr.ShapeError, match="cannot make 1 from an axis of 0"):
+            fr.compile(model([("x", ("N",))], ["y"], [("Pad", "p", ["x", "k"], ["y"], {"mode": mode})], {"k": whole(1, 0)}))(noise(0))
+
+
 def test_a_bias_behind_a_scaled_gemm_is_not_scaled():
     for factors in ({"beta": 0.5}, {"alpha": 2.0}, {}):
         agrees(model([X], ["y"], [("Gemm", "g", ["x", "w"], ["t"], factors),

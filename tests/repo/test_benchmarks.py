@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ def test_a_tiny_run_measures_every_engine(tmp_path):
     suites = json.loads((tmp_path / "benchmarks.json").read_text())
     assert set(suites) == {"step", "memory"} and suites["step"]["machine"]["roofline"]["fma_gflops"] > 0 and suites["step"]["machine"]["quick"]
     case = next(c for c in suites["step"]["cases"] if c["case"] == "LSTM I=1 H=16 step")
-    assert set(case["us"]) == {"fastrnn", "onnxruntime", "openvino", "torch", "numpy"} and not case["refused"]
+    assert set(case["us"]) == {"fastrnn", "onnxruntime", "onnxruntime_bound", "openvino", "torch", "numpy"} and not case["refused"]
     assert all(0 < e["p50_call"] <= e["p99_call"] for e in case["us"].values()) and case["bound_us"] > 0
     report = (tmp_path / "benchmarks.md").read_text()
     assert "LSTM I=1 H=16 step" in report and "A QUICK RUN" in report and "## Memory" in report and "](layers.svg)" in report
@@ -44,6 +46,18 @@ def report(monkeypatch):
     import report
 
     return report
+
+
+@pytest.mark.parametrize("name", ["fastrnn_engine", "onnxruntime_engine", "onnxruntime_bound_engine", "openvino_engine"])
+def test_first_calls_start_anew_after_states_were_carried(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cases
+
+    run, result = import_module(f"contenders.{name}").prepare(cases.Case("lstm", 3, 5, carried=True))
+    first = result().copy()
+    for _ in range(3):
+        run()
+    assert np.array_equal(result(), first)
 
 
 def suites_of(case, table, **facts):

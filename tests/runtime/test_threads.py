@@ -254,6 +254,19 @@ def test_threadpoolctl_limits_it():
     assert [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "fastrnn"] == [before]
 
 
+def test_layers_are_known_to_threadpoolctl_too():
+    pytest.importorskip("threadpoolctl")
+    code = ("import fastrnn as fr, threadpoolctl, numpy as np; fr.LSTM(8, 8, threads=2)(np.ones((3, 1, 8), np.float32));"
+            "print([info['user_api'] for info in threadpoolctl.threadpool_info()].count('fastrnn'))")
+    assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize("threads", [10**6, 2**70])
+def test_more_threads_than_there_can_be(threads):
+    x = np.random.default_rng(0).standard_normal((50, 1, 256)).astype(np.float32)
+    assert np.array_equal(fr.LSTM(256, 256, seed=0, threads=threads)(x)[0], fr.LSTM(256, 256, seed=0)(x)[0])
+
+
 def test_workers_sleep_when_there_is_nothing_to_do(four_threads):
     layer, x = busy_layer()
     layer(x)

@@ -69,7 +69,7 @@ def pad(node, inputs):
             raise ShapeError(f"{where(node)}: cutting {w} from an axis of {d}")
         d = d + cut if isinstance(d, int) else d
         room = {"constant": None, "reflect": d - 1}.get(node.get("mode"), max(w) if d else 0) if isinstance(d, int) else None
-        if room is not None and max(w) > room:
+        if room is not None and max(*w, 0) > max(room, 0):
             raise ShapeError(f"{where(node)}: {node.get('mode')} cannot make {max(w)} from an axis of {d}")
     return [Spec(data.dtype, dims)]
 
