@@ -1,6 +1,7 @@
 """ONNX Runtime where states are carried, inputs and outputs bound beforehand: its least call from Python. Each call brings new input."""
 
 import numpy as np
+
 from contenders import Refused, onnx_layer
 from contenders.onnxruntime_engine import session
 
