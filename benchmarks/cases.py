@@ -93,7 +93,8 @@ PLOTTED = [*STEPS, *SEQUENCES, *(case for case in BATCHES if case.B in (8, 64) o
 LOADS = [_square("lstm", H, quick=H == 256) for H in (64, 256, 1024)]
 MEMORY = [_square("lstm", H, quick=H == 256) for H in (256, 1024)]
 THREADS = [_square("lstm", 512, carried=True), _square("lstm", 1024, carried=True), _square("lstm", 256, T=100), _square("lstm", 512, T=100, quick=True),
-           _square("lstm", 256, T=50, B=32)]
+           _square("lstm", 256, T=50, B=32), _square("lstm", 256, T=50, B=2), _square("lstm", 128, T=100), _square("lstm", 64, T=100), _square("gru", 256, T=100),
+           _square("rnn", 256, T=100), _square("lstm", 64, T=100, B=4), _square("lstm", 32, T=50, B=8), _square("lstm", 16, T=100), Case("lstm", 40, 64, carried=True)]
 GROWTH = {  # with the hidden size in a step, with the batch, with the time; the first two are cases that stand above
     "hidden size, LSTM step": ("H", [case for case in STEPS if case.I == case.H]),
     "batch, LSTM H=256 T=50": ("B", [case for case in BATCHES if case.kind == "lstm" and case.H == 256]),

@@ -10,6 +10,7 @@ from fastrnn.cli import bench, commands, info, running
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters.engines import ENGINES
 from fastrnn.errors import FastRNNError, MissingDependencyError
+from fastrnn.plan.parallel import MOST_THREADS
 from fastrnn.plan.policy import BACKENDS
 
 LARGEST = 1 << 31
@@ -21,6 +22,13 @@ EXIT_CODES = "exit codes: 0 done; 1 verify or bench found an error past toleranc
 def positive(text: str) -> int:
     """A whole number from 1."""
     if not 1 <= (value := int(text)) <= LARGEST:
+        raise ValueError
+    return value
+
+
+def thread_count(text: str) -> int:
+    """As many threads as a pool can have at most."""
+    if (value := positive(text)) > MOST_THREADS:
         raise ValueError
     return value
 
@@ -99,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--batch", type=positives, default=[1], metavar="N,N", help="batch sizes (1)")
     one.add_argument("--steps", type=positives, metavar="N,N", help="lengths of the time axis (1,100), or calls of the stream where states are tied (1)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
-    one.add_argument("--threads", type=positive, default=1, help="of every engine (1)")
+    one.add_argument("--threads", type=thread_count, default=1, help=f"of every engine, at most {MOST_THREADS} (1)")
     one.add_argument("--tolerance", type=fraction, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
     one.add_argument("--seed", type=natural, default=0)
     one.add_argument("--plot", metavar="FILE", help="an .svg of the medians")

@@ -116,7 +116,7 @@ def test_what_cannot_be_benched_says_why(capsys, code, arguments, message):
     assert got == code and message in err and not out
 
 
-@pytest.mark.parametrize("arguments", [["--json", ONNX], [ONNX, "--json", "b.txt"], [ONNX, "--batch", "0"], [ONNX, "--steps", "x"], [ONNX, "--threads", "0"]], ids=str)
+@pytest.mark.parametrize("arguments", [["--json", ONNX], [ONNX, "--json", "b.txt"], [ONNX, "--batch", "0"], [ONNX, "--steps", "x"], [ONNX, "--threads", "0"], [ONNX, "--threads", "65"]], ids=str)
 def test_wrong_usage_exits_2(arguments):
     with pytest.raises(SystemExit) as error:
         main(["bench", *arguments])

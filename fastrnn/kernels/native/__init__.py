@@ -3,15 +3,18 @@
     args.h          the kernel contract (see ../contract.py)
     simd.h          the vector vocabulary, the only file that knows an instruction set
     activations.h   tanh, sigmoid, exp and the rest, as fixed sequences of operations
-    affine.h        the matrix driver: chains of FMAs, register tiles
+    affine.h        the matrix driver: panels, and the chains of FMAs of a register tile
+    tiles.h         covering blocks x rows with tiles, to and fro
+    ahead.h         input projections of later steps beside the steps of few rows
     rows.h          rows in time and batch, states in and out
-    recurrence.h    the time loop, a template; cell_*.h the pointwise part of each cell
+    sync.h          how calls that run at once on several threads meet
+    recurrence.h    the tiles of a cell, a template, and (time_loop.h) its steps; cell_*.h the pointwise part of each cell
     functions.h     log, sin, cos, pow, erf
     operations.h    elementwise operations, and programs of them
     chain.h         a program over arrays of any layout
     dense.h         dense layers, computed products, depthwise convolutions, a program behind them
     grid.h          walks over arrays of any layout; copies. reduce.h: reductions, softmax. integers.h: integers, casts, moves by index
-    ops.h           packing of weights, sorting of lengths
+    ops.h           packing of weights, sorting of lengths. probe.h: what the roofline is measured with
     table.h         the kernels by name; _avx512.pyx, _avx2.pyx, _neon.pyx, _baseline.pyx export it
     _cpu.pyx        what this CPU and operating system run
 
