@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cases import GROWTH, PLOTTED
-from contenders import NAMES
+from contenders import NAMES, PEERS
 
 from fastrnn.cli import plot
 
@@ -40,7 +40,7 @@ def against_bound(cases: list[dict], path: Path) -> None:
     cases = [case for case in cases if case.get("bound_us")]
     figure, axes = plot.pyplot().subplots(figsize=(8, 1 + 0.22 * len(cases)))
     mine = [100 * case["bound_us"] / median(case, "fastrnn") for case in cases]
-    theirs = [100 * case["bound_us"] / min(filter(None, (median(case, e) for e in NAMES[1:]))) for case in cases]
+    theirs = [100 * case["bound_us"] / min(filter(None, (median(case, e) for e in PEERS))) for case in cases]
     axes.barh(range(len(cases)), mine, 0.7, color=plot.COLOURS["fastrnn"], label="fastrnn")
     axes.plot(theirs, range(len(cases)), "o", color=plot.COLOURS["onnxruntime"], markersize=4, label="fastest peer")
     axes.set_yticks(range(len(cases)), [case["case"] for case in cases])

@@ -12,13 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import plots
-from contenders import NAMES
+from contenders import NAMES, PEERS
 
 from fastrnn.cli.timing import DISTURBED
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
-PEERS = (*NAMES[1:], "onnxruntime_bound")
 TITLES = {  # of the tables, in the order of the report: what stands above each
     "step": ("Steps", "One step at batch 1, the state carried. `call` is one call timed by itself, p50 and p99; the clock's own 0.05 us is in it."),
     "sequence": ("Sequences", "A whole sequence at batch 1."),
@@ -61,7 +60,7 @@ def best_peer(case: dict) -> float | None:
     return min((us(case, name) for name in PEERS if us(case, name)), default=None)
 
 
-def against(cases: list[dict], engines=(*NAMES, "onnxruntime_bound")) -> list[str]:
+def against(cases: list[dict], engines=(NAMES[0], *PEERS)) -> list[str]:
     """A row a case: medians (p99), the fastest peer's ratio, the bound and the fraction reached; and who took no part."""
     engines = [name for name in engines if any(us(case, name) for case in cases)]
     calls, pushes = cases[0]["table"] == "step", any("push of" in case["case"] for case in cases)

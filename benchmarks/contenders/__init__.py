@@ -16,6 +16,7 @@ from fastrnn.testing import TOLERANCES
 
 ENGINES = ("fastrnn_engine", "onnxruntime_engine", "openvino_engine", "torch_engine", "numpy_engine")
 NAMES = tuple(name.removesuffix("_engine") for name in ENGINES)
+PEERS = (*NAMES[1:], "onnxruntime_bound")
 CARRIED = (*ENGINES, "onnxruntime_bound_engine")  # steps and chunks of a stream are small enough for the way of calling to count
 
 
