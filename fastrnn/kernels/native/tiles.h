@@ -95,4 +95,13 @@ static void fr_cover(int64_t block, int64_t end, int narrow, int64_t n_rows, int
     if (n_rows == 1) fr_sweep(block, end, narrow, 1, backward, tiles, context);
     else fr_sweep(block, end, narrow, n_rows, backward, tiles, context);
 }
+/* The blocks that a call computes of a layer that is computed in parts, of `n`. */
+FR_INLINE int64_t fr_first_block(const fr_args *a, int64_t n) { return a->parts > 1 ? n * a->part / a->parts : 0; }
+FR_INLINE int64_t fr_end_block(const fr_args *a, int64_t n) { return a->parts > 1 ? n * (a->part + 1) / a->parts : n; }
+
+/* Covers this part's blocks of `units`; `gates`: in their panel two gates may share a vector. */
+FR_INLINE void fr_cover_part(const fr_args *a, int64_t units, int gates, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
+    const int64_t n = fr_blocks(units), end = fr_end_block(a, n);
+    fr_cover(fr_first_block(a, n), end, gates && end == n && fr_narrow(units), n_rows, backward, tiles, context);
+}
 #endif

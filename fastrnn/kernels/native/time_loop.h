@@ -1,25 +1,15 @@
 /* The time loop of a cell, a template like recurrence.h, which includes it: rows of a step, projections hoisted out of it, one step after the other. */
 
-/* The blocks that this part of a layer computes, of `n`. */
-FR_INLINE int64_t CELL(first)(const fr_args *a, int64_t n) { return a->parts > 1 ? n * a->part / a->parts : 0; }
-FR_INLINE int64_t CELL(end)(const fr_args *a, int64_t n) { return a->parts > 1 ? n * (a->part + 1) / a->parts : n; }
-
-/* This part's units of every row; `gates` in their panel may share vectors. */
-FR_INLINE void CELL(cover)(const fr_args *a, int64_t units, int gates, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
-    const int64_t n = fr_blocks(units), end = CELL(end)(a, n);
-    fr_cover(CELL(first)(a, n), end, gates && end == n && fr_narrow(units), n_rows, backward, tiles, context);
-}
-
 static void CELL(step)(const CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
-    CELL(cover)(a, a->H, CELL_PAIRS, n_rows, backward, &CELL(tile_set), s);
+    fr_cover_part(a, a->H, CELL_PAIRS, n_rows, backward, &CELL(tile_set), s);
 #ifdef CELL_SECOND
     fr_meet(a);
-    CELL(cover)(a, a->H, 0, n_rows, backward, &CELL(second_tile_set), s);
+    fr_cover_part(a, a->H, 0, n_rows, backward, &CELL(second_tile_set), s);
 #endif
     if (a->w_p) {
         fr_meet(a);
-        CELL(cover)(a, a->P, 0, n_rows, backward, &CELL(shrink_tile_set), s);
+        fr_cover_part(a, a->P, 0, n_rows, backward, &CELL(shrink_tile_set), s);
     }
     fr_meet(a);
 }
@@ -41,7 +31,7 @@ static void CELL(look_ahead)(CELL(rows) *s, int64_t active, int64_t t, int64_t e
     const fr_args *a = s->a;
     const int64_t n = fr_blocks(a->H), n_rows = CELL(gather)(s, active, t, end);
     fr_ahead *ahead = s->ahead;
-    *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .block = CELL(first)(a, n), .end = CELL(end)(a, n),
+    *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .block = fr_first_block(a, n), .end = fr_end_block(a, n),
                         .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1, .groups = (n_rows + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX};
     if (!n_rows || ahead->block == ahead->end) return;
     fr_ahead_pack(s->ahead_x, s->project_x, n_rows, a->I);
@@ -55,7 +45,7 @@ static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int6
     const fr_args *a = s->a;
     if (!a->ahead) {
         const int64_t n_rows = CELL(gather)(s, active, t, end);
-        CELL(cover)(a, a->H, CELL_PAIRS, n_rows, 0, &CELL(project_tile_set), s);
+        fr_cover_part(a, a->H, CELL_PAIRS, n_rows, 0, &CELL(project_tile_set), s);
         return;
     }
     if (t == 0) CELL(look_ahead)(s, active, 0, end);
