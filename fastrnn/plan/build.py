@@ -269,7 +269,7 @@ class Builder(Layout):
             if not self.views[name].same_place(target):
                 self.copy(name, self.views[name], target)
         if self.plan.threads > 1 and not any(isinstance(step, JumpStep) for step in self.steps):
-            self.steps = parallel.wavefronts(self.steps, self.plan.threads, [self._worth.get(k, 0.0) for k in range(len(self.steps))])
+            self.steps = parallel.wavefronts(self.steps, [self._worth.get(k, 0.0) for k in range(len(self.steps))])
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
         return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
 

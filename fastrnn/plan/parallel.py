@@ -84,7 +84,7 @@ def at_once(steps: Sequence[Step]) -> list[Step]:
     return [replace(first, together=len(steps)), *rest] if rest and isinstance(first, KernelStep) else list(steps)
 
 
-def wavefronts(steps: Sequence[Step | None], threads: int, worth: Sequence[float]) -> list[Step | None]:
+def wavefronts(steps: Sequence[Step | None], worth: Sequence[float]) -> list[Step | None]:
     """Layers in a row, each the only reader in step with the one before, marked to run at once. worth: nanoseconds of each call."""
     result, k = list(steps), 0
     while k < len(result):
@@ -93,7 +93,7 @@ def wavefronts(steps: Sequence[Step | None], threads: int, worth: Sequence[float
             if any(_overlap(result[j], made, result[end], read) for j in range(k, end) for made in ("y", "hn", "cn") for read in ("h0", "c0")):
                 break
             end += 1
-        if end - k > 1 and threads > 1:
+        if end - k > 1:
             for j in range(k, end):
                 args = result[j].args.copy()
                 args["chunk"] = min(int(args["chunk"]), WAVE_CHUNK)

@@ -93,7 +93,7 @@ class Lane:
 
     def __init__(self):
         self._work = aligned_zeros((1,), np.uint8)
-        self.runners: dict[Specialised | None, Runner] = {}
+        self.runners: dict[Specialised, Runner] = {}
 
     def runner(self, entry: Specialised) -> Runner:
         """The runner of a program in this lane."""
@@ -119,7 +119,7 @@ class Session:
         self._plan, self._model = plan, replace(model, weights={**model.weights, **packed}) if packed else model
         self._programs: dict[tuple, Specialised] = {}
         self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
-        self._clock, self._last = itertools.count(), None  # _last: what the last call took
+        self._clock = itertools.count()
         self._names = model.input_names
 
     @property
@@ -142,16 +142,14 @@ class Session:
         except IndexError:
             lane = Lane()
         try:
-            runner = lane.runners.get(self._last)
-            result = None if runner is None else runner.run_named(inputs)
-            if result is None:  # not as the call before
-                given = checks.as_mapping(inputs, "inputs")
-                checks.known_names(given, self._names)
-                arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
-                entry = self._last = self._specialise(checks.bind_shapes(self.model.inputs, arrays))
-                outputs = lane.runner(entry).call(arrays, None)
-                result = dict(zip(self.model.output_names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
-            return result
+            for runner in lane.runners.values():
+                if (result := runner.run_named(inputs)) is not None:
+                    return result
+            given = checks.as_mapping(inputs, "inputs")
+            checks.known_names(given, self._names)
+            arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
+            outputs = lane.runner(self._specialise(checks.bind_shapes(self.model.inputs, arrays))).call(arrays, None)
+            return dict(zip(self.model.output_names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
         finally:
             self._lanes.append(lane)
 
