@@ -49,6 +49,11 @@ class DirectionWeights:
         """H, which a projection does not change."""
         return len(self.w_h[0])
 
+    @property
+    def input_size(self) -> int:
+        """I."""
+        return self.w_x[0].shape[1]
+
     def astype(self, dtype) -> DirectionWeights:
         """A copy in another float dtype."""
         gates = ([a.astype(dtype) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))

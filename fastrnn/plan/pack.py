@@ -98,7 +98,8 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
             raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {node.input(position)!r} must be a constant weight")
     layer, result = RecurrentNode(node, weights.get), []
     for d, cell in enumerate(layer.cells):
-        choice, w = policy.pick_cell(cell, backend), layer.weights(d)
+        w = layer.weights(d)
+        choice = policy.pick_cell(cell, backend, w.input_size, w.hidden_size, None if w.w_p is None else len(w.w_p))
         arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
         result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources))
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.cells import Cell
+from fastrnn.cells.spec import RAW_INPUT
 from fastrnn.model import Node
 from fastrnn.model.ops import meaning
 from fastrnn.model.recurrent import DirectionWeights, RecurrentNode
@@ -19,11 +20,12 @@ def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray
     for gate in cell.first_gates:
         over_h[gate] = h @ recurrent[gate].T + over_h[gate]
     values = {g.name: over_x.get(g.name, 0) + over_h.get(g.name, 0) for g in cell.gates}
+    values |= dict(zip(cell.states, states)) | dict(zip(cell.parameters, w.parameters)) | {RAW_INPUT: x}
     if cell.operand:
-        operand = cell.operand(*(values[g.name] for g in cell.gates if not g.second), *states)
+        operand = cell.second_operand(values)
         for gate in cell.second_gates:
             values[gate] = values[gate] + operand @ recurrent[gate].T
-    new = list(cell.pointwise(*(values[g.name] for g in cell.gates), *states, w.parameters))
+    new = list(cell.new_states(values))
     if w.w_p is not None:
         new[0] = new[0] @ w.w_p.T
     return new
