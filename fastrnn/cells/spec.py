@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -122,3 +123,13 @@ class Cell:
         where = f"cell {self.name!r}"
         pointwise = trace(self.pointwise, self.values, self._arguments[self.pointwise], len(self.states), where)
         return pointwise, trace(self.operand, self.values, self._arguments[self.operand], 1, f"{where}, operand") if self.operand else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what the cell computes: gates, states and instructions, whatever its code looks like."""
+        said = (self.gates, self.states, self.parameters, self.scalars, *map(str, self.programs()))
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+
+    def __call__(self, *arguments, **named):
+        """The pointwise function itself, on arrays."""
+        return self.pointwise(*arguments, **named)

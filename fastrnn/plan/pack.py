@@ -14,9 +14,8 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Node
 from fastrnn.model.absent import Absent
 from fastrnn.model.ops.linear import taps_of, window_of
-from fastrnn.model.recurrent import WEIGHT_INPUTS, RecurrentNode
+from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
-from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.memory import View, weight_view
 from fastrnn.plan.packing import joined, pack_dense, pack_recurrent
 
@@ -99,7 +98,7 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
     layer, result = RecurrentNode(node, weights.get), []
     for d, cell in enumerate(layer.cells):
         w = layer.weights(d)
-        choice = policy.pick_cell(cell, backend, w.input_size, w.hidden_size, None if w.w_p is None else len(w.w_p))
+        choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected)
         arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
         result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources))
     return result

@@ -56,8 +56,8 @@ def pick(name: str, backend: str) -> Choice:
     return candidates(name, backend)[0]
 
 
-def pick_cell(cell: Cell, backend: str, input_size: int, units: int, projected: int | None) -> Choice:
-    """The kernel of a recurrent cell for layers of these sizes (projected: P, or None). A recurrent layer never drops to NumPy unasked.
+def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:
+    """The kernel of a recurrent cell for layers of H units (projected: P, or None). A recurrent layer never drops to NumPy unasked.
 
     Native kernels are of the built-in cells; any other is compiled, also where the backend is "native".
     """
@@ -73,7 +73,7 @@ def pick_cell(cell: Cell, backend: str, input_size: int, units: int, projected: 
     registered = registry.kernels("jit", chosen_isa).get(name)
     if registered:
         return Choice(registered, f"registered jit kernel for {chosen_isa}")
-    return Choice(compiler.kernel_of(cell, chosen_isa, input_size, units, projected), f"compiled for {chosen_isa} and these sizes")
+    return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")
 
 
 def chunk(T: int, B: int, input_size: int) -> int:

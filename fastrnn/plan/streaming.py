@@ -16,7 +16,7 @@ from fastrnn.errors import NotStreamableError
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
-from fastrnn.plan.fold import RECURRENT
+from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.views import VIEWS
 

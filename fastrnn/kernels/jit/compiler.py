@@ -30,8 +30,8 @@ def check_available(isa: str) -> None:
         raise UnsupportedModelError(f"backend 'jit' needs vectors and fused multiply-add, which ISA {isa!r} lacks; use backend 'reference'")
 
 
-def kernel_of(cell: Cell, isa: str, input_size: int, units: int, projected: int | None) -> Kernel:
-    """The kernel of a cell for layers of these sizes; projected: P, or None without a projection. Safe from many threads.
+def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel:
+    """The kernel of a cell for layers of H units; projected: P, or None without a projection. Safe from many threads.
 
     The first one of a machine takes a second or two, for the time loop is compiled too; then a fraction of one.
     UnsupportedModelError names what cannot be compiled.
@@ -40,7 +40,7 @@ def kernel_of(cell: Cell, isa: str, input_size: int, units: int, projected: int 
 
     check_available(isa)
     lanes, registers = ISAS[isa]
-    recipe = recipe_of(cell, lanes, registers, input_size, units, projected)
+    recipe = recipe_of(cell, lanes, registers, units, projected)
     key = _key(str(recipe), isa)
     with _lock:
         if key not in _kernels:

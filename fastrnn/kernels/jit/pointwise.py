@@ -50,7 +50,7 @@ class Pointwise:
         code, recipe = self.code, self.recipe
         if self.fills == WHOLE:
             return code.load(pointer, self.first)
-        left = recipe.H_tail if self.fills == PART else code.builder.sub(code.whole(recipe.H or code.field(self.args, "H")), self.first)
+        left = recipe.H_tail if self.fills == PART else code.builder.sub(code.field(self.args, "H"), self.first)
         return code.load_part(pointer, self.first, left)
 
     def _values(self, gates: dict[str, Vector], needed) -> dict[str, Vector]:

@@ -42,16 +42,9 @@ class Table:
         return self.code.pointer(self.code.word(self.base(name), row))
 
     @property
-    def blocks(self):
+    def blocks(self) -> ir.Value:
         """Blocks of H units."""
-        H = self.recipe.H
-        return self.word("blocks") if H is None else -(-H // self.recipe.lanes)
-
-    @property
-    def projected_blocks(self):
-        """Blocks of P units."""
-        P = self.recipe.P
-        return self.word("projected_blocks") if P is None else -(-P // self.recipe.lanes)
+        return self.word("blocks")
 
     def padded_row(self, name: str, row) -> ir.Value:
         """A row of H floats, padded to whole blocks."""
@@ -76,9 +69,6 @@ def emit_layout(module: ir.Module, name: str, recipe: Recipe) -> ir.Function:
         at = builder.and_(builder.add(at, builder.add(code.whole(nbytes), I64(LINE - 1))), I64(-LINE))
 
     def blocks(size: str):
-        known = getattr(recipe, size)
-        if known is not None:
-            return I64(-(-known // recipe.lanes))
         return builder.sdiv(builder.add(field(size), I64(recipe.lanes - 1)), I64(recipe.lanes))
 
     B, H_blocks = field("B"), blocks("H")

@@ -55,11 +55,6 @@ class Tile:
             self.accumulators[key] = self.code.variable()
         return self.accumulators[key]
 
-    def size(self, name: str):
-        """I, H or P."""
-        known = getattr(self.recipe, name)
-        return self.code.field(self.args, name) if known is None else known
-
     def field_pointer(self, name: str) -> ir.Value:
         """A pointer of the argument struct."""
         return self.code.pointer(self.code.field(self.args, name))
@@ -148,7 +143,7 @@ class Tile:
         recipe, code = self.recipe, self.code
         slots, G = recipe.x_slots, len(recipe.x_slots)
         self.start(slots)
-        self.chain(self.field_pointer("w_x"), self.size("I"), slots, self.rows_of("project_x"))
+        self.chain(self.field_pointer("w_x"), self.code.field(self.args, "I"), slots, self.rows_of("project_x"))
         projected = self.table.base("projected")
         for b in self.each():
             for r in range(self.shape.rows):
@@ -169,7 +164,7 @@ class Tile:
                             self.accumulator(b, slot, r).value = code.load(pre, code.plus(at, g * self.L), True)
                 self._part(slots)
             with other:
-                self.chain(self.field_pointer("w_x"), self.size("I"), slots, self.rows_of("x"))
+                self.chain(self.field_pointer("w_x"), self.code.field(self.args, "I"), slots, self.rows_of("x"))
 
     def emit_step(self) -> None:
         """A step: pre-activations and, behind them, the new states, or what a second phase goes on with."""
@@ -179,7 +174,7 @@ class Tile:
         if recipe.x_slots:
             self._over_x()
         if recipe.h_slots:
-            self.chain(self.field_pointer("w_h"), self.size("P"), recipe.h_slots, self.rows_of("h"))
+            self.chain(self.field_pointer("w_h"), self.code.field(self.args, "P"), recipe.h_slots, self.rows_of("h"))
         self.finish("leave" if recipe.operand else "finish", everything)
 
     def emit_second(self) -> None:
@@ -191,7 +186,7 @@ class Tile:
                     start = self.table.saved_row(code.plus(self.row, r), recipe.saved.index(slot))
                     self.accumulator(b, slot, r).value = code.load(start, code.times(code.plus(self.block, b), self.L), True)
         rows = [self.table.padded_row("u", code.plus(self.row, r)) for r in range(self.shape.rows)]
-        self.chain(self.field_pointer("w_u"), self.size("H"), slots, rows)
+        self.chain(self.field_pointer("w_u"), self.code.field(self.args, "H"), slots, rows)
         self.finish("finish_second", slots)
 
     def emit_shrink(self) -> None:
@@ -200,11 +195,11 @@ class Tile:
         for b in self.each():
             for r in range(self.shape.rows):
                 self.accumulator(b, 0, r).value = code.number(0.0)
-        self.chain(self.field_pointer("w_p"), self.size("H"), [0], self.rows_of("out"))
+        self.chain(self.field_pointer("w_p"), self.code.field(self.args, "H"), [0], self.rows_of("out"))
         for r, y in enumerate(self.rows_of("y")):
             for b in self.each():
                 store_units(code, self.accumulator(b, 0, r).value, y, code.plus(self.block, b), UNLESS_LAST if recipe.P_tail else WHOLE, recipe.P_tail,
-                            self.table.projected_blocks)
+                            self.table.word("projected_blocks"))
 
 
 def emit(module: ir.Module, recipe: Recipe, kind: str, shape: Shape) -> ir.Function:

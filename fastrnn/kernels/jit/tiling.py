@@ -32,7 +32,6 @@ class Tiling:
         room = 24 if many_registers else 12  # registers for accumulators, beside weights and inputs
         self.rows = max(1, min(MOST_ROWS if many_registers else 3, room // (gates * self.many)))
         self.tails = recipe.tails and kind != "shrink"
-        self.blocks = None if recipe.H is None or kind == "shrink" else -(-recipe.H // recipe.lanes)
 
     def shapes(self) -> dict[int, Shape]:
         """Every tile that covering may ask for, by key."""
@@ -45,8 +44,4 @@ class Tiling:
                 found[TAIL + rows] = Shape(0, True, rows)
         if self.tails:
             found[BESIDE + 1] = Shape(1, True, 1)
-        return {key: shape for key, shape in found.items() if self._used(key, shape)}
-
-    def _used(self, key: int, shape: Shape) -> bool:
-        """Whether a layer of the blocks known now can ask for it."""
-        return self.blocks is None or shape.blocks <= self.blocks - self.tails
+        return found
