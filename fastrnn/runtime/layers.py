@@ -86,7 +86,7 @@ class RecurrentLayer:
             raise ShapeError(f"the scalars {', '.join(self.options.scalars) or '(none)'} are expected by name, got {', '.join(given) or 'none'}")
         arrays = {name: checks.as_array(value, name) for name, value in given.items()}
         for name, array in arrays.items():
-            expected = shape[:1 - axis] + shape[2 - axis:] if unbatched else shape
+            expected = shape[:axis] + shape[axis + 1:] if unbatched else shape
             if array.shape != expected:
                 raise ShapeError(f"input {name!r} must have shape {expected}, a number for each step and row, got {array.shape}")
         return {name: np.expand_dims(array, axis) if unbatched else array for name, array in arrays.items()}

@@ -5,11 +5,14 @@ import pytest
 
 from fastrnn.errors import NotStreamableError
 from fastrnn.kernels import isa
+from fastrnn.kernels.jit import compiler
 from fastrnn.model.stack import stack_model
 from fastrnn.runtime.session import compile
 from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, draw_case
 
 EACH_ISA = isa.supported()
+NATIVE = [("native", name) for name in EACH_ISA]
+JIT = [("jit", name) for name in EACH_ISA if name in compiler.ISAS]
 
 
 def same_bits(a, b):
@@ -33,9 +36,9 @@ def rows_of(case, results, rows):
     return [np.take(r, rows, (0 if case.options.get("batch_first") else 1) if k == 0 else 1) for k, r in enumerate(results)]
 
 
-def stream_in_pieces(case, layer, random):
+def stream_in_pieces(case, layer, random, backend):
     """y of the whole sequence through a stream, in chunks of random lengths; None where the layer cannot be streamed."""
-    session = compile(stack_model(layer.options, layer.state_dict(), case.kind))
+    session = compile(stack_model(layer.options, layer.state_dict(), case.kind), backend=backend)
     try:
         stream = session.stream(case.shape.B)
     except NotStreamableError:
@@ -52,29 +55,38 @@ def stream_in_pieces(case, layer, random):
     return [np.moveaxis(y, 0, 1) if case.options.get("batch_first") else y, *stream.state.values()]
 
 
-def check(case, random, monkeypatch):
+def check(case, random, monkeypatch, backends):
     whole = None
-    for name in EACH_ISA:
+    for backend, name in backends:
         monkeypatch.setenv("FASTRNN_ISA", name)
-        layer = case.layer()
+        layer = case.layer(backend)
         results = case.run(layer)
         whole = whole or results
-        assert same_bits(whole, results), f"{case}: {name} differs from {EACH_ISA[0]}"
+        assert same_bits(whole, results), f"{case}: {backend} {name} differs from {backends[0]}"
         if name == EACH_ISA[-1] and name == "baseline" and case.shape.B * case.shape.T > 60:
             continue  # slow, and the other ISAs compare every row with it above
         row = [int(random.integers(case.shape.B))]
         assert same_bits(rows_of(case, whole, row), outputs(layer, *take_rows(case, row))), f"{case}: row {row} alone differs on {name}"
         order = random.permutation(np.repeat(np.arange(case.shape.B), 2))
         assert same_bits(rows_of(case, whole, order), outputs(layer, *take_rows(case, order))), f"{case}: rows {order} differ on {name}"
-        if case.lengths is None and (pieces := stream_in_pieces(case, layer, random)) is not None:
+        if case.lengths is None and (pieces := stream_in_pieces(case, layer, random, backend)) is not None:
             assert same_bits(whole, pieces), f"{case}: in pieces differs on {name}"
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_drawn_configurations(seed, monkeypatch):
+    """Every twentieth is compiled by the jit backend too; the slow sweep does all."""
+    random = np.random.default_rng(seed)
+    for k in range(100):
+        check(draw_case(random), random, monkeypatch, NATIVE if k % 20 else NATIVE + JIT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_configurations_compiled(seed, monkeypatch):
     random = np.random.default_rng(seed)
     for _ in range(100):
-        check(draw_case(random), random, monkeypatch)
+        check(draw_case(random), random, monkeypatch, NATIVE[:1] + JIT)
 
 
 @pytest.mark.parametrize("kind", list(OPTIONS))
@@ -82,7 +94,7 @@ def test_every_option_on_awkward_shapes(kind, monkeypatch):
     random = np.random.default_rng(9)
     for options in OPTIONS[kind].values():
         for name in ("tail", "prime", "ragged", "long"):
-            check(Case(kind, TRAP_SHAPES[name], options, seed=5), random, monkeypatch)
+            check(Case(kind, TRAP_SHAPES[name], options, seed=5), random, monkeypatch, NATIVE + JIT)
 
 
 def test_ragged_row_is_its_own_sequence():

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from fastrnn.kernels import isa
+from fastrnn.kernels.jit import compiler
 from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, draw_case
 
-BACKENDS = [("native", name) for name in isa.supported()] + [("reference", None)]
+BACKENDS = [("native", name) for name in isa.supported()] + [("jit", name) for name in isa.supported() if name in compiler.ISAS] + [("reference", None)]
 ROWS = [(kind, option) for kind, options in OPTIONS.items() for option in options]
 
 
@@ -17,7 +18,7 @@ def assert_within(case, got):
         assert error <= case.tolerance(reference), f"{case}: error {error:.2e}, allowed {case.tolerance(reference):.2e}"
 
 
-@pytest.mark.parametrize("backend,isa_name", BACKENDS, ids=[name or backend for backend, name in BACKENDS])
+@pytest.mark.parametrize("backend,isa_name", BACKENDS, ids=[f"{backend}-{name}" if name else backend for backend, name in BACKENDS])
 @pytest.mark.parametrize("kind,option", ROWS, ids=[f"{kind}-{option}" for kind, option in ROWS])
 def test_options_on_trap_shapes(backend, isa_name, kind, option, monkeypatch):
     if isa_name:

@@ -69,7 +69,7 @@ def attributes_of(onnx, node):
     return {k: v.decode() if isinstance(v, bytes) else [s.decode() for s in v] if k == "activations" else v for k, v in values.items()}
 
 
-def test_all_node_cases_of_onnx(each_isa):
+def test_all_node_cases_of_onnx(each_backend):
     onnx = pytest.importorskip("onnx")
     cases = node_cases()
     assert len(cases) == 18
@@ -83,7 +83,7 @@ def test_all_node_cases_of_onnx(each_isa):
             np.testing.assert_allclose(got[k], expected, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_all_vectors_of_onnxruntime(shared, each_isa):
+def test_all_vectors_of_onnxruntime(shared, each_backend):
     cases = json.loads((shared / "vectors/ort_rnn_vectors.json").read_text())["cases"]
     assert len(cases) == 63
 

@@ -25,7 +25,7 @@ _kernels: dict[str, Kernel] = {}
 def check_available(isa: str) -> None:
     """Raises where nothing can be compiled: Numba is absent, or the instruction set has no fused multiply-add."""
     if importlib.util.find_spec("numba") is None or importlib.util.find_spec("llvmlite") is None:
-        raise MissingDependencyError("numba", "jit", "compiling a cell (backend 'jit')")
+        raise MissingDependencyError("numba", "numba", "compiling a cell (backend 'jit')")
     if isa not in ISAS:
         raise UnsupportedModelError(f"backend 'jit' needs vectors and fused multiply-add, which ISA {isa!r} lacks; use backend 'reference'")
 

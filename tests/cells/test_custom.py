@@ -1,0 +1,214 @@
+"""Cells of one's own: what is declared, what is refused and where, names in files, second phases, projections, many states."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn.cells import find_cell, gru, lstm, rnn
+from fastrnn.model.stack import stack_model
+from fastrnn.testing import Case, Shape
+
+
+def both(cell, I, H, x, state=None, lengths=None, scalars={}, **options):
+    """Outputs compiled and by the reference, flat."""
+    results = []
+    for backend in ("auto", "reference"):
+        y, final = fr.Recurrent(cell, I, H, seed=1, backend=backend, **options)(x, state, lengths, **scalars)
+        results.append([y, *(final if isinstance(final, tuple) else (final,))])
+    return results
+
+
+def close(got, want):
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6 * max(1.0, np.abs(b).max(initial=0.0)))
+
+
+KINDS = {"rnn": (rnn, ("a",)), "gru": (gru, "rznm"), "gru_before": (lambda: gru(reset_after=False), "rzn"), "lstm": (lstm, "ifgo")}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_built_in_cell_declared_again_has_its_bits(kind, each_jit_isa):
+    """The same gates and function under another name: parameters by the same names, outputs by the same bits."""
+    original = KINDS[kind][0]()
+    cell = fr.cell(original.gates, original.states, operand=original.operand, name=f"my_{kind}")(original.pointwise)
+    for shape in (Shape(9, 5, 7, 21), Shape(30, 1, 12, 16), Shape(12, 2, 40, 24, ragged=True)):
+        case = Case(kind.split("_")[0], shape, {"num_layers": 2, "reset_after": False} if kind == "gru_before" else {"num_layers": 2}, seed=3)
+        mine = fr.Recurrent(cell, shape.I, shape.H, num_layers=2)
+        mine.load_state_dict(case.layer().state_dict())
+        for a, b in zip(case.run(mine), case.run(case.layer("native")), strict=True):
+            assert np.array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+def test_the_function_runs_on_arrays_as_it_stands():
+    @fr.cell(gates=("z", "n"))
+    def plain(z, n, h):
+        z = fr.sigmoid(z)
+        return h + z * (fr.tanh(n) - h)
+
+    z, n, h = np.random.default_rng(0).standard_normal((3, 4, 5))
+    want = h + (np.tanh(n) - h) / (1 + np.exp(-z))
+    np.testing.assert_allclose(plain(z, n, h), want, rtol=1e-12)
+    assert plain(z, n, h).dtype == np.float64
+
+
+def test_everything_at_once():
+    """Gates that see one side or have no bias, a second phase of two gates, four states, parameters, scalars, x itself."""
+
+    def operand(r, h, c, dt):
+        return fr.sigmoid(r) * h * fr.exp(-dt) + c * 0.1
+
+    @fr.cell(gates=(fr.Gate("a", sees="x", bias=False), fr.Gate("b", second=True), "r", fr.Gate("m", sees="h", second=True)), states=("h", "c", "d", "e"),
+             operand=operand, parameters=("u", "v"), scalars=("dt", "q"))
+    def everything(a, b, r, m, h, c, d, e, u, v, dt, q, x):
+        new = fr.tanh(a + b * u + q) + 0.1 * x
+        return new, c * 0.5 + fr.where(a > 0, fr.tanh(m), v), 0.9 * fr.minimum(d + dt, e), fr.sqrt(fr.abs(e)) - fr.maximum(h, -0.3) * q * r
+
+    random, T, B = np.random.default_rng(0), 7, 5
+    for H in (16, 21, 8, 5):
+        x = random.standard_normal((T, B, H)).astype(np.float32)
+        scalars = {name: random.uniform(0, 1, (T, B)).astype(np.float32) for name in ("dt", "q")}
+        state = tuple(random.standard_normal((1, B, H)).astype(np.float32) for _ in range(4))
+        for options in ({}, {"reverse": True}):
+            for lengths in (None, np.array([7, 0, 3, 7, 1])):
+                close(*both(everything, H, H, x, state, lengths, scalars, **options))
+        turned = {name: np.ascontiguousarray(a.T) for name, a in scalars.items()}
+        close(*both(everything, H, H, np.ascontiguousarray(x.swapaxes(0, 1)), state, None, turned, batch_first=True))
+        close(*both(everything, H, H, x, tuple(np.concatenate([s, -s]) for s in state), None, scalars, bidirectional=True))
+    layer = fr.Recurrent(everything, 5, 5, seed=0)
+    assert {n: a.shape for n, a in layer.state_dict().items()} == {
+        "weight_ih_l0": (15, 5), "weight_hh_l0": (15, 5), "bias_ih_l0": (10,), "bias_hh_l0": (15,), "weight_u_l0": (5,), "weight_v_l0": (5,)}
+    unbatched, batched = layer(x[:, 0], dt=scalars["dt"][:, 0], q=scalars["q"][:, 0]), layer(x, **scalars)
+    assert np.array_equal(unbatched[0], batched[0][:, 0])
+
+
+def test_a_projection():
+    @fr.cell(gates=("i", "g"), states=("h", "c"))
+    def projectable(i, g, c):
+        c = c + fr.sigmoid(i) * (fr.tanh(g) - c)
+        return fr.tanh(c), c
+
+    x = np.random.default_rng(0).standard_normal((6, 3, 4)).astype(np.float32)
+    for P in (1, 8, 19):
+        got, want = both(projectable, 4, 21, x, proj_size=P, num_layers=2)
+        assert got[0].shape == (6, 3, P)
+        close(got, want)
+
+
+@pytest.mark.parametrize("gates", [1, 2, 3, 5, 8])
+def test_any_number_of_gates(gates, each_jit_isa):
+    """With rests of every kind: more gates than a tile of the built-in cells has."""
+    names = tuple(f"g{k}" for k in range(gates))
+
+    def total(h, **values):
+        return fr.tanh(sum(values[name] * (0.3 + k / gates) for k, name in enumerate(names)) / gates + 0.1 * h)
+
+    scope = {"total": total}
+    exec(f"def many(h, {', '.join(names)}): return total(h, {', '.join(f'{n}={n}' for n in names)})", scope)
+    cell = fr.cell(gates=names, name=f"many_{gates}")(scope["many"])
+    x = np.random.default_rng(0).standard_normal((5, 7, 6)).astype(np.float32)
+    for H in (3, 16, 24, 40, 45):
+        close(*both(cell, 6, H, x))
+
+
+def refused(match, **declaration):
+    function = declaration.pop("function", lambda a, h: a + h)
+    with pytest.raises(fr.UnsupportedModelError, match=match):
+        fr.cell(**{"gates": ("a",), "name": "bad", **declaration})(function)
+
+
+def test_declarations_that_do_not_hold_together():
+    refused("'b'", function=lambda b, h: b)
+    refused("two things", states=("a",))
+    refused("not a name", gates=("a b",))
+    refused("2 results are declared, 1 were returned", states=("h", "c"))
+    refused("second", operand=lambda h: h)
+    refused("second", gates=(fr.Gate("a", second=True),))
+    refused("passed by name", function=lambda *a: a[0])
+    refused("1 to 8 gates", gates=tuple(f"g{k}" for k in range(9)))
+    refused("cannot be called", parameters=("hh",))
+    refused("'a'", gates=(fr.Gate("a", second=True),), operand=lambda a: a)
+    refused("a condition is not a result", function=lambda a: a > 1)
+    with pytest.raises(fr.UnsupportedModelError, match="sees"):
+        fr.Gate("a", sees="y")
+    with pytest.raises(fr.UnsupportedModelError, match="does not see"):
+        fr.Gate("a", sees="x", second=True)
+
+
+def test_errors_name_the_line_of_the_cell():
+    def helper(a):
+        if a > 0:  # the line
+            return a
+        return -a
+
+    line = helper.__code__.co_firstlineno + 1
+    refused(rf"test_custom.py, line {line}, `if a > 0:  # the line`.*fr.where", function=lambda a, h: helper(a) + h)
+    refused(r"numpy.sin", function=lambda a, h: np.sin(a))
+    refused(r"declare a vector as a parameter", function=lambda a, h: a * np.ones(3))
+    refused(r"Python number", function=lambda a, h: a * float(h))
+    refused(r"square", function=lambda a, h: a**3)
+    refused(r"takes numbers", function=lambda a, h: (a > 0) + h)
+    refused(r"takes conditions", function=lambda a, h: fr.where(a & h, a, h))
+
+
+def test_layers_refuse_what_the_cell_cannot():
+    hidden = fr.cell(gates=("a",), name="reads_h")(lambda a, h: a + h)
+    raw = fr.cell(gates=("a",), name="reads_x")(lambda a, x: a + x)
+    timed = fr.cell(gates=("a",), scalars=("dt",), name="timed")(lambda a, dt: a * dt)
+    with pytest.raises(fr.UnsupportedModelError, match="proj_size"):
+        fr.Recurrent(hidden, 3, 8, proj_size=2)
+    with pytest.raises(fr.ShapeError, match="hidden_size = 8"):
+        fr.Recurrent(raw, 3, 8)
+    with pytest.raises(fr.ShapeError, match="hidden_size = 8"):
+        fr.Recurrent(raw, 8, 8, num_layers=2, bidirectional=True)
+    x = np.zeros((4, 2, 3), np.float32)
+    with pytest.raises(fr.ShapeError, match="dt"):
+        fr.Recurrent(timed, 3, 8)(x)
+    with pytest.raises(fr.ShapeError, match=r"\(4, 2\)"):
+        fr.Recurrent(timed, 3, 8)(x, dt=np.zeros((4, 3), np.float32))
+    with pytest.raises(fr.ShapeError, match="none"):
+        fr.LSTM(3, 4)(x, dt=x)
+    with pytest.raises(fr.UnsupportedModelError, match="Recurrent"):
+        fr.Recurrent(lstm(), 3, 4)
+
+
+def test_a_file_names_its_cell(tmp_path):
+    """Loading it in a process that has no such cell says so; one that has another of that name is told apart."""
+    cell = fr.cell(gates=("a",), name="saved_cell")(lambda a, h: fr.tanh(a) * 0.5 + h)
+    layer = fr.Recurrent(cell, 3, 4, seed=1)
+    path = tmp_path / "model.safetensors"
+    stack_model(layer.options, layer.state_dict(), "net").save(path)
+    code = f"import fastrnn as fr\ntry: fr.load({str(path)!r})\nexcept fr.UnsupportedModelError as e: print(e)"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
+    assert "'saved_cell' is not registered" in said and "net" in said
+    assert fr.load(path) is not None
+    fr.cell(gates=("a",), name="saved_cell")(lambda a, h: fr.tanh(a) * 0.25 + h)
+    with pytest.raises(fr.UnsupportedModelError, match="something else"):
+        fr.load(path)
+    fr.cell(gates=("a",), name="saved_cell")(lambda a, h: 0.5 * fr.tanh(a) + h)
+    with pytest.raises(fr.UnsupportedModelError, match="something else"):  # another order of operands is another list of instructions
+        fr.load(path)
+    fr.cell(gates=("a",), name="saved_cell")(lambda a, h: (lambda v: v * 0.5)(fr.tanh(a)) + h)
+    assert fr.load(path) is not None
+    assert find_cell("saved_cell").name == "saved_cell"
+
+
+def test_beside_native_layers_in_one_program():
+    cell = fr.cell(gates=("a",), name="beside")(lambda a, h: 0.5 * (fr.tanh(a) + h))
+    from fastrnn.model.graph import Model, Value
+    from fastrnn.model.stack import StackBuilder
+
+    first, second, third = fr.LSTM(5, 12, seed=1), fr.Recurrent(cell, 12, 9, seed=2), fr.GRU(9, 4, seed=3)
+    build = StackBuilder()
+    for name, layer, x, y in (("one", first, "x", "u"), ("two", second, "u", "v"), ("three", third, "v", "y")):
+        build.stack(name, layer.options, layer.state_dict(), x, y)
+    model = Model((Value("x", "float32", ("T", "B", 5)),), ("y",), tuple(build.nodes), build.weights, (), "mixed")
+    session = fr.compile(model)
+    x = np.random.default_rng(0).standard_normal((11, 3, 5)).astype(np.float32)
+    y = third(second(first(x)[0])[0])[0]
+    assert np.array_equal(session(x), y)
+    assert "jit" in session.explain() and "native" in session.explain()
+    stream = session.stream(3)
+    assert np.array_equal(np.concatenate([stream.push(x[:4]), stream.push(x[4:])]), y)
