@@ -1,0 +1,201 @@
+"""Ops that mix time steps and can be stepped all the same: each is a function (timeline, node) that appends what a chunk of steps needs.
+
+    Conv                 a history as long as its window looks back
+    Pad, Concat, Slice   entries in front of the first step, behind the last, or cut off there: what is late needs a history, see Timeline.align
+    RNN, GRU, LSTM       their states as inputs and outputs
+    Shape                the number of steps, followed through integer arithmetic
+
+To add one: a function under `@steps("Op")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastrnn.model import Node, State, Value
+from fastrnn.model.infer import infer_node
+from fastrnn.model.ops import OPS
+from fastrnn.model.ops.indexing import pad_widths
+from fastrnn.model.ops.linear import Window, window_of
+from fastrnn.model.ops.registry import axis_of
+from fastrnn.plan.fold import RECURRENT
+from fastrnn.plan.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
+
+
+@steps("Shape")
+def shape(line: Timeline, node: Node) -> None:
+    track, dims = line.tracks[node.inputs[0]], np.array(line.specs[node.inputs[0]].shape, object)
+    dims[track.axis] = Length(track.lead + track.tail)
+    line.add(node)
+    line.lengths[node.outputs[0]] = dims
+
+
+@steps("Conv")
+def conv(line: Timeline, node: Node) -> None:
+    """The window looks back over a history; what padding puts in front of step 0 is where the history starts."""
+    x, track = node.inputs[0], line.tracks.get(node.inputs[0])
+    if track is None or track.axis < 2 or any(name in line.tracks for name in node.inputs[1:]):
+        return line.apart(node)
+    window, k = _window(node, line.specs[node.inputs[1]].shape[2:], line.specs[x].shape[2:], track.axis - 2), track.axis - 2
+    reach, before = window.span(k) - 1, window.before[k]
+    if window.strides[k] != 1:
+        raise refuse(node, f"its stride along time is {window.strides[k]}: a step does not make a whole output")
+    if track.lead + before < reach:
+        raise refuse(node, f"it looks {_steps(reach - track.lead - before)} ahead")
+    if track.edge and track.lead and before:
+        raise refuse(node, "it puts zeros in front of copies of the first step")
+    full = line.history(node, x, reach) if reach else x
+    pads = [0 if i == k else n for side in (window.before, window.after) for i, n in enumerate(side)]
+    attributes = {name: value for name, value in node.attributes.items() if name != "auto_pad"} | {"pads": pads}
+    line.add(replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
+             Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge))
+
+
+@steps("Pad")
+def pad(line: Timeline, node: Node) -> None:
+    """Entries in front of the first step, and behind the last; other axes as they are."""
+    x, track, mode = node.inputs[0], line.tracks.get(node.inputs[0]), node.get("mode")
+    pads, axes = line.weights.get(node.inputs[1]), line.weights.get(node.input(3))
+    if pads is None or track is None or node.input(3) and axes is None:
+        raise refuse(node, "how much it pads is computed")
+    widths = pad_widths(node, len(line.specs[x].shape), pads, axes)
+    before, after = widths[track.axis]
+    if mode in ("reflect", "wrap") and before > 0:
+        raise refuse(node, f"mode {mode!r} puts later steps in front of the first")
+    widths[track.axis] = 0, 0
+    flat = line.whole(f"{node.name}.pads", *(b for b, _ in widths), *(a for _, a in widths))
+    _drop(line, node, before, track)
+    track = Track(track.axis, track.lead + before, track.tail + after, track.edge if track.lead > 0 else mode == "edge" and before > 0)
+    line.add(replace(node, inputs=(x, flat, node.input(2))), track)
+
+
+def _drop(line: Timeline, node: Node, before: int, track: Track) -> None:
+    if track.lead + before < 0:
+        raise refuse(node, f"it drops the first {_steps(-before)}: what follows looks {_steps(-before - track.lead)} ahead")
+
+
+@steps("Slice")
+def slice_(line: Timeline, node: Node) -> None:
+    """Entries cut off in front or behind."""
+    x, track = node.inputs[0], line.tracks.get(node.inputs[0])
+    bounds = [line.lengths.get(name, line.weights.get(name)) for name in node.inputs[1:]]
+    if track is None or any(name and b is None for name, b in zip(node.inputs[1:], bounds)):
+        raise refuse(node, "where it cuts is computed")
+    starts, ends, axes, strides = [*bounds, None, None][:4]
+    rank = len(line.specs[x].shape)
+    axes = [axis_of(node, int(a), rank) for a in (range(len(starts)) if axes is None else axes)]
+    strides = [1] * len(axes) if strides is None else [int(s) for s in strides]
+    rest = [k for k, axis in enumerate(axes) if axis != track.axis]
+    for k in range(len(axes)):
+        if k not in rest:
+            track = _cut(line, node, track, starts[k], ends[k], strides[k])
+    if any(isinstance(b, Length) for k in rest for b in (starts[k], ends[k])):
+        raise refuse(node, "it depends on the number of steps")
+    parts = [line.whole(f"{node.name}.{what}", *(int(values[k]) for k in rest)) for what, values in (("from", starts), ("to", ends), ("axes", axes), ("by", strides))]
+    line.add(replace(node, inputs=(x, *parts)), track)
+
+
+def _cut(line: Timeline, node: Node, track: Track, start, end, stride: int) -> Track:
+    """The track after [start:end] along time."""
+    if stride != 1:
+        raise refuse(node, f"it takes every {stride}th step" if stride > 1 else "it needs the whole sequence: it runs backwards")
+    if isinstance(start, Length) or start < 0:
+        raise refuse(node, "it reads from the end of the sequence")
+    if not isinstance(end, Length) and 0 <= end < OPEN_END:
+        raise refuse(node, f"it ends at entry {int(end)} of the sequence")
+    gone = max(0, track.lead + track.tail - end.more) if isinstance(end, Length) else int(-end) if end < 0 else 0
+    _drop(line, node, -int(start), track)
+    return replace(track, lead=track.lead - int(start), tail=track.tail - gone)
+
+
+@steps("Concat")
+def concat(line: Timeline, node: Node) -> None:
+    """Constants in front of a sequence, or behind it; along another axis it keeps steps apart."""
+    timed = [k for k, name in enumerate(node.inputs) if name in line.tracks]
+    track, x = line.tracks[node.inputs[timed[0]]], node.inputs[timed[0]]
+    if node.get("axis") % len(line.specs[x].shape) != track.axis:
+        return line.apart(node)
+    if len(timed) > 1:
+        raise refuse(node, "it joins sequences one behind the other")
+    for name in node.inputs:
+        if name != x and name not in line.weights:
+            raise refuse(node, f"it joins {name!r} to a sequence, and that is no constant; a history is kept for convolutions, or with one call a step")
+    sizes = [0 if name == x else line.weights[name].shape[track.axis] for name in node.inputs]
+    before, after = sum(sizes[:timed[0]]), sum(sizes[timed[0]:])
+    if track.edge and track.lead and before:
+        raise refuse(node, "it puts constants in front of copies of the first step")
+    line.add(Node("Identity", node.name, (x,), node.outputs), replace(track, lead=track.lead + before, tail=track.tail + after))
+
+
+@steps(*RECURRENT)
+def recurrent(line: Timeline, node: Node) -> None:
+    """Its states become inputs and outputs; one whose batch is time starts afresh at each step."""
+    track = line.tracks.get(node.inputs[0])
+    if track is None or any(name in line.tracks for name in node.inputs[1:]) or track.axis == 2:
+        raise refuse(node, "time is not its time axis")
+    if track.axis != node.get("layout"):
+        _apart_rows(line, node, track)
+        return
+    if node.get("direction") != "forward":
+        raise refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
+    if node.input(4):
+        raise refuse(node, "it takes sequence_lens")
+    x = line.align(node.inputs[0])
+    track = line.tracks[x]
+    if track.tail and any(node.outputs[1:]):
+        raise refuse(node, f"it runs {abs(track.tail)} entries {'past the last step' if track.tail > 0 else 'less than the steps'}, and its last state is read")
+    _expose(line, replace(node, inputs=(x, *node.inputs[1:])), track)
+
+
+def _apart_rows(line: Timeline, node: Node, track: Track) -> None:
+    """A recurrent node along another axis, the steps among its rows."""
+    if any(node.input(k) for k in (4, 5, 6)):
+        raise refuse(node, "time is not its time axis")
+    results = infer_node(node, [line.specs.get(name) if name else None for name in node.inputs])
+    line.add(node)
+    line.tracks |= {name: replace(track, axis=r.shape.index(line.time)) for r, name in zip(results, node.outputs) if name}
+
+
+def _expose(line: Timeline, node: Node, track: Track) -> None:
+    """An input and an output for every state that the node keeps inside or starts from a constant."""
+    node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
+    node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
+    results = OPS[node.op].infer(node, [line.specs.get(n) if n else None for n in node.inputs])
+    for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
+        source = line.source(node_inputs[position])
+        if source in line.tied:
+            continue
+        if source and source not in line.weights:
+            raise refuse(node, f"initial_{letter} comes from {source!r}, which is not a state; tie it with states=")
+        name = f"{node.name}.{letter}"
+        while name in line.specs or f"{name}.next" in line.specs:
+            name += "'"
+        if source:
+            line.initial[name] = line.weights[source]
+        line.inputs.append(Value(name, "float32", results[position - 4].shape))
+        line.specs[name] = results[position - 4]
+        node_inputs[position] = name
+        following = node_outputs[position - 4] = node_outputs[position - 4] or f"{name}.next"
+        if following not in line.outputs:
+            line.outputs.append(following)
+        line.states.append(State(name, following))
+    line.add(replace(node, inputs=tuple(node_inputs), outputs=tuple(node_outputs)))
+    line.tracks[node.outputs[0]] = replace(track, axis=results[0].shape.index(line.time))
+
+
+def _steps(n: int) -> str:
+    return f"{n} step{'s' * (n > 1)}"
+
+
+def _window(node: Node, kernel, sizes, time: int) -> Window:
+    """The window with SAME padding resolved along time, where it does not depend on the length but for strides."""
+    window = window_of(node, kernel, sizes)
+    if node.get("auto_pad") not in ("SAME_UPPER", "SAME_LOWER") or window.strides[time] != 1:
+        return window
+    total = window.span(time) - 1
+    less, more = total // 2, total - total // 2
+    before, after = list(window.before), list(window.after)
+    before[time], after[time] = (more, less) if node.get("auto_pad") == "SAME_LOWER" else (less, more)
+    return replace(window, before=tuple(before), after=tuple(after))
