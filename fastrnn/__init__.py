@@ -12,9 +12,11 @@ from fastrnn.errors import (
     PoolFullError,
     ShapeError,
     StateError,
+    SuspectModelWarning,
     UnsupportedModelError,
 )
 from fastrnn.model import Model
+from fastrnn.plan.guess import Guess, guess_states
 from fastrnn.runtime.layers import GRU, LSTM, RNN
 from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
-    "PoolFullError", "Session", "ShapeError", "StateError", "Stream", "UnsupportedModelError", "compile", "from_onnx", "from_state_dict", "from_torch", "load",
+    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "Guess", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
+    "PoolFullError", "Session", "ShapeError", "StateError", "Stream", "SuspectModelWarning", "UnsupportedModelError", "compile", "from_onnx",
+    "from_state_dict", "from_torch", "guess_states", "load",
 ]
 
 

@@ -287,7 +287,7 @@ def _why(node: Node, specs, axes) -> str:
     if node.op in ("MatMul", "Gemm"):
         return "it mixes time steps, as attention over time does: it needs the whole sequence"
     if node.op in ("Gather", "Split", "ScatterND"):
-        return "it picks single steps, or mixes them"
+        return "it picks single time steps, or mixes them"
     if node.op == "ConvTranspose":
         return "a step of a transposed convolution along time is not supported"
     return "it mixes time steps, or moves the time axis"
