@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastrnn.cli.commands import compiled, load_npy, pairs
 from fastrnn.cli.console import Console, UsageError
+from fastrnn.cli.options import compiled, load_npy, pairs
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.file import write_whole
 from fastrnn.plan.streaming import steppable
