@@ -8,6 +8,7 @@ of its recurrent layers stays a symbol.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +67,8 @@ def steppable(plan: Plan, batch: int) -> Steppable:
     line = Timeline(model, time)
     exposed = line.run()
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
-    fixed = next((s.shape[1 - n.get("layout")] for n, _ in _lengths(model) if (s := model.specs[n.input(0)])), 1)
-    form = Steppable(exposed, axes, line.initial, symbol or fixed, time, _batch_axes(plan, line, symbol, batch) if line.histories else {})
+    fixed = symbol or next((n for n in _batches(model) if n != ANY_DIM), 1)
+    form = Steppable(exposed, axes, line.initial, fixed, time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
     _check_ends(model, form)
     return form
 
@@ -98,18 +99,17 @@ def _time_of(model: Model, states: set[str]) -> str | None:
 
 def _looks_aside(node: Node, model: Model, free: set[str]) -> bool:
     """Whether a convolution, a delay or the like mixes places of an axis whose length is one of these symbols."""
-    spec = model.specs.get(node.inputs[0]) if node.op in STEPS and node.op not in ("Shape", *RECURRENT) else None
-    if spec is None or spec.shape is None:
-        return False
     specs = [model.specs.get(name) if name else None for name in node.inputs]
-    places = [axis for axis, dim in enumerate(spec.shape) if dim in free]
-    return any(not OPS[node.op].apart(node, specs, [axis] + [None] * (len(specs) - 1)) for axis in places)
+    if node.op not in STEPS or node.op in ("Shape", *RECURRENT) or any(s is not None and s.shape is None for s in specs):
+        return False
+    places = [[s.shape.index(dim) if s is not None and dim in s.shape else None for s in specs] for dim in free]
+    return any(axes.count(None) < len(axes) and not OPS[node.op].apart(node, specs, axes) for axes in places)
 
 
-def _batch_axes(plan: Plan, line: Timeline, symbol: str | None, batch: int) -> dict[str, int | None]:
+def _batch_axes(plan: Plan, line: Timeline, symbol: str | int, batch: int) -> dict[str, int | None]:
     """Which axis of each history is the batch: the one that grows with it; None where rows of a batch are not apart."""
-    if symbol is None:
-        return {name: 0 if line.specs[name].shape[0] == line.model.inputs[0].shape[0] else None for name in line.histories}
+    if not isinstance(symbol, str):
+        return {name: 0 if line.specs[name].shape[0] == symbol else None for name in line.histories}
     other = Timeline(_folded(plan, {symbol: batch + 1}), line.time)
     other.run()
     result = {}
@@ -139,15 +139,21 @@ def batch_symbol(model: Model) -> str | None:
             for dim in value.shape:
                 if isinstance(dim, str):
                     return dim
-    for node, _ in _lengths(model):
-        dim = model.specs[node.input(0)].shape[1 - node.get("layout")]
-        if dim != ANY_DIM:
+    lengths = {dim for _, dim in _lengths(model)}
+    for dim in _batches(model):
+        if dim != ANY_DIM and not (isinstance(dim, str) and dim in lengths):  # a layer within each step has the steps for rows
             return dim if isinstance(dim, str) else None
+    return next((d for v in model.inputs for d in v.shape if isinstance(d, str)), None)
+
+
+def _batches(model: Model) -> Iterator[int | str]:
+    """Dimensions that recurrent layers, then convolutions, have their batch in."""
+    for node, _ in _lengths(model):
+        yield model.specs[node.input(0)].shape[1 - node.get("layout")]
     for node, _ in every_node(model.nodes):
         spec = model.specs.get(node.inputs[0]) if node.op == "Conv" else None
-        if spec is not None and spec.shape is not None and spec.shape[0] != ANY_DIM:
-            return spec.shape[0] if isinstance(spec.shape[0], str) else None
-    return next((d for v in model.inputs for d in v.shape if isinstance(d, str)), None)
+        if spec is not None and spec.shape is not None:
+            yield spec.shape[0]
 
 
 def time_symbol(model: Model) -> str | None:

@@ -259,6 +259,8 @@ class Timeline:
         specs = [self.specs.get(name) if name else None for name in node.inputs]
         axes = [tracks[name].axis if name in tracks else None for name in node.inputs]
         keeps = OPS[node.op].apart
+        if any(name in self.lengths for name in node.inputs[:1 if node.op in ("Reshape", "Expand") else None]):
+            raise refuse(node, "it depends on the number of steps")
         if len(tails) > 1:
             raise refuse(node, "it joins sequences of different lengths")
         if keeps is None or not keeps(node, specs, axes):
