@@ -1,6 +1,6 @@
 """Ops that mix time steps and can be stepped all the same: each is a function (timeline, node) that appends what a chunk of steps needs.
 
-    Conv                 a history as long as its window looks back
+    Conv, ConvTranspose  a history as long as the window looks back
     Pad, Concat, Slice   entries in front of the first step, behind the last, or cut off there: what is late needs a history, see Timeline.align
     RNN, GRU, LSTM       their states as inputs and outputs
     Shape                the number of steps, followed through integer arithmetic
@@ -44,13 +44,44 @@ def conv(line: Timeline, node: Node) -> None:
         raise refuse(node, f"its stride along time is {window.strides[k]}: a step does not make a whole output")
     if track.lead + before < reach:
         raise refuse(node, f"it looks {_steps(reach - track.lead - before)} ahead")
-    if track.edge and track.lead and before:
-        raise refuse(node, "it puts zeros in front of copies of the first step")
+    if track.edge and before:
+        if before < reach:
+            raise refuse(node, "it looks at zeros in front of copies of the first step")
+        x = line.align(x)
+        track = line.tracks[x]
     full = line.history(node, x, reach) if reach else x
     pads = [0 if i == k else n for side in (window.before, window.after) for i, n in enumerate(side)]
     attributes = {name: value for name, value in node.attributes.items() if name != "auto_pad"} | {"pads": pads}
     line.add(replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
              Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge))
+
+
+@steps("ConvTranspose")
+def conv_transpose(line: Timeline, node: Node) -> None:
+    """Each step adds to the outputs from its own on: an output reads a history, and what lies past the last step has to be cut off."""
+    x, track = node.inputs[0], line.tracks.get(node.inputs[0])
+    if track is None or track.axis == 1 or any(name in line.tracks for name in node.inputs[1:]):
+        raise refuse(node, "time is none of the axes along which it runs")
+    if track.edge:
+        x = line.align(x)
+        track = line.tracks[x]
+    if track.axis == 0:
+        return line.add(replace(node, inputs=(x, *node.inputs[1:])), track)
+    k, kernel = track.axis - 2, line.specs[node.inputs[1]].shape[2:]
+    window = window_of(node, kernel, (1,) * len(kernel))
+    if window.strides[k] != 1:
+        raise refuse(node, f"its stride along time is {window.strides[k]}: a step makes more than one output")
+    if node.get("auto_pad") not in ("NOTSET", "VALID") or node.get("output_shape") is not None:
+        raise refuse(node, "auto_pad or output_shape decide what it cuts off along time")
+    reach, extra = window.span(k) - 1, (node.get("output_padding") or [0] * len(kernel))
+    if track.lead < window.before[k]:
+        raise refuse(node, f"it looks {_steps(window.before[k] - track.lead)} ahead")
+    full = line.history(node, x, reach) if reach else x
+    pads = [reach if i == k else n for side in (window.before, window.after) for i, n in enumerate(side)]
+    attributes = {**node.attributes, "pads": pads, "output_padding": [0 if i == k else n for i, n in enumerate(extra)]}
+    line.add(replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
+             replace(track, lead=track.lead - window.before[k], tail=track.tail + reach - window.after[k] + extra[k]))
+    return None
 
 
 @steps("Pad")
@@ -62,6 +93,9 @@ def pad(line: Timeline, node: Node) -> None:
         raise refuse(node, "how much it pads is computed")
     widths = pad_widths(node, len(line.specs[x].shape), pads, axes)
     before, after = widths[track.axis]
+    if track.edge and before > 0 and mode == "constant":
+        x = line.align(x)
+        track = line.tracks[x]
     if mode in ("reflect", "wrap") and before > 0:
         raise refuse(node, f"mode {mode!r} puts later steps in front of the first")
     widths[track.axis] = 0, 0
@@ -124,8 +158,9 @@ def concat(line: Timeline, node: Node) -> None:
             raise refuse(node, f"it joins {name!r} to a sequence, and that is no constant; a history is kept for convolutions, or with one call a step")
     sizes = [0 if name == x else line.weights[name].shape[track.axis] for name in node.inputs]
     before, after = sum(sizes[:timed[0]]), sum(sizes[timed[0]:])
-    if track.edge and track.lead and before:
-        raise refuse(node, "it puts constants in front of copies of the first step")
+    if track.edge and before:
+        x = line.align(x)
+        track = line.tracks[x]
     line.add(Node("Identity", node.name, (x,), node.outputs), replace(track, lead=track.lead + before, tail=track.tail + after))
 
 

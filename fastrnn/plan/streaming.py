@@ -103,7 +103,8 @@ def _looks_aside(node: Node, model: Model, free: set[str]) -> bool:
     if node.op not in STEPS or node.op in ("Shape", *RECURRENT) or any(s is not None and s.shape is None for s in specs):
         return False
     places = [[s.shape.index(dim) if s is not None and dim in s.shape else None for s in specs] for dim in free]
-    return any(axes.count(None) < len(axes) and not OPS[node.op].apart(node, specs, axes) for axes in places)
+    apart = OPS[node.op].apart
+    return any(axes.count(None) < len(axes) and (apart is None or not apart(node, specs, axes)) for axes in places)
 
 
 def _batch_axes(plan: Plan, line: Timeline, symbol: str | int, batch: int) -> dict[str, int | None]:

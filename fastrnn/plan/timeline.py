@@ -50,6 +50,9 @@ class Track:
     tail: int = 0
     edge: bool = False
 
+    def __post_init__(self):
+        object.__setattr__(self, "edge", self.edge and self.lead > 0)
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -175,7 +178,7 @@ class Timeline:
         name = self.state(f"{node.name}.past", spec.dtype, shape)
         if track.lead and not track.edge:
             self.initial[name] = self._prefix(node, value, min(n, track.lead))
-        past = self._started(node, value, name, shape) if track.edge and track.lead else name
+        past = self._started(node, value, name, shape) if track.edge else name
         full = self.put("Concat", f"{name}.full", past, value, shape=[ANY_DIM if k == axis else d for k, d in enumerate(shape)], axis=axis)
         following = self.cut(f"{name}.next", full, axis, -n, OPEN_END, n)
         self.tie(name, following)
@@ -215,7 +218,7 @@ class Timeline:
             raise refuse(node, f"what it reads before the first step depends on the state {min(tied)!r}")
         model = replace_model(self.model, self.model.inputs, nodes, {name: a for name, a in self.model.weights.items() if name in needed})
         model.__dict__.update(output_names=(value,), states=(), specs=self.model.specs)
-        return Prefix(model, max(0, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n)
+        return Prefix(model, max(1, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n)
 
     def align(self, value: str) -> str:
         """The value delayed so that its entries and steps have the same numbers: entry t comes with step t."""
@@ -290,6 +293,4 @@ def _why(node: Node, specs, axes) -> str:
         return "it mixes time steps, as attention over time does: it needs the whole sequence"
     if node.op in ("Gather", "Split", "ScatterND"):
         return "it picks single time steps, or mixes them"
-    if node.op == "ConvTranspose":
-        return "a step of a transposed convolution along time is not supported"
     return "it mixes time steps, or moves the time axis"

@@ -206,6 +206,20 @@ def test_convolutions_over_time_and_frequency():
     assert {n: a.shape for n, a in stream.state.items()} == {"first.past": (B, 2, 1, 15), "second.past": (B, 4, 1, 8), "gru.h": (1, B, 5)}
 
 
+@pytest.mark.parametrize("kernel,dilation,group,stride", [((2, 3), 1, 1, 2), ((3, 2), 2, 1, 1), ((2, 1), 3, 4, 1), ((1, 3), 1, 1, 2)])
+def test_transposed_convolutions_as_decoders_have_them(kernel, dilation, group, stride):
+    """What a step adds past its own output is cut off behind; behind a causal convolution with a skip connection."""
+    random, reach = np.random.default_rng(0), (kernel[0] - 1) * dilation
+    weights = {"w1": random.uniform(-0.4, 0.4, (4, 4, 2, 1)).astype(np.float32), "w2": random.uniform(-0.4, 0.4, (4, 8 // group, *kernel)).astype(np.float32),
+               "b": random.uniform(-1, 1, 8).astype(np.float32), "zero": np.array([0]), "end": np.array([-reach if reach else 2**31]), "two": np.array([2])}
+    nodes = (Node("Conv", "enc", ("x", "w1"), ("a",), {"pads": [1, 0, 0, 0]}), Node("Add", "skip", ("a", "x"), ("s",)),
+             Node("ConvTranspose", "dec", ("s", "w2", "b"), ("d",), {"strides": [1, stride], "dilations": [dilation, 1], "group": group, "pads": [0, 0, 0, 0]}),
+             Node("Slice", "cut", ("d", "zero", "end", "two"), ("y",)))
+    model = Model((Value("x", "float32", ("B", 4, "T", 5)),), ("y",), nodes, weights)
+    stream, _ = check(model, random.standard_normal((B, 4, T, 5)).astype(np.float32))
+    assert list(stream.state) == ["enc.past", *["dec.past"] * (reach > 0)]
+
+
 def test_the_length_taken_from_a_shape():
     """x[:, :, :x.shape[2]], and a reshape to (B, T, ...) by Shape, as PyTorch's exporter writes them."""
     net = Net(4)
@@ -243,6 +257,8 @@ def _refusals():
 
     yield build("same padding", lambda n: n.conv("x", pads=(1, 1)), "'conv0'.*looks 1 step ahead")
     yield build("five ahead", lambda n: n.conv("x", kernel=6), "'conv0'.*looks 5 steps ahead")
+    yield build("transposed ahead", lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), pads=[1, 1]), pads=(2, 0)), "'convtranspose0'.*looks 1 step ahead")
+    yield build("transposed stride", lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), strides=[2]), pads=(2, 0)), "'convtranspose0'.*stride along time is 2")
     yield build("stride", lambda n: n.add("Conv", "x", n.draw(4, 4, 3), pads=[2, 0], strides=[2]), "'conv0'.*stride along time is 2")
     yield build("reflect", lambda n: n.conv(n.pad("x", 2, mode="reflect")), "'pad0'.*'reflect'")
     yield build("reversed", lambda n: n.conv(n.add("Slice", "x", *(n.weight(np.array([v])) for v in (-1, -2**62, 2, -1))), pads=(2, 0)), "'slice0'.*backwards")
@@ -300,7 +316,7 @@ def networks(draw):
     x, earlier = "x", {}
     for _ in range(draw(st.integers(1, 6))):
         earlier.setdefault(net.channels, []).append(x)
-        kind = draw(st.sampled_from(("conv", "conv", "conv", "recurrent", "delay", "function", "skip", "gate")))
+        kind = draw(st.sampled_from(("conv", "conv", "conv", "recurrent", "delay", "function", "skip", "gate", "pad")))
         if kind == "conv":
             group = net.channels if draw(st.booleans()) else 1
             units = net.channels if group > 1 else draw(st.integers(1, 6))
@@ -311,6 +327,10 @@ def networks(draw):
             x = net.delay(x, draw(st.integers(1, 4)))
         elif kind == "function":
             x = net.add(draw(st.sampled_from(("Relu", "Tanh", "Sigmoid", "Softsign"))), x)
+        elif kind == "pad":  # two pads in front, one after the other, and a function between
+            first, second = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+            y = net.add("Tanh", net.pad(x, first, mode=draw(st.sampled_from(("edge", "constant")))))
+            x = net.cut(net.pad(y, second, mode=draw(st.sampled_from(("edge", "constant"))), value=0.5), 0, -first - second or 2**31)
         elif kind == "gate":
             x = net.add("Mul", net.add("Sigmoid", x), net.delay(x, 1))
         else:
