@@ -19,7 +19,7 @@ def inspect(arguments, console: Console) -> int:
         read = loaded(arguments, console)
         progress("compiling", 1)
         session = compiled(arguments, read, backend=arguments.backend)
-    model, tied = session.model, {s.input: s.source for s in session.model.states}
+    model, tied = session.model, {s.input: s.source + (" (guessed)" if session.guess.states else "") for s in session.states}
     sizes = sizes_of(arguments, model)
     rows = session.plan.rows({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in model.inputs} if sizes else None)
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]

@@ -335,13 +335,12 @@ def networks(draw):
             x = net.add("Mul", net.add("Sigmoid", x), net.delay(x, 1))
         else:
             x = net.add("Add", x, draw(st.sampled_from(earlier[net.channels])))
-    return net, net.model(x)
+    return net.model(x)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(networks(), st.lists(st.integers(0, T), max_size=4), st.integers(0, 9))
-def test_drawn_networks_stream_with_the_bits_of_the_whole(drawn, cuts, seed):
-    net, model = drawn
+def test_drawn_networks_stream_with_the_bits_of_the_whole(model, cuts, seed):
     x = sequence(model.inputs[0].shape[1], seed=seed)
     session, rows = fr.compile(model), np.ascontiguousarray(np.moveaxis(x, 2, 0))
     want, stream = np.moveaxis(session(x), 2, 0), session.stream(B)
