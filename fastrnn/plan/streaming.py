@@ -56,19 +56,14 @@ def steppable(plan: Plan, batch: int) -> Steppable:
     """The steppable form of a plan's model for one batch size; raises NotStreamableError naming the node that stands in the way."""
     symbol = batch_symbol(plan.model)
     model = _folded(plan, {symbol: batch})
-    time = _time_of(model, {s.input for s in plan.model.states})
-    if time is None:
+    line, exposed = _along_time(model)
+    if line is None:
         if not any(isinstance(d, str) for v in model.inputs for d in v.shape):
             check_calls(model)
         return Steppable(plan.model, {}, {}, symbol, None, {})
-    for value in model.inputs:
-        if value.shape.count(time) > 1:
-            raise NotStreamableError(f"input {value.name!r} has its time dimension {time!r} twice")
-    line = Timeline(model, time)
-    exposed = line.run()
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
     fixed = symbol or next((n for n in _batches(model) if n != ANY_DIM), 1)
-    form = Steppable(exposed, axes, line.initial, fixed, time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
+    form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
     _check_ends(model, form)
     return form
 
@@ -80,21 +75,41 @@ def _folded(plan: Plan, sizes) -> Model:
     return plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given})
 
 
-def _time_of(model: Model, states: set[str]) -> str | None:
-    """The symbol of the time axis: the length of the first recurrent layer that has one of the inputs' symbols; else, in a model that keeps
-    its states inside, the only symbol that is left. None where a step is a call."""
+def _along_time(model: Model) -> tuple[Timeline, Model] | tuple[None, None]:
+    """The walk along the time axis and the model that it gives; nothing where a step is a call of the whole graph.
+
+    Time is the length of the first recurrent layer that has one of the inputs' symbols; else the only symbol that is left, if a layer's length
+    is computed or an op looks along it. A model with states outside may as well take a frame a call, such as samples that it turns into
+    a step itself: that is so where it cannot be walked.
+    """
     free = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
     lengths = _lengths(model)
     for _, dim in lengths:
         if dim in free:
-            return dim
+            return _walked(model, dim)
     computed = [n for n, dim in lengths if dim == ANY_DIM and n in model.nodes]
-    if states or not free or not computed and not any(_looks_aside(node, model, free) for node in model.nodes):
-        return None
-    if len(free) > 1:
-        raise _refuse(computed[0], f"which of {', '.join(sorted(free))} is time is not known") if computed else NotStreamableError(
-            f"which of {', '.join(sorted(free))} is time is not known: no recurrent layer says so")
-    return free.pop()
+    if not free or not computed and (model.states or not any(_looks_aside(node, model, free) for node in model.nodes)):
+        return None, None
+    if len(free) > 1 and not model.states:
+        which = f"which of {', '.join(sorted(free))} is time is not known"
+        raise _refuse(computed[0], which) if computed else NotStreamableError(f"{which}: no recurrent layer says so")
+    states, time = {s.input for s in model.states}, min(free)
+    if states and (len(free) > 1 or any(time not in v.shape for v in model.inputs if v.name not in states)):
+        return None, None
+    try:
+        return _walked(model, time)
+    except NotStreamableError:
+        if not model.states:
+            raise
+        return None, None
+
+
+def _walked(model: Model, time: str) -> tuple[Timeline, Model]:
+    for value in model.inputs:
+        if value.shape.count(time) > 1:
+            raise NotStreamableError(f"input {value.name!r} has its time dimension {time!r} twice")
+    line = Timeline(model, time)
+    return line, line.run()
 
 
 def _looks_aside(node: Node, model: Model, free: set[str]) -> bool:
