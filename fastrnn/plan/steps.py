@@ -1,6 +1,7 @@
 """Ops that mix time steps and can be stepped all the same: each is a function (timeline, node) that appends what a chunk of steps needs.
 
-    Conv, ConvTranspose  a history as long as the window looks back
+    Conv, ConvTranspose  a history as long as the window looks back; MaxPool and AveragePool likewise
+    CumSum               the sum so far
     Pad, Concat, Slice   entries in front of the first step, behind the last, or cut off there: what is late needs a history, see Timeline.align
     RNN, GRU, LSTM       their states as inputs and outputs
     Shape                the number of steps, followed through integer arithmetic
@@ -16,7 +17,7 @@ import numpy as np
 
 from fastrnn.model import Node, State, Value
 from fastrnn.model.infer import infer_node
-from fastrnn.model.ops import OPS
+from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.registry import axis_of
@@ -35,10 +36,18 @@ def shape(line: Timeline, node: Node) -> None:
 @steps("Conv")
 def conv(line: Timeline, node: Node) -> None:
     """The window looks back over a history; what padding puts in front of step 0 is where the history starts."""
-    x, track = node.inputs[0], line.tracks.get(node.inputs[0])
+    track = line.tracks.get(node.inputs[0])
     if track is None or track.axis < 2 or any(name in line.tracks for name in node.inputs[1:]):
-        return line.apart(node)
-    window, k = _window(node, line.specs[node.inputs[1]].shape[2:], line.specs[x].shape[2:], track.axis - 2), track.axis - 2
+        line.apart(node)
+        return
+    look_back(line, node, line.specs[node.inputs[1]].shape[2:])
+
+
+def look_back(line: Timeline, node: Node, kernel, fill: float = 0.0) -> None:
+    """A window over the first input whose padding along time is entries of `fill`."""
+    x, track = node.inputs[0], line.tracks[node.inputs[0]]
+    k = track.axis - 2
+    window = _window(node, kernel, line.specs[x].shape[2:], k)
     reach, before = window.span(k) - 1, window.before[k]
     if window.strides[k] != 1:
         raise refuse(node, f"its stride along time is {window.strides[k]}: a step does not make a whole output")
@@ -46,14 +55,54 @@ def conv(line: Timeline, node: Node) -> None:
         raise refuse(node, f"it looks {_steps(reach - track.lead - before)} ahead")
     if track.edge and before:
         if before < reach:
-            raise refuse(node, "it looks at zeros in front of copies of the first step")
+            raise refuse(node, "it looks at its padding in front of copies of the first step")
         x = line.align(x)
         track = line.tracks[x]
-    full = line.history(node, x, reach) if reach else x
+    full = line.history(node, x, reach, fill) if reach else x
     pads = [0 if i == k else n for side in (window.before, window.after) for i, n in enumerate(side)]
     attributes = {name: value for name, value in node.attributes.items() if name != "auto_pad"} | {"pads": pads}
     line.add(replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
              Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge))
+
+
+@steps("MaxPool", "AveragePool")
+def pool(line: Timeline, node: Node) -> None:
+    """As a convolution; what a mean leaves out of its count cannot be kept as a history."""
+    track = line.tracks[node.inputs[0]]
+    kernel = node.get("kernel_shape")
+    if track.axis < 2 or not kernel:
+        return line.apart(node)
+    if node.op == "AveragePool" and not node.get("count_include_pad") and _window(node, kernel, line.specs[node.inputs[0]].shape[2:], track.axis - 2).before[track.axis - 2]:
+        raise refuse(node, "count_include_pad=0: its first means are over fewer steps")
+    dtype = np.dtype(line.specs[node.inputs[0]].dtype)
+    least = -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return look_back(line, node, tuple(kernel), least if node.op == "MaxPool" else 0.0)
+
+
+@steps("CumSum")
+def cum_sum(line: Timeline, node: Node) -> None:
+    """The sum so far is kept; along another axis it keeps steps apart."""
+    x, axis = line.align(node.inputs[0]), line.weights.get(node.inputs[1])
+    track, spec = line.tracks[x], line.specs[x]
+    if axis is None:
+        raise refuse(node, "its axis is computed")
+    if int(axis.reshape(())) % len(spec.shape) != track.axis:
+        return line.add(replace(node, inputs=(x, node.inputs[1])), track)
+    if node.get("reverse"):
+        raise refuse(node, "reverse=1 needs the whole sequence")
+    shape = tuple(1 if k == track.axis else d for k, d in enumerate(spec.shape))
+    if any(isinstance(d, str) for d in shape):
+        raise refuse(node, f"the shape of its sum, {shape}, is not known before it runs")
+    name = line.state(f"{node.name}.sum", spec.dtype, shape)
+    if not node.get("exclusive") and spec.dtype.startswith("float"):
+        line.initial[name] = np.full(shape, -0.0, spec.dtype)  # to which anything adds up to itself, -0 included
+    dims = [ANY_DIM if k == track.axis else d for k, d in enumerate(spec.shape)]
+    full = line.put("Concat", f"{name}.full", name, x, shape=dims, axis=track.axis)
+    sums = line.put("CumSum", f"{name}.sums", full, node.inputs[1], shape=dims)
+    line.tie(name, line.cut(f"{name}.next", sums, track.axis, -1, OPEN_END, 1))
+    first = 0 if node.get("exclusive") else 1
+    bounds = [line.whole(f"{node.name}.{what}", n) for what, n in (("from", first), ("to", first - 1 or OPEN_END), ("axis", track.axis))]
+    return line.add(Node("Slice", node.name, (sums, *bounds), node.outputs), track)
 
 
 @steps("ConvTranspose")

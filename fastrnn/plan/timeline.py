@@ -56,14 +56,15 @@ class Track:
 
 @dataclass(frozen=True)
 class Prefix:
-    """Where a history starts from: the last `count` of a value's `lead` entries before step 0, behind zeros. model: what computes them,
-    whatever its inputs, for so few `steps` that nothing is cut off more than there is."""
+    """Where a history starts from: the last `count` of a value's `lead` entries before step 0, behind as many of `fill` as it holds. model: what
+    computes them, whatever its inputs, for so few `steps` that nothing is cut off more than there is."""
 
     model: Model
     steps: int
     axis: int
     lead: int
     count: int
+    fill: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,17 @@ class Timeline:
         shape[axis] = size
         return self.put("Slice", name, value, *(self.whole(f"{name}.{what}", n) for what, n in (("from", start), ("to", end), ("axis", axis))), shape=shape)
 
-    def history(self, node: Node, value: str, n: int) -> str:
-        """A state that holds the n entries before the chunk's; returns them and the chunk, one behind the other."""
+    def history(self, node: Node, value: str, n: int, fill: float = 0.0) -> str:
+        """A state that holds the n entries before the chunk's, `fill` where there are none yet; returns them and the chunk, one behind the other."""
         track, spec, axis = self.tracks[value], self.specs[value], self.tracks[value].axis
         shape = [n if k == axis else d for k, d in enumerate(spec.shape)]
         if any(isinstance(d, str) for d in shape):
             raise refuse(node, f"the shape of what it keeps of earlier steps, {tuple(shape)}, is not known before it runs")
         name = self.state(f"{node.name}.past", spec.dtype, shape)
         if track.lead and not track.edge:
-            self.initial[name] = self._prefix(node, value, min(n, track.lead))
+            self.initial[name] = self._prefix(node, value, min(n, track.lead), fill)
+        elif fill:
+            self.initial[name] = np.full(shape, fill, spec.dtype)
         past = self._started(node, value, name, shape) if track.edge else name
         full = self.put("Concat", f"{name}.full", past, value, shape=[ANY_DIM if k == axis else d for k, d in enumerate(shape)], axis=axis)
         following = self.cut(f"{name}.next", full, axis, -n, OPEN_END, n)
@@ -211,14 +214,14 @@ class Timeline:
         self.tie(started, self.put("Or", f"{started}.next", started, some, shape=one))
         return self.put("Where", f"{past}.filled", started, past, first, shape=shape, dtype=self.specs[value].dtype)
 
-    def _prefix(self, node: Node, value: str, n: int) -> Prefix:
+    def _prefix(self, node: Node, value: str, n: int, fill: float) -> Prefix:
         """What computes the entries of a value before step 0."""
         nodes, needed = live(list(self.model.nodes), {value})
         if tied := needed & self.tied:
             raise refuse(node, f"what it reads before the first step depends on the state {min(tied)!r}")
         model = replace_model(self.model, self.model.inputs, nodes, {name: a for name, a in self.model.weights.items() if name in needed})
         model.__dict__.update(output_names=(value,), states=(), specs=self.model.specs)
-        return Prefix(model, max(1, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n)
+        return Prefix(model, max(1, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n, fill)
 
     def align(self, value: str) -> str:
         """The value delayed so that its entries and steps have the same numbers: entry t comes with step t."""

@@ -120,6 +120,7 @@ class Stream(StreamCore):
             return first
         start = np.zeros(current.shape, current.dtype)
         if isinstance(first, Prefix):
+            start[...] = first.fill
             states = {s.input for s in self._model.states}
             shapes = {v.name: self._shape(v.shape, first.steps) for v in first.model.inputs if v.name not in states}
             runner = Runner(build_program(self._plan, self._plan.specialised(shapes, first.model)), {}, (), RELEASE_GIL_NS)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import fastrnn as fr
 from fastrnn.model import Model, Node, Value
+from fastrnn.model.ops import OPS
 
 T, B = 19, 3
 
@@ -218,6 +219,34 @@ def test_transposed_convolutions_as_decoders_have_them(kernel, dilation, group, 
     model = Model((Value("x", "float32", ("B", 4, "T", 5)),), ("y",), nodes, weights)
     stream, _ = check(model, random.standard_normal((B, 4, T, 5)).astype(np.float32))
     assert list(stream.state) == ["enc.past", *["dec.past"] * (reach > 0)]
+
+
+@pytest.mark.parametrize("op,options,match", [
+    ("MaxPool", {"pads": [2, 0]}, None), ("MaxPool", {"pads": [4, 4], "dilations": [2]}, None), ("AveragePool", {"pads": [2, 0], "count_include_pad": 1}, None),
+    ("AveragePool", {"pads": [2, 0]}, "count_include_pad=0"), ("MaxPool", {"pads": [1, 1]}, "looks 1 step ahead"), ("MaxPool", {"pads": [2, 0], "strides": [2]}, "stride along time is 2"),
+])
+@pytest.mark.skipif("MaxPool" not in OPS, reason="pooling is not in the vocabulary")
+def test_pooling_over_the_last_steps(op, options, match):
+    net = Net(4)
+    y = net.add(op, net.conv("x", pads=(2, 0)), kernel_shape=[3], **options)
+    model = net.model(net.cut(y, 0, -4) if options["pads"] == [4, 4] else y)
+    if match:
+        with pytest.raises(fr.NotStreamableError, match=match):
+            fr.compile(model).stream(B)
+    else:
+        check(model, -2 - np.abs(sequence(4)))  # below what zeros would give
+
+
+@pytest.mark.parametrize("exclusive", [0, 1])
+@pytest.mark.skipif("CumSum" not in OPS, reason="CumSum is not in the vocabulary")
+def test_running_sums(exclusive):
+    net = Net(4)
+    stream, _ = check(net.model(net.add("CumSum", net.delay(net.conv("x", pads=(2, 0)), 1), net.weight(np.array(2)), exclusive=exclusive)))
+    assert any(name.endswith(".sum") for name in stream.state)
+    net = Net(4)
+    backwards = net.model(net.add("CumSum", net.conv("x", pads=(2, 0)), net.weight(np.array(2)), reverse=1))
+    with pytest.raises(fr.NotStreamableError, match="reverse=1 needs the whole sequence"):
+        fr.compile(backwards).stream(B)
 
 
 def test_the_length_taken_from_a_shape():
