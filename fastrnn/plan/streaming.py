@@ -17,7 +17,7 @@ from fastrnn.errors import NotStreamableError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
-from fastrnn.plan import steps  # noqa: F401  (ops that can be stepped though they mix steps)
+from fastrnn.plan import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
 from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.timeline import STEPS, Prefix, Timeline

@@ -4,7 +4,7 @@ Each value is followed by where its steps are (Track). An op that keeps steps ap
 convolution, reads its history and the chunk, one behind the other; what delays a value, such as a Pad in front and a Slice at the
 end, becomes such a history too. In the result every value has exactly the chunk's steps. Anything else is refused by name.
 
-Ops that can be stepped although they mix steps are in steps.py.
+Ops that can be stepped although they mix steps are in lookback.py.
 """
 
 from __future__ import annotations
