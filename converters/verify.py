@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn.converters.engines import Engine
 from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given
 
-from fastrnn.errors import NotStreamableError, ShapeError
+from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.plan.streaming import batch_symbol
 from fastrnn.runtime.session import Session
 from fastrnn.runtime.stream import Stream
@@ -41,10 +41,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """differences: of every output of every case. stream: what the stream carried, or why there was none."""
+    """differences: of every output of every case. stream: what the stream carried, or why there was none. skipped: cases that the other engine
+    cannot run, with its reason."""
 
     differences: list[Difference]
     stream: str
+    skipped: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -75,28 +77,39 @@ def verify(session: Session, engine: Engine, batches: Iterable[int] = (1, 3), st
     Inputs are drawn as random_inputs says. constants: values of inputs that both engines get. sizes: of symbolic dimensions, 16 where not
     said. lengths: of the time axis, where a symbol names it. A batch that the model fixes is used once. given: arrays to take instead of random
     ones in one whole call, of the batch and length that they have; a stream takes those that fit a step. progress: (note, done, total) before
-    each case.
+    each case. A case that the engine cannot run is left out and said, unless none is left: then its UnsupportedModelError is raised.
     """
     model, random, found = session.model, np.random.default_rng(seed), []
     calls = _calls(model, list(batches), list(lengths), sizes, given)
+    ran, refused = [], {}
     for done, (case, batch, known) in enumerate(calls):
         progress(case, done, len(calls) + 1)
         inputs = random_inputs(model, batch, known, {**constants, **given}, random)
-        found += compare(case, engine({**inputs, **constants}), session.run(inputs), tolerance)
+        try:
+            theirs = engine({**inputs, **constants})
+        except UnsupportedModelError as error:
+            refused[case] = error
+            continue
+        found += compare(case, theirs, session.run(inputs), tolerance)
+        ran.append(batch)
+    if not ran:
+        raise next(iter(refused.values()))
+    skipped = tuple(f"{case}: {error}" for case, error in refused.items())
     progress(f"stream of {steps} steps", len(calls), len(calls) + 1)
-    batch = calls[-1][1]
+    batch = ran[-1]
     try:
         stream = session.stream(batch)
     except NotStreamableError as error:
-        return Verdict(found, f"none: {error}")
+        return Verdict(found, f"none: {error}", skipped)
     if not session.states and stream.time is None:
-        return Verdict(found, "none: the model has neither states nor a time axis")
+        return Verdict(found, "none: the model has neither states nor a time axis", skipped)
     kept = {name: a for name, a in given.items() if name in stream.step_shapes() and _fits(stream.step_shapes()[name], a.shape)}
     how = compare_streams if set(stream.state) == {s.input for s in session.states} else compare_with_whole
     found += how(session, engine, steps, sizes, tolerance, {**constants, **kept}, random, batch)
     states = ", ".join(f"{s.input} <- {s.source}" for s in session.states)
     inside = ", ".join(name for name in stream.state if name not in {s.input for s in session.states})
-    return Verdict(found, f"{steps} steps" + (f", states {states}{' (guessed)' if session.guess.states else ''}" if states else "") + (f", inside {inside}" if inside else ""))
+    carried = (f", states {states}{' (guessed)' if session.guess.states else ''}" if states else "") + (f", inside {inside}" if inside else "")
+    return Verdict(found, f"{steps} steps{carried}", skipped)
 
 
 def _fits(declared, shape) -> bool:

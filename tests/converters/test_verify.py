@@ -55,6 +55,20 @@ def test_given_inputs_replace_random_ones():
         verify(fr.compile(model), ReferenceEngine(None, model), given=given, sizes={"T": 5})
 
 
+def test_what_the_engine_cannot_run_is_left_out_and_said():
+    class Even(ReferenceEngine):
+        def __call__(self, inputs):
+            if inputs["lengths"].size % 2:
+                raise fr.UnsupportedModelError("even batches only")
+            return super().__call__(inputs)
+
+    model = ragged()
+    verdict = verify(fr.compile(model), Even(None, model), batches=(1, 2), lengths=(4,))
+    assert verdict.good and {d.case for d in verdict.differences} == {"batch 2, T = 4"} and verdict.skipped == ("batch 1, T = 4: even batches only",)
+    with pytest.raises(fr.UnsupportedModelError, match="even batches only"):
+        verify(fr.compile(model), Even(None, model), batches=(1, 3))
+
+
 def history():
     """A causal convolution and a GRU whose state is inside, and one layer whose state is an input."""
     w = weights(k=(4, 3, 3), w=(1, 15, 4), r=(1, 15, 5), w2=(1, 12, 5), r2=(1, 12, 4))
