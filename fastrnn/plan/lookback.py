@@ -4,6 +4,7 @@
     CumSum               the sum so far
     Pad, Concat, Slice   entries in front of the first step, behind the last, or cut off there: what is late needs a history, see Timeline.align
     RNN, GRU, LSTM       their states as inputs and outputs
+    Reshape              axes folded into time, and taken out again
     Shape                the number of steps, followed through integer arithmetic
 
 To add one: a function under `@steps("Op")`.
@@ -11,6 +12,7 @@ To add one: a function under `@steps("Op")`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -27,10 +29,46 @@ from fastrnn.plan.timeline import OPEN_END, Length, Timeline, Track, refuse, ste
 
 @steps("Shape")
 def shape(line: Timeline, node: Node) -> None:
+    """The number of steps as an entry."""
     track, dims = line.tracks[node.inputs[0]], np.array(line.specs[node.inputs[0]].shape, object)
-    dims[track.axis] = Length(track.lead + track.tail)
+    dims[track.axis] = Length(track.lead + track.tail, track.rows)
     line.add(node)
     line.lengths[node.outputs[0]] = dims
+
+
+@steps("Reshape")
+def reshape(line: Timeline, node: Node) -> None:
+    """Axes before time folded into it, or taken out again, and any beside it: no step's entries move to another step."""
+    x, track = node.inputs[0], line.tracks.get(node.inputs[0])
+    target = line.lengths.get(node.inputs[1], line.weights.get(node.inputs[1]))
+    dims = () if track is None else line.specs[x].shape
+    if track is None or target is None or any(isinstance(d, str) for k, d in enumerate(dims) if k != track.axis):
+        raise refuse(node, "what it makes of the time axis is not known before it runs")
+    target = [n if isinstance(n, Length) else int(n) for n in target]
+    if not node.get("allowzero"):
+        target = [(Length(track.lead + track.tail, track.rows) if k == track.axis else dims[k]) if n == 0 else n for k, n in enumerate(target)]
+    before, after = math.prod(dims[:track.axis]) * track.rows, math.prod(dims[track.axis + 1:])
+    places = [k for k, n in enumerate(target) if isinstance(n, Length)] or [k for k, n in enumerate(target) if n == -1]
+    if len(places) != 1:
+        raise refuse(node, "it mixes time steps, or moves the time axis")
+    axis, rest = places[0], [1 if isinstance(n, Length) else n for n in target]
+    if -1 in rest and rest.index(-1) != axis:  # beside time: what is left of the entries in front of it, or behind
+        k = rest.index(-1)
+        others = math.prod(n for j, n in enumerate(rest) if n != -1 and (j < axis) == (k < axis))
+        rest[k] = (after if k > axis else before // (target[axis].rows if isinstance(target[axis], Length) else 1)) // max(others, 1)
+    rest[axis] = 1
+    rows = before // max(math.prod(rest[:axis]), 1)
+    if math.prod(rest[axis + 1:]) != after or math.prod(rest[:axis]) * rows != before:
+        raise refuse(node, "it mixes time steps, or moves the time axis")
+    if rows > 1 and (track.lead or track.tail):
+        x = line.align(x)
+        track = line.tracks[x]
+        if track.tail:
+            raise refuse(node, "it folds an axis into a sequence that is longer than the steps, or shorter")
+    if isinstance(target[axis], Length) and (target[axis].rows, target[axis].more) != (rows, track.lead + track.tail):
+        raise refuse(node, "its target is the length of another sequence")
+    rest[axis] = -1
+    line.add(Node("Reshape", node.name, (x, line.whole(f"{node.name}.target", *rest)), node.outputs), replace(track, axis=axis, rows=rows))
 
 
 @steps("Conv")
@@ -88,6 +126,7 @@ def cum_sum(line: Timeline, node: Node) -> None:
         raise refuse(node, "its axis is computed")
     if int(axis.reshape(())) % len(spec.shape) != track.axis:
         return line.add(replace(node, inputs=(x, node.inputs[1])), track)
+    line.single(node, track)
     if node.get("reverse"):
         raise refuse(node, "reverse=1 needs the whole sequence")
     shape = tuple(1 if k == track.axis else d for k, d in enumerate(spec.shape))
@@ -140,6 +179,7 @@ def pad(line: Timeline, node: Node) -> None:
     pads, axes = line.weights.get(node.inputs[1]), line.weights.get(node.input(3))
     if pads is None or track is None or node.input(3) and axes is None:
         raise refuse(node, "how much it pads is computed")
+    line.single(node, track)
     widths = pad_widths(node, len(line.specs[x].shape), pads, axes)
     before, after = widths[track.axis]
     if track.edge and before > 0 and mode == "constant":
@@ -173,6 +213,7 @@ def slice_(line: Timeline, node: Node) -> None:
     rest = [k for k, axis in enumerate(axes) if axis != track.axis]
     for k in range(len(axes)):
         if k not in rest:
+            line.single(node, track)
             track = _cut(line, node, track, starts[k], ends[k], strides[k])
     if any(isinstance(b, Length) for k in rest for b in (starts[k], ends[k])):
         raise refuse(node, "it depends on the number of steps")
@@ -186,6 +227,8 @@ def _cut(line: Timeline, node: Node, track: Track, start, end, stride: int) -> T
         raise refuse(node, f"it takes every {stride}th step" if stride > 1 else "it needs the whole sequence: it runs backwards")
     if isinstance(start, Length) or start < 0:
         raise refuse(node, "it reads from the end of the sequence")
+    if isinstance(end, Length) and end.rows > 1:
+        raise refuse(node, "it ends at the length of another sequence")
     if not isinstance(end, Length) and 0 <= end < OPEN_END:
         raise refuse(node, f"it ends at entry {int(end)} of the sequence")
     gone = max(0, track.lead + track.tail - end.more) if isinstance(end, Length) else int(-end) if end < 0 else 0
@@ -200,6 +243,7 @@ def concat(line: Timeline, node: Node) -> None:
     track, x = line.tracks[node.inputs[timed[0]]], node.inputs[timed[0]]
     if node.get("axis") % len(line.specs[x].shape) != track.axis:
         return line.apart(node)
+    line.single(node, track)
     if len(timed) > 1:
         raise refuse(node, "it joins sequences one behind the other")
     for name in node.inputs:
@@ -226,6 +270,7 @@ def recurrent(line: Timeline, node: Node) -> None:
         raise refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
     if node.input(4):
         raise refuse(node, "it takes sequence_lens")
+    line.single(node, track)
     x = line.align(node.inputs[0])
     track = line.tracks[x]
     if track.tail and any(node.outputs[1:]):
@@ -239,7 +284,7 @@ def _apart_rows(line: Timeline, node: Node, track: Track) -> None:
         raise refuse(node, "time is not its time axis")
     results = infer_node(node, [line.specs.get(name) if name else None for name in node.inputs])
     line.add(node)
-    line.tracks |= {name: replace(track, axis=r.shape.index(line.time)) for r, name in zip(results, node.outputs) if name}
+    line.tracks |= {name: replace(track, axis=r.shape.index(line.size(track))) for r, name in zip(results, node.outputs) if name}
 
 
 def _expose(line: Timeline, node: Node, track: Track) -> None:

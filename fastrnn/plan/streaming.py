@@ -20,8 +20,11 @@ from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.plan import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
 from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.planner import Plan
-from fastrnn.plan.timeline import STEPS, Prefix, Timeline
+from fastrnn.plan.timeline import Prefix, Timeline
 from fastrnn.plan.timeline import refuse as _refuse
+
+# Ops that make an axis one of time where nothing else says so, if they mix its places.
+LOOKING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "CumSum", "Pad", "Concat", "Slice")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def steppable(plan: Plan, batch: int) -> Steppable:
             check_calls(model)
         return Steppable(plan.model, {}, {}, symbol, None, {})
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
-    fixed = symbol or next((n for n in _batches(model) if n != ANY_DIM), 1)
+    fixed = symbol or _fixed_batch(model, line)
     form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
     _check_ends(model, form)
     return form
@@ -73,6 +76,14 @@ def _folded(plan: Plan, sizes) -> Model:
     states = {s.input for s in plan.model.states}
     given = [v for v in plan.model.inputs if not v.optional or v.name in states]
     return plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given})
+
+
+def _fixed_batch(model: Model, line: Timeline) -> int:
+    """The batch of a model without a symbol for it: the layers', unless other axes are folded into that, which the input tells."""
+    found = next((n for n in _batches(model) if n != ANY_DIM), 1)
+    value = next(v for v in model.inputs if v.name in line.tracks)
+    first = value.shape[1 if line.tracks[value.name].axis == 0 else 0] if len(value.shape) > 2 else found
+    return first if isinstance(first, int) and first and isinstance(found, int) and found % first == 0 else found
 
 
 def _along_time(model: Model) -> tuple[Timeline, Model] | tuple[None, None]:
@@ -115,7 +126,7 @@ def _walked(model: Model, time: str) -> tuple[Timeline, Model]:
 def _looks_aside(node: Node, model: Model, free: set[str]) -> bool:
     """Whether a convolution, a delay or the like mixes places of an axis whose length is one of these symbols."""
     specs = [model.specs.get(name) if name else None for name in node.inputs]
-    if node.op not in STEPS or node.op in ("Shape", *RECURRENT) or any(s is not None and s.shape is None for s in specs):
+    if node.op not in LOOKING or any(s is not None and s.shape is None for s in specs):
         return False
     places = [[s.shape.index(dim) if s is not None and dim in s.shape else None for s in specs] for dim in free]
     apart = OPS[node.op].apart

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastrnn.errors import NotStreamableError
+from fastrnn.errors import InvalidModelError, NotStreamableError
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.infer import MOVING, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, OPS, Spec
@@ -43,12 +43,14 @@ def refuse(node: Node, why: str) -> NotStreamableError:
 @dataclass(frozen=True)
 class Track:
     """Where a value's steps are: along `axis`, `lead` entries before the one that step 0 completes, T of them, then `tail` more (which may be
-    negative). edge: those before are copies of the entry of step 0, else they depend on no input."""
+    negative). edge: those before are copies of the entry of step 0, else they depend on no input. rows: sequences that lie one behind the other
+    along the axis, such as those of a batch that was folded into it; then nothing stands before or after the steps."""
 
     axis: int
     lead: int = 0
     tail: int = 0
     edge: bool = False
+    rows: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "edge", self.edge and self.lead > 0)
@@ -69,17 +71,23 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Length:
-    """The number of steps and some more, an entry of a shape."""
+    """`rows` times the number of steps, and some more: an entry of a shape."""
 
     more: int
+    rows: int = 1
 
     def __add__(self, n):
-        return Length(self.more + int(n))
+        return Length(self.more + int(n), self.rows)
 
     __radd__ = __add__
 
     def __sub__(self, n):
-        return self.more - n.more if isinstance(n, Length) else Length(self.more - int(n))
+        return Length(self.more - int(n), self.rows)
+
+    def __mul__(self, n):
+        return Length(self.more * int(n), self.rows * int(n))
+
+    __rmul__ = __mul__
 
 
 class Timeline:
@@ -110,6 +118,8 @@ class Timeline:
             track = self.tracks.get(name)
             if track is None:
                 continue
+            if track.rows > 1:
+                raise refuse(self.producer[name], f"output {name!r} holds the steps of {track.rows} sequences, one behind the other")
             if track.lead + track.tail:
                 raise refuse(self.producer[name], f"output {name!r} has {abs(track.lead + track.tail)} {'more' if track.lead + track.tail > 0 else 'fewer'} entries than steps")
             if (aligned := self.align(name)) != name:
@@ -132,6 +142,15 @@ class Timeline:
 
     # What handlers share.
 
+    def size(self, track: Track) -> str:
+        """The dimension that stands for a track's entries."""
+        return self.time if track.rows == 1 else f"{track.rows} {self.time}"
+
+    def single(self, node: Node, track: Track) -> None:
+        """Raises where several sequences lie one behind the other."""
+        if track.rows > 1:
+            raise refuse(node, f"it mixes time steps: along its axis lie the steps of {track.rows} sequences, one behind the other")
+
     def fresh(self, name: str) -> str:
         """The name, with marks behind it where it is taken."""
         while name in self._names:
@@ -145,7 +164,7 @@ class Timeline:
         for name, spec in zip(node.outputs, [self.model.specs.get(o) for o in node.outputs] if node.subgraphs else infer_node(node, given)):
             if name and spec is not None:
                 if track is not None and spec.shape is not None:
-                    spec = Spec(spec.dtype, (*spec.shape[:track.axis], self.time, *spec.shape[track.axis + 1:]))
+                    spec = Spec(spec.dtype, (*spec.shape[:track.axis], self.size(track), *spec.shape[track.axis + 1:]))
                     self.tracks[name] = track
                 self.specs[name] = spec
         self.nodes.append(node)
@@ -173,6 +192,7 @@ class Timeline:
     def history(self, node: Node, value: str, n: int, fill: float = 0.0) -> str:
         """A state that holds the n entries before the chunk's, `fill` where there are none yet; returns them and the chunk, one behind the other."""
         track, spec, axis = self.tracks[value], self.specs[value], self.tracks[value].axis
+        self.single(node, track)
         shape = [n if k == axis else d for k, d in enumerate(spec.shape)]
         if any(isinstance(d, str) for d in shape):
             raise refuse(node, f"the shape of what it keeps of earlier steps, {tuple(shape)}, is not known before it runs")
@@ -243,15 +263,18 @@ class Timeline:
         if node.op in ("ConstantOfShape", "Expand"):
             target = self.lengths.get(node.inputs[-1])
             places = [] if target is None else [k for k, n in enumerate(target) if isinstance(n, Length)]
-            if len(places) == 1:
+            if len(places) == 1 and target[places[0]].rows == 1:
                 return self.add(node, Track(places[0], 0, target[places[0]].more))
-        if node.op not in (*MOVING, "Add", "Sub", "Shape"):
+        if node.op not in (*MOVING, "Add", "Sub", "Mul", "Shape"):
             raise refuse(node, "it depends on the number of steps")
         arrays = [None if not n else self.lengths.get(n, self.specs[n].constant) for n in node.inputs]
         if any(n and a is None for n, a in zip(node.inputs, arrays)):
             raise refuse(node, "it depends on the number of steps")
-        results = evaluate(replace(node, op="Identity") if node.op == "Cast" else node, [a if a is None else np.asarray(a, object if n in self.lengths else a.dtype)
-                                                                                        for n, a in zip(node.inputs, arrays)])
+        arrays = [a if a is None else np.asarray(a, object if n in self.lengths else a.dtype) for n, a in zip(node.inputs, arrays)]
+        try:
+            results = evaluate(replace(node, op="Identity") if node.op == "Cast" else node, arrays)
+        except InvalidModelError as error:  # two lengths of which neither gives a length, added or multiplied
+            raise refuse(node, "it depends on the number of steps") from error
         self.add(node)
         self.lengths |= {name: np.asarray(a, object) for name, a in zip(node.outputs, results) if name and any(isinstance(n, Length) for n in np.ravel(a))}
 
@@ -261,23 +284,22 @@ class Timeline:
         if len({(t.lead, t.edge) for t in tracks.values()}) > 1:
             node = replace(node, inputs=tuple(self.align(name) if name in tracks else name for name in node.inputs))
             tracks = {name: self.tracks[name] for name in node.inputs if name in self.tracks}
-        (lead, edge), tails = next((t.lead, t.edge) for t in tracks.values()), {t.tail for t in tracks.values()}
+        first, tails = next(iter(tracks.values())), {(t.tail, t.rows) for t in tracks.values()}
         specs = [self.specs.get(name) if name else None for name in node.inputs]
         axes = [tracks[name].axis if name in tracks else None for name in node.inputs]
         keeps = OPS[node.op].apart
-        if any(name in self.lengths for name in node.inputs[:1 if node.op in ("Reshape", "Expand") else None]):
+        if any(name in self.lengths for name in node.inputs[:1 if node.op == "Expand" else None]):
             raise refuse(node, "it depends on the number of steps")
         if len(tails) > 1:
             raise refuse(node, "it joins sequences of different lengths")
         if keeps is None or not keeps(node, specs, axes):
             raise refuse(node, _why(node, specs, axes))
-        if node.op == "Reshape" and any(isinstance(n, Length) and n.more != lead + min(tails) for n in self.lengths.get(node.inputs[1], ())):
-            raise refuse(node, "its target is the length of another sequence")
         results = infer_node(node, specs)
-        if any(r is None or r.shape is None or r.shape.count(self.time) != 1 for r, name in zip(results, node.outputs) if name):
+        size = self.size(first)
+        if any(r is None or r.shape is None or r.shape.count(size) != 1 for r, name in zip(results, node.outputs) if name):
             raise refuse(node, "it mixes time steps, or moves the time axis")
         self.add(node)
-        self.tracks |= {name: Track(r.shape.index(self.time), lead, min(tails), edge) for r, name in zip(results, node.outputs) if name}
+        self.tracks |= {name: replace(first, axis=r.shape.index(size)) for r, name in zip(results, node.outputs) if name}
 
     def source(self, name: str) -> str:
         """The value that `name` is a view of."""

@@ -11,73 +11,10 @@ from hypothesis import strategies as st
 import fastrnn as fr
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import OPS
+from fastrnn.testing import CAUSAL as STYLES
+from fastrnn.testing import Net
 
 T, B = 19, 3
-
-
-class Net:
-    """A model (B, C, T) -> (B, channels, T) that grows op by op, with weights of its own."""
-
-    def __init__(self, channels, seed=0):
-        self.nodes, self.weights, self.random, self.x, self.channels = [], {}, np.random.default_rng(seed), "x", channels
-        self.inputs = (Value("x", "float32", ("B", channels, "T")),)
-
-    def weight(self, array):
-        name = f"w{len(self.weights)}"
-        self.weights[name] = np.asarray(array)
-        return name
-
-    def draw(self, *shape):
-        return self.weight(self.random.uniform(-0.5, 0.5, shape).astype(np.float32))
-
-    def add(self, op, *inputs, **attributes):
-        name = f"{op.lower()}{len(self.nodes)}"
-        self.nodes.append(Node(op, name, inputs, (name,), attributes))
-        return name
-
-    def conv(self, x, kernel=3, units=None, dilation=1, group=1, pads=(0, 0)):
-        units = units or self.channels
-        w = self.draw(units, self.channels // group, kernel)
-        self.channels = units
-        return self.add("Conv", x, w, self.draw(units), dilations=[dilation], group=group, pads=list(pads))
-
-    def pad(self, x, before, after=0, mode="constant", value=0.0):
-        return self.add("Pad", x, self.weight(np.array([0, 0, before, 0, 0, after])), self.weight(np.float32(value)), mode=mode)
-
-    def cut(self, x, start, end):
-        return self.add("Slice", x, *(self.weight(np.array([n])) for n in (start, end, 2)))
-
-    def causal(self, x, style, kernel=3, dilation=1, **options):
-        """A causal convolution in one of the ways that people write it."""
-        reach = (kernel - 1) * dilation
-        options |= {"kernel": kernel, "dilation": dilation}
-        if style == "pads":
-            return self.conv(x, pads=(reach, 0), **options)
-        if style == "chomp":
-            y = self.conv(x, pads=(reach, reach), **options)
-            return self.cut(y, 0, -reach) if reach else y
-        if style == "zeros":
-            batch = self.add("Gather", self.add("Shape", x), self.weight(np.array([0])))
-            shape = self.add("Concat", batch, self.weight(np.array([self.channels, reach])), axis=0)
-            return self.conv(self.add("Concat", self.add("ConstantOfShape", shape), x, axis=2), **options)
-        if style == "more":  # padded further back than it looks
-            return self.cut(self.conv(self.pad(x, reach + 2), **options), 0, -2)
-        return self.conv(self.pad(x, reach, mode="edge" if style == "edge" else "constant", value=0.25 if style == "value" else 0.0), **options)
-
-    def delay(self, x, n):
-        return self.cut(self.pad(x, n), 0, -n)
-
-    def recurrent(self, x, kind="GRU", H=4):
-        gates, flipped = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind], self.add("Transpose", x, perm=(2, 0, 1))
-        w, r = self.draw(1, gates * H, self.channels), self.draw(1, gates * H, H)
-        name = f"{kind.lower()}{len(self.nodes)}"
-        self.nodes.append(Node(kind, name, (flipped, w, r), (name,), {"torch_form": 1, "hidden_size": H}))
-        self.channels = H
-        return self.add("Transpose", name, perm=(1, 2, 0))
-
-    def model(self, x):
-        self.nodes.append(Node("Identity", "end", (x,), ("y",)))
-        return Model(self.inputs, ("y",), tuple(self.nodes), self.weights)
 
 
 def sequence(channels, batch=B, seed=1, steps=T):
@@ -96,9 +33,6 @@ def check(model, x=None, cuts=(5, 5, 6), axis=2):
     parts = np.split(rows, sorted(cuts))
     assert np.array_equal(np.concatenate([stream.push(np.ascontiguousarray(part)) for part in parts]), want)
     return stream, whole
-
-
-STYLES = ("pads", "pad", "chomp", "zeros", "edge", "value", "more")
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -279,6 +213,31 @@ def test_layers_within_a_step():
     assert np.array_equal(np.stack([stream.step(row) for row in x]), session(x).swapaxes(0, 1))
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("by_shape", [False, True])
+def test_two_paths_over_folded_axes(batch, by_shape):
+    """(B, T, F, C): a bidirectional layer over F with B and T folded, then one over T with B and F folded, as separation networks have them."""
+    F, C, H, random = 5, 4, 3, np.random.default_rng(0)
+    weights = {n: random.uniform(-0.4, 0.4, s).astype(np.float32) for n, s in {"w": (2, 9, C), "r": (2, 9, H), "w2": (1, 12, 2 * H), "r2": (1, 12, H)}.items()}
+    weights |= {"rows": np.array([-1, F, C]), "apart": np.array([batch, -1, F, 2 * H]), "deep": np.array([batch * F, -1, 2 * H]), "back": np.array([batch, F, -1, H]),
+                "i0": np.array([0]), "i1": np.array([1]), "tail": np.array([F, C])}
+    nodes = [Node("GRU", "within", ("a", "w", "r"), ("b",), {"torch_form": 1, "layout": 1, "hidden_size": H, "direction": "bidirectional"}),
+             Node("Reshape", "take out", ("b", "apart"), ("c",)), Node("Transpose", "turn", ("c",), ("d",), {"perm": (0, 2, 1, 3)}),
+             Node("Reshape", "fold again", ("d", "deep"), ("e",)), Node("LSTM", "along", ("e", "w2", "r2"), ("f",), {"torch_form": 1, "layout": 1, "hidden_size": H}),
+             Node("Reshape", "unfold", ("f", "back"), ("g",)), Node("Transpose", "end", ("g",), ("y",), {"perm": (0, 2, 1, 3)})]
+    if by_shape:  # B * T by a product of entries of the shape
+        nodes[:0] = [Node("Shape", "shape", ("x",), ("s",)), Node("Gather", "n", ("s", "i0"), ("n",)), Node("Gather", "t", ("s", "i1"), ("t",)), Node("Mul", "product", ("n", "t"), ("nt",)),
+                     Node("Concat", "whole", ("nt", "tail"), ("target",), {"axis": 0}), Node("Reshape", "fold", ("x", "target"), ("a",))]
+    else:
+        nodes[:0] = [Node("Reshape", "fold", ("x", "rows"), ("a",))]
+    model = Model((Value("x", "float32", (batch, "T", F, C)),), ("y",), tuple(nodes), weights)
+    x, session = random.standard_normal((batch, T, F, C)).astype(np.float32), fr.compile(model)
+    want, rows, stream = np.moveaxis(session(x), 1, 0), np.ascontiguousarray(np.moveaxis(x, 1, 0)), session.stream(batch)
+    assert np.array_equal(np.stack([stream.step(row) for row in rows]), want) and stream.state["along.h"].shape == (1, batch * F, H)
+    stream.reset()
+    assert np.array_equal(np.concatenate([stream.push(rows[:6]), stream.push(rows[6:])]), want)
+
+
 def _refusals():
     def build(name, make, match):
         net = Net(4)
@@ -286,6 +245,9 @@ def _refusals():
 
     yield build("same padding", lambda n: n.conv("x", pads=(1, 1)), "'conv0'.*looks 1 step ahead")
     yield build("five ahead", lambda n: n.conv("x", kernel=6), "'conv0'.*looks 5 steps ahead")
+    yield build("folded", lambda n: n.add("Tanh", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([4, -1])))), "'reshape1'.*mixes time steps, or moves|output")
+    yield build("across rows", lambda n: n.add("Conv", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([1, 1, -1]))), n.draw(2, 1, 3), pads=[2, 0]),
+                "'conv[0-9]'.*12 sequences, one behind the other")
     yield build("transposed ahead", lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), pads=[1, 1]), pads=(2, 0)), "'convtranspose0'.*looks 1 step ahead")
     yield build("transposed stride", lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), strides=[2]), pads=(2, 0)), "'convtranspose0'.*stride along time is 2")
     yield build("stride", lambda n: n.add("Conv", "x", n.draw(4, 4, 3), pads=[2, 0], strides=[2]), "'conv0'.*stride along time is 2")
