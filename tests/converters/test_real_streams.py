@@ -75,3 +75,13 @@ def test_other_lengths_at_batch_1_and_3(path, name, dim, lengths):
                                   else (random.standard_normal(shape) * 0.3).astype(np.float32))
             for got, want in zip(session.run(inputs).values(), other.run(None, inputs), strict=True):
                 assert got.shape == want.shape and np.abs(got - want).max() <= 2e-5 * np.abs(want).max()
+
+
+def test_audio_runs_without_a_word_about_states(path, shared, capsys, tmp_path):
+    """A recording through silero on the command line: the probabilities that declared states give."""
+    common = ["run", str(path("silero")), "--constant", "sr=16000", "--frame", "512", "--context", "64", "--input", f"input={shared / 'models/gtcrn/mix.wav'}"]
+    for name, said in (("guessed", []), ("declared", ["--state", "state=stateN"])):
+        assert main([*common, "--output", f"output={tmp_path / name}.npy", *said, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["steps"] == 306
+    guessed, declared = (np.load(tmp_path / f"{name}.npy") for name in ("guessed", "declared"))
+    assert np.array_equal(guessed, declared) and guessed.max() > 0.9 and guessed.min() < 0.1
