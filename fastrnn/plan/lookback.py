@@ -261,11 +261,11 @@ def concat(line: Timeline, node: Node) -> None:
 def recurrent(line: Timeline, node: Node) -> None:
     """Its states become inputs and outputs; one whose batch is time starts afresh at each step."""
     track = line.tracks.get(node.inputs[0])
-    if track is None or any(name in line.tracks for name in node.inputs[1:]) or track.axis == 2:
-        raise refuse(node, "time is not its time axis")
-    if track.axis != node.get("layout"):
+    if track is not None and track.axis == 1 - node.get("layout"):
         _apart_rows(line, node, track)
         return
+    if track is None or any(name in line.tracks for name in node.inputs[1:]) or track.axis == 2:
+        raise refuse(node, "time is not its time axis")
     if node.get("direction") != "forward":
         raise refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
     if node.input(4):
@@ -279,9 +279,14 @@ def recurrent(line: Timeline, node: Node) -> None:
 
 
 def _apart_rows(line: Timeline, node: Node, track: Track) -> None:
-    """A recurrent node along another axis, the steps among its rows."""
-    if any(node.input(k) for k in (4, 5, 6)):
+    """A recurrent node along another axis, the steps among its rows, and where each starts from."""
+    starts = [line.tracks.get(node.input(k)) for k in (5, 6) if node.input(k)]
+    rows = 0 if node.get("layout") and not node.get("torch_form") else 1
+    others = [name for k, name in enumerate(node.inputs) if k not in (0, 5, 6)]
+    if node.input(4) or any(name in line.tracks for name in others) or any(t is None or t.axis != rows for t in starts):
         raise refuse(node, "time is not its time axis")
+    if any(replace(t, axis=0) != replace(track, axis=0) for t in starts):
+        raise refuse(node, "it joins sequences of different lengths")
     results = infer_node(node, [line.specs.get(name) if name else None for name in node.inputs])
     line.add(node)
     line.tracks |= {name: replace(track, axis=r.shape.index(line.size(track))) for r, name in zip(results, node.outputs) if name}

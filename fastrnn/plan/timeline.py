@@ -263,8 +263,8 @@ class Timeline:
         if node.op in ("ConstantOfShape", "Expand"):
             target = self.lengths.get(node.inputs[-1])
             places = [] if target is None else [k for k, n in enumerate(target) if isinstance(n, Length)]
-            if len(places) == 1 and target[places[0]].rows == 1:
-                return self.add(node, Track(places[0], 0, target[places[0]].more))
+            if len(places) == 1 and (target[places[0]].rows == 1 or not target[places[0]].more):
+                return self.add(node, Track(places[0], 0, target[places[0]].more, rows=target[places[0]].rows))
         if node.op not in (*MOVING, "Add", "Sub", "Mul", "Shape"):
             raise refuse(node, "it depends on the number of steps")
         arrays = [None if not n else self.lengths.get(n, self.specs[n].constant) for n in node.inputs]

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,14 +221,16 @@ def test_two_paths_over_folded_axes(batch, by_shape):
     F, C, H, random = 5, 4, 3, np.random.default_rng(0)
     weights = {n: random.uniform(-0.4, 0.4, s).astype(np.float32) for n, s in {"w": (2, 9, C), "r": (2, 9, H), "w2": (1, 12, 2 * H), "r2": (1, 12, H)}.items()}
     weights |= {"rows": np.array([-1, F, C]), "apart": np.array([batch, -1, F, 2 * H]), "deep": np.array([batch * F, -1, 2 * H]), "back": np.array([batch, F, -1, H]),
-                "i0": np.array([0]), "i1": np.array([1]), "tail": np.array([F, C])}
+                "i0": np.array([0]), "i1": np.array([1]), "tail": np.array([F, C]), "i2": np.array([2]), "i3": np.array([H])}
     nodes = [Node("GRU", "within", ("a", "w", "r"), ("b",), {"torch_form": 1, "layout": 1, "hidden_size": H, "direction": "bidirectional"}),
              Node("Reshape", "take out", ("b", "apart"), ("c",)), Node("Transpose", "turn", ("c",), ("d",), {"perm": (0, 2, 1, 3)}),
              Node("Reshape", "fold again", ("d", "deep"), ("e",)), Node("LSTM", "along", ("e", "w2", "r2"), ("f",), {"torch_form": 1, "layout": 1, "hidden_size": H}),
              Node("Reshape", "unfold", ("f", "back"), ("g",)), Node("Transpose", "end", ("g",), ("y",), {"perm": (0, 2, 1, 3)})]
     if by_shape:  # B * T by a product of entries of the shape
         nodes[:0] = [Node("Shape", "shape", ("x",), ("s",)), Node("Gather", "n", ("s", "i0"), ("n",)), Node("Gather", "t", ("s", "i1"), ("t",)), Node("Mul", "product", ("n", "t"), ("nt",)),
-                     Node("Concat", "whole", ("nt", "tail"), ("target",), {"axis": 0}), Node("Reshape", "fold", ("x", "target"), ("a",))]
+                     Node("Concat", "whole", ("nt", "tail"), ("target",), {"axis": 0}), Node("Reshape", "fold", ("x", "target"), ("a",)),
+                     Node("Concat", "starts", ("i2", "nt", "i3"), ("z",), {"axis": 0}), Node("ConstantOfShape", "zeros", ("z",), ("h0",), {"value": 0.5})]
+        nodes[8] = replace(nodes[8], inputs=("a", "w", "r", "", "", "h0"))
     else:
         nodes[:0] = [Node("Reshape", "fold", ("x", "rows"), ("a",))]
     model = Model((Value("x", "float32", (batch, "T", F, C)),), ("y",), tuple(nodes), weights)
