@@ -10,7 +10,8 @@ from fastrnn.errors import ShapeError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
 from fastrnn.plan.fold import RECURRENT
-from fastrnn.plan.streaming import batch_symbol, time_symbol
+from fastrnn.plan.streaming import batch_symbol, steppable, time_symbol
+from fastrnn.runtime.session import Session
 
 DEFAULT_SIZE = 16  # of dimensions that nobody named
 FEW = 2  # integers of unknown meaning are below
@@ -73,6 +74,12 @@ def sizes_given(model: Model, given: Mapping[str, np.ndarray]) -> dict[str, int]
         if not fits or str(array.dtype) != values[name].dtype:
             raise ShapeError(f"input {name!r} is {values[name].dtype} ({', '.join(map(str, declared))}), given is {array.dtype} {array.shape}")
     return sizes
+
+
+def stream_batch(session: Session, batch: int = 1) -> int:
+    """The batch for a stream: this one, or the one that the model fixes. Raises NotStreamableError where there is no stream."""
+    fixed = steppable(session.stream_plan, batch).batch
+    return fixed if isinstance(fixed, int) else batch
 
 
 def length_symbol(model: Model) -> str | None:

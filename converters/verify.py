@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from fastrnn.converters.engines import Engine
-from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given
+from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given, stream_batch
 
 from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.plan.streaming import batch_symbol
@@ -96,9 +96,8 @@ def verify(session: Session, engine: Engine, batches: Iterable[int] = (1, 3), st
         raise next(iter(refused.values()))
     skipped = tuple(f"{case}: {error}" for case, error in refused.items())
     progress(f"stream of {steps} steps", len(calls), len(calls) + 1)
-    batch = ran[-1]
     try:
-        stream = session.stream(batch)
+        stream = session.stream(batch := stream_batch(session, ran[-1]))
     except NotStreamableError as error:
         return Verdict(found, f"none: {error}", skipped)
     if not session.states and stream.time is None:

@@ -46,10 +46,12 @@ def verify(arguments, console: Console) -> int:
     session = compiled(arguments, model)
     engine = engine_for(arguments.model, model, arguments.against)
     with console.progress("verify") as progress:
-        verdict = verify_session(session, engine, arguments.batch, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress, arguments.length, given)
+        verdict = verify_session(session, engine, arguments.batch, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress,
+                                 arguments.length, given)
     console.table("outputs", f"{arguments.model} against {engine.name}", ("case", "output", "error", "scale", "relative", "ok"),
                   ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in verdict.differences))
+    console.data["skipped"] = list(verdict.skipped)
     for case in verdict.skipped:
         console.warn(f"left out: {case}")
-    console.facts(engine=engine.name, tolerance=arguments.tolerance, stream=verdict.stream, skipped=list(verdict.skipped), verified=verdict.good)
+    console.facts(engine=engine.name, tolerance=arguments.tolerance, stream=verdict.stream, verified=verdict.good)
     return 0 if verdict.good else 1

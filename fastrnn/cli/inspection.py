@@ -7,7 +7,8 @@ from collections import Counter
 from fastrnn.cli.commands import parameters
 from fastrnn.cli.console import Console
 from fastrnn.cli.options import as_options, compiled, loaded, sizes_of
-from fastrnn.errors import FastRNNError, NotStreamableError
+from fastrnn.converters.samples import stream_batch
+from fastrnn.errors import NotStreamableError
 from fastrnn.model.graph import every_node
 from fastrnn.runtime.session import Session
 
@@ -49,13 +50,11 @@ def _kept(session: Session, arguments) -> tuple[list[tuple], str]:
     declared = {v.name: v for v in session.model.inputs}
     rows += [(name, declared[name].dtype, _shape(declared[name].shape), None, "not certain", why) for name, why in guess.open.items()]
     try:
-        stream = session.stream()
+        stream = session.stream(stream_batch(session))
     except NotStreamableError as error:
         return rows, f"no: {error}"
-    except FastRNNError as error:  # a batch that the model fixes
-        return rows, f"not with a batch of 1: {error}"
     known = {row[0] for row in rows}
-    rows += [(name, str(a.dtype), _shape(a.shape), None, "inside", "for a batch of 1") for name, a in stream.state.items() if name not in known]
+    rows += [(name, str(a.dtype), _shape(a.shape), None, "inside", f"for a batch of {stream.batch}") for name, a in stream.state.items() if name not in known]
     return rows, f"yes, along {stream.time!r}" if stream.time else "yes, a call a step" if rows else "a call a step, without states"
 
 

@@ -110,7 +110,8 @@ def pool(line: Timeline, node: Node) -> None:
     kernel = node.get("kernel_shape")
     if track.axis < 2 or not kernel:
         return line.apart(node)
-    if node.op == "AveragePool" and not node.get("count_include_pad") and _window(node, kernel, line.specs[node.inputs[0]].shape[2:], track.axis - 2).before[track.axis - 2]:
+    padded = _window(node, kernel, line.specs[node.inputs[0]].shape[2:], track.axis - 2).before[track.axis - 2]
+    if node.op == "AveragePool" and padded and not node.get("count_include_pad"):
         raise refuse(node, "count_include_pad=0: its first means are over fewer steps")
     dtype = np.dtype(line.specs[node.inputs[0]].dtype)
     least = -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
@@ -217,7 +218,8 @@ def slice_(line: Timeline, node: Node) -> None:
             track = _cut(line, node, track, starts[k], ends[k], strides[k])
     if any(isinstance(b, Length) for k in rest for b in (starts[k], ends[k])):
         raise refuse(node, "it depends on the number of steps")
-    parts = [line.whole(f"{node.name}.{what}", *(int(values[k]) for k in rest)) for what, values in (("from", starts), ("to", ends), ("axes", axes), ("by", strides))]
+    kinds = (("from", starts), ("to", ends), ("axes", axes), ("by", strides))
+    parts = [line.whole(f"{node.name}.{what}", *(int(values[k]) for k in rest)) for what, values in kinds]
     line.add(replace(node, inputs=(x, *parts)), track)
 
 

@@ -120,8 +120,8 @@ class Timeline:
                 continue
             if track.rows > 1:
                 raise refuse(self.producer[name], f"output {name!r} holds the steps of {track.rows} sequences, one behind the other")
-            if track.lead + track.tail:
-                raise refuse(self.producer[name], f"output {name!r} has {abs(track.lead + track.tail)} {'more' if track.lead + track.tail > 0 else 'fewer'} entries than steps")
+            if more := track.lead + track.tail:
+                raise refuse(self.producer[name], f"output {name!r} has {abs(more)} {'more' if more > 0 else 'fewer'} entries than steps")
             if (aligned := self.align(name)) != name:
                 renamed |= {name: self.fresh(f"{name}.early"), aligned: name}
                 self.tracks[name] = self.tracks[aligned]

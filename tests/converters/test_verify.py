@@ -86,6 +86,15 @@ def test_a_stream_with_states_inside_and_outside(states):
     assert verdict.differences[-1].case == "stream of 50 steps" and 0 < verdict.differences[-1].relative < 5e-6
 
 
+def test_a_batch_that_the_model_fixes():
+    w = weights(k=(4, 3, 3), w=(1, 15, 4), r=(1, 15, 5))
+    nodes = (Node("Conv", "look", ("x", "k"), ("a",), {"pads": [2, 0]}), Node("Transpose", "turn", ("a",), ("t",), {"perm": (2, 0, 1)}),
+             Node("GRU", "gru", ("t", "w", "r"), ("y",), {"torch_form": 1, "hidden_size": 5}))
+    model = Model((Value("x", "float32", (2, 3, "T")),), ("y",), nodes, w)
+    verdict = verify(fr.compile(model), ReferenceEngine(None, model))
+    assert verdict.good and verdict.stream == "50 steps, inside look.past, gru.h" and {d.case for d in verdict.differences} == {"whole, T = 16", "whole, T = 37", "stream of 50 steps"}
+
+
 class Wrong(ReferenceEngine):
     """Right for a while: a state that drifts is seen in streams alone."""
 

@@ -31,6 +31,8 @@ X = {"x": ("B", 5)}
 
 @pytest.mark.parametrize("inputs,outputs,want", [
     ({"state": S}, {"stateN": S}, {"state": "stateN"}),
+    ({"h": S, "c": S}, {"cn": S, "hn": S}, {"h": "hn", "c": "cn"}),
+    ({"state_in_0": S, "state_in_1": S}, {"state_out_0": S, "state_out_1": S}, {"state_in_0": "state_out_0", "state_in_1": "state_out_1"}),
     ({"h0": S, "c0": S}, {"cn": S, "hn": S}, {"h0": "hn", "c0": "cn"}),
     ({"h_0": S, "c_0": S}, {"h_n": S, "c_n": S}, {"h_0": "h_n", "c_0": "c_n"}),
     ({"h_in": S, "c_in": S}, {"c_out": S, "h_out": S}, {"h_in": "h_out", "c_in": "c_out"}),
