@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.errors import NotStreamableError
+from fastrnn.errors import FastRNNError, NotStreamableError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
@@ -137,8 +137,11 @@ def _batch_axes(plan: Plan, line: Timeline, symbol: str | int, batch: int) -> di
     """Which axis of each history is the batch: the one that grows with it; None where rows of a batch are not apart."""
     if not isinstance(symbol, str):
         return {name: 0 if line.specs[name].shape[0] == symbol else None for name in line.histories}
-    other = Timeline(_folded(plan, {symbol: batch + 1}), line.time)
-    other.run()
+    try:
+        other = Timeline(_folded(plan, {symbol: batch + 1}), line.time)
+        other.run()
+    except FastRNNError:  # what fits this batch alone
+        return dict.fromkeys(line.histories)
     result = {}
     for name in line.histories:
         mine, theirs = line.specs[name].shape, other.specs[name].shape

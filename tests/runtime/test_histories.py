@@ -303,6 +303,18 @@ def test_against_torch_on_whole_sequences():
     assert np.abs(got - want).max() <= 5e-6 * np.abs(want).max()
 
 
+def batch_norm(net, x):
+    """By stored statistics."""
+    mean, var = net.draw(net.channels), net.weight(net.random.uniform(0.5, 2, net.channels).astype(np.float32))
+    return net.add("BatchNormalization", x, net.draw(net.channels), net.draw(net.channels), mean, var)
+
+
+def layer_norm(net, x):
+    """Over the channels of each step."""
+    normal = net.add("LayerNormalization", net.add("Transpose", x, perm=(0, 2, 1)), net.draw(net.channels), net.draw(net.channels), epsilon=1e-2)
+    return net.add("Transpose", normal, perm=(0, 2, 1))
+
+
 @st.composite
 def networks(draw):
     """Stacks of what can be stepped, skip connections among them."""
@@ -310,7 +322,7 @@ def networks(draw):
     x, earlier = "x", {}
     for _ in range(draw(st.integers(1, 6))):
         earlier.setdefault(net.channels, []).append(x)
-        kind = draw(st.sampled_from(("conv", "conv", "conv", "recurrent", "delay", "function", "skip", "gate", "pad")))
+        kind = draw(st.sampled_from(("conv", "conv", "conv", "recurrent", "delay", "function", "skip", "gate", "pad", "norm")))
         if kind == "conv":
             group = net.channels if draw(st.booleans()) else 1
             units = net.channels if group > 1 else draw(st.integers(1, 6))
@@ -325,6 +337,8 @@ def networks(draw):
             first, second = draw(st.integers(0, 2)), draw(st.integers(0, 2))
             y = net.add("Tanh", net.pad(x, first, mode=draw(st.sampled_from(("edge", "constant")))))
             x = net.cut(net.pad(y, second, mode=draw(st.sampled_from(("edge", "constant"))), value=0.5), 0, -first - second or 2**31)
+        elif kind == "norm":
+            x = draw(st.sampled_from((batch_norm, layer_norm)))(net, x)
         elif kind == "gate":
             x = net.add("Mul", net.add("Sigmoid", x), net.delay(x, 1))
         else:
