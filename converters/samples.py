@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn.errors import ShapeError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
-from fastrnn.plan.fold import RECURRENT
+from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan.streaming import batch_symbol, steppable, time_symbol
 from fastrnn.runtime.session import Session
 

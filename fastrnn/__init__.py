@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from fastrnn.cells import Gate, cell
+from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
 from fastrnn.errors import (
     BusyError,
     DTypeError,
@@ -17,7 +19,7 @@ from fastrnn.errors import (
 )
 from fastrnn.model import Model
 from fastrnn.plan.guess import Guess, guess_states
-from fastrnn.runtime.layers import GRU, LSTM, RNN
+from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
 from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream
 
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "Guess", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
-    "PoolFullError", "Session", "ShapeError", "StateError", "Stream", "SuspectModelWarning", "UnsupportedModelError", "compile", "from_onnx",
-    "from_state_dict", "from_torch", "guess_states", "load",
+    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "Gate", "Guess", "InvalidModelError", "MissingDependencyError", "Model",
+    "NotStreamableError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream", "SuspectModelWarning", "UnsupportedModelError",
+    "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states", "load", "maximum", "minimum", "relu", "sigmoid",
+    "sqrt", "tanh", "where",
 ]
 
 

@@ -18,8 +18,7 @@ from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import transposed_padding, window_of
 from fastrnn.model.ops.normal import reduced_axes
 from fastrnn.model.ops.shaping import permutation, slices
-from fastrnn.model.recurrent import RecurrentNode
-from fastrnn.plan.fold import RECURRENT
+from fastrnn.model.recurrent import RECURRENT, RecurrentNode
 
 FUNCTIONS: dict[str, Callable] = {
     "Identity": lambda x: x, "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Softsign": F.softsign, "Softplus": F.softplus, "Exp": torch.exp,

@@ -10,52 +10,56 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastrnn.cells import maths
+from fastrnn.cells.trace import Value
 from fastrnn.errors import UnsupportedModelError
-
-
-def sigmoid(x):
-    """1 / (1 + exp(-x)), without overflow for large |x|."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
 @dataclass(frozen=True)
 class Formula:
-    """One function: NumPy form over (x, alpha, beta), and the default of each parameter it takes (None: it takes none)."""
+    """One function of (x, alpha, beta), written with `maths`, step by step as native/activations.h does it; and the default of each parameter it takes (None: it takes none)."""
 
     apply: object
     alpha: float | None = None
     beta: float | None = None
 
 
+def _expm1(x):
+    """exp(x) - 1 for x <= 0 without cancellation: 2 t / (1 - t), t = tanh(x / 2)."""
+    t = maths.tanh(0.5 * x)
+    return (t + t) / (1 - t)
+
+
 # Order is part of the kernel contract: enum FR_ACT_* in kernels/native/args.h.
 ACTIVATIONS: dict[str, Formula] = {
     "identity": Formula(lambda x, a, b: x),
-    "sigmoid": Formula(lambda x, a, b: sigmoid(x)),
-    "tanh": Formula(lambda x, a, b: np.tanh(x)),
-    "relu": Formula(lambda x, a, b: np.maximum(x, 0)),
+    "sigmoid": Formula(lambda x, a, b: maths.sigmoid(x)),
+    "tanh": Formula(lambda x, a, b: maths.tanh(x)),
+    "relu": Formula(lambda x, a, b: maths.relu(x)),
     "affine": Formula(lambda x, a, b: a * x + b, alpha=1.0, beta=0.0),
-    "leakyrelu": Formula(lambda x, a, b: np.where(x < 0, a * x, x), alpha=0.01),
-    "thresholdedrelu": Formula(lambda x, a, b: np.where(x > a, x, np.minimum(np.maximum(x, 0), 0)), alpha=1.0),
-    "scaledtanh": Formula(lambda x, a, b: a * np.tanh(b * x), alpha=1.0, beta=1.0),
-    "hardsigmoid": Formula(lambda x, a, b: np.maximum(np.minimum(a * x + b, 1), 0), alpha=0.2, beta=0.5),
-    "elu": Formula(lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x), alpha=1.0),
-    "softsign": Formula(lambda x, a, b: x / (1 + np.abs(x))),
-    "softplus": Formula(lambda x, a, b: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))),
-    "exp": Formula(lambda x, a, b: np.exp(x)),
+    "leakyrelu": Formula(lambda x, a, b: maths.where(x < 0, a * x, x), alpha=0.01),
+    "thresholdedrelu": Formula(lambda x, a, b: maths.where(x > a, x, maths.minimum(maths.maximum(x, 0), 0)), alpha=1.0),
+    "scaledtanh": Formula(lambda x, a, b: a * maths.tanh(b * x), alpha=1.0, beta=1.0),
+    "hardsigmoid": Formula(lambda x, a, b: maths.maximum(maths.minimum(a * x + b, 1), 0), alpha=0.2, beta=0.5),
+    "elu": Formula(lambda x, a, b: maths.where(x < 0, a * _expm1(maths.minimum(x, 0)), x), alpha=1.0),
+    "softsign": Formula(lambda x, a, b: x / (1 + maths.abs(x))),
+    "softplus": Formula(lambda x, a, b: maths.maximum(x, 0) + maths.log1p_unit(maths.exp(0 - maths.abs(x)))),
+    "exp": Formula(lambda x, a, b: maths.exp(x)),
 }
 RECURRENT_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in ("identity", "exp"))
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation with its parameters; calling it applies it to a NumPy array of any float dtype."""
+    """An activation with its parameters; calling it applies it to a NumPy array of any float dtype, or to a value of a trace."""
 
     kind: str
     alpha: float = 0.0
     beta: float = 0.0
 
     def __call__(self, x):
+        if isinstance(x, Value):
+            return ACTIVATIONS[self.kind].apply(x, self.alpha, self.beta)
         x = np.asarray(x)
         with np.errstate(over="ignore", invalid="ignore"):
             return ACTIVATIONS[self.kind].apply(x, x.dtype.type(self.alpha), x.dtype.type(self.beta)).astype(x.dtype)

@@ -6,8 +6,7 @@ Cho et al. 2014 (GRU), ONNX's operator texts (clip: the input of every activatio
 
 from __future__ import annotations
 
-import numpy as np
-
+from fastrnn.cells import maths
 from fastrnn.cells.activations import Activation, parse_activation
 from fastrnn.cells.spec import Cell, Gate
 
@@ -20,7 +19,7 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 def _clipper(clip: float | None):
     if clip is None:
         return lambda x: x
-    return lambda x: np.maximum(np.minimum(x, x.dtype.type(clip)), x.dtype.type(-clip))
+    return lambda x: maths.maximum(maths.minimum(x, clip), -clip)
 
 
 def _chosen(kind: str, activations) -> tuple[Activation, ...]:
@@ -32,8 +31,8 @@ def rnn(activations=None, clip=None) -> Cell:
     chosen, bound = _chosen("rnn", activations), _clipper(clip)
     (f,) = chosen
 
-    def pointwise(a, h, parameters):
-        return (f(bound(a)),)
+    def pointwise(a):
+        return f(bound(a))
 
     return Cell("rnn", (Gate("a"),), ("h",), pointwise, activations=chosen, clip=clip,
                 default=clip is None and chosen == DEFAULT_ACTIVATIONS["rnn"])
@@ -44,18 +43,17 @@ def lstm(activations=None, clip=None, peepholes=False, input_forget=False) -> Ce
     chosen, bound = _chosen("lstm", activations), _clipper(clip)
     act_f, act_g, act_h = chosen
 
-    def pointwise(i, f, g, o, h, c, parameters):
+    def pointwise(i, f, g, o, c, pi=None, pf=None, po=None):
         if peepholes:
-            p_i, p_f, p_o = parameters
-            i, f = i + p_i * c, f + p_f * c
+            i, f = i + pi * c, f + pf * c
         i = act_f(bound(i))
         f = 1 - i if input_forget else act_f(bound(f))
         c = f * c + i * act_g(bound(g))
         if peepholes:
-            o = o + p_o * c
+            o = o + po * c
         return act_f(bound(o)) * act_h(bound(c)), c
 
-    return Cell("lstm", tuple(map(Gate, "ifgo")), ("h", "c"), pointwise, parameters=("i", "f", "o") if peepholes else (),
+    return Cell("lstm", tuple(map(Gate, "ifgo")), ("h", "c"), pointwise, parameters=("pi", "pf", "po") if peepholes else (),
                 activations=chosen, clip=clip, input_forget=input_forget,
                 default=clip is None and not peepholes and not input_forget and chosen == DEFAULT_ACTIVATIONS["lstm"])
 
@@ -65,15 +63,15 @@ def gru(activations=None, clip=None, reset_after=True) -> Cell:
     chosen, bound = _chosen("gru", activations), _clipper(clip)
     act_f, act_g = chosen
 
-    def after(r, z, n, m, h, parameters):
+    def after(r, z, n, m, h):
         n = act_g(bound(n + act_f(bound(r)) * m))
-        return (n + act_f(bound(z)) * (h - n),)
+        return n + act_f(bound(z)) * (h - n)
 
-    def before(r, z, n, h, parameters):
+    def before(z, n, h):
         n = act_g(bound(n))
-        return (n + act_f(bound(z)) * (h - n),)
+        return n + act_f(bound(z)) * (h - n)
 
-    def operand(r, z, h):
+    def operand(r, h):
         return act_f(bound(r)) * h
 
     default = clip is None and chosen == DEFAULT_ACTIVATIONS["gru"]

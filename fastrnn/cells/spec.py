@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from fastrnn.cells.activations import Activation
+from fastrnn.cells.trace import Program, trace
+from fastrnn.errors import UnsupportedModelError
+
+RAW_INPUT = "x"  # the argument that is the layer's own input, unit for unit
+MOST_STATES = 5
+MOST_GATES = 8
 
 
 @dataclass(frozen=True)
@@ -13,26 +22,35 @@ class Gate:
     """One pre-activation of a cell: ``bias + W x + R h`` over what it sees.
 
     sees: "xh", "x" or "h". second: its recurrent part multiplies the cell's operand instead of h, after
-    all first-phase gates are known (the reset-before GRU).
+    all first-phase gates are known (the reset-before GRU). bias: whether it has one, on each side that it sees.
     """
 
     name: str
     sees: str = "xh"
     second: bool = False
+    bias: bool = True
+
+    def __post_init__(self):
+        if self.sees not in ("xh", "x", "h"):
+            raise UnsupportedModelError(f"gate {self.name!r}: sees must be 'xh', 'x' or 'h', got {self.sees!r}")
+        if self.second and "h" not in self.sees:
+            raise UnsupportedModelError(f"gate {self.name!r}: a second phase replaces h, which this gate does not see")
 
 
 @dataclass(frozen=True)
 class Cell:
     """A recurrent cell, independent of sizes.
 
-    name      : the compiled kernel family that runs it
+    name      : the compiled kernel family that runs it, or the name that a custom cell is registered under
     gates     : in declared order; state dicts stack those that see x in weight_ih and those that see h in weight_hh
     states    : names; the first is the output
-    pointwise : (gates..., states..., parameters) -> new states, elementwise on arrays (B, H); products and sums stand as
-                written, so that compiled forms round alike
-    operand   : (first-phase gates..., states...) -> the operand (B, H) of second-phase gates
-    parameters: per-unit vectors (H,) that pointwise receives as a tuple, e.g. peepholes
-    activations, clip, options: what a compiled kernel needs to know of what pointwise closed over
+    pointwise : a function of any of the gates, states, parameters, scalars and "x", by argument name, that returns the new states; elementwise
+                on arrays (B, H). Products and sums stand as written, so that compiled forms round alike
+    operand   : the same, of first-phase gates: the operand (B, H) of second-phase gates
+    parameters: per-unit vectors (H,), e.g. peepholes: weight_NAME_l0 in a state dict
+    scalars   : numbers that come with every step of a row, e.g. the time since the last one
+    activations, clip, input_forget, default: what a native kernel needs to know of what pointwise closed over
+    custom    : not one of the built-in cells, which have native kernels
     """
 
     name: str
@@ -41,10 +59,12 @@ class Cell:
     pointwise: Callable
     operand: Callable | None = None
     parameters: tuple[str, ...] = ()
+    scalars: tuple[str, ...] = ()
     activations: tuple[Activation, ...] = ()
     clip: float | None = None
     input_forget: bool = False
     default: bool = True
+    custom: bool = False
 
     @property
     def x_gates(self) -> tuple[str, ...]:
@@ -65,3 +85,51 @@ class Cell:
     def second_gates(self) -> tuple[str, ...]:
         """Gates whose recurrent part multiplies the operand."""
         return tuple(g.name for g in self.gates if g.second)
+
+    def biased(self, side: str) -> tuple[str, ...]:
+        """Gates stacked in bias_ih (side "x") or bias_hh ("h")."""
+        return tuple(g.name for g in self.gates if side in g.sees and g.bias)
+
+    @cached_property
+    def _arguments(self) -> dict[Callable, list[str]]:
+        return {f: [n for n in inspect.signature(f).parameters if n in self.values] for f in (self.pointwise, self.operand) if f}
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every name that its functions may take as an argument."""
+        return (*(g.name for g in self.gates), *self.states, *self.parameters, *self.scalars, RAW_INPUT)
+
+    @property
+    def uses_input(self) -> bool:
+        """Whether x itself enters the pointwise part, so that I = H."""
+        return any(RAW_INPUT in names for names in self._arguments.values())
+
+    @property
+    def uses_hidden(self) -> bool:
+        """Whether h enters the pointwise part, so that it cannot be projected to another size."""
+        return any(self.states[0] in names for names in self._arguments.values())
+
+    def new_states(self, values: Mapping[str, object]) -> tuple:
+        """The new states from every value by name."""
+        result = self.pointwise(**{name: values[name] for name in self._arguments[self.pointwise]})
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+    def second_operand(self, values: Mapping[str, object]):
+        """The operand of second-phase gates from every value of the first phase by name."""
+        return self.operand(**{name: values[name] for name in self._arguments[self.operand]})
+
+    def programs(self) -> tuple[Program, Program | None]:
+        """What pointwise and operand compute now, as instructions. UnsupportedModelError names a line that cannot be compiled."""
+        where = f"cell {self.name!r}"
+        pointwise = trace(self.pointwise, self.values, self._arguments[self.pointwise], len(self.states), where)
+        return pointwise, trace(self.operand, self.values, self._arguments[self.operand], 1, f"{where}, operand") if self.operand else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what the cell computes: gates, states and instructions, whatever its code looks like."""
+        said = (self.gates, self.states, self.parameters, self.scalars, *map(str, self.programs()))
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+
+    def __call__(self, *arguments, **named):
+        """The pointwise function itself, on arrays."""
+        return self.pointwise(*arguments, **named)

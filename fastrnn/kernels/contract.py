@@ -18,6 +18,8 @@ The executor calls it without the GIL, with denormals flushed.
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
+                        of a custom cell, x2 + t * x2_t + b * x2_b are the scalars of a row and step; x3, x4 and on initial and final rows of states
+                        from the third on, H floats each without gaps
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
     x3 ... x8           more operands, of programs of operations (native/operations.h), whose instructions stand behind the loops in `axes`
 """
@@ -39,7 +41,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("chunk", "ahead", "sweep", "part", "parts")]
     + [(name, "u8") for name in ("barrier", "ready", "done")]
     + [(name, "i8") for name in ("reverse", "input_forget")]
-    + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("axes", "u8")]
+    + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("x2_t", "i8"), ("x2_b", "i8"), ("axes", "u8")]
     + [(f"x{k}", "u8") for k in range(3, 9)]
     + [("act", ACTIVATION, 3)]
 )

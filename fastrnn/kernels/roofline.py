@@ -77,8 +77,12 @@ class Roofline:
 def recurrent_work(gates: int, I: int, H: int, rows: int, steps: int, P: int | None = None) -> Work:
     """One direction of one layer: rows, of all steps together (T * B, or the sum of lengths). P: size of h where it is projected."""
     P = H if P is None else P
-    over_h = 4 * (gates * H * P + (H * P if P != H else 0))
-    over_x = 4 * gates * H * I
+    return matrices_work(gates * H * I, gates * H * P + (H * P if P != H else 0), rows, steps)
+
+
+def matrices_work(over_x: int, over_h: int, rows: int, steps: int) -> Work:
+    """The same from the number of weights that multiply x, and h."""
+    over_x, over_h = 4 * over_x, 4 * over_h
     return Work(rows * (over_x + over_h) / 2, over_x + over_h if rows else 0, ((over_h, steps - 1),) if steps > 1 else ())
 
 

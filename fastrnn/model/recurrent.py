@@ -1,24 +1,37 @@
-"""A recurrent node with its optional inputs, directions, layout and options resolved, for all three ops in one place."""
+"""A recurrent node with its optional inputs, directions, layout and options resolved, for all four ops in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.cells import Cell, gru, lstm, rnn
+from fastrnn.cells import Cell, find_cell, gru, lstm, rnn
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.gate_order import gate_blocks, permute_peepholes
 from fastrnn.model.graph import Node
 
-INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "projection")
+RECURRENT = ("RNN", "GRU", "LSTM", "Recurrent")
+# Of all four ops; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4")
 WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection"))  # constant, and packed
+
+
+class StateInput(NamedTuple):
+    """A state of a node: its name, which input starts it and which output ends it."""
+
+    name: str
+    input: int
+    output: int
 
 
 def cell_of(node: Node, direction: int = 0) -> Cell:
     """The cell that one direction of a node runs; `activations` lists those of all directions, as in ONNX."""
+    if node.op == "Recurrent":
+        return find_cell(node.get("cell"), where=f"node {node.name!r}: ")
     activations, kind = node.get("activations"), node.op.lower()
     if activations is not None:
         n = len(DEFAULT_ACTIVATIONS[kind])
@@ -30,6 +43,11 @@ def cell_of(node: Node, direction: int = 0) -> Cell:
     return lstm(activations, node.get("clip"), peepholes=bool(node.input(7)), input_forget=bool(node.get("input_forget")))
 
 
+def states_of(node: Node) -> list[StateInput]:
+    """The states of a recurrent node, the output's first."""
+    return [StateInput(name, INPUTS.index(f"initial_{k}"), 1 + k) for k, name in enumerate(cell_of(node).states)]
+
+
 @dataclass(frozen=True)
 class DirectionWeights:
     """One direction's parameters, an array for each gate in the cell's declared order; views of the node's weights where they can be.
@@ -37,6 +55,7 @@ class DirectionWeights:
     w_x: (H, I) each, w_h: (H, P) each, b_x, b_h: (H,) each; parameters: vectors (H,); w_p (P, H) or None.
     """
 
+    hidden_size: int
     w_x: Sequence[np.ndarray]
     w_h: Sequence[np.ndarray]
     b_x: Sequence[np.ndarray]
@@ -45,14 +64,14 @@ class DirectionWeights:
     w_p: np.ndarray | None = None
 
     @property
-    def hidden_size(self) -> int:
-        """H, which a projection does not change."""
-        return len(self.w_h[0])
+    def projected(self) -> int | None:
+        """P, or None without a projection."""
+        return None if self.w_p is None else len(self.w_p)
 
     def astype(self, dtype) -> DirectionWeights:
         """A copy in another float dtype."""
         gates = ([a.astype(dtype) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
-        return DirectionWeights(*gates, None if self.w_p is None else self.w_p.astype(dtype))
+        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else self.w_p.astype(dtype))
 
 
 class RecurrentNode:
@@ -71,6 +90,11 @@ class RecurrentNode:
         """A cell for each direction."""
         return [cell_of(self.node, d) for d in range(self.directions)]
 
+    @cached_property
+    def states(self) -> list[StateInput]:
+        """Its states, the output's first."""
+        return states_of(self.node)
+
     def name(self, which: str) -> str:
         """The value behind one of INPUTS, empty where omitted."""
         return self.node.input(INPUTS.index(which))
@@ -85,6 +109,8 @@ class RecurrentNode:
 
     def weights(self, direction: int) -> DirectionWeights:
         """Parameters of one direction, moved from ONNX's gate order to the cell's; zeros for a missing bias."""
+        if self.node.op == "Recurrent":
+            return self._custom_weights(direction)
         w, r = self.array("W")[direction], self.array("R")[direction]
         b, p, projection = self.array("B"), self.array("P"), self.array("projection")
         b = np.zeros(2 * len(w), w.dtype) if b is None else b[direction]
@@ -92,6 +118,16 @@ class RecurrentNode:
         def ordered(a):
             return gate_blocks(a, self.kind, "onnx", "torch")
 
+        w_x, w_h = ordered(w), ordered(r)
         peepholes = () if p is None else tuple(np.split(permute_peepholes(p[direction], "onnx", "torch"), 3))
-        return DirectionWeights(ordered(w), ordered(r), ordered(b[:len(w)]), ordered(b[len(w):]), peepholes,
-                                None if projection is None else projection[direction])
+        return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction])
+
+    def _custom_weights(self, direction: int) -> DirectionWeights:
+        cell, H = self.cells[direction], self.node.get("hidden_size")
+        w, r, b, p, projection = (None if a is None else a[direction] for a in map(self.array, ("W", "R", "B", "P", "projection")))
+        biased = [(side, name) for side in "xh" for name in cell.biased(side)]
+        biases = {} if b is None else dict(zip(biased, np.split(b, len(biased)))) if biased else {}
+        absent = np.zeros(H, np.float32)
+        return DirectionWeights(H, [] if w is None else np.split(w, len(cell.x_gates)), [] if r is None else np.split(r, len(cell.h_gates)),
+                                [biases.get(("x", g), absent) for g in cell.x_gates], [biases.get(("h", g), absent) for g in cell.h_gates],
+                                () if p is None else tuple(np.split(p, len(cell.parameters))), projection)

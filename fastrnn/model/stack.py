@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastrnn.cells import GATES
+from fastrnn.cells import GATES, Cell
 from fastrnn.cells.activations import Activation, parse_activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.gate_order import permute, permute_peepholes
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model.graph import Model, Node, State, Value
+from fastrnn.model.recurrent import INPUTS
 
 PEEPHOLES = ("i", "f", "o")
 
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What a torch.nn.RNN, LSTM or GRU and ONNX's operators can be told. kind: rnn, lstm or gru."""
+    """What a torch.nn.RNN, LSTM or GRU and ONNX's operators can be told. kind: rnn, lstm, gru, or recurrent for a custom cell."""
 
     kind: str
     input_size: int
@@ -35,6 +36,7 @@ class StackOptions:
     clip: float | None = None
     activations: tuple[tuple[Activation, ...], ...] = field(default=())  # for each direction; empty: the defaults
     reverse: bool = False
+    cell: Cell | None = None
 
     def __post_init__(self):
         for name in ("input_size", "hidden_size", "num_layers"):
@@ -49,8 +51,12 @@ class StackOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, kinds) or value is not None and not -1e38 < value < 1e38:
                 raise UnsupportedModelError(f"{self.kind}: {name} cannot be {value!r}")
-        if not 0 <= self.proj_size < self.hidden_size or self.proj_size and self.kind != "lstm":
-            raise UnsupportedModelError(f"{self.kind}: proj_size must be 0, or for an LSTM less than hidden_size = {self.hidden_size}, got {self.proj_size}")
+        projects = self.kind == "lstm" or self.cell is not None and not self.cell.uses_hidden
+        if not 0 <= self.proj_size < self.hidden_size or self.proj_size and not projects:
+            raise UnsupportedModelError(f"{self.kind}: proj_size must be 0, or, for a cell that does not read h unit for unit, less than hidden_size = "
+                                        f"{self.hidden_size}, got {self.proj_size}")
+        if self.cell is not None and self.cell.uses_input and any(self.layer_input(k) != self.hidden_size for k in range(min(self.num_layers, 2))):
+            raise ShapeError(f"{self.kind}: cell {self.cell.name!r} reads x unit for unit, so every layer's input must have hidden_size = {self.hidden_size} features")
         if self.kind != "lstm" and (self.peepholes or self.input_forget):
             raise UnsupportedModelError(f"{self.kind}: peepholes and input_forget belong to an LSTM")
         if self.clip is not None and not self.clip > 0:
@@ -71,22 +77,37 @@ class StackOptions:
     @property
     def states(self) -> tuple[str, ...]:
         """Names of the states."""
-        return ("h", "c") if self.kind == "lstm" else ("h",)
+        return self.cell.states if self.cell else ("h", "c") if self.kind == "lstm" else ("h",)
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the numbers that come with each step."""
+        return self.cell.scalars if self.cell else ()
+
+    def layer_input(self, layer: int) -> int:
+        """I of a layer."""
+        return self.input_size if layer == 0 else self.output_size * self.directions
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes, torch's, with peepholes as weight_p{i,f,o}_l0."""
-        G, H, P, shapes = GATES[self.kind], self.hidden_size, self.output_size, {}
+        H, P, cell, shapes = self.hidden_size, self.output_size, self.cell, {}
+        over = {"ih": len(cell.x_gates), "hh": len(cell.h_gates)} if cell else dict.fromkeys(("ih", "hh"), GATES[self.kind])
+        biased = {"ih": len(cell.biased("x")), "hh": len(cell.biased("h"))} if cell else over
         for layer in range(self.num_layers):
-            I = self.input_size if layer == 0 else P * self.directions
+            columns = {"ih": self.layer_input(layer), "hh": P}
             for suffix in self.suffixes(layer):
-                shapes |= {f"weight_ih_{suffix}": (G * H, I), f"weight_hh_{suffix}": (G * H, P)}
+                shapes |= {f"weight_{side}_{suffix}": (n * H, columns[side]) for side, n in over.items() if n}
                 if self.bias:
-                    shapes |= {f"bias_ih_{suffix}": (G * H,), f"bias_hh_{suffix}": (G * H,)}
+                    shapes |= {f"bias_{side}_{suffix}": (n * H,) for side, n in biased.items() if n}
                 if self.proj_size:
                     shapes[f"weight_hr_{suffix}"] = (P, H)
-                if self.peepholes:
-                    shapes |= {f"weight_p{gate}_{suffix}": (H,) for gate in PEEPHOLES}
+                shapes |= {f"weight_{name}_{suffix}": (H,) for name in self.vectors}
         return shapes
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the per-unit parameters."""
+        return self.cell.parameters if self.cell else tuple(f"p{gate}" for gate in PEEPHOLES) if self.peepholes else ()
 
     def suffixes(self, layer: int) -> tuple[str, ...]:
         """Endings of a layer's parameter names, forward first."""
@@ -134,14 +155,16 @@ def _node_weights(o: StackOptions, layer: int, parameters: Mapping[str, np.ndarr
         return np.stack([reorder(parameters[pattern.format(s)]) for s in o.suffixes(layer)])
 
     def gates(a):
-        return permute(a, o.kind, "torch", "onnx")
+        return a if o.cell else permute(a, o.kind, "torch", "onnx")
 
-    weights = {"W": stacked("weight_ih_{}", gates), "R": stacked("weight_hh_{}", gates)}
-    if o.bias:
-        weights["B"] = np.concatenate([stacked("bias_ih_{}", gates), stacked("bias_hh_{}", gates)], axis=1)
-    if o.peepholes:
-        whole = [np.concatenate([parameters[f"weight_p{g}_{s}"] for g in PEEPHOLES]) for s in o.suffixes(layer)]
-        weights["P"] = np.stack([permute_peepholes(p, "torch", "onnx") for p in whole])
+    suffix = o.suffixes(layer)[0]
+    weights = {which: stacked(f"weight_{side}_{{}}", gates) for which, side in (("W", "ih"), ("R", "hh")) if f"weight_{side}_{suffix}" in parameters}
+    biases = [stacked(f"bias_{side}_{{}}", gates) for side in ("ih", "hh") if f"bias_{side}_{suffix}" in parameters]
+    if biases:
+        weights["B"] = np.concatenate(biases, axis=1)
+    if o.vectors:
+        whole = [np.concatenate([parameters[f"weight_{name}_{s}"] for name in o.vectors]) for s in o.suffixes(layer)]
+        weights["P"] = np.stack([p if o.cell else permute_peepholes(p, "torch", "onnx") for p in whole])
     if o.proj_size:
         weights["projection"] = stacked("weight_hr_{}", lambda a: a)
     return weights
@@ -168,10 +191,11 @@ class StackBuilder:
         return self.weight(name, np.array(values, np.int64))
 
     def stack(self, name: str, o: StackOptions, parameters: Mapping[str, np.ndarray], x: str, y: str, states: Mapping[str, str] = {},
-              finals: Mapping[str, str] = {}, lengths: str = "") -> None:
+              finals: Mapping[str, str] = {}, lengths: str = "", scalars: str = "") -> None:
         """Adds a stack from value x to value y.
 
-        states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside.
+        states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside. scalars: a value with
+        x's first two axes and one for those of a custom cell.
         """
         D, parts = o.directions, {letter: [] for letter in finals}
         for layer in range(o.num_layers):
@@ -190,19 +214,34 @@ class StackBuilder:
                 outputs.append(final)
                 if final:
                     parts[letter].append(final)
-            inputs = [x, weights["W"], weights["R"], weights.get("B", ""), lengths, given.get("h", "")]
-            if o.kind == "lstm":
-                inputs += [given.get("c", ""), weights.get("P", ""), weights.get("projection", "")]
-            self.add(o.kind.upper(), node, inputs, outputs, **self._attributes(o))
+            values = {"X": x, "sequence_lens": lengths, "scalars": scalars, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}
+            inputs = [values.get(name, "") for name in INPUTS]
+            while not inputs[-1]:
+                inputs.pop()
+            self.add("Recurrent" if o.cell else o.kind.upper(), node, inputs, outputs, **self._attributes(o))
             x = outputs[0]
         if o.num_layers > 1:
             for letter, final in finals.items():
                 self.add("Concat", f"{name}.{letter}.final", parts[letter], [final], axis=0)
 
+    def side_by_side(self, name: str, scalars: Sequence[str]) -> str:
+        """The value that has so many values (T, B) in a last axis; empty for none."""
+        if not scalars:
+            return ""
+        columns = [f"{name}.{scalar}" for scalar in scalars]
+        for scalar, column in zip(scalars, columns):
+            self.add("Unsqueeze", column, [scalar, self.whole(f"{column}.axis", 2)], [column])
+        if len(columns) == 1:
+            return columns[0]
+        self.add("Concat", f"{name}.scalars", columns, [f"{name}.scalars"], axis=2)
+        return f"{name}.scalars"
+
     @staticmethod
     def _attributes(o: StackOptions) -> dict:
         attributes = {"hidden_size": o.hidden_size, "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
                       "layout": int(o.batch_first), "torch_form": 1}
+        if o.cell:
+            attributes |= {"cell": o.cell.name, "fingerprint": o.cell.fingerprint}
         if o.clip is not None:
             attributes["clip"] = float(o.clip)
         if o.activations:
@@ -215,15 +254,17 @@ class StackBuilder:
 
 
 def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str, with_lengths: bool = False) -> Model:
-    """A stack as a model: inputs x, h0, c0 (and lengths), outputs y, h_n, c_n, the states tied. h0, c0 and lengths may be left out.
+    """A stack as a model: inputs x, h0, c0 (a custom cell's states and scalars, and lengths), outputs y, h_n, c_n, the states tied. h0, c0 and
+    lengths may be left out.
 
     h0, c0 are (layers * D, B, n) in both layouts, as torch has them.
     """
     shape = ("B", "T", o.input_size) if o.batch_first else ("T", "B", o.input_size)
-    inputs, sizes = [Value("x", "float32", shape)], {"h": o.output_size, "c": o.hidden_size}
-    inputs += [Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", sizes[s]), optional=True) for s in o.states]
+    inputs = [Value("x", "float32", shape), *(Value(name, "float32", shape[:2]) for name in o.scalars)]
+    inputs += [Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", o.hidden_size if k else o.output_size), optional=True) for k, s in enumerate(o.states)]
     inputs += [Value("lengths", "int64", ("B",), optional=True)] if with_lengths else []
     build = StackBuilder()
-    build.stack(name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "")
+    scalars = build.side_by_side(name, o.scalars)
+    build.stack(name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars)
     states = tuple(State(f"{s}0", f"{s}_n") for s in o.states)
     return Model(tuple(inputs), ("y", *(f"{s}_n" for s in o.states)), tuple(build.nodes), build.weights, states, name)

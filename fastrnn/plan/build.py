@@ -22,10 +22,10 @@ from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, count
+from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan import parallel, policy
 from fastrnn.plan.chain import chain_of
 from fastrnn.plan.emit import EMIT, new_args
-from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.layout import Layout
 from fastrnn.plan.memory import View, c_strides, weight_view

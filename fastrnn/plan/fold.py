@@ -18,8 +18,8 @@ from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
 from fastrnn.model.ops.control import agreed
 from fastrnn.model.ops.registry import count
+from fastrnn.model.recurrent import RECURRENT
 
-RECURRENT = ("RNN", "GRU", "LSTM")
 LEAST_BUDGET, BUDGET_PER_BYTE = 1 << 20, 4
 
 

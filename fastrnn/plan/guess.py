@@ -19,7 +19,8 @@ import numpy as np
 from fastrnn.errors import FastRNNError
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.infer import evaluate
-from fastrnn.plan.fold import RECURRENT, fold, replace_model
+from fastrnn.model.recurrent import RECURRENT, states_of
+from fastrnn.plan.fold import fold, replace_model
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.streaming import batch_symbol, time_symbol
 
@@ -118,7 +119,7 @@ class _Flow:
 
     def _follow(self, node: Node) -> None:
         if node.op in RECURRENT:
-            for start, end in ((5, 1), (6, 2)):
+            for _, start, end in states_of(node):
                 entries = self.entries.get(node.input(start))
                 if entries is not None:
                     self.starts |= {name for name, first in self.firsts.items() if np.any((entries >= first) & (entries < first + self.entries[name].size))}

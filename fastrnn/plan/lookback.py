@@ -23,8 +23,10 @@ from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.registry import axis_of
-from fastrnn.plan.fold import RECURRENT
+from fastrnn.model.recurrent import INPUTS, RECURRENT, states_of
 from fastrnn.plan.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
+
+SCALARS = INPUTS.index("scalars")  # of a custom cell, step by step
 
 
 @steps("Shape")
@@ -266,7 +268,8 @@ def recurrent(line: Timeline, node: Node) -> None:
     if track is not None and track.axis == 1 - node.get("layout"):
         _apart_rows(line, node, track)
         return
-    if track is None or any(name in line.tracks for name in node.inputs[1:]) or track.axis == 2:
+    others = [k for k, name in enumerate(node.inputs) if k and name in line.tracks]
+    if track is None or track.axis == 2 or any(k != SCALARS or line.tracks[node.inputs[k]].axis != track.axis for k in others):
         raise refuse(node, "time is not its time axis")
     if node.get("direction") != "forward":
         raise refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
@@ -275,16 +278,20 @@ def recurrent(line: Timeline, node: Node) -> None:
     line.single(node, track)
     x = line.align(node.inputs[0])
     track = line.tracks[x]
+    node = replace(node, inputs=(x, *(line.align(name) if k in others else name for k, name in enumerate(node.inputs[1:], 1))))
+    if any(line.tracks[node.inputs[k]] != track for k in others):
+        raise refuse(node, "it joins sequences of different lengths")
     if track.tail and any(node.outputs[1:]):
         raise refuse(node, f"it runs {abs(track.tail)} entries {'past the last step' if track.tail > 0 else 'less than the steps'}, and its last state is read")
-    _expose(line, replace(node, inputs=(x, *node.inputs[1:])), track)
+    _expose(line, node, track)
 
 
 def _apart_rows(line: Timeline, node: Node, track: Track) -> None:
     """A recurrent node along another axis, the steps among its rows, and where each starts from."""
-    starts = [line.tracks.get(node.input(k)) for k in (5, 6) if node.input(k)]
+    first = [s.input for s in states_of(node)]
+    starts = [line.tracks.get(node.input(k)) for k in first if node.input(k)]
     rows = 0 if node.get("layout") and not node.get("torch_form") else 1
-    others = [name for k, name in enumerate(node.inputs) if k not in (0, 5, 6)]
+    others = [name for k, name in enumerate(node.inputs) if k not in (0, *first)]
     if node.input(4) or any(name in line.tracks for name in others) or any(t is None or t.axis != rows for t in starts):
         raise refuse(node, "time is not its time axis")
     if any(replace(t, axis=0) != replace(track, axis=0) for t in starts):
@@ -299,7 +306,7 @@ def _expose(line: Timeline, node: Node, track: Track) -> None:
     node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
     node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
     results = OPS[node.op].infer(node, [line.specs.get(n) if n else None for n in node.inputs])
-    for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
+    for letter, position, output in states_of(node):
         source = line.source(node_inputs[position])
         if source in line.tied:
             continue
@@ -310,10 +317,10 @@ def _expose(line: Timeline, node: Node, track: Track) -> None:
             name += "'"
         if source:
             line.initial[name] = line.weights[source]
-        line.inputs.append(Value(name, "float32", results[position - 4].shape))
-        line.specs[name] = results[position - 4]
+        line.inputs.append(Value(name, "float32", results[output].shape))
+        line.specs[name] = results[output]
         node_inputs[position] = name
-        following = node_outputs[position - 4] = node_outputs[position - 4] or f"{name}.next"
+        following = node_outputs[output] = node_outputs[output] or f"{name}.next"
         if following not in line.outputs:
             line.outputs.append(following)
         line.states.append(State(name, following))

@@ -14,9 +14,8 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Node
 from fastrnn.model.absent import Absent
 from fastrnn.model.ops.linear import taps_of, window_of
-from fastrnn.model.recurrent import WEIGHT_INPUTS, RecurrentNode
+from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
-from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.memory import View, weight_view
 from fastrnn.plan.packing import joined, pack_dense, pack_recurrent
 
@@ -98,7 +97,8 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
             raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {node.input(position)!r} must be a constant weight")
     layer, result = RecurrentNode(node, weights.get), []
     for d, cell in enumerate(layer.cells):
-        choice, w = policy.pick_cell(cell, backend), layer.weights(d)
+        w = layer.weights(d)
+        choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected)
         arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
         result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources))
     return result

@@ -76,17 +76,16 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     over_x, over_h = dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
     bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
     biases = [bias_x[g.name] + bias_h[g.name] if g.sees == "xh" else bias_x.get(g.name, bias_h.get(g.name)) for g in cell.gates]
-    packed = {
-        "w_x": panel([over_x[g] for g in cell.x_gates], lanes),
-        "w_h": panel([over_h[g] for g in cell.first_gates], lanes),
-        "bias": _starts(cell, biases, lanes),
-    }
-    if cell.second_gates:
-        packed["w_u"] = panel([over_h[g] for g in cell.second_gates], lanes)
+    packed = {"bias": _starts(cell, biases, lanes)}
+    for name, gates in (("w_x", [over_x[g] for g in cell.x_gates]), ("w_h", [over_h[g] for g in cell.first_gates]), ("w_u", [over_h[g] for g in cell.second_gates])):
+        if gates:
+            packed[name] = panel(gates, lanes)
     if w.w_p is not None:
         packed["w_p"] = panel([w.w_p], lanes)
     if w.parameters:
-        packed["peephole"] = np.ascontiguousarray(_vectors(list(w.parameters), lanes).transpose(1, 0, 2))
+        by_block = _vectors(list(w.parameters), lanes)
+        packed["peephole"] = aligned_zeros((by_block.shape[1], by_block.shape[0], lanes))
+        packed["peephole"][:] = by_block.transpose(1, 0, 2)
     return packed
 
 

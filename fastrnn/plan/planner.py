@@ -13,10 +13,10 @@ from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
-from fastrnn.model.recurrent import WEIGHT_INPUTS
+from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
 from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
-from fastrnn.plan.fold import RECURRENT, fold, replace_model
+from fastrnn.plan.fold import fold, replace_model
 from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.pack import Packed, pack, sources_of
 from fastrnn.plan.rewrite import rewrite

@@ -12,6 +12,7 @@ from fastrnn.cells import Cell
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa, registry
 from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.jit import compiler
 
 BACKENDS = ("auto", "native", "jit", "reference")
 # A call that is estimated above this gives up the GIL; below, giving it up costs more than it gives.
@@ -37,8 +38,6 @@ def resolve_backend(backend: str) -> str:
         if backend not in BACKENDS:
             raise UnsupportedModelError(f"FASTRNN_BACKEND={backend!r} is unknown; known are {', '.join(BACKENDS)}")
         backend = "native" if backend == "auto" else backend
-    if backend == "jit" and not registry.kernels("jit", isa.chosen()):
-        raise UnsupportedModelError("backend 'jit' has no kernels in this installation; use 'native' or 'reference'")
     return backend
 
 
@@ -57,15 +56,24 @@ def pick(name: str, backend: str) -> Choice:
     return candidates(name, backend)[0]
 
 
-def pick_cell(cell: Cell, backend: str) -> Choice:
-    """The kernel of a recurrent cell. A compiled backend that lacks it raises: a recurrent layer never drops to NumPy unasked."""
-    name = cell.name if cell.default else f"{cell.name}_any"
-    choice = pick(name, backend)
+def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:
+    """The kernel of a recurrent cell for layers of H units (projected: P, or None). A recurrent layer never drops to NumPy unasked.
+
+    Native kernels are of the built-in cells; any other is compiled, also where the backend is "native".
+    """
     if backend == "reference":
-        return choice
-    if choice.kernel is None or choice.kernel.backend != backend:
-        raise UnsupportedModelError(f"backend {backend!r} has no kernel {name!r}")
-    return Choice(choice.kernel, f"{choice.why}; " + ("default activations" if cell.default else "options read at run time"))
+        return pick(cell.name, backend)
+    name = cell.name if cell.default else f"{cell.name}_any"
+    if backend == "native" and not cell.custom:
+        choice = pick(name, backend)
+        if choice.kernel is None:
+            raise UnsupportedModelError(f"backend {backend!r} has no kernel {name!r}")
+        return Choice(choice.kernel, f"{choice.why}; " + ("default activations" if cell.default else "options read at run time"))
+    chosen_isa = isa.chosen()
+    registered = registry.kernels("jit", chosen_isa).get(name)
+    if registered:
+        return Choice(registered, f"registered jit kernel for {chosen_isa}")
+    return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")
 
 
 def chunk(T: int, B: int, input_size: int) -> int:
@@ -86,7 +94,7 @@ def ahead(kernel: Kernel, T: int, B: int, hoisted: int, input_size: int, x_bytes
     0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher does not follow the second one: 1.0 to 1.3. I = 14, H = 64: 1.05.
     B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    if kernel.lanes < 16 or not 0 < hoisted < T or input_size < 24 or x_bytes > 1 << 20:
+    if kernel.backend != "native" or kernel.lanes < 16 or not 0 < hoisted < T or input_size < 24 or x_bytes > 1 << 20:
         return False
     return h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19
 

@@ -17,8 +17,8 @@ from fastrnn.errors import FastRNNError, NotStreamableError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
+from fastrnn.model.recurrent import RECURRENT, states_of
 from fastrnn.plan import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
-from fastrnn.plan.fold import RECURRENT
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.timeline import Prefix, Timeline
 from fastrnn.plan.timeline import refuse as _refuse
@@ -201,8 +201,8 @@ def check_calls(model: Model) -> None:
             if not model.states:
                 raise _refuse(node, f"its time dimension is fixed at {length}")
             continue
-        for name in (node.input(5), node.input(6))[:2 if node.op == "LSTM" else 1]:
-            if not _comes_from(producer, name, inputs):
+        for state in states_of(node):
+            if not _comes_from(producer, node.input(state.input), inputs):
                 raise _refuse(node, "its state is neither an input of the model nor kept along a time axis")
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 
-from fastrnn.cells import GATES
-from fastrnn.kernels.roofline import Work, recurrent_work
+from fastrnn.kernels.roofline import Work, matrices_work
 from fastrnn.model import Model, Node
 from fastrnn.model.ops import ANY_DIM
 from fastrnn.model.ops.registry import count
-from fastrnn.model.recurrent import RecurrentNode
-from fastrnn.plan.fold import RECURRENT
+from fastrnn.model.recurrent import RECURRENT, RecurrentNode
 
 
 def work_of(model: Model) -> Work:
@@ -27,12 +25,11 @@ def _node_work(model: Model, node: Node, shapes) -> Work:
     x, w, y = shapes[0], shapes[1] if len(shapes) > 2 else (), shapes[-1]
     if node.op in RECURRENT:
         layer = RecurrentNode(node, model.weights.get)
-        r = layer.array("R")
-        if layer.name("sequence_lens") or r is None:
+        if layer.name("sequence_lens") or any(layer.name(n) and layer.array(n) is None for n in ("W", "R")):
             return Work(0.0, 0)
         batch, steps = x[1 - node.get("layout")], x[node.get("layout")]
-        _, rows, P = r.shape
-        one = recurrent_work(GATES[layer.kind], x[2], rows // GATES[layer.kind], steps * batch, steps, P)
+        over_x, over_h, shrink = (0 if a is None else a[0].size for a in map(layer.array, ("W", "R", "projection")))
+        one = matrices_work(over_x, over_h + shrink, steps * batch, steps)
         return sum([one] * layer.directions, Work(0.0, 0))
     if node.op in ("Gemm", "MatMul"):
         contracted = x[0] if node.op == "Gemm" and node.get("transA") else x[-1]

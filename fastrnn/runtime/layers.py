@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fastrnn.cells import Cell, find_cell
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
@@ -45,13 +46,14 @@ class RecurrentLayer:
         """What was chosen for each layer, and why."""
         return self._session.explain()
 
-    def __call__(self, x, state=None, lengths=None):
+    def __call__(self, x, state=None, lengths=None, **scalars):
         """y and the final state, as torch.nn returns them.
 
         x       : (T, B, I), (B, T, I) with batch_first, or unbatched (T, I); float32
         state   : h0 (layers * D, B, P), or for an LSTM (h0, c0) with c0 (layers * D, B, H); zeros if None; unbatched without B
         lengths : integers in 0..T, one a row, any order; outputs past a row's length are zero and its final state is the one
                   at its last valid step; None: all T
+        scalars : for a custom cell that declares them, by name: a number for each step and row, x's shape without its last axis
 
         Returns y (T, B, D * P) or as x, and h_n, or (h_n, c_n); new arrays. Safe from many threads. Raises ShapeError or DTypeError.
         """
@@ -63,21 +65,31 @@ class RecurrentLayer:
             x, states = np.expand_dims(x, axis), {n: s if s is None else self._unbatched_state(n, s) for n, s in states.items()}
         if x.ndim != 3:
             raise ShapeError(f"input 'x' must have 3 dimensions, or 2 unbatched, got shape {x.shape}")
-        given = {"x": x, **states, "lengths": None if lengths is None else self._lengths(lengths, x.shape[axis])}
+        given = {"x": x, **states, "lengths": None if lengths is None else self._lengths(lengths, x.shape[axis]), **self._scalars(scalars, x.shape[:2], unbatched, axis)}
         result = self._session.run(given)
         y, *final = result.values()
         if unbatched:
             y, final = y.squeeze(axis), [s.squeeze(1) for s in final]
-        return y, tuple(final) if len(final) == 2 else final[0]
+        return y, tuple(final) if len(final) > 1 else final[0]
 
     def _states(self, state) -> dict[str, object]:
-        if len(self.options.states) == 1:
-            return {"h0": None if state is None else checks.as_array(state, "h0")}
+        names = [f"{s}0" for s in self.options.states]
         if state is None:
-            return {"h0": None, "c0": None}
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            raise ShapeError("an LSTM's state must be a pair (h0, c0)")
-        return {name: checks.as_array(s, name) for name, s in zip(("h0", "c0"), state)}
+            return dict.fromkeys(names)
+        given = (state,) if len(names) == 1 else state
+        if not isinstance(given, (tuple, list)) or len(given) != len(names):
+            raise ShapeError(f"the state must be {'a pair' if len(names) == 2 else 'a tuple'} ({', '.join(names)})")
+        return {name: checks.as_array(s, name) for name, s in zip(names, given)}
+
+    def _scalars(self, given: Mapping[str, object], shape: tuple[int, ...], unbatched: bool, axis: int) -> dict[str, np.ndarray]:
+        if set(given) != set(self.options.scalars):
+            raise ShapeError(f"the scalars {', '.join(self.options.scalars) or '(none)'} are expected by name, got {', '.join(given) or 'none'}")
+        arrays = {name: checks.as_array(value, name) for name, value in given.items()}
+        for name, array in arrays.items():
+            expected = shape[:1 - axis] + shape[2 - axis:] if unbatched else shape
+            if array.shape != expected:
+                raise ShapeError(f"input {name!r} must have shape {expected}, a number for each step and row, got {array.shape}")
+        return {name: np.expand_dims(array, axis) if unbatched else array for name, array in arrays.items()}
 
     @staticmethod
     def _unbatched_state(name: str, state: np.ndarray) -> np.ndarray:
@@ -98,9 +110,10 @@ class RecurrentLayer:
 
     def __repr__(self) -> str:
         o = self.options
+        first = [o.cell.name] if o.cell else []
         changed = [f"{n}={getattr(o, n)!r}" for n, f in o.__dataclass_fields__.items()
-                   if n not in ("kind", "input_size", "hidden_size") and getattr(o, n) != f.default]
-        return f"{type(self).__name__}({', '.join([str(o.input_size), str(o.hidden_size), *changed])})"
+                   if n not in ("kind", "cell", "input_size", "hidden_size") and getattr(o, n) != f.default]
+        return f"{type(self).__name__}({', '.join([*first, str(o.input_size), str(o.hidden_size), *changed])})"
 
 
 class LSTM(RecurrentLayer):
@@ -151,4 +164,23 @@ class RNN(RecurrentLayer):
             activations = (Activation("relu"),)
         super().__init__(StackOptions("rnn", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, clip=clip,
                                       activations=parse_activations("rnn", activations, bidirectional), reverse=reverse),
+                         seed, backend, precision, threads)
+
+
+class Recurrent(RecurrentLayer):
+    """Layers of a cell of one's own (fastrnn.cell), called as fr.LSTM is, compiled, and as fast.
+
+    cell: a Cell, or the name of a registered one. The state dict stacks the gates in declared order under torch's names: weight_ih_l0 those that see
+    x, weight_hh_l0 those that see h, bias_ih_l0 and bias_hh_l0 those of them with a bias, weight_NAME_l0 (H,) each parameter. States are passed and
+    returned in declared order, a cell's scalars by name: layer(x, dt=gaps). proj_size: for cells that do not read h unit for unit. The other
+    options: see LSTM. backend: "auto", "native" and "jit" all compile the cell with the jit backend; "reference" runs its function on NumPy arrays.
+    Safe to call from many threads.
+    """
+
+    def __init__(self, cell, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False, proj_size=0, *, reverse=False,
+                 seed=None, backend="auto", precision="float32", threads=1):
+        found = cell if isinstance(cell, Cell) else find_cell(cell) if isinstance(cell, str) else None
+        if found is None or not found.custom:
+            raise UnsupportedModelError(f"Recurrent: a cell made with @fastrnn.cell, or its name, is expected, got {cell!r}")
+        super().__init__(StackOptions("recurrent", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, proj_size, reverse=reverse, cell=found),
                          seed, backend, precision, threads)

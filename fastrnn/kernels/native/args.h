@@ -33,7 +33,8 @@ typedef struct {
     int64_t reverse, input_forget;
     float clip;                       /* +inf: no clipping */
     float scale;                      /* the divisor of reduce */
-    const void *x2;                   /* a second operand */
+    const void *x2;                   /* a second operand; of a recurrent cell, row (t, b) of its scalars starts at x2 + t * x2_t + b * x2_b */
+    int64_t x2_t, x2_b;
     const int64_t *axes;              /* T loops of (size, strides of y, x and x2), outermost first: grid.h */
     const void *x3, *x4, *x5, *x6, *x7, *x8; /* more operands, of chains: chain.h */
     fr_activation act[3];             /* f, g, h in ONNX's order for the cell */

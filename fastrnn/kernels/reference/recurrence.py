@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.cells import Cell
+from fastrnn.cells.spec import RAW_INPUT
 from fastrnn.model import Node
 from fastrnn.model.ops import meaning
-from fastrnn.model.recurrent import DirectionWeights, RecurrentNode
+from fastrnn.model.recurrent import INPUTS, RECURRENT, DirectionWeights, RecurrentNode
 
 
-def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
-    """New states from x (B, I) and states [(B, P), (B, H)...], in the dtype of x."""
+def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray) -> list[np.ndarray]:
+    """New states from x (B, I), states [(B, P), (B, H)...] and scalars (B, n), in the dtype of x."""
     h = states[0]
     over_x = dict(zip(cell.x_gates, (x @ gate.T + b for gate, b in zip(w.w_x, w.b_x)), strict=True))
     recurrent = dict(zip(cell.h_gates, w.w_h, strict=True))
@@ -19,23 +20,27 @@ def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray
     for gate in cell.first_gates:
         over_h[gate] = h @ recurrent[gate].T + over_h[gate]
     values = {g.name: over_x.get(g.name, 0) + over_h.get(g.name, 0) for g in cell.gates}
+    values |= dict(zip(cell.states, states)) | dict(zip(cell.parameters, w.parameters)) | {name: scalars[:, k:k + 1] for k, name in enumerate(cell.scalars)}
+    values |= {RAW_INPUT: x}
     if cell.operand:
-        operand = cell.operand(*(values[g.name] for g in cell.gates if not g.second), *states)
+        operand = cell.second_operand(values)
         for gate in cell.second_gates:
             values[gate] = values[gate] + operand @ recurrent[gate].T
-    new = list(cell.pointwise(*(values[g.name] for g in cell.gates), *states, w.parameters))
+    new = list(cell.new_states(values))
     if w.w_p is not None:
         new[0] = new[0] @ w.w_p.T
     return new
 
 
 def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray | None], lengths: np.ndarray | None = None,
-        reverse: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
-    """y (T, B, P) and the final states, from x (T, B, I); None as a state means zeros. Computes in the dtype of x."""
+        reverse: bool = False, scalars: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """y (T, B, P) and the final states, from x (T, B, I) and a cell's scalars (T, B, n); None as a state means zeros. Computes in the dtype of x."""
     T, B, _ = x.shape
     w = w.astype(x.dtype)
-    P, H = w.w_h[0].shape[1], w.hidden_size
+    H = w.hidden_size
+    P = w.projected or H
     states = [np.zeros((B, P if k == 0 else H), x.dtype) if s is None else s.astype(x.dtype) for k, s in enumerate(states)]
+    scalars = np.zeros((T, B, 0), x.dtype) if scalars is None else scalars.astype(x.dtype)
     lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     y = np.zeros((T, B, P), x.dtype)
     for t in range(T):
@@ -43,24 +48,24 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
         if not rows.size:
             break
         at = lengths[rows] - 1 - t if reverse else np.full(rows.size, t)
-        new = step(cell, w, x[at, rows], [s[rows] for s in states])
+        new = step(cell, w, x[at, rows], [s[rows] for s in states], scalars[at, rows])
         for state, value in zip(states, new, strict=True):
             state[rows] = value
         y[at, rows] = new[0]
     return y, states
 
 
-@meaning("RNN", "GRU", "LSTM")
+@meaning(*RECURRENT)
 def recurrent(node: Node, inputs: list):
     """All directions of one layer; computes in the dtype of X."""
     weights = dict(zip(node.inputs, inputs))
     layer = RecurrentNode(node, lambda name: weights[name])
     x, lengths = inputs[0], layer.array("sequence_lens")
-    states = [layer.array("initial_h"), layer.array("initial_c")][:len(layer.cells[0].states)]
+    states, scalars = [layer.array(INPUTS[s.input]) for s in layer.states], layer.array("scalars")
     if layer.batch_first:
-        x = np.swapaxes(x, 0, 1)
+        x, scalars = np.swapaxes(x, 0, 1), None if scalars is None else np.swapaxes(scalars, 0, 1)
     states = [s if s is None else np.moveaxis(s, layer.direction_axis, 0) for s in states]
-    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d))
+    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars)
             for d, cell in enumerate(layer.cells)]
     y, finals = np.stack([y for y, _ in done], axis=1), [np.stack(s) for s in zip(*(s for _, s in done))]
     T, D, B, P = y.shape

@@ -1,14 +1,15 @@
-"""RNN, GRU and LSTM: ONNX's attributes and inputs. Where fastrnn's op carries more (marked +), the default is ONNX's meaning.
+"""RNN, GRU, LSTM and Recurrent, a custom cell. The first three: ONNX's attributes and inputs. Where fastrnn's op carries more (marked +), the default is ONNX's meaning.
 
 Their meaning in NumPy is the reference loop, fastrnn/kernels/reference/recurrence.py.
 """
 
 from __future__ import annotations
 
-from fastrnn.cells import GATES, parse_activation
+from fastrnn.cells import GATES, find_cell, parse_activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
-from fastrnn.errors import InvalidModelError
-from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, op, require, want, where
+from fastrnn.cells.spec import MOST_STATES
+from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, op, require, same_dim, want, where
 
 # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
 _RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0}
@@ -60,3 +61,47 @@ def recurrent(node, inputs):
         y = (T, directions, B, P) if node.get("layout") == 0 else (B, T, directions, P)
     outputs = [Spec("float32", y), Spec("float32", state(P))]
     return [*outputs, Spec("float32", state(H))] if node.op == "LSTM" else outputs
+
+
+@op("Recurrent", inputs=(1, 8 + MOST_STATES), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1)
+def custom(node, inputs):
+    """X, W (D, G H, I) of the gates that see x, R (D, G H, P) of those that see h, B (D, (Gx + Gh) H) of those with a bias, sequence_lens, initial states
+    0 and 1, parameters (D, n H), projection (D, P, H), scalars with X's first two axes, initial states 2 and on -> Y, states. As with torch_form."""
+    place, direction = where(node), node.get("direction")
+    cell = find_cell(node.get("cell"), node.get("fingerprint"), f"{place}: ")
+    if direction not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1) or node.get("torch_form") != 1 or node.get("hidden_size") < 1:
+        raise InvalidModelError(f"{place}: direction {direction!r}, layout {node.get('layout')!r} or hidden_size {node.get('hidden_size')!r} is unknown")
+    x, w, r, b, lengths, first, second, parameters, projection, scalars, *others = [*inputs, *[None] * (8 + MOST_STATES - len(inputs))]
+    D, H, layout = 2 if direction == "bidirectional" else 1, node.get("hidden_size"), node.get("layout")
+    want(node, x, "X", (None, None, None))
+    P = H
+    if projection is not None:
+        want(node, projection, "projection", (D, None, H))
+        P = projection.shape[1]
+        if cell.uses_hidden:
+            raise UnsupportedModelError(f"{place}: cell {cell.name!r} reads {cell.states[0]!r} unit for unit, so it cannot be projected")
+    if cell.uses_input and not same_dim(x.shape[2], H):
+        raise ShapeError(f"{place}: cell {cell.name!r} reads x unit for unit, so X must have {H} features, got {x.shape[2]}")
+    T, B = x.shape[layout], x.shape[1 - layout]
+    given = [first, second, *others]
+    if any(s is not None for s in given[len(cell.states):]):
+        raise InvalidModelError(f"{place}: cell {cell.name!r} has {len(cell.states)} states")
+    shapes = {"W": (w, len(cell.x_gates), (D, len(cell.x_gates) * H, x.shape[2])), "R": (r, len(cell.h_gates), (D, len(cell.h_gates) * H, P)),
+              "parameters": (parameters, len(cell.parameters), (D, len(cell.parameters) * H)),
+              "scalars": (scalars, len(cell.scalars), (*x.shape[:2], len(cell.scalars)))}
+    for what, (spec, n, shape) in shapes.items():
+        if n:
+            want(node, spec, what, shape)
+        elif spec is not None:
+            raise InvalidModelError(f"{place}: cell {cell.name!r} takes no {what}")
+    if b is not None:
+        want(node, b, "B", (D, (len(cell.biased("x")) + len(cell.biased("h"))) * H))
+    states = [(D, B, P if k == 0 else H) for k in range(len(cell.states))]
+    for name, spec, shape in zip(cell.states, given, states):
+        if spec is not None:
+            want(node, spec, f"initial {name}", shape)
+    if lengths is not None:
+        require(node, lengths, "sequence_lens", ("int32", "int64"))
+        want(node, lengths, "sequence_lens", (B,), lengths.dtype)
+    y = (T, B, D * P) if layout == 0 else (B, T, D * P)
+    return [Spec("float32", shape) for shape in (y, *states)]

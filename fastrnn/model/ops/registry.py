@@ -137,7 +137,7 @@ _KINDS = {
     _finite: "clip alpha beta epsilon",
     _number: "value",
     _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape",
-    _text: "direction to mode auto_pad reduction dtype approximate",
+    _text: "direction to mode auto_pad reduction dtype approximate cell fingerprint",
     _graph: "then_branch else_branch",
 }
 ATTRIBUTE_TYPES = {name: check for check, names in _KINDS.items() for name in names.split()} | {"activations": lambda v: isinstance(v, (list, tuple))}

@@ -1,0 +1,89 @@
+"""The functions that a cell is written with. On NumPy arrays they compute; on values of a trace they are noted, to be compiled.
+
+Arithmetic, comparisons, & | ~ of comparisons and unary minus are Python's own operators. Where compiled, each rounds once to float32, as written:
+nothing is fused or reordered. tanh is within 5 ulp, exp within 2, sigmoid within 5 ulp or 2^-22, see benchmarks/results/activations.md.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from fastrnn.cells.trace import Value
+
+
+def operation(compute):
+    """A function of NumPy arrays that, given a value of a trace, becomes an instruction of its own name."""
+
+    @functools.wraps(compute)
+    def function(*operands):
+        for operand in operands:
+            if isinstance(operand, Value):
+                return operand.trace.add(compute.__name__, *operands)
+        return compute(*operands)
+
+    return function
+
+
+@operation
+def exp(x):
+    """e to the power x; inf above 88.7, 0 below -104."""
+    return np.exp(x)
+
+
+@operation
+def tanh(x):
+    """Hyperbolic tangent."""
+    return np.tanh(x)
+
+
+@operation
+def sigmoid(x):
+    """1 / (1 + exp(-x)), without overflow for large |x|."""
+    x = np.asarray(x)
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+@operation
+def relu(x):
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+@operation
+def sqrt(x):
+    """The square root; NaN below 0."""
+    return np.sqrt(x)
+
+
+@operation
+def abs(x):
+    """|x|."""
+    return np.abs(x)
+
+
+@operation
+def minimum(a, b):
+    """The smaller of two values; NaN where either is."""
+    return np.minimum(a, b)
+
+
+@operation
+def maximum(a, b):
+    """The larger of two values; NaN where either is."""
+    return np.maximum(a, b)
+
+
+@operation
+def where(condition, a, b):
+    """a where a comparison holds, else b. Both are computed."""
+    a, b = np.asarray(a), np.asarray(b)
+    return np.where(condition, a, b).astype(np.result_type(*(v for v in (a, b) if v.ndim) or (a, b)))
+
+
+@operation
+def log1p_unit(x):
+    """log(1 + x) for x in [0, 1]: what softplus is made of."""
+    return np.log1p(x)

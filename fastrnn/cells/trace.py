@@ -1,0 +1,178 @@
+"""What a cell's Python function computes, as a list of instructions.
+
+The function is called once with Values in place of arrays; every operator and function of `maths` that meets one is noted. So a cell may
+call helpers, close over numbers and loop over constants as it likes, and the list holds all that its result depends on: two cells with
+the same list are the same cell, whatever their code looks like. A compiled backend replays the list on vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.errors import UnsupportedModelError
+
+LOGICAL = ("less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not")  # what they give is a condition
+_UFUNCS = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "negative": "negative", "less": "less",
+           "less_equal": "less_equal", "equal": "equal", "not_equal": "not_equal", "exp": "exp", "tanh": "tanh", "sqrt": "sqrt", "absolute": "abs",
+           "minimum": "minimum", "maximum": "maximum"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Instructions in the order they are done. inputs: names, the first values. Each instruction (operation, *operands), where an operand
+    is the number of a value, makes the next value; ("constant", bits) is a float32 by its bits. outputs: numbers of values."""
+
+    inputs: tuple[str, ...]
+    instructions: tuple[tuple, ...]
+    outputs: tuple[int, ...]
+
+    def __str__(self) -> str:
+        lines = [f"inputs {' '.join(self.inputs)}"]
+        lines += [f"{k} = {' '.join(map(str, i))}" for k, i in enumerate(self.instructions, len(self.inputs))]
+        return "\n".join([*lines, f"outputs {' '.join(map(str, self.outputs))}"])
+
+    @property
+    def digest(self) -> str:
+        """Names what is computed: equal for equal programs."""
+        return hashlib.sha256(str(self).encode()).hexdigest()
+
+    def replay(self, inputs: Mapping[str, object], perform: Callable) -> list:
+        """The outputs, with `perform(operation, *operands)` doing each instruction."""
+        values = [inputs[name] for name in self.inputs]
+        for operation, *operands in self.instructions:
+            values.append(perform(operation, *(operands if operation == "constant" else (values[k] for k in operands))))
+        return [values[k] for k in self.outputs]
+
+
+class Trace:
+    """A program in the making."""
+
+    def __init__(self, inputs: Sequence[str]):
+        self.inputs = tuple(inputs)
+        self.instructions: list[tuple] = []
+        self._known: dict[tuple, Value] = {}
+
+    def values(self) -> dict[str, Value]:
+        """The inputs by name."""
+        return {name: Value(self, k, False) for k, name in enumerate(self.inputs)}
+
+    def add(self, operation: str, *operands) -> Value:
+        """The value of an operation; the same one where it was done before."""
+        values = [self._value(operand) for operand in operands]
+        conditions = [v.logical for v in values]
+        wanted = [True, False, False] if operation == "where" else [operation.startswith("logical")] * len(values)
+        if conditions != wanted:
+            expected = "conditions" if any(wanted) and operation != "where" else "a condition and two numbers" if operation == "where" else "numbers"
+            raise TypeError(f"{operation} takes {expected}")
+        return self._add(operation, *(v.number for v in values))
+
+    def _add(self, *instruction) -> Value:
+        if instruction not in self._known:
+            self._known[instruction] = Value(self, len(self.inputs) + len(self.instructions), instruction[0] in LOGICAL)
+            self.instructions.append(instruction)
+        return self._known[instruction]
+
+    def _value(self, operand) -> Value:
+        if isinstance(operand, Value):
+            if operand.trace is not self:
+                raise TypeError("a value of another cell, or of an earlier call, cannot be used here")
+            return operand
+        if isinstance(operand, (bool, np.bool_)) or not isinstance(operand, (int, float, np.number)) or isinstance(operand, complex):
+            raise TypeError(f"a cell computes with numbers and its own values, not {type(operand).__name__}; declare a vector as a parameter")
+        with np.errstate(over="ignore"):
+            return self._add("constant", int(np.float32(operand).view(np.uint32)))
+
+    def program(self, outputs: Sequence[object]) -> Program:
+        """What these outputs need, in order."""
+        numbers = [self._value(o) for o in outputs]
+        if any(v.logical for v in numbers):
+            raise TypeError("a condition is not a result; use fr.where(condition, 1.0, 0.0)")
+        n, needed = len(self.inputs), {v.number for v in numbers}
+        for k in reversed(range(len(self.instructions))):
+            if n + k in needed and self.instructions[k][0] != "constant":
+                needed |= set(self.instructions[k][1:])
+        kept = [k for k in range(len(self.instructions)) if n + k in needed]
+        place = {k: k for k in range(n)} | {n + k: n + at for at, k in enumerate(kept)}
+        moved = [i if i[0] == "constant" else (i[0], *(place[o] for o in i[1:])) for i in (self.instructions[k] for k in kept)]
+        return Program(self.inputs, tuple(moved), tuple(place[v.number] for v in numbers))
+
+
+class Value:
+    """A number, or condition, that a cell will have; known only by how it is computed."""
+
+    __slots__ = ("logical", "number", "trace")
+    __hash__ = None
+
+    def __init__(self, trace: Trace, number: int, logical: bool):
+        self.trace, self.number, self.logical = trace, number, logical
+
+    def __add__(self, other): return self.trace.add("add", self, other)
+    def __radd__(self, other): return self.trace.add("add", other, self)
+    def __sub__(self, other): return self.trace.add("subtract", self, other)
+    def __rsub__(self, other): return self.trace.add("subtract", other, self)
+    def __mul__(self, other): return self.trace.add("multiply", self, other)
+    def __rmul__(self, other): return self.trace.add("multiply", other, self)
+    def __truediv__(self, other): return self.trace.add("divide", self, other)
+    def __rtruediv__(self, other): return self.trace.add("divide", other, self)
+    def __neg__(self): return self.trace.add("negative", self)
+    def __pos__(self): return self
+    def __abs__(self): return self.trace.add("abs", self)
+    def __lt__(self, other): return self.trace.add("less", self, other)
+    def __le__(self, other): return self.trace.add("less_equal", self, other)
+    def __gt__(self, other): return self.trace.add("less", other, self)
+    def __ge__(self, other): return self.trace.add("less_equal", other, self)
+    def __eq__(self, other): return self.trace.add("equal", self, other)
+    def __ne__(self, other): return self.trace.add("not_equal", self, other)
+    def __and__(self, other): return self.trace.add("logical_and", self, other)
+    def __or__(self, other): return self.trace.add("logical_or", self, other)
+    def __invert__(self): return self.trace.add("logical_not", self)
+
+    def __pow__(self, exponent):
+        if isinstance(exponent, Value) or exponent != 2:
+            raise TypeError("only the square of a value is compiled; write other powers as products")
+        return self * self
+
+    def __bool__(self):
+        raise TypeError("a value of a cell is not known while it is compiled, so `if`, `and`, `or`, `not` and min() cannot depend on it; use fr.where, &, |, ~, fr.minimum")
+
+    def _refuse(self, *_):
+        raise TypeError("a value of a cell stands for one number of every unit: it has no elements, no dtype and no Python number")
+
+    __float__ = __int__ = __index__ = __len__ = __iter__ = __getitem__ = __array__ = _refuse
+
+    def __array_ufunc__(self, ufunc, method, *operands, **options):
+        name = {"greater": "less", "greater_equal": "less_equal"}.get(ufunc.__name__)
+        if method == "__call__" and not options and name:
+            return self.trace.add(name, *reversed(operands))
+        if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
+            raise TypeError(f"numpy.{ufunc.__name__} is not among the functions that a cell can be compiled with; see fastrnn.cells.maths")
+        return self.trace.add(_UFUNCS[ufunc.__name__], *operands)
+
+
+def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str) -> Program:
+    """The program of `function(**arguments)`, all of whose inputs are named in `inputs`. UnsupportedModelError names the line that cannot be compiled."""
+    recorder = Trace(inputs)
+    try:
+        values = recorder.values()
+        result = function(**{name: values[name] for name in arguments})
+        outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+        if len(outputs) != n_outputs:
+            raise TypeError(f"{n_outputs} results are declared, {len(outputs)} were returned")
+        return recorder.program(outputs)
+    except Exception as error:
+        raise UnsupportedModelError(f"{where}: {_line(function, error)}{error}") from error
+
+
+def _line(function: Callable, error: Exception) -> str:
+    """Where in the cell's code an error arose: the innermost line that is not of the recording itself, else where the function begins."""
+    own = __file__, __file__.replace("trace", "maths")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in own]
+    if frames:
+        return f"{frames[-1].filename}, line {frames[-1].lineno}, `{frames[-1].line}`: "
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""

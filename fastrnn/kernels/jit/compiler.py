@@ -1,0 +1,103 @@
+"""A cell to a Kernel: from memory, from the cache on disk, or compiled."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import threading
+from functools import cache
+from pathlib import Path
+
+from fastrnn.cells import Cell
+from fastrnn.errors import MissingDependencyError, UnsupportedModelError
+from fastrnn.kernels.contract import ARGS, Kernel
+from fastrnn.kernels.jit import cache as disk
+
+# Lanes of a vector and vector registers.
+ISAS = {"avx512": (16, 32), "avx2": (8, 16), "neon": (8, 16)}
+_lock = threading.RLock()
+_kernels: dict[str, Kernel] = {}
+
+
+def check_available(isa: str) -> None:
+    """Raises where nothing can be compiled: Numba is absent, or the instruction set has no fused multiply-add."""
+    if importlib.util.find_spec("numba") is None or importlib.util.find_spec("llvmlite") is None:
+        raise MissingDependencyError("numba", "jit", "compiling a cell (backend 'jit')")
+    if isa not in ISAS:
+        raise UnsupportedModelError(f"backend 'jit' needs vectors and fused multiply-add, which ISA {isa!r} lacks; use backend 'reference'")
+
+
+def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel:
+    """The kernel of a cell for layers of H units; projected: P, or None without a projection. Safe from many threads.
+
+    The first one of a machine takes a second or two, for the time loop is compiled too; then a fraction of one.
+    UnsupportedModelError names what cannot be compiled.
+    """
+    from fastrnn.kernels.jit.recipe import recipe_of
+
+    check_available(isa)
+    lanes, registers = ISAS[isa]
+    recipe = recipe_of(cell, lanes, registers, units, projected)
+    key = _key(str(recipe), isa)
+    with _lock:
+        if key not in _kernels:
+            run, work_bytes, bind = _addresses(key, lambda: _compile_recipe(recipe, f"fr_{key[:32]}", _features(isa)))
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver(isa))
+            _kernels[key] = Kernel(cell.name, "jit", isa, lanes, run, work_bytes)
+        return _kernels[key]
+
+
+def _compile_recipe(*arguments):
+    from fastrnn.kernels.jit.kernel import compile_recipe
+
+    return compile_recipe(*arguments)
+
+
+@cache
+def _driver(isa: str) -> int:
+    def compile_it():
+        from fastrnn.kernels.jit.driver import compile_driver
+
+        code, name = compile_driver(_features(isa))
+        return code, [name]
+
+    return _addresses(_key(f"driver {importlib.metadata.version('numba')} {platform.python_version()}", isa), compile_it)[0]
+
+
+def _addresses(key: str, compile_it) -> list[int]:
+    found = disk.read(key)
+    if found is None:
+        found = compile_it()
+        disk.write(key, *found)
+    return _loader().load(*found)
+
+
+def _loader():
+    from fastrnn.kernels.jit import loader  # which imports LLVM
+
+    return loader
+
+
+def _key(text: str, isa: str) -> str:
+    """Names what is compiled and all that its code depends on: this package's own sources, the contract, LLVM, the processor."""
+    return hashlib.sha256("\n".join([text, _toolchain(), _features(isa)]).encode()).hexdigest()
+
+
+@cache
+def _toolchain() -> str:
+    import llvmlite.binding as llvm
+
+    sources = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+    return f"{sources} {ARGS} {importlib.metadata.version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
+
+
+@cache
+def _features(isa: str) -> str:
+    """The processor's features; a narrower instruction set than it has does without the wider one's."""
+    import llvmlite.binding as llvm
+
+    has = llvm.get_host_cpu_features()
+    return ",".join(f"{'+' if on and not (isa != 'avx512' and name.startswith(('avx512', 'avx10'))) else '-'}{name}" for name, on in sorted(has.items()))

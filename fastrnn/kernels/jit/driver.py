@@ -1,0 +1,227 @@
+"""The time loop of every recurrent kernel, in Python that Numba compiles: rows of a step, projections hoisted out of it, tiles over blocks and rows.
+
+What native/time_loop.h and tiles.h do. Whatever depends on the cell is in its kernel's table (kernel.py), so this is compiled once. Everything is an
+int64: numbers, addresses, bytes.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
+
+from fastrnn.kernels.contract import ARGS
+from fastrnn.kernels.jit.kernel import FACTS, KIND_FACTS, KIND_WORDS, compile_ir
+from fastrnn.kernels.jit.simd import I64, Code
+from fastrnn.kernels.jit.table import WORDS
+from fastrnn.kernels.jit.tiles import KINDS
+from fastrnn.kernels.jit.tiling import BESIDE, ONE, PAIR, SINGLE, TAIL, WIDE
+
+
+def _places(names, values=None):
+    """Numbers by name, as Numba reads them."""
+    return namedtuple("Places", names)(*(range(len(names)) if values is None else values))
+
+
+_whole = [n for n in ARGS.names if ARGS.fields[n][0].kind in "iu"]
+A = _places(_whole, [ARGS.fields[n][1] // 8 for n in _whole])  # fields of the argument struct
+S = _places(WORDS)  # the table of a call
+K = _places(FACTS)  # the table of a kernel, and in it those of its kinds of tiles
+PROJECT, STEP, SECOND, SHRINK = (8 * (len(FACTS) + k * KIND_WORDS) for k in range(len(KINDS)))
+F, TILES = _places(KIND_FACTS), len(KIND_FACTS)
+
+
+def _intrinsic(n: int, build, result=types.int64):
+    """A function of n int64 for Numba, by what it emits: build(code, *values)."""
+    names = ", ".join(f"a{k}" for k in range(n))
+
+    def generate(context, builder, signature, arguments):
+        value = build(Code(builder, 0), *arguments)
+        return context.get_dummy_value() if result == types.void else value
+
+    scope = {"signature": result(*[types.int64] * n), "generate": generate}
+    exec(f"def emitted(typing, {names}): return signature, generate", scope)  # Numba wants the arguments by name
+    return intrinsic(scope["emitted"])
+
+
+def _copy(code, to, source, nbytes):
+    with code.builder.if_then(code.builder.icmp_signed("!=", to, source)):
+        cgutils.raw_memcpy(code.builder, code.pointer(to), code.pointer(source), nbytes, 1)
+
+
+word = _intrinsic(2, lambda code, address, index: code.word(code.pointer(address), index))
+set_word = _intrinsic(3, lambda code, address, index, value: code.set_word(code.pointer(address), index, value), types.void)
+copy = _intrinsic(3, _copy, types.void)
+clear = _intrinsic(2, lambda code, to, nbytes: cgutils.memset(code.builder, code.pointer(to), nbytes, 0), types.void)
+call_tile = _intrinsic(5, lambda code, tile, args, table, block, row: code.call(tile, ir.VoidType(), code.pointer(args), code.pointer(table), block, row), types.void)
+call_layout = _intrinsic(2, lambda code, layout, args: code.call(layout, I64, code.pointer(args), I64(1)))
+compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@compiled
+def down(args, table, kind, key, block, n_rows):
+    """All rows of some blocks, by tiles of even height."""
+    row, most = 0, word(kind, F.rows)
+    left = (n_rows + most - 1) // most
+    while left > 0:
+        rows = (n_rows - row + left - 1) // left
+        call_tile(word(kind, TILES + key + rows), args, table, block, row)
+        row += rows
+        left -= 1
+
+
+@compiled
+def cover(args, table, kind, blocks, n_rows, backward):
+    """All blocks and rows, blocks outermost, from the last to the first if backward; see native/tiles.h."""
+    wide, wide_key = word(kind, F.many), WIDE
+    if n_rows == 1:
+        wide, wide_key = word(kind, F.one), ONE
+    elif n_rows == 2:
+        wide, wide_key = word(kind, F.two), PAIR
+    tails = word(kind, F.tails)
+    beside = 1 if tails and n_rows == 1 and blocks > 1 else 0
+    tail = blocks - tails - beside
+    tail_key = BESIDE if beside else TAIL
+    single = tail - (tail & (wide - 1))
+    if backward:
+        if tails:
+            down(args, table, kind, tail_key, tail, n_rows)
+        at = tail
+        while at > single:
+            at -= 1
+            down(args, table, kind, SINGLE, at, n_rows)
+        while at > 0:
+            at -= wide
+            down(args, table, kind, wide_key, at, n_rows)
+    else:
+        at = 0
+        while at < single:
+            down(args, table, kind, wide_key, at, n_rows)
+            at += wide
+        while at < tail:
+            down(args, table, kind, SINGLE, at, n_rows)
+            at += 1
+        if tails:
+            down(args, table, kind, tail_key, tail, n_rows)
+
+
+@compiled
+def begin_states(args, table, n):
+    """States but the first are worked on where they end."""
+    nbytes, order = 4 * word(args, A.H), word(args, A.order)
+    for k in range(n):
+        initial, final = word(table, S.initial1 + k), word(table, S.final1 + k)
+        for row in range(word(args, A.B)):
+            b = word(order, row) if order else row
+            if initial:
+                copy(final + 4 * b * word(table, S.final_b1 + k), initial + 4 * b * word(table, S.initial_b1 + k), nbytes)
+            else:
+                clear(final + 4 * b * word(table, S.final_b1 + k), nbytes)
+
+
+@compiled
+def end_states(args):
+    """hn gets each row's output at its last step, or its initial state where it had none; y past a row's length is zero."""
+    T, lengths, order, hn, y = word(args, A.T), word(args, A.lengths), word(args, A.order), word(args, A.hn), word(args, A.y)
+    y_t, nbytes = 4 * word(args, A.y_t), 4 * word(args, A.P)
+    for row in range(word(args, A.B)):
+        b = word(order, row) if order else row
+        length = word(lengths, row) if lengths else T
+        own = y + 4 * b * word(args, A.y_b)
+        if hn:
+            last = own + (0 if word(args, A.reverse) else length - 1) * y_t
+            copy(hn + 4 * b * word(args, A.hn_b), last if length else word(args, A.h0) + 4 * b * word(args, A.h0_b), nbytes)
+        for t in range(length, T):
+            clear(own + t * y_t, nbytes)
+
+
+@compiled
+def time_of(args, row, t):
+    """Step t of a row reads and writes this time: the reverse direction starts at the row's own end."""
+    if not word(args, A.reverse):
+        return t
+    lengths = word(args, A.lengths)
+    return (word(lengths, row) if lengths else word(args, A.T)) - 1 - t
+
+
+@compiled
+def still_active(args, active, t):
+    """Rows whose length goes past step t, given how many did before."""
+    lengths = word(args, A.lengths)
+    while lengths and active and word(lengths, active - 1) <= t:
+        active -= 1
+    return active
+
+
+@compiled
+def gather(args, table, active, t, end):
+    """Notes the inputs of steps t to `end`, of every row that gets there, and returns how many: time steps serve as rows."""
+    n, order, x_t, x_b = 0, word(args, A.order), 4 * word(args, A.x_t), 4 * word(args, A.x_b)
+    for later in range(t, end):
+        active = still_active(args, active, later)
+        for row in range(active):
+            b = word(order, row) if order else row
+            set_word(word(table, S.project_x), n, word(args, A.x) + time_of(args, row, later) * x_t + b * x_b)
+            n += 1
+    return n
+
+
+@compiled
+def set_rows(args, table, kernel, active, t, pre):
+    """Notes where the rows of step t lie; pre: where their projections begin."""
+    order, x_t, x_b, y_t, y_b = word(args, A.order), 4 * word(args, A.x_t), 4 * word(args, A.x_b), 4 * word(args, A.y_t), 4 * word(args, A.y_b)
+    blocks, before = word(table, S.blocks), y_t if word(args, A.reverse) else -y_t
+    for row in range(active):
+        b, time = word(order, row) if order else row, time_of(args, row, t)
+        y = word(args, A.y) + time * y_t + b * y_b
+        set_word(word(table, S.x), row, word(args, A.x) + time * x_t + b * x_b)
+        set_word(word(table, S.h), row, y + before if t else word(args, A.h0) + 4 * b * word(args, A.h0_b))
+        set_word(word(table, S.y), row, y)
+        set_word(word(table, S.out), row, word(table, S.hidden) + row * blocks * word(kernel, K.row_bytes) if word(kernel, K.projected) else y)
+        set_word(word(table, S.pre), row, pre + row * blocks * word(kernel, K.pre_bytes))
+        if word(kernel, K.scalars):
+            set_word(word(table, S.scalars), row, word(args, A.x2) + 4 * (time * word(args, A.x2_t) + b * word(args, A.x2_b)))
+        for k in range(word(kernel, K.extra_states)):
+            set_word(word(table, S.c1 + k), row, word(table, S.final1 + k) + 4 * b * word(table, S.final_b1 + k))
+
+
+def drive(args, kernel):
+    """A whole call."""
+    call_layout(word(kernel, K.layout), args)
+    table, T, chunk = word(args, A.work), word(args, A.T), word(args, A.chunk) if word(kernel, K.hoists) else 0
+    blocks, lengths = word(table, S.blocks), word(args, A.lengths)
+    begin_states(args, table, word(kernel, K.extra_states))
+    active = word(args, A.B)
+    if lengths:
+        T = word(lengths, 0) if active else 0  # the longest row comes first
+    chunk_end, pre = 0, 0
+    for t in range(T):
+        if chunk and t == chunk_end:
+            chunk_end = min(t + chunk, T)
+            cover(args, table, kernel + PROJECT, blocks, gather(args, table, active, t, chunk_end), 0)
+            pre = word(table, S.projected)
+        active = still_active(args, active, t)
+        set_rows(args, table, kernel, active, t, pre)
+        pre += active * blocks * word(kernel, K.pre_bytes)
+        backward = (t + word(args, A.sweep)) & 1
+        cover(args, table, kernel + STEP, blocks, active, backward)
+        if word(kernel, K.second):
+            cover(args, table, kernel + SECOND, blocks, active, backward)
+        if word(kernel, K.projected):
+            cover(args, table, kernel + SHRINK, word(table, S.projected_blocks), active, backward)
+    end_states(args)
+
+
+def compile_driver(features: str) -> tuple[bytes, str]:
+    """Object code of the driver, and its name in it: Numba's, without what it adds for calls from Python."""
+    callback = CFunc(drive, ((types.int64, types.int64), types.void), locals={}, options={"error_model": "numpy"})
+    with global_compiler_lock:
+        made = callback._compile_uncached()
+        made.library.finalize()
+    name = made.fndesc.llvm_cfunc_wrapper_name
+    return compile_ir(made.library.get_llvm_str(), {name}, features), name

@@ -1,0 +1,87 @@
+"""A recipe as an LLVM module, and as object code: tiles, layout of the work space, and the table by which the driver finds them.
+
+``run(args)`` hands its arguments and the table to the driver, whose address ``bind(address)`` sets.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from fastrnn.kernels.jit.recipe import Recipe
+from fastrnn.kernels.jit.simd import I64, POINTER, Code
+from fastrnn.kernels.jit.table import emit_layout
+from fastrnn.kernels.jit.tiles import KINDS, emit
+from fastrnn.kernels.jit.tiling import KEYS, Tiling
+
+# What the driver knows of a kernel; then, for each kind of tile, what Tiling says and a function for each key.
+FACTS = ("layout", "extra_states", "scalars", "projected", "second", "hoists", "row_bytes", "pre_bytes")
+KIND_FACTS = ("one", "two", "many", "rows", "tails")
+KIND_WORDS = len(KIND_FACTS) + KEYS
+
+
+def emit_module(recipe: Recipe, prefix: str) -> ir.Module:
+    """The module of a recipe; the names that are seen from outside start with `prefix`."""
+    module = ir.Module(prefix)
+    module.triple = llvm.get_process_triple()
+    layout = emit_layout(module, "layout", recipe)
+    lane_bytes = 4 * recipe.lanes
+    entries = [layout, len(recipe.states) - 1, len(recipe.scalars), recipe.projected, recipe.operand is not None, bool(recipe.x_slots), lane_bytes,
+               lane_bytes * len(recipe.x_slots)]
+    for kind, used in zip(KINDS, (recipe.x_slots, True, recipe.operand, recipe.projected)):
+        if not used:
+            entries += [0] * KIND_WORDS
+            continue
+        tiling = Tiling(recipe, kind)
+        shapes = tiling.shapes()
+        entries += [tiling.one, tiling.two, tiling.many, tiling.rows, tiling.tails]
+        entries += [emit(module, recipe, kind, shapes[key]) if key in shapes else 0 for key in range(KEYS)]
+    table = ir.GlobalVariable(module, ir.ArrayType(I64, len(entries)), "table")
+    table.linkage, table.global_constant = "internal", True
+    table.initializer = ir.Constant(table.value_type, [e.ptrtoint(I64) if isinstance(e, ir.Function) else I64(int(e)) for e in entries])
+    driver = ir.GlobalVariable(module, I64, "driver")
+    driver.linkage, driver.initializer = "internal", I64(0)
+    _export(module, f"{prefix}.bind", ir.VoidType(), lambda code, address: code.builder.store(code.builder.ptrtoint(address, I64), driver))
+    _export(module, f"{prefix}.run", ir.VoidType(), lambda code, args: code.call(code.builder.load(driver, typ=I64), ir.VoidType(), args, table))
+    _export(module, f"{prefix}.work_bytes", I64, lambda code, args: code.builder.call(layout, [args, I64(0)]))
+    return module
+
+
+def _export(module: ir.Module, name: str, result: ir.Type, body) -> None:
+    function = ir.Function(module, ir.FunctionType(result, [POINTER]), name)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    value = body(Code(builder, 0), function.args[0])
+    builder.ret(value) if result == I64 else builder.ret_void()
+
+
+def machine(features: str) -> llvm.TargetMachine:
+    """This processor, with these features of it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2, reloc="pic", codemodel="small", jit=True)
+
+
+def optimised(text: str, seen: set[str], target: llvm.TargetMachine) -> llvm.ModuleRef:
+    """A module as LLVM makes it, with nothing to be seen from outside but these names. Loops are as they should be: nothing is vectorised or unrolled."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    for symbol in (*module.functions, *module.global_variables):
+        if not symbol.is_declaration and symbol.name not in seen:
+            symbol.linkage = "internal"
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = options.loop_interleaving = False
+    passes = llvm.create_pass_builder(target, options)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
+def compile_ir(text: str, seen: set[str], features: str) -> bytes:
+    """Object code of a module."""
+    target = machine(features)
+    return target.emit_object(optimised(text, seen, target))
+
+
+def compile_recipe(recipe: Recipe, prefix: str, features: str) -> tuple[bytes, list[str]]:
+    """Object code of a recipe, and the names in it of `run`, `work_bytes` and `bind`."""
+    names = [f"{prefix}.{what}" for what in ("run", "work_bytes", "bind")]
+    return compile_ir(str(emit_module(recipe, prefix)), set(names), features), names
