@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from fastrnn.converters.engines import Engine
+from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given, stream_batch
 
-from fastrnn.errors import ShapeError
-from fastrnn.model import Model
-from fastrnn.model.graph import every_node
+from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.plan.streaming import batch_symbol
 from fastrnn.runtime.session import Session
 from fastrnn.runtime.stream import Stream
 
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
-DEFAULT_SIZE = 16  # of dimensions that nobody named
+LENGTHS = (16, 37)
 
 
 @dataclass(frozen=True)
@@ -40,38 +39,19 @@ class Difference:
         return self.relative <= self.tolerance
 
 
-def index_ranges(model: Model) -> dict[str, int]:
-    """How many indices each integer input may hold, where a Gather reads it, directly or behind Casts."""
-    source: dict[str, str] = {v.name: v.name for v in model.inputs if v.dtype != "float32"}
-    sizes: dict[str, int] = {}
-    for node, _ in every_node(model.nodes):
-        if node.op in ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose") and node.inputs[0] in source:
-            source[node.outputs[0]] = source[node.inputs[0]]
-        if node.op == "Gather" and node.inputs[1] in source:
-            spec, name = model.specs.get(node.inputs[0]), source[node.inputs[1]]
-            n = spec.shape[node.get("axis")] if spec is not None and spec.shape is not None else None
-            if isinstance(n, int):
-                sizes[name] = min(n, sizes.get(name, n))
-    return sizes
+@dataclass(frozen=True)
+class Verdict:
+    """differences: of every output of every case. stream: what the stream carried, or why there was none. skipped: cases that the other engine
+    cannot run, with its reason."""
 
+    differences: list[Difference]
+    stream: str
+    skipped: tuple[str, ...] = ()
 
-def random_inputs(model: Model, batch: int, sizes: Mapping[str, int], constants: Mapping[str, np.ndarray], random,
-                  prefix: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
-    """An array for every input that is not optional; prefix: axes in front. Indices stay inside their tables."""
-    known = {batch_symbol(model): batch} | dict(sizes)
-    ranges, arrays = index_ranges(model), {}
-    for value in model.inputs:
-        if value.optional:
-            continue
-        if value.name in constants:
-            arrays[value.name] = np.broadcast_to(constants[value.name], (*prefix, *constants[value.name].shape)).copy()
-            continue
-        shape = (*prefix, *(known.get(d, DEFAULT_SIZE) if isinstance(d, str) else d for d in value.shape))
-        if value.dtype in ("float32", "float64"):
-            arrays[value.name] = (random.standard_normal(shape) / 2).astype(value.dtype)
-        else:
-            arrays[value.name] = random.integers(0, ranges.get(value.name, 2), shape).astype(value.dtype)
-    return arrays
+    @property
+    def good(self) -> bool:
+        """Whether everything is within tolerance."""
+        return all(d.within for d in self.differences)
 
 
 def compare(case: str, wanted: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray], tolerance: float) -> list[Difference]:
@@ -90,23 +70,63 @@ def compare(case: str, wanted: Mapping[str, np.ndarray], got: Mapping[str, np.nd
 
 
 def verify(session: Session, engine: Engine, batches: Iterable[int] = (1, 3), steps: int = 50, sizes: Mapping[str, int] = {}, tolerance: float = TOLERANCE,
-           seed: int = 0, constants: Mapping[str, np.ndarray] = {}, progress: Callable[[str], None] = lambda case: None) -> list[Difference]:
-    """Whole calls at several batch sizes, then, where the model has states, a stream of `steps` calls with the states carried.
+           seed: int = 0, constants: Mapping[str, np.ndarray] = {}, progress: Callable[..., None] = lambda note, done, total: None,
+           lengths: Iterable[int] = LENGTHS, given: Mapping[str, np.ndarray] = {}) -> Verdict:
+    """Whole calls at several batch sizes and lengths, then, where the model streams, a stream of `steps` steps.
 
-    Inputs are drawn from a normal distribution of deviation 1/2, indices uniformly. constants: values of inputs that both engines
-    get. sizes: of symbolic dimensions, 16 where not said. A batch that the model fixes is used once.
+    Inputs are drawn as random_inputs says. constants: values of inputs that both engines get. sizes: of symbolic dimensions, 16 where not
+    said. lengths: of the time axis, where a symbol names it. A batch that the model fixes is used once. given: arrays to take instead of random
+    ones in one whole call, of the batch and length that they have; a stream takes those that fit a step. progress: (note, done, total) before
+    each case. A case that the engine cannot run is left out and said, unless none is left: then its UnsupportedModelError is raised.
     """
     model, random, found = session.model, np.random.default_rng(seed), []
-    symbol = batch_symbol(model)
-    for batch in list(batches) if symbol is not None else [1]:
-        case = f"batch {batch}" if symbol is not None else "whole"
-        progress(case)
-        inputs = random_inputs(model, batch, sizes, constants, random)
-        found += compare(case, engine({**inputs, **constants}), session.run(inputs), tolerance)
-    if model.states:
-        progress(f"stream of {steps} steps")
-        found += compare_streams(session, engine, steps, sizes, tolerance, constants, random)
-    return found
+    calls = _calls(model, list(batches), list(lengths), sizes, given)
+    ran, refused = [], {}
+    for done, (case, batch, known) in enumerate(calls):
+        progress(case, done, len(calls) + 1)
+        inputs = random_inputs(model, batch, known, {**constants, **given}, random)
+        try:
+            theirs = engine({**inputs, **constants})
+        except UnsupportedModelError as error:
+            refused[case] = error
+            continue
+        found += compare(case, theirs, session.run(inputs), tolerance)
+        ran.append(batch)
+    if not ran:
+        raise next(iter(refused.values()))
+    skipped = tuple(f"{case}: {error}" for case, error in refused.items())
+    progress(f"stream of {steps} steps", len(calls), len(calls) + 1)
+    try:
+        stream = session.stream(batch := stream_batch(session, ran[-1]))
+    except NotStreamableError as error:
+        return Verdict(found, f"none: {error}", skipped)
+    if not session.states and stream.time is None:
+        return Verdict(found, "none: the model has neither states nor a time axis", skipped)
+    kept = {name: a for name, a in given.items() if name in stream.step_shapes() and _fits(stream.step_shapes()[name], a.shape)}
+    how = compare_streams if set(stream.state) == {s.input for s in session.states} else compare_with_whole
+    found += how(session, engine, steps, sizes, tolerance, {**constants, **kept}, random, batch)
+    states = ", ".join(f"{s.input} <- {s.source}" for s in session.states)
+    inside = ", ".join(name for name in stream.state if name not in {s.input for s in session.states})
+    carried = (f", states {states}{' (guessed)' if session.guess.states else ''}" if states else "") + (f", inside {inside}" if inside else "")
+    return Verdict(found, f"{steps} steps{carried}", skipped)
+
+
+def _fits(declared, shape) -> bool:
+    return len(declared) == len(shape) and all(isinstance(d, str) or d == n for d, n in zip(declared, shape))
+
+
+def _calls(model, batches: list[int], lengths: list[int], sizes, given) -> list[tuple[str, int, dict[str, int]]]:
+    """(name, batch, sizes of dimensions) of each whole call."""
+    symbol, length = batch_symbol(model), length_symbol(model)
+    if given:
+        known = sizes_given(model, given)
+        if clash := {d for d in known if sizes.get(d, known[d]) != known[d]}:
+            raise ShapeError(f"dimension {min(clash)!r} is {known[min(clash)]} in the given inputs, and {sizes[min(clash)]} by its size")
+        return [("given inputs", known.get(symbol, batches[0] if symbol is not None else 1), {**sizes, **known})]
+    lengths = lengths if length is not None and length not in sizes else [None]
+    batches = batches if symbol is not None and symbol not in sizes else [sizes.get(symbol, 1)]
+    return [(", ".join([f"batch {batch}" if symbol is not None else "whole", *([] if n is None else [f"{length} = {n}"])]), batch,
+             {**sizes, **({} if n is None else {length: n})}) for batch in batches for n in lengths]
 
 
 def compare_streams(session: Session, engine: Engine, steps: int, sizes, tolerance: float, constants, random, batch: int = 1) -> list[Difference]:
@@ -114,12 +134,12 @@ def compare_streams(session: Session, engine: Engine, steps: int, sizes, toleran
     model, stream = session.model, session.stream(batch)
     inputs = random_inputs(model, batch, {d: 1 for v in model.inputs for d in v.shape if d == stream.time} | dict(sizes), constants, random, (steps,))
     states = first_states(session, stream, {name: a[0] for name, a in inputs.items()})
-    tied = {s.output for s in model.states}
+    tied = {s.output for s in session.states}
     wanted, got = {}, {}
     for t in range(steps):
         step = {name: np.asarray(a[t]) for name, a in inputs.items() if name not in states}
         theirs = engine({**step, **constants, **states})
-        states = {s.input: np.asarray(s.part(theirs[s.output], states[s.input].ndim), np.float32) for s in model.states}
+        states = {s.input: np.asarray(s.part(theirs[s.output], states[s.input].ndim), states[s.input].dtype) for s in session.states}
         mine = stream.step({name: np.squeeze(a, stream.time_axis(name)) if stream.time else a for name, a in step.items()})
         named = dict(zip([n for n in model.output_names if n not in tied], mine if isinstance(mine, tuple) else (mine,)))
         for name, value in named.items():
@@ -130,6 +150,20 @@ def compare_streams(session: Session, engine: Engine, steps: int, sizes, toleran
     return found + compare(f"{case}, state", states, stream.state, tolerance)
 
 
+def compare_with_whole(session: Session, engine: Engine, steps: int, sizes, tolerance: float, constants, random, batch: int = 1) -> list[Difference]:
+    """A stream whose model keeps states inside: steps of fastrnn beside one call of the engine over all of them."""
+    model, stream = session.model, session.stream(batch)
+    inputs = random_inputs(model, batch, dict(sizes) | {stream.time: steps}, constants, random)
+    inputs |= {s.input: np.zeros_like(inputs[s.input]) for s in session.states if s.input in inputs}
+    tied = {s.output for s in session.states}
+    theirs = engine({**inputs, **constants})
+    chunk = {name: np.moveaxis(a, stream.time_axis(name), 0) for name, a in inputs.items() if name not in {s.input for s in session.states}}
+    rows = [stream.step({name: a[t] for name, a in chunk.items()}) for t in range(steps)]
+    columns = zip(*(row if isinstance(row, tuple) else (row,) for row in rows))
+    got = {name: np.stack(column, stream.time_axis(name)) for name, column in zip([n for n in model.output_names if n not in tied], columns)}
+    return compare(f"stream of {steps} steps", {name: theirs[name] for name in got}, got, tolerance)
+
+
 def first_states(session: Session, stream: Stream, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Zeros for each tied input, of the shape that it has among the inputs of a step, else (an optional one) in the stream."""
-    return {s.input: np.zeros(inputs[s.input].shape if s.input in inputs else stream.state[s.input].shape, np.float32) for s in session.model.states}
+    return {s.input: np.zeros(inputs[s.input].shape if s.input in inputs else stream.state[s.input].shape, s.dtype) for s in session.states}

@@ -14,9 +14,11 @@ from fastrnn.errors import (
     PoolFullError,
     ShapeError,
     StateError,
+    SuspectModelWarning,
     UnsupportedModelError,
 )
 from fastrnn.model import Model
+from fastrnn.plan.guess import Guess, guess_states
 from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
 from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "Gate", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
-    "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_onnx",
-    "from_state_dict", "from_torch", "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
+    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "Gate", "Guess", "InvalidModelError", "MissingDependencyError", "Model",
+    "NotStreamableError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream", "SuspectModelWarning", "UnsupportedModelError",
+    "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states", "load", "maximum", "minimum", "relu", "sigmoid",
+    "sqrt", "tanh", "where",
 ]
 
 

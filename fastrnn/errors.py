@@ -1,4 +1,4 @@
-"""Every error fastrnn raises on purpose. All derive from FastRNNError; messages name the place."""
+"""Every error fastrnn raises on purpose, and its warnings. All errors derive from FastRNNError; messages name the place."""
 
 
 class FastRNNError(Exception):
@@ -43,3 +43,7 @@ class MissingDependencyError(FastRNNError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs {package}: pip install 'fastrnn[{extra}]'")
         self.package, self.extra = package, extra
+
+
+class SuspectModelWarning(UserWarning):
+    """A file that a known fault of its exporter may have spoiled: it is read as written, and may compute something else than the original."""

@@ -13,6 +13,7 @@ from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
+from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
 from fastrnn.plan.chain import Chain
 from fastrnn.plan.emit import new_args
@@ -201,3 +202,73 @@ def activation_errors(got: np.ndarray, x: np.ndarray, exact) -> tuple[np.ndarray
     ulp = np.spacing(np.maximum(rounded, np.float32(TINY)), where=finite, out=np.ones_like(rounded))
     absolute = np.where(finite & ~below, np.abs(np.where(finite, got, 0).astype(np.float64) - np.where(finite, want, 0)), 0.0)
     return absolute, absolute / ulp
+
+
+# Ways to write a causal convolution: pads of its own, a Pad in front (of zeros, a value, copies of the first step, or more than it needs), both
+# sides padded and the end cut off, zeros joined in front.
+CAUSAL = ("pads", "pad", "chomp", "zeros", "edge", "value", "more")
+
+
+class Net:
+    """A model (B, C, T) -> (B, channels, T) that grows op by op, with weights of its own. Each method takes a value and gives one."""
+
+    def __init__(self, channels, seed=0):
+        self.nodes, self.weights, self.random, self.channels = [], {}, np.random.default_rng(seed), channels
+        self.inputs = (Value("x", "float32", ("B", channels, "T")),)
+
+    def weight(self, array):
+        name = f"w{len(self.weights)}"
+        self.weights[name] = np.asarray(array)
+        return name
+
+    def draw(self, *shape):
+        return self.weight(self.random.uniform(-0.5, 0.5, shape).astype(np.float32))
+
+    def add(self, op, *inputs, **attributes):
+        name = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(Node(op, name, inputs, (name,), attributes))
+        return name
+
+    def conv(self, x, kernel=3, units=None, dilation=1, group=1, pads=(0, 0)):
+        units = units or self.channels
+        w = self.draw(units, self.channels // group, kernel)
+        self.channels = units
+        return self.add("Conv", x, w, self.draw(units), dilations=[dilation], group=group, pads=list(pads))
+
+    def pad(self, x, before, after=0, mode="constant", value=0.0):
+        return self.add("Pad", x, self.weight(np.array([0, 0, before, 0, 0, after])), self.weight(np.float32(value)), mode=mode)
+
+    def cut(self, x, start, end):
+        return self.add("Slice", x, *(self.weight(np.array([n])) for n in (start, end, 2)))
+
+    def causal(self, x, style, kernel=3, dilation=1, **options):
+        """A causal convolution in one of the ways that people write it, see CAUSAL."""
+        reach = (kernel - 1) * dilation
+        options |= {"kernel": kernel, "dilation": dilation}
+        if style == "pads":
+            return self.conv(x, pads=(reach, 0), **options)
+        if style == "chomp":
+            y = self.conv(x, pads=(reach, reach), **options)
+            return self.cut(y, 0, -reach) if reach else y
+        if style == "zeros":
+            batch = self.add("Gather", self.add("Shape", x), self.weight(np.array([0])))
+            shape = self.add("Concat", batch, self.weight(np.array([self.channels, reach])), axis=0)
+            return self.conv(self.add("Concat", self.add("ConstantOfShape", shape), x, axis=2), **options)
+        if style == "more":  # padded further back than it looks
+            return self.cut(self.conv(self.pad(x, reach + 2), **options), 0, -2)
+        return self.conv(self.pad(x, reach, mode="edge" if style == "edge" else "constant", value=0.25 if style == "value" else 0.0), **options)
+
+    def delay(self, x, n):
+        return self.cut(self.pad(x, n), 0, -n)
+
+    def recurrent(self, x, kind="GRU", H=4):
+        gates, flipped = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind], self.add("Transpose", x, perm=(2, 0, 1))
+        w, r = self.draw(1, gates * H, self.channels), self.draw(1, gates * H, H)
+        name = f"{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(Node(kind, name, (flipped, w, r), (name,), {"torch_form": 1, "hidden_size": H}))
+        self.channels = H
+        return self.add("Transpose", name, perm=(1, 2, 0))
+
+    def model(self, x):
+        self.nodes.append(Node("Identity", "end", (x,), ("y",)))
+        return Model(self.inputs, ("y",), tuple(self.nodes), self.weights)

@@ -13,7 +13,7 @@ from fastrnn.converters.onnx_import.proto import Folder, array_of, dtype_name, p
 from fastrnn.converters.onnx_import.registry import IMPORTERS, Given
 from onnx import AttributeProto
 
-from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.errors import InvalidModelError, SuspectModelWarning, UnsupportedModelError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import MAX_DEPTH, every_node
 from fastrnn.model.ops import Spec
@@ -42,7 +42,7 @@ def import_model(source, external_data: bool) -> Model:
     for node, _ in every_node(graph.nodes):
         if node.op == "GRU" and not node.get("linear_before_reset") and "pytorch" in proto.producer_name.lower():
             warnings.warn(f"node {node.name!r} (GRU): linear_before_reset=0 in a file that PyTorch wrote; PyTorch's GRU means 1, and its newer exporter "
-                          "has written 0 by mistake: compare with the original", stacklevel=4)
+                          "has written 0 by mistake: it is read as written; compare with the original", SuspectModelWarning, stacklevel=4)
     return Model(tuple(inputs), tuple(outputs), tuple(graph.nodes), names.weights, (), name, declared)
 
 

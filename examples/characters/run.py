@@ -70,7 +70,7 @@ def main(path: Path) -> int:
     session = fr.compile(convert(HERE / "char_gru.onnx"), states=STATES)
     print(session.explain(), end="\n\n")
     engine = engine_for(HERE / "char_gru.onnx", session.model)
-    theirs, stored = max(d.relative for d in verify(session, engine, tolerance=TOLERANCE)), check(session)
+    theirs, stored = max(d.relative for d in verify(session, engine, tolerance=TOLERANCE).differences), check(session)
     for other, difference in ((engine.name, theirs), ("torch", stored)):
         print(f"against {other:<12} largest difference {difference:.1e} of scale, {'ok' if difference <= TOLERANCE else 'TOO LARGE'}")
     tokens = encode(path.read_text(encoding="utf-8", errors="replace"))[:50_000]

@@ -1,7 +1,9 @@
 """The command line: `fastrnn convert | inspect | verify | run | bench | info`.
 
     main.py      arguments, exit codes
-    commands.py  convert, inspect, verify
+    options.py   options that commands share: the model, its states, constants and sizes
+    commands.py  convert and verify
+    inspection.py  inspect
     running.py   run: arrays and audio through a model
     bench.py     bench: a model timed beside other engines
     subject.py   the model as bench calls it, results compared

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fastrnn.cli.commands import compiled, constants_of, sizes_of
 from fastrnn.cli.console import Console, UsageError, plain
+from fastrnn.cli.options import compiled, constants_of, sizes_of
 from fastrnn.cli.subject import Case, Subject, brief
 from fastrnn.cli.timing import DISTURBED, Race
 from fastrnn.converters import load

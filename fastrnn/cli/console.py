@@ -74,16 +74,16 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator:
-        """A callable (note="", done=None) that moves a bar on a terminal, and is silent elsewhere."""
+        """A callable (note="", done=None, total=None) that moves a bar on a terminal, and is silent elsewhere."""
         if self.as_json or not sys.stderr.isatty():
-            yield lambda note="", done=None: None
+            yield lambda note="", done=None, total=None: None
             return
         from rich.console import Console as Terminal
         from rich.progress import Progress
 
         with Progress(console=Terminal(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda note="", done=None: bar.update(task, description=f"{what}: {note}" if note else what, completed=done)
+            yield lambda note="", done=None, total=None: bar.update(task, description=f"{what}: {note}" if note else what, completed=done, total=total)
 
     def close(self) -> None:
         """Prints the JSON."""

@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 
-from fastrnn.cli import bench, commands, info, running
+from fastrnn.cli import bench, commands, info, inspection, running
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters.engines import ENGINES
+from fastrnn.converters.verify import LENGTHS
 from fastrnn.errors import FastRNNError, MissingDependencyError
 from fastrnn.plan.parallel import MOST_THREADS
 from fastrnn.plan.policy import BACKENDS
@@ -83,15 +84,18 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--output", required=True, help="the file to write")
     one.add_argument("--precision", default="float32", help="float32; others are refused by name")
 
-    one = command("inspect", commands.inspect, "Show a model: inputs, outputs, states, sizes, and what runs each op.")
+    one = command("inspect", inspection.inspect, "Show a model: inputs, outputs, states (declared or guessed), parameters, and what runs each op.")
     one.add_argument("--backend", default="auto", choices=BACKENDS)
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension: shows what is left once it is known")
 
-    one = command("verify", commands.verify, "Run the same random inputs through another engine and through fastrnn.")
-    one.add_argument("--against", default="auto", choices=("auto", *ENGINES), help="onnxruntime or openvino (for .onnx), torch, reference (NumPy in float64), or auto")
+    one = command("verify", commands.verify, "Run the same random inputs, and a stream of steps, through the source's own engine and through fastrnn.")
+    one.add_argument("--against", default="auto", choices=("auto", *ENGINES),
+                     help="onnxruntime or openvino (for .onnx), torch, reference (NumPy in float64), or auto: what the file was made for")
     one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
-    one.add_argument("--steps", type=positive, default=50, help="length of the stream, for models with states")
+    one.add_argument("--length", type=positives, default=list(LENGTHS), metavar="N,N", help=f"lengths of a symbolic time axis ({','.join(map(str, LENGTHS))})")
+    one.add_argument("--steps", type=positive, default=50, help="length of the stream, for models that stream (50)")
+    one.add_argument("--input", action="append", default=[], metavar="NAME=FILE", help=".npy to take instead of random numbers")
     one.add_argument("--tolerance", type=fraction, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
     one.add_argument("--seed", type=natural, default=0)
 

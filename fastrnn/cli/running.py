@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastrnn.cli.commands import compiled, load_npy, pairs
 from fastrnn.cli.console import Console, UsageError
+from fastrnn.cli.options import compiled, load_npy, pairs
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.file import write_whole
 from fastrnn.plan.streaming import steppable
@@ -80,7 +80,7 @@ def run(arguments, console: Console) -> int:
     heard = any(Path(p).suffix.lower() == ".wav" for p in files.values())
     if not heard and (arguments.frame or arguments.context):
         raise UsageError("--frame and --context are for .wav inputs")
-    streamed, tied = heard or arguments.stream, {s.output for s in session.model.states}
+    streamed, tied = heard or arguments.stream, {s.output for s in session.states}
     if streamed and (wrong := [n for n in outputs if n in tied]):
         raise UsageError(f"--output {wrong[0]!r} is a state, which a stream keeps")
     rate, arrays = 0, {}
@@ -122,7 +122,7 @@ def _audio_steps(samples: np.ndarray, name: str, shape, arguments) -> np.ndarray
 
 def _batch(session, arrays) -> int:
     """The batch of arrays with a step in each entry of axis 0; 1 for audio, which has fewer axes."""
-    form = steppable(session.plan, 1)
+    form = steppable(session.stream_plan, 1)
     if isinstance(form.batch, int):
         return form.batch
     for value in session.model.inputs:

@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from fastrnn.converters.engines import Engine
-from fastrnn.converters.verify import compare, compare_streams, first_states, random_inputs
+from fastrnn.converters.samples import random_inputs
+from fastrnn.converters.verify import compare, compare_streams, first_states
 from fastrnn.errors import FastRNNError
 from fastrnn.kernels import roofline
 from fastrnn.kernels.roofline import Work

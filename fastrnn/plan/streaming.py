@@ -1,38 +1,46 @@
 """What a model needs to run one step at a time: its states as inputs and outputs, and which axis is time.
 
-Two kinds of model step. One with a time axis takes a chunk of steps, and its recurrent layers keep states that are exposed
-here where the graph keeps them inside. One that exposes its states as inputs and outputs and has no time axis takes a call a step.
-Time is followed by its symbol: the model is folded with the batch as a number, and the length of its recurrent layers stays a symbol.
+Two kinds of model step. One with a time axis takes a chunk of steps: its recurrent layers keep states, causal convolutions their
+history, and both are exposed where the graph keeps them inside (timeline.py). One that exposes its states as inputs and outputs and
+has no time axis takes a call a step. Time is followed by its symbol: the model is folded with the batch as a number, and the length
+of its recurrent layers stays a symbol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.errors import NotStreamableError
-from fastrnn.model import Model, Node, State, Value
+from fastrnn.errors import FastRNNError, NotStreamableError
+from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
-from fastrnn.model.recurrent import RECURRENT
+from fastrnn.model.recurrent import RECURRENT, states_of
+from fastrnn.plan import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
 from fastrnn.plan.planner import Plan
-from fastrnn.plan.views import VIEWS
+from fastrnn.plan.timeline import Prefix, Timeline
+from fastrnn.plan.timeline import refuse as _refuse
+
+# Ops that make an axis one of time where nothing else says so, if they mix its places.
+LOOKING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "CumSum", "Pad", "Concat", "Slice")
 
 
 @dataclass(frozen=True)
 class Steppable:
     """A model with all states exposed. time_axes: where time stands in inputs and outputs, empty where a step is a call.
 
-    initial: first value of a state, zeros where absent. batch, time: those dimensions of the plan's model, symbols where free.
+    initial: first value of a state, or what computes it; zeros where absent. batch, time: those dimensions of the plan's model,
+    symbols where free. batch_axes: the batch's place in states that are histories, None where its rows are not apart.
     """
 
     model: Model
     time_axes: dict[str, int]
-    initial: dict[str, np.ndarray]
+    initial: dict[str, np.ndarray | Prefix]
     batch: str | int | None
     time: str | None
+    batch_axes: dict[str, int | None]
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -47,31 +55,99 @@ class Steppable:
         return tuple(name for name in self.model.output_names if name not in states)
 
 
-def _refuse(node: Node, why: str) -> NotStreamableError:
-    return NotStreamableError(f"node {node.name!r} ({node.op}): {why}")
-
-
 def steppable(plan: Plan, batch: int) -> Steppable:
     """The steppable form of a plan's model for one batch size; raises NotStreamableError naming the node that stands in the way."""
     symbol = batch_symbol(plan.model)
-    states = {s.input for s in plan.model.states}
-    given = [v for v in plan.model.inputs if not v.optional or v.name in states]
-    model = plan.specialised({v.name: tuple(batch if d == symbol else d for d in v.shape) for v in given})
-    free = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
-    timed = [(n, dim) for n, dim in _lengths(model) if dim in free or dim == ANY_DIM and n in model.nodes and not states]
-    if not timed:
-        if not free:
+    model = _folded(plan, {symbol: batch})
+    line, exposed = _along_time(model)
+    if line is None:
+        if not any(isinstance(d, str) for v in model.inputs for d in v.shape):
             check_calls(model)
-        return Steppable(plan.model, {}, {}, symbol, None)
-    first, time = timed[0]
-    if time == ANY_DIM:
-        raise _refuse(first, "the number of its time steps is computed")
-    _check_time(model, time)
-    exposed, initial = _expose_states(model)
-    axes = {name: spec.shape.index(time) for name, spec in exposed.specs.items() if spec.shape is not None and time in spec.shape}
-    form = Steppable(exposed, axes, initial, symbol or model.specs[first.input(0)].shape[1 - first.get("layout")], time)
+        return Steppable(plan.model, {}, {}, symbol, None, {})
+    axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
+    fixed = symbol or _fixed_batch(model, line)
+    form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
     _check_ends(model, form)
     return form
+
+
+def _folded(plan: Plan, sizes) -> Model:
+    """The plan's model where dimensions have these sizes, optional inputs left out but for states."""
+    states = {s.input for s in plan.model.states}
+    given = [v for v in plan.model.inputs if not v.optional or v.name in states]
+    return plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given})
+
+
+def _fixed_batch(model: Model, line: Timeline) -> int:
+    """The batch of a model without a symbol for it: the layers', unless other axes are folded into that, which the input tells."""
+    found = next((n for n in _batches(model) if n != ANY_DIM), 1)
+    value = next(v for v in model.inputs if v.name in line.tracks)
+    first = value.shape[1 if line.tracks[value.name].axis == 0 else 0] if len(value.shape) > 2 else found
+    return first if isinstance(first, int) and first and isinstance(found, int) and found % first == 0 else found
+
+
+def _along_time(model: Model) -> tuple[Timeline, Model] | tuple[None, None]:
+    """The walk along the time axis and the model that it gives; nothing where a step is a call of the whole graph.
+
+    Time is the length of the first recurrent layer that has one of the inputs' symbols; else the only symbol that is left, if a layer's length
+    is computed or an op looks along it. A model with states outside may as well take a frame a call, such as samples that it turns into
+    a step itself: that is so where it cannot be walked.
+    """
+    free = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
+    lengths = _lengths(model)
+    for _, dim in lengths:
+        if dim in free:
+            return _walked(model, dim)
+    computed = [n for n, dim in lengths if dim == ANY_DIM and n in model.nodes]
+    if not free or not computed and (model.states or not any(_looks_aside(node, model, free) for node in model.nodes)):
+        return None, None
+    if len(free) > 1 and not model.states:
+        which = f"which of {', '.join(sorted(free))} is time is not known"
+        raise _refuse(computed[0], which) if computed else NotStreamableError(f"{which}: no recurrent layer says so")
+    states, time = {s.input for s in model.states}, min(free)
+    if states and (len(free) > 1 or any(time not in v.shape for v in model.inputs if v.name not in states)):
+        return None, None
+    try:
+        return _walked(model, time)
+    except NotStreamableError:
+        if not model.states:
+            raise
+        return None, None
+
+
+def _walked(model: Model, time: str) -> tuple[Timeline, Model]:
+    for value in model.inputs:
+        if value.shape.count(time) > 1:
+            raise NotStreamableError(f"input {value.name!r} has its time dimension {time!r} twice")
+    line = Timeline(model, time)
+    return line, line.run()
+
+
+def _looks_aside(node: Node, model: Model, free: set[str]) -> bool:
+    """Whether a convolution, a delay or the like mixes places of an axis whose length is one of these symbols."""
+    specs = [model.specs.get(name) if name else None for name in node.inputs]
+    if node.op not in LOOKING or any(s is not None and s.shape is None for s in specs):
+        return False
+    places = [[s.shape.index(dim) if s is not None and dim in s.shape else None for s in specs] for dim in free]
+    apart = OPS[node.op].apart
+    return any(axes.count(None) < len(axes) and (apart is None or not apart(node, specs, axes)) for axes in places)
+
+
+def _batch_axes(plan: Plan, line: Timeline, symbol: str | int, batch: int) -> dict[str, int | None]:
+    """Which axis of each history is the batch: the one that grows with it; None where rows of a batch are not apart."""
+    if not isinstance(symbol, str):
+        return {name: 0 if line.specs[name].shape[0] == symbol else None for name in line.histories}
+    try:
+        other = Timeline(_folded(plan, {symbol: batch + 1}), line.time)
+        other.run()
+    except FastRNNError:  # what fits this batch alone
+        return dict.fromkeys(line.histories)
+    result = {}
+    for name in line.histories:
+        mine, theirs = line.specs[name].shape, other.specs[name].shape
+        grown = [k for k, (a, b) in enumerate(zip(mine, theirs)) if a != b]
+        result[name] = grown[0] if len(grown) == 1 and (mine[grown[0]], theirs[grown[0]]) == (batch, batch + 1) else None
+    return result
 
 
 def _lengths(model: Model) -> list[tuple[Node, int | str]]:
@@ -85,18 +161,29 @@ def _lengths(model: Model) -> list[tuple[Node, int | str]]:
 
 
 def batch_symbol(model: Model) -> str | None:
-    """The dimension that is the batch: the one that states have, else the recurrent layers', else the first symbol of the inputs."""
+    """The dimension that is the batch: the one that states have, else the recurrent layers', else the convolutions', else the first symbol of
+    the inputs."""
     states = {s.input for s in model.states}
     for value in model.inputs:
         if value.name in states:
             for dim in value.shape:
                 if isinstance(dim, str):
                     return dim
-    for node, _ in _lengths(model):
-        dim = model.specs[node.input(0)].shape[1 - node.get("layout")]
-        if dim != ANY_DIM:
+    lengths = {dim for _, dim in _lengths(model)}
+    for dim in _batches(model):
+        if dim != ANY_DIM and not (isinstance(dim, str) and dim in lengths):  # a layer within each step has the steps for rows
             return dim if isinstance(dim, str) else None
     return next((d for v in model.inputs for d in v.shape if isinstance(d, str)), None)
+
+
+def _batches(model: Model) -> Iterator[int | str]:
+    """Dimensions that recurrent layers, then convolutions, have their batch in."""
+    for node, _ in _lengths(model):
+        yield model.specs[node.input(0)].shape[1 - node.get("layout")]
+    for node, _ in every_node(model.nodes):
+        spec = model.specs.get(node.inputs[0]) if node.op == "Conv" else None
+        if spec is not None and spec.shape is not None:
+            yield spec.shape[0]
 
 
 def time_symbol(model: Model) -> str | None:
@@ -114,8 +201,8 @@ def check_calls(model: Model) -> None:
             if not model.states:
                 raise _refuse(node, f"its time dimension is fixed at {length}")
             continue
-        for name in (node.input(5), node.input(6))[:2 if node.op == "LSTM" else 1]:
-            if not _comes_from(producer, name, inputs):
+        for state in states_of(node):
+            if not _comes_from(producer, node.input(state.input), inputs):
                 raise _refuse(node, "its state is neither an input of the model nor kept along a time axis")
 
 
@@ -132,35 +219,8 @@ def _comes_from(producer: dict[str, Node], name: str, names: set[str]) -> bool:
     return False
 
 
-def _check_time(model: Model, time: str) -> None:
-    """Raises where an op mixes time steps, or lets time disappear."""
-    for node in model.nodes:
-        specs = [model.specs.get(name) if name else None for name in node.inputs]
-        axes = [None if s is None or s.shape is None or time not in s.shape else s.shape.index(time) for s in specs]
-        if node.subgraphs and any(time in (model.specs[name].shape or ()) for name in node.reads() if name in model.specs):
-            raise _refuse(node, "whether it mixes time steps is not known before it runs")
-        if all(axis is None for axis in axes):
-            continue
-        if node.op in RECURRENT:
-            if axes[0] != node.get("layout") or any(axis is not None for axis in axes[1:]):
-                raise _refuse(node, "time is not its time axis")
-            if node.get("direction") != "forward":
-                raise _refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
-            if node.input(4):
-                raise _refuse(node, "it takes sequence_lens")
-            continue
-        results = [model.specs.get(name) for name in node.outputs if name]
-        apart = OPS[node.op].apart
-        kept = all(r is not None and r.shape is not None and r.shape.count(time) == 1 for r in results)
-        if apart is None or not kept or not apart(node, specs, axes):
-            raise _refuse(node, "it mixes time steps, or moves the time axis")
-
-
 def _check_ends(model: Model, form: Steppable) -> None:
     axes, tied = form.time_axes, {s.output for s in model.states}
-    for value in form.model.inputs:
-        if value.shape.count(form.time) > 1:
-            raise NotStreamableError(f"input {value.name!r} has its time dimension {form.time!r} twice")
     for state in model.states:
         if state.input in axes or state.output in axes:
             raise NotStreamableError(f"state {state.input!r} <- {state.output!r} has a time axis; a state holds one step")
@@ -177,41 +237,3 @@ def _check_ends(model: Model, form: Steppable) -> None:
 def _producers(model: Model) -> dict[str, Node]:
     """The node that makes each value, in subgraphs too."""
     return {name: node for node, _ in every_node(model.nodes) for name in node.outputs if name}
-
-
-def _source(producer: dict[str, Node], name: str, is_end: Callable[[str], bool]) -> str:
-    """The value that `name` is a view of."""
-    while not is_end(name) and name in producer and producer[name].op in VIEWS:
-        name = producer[name].inputs[0]
-    return name
-
-
-def _expose_states(model: Model) -> tuple[Model, dict[str, np.ndarray]]:
-    """Adds an input and an output for every state that a recurrent node keeps inside or starts from a constant."""
-    inputs, outputs, states, nodes, initial = list(model.inputs), list(model.output_names), list(model.states), [], {}
-    tied, producer = {s.input for s in model.states}, _producers(model)
-    for node in model.nodes:
-        if node.op not in RECURRENT:
-            nodes.append(node)
-            continue
-        node_inputs = [*node.inputs, *[""] * (OPS[node.op].inputs[1] - len(node.inputs))]
-        node_outputs = [*node.outputs, *[""] * (OPS[node.op].outputs - len(node.outputs))]
-        for position, letter in ((5, "h"), (6, "c"))[:2 if node.op == "LSTM" else 1]:
-            source = _source(producer, node_inputs[position], tied.__contains__)
-            if source in tied:
-                continue
-            if source and source not in model.weights:
-                raise _refuse(node, f"initial_{letter} comes from {source!r}, which is not a state; tie it with states=")
-            shape = OPS[node.op].infer(node, [model.specs.get(n) for n in node.inputs])[position - 4].shape
-            name = f"{node.name}.{letter}"
-            while name in model.specs or f"{name}.next" in model.specs:
-                name += "'"
-            if source:
-                initial[name] = model.weights[source]
-            node_inputs[position] = name
-            node_outputs[position - 4] = node_outputs[position - 4] or f"{name}.next"
-            inputs.append(Value(name, "float32", shape))
-            outputs += [node_outputs[position - 4]] if node_outputs[position - 4] not in outputs else []
-            states.append(State(name, node_outputs[position - 4]))
-        nodes.append(replace(node, inputs=tuple(node_inputs), outputs=tuple(node_outputs)))
-    return replace(model, inputs=tuple(inputs), output_names=tuple(outputs), nodes=tuple(nodes), states=tuple(states)), initial

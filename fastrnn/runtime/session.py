@@ -8,13 +8,15 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
-from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.errors import InvalidModelError, NotStreamableError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
 from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
+from fastrnn.plan.guess import Guess, guess_states, with_states
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.runtime import checks
@@ -38,14 +40,15 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     precision: "float32"; others are refused by name
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
                All calls of a process together use no more than its processors, or what threadpoolctl allows. Changes no bit.
-    states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own
+    states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own. None: the model's own, and where it
+               declares none, streams take those that guess_states is certain of. {}: none
     constants: {input: value} fixed at compile time; a fixed initial state is where streams of a model with a time axis start
 
     Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
     """
     model = bound(model, states, constants)
     plan = compile_plan(model, backend, precision, threads)
-    return Session(plan, model)
+    return Session(plan, model, guess=states is None)
 
 
 def bound(model: Model, states=None, constants=None) -> Model:
@@ -111,7 +114,7 @@ class Lane:
 class Session:
     """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
 
-    def __init__(self, plan: Plan, model: Model):
+    def __init__(self, plan: Plan, model: Model, guess: bool = False):
         if plan.threads > 1:
             announce()
         # what the caller gave may go: the plan has it packed
@@ -121,6 +124,7 @@ class Session:
         self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
         self._clock = itertools.count()
         self._names = model.input_names
+        self._guesses = guess and not model.states
 
     @property
     def model(self) -> Model:
@@ -174,9 +178,30 @@ class Session:
                 del self._programs[min(self._programs, key=lambda k: self._programs[k].used)]
         return entry
 
+    @cached_property
+    def guess(self) -> Guess:
+        """What is guessed of the states, see guess_states; empty where states are declared or were given to compile."""
+        return guess_states(self._plan.model) if self._guesses else Guess()
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The states that streams carry from inputs to outputs: declared, given to compile, or guessed."""
+        return self.model.states or self.guess.tied(self.model)
+
+    @cached_property
+    def stream_plan(self) -> Plan:
+        """The plan that streams run, its states tied; raises NotStreamableError where what looks like a state has no certain output."""
+        if self.guess.open:
+            reasons = "; ".join(f"input {name!r}: {why}" for name, why in self.guess.open.items())
+            raise NotStreamableError(f"which outputs feed the states is not certain: {reasons}. Say it with states={{input: output}}, or states={{}} for none")
+        return with_states(self._plan, self.states) if self.guess.states else self._plan
+
     def stream(self, batch: int = 1) -> Stream:
-        """A Stream of `batch` rows with zero or initial states. Raises NotStreamableError naming the node in the way."""
-        return Stream(self._plan, batch)
+        """A Stream of `batch` rows with zero or initial states; see `states` for what it carries beside what the graph keeps inside.
+
+        Raises NotStreamableError naming the node in the way, or the input whose state is not certain.
+        """
+        return Stream(self.stream_plan, batch)
 
     def pool(self, capacity: int = 4096):
         """Many independent streams in one batched step; not available yet."""

@@ -13,6 +13,7 @@ from fastrnn.plan import Plan, build_program
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.plan.streaming import check_calls, steppable
+from fastrnn.plan.timeline import Prefix
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner
 from fastrnn.runtime._stream import StreamCore
@@ -100,14 +101,34 @@ class Stream(StreamCore):
             value = values[state.input]
             shape = self._shape(value.shape, 1)
             current = aligned_zeros(shape, value.dtype)
-            self._initial[state.input] = self._form.initial.get(state.input, np.zeros(shape, current.dtype))
+            self._initial[state.input] = self._start(state.input, current)
             current[...] = self._initial[state.input]
+            self._current[state.input] = self._bound["input", state.input] = current
+            if state.input in self._form.batch_axes:
+                self._batch_axis[state.input] = self._form.batch_axes[state.input]
+                continue
             # axis 1 first, as in (D, B, n): a fixed batch may equal another dimension
             symbols = declared.get(state.input, value.shape)
             wanted = self._form.batch if state.input in declared else self.batch
             axes = [axis for axis in ((1, 0) if len(shape) == 3 else range(len(shape))) if symbols[axis] == wanted]
             self._batch_axis[state.input] = axes[0] if axes else None
-            self._current[state.input] = self._bound["input", state.input] = current
+
+    def _start(self, name: str, current: np.ndarray) -> np.ndarray:
+        """What a state holds before the first step: a constant, what the graph makes of hardly any steps, or zeros."""
+        first = self._form.initial.get(name)
+        if isinstance(first, np.ndarray):
+            return first
+        start = np.zeros(current.shape, current.dtype)
+        if isinstance(first, Prefix):
+            start[...] = first.fill
+            states = {s.input for s in self._model.states}
+            shapes = {v.name: self._shape(v.shape, first.steps) for v in first.model.inputs if v.name not in states}
+            runner = Runner(build_program(self._plan, self._plan.specialised(shapes, first.model)), {}, (), RELEASE_GIL_NS)
+            dtypes = {v.name: v.dtype for v in first.model.inputs}
+            entries = runner.call({slot.name: np.zeros(slot.shape, dtypes[slot.name]) for slot in runner.program.inputs}, None)
+            along = (slice(None),) * first.axis
+            start[(*along, slice(start.shape[first.axis] - first.count, None))] = entries[(*along, slice(first.lead - first.count, first.lead))]
+        return start
 
     def _bind_next(self, model: Model) -> tuple[dict, list]:
         """Memory for the states' next values, in the shapes that the specialised model gives them, and where each goes."""

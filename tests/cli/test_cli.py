@@ -54,7 +54,8 @@ def test_inspect_shows_what_runs(capsys):
 def test_verify_passes_and_fails_by_its_exit_code(capsys, tmp_path):
     code, data = call_json(capsys, "verify", ONNX, *STATE, "--batch", "1,2", "--steps", "30")
     assert code == 0 and data["verified"] and data["engine"] == "onnxruntime"
-    assert {d["case"] for d in data["outputs"]} == {"batch 1", "batch 2", "stream of 30 steps", "stream of 30 steps, state"}
+    whole = {f"batch {b}, T = {t}" for b in (1, 2) for t in (16, 37)}
+    assert {d["case"] for d in data["outputs"]} == whole | {"stream of 30 steps", "stream of 30 steps, state"} and "h <- h_n" in data["stream"]
     assert all(0 < d["relative"] < 2e-5 for d in data["outputs"])
     code, data = call_json(capsys, "verify", ONNX, "--tolerance", "1e-9")
     assert code == 1 and not data["verified"]
@@ -63,7 +64,7 @@ def test_verify_passes_and_fails_by_its_exit_code(capsys, tmp_path):
     path = tmp_path / "c.safetensors"
     call(capsys, "convert", ONNX, "-o", path, *STATE)
     code, data = call_json(capsys, "verify", path)
-    assert code == 0 and data["engine"] == "reference" and len(data["outputs"]) == 6
+    assert code == 0 and data["engine"] == "reference" and len(data["outputs"]) == 2 * 2 * 2 + 2
 
 
 def test_verify_finds_a_model_that_differs(capsys, tmp_path, monkeypatch):
@@ -280,7 +281,7 @@ def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastrnn.cli.commands.load", interrupted)
+    monkeypatch.setattr("fastrnn.cli.options.load", interrupted)
     assert call(capsys, "inspect", ONNX) == (130, "", "fastrnn: interrupted\n")
 
 

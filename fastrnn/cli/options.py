@@ -1,0 +1,119 @@
+"""Options that several commands share: the model with its states, constants, sizes and inputs."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from fastrnn.cli.console import Console, UsageError
+from fastrnn.converters import load
+from fastrnn.errors import InvalidModelError, SuspectModelWarning
+from fastrnn.model import Model
+from fastrnn.runtime.session import Session, bound, compile
+
+
+def pairs(given: list[str], option: str) -> dict[str, str]:
+    """NAME=VALUE options as a dict."""
+    result: dict[str, str] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not mark or not name or not value:
+            raise UsageError(f"{option} must be NAME=VALUE, got {text!r}")
+        if name in result:
+            raise UsageError(f"{option} {name} is given twice")
+        result[name] = value
+    return result
+
+
+def constants_of(arguments, model: Model) -> dict[str, np.ndarray]:
+    """--constant options as arrays of the inputs' dtypes."""
+    dtypes, arrays = {v.name: v.dtype for v in model.inputs}, {}
+    for name, text in pairs(arguments.constant, "--constant").items():
+        if name not in dtypes:
+            raise UsageError(f"--constant {name!r} is not an input; inputs are {', '.join(dtypes)}")
+        try:
+            arrays[name] = load_npy(text) if text.endswith(".npy") else np.array(json.loads(text), dtypes[name])
+        except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, InvalidModelError):
+                raise
+            raise UsageError(f"--constant {name}: {text!r} is no number, list or .npy file of {dtypes[name]}: {error}") from error
+    return arrays
+
+
+def load_npy(path) -> np.ndarray:
+    """An array of numbers; its header is held against the file's size before anything is allocated."""
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize > Path(path).stat().st_size:
+                raise ValueError("its header does not fit its content")
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, TypeError) as error:
+        raise InvalidModelError(f"{path}: no .npy file of numbers: {error}") from error
+
+
+def sizes_of(arguments, model: Model) -> dict[str, int]:
+    """--size options, of dimensions that the inputs have."""
+    sizes = {name: int(n) if n.isdecimal() else 0 for name, n in pairs(arguments.size, "--size").items()}
+    known = {d for v in model.inputs for d in v.shape if isinstance(d, str)}
+    for name, n in sizes.items():
+        if not 1 <= n < 1 << 31:
+            raise UsageError(f"--size {name} must be a whole number from 1")
+        if name not in known:
+            raise UsageError(f"--size {name}: no input has that dimension; there are {', '.join(sorted(known)) or 'none'}")
+    return sizes
+
+
+def states_of(arguments) -> dict | None:
+    """--state options as compile takes them; None without any."""
+    states = {}
+    for name, text in pairs(arguments.state, "--state").items():
+        output, mark, index = text.rpartition(":")
+        states[name] = (output, int(index)) if mark and index.isdigit() else text
+    return states or None
+
+
+def compiled(arguments, model: Model | None = None, **options) -> Session:
+    """The model of the command line, its states tied and constants fixed."""
+    model = load(arguments.model) if model is None else model
+    return compile(model, states=states_of(arguments), constants=constants_of(arguments, model) or None, **options)
+
+
+def model_of(arguments, model: Model | None = None) -> Model:
+    """The same, not compiled."""
+    model = load(arguments.model) if model is None else model
+    return bound(model, states_of(arguments), constants_of(arguments, model) or None)
+
+
+def loaded(arguments, console: Console) -> Model:
+    """The model of the command line as its file has it. What is suspect in the file is said, and stands under "suspect"."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(arguments.model)
+    console.data["suspect"] = [str(w.message) for w in caught if issubclass(w.category, SuspectModelWarning)]
+    for warning in caught:
+        console.warn(f"{'SUSPECT: ' if issubclass(warning.category, SuspectModelWarning) else ''}{warning.message}")
+    return model
+
+
+def arrays_of(arguments, model: Model) -> dict[str, np.ndarray]:
+    """--input options of arrays, by the names of inputs."""
+    arrays = {}
+    for name, path in pairs(arguments.input, "--input").items():
+        if name not in model.input_names:
+            raise UsageError(f"--input {name!r} is not an input; inputs are {', '.join(model.input_names)}")
+        if not path.endswith(".npy"):
+            raise UsageError(f"--input {name}: {path} is no .npy file")
+        arrays[name] = load_npy(path)
+    return arrays
+
+
+def as_options(states) -> str:
+    """States, {input: output} or {input: (output, index)}, as --state takes them."""
+    return " ".join(f"--state {name}={source if isinstance(source, str) else f'{source[0]}:{source[1]}'}" for name, source in states.items())
