@@ -184,6 +184,23 @@ def test_running_sums(exclusive):
         fr.compile(backwards).stream(B)
 
 
+@fr.cell(gates=("z", "n"), states=("h", "m", "k"))
+def three_states(z, n, h, m, k):
+    z = fr.sigmoid(z)
+    h = h + z * (fr.tanh(n) - h)
+    return h, m * z + h, k + m
+
+
+def test_every_state_of_a_custom_cell_behind_a_convolution():
+    net = Net(4)
+    y = net.conv("x", pads=(2, 0))
+    net.nodes += [Node("Transpose", "turn", (y,), ("t",), {"perm": (2, 0, 1)}),
+                  Node("Recurrent", "rec", ("t", net.draw(1, 12, 4), net.draw(1, 12, 6)), ("r",), {"cell": three_states.name, "hidden_size": 6}),
+                  Node("Transpose", "back", ("r",), ("b",), {"perm": (1, 2, 0)})]
+    stream, _ = check(net.model("b"))
+    assert list(stream.state) == ["conv0.past", "rec.h", "rec.m", "rec.k"]
+
+
 def test_the_length_taken_from_a_shape():
     """x[:, :, :x.shape[2]], and a reshape to (B, T, ...) by Shape, as PyTorch's exporter writes them."""
     net = Net(4)
