@@ -79,8 +79,7 @@ def maximum(a, b):
 @operation
 def where(condition, a, b):
     """a where a comparison holds, else b. Both are computed."""
-    a, b = np.asarray(a), np.asarray(b)
-    return np.where(condition, a, b).astype(np.result_type(*(v for v in (a, b) if v.ndim) or (a, b)))
+    return np.where(condition, a, b).astype(np.result_type(a, b), copy=False)
 
 
 @operation

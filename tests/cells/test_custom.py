@@ -1,5 +1,6 @@
 """Cells of one's own: what is declared, what is refused and where, names in files, second phases, projections, many states."""
 
+import inspect
 import subprocess
 import sys
 
@@ -12,11 +13,11 @@ from fastrnn.model.stack import stack_model
 from fastrnn.testing import Case, Shape
 
 
-def both(cell, I, H, x, state=None, lengths=None, scalars={}, **options):
+def both(cell, I, H, x, state=None, lengths=None, scalars=None, **options):
     """Outputs compiled and by the reference, flat."""
     results = []
     for backend in ("auto", "reference"):
-        y, final = fr.Recurrent(cell, I, H, seed=1, backend=backend, **options)(x, state, lengths, **scalars)
+        y, final = fr.Recurrent(cell, I, H, seed=1, backend=backend, **options)(x, state, lengths, **(scalars or {}))
         results.append([y, *(final if isinstance(final, tuple) else (final,))])
     return results
 
@@ -102,12 +103,11 @@ def test_any_number_of_gates(gates, each_jit_isa):
     """With rests of every kind: more gates than a tile of the built-in cells has."""
     names = tuple(f"g{k}" for k in range(gates))
 
-    def total(h, **values):
+    def many(h, **values):
         return fr.tanh(sum(values[name] * (0.3 + k / gates) for k, name in enumerate(names)) / gates + 0.1 * h)
 
-    scope = {"total": total}
-    exec(f"def many(h, {', '.join(names)}): return total(h, {', '.join(f'{n}={n}' for n in names)})", scope)
-    cell = fr.cell(gates=names, name=f"many_{gates}")(scope["many"])
+    many.__signature__ = inspect.Signature([inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("h", *names)])
+    cell = fr.cell(gates=names, name=f"many_{gates}")(many)
     x = np.random.default_rng(0).standard_normal((5, 7, 6)).astype(np.float32)
     for H in (3, 16, 24, 40, 45):
         close(*both(cell, 6, H, x))
@@ -190,7 +190,8 @@ def test_a_file_names_its_cell(tmp_path):
     fr.cell(gates=("a",), name="saved_cell")(lambda a, h: 0.5 * fr.tanh(a) + h)
     with pytest.raises(fr.UnsupportedModelError, match="something else"):  # another order of operands is another list of instructions
         fr.load(path)
-    fr.cell(gates=("a",), name="saved_cell")(lambda a, h: (lambda v: v * 0.5)(fr.tanh(a)) + h)
+    half = 0.5
+    fr.cell(gates=("a",), name="saved_cell")(lambda a, h: h.__radd__(fr.tanh(a) * half))
     assert fr.load(path) is not None
     assert find_cell("saved_cell").name == "saved_cell"
 

@@ -38,15 +38,13 @@ F, TILES = _places(KIND_FACTS), len(KIND_FACTS)
 
 def _intrinsic(n: int, build, result=types.int64):
     """A function of n int64 for Numba, by what it emits: build(code, *values)."""
-    names = ", ".join(f"a{k}" for k in range(n))
-
     def generate(context, builder, signature, arguments):
         value = build(Code(builder, 0), *arguments)
         return context.get_dummy_value() if result == types.void else value
 
-    scope = {"signature": result(*[types.int64] * n), "generate": generate}
-    exec(f"def emitted(typing, {names}): return signature, generate", scope)  # Numba wants the arguments by name
-    return intrinsic(scope["emitted"])
+    made = result(*[types.int64] * n), generate
+    by_count = {2: lambda typing, a, b: made, 3: lambda typing, a, b, c: made, 5: lambda typing, a, b, c, d, e: made}  # Numba wants them one by one
+    return intrinsic(by_count[n])
 
 
 def _copy(code, to, source, nbytes):
@@ -60,10 +58,14 @@ copy = _intrinsic(3, _copy, types.void)
 clear = _intrinsic(2, lambda code, to, nbytes: cgutils.memset(code.builder, code.pointer(to), nbytes, 0), types.void)
 call_tile = _intrinsic(5, lambda code, tile, args, table, block, row: code.call(tile, ir.VoidType(), code.pointer(args), code.pointer(table), block, row), types.void)
 call_layout = _intrinsic(2, lambda code, layout, args: code.call(layout, I64, code.pointer(args), I64(1)))
-compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@compiled
+def compiled(n: int, result=types.void):
+    """Compiles a function of n int64 once; left to itself, Numba makes another for each constant among the arguments."""
+    return njit(result(*[types.int64] * n), error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@compiled(6)
 def down(args, table, kind, key, block, n_rows):
     """All rows of some blocks, by tiles of even height."""
     row, most = 0, word(kind, F.rows)
@@ -75,7 +77,7 @@ def down(args, table, kind, key, block, n_rows):
         left -= 1
 
 
-@compiled
+@compiled(6)
 def cover(args, table, kind, blocks, n_rows, backward):
     """All blocks and rows, blocks outermost, from the last to the first if backward; see native/tiles.h."""
     wide, wide_key = word(kind, F.many), WIDE
@@ -110,7 +112,7 @@ def cover(args, table, kind, blocks, n_rows, backward):
             down(args, table, kind, tail_key, tail, n_rows)
 
 
-@compiled
+@compiled(3)
 def begin_states(args, table, n):
     """States but the first are worked on where they end."""
     nbytes, order = 4 * word(args, A.H), word(args, A.order)
@@ -124,7 +126,7 @@ def begin_states(args, table, n):
                 clear(final + 4 * b * word(table, S.final_b1 + k), nbytes)
 
 
-@compiled
+@compiled(1)
 def end_states(args):
     """hn gets each row's output at its last step, or its initial state where it had none; y past a row's length is zero."""
     T, lengths, order, hn, y = word(args, A.T), word(args, A.lengths), word(args, A.order), word(args, A.hn), word(args, A.y)
@@ -140,7 +142,7 @@ def end_states(args):
             clear(own + t * y_t, nbytes)
 
 
-@compiled
+@compiled(3, types.int64)
 def time_of(args, row, t):
     """Step t of a row reads and writes this time: the reverse direction starts at the row's own end."""
     if not word(args, A.reverse):
@@ -149,7 +151,7 @@ def time_of(args, row, t):
     return (word(lengths, row) if lengths else word(args, A.T)) - 1 - t
 
 
-@compiled
+@compiled(3, types.int64)
 def still_active(args, active, t):
     """Rows whose length goes past step t, given how many did before."""
     lengths = word(args, A.lengths)
@@ -158,7 +160,7 @@ def still_active(args, active, t):
     return active
 
 
-@compiled
+@compiled(5, types.int64)
 def gather(args, table, active, t, end):
     """Notes the inputs of steps t to `end`, of every row that gets there, and returns how many: time steps serve as rows."""
     n, order, x_t, x_b = 0, word(args, A.order), 4 * word(args, A.x_t), 4 * word(args, A.x_b)
@@ -171,7 +173,7 @@ def gather(args, table, active, t, end):
     return n
 
 
-@compiled
+@compiled(6)
 def set_rows(args, table, kernel, active, t, pre):
     """Notes where the rows of step t lie; pre: where their projections begin."""
     order, x_t, x_b, y_t, y_b = word(args, A.order), 4 * word(args, A.x_t), 4 * word(args, A.x_b), 4 * word(args, A.y_t), 4 * word(args, A.y_b)

@@ -153,7 +153,7 @@ class Tile:
 
     def _over_x(self) -> None:
         """The chains over x, or where they were done ahead."""
-        recipe, code, slots = self.recipe, self.code, self.recipe.x_slots
+        code, slots = self.code, self.recipe.x_slots
         hoisted = code.builder.icmp_signed("!=", code.field(self.args, "chunk"), I64(0))
         with code.builder.if_else(hoisted) as (then, other):
             with then:
@@ -191,7 +191,7 @@ class Tile:
 
     def emit_shrink(self) -> None:
         """h = W hidden, to P units."""
-        recipe, code = self.recipe, self.code
+        code, recipe = self.code, self.recipe
         for b in self.each():
             for r in range(self.shape.rows):
                 self.accumulator(b, 0, r).value = code.number(0.0)
