@@ -103,10 +103,12 @@ def bitwise(node, inputs):
 
 @meaning(*BITWISE, "BitShift")
 def bitwise_meaning(node, inputs):
-    """NumPy's; a shift by all bits or more leaves nothing."""
+    """NumPy's; a shift by all bits or more leaves nothing, or to the right the sign."""
     a, b = inputs
     if node.op != "BitShift":
         return [np.asarray(BITWISE[node.op](a, b))]
+    if a.dtype.kind == "i" and node.get("direction") == "RIGHT":
+        return [np.asarray(np.right_shift(a, np.minimum(b, a.dtype.itemsize * 8 - 1).astype(a.dtype)))]
     shifted = np.left_shift(a, b) if node.get("direction") == "LEFT" else np.right_shift(a, b)
     return [np.asarray(np.where(b < a.dtype.itemsize * 8, shifted, 0), a.dtype)]
 
