@@ -15,7 +15,6 @@ from fastrnn.model.ops import ANY_DIM, DTYPES, UNKNOWN, Spec
 from fastrnn.model.ops.foreign import PREFIX, provide
 from fastrnn.model.ops.registry import count, where
 
-
 # Ops whose shapes ONNX's inference tells wrongly or not at all, and which say the same of any numbers in arrays of one shape.
 TRIED = ("STFT", "MeanVarianceNormalization")
 MOST_TRIED = 1 << 24  # elements

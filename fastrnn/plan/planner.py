@@ -19,6 +19,7 @@ from fastrnn.plan.emit import EMIT
 from fastrnn.plan.fold import RECURRENT, REPEATING, fold, replace_model
 from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.pack import Packed, pack, sources_of
+from fastrnn.plan.recognise import recognise
 from fastrnn.plan.rewrite import rewrite
 from fastrnn.plan.views import is_view
 
@@ -43,7 +44,7 @@ class Plan:
     def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None) -> Model:
         """The model (this plan's, or its steppable form) for inputs of these shapes, symbols among them, with everything computed
         that they decide; other inputs are omitted."""
-        model = fold(model or self.model, shapes)
+        model = recognise(fold(model or self.model, shapes))
         return model if self.backend == "reference" else rewrite(model)
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
@@ -145,7 +146,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
         raise UnsupportedModelError(f"threads must be a positive integer, got {threads!r}")
     backend = policy.resolve_backend(backend)
     refuse_absent(model, "compile")
-    model = fold(model, {v.name: v.shape for v in model.inputs})
+    model = recognise(fold(model, {v.name: v.shape for v in model.inputs}))
     if backend != "reference":
         model = rewrite(model)
     packed: dict[str, list[Packed]] = {}

@@ -1,15 +1,12 @@
 """Loop and Scan in ONNX files, against ONNX Runtime and the evaluation in float64: run again and again, or laid out."""
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastrnn as fr
 from fastrnn.kernels.reference import evaluate
-from fastrnn.plan import build_program
-from fastrnn.plan.program import JumpStep
 
 BACKENDS = ["native", "reference"]
 RANDOM = np.random.default_rng(0)

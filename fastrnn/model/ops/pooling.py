@@ -114,8 +114,8 @@ def blocks(node, inputs):
     for d, part in ((c, size * size),) if down else ((h, size), (w, size)):
         if isinstance(d, int) and d % part:
             raise ShapeError(f"{where(node)}: {x.shape} does not divide into blocks of {size}")
-    grow = lambda d: d * size if isinstance(d, int) else ANY_DIM  # noqa: E731
-    shrink = lambda d, by: d // by if isinstance(d, int) else ANY_DIM  # noqa: E731
+    grow = lambda d: d * size if isinstance(d, int) else ANY_DIM
+    shrink = lambda d, by: d // by if isinstance(d, int) else ANY_DIM
     if down:
         return [Spec(x.dtype, (n, shrink(c, size * size), grow(h), grow(w)))]
     return [Spec(x.dtype, (n, c * size * size if isinstance(c, int) else ANY_DIM, shrink(h, size), shrink(w, size)))]
