@@ -92,7 +92,10 @@ def _evaluator(op: str, opset: int, options: str, outputs: tuple[bool, ...], inp
     model = _model(node, tuple(None if s is None else (s[0], (ANY_DIM,) * s[1]) for s in inputs), {})
     from onnx.reference import ReferenceEvaluator
 
-    return ReferenceEvaluator(model)
+    try:
+        return ReferenceEvaluator(model)
+    except RuntimeError as error:
+        raise UnsupportedModelError(f"{where(node)}: the onnx package: {error}") from error
 
 
 def evaluate(node, arrays) -> list[np.ndarray]:

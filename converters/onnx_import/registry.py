@@ -120,15 +120,15 @@ class Given:
             raise self.invalid(f"attribute {what!r} must hold whole numbers, got {value!r}")
         return self.graph.add_weight(f"{self.name}.{what}", np.array(value, dtype))
 
-    def foreign(self) -> None:
-        """Leaves the node to the onnx package's reference implementation, its attributes as they are."""
+    def foreign(self, opset: int = 0, **changed) -> None:
+        """Leaves the node to the onnx package's reference implementation: its attributes as they are, or changed to what a later opset calls them."""
         options = {}
         for attribute in self.proto.attribute:
             value = self.attribute(attribute.name)
             if isinstance(value, (list, tuple)) and not all(isinstance(v, (int, float, str)) for v in value) or not isinstance(value, (int, float, str, list, tuple)):
                 raise self.refuse(f"attribute {attribute.name!r} is not supported")
             options[attribute.name] = value
-        self.emit(PREFIX + self.op, opset=self.opset, options=options_of(options))
+        self.emit(PREFIX + self.op, opset=max(opset, self.opset), options=options_of(options | changed))
 
     def value(self, what: str) -> str:
         """A name for an intermediate value."""

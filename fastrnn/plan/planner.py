@@ -13,6 +13,7 @@ from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
+from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.model.recurrent import WEIGHT_INPUTS
 from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
@@ -110,6 +111,7 @@ class Plan:
             choice = policy.pick(node.op.lower(), self.backend)
         kernel, why = choice.kernel, choice.why
         if kernel is None:
+            why = "by the onnx package's reference implementation" if node.op.startswith(PREFIX) else why
             return [(node.op, label, "NumPy", "reference", "-", "-", f"{why}; outside the promise of equal bits")]
         if node.op in RECURRENT and self.threads > 1:
             why = f"{why}; {self._threads(model, node, packed)}"

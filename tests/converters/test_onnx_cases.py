@@ -1,4 +1,7 @@
-"""ONNX's own cases for single ops, from the onnx package: each gives the numbers that it should, or is refused by name and for a reason listed here."""
+"""ONNX's own cases for single ops, from the onnx package: each gives the numbers that it should, or is refused by name and for a reason listed here.
+
+And ops that fastrnn leaves to that package, against ONNX Runtime: what computes them is what made ONNX's cases.
+"""
 
 import re
 import warnings
@@ -6,7 +9,9 @@ import warnings
 import numpy as np
 import onnx
 import pytest
+from foreign_rows import FOREIGN_ROWS
 from onnx import numpy_helper
+from row import agree, ort, outputs_of
 
 import fastrnn as fr
 
@@ -59,7 +64,7 @@ def difference(got, want, tolerance: float) -> str:
     return "" if error <= tolerance else f"off by {error:.1e}"
 
 
-def outputs_of(model, feed):
+def results_of(model, feed):
     """Its outputs; where a shape depends on an input, with the inputs that shapes come from as constants."""
     try:
         return fr.compile(model).run(feed)
@@ -79,7 +84,7 @@ def verdict(case) -> str:
         model = fr.from_onnx(case.model)
         for given, wanted in case.data_sets:
             feed = {v.name: plain(a) for v, a in zip(case.model.graph.input, given) if v.name}
-            results = outputs_of(model, feed)
+            results = results_of(model, feed)
             for (name, got), want in zip(results.items(), wanted, strict=True):
                 if why := difference(got, plain(want), tolerance):
                     return f"{name}: {why}"
@@ -96,3 +101,14 @@ def test_every_case_is_right_or_refused_for_a_reason(cases):
     assert not faults, "\n".join(f"{name}: {said}" for name, said in faults.items())
     assert sum(not said for said in verdicts.values()) > 0.8 * len(cases)
     assert not {said.removeprefix("refused: ") for said in verdicts.values() if said} ^ set(REASONS), "a reason that no case has"
+
+
+@pytest.mark.parametrize("row", FOREIGN_ROWS, ids=str)
+def test_the_onnx_package_agrees_with_onnxruntime(row, tmp_path):
+    model = fr.from_onnx(row.model())
+    agree(outputs_of(model, row.feed()), ort(row.model(), row.feed()), TOLERANCE)
+    model.save(tmp_path / "m.safetensors")
+    agree(outputs_of(fr.load(tmp_path / "m.safetensors"), row.feed()), outputs_of(model, row.feed()), 0)
+    assert any(node.op.startswith("onnx.") for node in model.nodes)
+    shown = fr.compile(model).explain({name: a.shape for name, a in row.feed().items()})
+    assert not row.feed() or "onnx." in shown and "the onnx package" in shown

@@ -39,12 +39,8 @@ def conv_transpose(node: Given) -> None:
 
 @imports("MaxPool", "AveragePool")
 def pool(node: Given) -> None:
-    """Where the largest entries stood, a second output, only the onnx package gives."""
-    if any(node.outputs[1:]):
-        node.foreign()
-        return
-    node.ignore("storage_order")
-    node.emit(outputs=node.outputs[:1], **node.given("kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode", "count_include_pad"))
+    """As it is."""
+    node.emit(**node.given("kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode", "count_include_pad", "storage_order"))
 
 
 @imports("GlobalAveragePool", "GlobalMaxPool")

@@ -60,3 +60,9 @@ def normalization(node: Given) -> None:
     """In one dtype throughout."""
     node.only("stash_type", 1)
     node.emit(**node.given("axis", "epsilon", "num_groups", "p"))
+
+
+@imports("LRN")
+def lrn(node: Given) -> None:
+    """As it is."""
+    node.emit(**node.given("alpha", "beta", "bias", "size"))

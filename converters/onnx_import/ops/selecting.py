@@ -27,3 +27,10 @@ def top_k(node: Given) -> None:
         node.emit(**attributes)
     else:
         node.emit(inputs=[node.inputs[0], node.constant("k", [node.attribute("k", REQUIRED)], np.int64)], **attributes)
+
+
+@imports("GridSample")
+def grid_sample(node: Given) -> None:
+    """Modes have other names since opset 20."""
+    mode = node.attribute("mode", "linear")
+    node.foreign(20, mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode))

@@ -202,3 +202,22 @@ def lp_normalization_meaning(node, inputs):
     x, axis = inputs[0], node.get("axis")
     norm = np.abs(x).sum(axis=axis, keepdims=True) if node.get("p") == 1 else np.sqrt((x * x).sum(axis=axis, keepdims=True))
     return [np.asarray(np.where(norm == 0, 0, x / np.where(norm == 0, 1, norm)), x.dtype)]
+
+
+@op("LRN", alpha=1e-4, beta=0.75, bias=1.0, size=None, apart=lambda node, specs, axes: axes[0] is not None and axes[0] != 1)
+def lrn(node, inputs):
+    """X (N, C, ...) by the squares of `size` channels around each."""
+    x = require(node, inputs[0], "X", FLOATS)
+    if x.rank < 2 or node.get("size") is None or node.get("size") < 1:
+        raise InvalidModelError(f"{where(node)}: takes X (N, C, ...) and a size of at least 1, got {x.shape} and {node.get('size')}")
+    return [Spec(x.dtype, x.shape)]
+
+
+@meaning("LRN")
+def lrn_meaning(node, inputs):
+    """x / (bias + alpha / size * sum of squares) ** beta."""
+    x, size = inputs[0], node.get("size")
+    before = (size - 1) // 2
+    squares = np.pad(x * x, [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)])
+    total = np.lib.stride_tricks.sliding_window_view(squares, size, axis=1).sum(axis=-1)
+    return [np.asarray(x / (node.get("bias") + node.get("alpha") / size * total) ** node.get("beta"), x.dtype)]

@@ -32,10 +32,10 @@ def _pool_apart(node, specs, axes) -> bool:
 _WINDOW = {"kernel_shape": None, "strides": None, "dilations": None, "pads": None, "auto_pad": "NOTSET", "ceil_mode": 0}
 
 
-@op("MaxPool", **_WINDOW, apart=_pool_apart)
+@op("MaxPool", outputs=2, storage_order=0, **_WINDOW, apart=lambda node, specs, axes: _pool_apart(node, specs, axes) and len(node.outputs) == 1)
 @op("AveragePool", count_include_pad=0, **_WINDOW, apart=_pool_apart)
 def pool(node, inputs):
-    """X (N, C, sizes...) -> (N, C, sizes...)."""
+    """X (N, C, sizes...) -> (N, C, sizes...); MaxPool also tells where in X each came from."""
     x = require(node, inputs[0], "X", FLOATS if node.op == "AveragePool" else (*FLOATS, "int8", "uint8"))
     if x.rank < 3:
         raise ShapeError(f"{where(node)}: X {x.shape} must have at least 3 axes")
@@ -43,7 +43,8 @@ def pool(node, inputs):
     sizes = tuple(pooled(node, window, k, s) for k, s in enumerate(x.shape[2:]))
     if any(isinstance(s, int) and s < 0 for s in sizes):
         raise ShapeError(f"{where(node)}: the window is larger than X {x.shape} with its padding")
-    return [Spec(x.dtype, (*x.shape[:2], *sizes))]
+    shape = (*x.shape[:2], *sizes)
+    return [Spec(x.dtype, shape), Spec("int64", shape)] if node.op == "MaxPool" else [Spec(x.dtype, shape)]
 
 
 def _windows(node, x: np.ndarray, window: Window, padding, beyond) -> np.ndarray:
@@ -61,11 +62,20 @@ def _windows(node, x: np.ndarray, window: Window, padding, beyond) -> np.ndarray
 
 @meaning("MaxPool")
 def max_pool(node, inputs):
-    """Padding is below everything."""
+    """Padding is below everything. Where: counted over all of X, with storage_order=1 within a channel column by column."""
     x = inputs[0]
-    window = _window(node, x.shape[2:])
+    window, axes = _window(node, x.shape[2:]), tuple(range(x.ndim, 2 * x.ndim - 2))
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    return [_windows(node, x, window, least, least).max(axis=tuple(range(x.ndim, 2 * x.ndim - 2)), initial=least).astype(x.dtype)]
+    windows = _windows(node, x, window, least, least)
+    largest = windows.max(axis=axes, initial=least).astype(x.dtype)
+    if len(node.outputs) < 2 or not node.outputs[1]:
+        return [largest, np.zeros(largest.shape, np.int64)]
+    numbers = np.arange(x.size).reshape(x.shape)
+    if node.get("storage_order"):
+        numbers = np.arange(x.size).reshape(*x.shape[:2], *x.shape[:1:-1]).transpose(0, 1, *range(x.ndim - 1, 1, -1))
+    at = _windows(node, numbers, window, -1, -1).reshape(*largest.shape, -1)
+    first = np.where(at < 0, -1, windows.reshape(at.shape) == largest[..., None]).argmax(axis=-1)
+    return [largest, np.take_along_axis(at, first[..., None], -1)[..., 0]]
 
 
 @meaning("AveragePool")

@@ -132,10 +132,10 @@ def _graph(value) -> bool:
 
 
 _KINDS = {
-    _whole: "hidden_size axis group num_outputs batch_dims batch_axis time_axis blocksize block_size num_groups p num_scan_inputs opset",
+    _whole: "hidden_size axis group num_outputs batch_dims batch_axis time_axis blocksize block_size num_groups p num_scan_inputs opset size",
     _flag: "layout torch_form linear_before_reset input_forget transA transB keepdims noop_with_empty_axes allowzero wrap fmod select_last_index "
-           "largest sorted exclusive reverse upper ceil_mode count_include_pad detect_negative detect_positive",
-    _finite: "clip alpha beta gamma epsilon",
+           "largest sorted exclusive reverse upper ceil_mode count_include_pad detect_negative detect_positive storage_order",
+    _finite: "clip alpha beta gamma epsilon bias",
     _number: "value",
     _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape scan_input_axes scan_output_axes "
              "scan_input_directions scan_output_directions",
