@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
-from fastrnn.converters.onnx_import.proto import Folder, array_of, dtype_name, parse, spec_of
+from fastrnn.converters.onnx_import.proto import WIDENED, Folder, array_of, dtype_name, parse, spec_of, without_functions
 from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
 from onnx import AttributeProto
 
@@ -27,8 +27,10 @@ def import_model(source, external_data: bool) -> Model:
     proto, folder = parse(source)
     folder = folder if external_data else None
     opset = _opset(proto)
-    if proto.functions:
-        raise UnsupportedModelError(f"model functions are not supported: {', '.join(f.name for f in proto.functions)}")
+    proto = without_functions(proto)
+    widened = [value.name for value in (*proto.graph.input, *proto.graph.output) if value.type.tensor_type.elem_type in WIDENED]
+    if widened:
+        warnings.warn(f"floats of 16 bits are computed in float32, and so are {', '.join(map(repr, widened))}", stacklevel=4)
     names = _Names()
     graph = GraphImporter(proto.graph, opset, folder, names, {}, 0)
     inputs = [graph.declare(value) for value in proto.graph.input if value.name not in graph.weight_names]

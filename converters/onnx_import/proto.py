@@ -21,6 +21,7 @@ assert set(_DTYPE.values()) == set(DTYPES)
 WIDENED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _DTYPE |= dict.fromkeys(WIDENED, "float32")
 # What ModelProto fields may hold beyond the file before anything is read: protobuf repeats bytes of the file, never more.
+MOST_NODES = 1 << 16  # of a model whose functions are put in place
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
@@ -59,6 +60,32 @@ def parse(source) -> tuple[onnx.ModelProto, Folder | None]:
     if not model.HasField("graph") or not model.graph.output:
         raise InvalidModelError("not an ONNX file, or a damaged one: it holds no graph with outputs")
     return model, folder
+
+
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the functions that it brings along put in place of their calls. Raises UnsupportedModelError for more nodes than MOST_NODES,
+    InvalidModelError for functions that call themselves."""
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes, calls: tuple) -> int:
+        total = 0
+        for node in nodes:
+            key = node.domain, node.op_type
+            if key in calls:
+                raise InvalidModelError(f"function {node.op_type!r} calls itself")
+            if key in bodies and key not in sizes:
+                sizes[key] = size(bodies[key], (*calls, key))
+            total += 1 + sizes.get(key, 0) + sum(size(a.g.node, calls) for a in node.attribute if a.HasField("g"))
+        return total
+
+    if (total := size(model.graph.node, ())) > MOST_NODES:
+        raise UnsupportedModelError(f"its functions make {total:,} nodes; at most {MOST_NODES:,} are supported")
+    return inliner.inline_local_functions(model)
 
 
 def dtype_name(elem_type: int, where: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -351,7 +352,7 @@ class _Recogniser:
             xs = step.vectors - set(hs[:1])
             fixed = {v.name for v in (*hs[:1], step.c) if v is not None} & set(self.weights)
             return [(xs.pop(), hs[0])] if hs and len(xs) == 1 and not fixed else None
-        roles = [self._roles(step, before.result) for before, step in zip(chain, chain[1:])]
+        roles = [self._roles(step, before.result) for before, step in pairwise(chain)]
         first = self._roles_as(chain[0], chain[1], *roles[0])
         return None if first is None or any(x is None for x, _ in roles) else [first, *roles]
 
@@ -361,7 +362,7 @@ class _Recogniser:
         if len({(x.name, x.axis) for x in xs}) != 1 or not all(isinstance(p, int) for p in places):
             return None
         step = places[1] - places[0]
-        if abs(step) != 1 or any(b - a != step for a, b in zip(places, places[1:])):
+        if abs(step) != 1 or any(b - a != step for a, b in pairwise(places)):
             return None
         low, high = min(places), max(places) + 1
         sequence = self.sequence(new, xs[0].name, xs[0].axis, name)
