@@ -61,15 +61,19 @@ def infer_node(node, given: list[Spec | None]) -> list[Spec | None]:
         if isinstance(error, FastRNNError):
             raise
         raise InvalidModelError(f"{where(node)}: inputs that make no sense: {error}") from error
+    _check_sizes(node, specs)
+    if specs[0] is not None and specs[0].value is None and _followed(node, given, specs):
+        values = evaluate(node, [None if s is None else s.value for s in given])
+        specs = [Spec(s.dtype, v.shape, _plain(v, s.dtype)) for s, v in zip(specs, values)]
+    return specs
+
+
+def _check_sizes(node, specs: Iterable[Spec | None]) -> None:
     for spec in specs:
         if spec is not None and spec.shape is not None:
             check_rank(f"{where(node)}: the result", spec.shape)
             if (n := count(spec.shape)) != ANY_DIM and n > MAX_ELEMENTS:
                 raise UnsupportedModelError(f"{where(node)}: the result would have {n:,} elements")
-    if specs[0] is not None and specs[0].value is None and _followed(node, given, specs):
-        values = evaluate(node, [None if s is None else s.value for s in given])
-        specs = [Spec(s.dtype, v.shape, _plain(v, s.dtype)) for s, v in zip(specs, values)]
-    return specs
 
 
 def _followed(node, given, specs) -> bool:
@@ -125,9 +129,12 @@ def infer_repetition(node, given, specs) -> list[Spec]:
         joined = handed_on(repetition, specs)
         changed = {name: spec for name, spec in joined.items() if spec[:2] != specs[name][:2]}
         if not changed:
-            return after_the_runs(repetition, specs)
+            break
         if attempt:  # one change follows another: nothing but the rank is left, or not even that
             changed = {name: Spec(spec.dtype, None if attempt > 1 or spec.shape is None else (ANY_DIM,) * spec.rank) for name, spec in joined.items()}
         specs.update(changed)
-    infer(node.get("body").nodes, specs)
-    return after_the_runs(repetition, specs)
+    else:
+        infer(node.get("body").nodes, specs)
+    results = after_the_runs(repetition, specs)
+    _check_sizes(node, results)
+    return results

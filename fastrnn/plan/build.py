@@ -76,10 +76,11 @@ class Builder(Layout):
         """The shape of a value, which must be known by now."""
         spec = self.specs.get(name)
         if spec is None or spec.shape is None or count(spec.shape) == ANY_DIM:
-            for node in self.model.nodes:
-                if node.op == "If" and name in node.outputs:
-                    self._agreed(node, node.outputs.index(name))
-            raise UnsupportedModelError(f"value {name!r}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
+            maker = next((node for node in self.model.nodes if name in node.outputs), None)
+            if maker is not None and maker.op == "If":
+                self._agreed(maker, maker.outputs.index(name))
+            of = f" of node {maker.name!r} ({maker.op})" if maker is not None else ""
+            raise UnsupportedModelError(f"value {name!r}{of}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
                                         "follow from the inputs' shapes and from constants are supported")
         return spec.shape
 

@@ -1,12 +1,18 @@
 """Loop and Scan in ONNX files, against ONNX Runtime and the evaluation in float64: run again and again, or laid out."""
 
+import time
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fastrnn as fr
+from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
+from fastrnn.plan import build_program
+from fastrnn.plan.program import JumpStep
 
 BACKENDS = ["native", "reference"]
 RANDOM = np.random.default_rng(0)
@@ -139,3 +145,111 @@ def test_against_onnxruntime_and_float64(name, tmp_path):
             agree(session.run(feed).values(), wanted)
             agree(session.run(feed).values(), wanted)
             session.explain()
+
+
+def test_a_loop_runs_in_the_program_or_is_laid_out():
+    """What keeps its shapes is run again and again by jumps, in compiled code; what grows is laid out."""
+    for name, jumps in (("constant", True), ("axis0_0_0_0", True), ("data", True), ("growing", False), ("windows", False)):
+        proto, feed = CASES[name]
+        session = fr.compile(fr.from_onnx(proto))
+        steps = build_program(session.plan, session.plan.specialised({n: a.shape for n, a in feed.items()})).steps
+        assert any(isinstance(step, JumpStep) for step in steps) == jumps
+        assert "NumPy" not in session.explain({n: a.shape for n, a in feed.items()})
+
+
+def test_the_same_session_at_other_lengths_and_bits_of_a_row():
+    proto, feed = CASES["axis1_1_0_0"]
+    session, x = fr.compile(fr.from_onnx(proto)), rand(4, 9, 3)
+    whole = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[:2]})
+    agree(whole.values(), ort(proto, {"s0": np.zeros((2, 3), np.float32), "xs": x[:2]}))
+    again = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[[0, 3]]})
+    assert all(np.array_equal(a[..., 0, :] if a.ndim > 2 else a[0], b[..., 0, :] if b.ndim > 2 else b[0]) for a, b in zip(whole.values(), again.values()))
+
+
+def test_the_same_bits_on_every_instruction_set(monkeypatch):
+    for proto, feed in CASES.values():
+        results = []
+        for name in isa.supported():
+            monkeypatch.setenv("FASTRNN_ISA", name)
+            results.append([np.asarray(a).tobytes() for a in fr.compile(fr.from_onnx(proto)).run(feed).values()])
+        assert all(r == results[0] for r in results)
+
+
+def test_a_model_that_exposes_its_states_streams_although_it_loops_inside():
+    body = loop_body([node("Mul", "s half", "m"), node("Add", "m x", "s_out")], ["s"], [], {"half": np.float32(0.5)})
+    proto = model([node("Loop", "n go0 s0", "s1", body=body), node("Tanh", "s1", "y")], [value("x", shape=["B", 3]), value("s0", shape=["B", 3])],
+                  [value("y", shape=["B", 3]), value("s1", shape=["B", 3])], {"n": np.array(3), "go0": np.array(True)})
+    session = fr.compile(fr.from_onnx(proto), states={"s0": "s1"})
+    stream, state, xs = session.stream(batch=2), np.zeros((2, 3), np.float32), rand(5, 2, 3)
+    for x in xs:
+        y = stream.step(x)
+        want, state = ort(proto, {"x": x, "s0": state})
+        agree([y], [want])
+
+
+def loop_of(trips, body, start):
+    return model([node("Loop", "n go0 s0", "s1 ys", body=body)], [value("x", shape=["B"])], [value("s1"), value("ys")],
+                 {"n": np.array(trips), "go0": np.array(True), "s0": start})
+
+
+def deep(depth):
+    """Loops inside loops; the innermost doubles what it is handed."""
+    body = loop_body([node("Add", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"])
+    for k in range(depth):
+        inner = onnx.GraphProto()
+        inner.CopyFrom(body)
+        for v in (*inner.input, *inner.output):
+            v.name += f"_{k}"
+        for n in inner.node:
+            n.input[:] = [f"{i}_{k}" if i in ("s", "go", "i") or i.startswith(("s_", "y")) else i for i in n.input]
+            n.output[:] = [f"{o}_{k}" for o in n.output]
+        body = loop_body([node("Loop", "n go s", "s_out ys", body=inner), node("Identity", "s", "y")], ["s"], ["y"])
+    return loop_of(1000, body, np.zeros(2, np.float32))
+
+
+BODY = loop_body([node("Identity", "s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"])
+REFUSED = {
+    "deep": (lambda: deep(6), "nested more than 4"),
+    "endless": (lambda: model([helper.make_node("Loop", ["", "", "s0"], ["s1", "ys"], body=BODY)], [value("x", shape=["B"])], [value("s1")], {"s0": np.zeros(2, np.float32)}), "neither a trip"),
+    "no_body": (lambda: model([node("Loop", "n go0 s0", "s1")], [value("x", shape=["B"])], [value("s1")], {"n": np.array(1), "go0": np.array(True), "s0": np.zeros(2, np.float32)}), "body"),
+    "huge": (lambda: loop_of(1 << 50, BODY, np.zeros(2, np.float32)), "elements"),
+    "too_many_results": (lambda: model([node("Loop", "n go0 s0", "a b c d", body=BODY)], [value("x", shape=["B"])], [value("a")],
+                                       {"n": np.array(1), "go0": np.array(True), "s0": np.zeros(2, np.float32)}), "do not fit"),
+    "another_dtype": (lambda: loop_of(3, loop_body([node("Greater", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"]), np.zeros(2, np.float32)), "handed on as bool"),
+    "sequence": (lambda: loop_of(3, helper.make_graph(list(BODY.node), "g", [*BODY.input[:2], helper.make_tensor_sequence_value_info("s", FLOAT, None)], list(BODY.output)), np.zeros(2, np.float32)),
+                 "only tensors"),
+    "scan_of_nothing": (lambda: model([node("Scan", "s0", "s1", **scan([node("Neg", "s", "s_out")], ["s"], [], []))], [value("s0", shape=[2])], [value("s1")]), "num_scan_inputs=0"),
+    "two_lengths": (lambda: model([node("Scan", "a b", "ys", **scan([node("Add", "x z", "y")], [], ["x", "z"], ["y"]))], [value("a", shape=[3]), value("b", shape=[4])], [value("ys")]), "3, 4 entries"),
+    "direction": (lambda: model([node("Scan", "a", "ys", **scan([node("Neg", "x", "y")], [], ["x"], ["y"], scan_input_directions=[2]))], [value("a", shape=[3])], [value("ys")]), "must be 0 or 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name_and_in_time(name):
+    make, message = REFUSED[name]
+    started = time.perf_counter()
+    with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError), match=message):
+        fr.from_onnx(make())
+    assert time.perf_counter() - started < 1.0
+
+
+def test_results_of_as_many_runs_as_data_say_are_refused():
+    until = loop_body([node("ReduceMax", "s", "top", keepdims=0), node("Less", "top limit", "more"), node("Add", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"], go_on="more")
+    proto = model([node("Loop", "n go0 s0", "s1 ys", body=until)], [value("s0", shape=["B"])], [value("s1"), value("ys")],
+                  {"n": np.array(9), "go0": np.array(True), "limit": np.float32(5)})
+    with pytest.raises(fr.UnsupportedModelError, match="Loop.*depends on data"):
+        fr.compile(fr.from_onnx(proto)).run({"s0": np.ones(3, np.float32)})
+
+
+def test_laying_out_has_an_end():
+    """Four levels of a thousand runs each, of which nothing keeps its shape: refused, or left to run, in little time."""
+    grow = loop_body([node("Concat", "s one", "s_out", axis=0), node("Identity", "s", "y")], ["s"], ["y"])
+    proto = loop_of(100_000, grow, np.zeros(1, np.float32))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
+    started = time.perf_counter()
+    with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError)):
+        fr.compile(fr.from_onnx(proto)).run({"x": np.zeros(2, np.float32)})
+    assert time.perf_counter() - started < 1.0
+    started = time.perf_counter()
+    fr.compile(fr.from_onnx(deep(3)))
+    assert time.perf_counter() - started < 2.0
