@@ -1,0 +1,82 @@
+"""Part of converting: the module and its model on the same inputs, the example's and others made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from fastrnn.converters.verify import compare
+from torch.utils import _pytree as pytree
+
+from fastrnn.errors import ConversionError, FastRNNError
+from fastrnn.model import Model
+from fastrnn.runtime.session import Session, compile
+
+# Of an output's largest entry. Float32 rounding through a deep network, or one that divides by small numbers, reaches a few 1e-5; a gate, mask
+# or axis that is read wrongly is off by 1e-2 and more.
+TOLERANCE = 1e-4
+
+
+def tensors(tree) -> list[torch.Tensor]:
+    """The tensors of nested inputs or outputs, in order."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: float) -> None:
+    """Raises ConversionError naming the output that differs by more than tolerance times its largest entry, and by how much.
+
+    Compared at the example, and, where dimensions are free, once with each of them longer: entries of the example are repeated. Sizes that
+    the module itself does not take are passed over.
+    """
+    session = compile(model)
+    sizes: dict[str, int] = {}
+    for value, tensor in zip(model.inputs, tensors((args, kwargs)), strict=True):
+        sizes |= {d: n for d, n in zip(value.shape, tensor.shape) if isinstance(d, str)}
+    _compare(session, module, args, kwargs, "the example", tolerance)
+    free = [d for d in sizes if d.isidentifier()]
+    if free:
+        for change in (lambda n: n + 1, lambda n: 2 * n, lambda n: max(2, n - 1)):
+            bigger = {d: change(sizes[d]) for d in free}
+            if _tried(session, module, *resized(model, args, kwargs, bigger), bigger, tolerance):
+                return
+
+
+def _tried(session, module, args, kwargs, sizes, tolerance) -> bool:
+    """Whether the module takes these sizes; if so, it is compared."""
+    try:
+        with torch.no_grad():
+            wanted = module(*args, **kwargs)
+    except Exception:  # the module's own refusal of a size, of whatever type
+        return False
+    _compare(session, lambda *a, **k: wanted, args, kwargs, ", ".join(f"{d} = {n}" for d, n in sizes.items()), tolerance)
+    return True
+
+
+def resized(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int]) -> tuple[tuple, dict]:
+    """The inputs with other sizes along their free axes, entries taken in turns."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    values = iter(model.inputs)
+
+    def grown(tensor):
+        for axis, dim in enumerate(next(values).shape):
+            if dim in sizes:
+                tensor = tensor.index_select(axis, torch.arange(sizes[dim]) % tensor.shape[axis])
+        return tensor
+
+    return pytree.tree_unflatten([grown(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], spec)
+
+
+def _compare(session: Session, module: Callable, args, kwargs, case: str, tolerance: float) -> None:
+    given = {name: tensor.detach().cpu().numpy() for name, tensor in zip(session.model.input_names, tensors((args, kwargs)), strict=True)}
+    with torch.no_grad():
+        wanted = tensors(module(*args, **kwargs))
+    try:
+        got = session.run(given)
+    except FastRNNError as error:
+        raise ConversionError(f"the model does not run on {case}, where the module does: {error}") from error
+    named = {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in zip(session.model.output_names, wanted, strict=True)}
+    for found in compare(case, named, got, tolerance):
+        if not found.within:
+            raise ConversionError(f"output {found.output!r} differs from the module's on {case} by {found.error:.3g}, its largest entry being {found.scale:.3g}: "
+                                  f"{found.relative:.3g} of it, more than {tolerance:g}")
