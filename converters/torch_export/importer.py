@@ -26,7 +26,8 @@ ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", tor
 class GraphImporter:
     """The graph that grows: build has nodes and weights; zeros, the names of values that are all zeros."""
 
-    def __init__(self):
+    def __init__(self, live):
+        self.live = live  # fx nodes that an output follows from
         self.build, self.zeros = StackBuilder(), set()
         self.values: dict[object, object] = {}  # by fx node: Tensor, Size, number, or a list of them
         self.tensors: dict[str, torch.Tensor] = {}  # what torch has for a constant

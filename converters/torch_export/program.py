@@ -32,15 +32,18 @@ def simplified(program):
         if not unknown:
             break
         table = torch.export.default_decompositions()
-        if known := {op: table[op] for op in unknown if op in table}:
-            program = program.run_decompositions(known)
+        program = program.run_decompositions({op: table[op] for op in unknown if op in table})  # and composite ones by their definition
     return program
 
 
 def import_program(program, name: str, dim_names: Mapping[str, str] = {}) -> Model:
     """A Model of the program. dim_names: of dimensions, by torch's symbols."""
     program = simplified(program)
-    importer, signature = GraphImporter(), program.graph_signature
+    live: set = set()
+    for node in reversed(program.graph.nodes):
+        if node.op == "output" or node in live:
+            live |= {node, *node.all_input_nodes}
+    importer, signature = GraphImporter(live), program.graph_signature
     specs = {spec.arg.name: spec for spec in signature.input_specs if not isinstance(spec.arg, ConstantArgument)}
     constants = {spec.arg.name: spec.arg.value for spec in signature.input_specs if isinstance(spec.arg, ConstantArgument)}
     inputs = []
@@ -52,9 +55,9 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}) -> Mod
                 inputs.append(importer.input(node))
             elif node.op == "placeholder":
                 importer.values[node] = _stored(importer, program, specs[node.name])
-            elif node.op == "call_function":
+            elif node.op == "call_function" and node in live:
                 importer.run(node)
-            elif node.op != "output":
+            elif node.op not in ("call_function", "output"):
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
     return _finished(importer, inputs, results, name, dim_names)
@@ -166,6 +169,9 @@ def named_dimensions(model: Model, given: Mapping[str, str]) -> dict[str, str]:
             give(spec.shape[1 - layout], "B")
     if model.inputs and len({v.shape[0] for v in model.inputs if v.shape}) == 1 and "B" not in taken and symbols:
         give(model.inputs[0].shape[0], "B")
+    rest = {s for s in symbols if s not in names}
+    if len(rest) == 1 and "B" in taken and any(node.op in ("RNN", "GRU", "LSTM") for node in model.nodes):
+        give(rest.pop(), "T")
     for value in model.inputs:
         for axis, dim in enumerate(value.shape):
             give(dim, f"{value.name}_{axis}")

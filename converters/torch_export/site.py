@@ -52,7 +52,7 @@ class Site:
 
     def uses(self, k: int) -> bool:
         """Whether anything reads result k of several."""
-        return any(user.args[1] == k and user.users for user in self.node.users if len(user.args) > 1)
+        return any(user.args[1] == k for user in self.node.users if user in self.graph.live)
 
     def emit(self, op: str, *inputs, outputs: int = 1, **attributes):
         """Adds a node; returns the name of its result, or a list where there are several."""
