@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent
+from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
@@ -46,7 +46,7 @@ def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes):
         bound = _bound(module, args, kwargs)
         dynamic_shapes = pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None, bound)
     try:
-        with evaluating(module), KeepRecurrent(), warnings.catch_warnings():
+        with evaluating(module), batches_left_open(module), KeepRecurrent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of attributes that torch's own recurrent layers set while they run
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except FastRNNError:

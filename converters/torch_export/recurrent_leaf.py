@@ -12,6 +12,8 @@ A module to be kept as one leaf can be had in the same way: an op with a shape f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +33,40 @@ def recurrent(x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.T
 
 @recurrent.register_fake
 def _(x, states, weights, lengths, kind, bias, num_layers, bidirectional, batch_first):
+    if x.shape[-1] != weights[0].shape[1]:
+        raise RuntimeError(f"{kind}: the input has {x.shape[-1]} features, its weights {weights[0].shape[1]}")
     size = states[0].shape[-1] * (2 if bidirectional else 1)
     return [x.new_empty(*x.shape[:-1], size), *(torch.empty_like(s) for s in states)]
+
+
+@contextmanager
+def batches_left_open(module: torch.nn.Module) -> Iterator[None]:
+    """torch's layers turn a packed batch's size into a plain number to check their states, which would fix it; here they compare sizes."""
+    layers = [part for part in module.modules() if isinstance(part, torch.nn.RNNBase)]
+    checks = ("get_expected_hidden_size", "get_expected_cell_size")
+
+    def left_open(layer, name):
+        original = getattr(layer, name)
+
+        def expected(x, batch_sizes):
+            batch = None if batch_sizes is None else batch_sizes[0]
+            if not isinstance(batch, torch.SymInt):
+                return original(x, batch_sizes)
+            hidden = layer.proj_size if layer.proj_size and name == checks[0] else layer.hidden_size
+            return layer.num_layers * (2 if layer.bidirectional else 1), batch, hidden
+
+        return expected
+
+    try:
+        for layer in layers:
+            for name in checks:
+                if hasattr(layer, name):
+                    object.__setattr__(layer, name, left_open(layer, name))
+        yield
+    finally:
+        for layer in layers:
+            for name in checks:
+                layer.__dict__.pop(name, None)
 
 
 @dataclass
