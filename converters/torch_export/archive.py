@@ -24,6 +24,8 @@ MAX_DESCRIPTION = 64 << 20  # bytes of JSON
 # What torch writes of sizes: numbers, its symbols, and functions of them.
 _EXPRESSION = re.compile(r"[\w\s+\-*/%(),<>=!&|~]{0,10000}")
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_QUOTED = re.compile(r"'([suz]f?\d+)'")  # Symbol('s77')
+_WORDS, _TEXT = re.compile(r"[\w.+:\-]*"), re.compile(r"[\x20-\x7e\n]*")
 _SYMBOL = re.compile(r"[suz]f?\d+|int_oo|True|False")
 FUNCTIONS = {"Mod", "FloorDiv", "CeilDiv", "CleanDiv", "PythonMod", "Min", "Max", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Pow", "PowByNatural", "IntTrueDiv",
              "FloatTrueDiv", "Where", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt", "Abs", "Symbol", "Integer", "Float", "Mul", "Add", "Rational",
@@ -110,23 +112,30 @@ def _payloads(path: Path, content: dict, config: str) -> list[str]:
 
 
 def _checked(path: Path, program: dict) -> dict:
-    """The description without guards, which torch would run as Python, every expression in it being arithmetic on sizes."""
-    waiting: list = [program]
+    """The description without guards, which torch would run as Python. torch makes Python out of the rest too, so all text in it must be names and
+    every expression arithmetic on sizes."""
+    program = program | {"guards_code": []}
+    waiting: list[tuple[str, object]] = [("", program)]
     while waiting:
-        item = waiting.pop()
+        key, item = waiting.pop()
         if isinstance(item, dict):
-            text = item.get("expr_str")
-            if text is not None:
-                _check_expression(path, text)
-            waiting.extend(item.values())
+            if isinstance(item.get("metadata"), dict):
+                trace = item["metadata"].get("stack_trace")
+                item["metadata"] = {"stack_trace": re.sub(r"[^\x20-\x7e\n]", "?", trace)} if isinstance(trace, str) else {}
+            waiting += [("", name) for name in item] + list(item.items())
         elif isinstance(item, list):
-            waiting.extend(item)
-    for symbol in program.get("range_constraints") or {}:
-        _check_expression(path, symbol)
-    return program | {"guards_code": []}
+            waiting += [(key, part) for part in item]
+        elif key in ("in_spec", "out_spec", "context") and item:
+            waiting.append(("", json.loads(item)))
+        elif key == "expr_str":
+            _check_expression(path, item)
+        elif isinstance(item, str) and not (_TEXT if key in ("as_string", "as_strings", "stack_trace") else _WORDS).fullmatch(item):
+            raise InvalidModelError(f"{path}: {item[:80]!r} is no name of an exported program")
+    return program
 
 
 def _check_expression(path: Path, text) -> None:
+    text = _QUOTED.sub(r"\1", text) if isinstance(text, str) else text
     if not isinstance(text, str) or not _EXPRESSION.fullmatch(text) or any(not (_SYMBOL.fullmatch(n) or n in FUNCTIONS) for n in _NAME.findall(text)):
         raise InvalidModelError(f"{path}: {str(text)[:80]!r} is no expression of sizes")
 

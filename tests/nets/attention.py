@@ -37,7 +37,7 @@ class Luong(nn.Module):
         return torch.tanh(self.out(torch.cat((queries, weights @ keys), dim=-1)))
 
 
-@net(features(8), x=BATCH_FIRST)
+@net(features(8), oldest=13, x=BATCH_FIRST)
 class MultiHead(nn.Module):
     """nn.MultiheadAttention over an LSTM, its weights an output."""
 
@@ -51,7 +51,7 @@ class MultiHead(nn.Module):
         return self.norm(y + z), weights
 
 
-@net(lambda b, t: {"x": torch.randn(b, t, 8), "padding": torch.arange(t)[None] >= torch.randint(1, t + 1, (b, 1))}, x=BATCH_FIRST, padding=BATCH_FIRST)
+@net(lambda b, t: {"x": torch.randn(b, t, 8), "padding": torch.arange(t)[None] >= torch.randint(1, t + 1, (b, 1))}, oldest=17, x=BATCH_FIRST, padding=BATCH_FIRST)
 class MaskedMultiHead(nn.Module):
     """Keys that are padding are left out."""
 
@@ -64,7 +64,7 @@ class MaskedMultiHead(nn.Module):
         return self.attention(y, y, y, key_padding_mask=padding, need_weights=False)[0]
 
 
-@net(features(8), x=BATCH_FIRST)
+@net(features(8), oldest=17, x=BATCH_FIRST)
 class CausalAttention(nn.Module):
     """scaled_dot_product_attention, causal, beside a GRU."""
 
@@ -79,7 +79,7 @@ class CausalAttention(nn.Module):
         return self.gru(x + self.out(y.transpose(1, 2).reshape(b, t, d)))[0]
 
 
-@net(features(8), x=BATCH_FIRST)
+@net(features(8), oldest=17, x=BATCH_FIRST)
 class EncoderLayerThenGru(nn.Module):
     """nn.TransformerEncoderLayer before a GRU."""
 
@@ -92,7 +92,7 @@ class EncoderLayerThenGru(nn.Module):
         return self.gru(self.layer(x))[0]
 
 
-@net(features(6), x=BATCH_FIRST)
+@net(features(6), oldest=13, x=BATCH_FIRST)
 class EinsumHeads(nn.Module):
     """Heads by einsum, learned queries pooling the steps."""
 
@@ -137,7 +137,7 @@ class PositionalEncoding(nn.Module):
         return self.head(self.gru(y)[0].amax(dim=1))
 
 
-@net(lambda b, t: {"x": torch.randn(b, t, 6), "target": torch.randn(b, 4, 5)}, x=BATCH_FIRST, target={0: "B"})
+@net(lambda b, t: {"x": torch.randn(b, t, 6), "target": torch.randn(b, 4, 5)}, oldest=13, x=BATCH_FIRST, target={0: "B"})
 class AttentiveCellDecoder(nn.Module):
     """A cell that looks at the encoder at each of its steps."""
 

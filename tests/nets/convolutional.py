@@ -63,7 +63,7 @@ class GatedConv(nn.Module):
 
     def forward(self, x):
         y = F.glu(self.conv(x.transpose(1, 2)), dim=1)
-        return self.gru(F.silu(self.depthwise(y)).mT)[0]
+        return self.gru(F.silu(self.depthwise(y)).transpose(1, 2))[0]
 
 
 @net(lambda b, t: {"x": torch.randn(b, 2, 2 * t)}, x={0: "B", 2: "T"})
