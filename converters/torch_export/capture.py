@@ -40,15 +40,17 @@ def arguments(example_inputs) -> tuple[tuple, dict]:
     return (example_inputs,), {}
 
 
+def open_dimensions(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
+    """dynamic_shapes that leave to torch.export which dimensions may vary."""
+    return pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None, _bound(module, args, kwargs))
+
+
 def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes):
     """The module as torch.export sees it in eval mode. Raises UnsupportedModelError with torch's own reason."""
-    if dynamic_shapes is None:
-        bound = _bound(module, args, kwargs)
-        dynamic_shapes = pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None, bound)
     try:
         with evaluating(module), batches_left_open(module), KeepRecurrent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of attributes that torch's own recurrent layers set while they run
-            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes or None, strict=False)
     except FastRNNError:
         raise
     except Exception as error:  # whatever the module, or torch while it traces it, raises

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from fastrnn.converters.torch_export.guards import ASSUMED
 from fastrnn.converters.verify import compare
 from torch.utils import _pytree as pytree
 
-from fastrnn.errors import ConversionError, FastRNNError
+from fastrnn.errors import ConversionError, FastRNNError, ShapeError
 from fastrnn.model import Model
 from fastrnn.runtime.session import Session, compile
 
@@ -23,8 +24,8 @@ def tensors(tree) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: float) -> None:
-    """Raises ConversionError naming the output that differs by more than tolerance times its largest entry, and by how much.
+def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: float, least: int = 1) -> None:
+    """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least says so; raises ConversionError naming the output that differs by more than tolerance times its largest entry, and by how much.
 
     Compared at the example, and, where dimensions are free, once with each of them longer: entries of the example are repeated. Sizes that
     the module itself does not take are passed over.
@@ -36,20 +37,43 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
     _compare(session, module, args, kwargs, "the example", tolerance)
     free = [d for d in sizes if d.isidentifier()]
     if free:
+        if least == 1 and not _agrees_at_ones(session, module, *resized(model, args, kwargs, dict.fromkeys(free, 1)), tolerance):
+            raise SizeOneDiffersError
         for change in (lambda n: n + 1, lambda n: 2 * n, lambda n: max(2, n - 1)):
             bigger = {d: change(sizes[d]) for d in free}
             if _tried(session, module, *resized(model, args, kwargs, bigger), bigger, tolerance):
                 return
 
 
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
+
+
+class SizeOneDiffersError(Exception):
+    """With open dimensions of 1 the module computes something else: torch.export does not look at those."""
+
+
+def _agrees_at_ones(session, module, args, kwargs, tolerance) -> bool:
+    """Whether the model may be used with one row and one step: where the module can, it gives the same."""
+    try:
+        _tried(session, module, args, kwargs, {"every open dimension": 1}, tolerance)
+    except (ConversionError, ShapeError):
+        return False
+    return True
+
+
 def _tried(session, module, args, kwargs, sizes, tolerance) -> bool:
-    """Whether the module takes these sizes; if so, it is compared."""
+    """Whether module and model both take these sizes; if so, they are compared."""
     try:
         with torch.no_grad():
             wanted = module(*args, **kwargs)
-    except Exception:  # the module's own refusal of a size, of whatever type
+    except REFUSALS:
         return False
-    _compare(session, lambda *a, **k: wanted, args, kwargs, ", ".join(f"{d} = {n}" for d, n in sizes.items()), tolerance)
+    try:
+        _compare(session, lambda *a, **k: wanted, args, kwargs, ", ".join(f"{d} = {n}" for d, n in sizes.items()), tolerance)
+    except ConversionError as error:
+        if ASSUMED in str(error):
+            return False  # refused by the model, as it should be
+        raise
     return True
 
 

@@ -17,6 +17,7 @@ from fastrnn.model.stack import StackBuilder
 
 CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg", "aten.sym_constrain_range.default",
           "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range", "aten._assert_async.default")  # of shapes, which fastrnn checks itself
+UNKNOWN = "this operator is not supported"
 MAX_FOLDED = 1 << 24  # elements of a value that is computed at conversion because only constants make it
 GROWING = ("aten.expand.default", "aten.repeat.default")  # not computed at conversion: small where they are read
 ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", torch.sym_max: "Max", torch.sym_min: "Min", operator.mod: "Mod",
@@ -50,6 +51,16 @@ class GraphImporter:
             self._constants[key] = self.unique("constant")
             self.build.weights[self._constants[key]] = array
         return self._constants[key]
+
+    def ints(self, *values: int) -> str:
+        """A constant int64 (n,)."""
+        return self.constant(np.array(values, np.int64))
+
+    def node(self, op: str, *inputs: str) -> str:
+        """Adds a node that belongs to no operator of the program; returns the name of its result."""
+        name = self.unique(f"sizes.{op}")
+        self.build.add(op, name, inputs, [name])
+        return name
 
     def weight(self, name: str, tensor: torch.Tensor, where: str) -> Tensor:
         """A parameter, a buffer, or what is computed from them alone."""
@@ -125,12 +136,12 @@ class GraphImporter:
     def _converted(self, node):
         """An operator by its converter."""
         site = Site(self, node)
-        if site.target not in CONVERTERS:
-            raise site.refuse("this operator is not supported")
         values = node.meta.get("val")
         for value in values if isinstance(values, (list, tuple)) else [values]:
             if isinstance(value, torch.Tensor) and dtype_name(value.dtype) not in DTYPES:
                 raise DTypeError(f"{site.where}: its result is {dtype_name(value.dtype)}, which is not supported; supported are {', '.join(DTYPES)}")
+        if site.target not in CONVERTERS:
+            raise site.refuse(UNKNOWN)
         arguments, left = bind(CONVERTERS[site.target], node.target._schema, self.read(node.args), self.read(node.kwargs))
         if left:
             raise site.refuse(f"{', '.join(left)} is not supported")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
+from fastrnn.converters.torch_export.guards import ASSUMED, assumptions, conditions
 from fastrnn.converters.torch_export.importer import GraphImporter
 from fastrnn.converters.torch_export.registry import CONVERTERS, Tensor
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
@@ -32,13 +33,16 @@ def simplified(program):
         if not unknown:
             break
         table = torch.export.default_decompositions()
+        whole = [op for op in unknown if op not in table and not op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)]
+        if whole:
+            break  # importing it will say which
         program = program.run_decompositions({op: table[op] for op in unknown if op in table})  # and composite ones by their definition
     return program
 
 
-def import_program(program, name: str, dim_names: Mapping[str, str] = {}) -> Model:
-    """A Model of the program. dim_names: of dimensions, by torch's symbols."""
-    program = simplified(program)
+def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1) -> Model:
+    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension."""
+    given, program = program, simplified(program)
     live: set = set()
     for node in reversed(program.graph.nodes):
         if node.op == "output" or node in live:
@@ -60,7 +64,7 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}) -> Mod
             elif node.op not in ("call_function", "output"):
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
-    return _finished(importer, inputs, results, name, dim_names)
+    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least))
 
 
 def _stored(importer: GraphImporter, program, spec) -> Tensor:
@@ -107,18 +111,23 @@ def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
     return results
 
 
-def _finished(importer: GraphImporter, inputs: list[Value], results: Mapping[str, Tensor], name: str, dim_names: Mapping[str, str]) -> Model:
+def _finished(importer: GraphImporter, inputs: list[Value], results: Mapping[str, Tensor], name: str, dim_names: Mapping[str, str],
+              relations: list) -> Model:
     """Nodes and weights that the outputs need, each weight once, the outputs and dimensions named."""
-    build, outputs = importer.build, []
-    for wanted, value in results.items():
-        outputs.append(importer.unique(wanted))
-        build.add("Identity", outputs[-1], [value.name], [outputs[-1]])
+    build, outputs = importer.build, [importer.unique(wanted) for wanted in results]
+    sources = [value.name for value in results.values()]
+    raw = Model(tuple(inputs), tuple(dict.fromkeys(sources)), tuple(_needed(build.nodes, sources)), build.weights, (), name)
+    names = named_dimensions(raw, dim_names)
+    for text, condition in conditions(importer, inputs, relations, names):
+        checked = importer.unique("checked")
+        build.add("Require", checked, [sources[0], condition], [checked], message=f"{ASSUMED} {text}")
+        sources[0] = checked
+    for output, source in zip(outputs, sources):
+        build.add("Identity", output, [source], [output])
     same = _repeated(build.weights)
     nodes = [replace(n, inputs=tuple(same.get(i, i) for i in n.inputs)) for n in _needed(build.nodes, outputs)]
     read = {i for n in nodes for i in n.inputs}
     weights = {k: a for k, a in build.weights.items() if k in read}
-    raw = Model(tuple(inputs), tuple(outputs), tuple(nodes), weights, (), name)
-    names = named_dimensions(raw, dim_names)
 
     def renamed(dim):
         return re.sub(r"\bs\d+\b|\bu\d+\b", lambda m: names.get(m[0], m[0]), dim) if isinstance(dim, str) else dim

@@ -37,7 +37,7 @@ class Luong(nn.Module):
         return torch.tanh(self.out(torch.cat((queries, weights @ keys), dim=-1)))
 
 
-@net(features(8), oldest=13, x=BATCH_FIRST)
+@net(features(8), oldest=13, fixed_in_onnx=True, x=BATCH_FIRST)
 class MultiHead(nn.Module):
     """nn.MultiheadAttention over an LSTM, its weights an output."""
 
@@ -51,7 +51,7 @@ class MultiHead(nn.Module):
         return self.norm(y + z), weights
 
 
-@net(lambda b, t: {"x": torch.randn(b, t, 8), "padding": torch.arange(t)[None] >= torch.randint(1, t + 1, (b, 1))}, oldest=17, x=BATCH_FIRST, padding=BATCH_FIRST)
+@net(lambda b, t: {"x": torch.randn(b, t, 8), "padding": torch.arange(t)[None] >= torch.randint(1, t + 1, (b, 1))}, oldest=17, fixed_in_onnx=True, x=BATCH_FIRST, padding=BATCH_FIRST)
 class MaskedMultiHead(nn.Module):
     """Keys that are padding are left out."""
 
@@ -79,7 +79,7 @@ class CausalAttention(nn.Module):
         return self.gru(x + self.out(y.transpose(1, 2).reshape(b, t, d)))[0]
 
 
-@net(features(8), oldest=17, x=BATCH_FIRST)
+@net(features(8), oldest=17, fixed_in_onnx=True, x=BATCH_FIRST)
 class EncoderLayerThenGru(nn.Module):
     """nn.TransformerEncoderLayer before a GRU."""
 

@@ -17,6 +17,7 @@ class Net:
     build: () -> nn.Module with torch's own random weights. inputs: (batch, steps) -> arguments of forward by name, drawn anew; a value may
     be a tuple of tensors. axes: argument -> {axis: "B" or "T"} (for a tuple, one such dict each); what is not named there is fixed.
     no_onnx: why torch cannot write the network as ONNX, empty where it can; oldest: the first of the tests' opsets in which it can.
+    fixed_in_onnx: its older exporter writes the example's sizes into the file, as it does for nn.MultiheadAttention.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Net:
     axes: dict
     no_onnx: str = ""
     oldest: int = 11
+    fixed_in_onnx: bool = False
     example: tuple[int, int] = (2, 8)
     others: tuple[tuple[int, int], ...] = field(default=((3, 5), (1, 12)))
 
@@ -53,11 +55,11 @@ class Net:
         return [self.example, *dict.fromkeys(o for o in others if o != self.example)]
 
 
-def net(inputs: Callable, no_onnx: str = "", oldest: int = 11, example: tuple[int, int] = (2, 8), others=((3, 5), (1, 12)), **axes):
+def net(inputs: Callable, no_onnx: str = "", oldest: int = 11, fixed_in_onnx: bool = False, example: tuple[int, int] = (2, 8), others=((3, 5), (1, 12)), **axes):
     """Registers a class or a builder of a network under its name; axes by argument of forward."""
 
     def register(build):
-        NETS[build.__name__] = Net(build.__name__, build, inputs, axes, no_onnx, oldest, example, others)
+        NETS[build.__name__] = Net(build.__name__, build, inputs, axes, no_onnx, oldest, fixed_in_onnx, example, others)
         return build
 
     return register

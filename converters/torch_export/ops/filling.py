@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastrnn.converters.torch_export.registry import Size, Tensor, converts
 from fastrnn.converters.torch_export.site import Site
 
@@ -11,7 +13,7 @@ def fill(g: Site, size, value) -> str:
     if isinstance(value, (Tensor, Size)):
         return g.emit("Expand", g.cast(value, g.dtype), g.sizes(size))
     number = float(value) if g.dtype.startswith("float") else int(value)
-    if number in (float("inf"), float("-inf")) or number != number:
+    if not math.isfinite(number):
         return g.emit("Expand", g.constant(value, g.dtype), g.sizes(size))
     made = g.emit("ConstantOfShape", g.sizes(size), value=number, dtype=g.dtype)
     if number == 0:

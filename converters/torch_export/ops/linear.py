@@ -74,8 +74,11 @@ def convolution(g: Site, x, weight, bias, stride, padding, dilation, transposed,
 
 def _attend(g: Site, query, key, value, attn_mask, is_causal, scale) -> str:
     """softmax(Q K^T scale + mask) V; a row whose keys are all masked gives 0, as torch has it."""
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = g.emit("MatMul", g.emit("Mul", query, g.constant(scale, g.dtype)), g.transpose(key, key.rank - 2, key.rank - 1, key.rank))
+    if scale is None and query.shape[-1] is None:
+        factor = g.emit("Reciprocal", g.emit("Sqrt", g.cast(g.size(query, -1), g.dtype)))
+    else:
+        factor = g.constant(1 / math.sqrt(query.shape[-1]) if scale is None else scale, g.dtype)
+    scores = g.emit("MatMul", g.emit("Mul", query, factor), g.transpose(key, key.rank - 2, key.rank - 1, key.rank))
     least = g.constant(-math.inf, g.dtype)
     if is_causal:
         rows, columns = (g.emit("Range", *(g.cast(v, "int64") for v in (0, g.size(x, -2), 1))) for x in (query, key))

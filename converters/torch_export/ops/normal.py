@@ -122,7 +122,7 @@ def layer_norm(g: Site, x, normalized_shape, weight=None, bias=None, eps=1e-5):
     return [y, None, None] if "native" in g.target else y
 
 
-def _grouped(g: Site, x: Tensor, groups: int, weight, bias, eps: float) -> str:
+def _grouped(g: Site, x: Tensor, groups: int | Size, weight, bias, eps: float) -> str:
     """Each group of channels as one row of a layer norm."""
     rows = g.emit("Reshape", x, g.sizes([g.size(x, 0), groups, -1]))
     y = g.emit("Reshape", g.emit("LayerNormalization", rows, g.constant([1], g.dtype), axis=-1, epsilon=float(eps)), g.emit("Shape", x))
@@ -146,7 +146,7 @@ def instance_norm(g: Site, x, weight, bias, running_mean, running_var, use_input
     """Each channel by itself, or with stored statistics."""
     if not use_input_stats:
         return _batch(g, x, weight, bias, running_mean, running_var, eps)
-    return _grouped(g, x, x.shape[1], weight, bias, eps)
+    return _grouped(g, x, g.size(x, 1), weight, bias, eps)
 
 
 def _batch(g: Site, x: Tensor, weight, bias, mean, var, eps: float) -> str:

@@ -92,7 +92,24 @@ def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
         return _parts(g, x, axis, sizes)
     if split_sizes is not None or not isinstance(split_size, int) and isinstance(split_size, (list, tuple)):
         return _parts(g, x, axis, split_sizes or split_size)
-    raise g.refuse("parts of an axis whose length varies; give their sizes")
+    if chunks is not None:
+        return g.emit("Split", x, outputs=len(sizes), axis=axis, num_outputs=len(sizes)) if len(sizes) > 1 else [g.emit("Identity", x)]
+    whole = split_size * (len(sizes) - 1) if isinstance(split_size, int) else None
+    if whole is None:
+        raise g.refuse("parts whose common size varies are not supported")
+    return _parts(g, x, axis, [*[split_size] * (len(sizes) - 1), Size(g.emit("Sub", g.size(x, axis), g.ints(whole)))])
+
+
+@converts("aten.unfold.default")
+def unfold(g: Site, x, dimension, size, step):
+    """Windows of an axis, their entries along a new last one."""
+    axis = x.axis(dimension)
+    n = g.size(x, axis)
+    last = n - size + 1 if isinstance(n, int) else Size(g.emit("Sub", n, g.ints(size - 1)))
+    starts = g.emit("Range", *(g.cast(v, "int64") for v in (0, last, step)))
+    index = g.emit("Add", g.emit("Unsqueeze", starts, g.ints(1)), g.ints(*range(size)))
+    windows = g.emit("Gather", x, index, axis=axis)
+    return g.emit("Transpose", windows, perm=[*range(axis + 1), *range(axis + 2, x.rank + 1), axis + 1])
 
 
 @converts("aten.unbind.int")
