@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from fastrnn.converters.verify import index_ranges
 
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, MissingDependencyError, UnsupportedModelError
@@ -68,10 +69,33 @@ def _known_layers(module, nn) -> Model:
                                         "with example_inputs they are captured")
     if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
         o, name = stack_options(module), type(module).__name__.lower()
-        return stack_model(o, _parameters(module, o, name), name)
-    if type(module) in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
-        return _cell_model(module)
-    return _sequential_model(module, nn)
+        model = stack_model(o, _parameters(module, o, name), name)
+    elif type(module) in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
+        model = _cell_model(module)
+    else:
+        model = _sequential_model(module, nn)
+    _compare(module, model, nn)
+    return model
+
+
+def _compare(module, model: Model, nn) -> None:
+    """Raises ConversionError where the model differs from the module on drawn inputs, where their sizes follow from the layers."""
+    from fastrnn.converters.torch_export.capture import evaluating
+    from fastrnn.converters.torch_export.check import check_at
+
+    def run(x, *states):
+        if isinstance(module, nn.RNNCellBase):
+            given = module(x, states if len(states) == 2 else states[0])
+            return (given[0], *given) if isinstance(given, tuple) else (given, given)
+        if isinstance(module, nn.RNNBase):
+            return module(x, states if len(states) == 2 else states[0])
+        for _, part in _flatten(module, nn):
+            x = part(x)
+            x = x[0] if isinstance(x, tuple) else x
+        return x
+
+    with evaluating(module):
+        check_at(run, model, {"B": 2, "T": 3}, index_ranges(model))
 
 
 def _array(tensor, name: str) -> np.ndarray:

@@ -24,6 +24,17 @@ def tensors(tree) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
+def check_at(module: Callable, model: Model, sizes: Mapping[str, int], ranges: Mapping[str, int], tolerance: float = TOLERANCE) -> None:
+    """The same on drawn inputs, where sizes says all dimensions; ranges: of indices, by input. module takes them in the model's order."""
+    if any(isinstance(d, str) and d not in sizes for v in model.inputs for d in v.shape):
+        return
+    random = torch.Generator().manual_seed(0)
+    shapes = [[sizes[d] if isinstance(d, str) else d for d in v.shape] for v in model.inputs]
+    args = tuple(torch.randn(s, generator=random) / 2 if v.dtype == "float32" else torch.randint(0, ranges.get(v.name, 2), s, generator=random)
+                 for v, s in zip(model.inputs, shapes))
+    _compare(compile(model), module, args, {}, "drawn inputs", tolerance)
+
+
 def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: float, least: int = 1) -> None:
     """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least says so; raises ConversionError naming the output that differs by more than tolerance times its largest entry, and by how much.
 

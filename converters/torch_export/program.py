@@ -73,6 +73,8 @@ def _stored(importer: GraphImporter, program, spec) -> Tensor:
         tensor = program.constants[spec.target]
     elif spec.target in program.state_dict:
         tensor = program.state_dict[spec.target]
+    elif spec.kind is InputKind.TOKEN:
+        raise UnsupportedModelError("the program has operators with side effects, such as checks of what a decomposition gave; they are not supported")
     else:
         raise UnsupportedModelError(f"input {spec.arg.name!r} of the program is a {spec.kind.name.lower()}, which is not supported")
     kind = spec.kind.name.lower().replace("_", " ")

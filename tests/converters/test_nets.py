@@ -14,9 +14,9 @@ import fastrnn as fr
 from fastrnn.testing import TOLERANCES
 
 torch = pytest.importorskip("torch")
-from nets import NETS  # noqa: E402
-from torch.export import Dim  # noqa: E402
-from torch.utils import _pytree as pytree  # noqa: E402
+from nets import NETS
+from torch.export import Dim
+from torch.utils import _pytree as pytree
 
 NEWEST = 23
 OPSETS = (11, 13, 17, NEWEST)  # the newest by torch's newer exporter, the others by the older one

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import ANY_DIM, MANY, UNKNOWN, Dim, Spec, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, UNKNOWN, Dim, Spec, axis_of, meaning, op, require, where
 
 
 @op("If", outputs=MANY, then_branch=None, else_branch=None)
