@@ -85,7 +85,8 @@ class _Folder:
                     self.specs[name] = specs[k] if arrays is None else spec_of(arrays[k])
                     if arrays is not None:
                         self.constants[name] = arrays[k]
-            if arrays is None and (node.op == "Identity" or node.op == "Cast" and specs[0].dtype == given[0].dtype):
+            decided = node.op == "Require" and given[1].constant is not None
+            if arrays is None and (decided or node.op == "Identity" or node.op == "Cast" and specs[0].dtype == given[0].dtype):
                 self.renamed |= {node.outputs[0]: node.inputs[0]} if node.outputs[0] else {}
             elif arrays is None:
                 left.append(node)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import ANY_DIM, MANY, UNKNOWN, Dim, Spec, axis_of, op, require, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, UNKNOWN, Dim, Spec, axis_of, meaning, op, require, where
 
 
 @op("If", outputs=MANY, then_branch=None, else_branch=None)
@@ -219,3 +219,20 @@ def handed_on(repetition: Repetition, specs) -> dict[str, Spec]:
             raise InvalidModelError(f"{where(repetition.node)}: {c.before!r} is {before.dtype}, but is handed on as {after.dtype}")
         joined[c.before] = agreed(before, after) if after.dtype else UNKNOWN
     return joined
+
+
+@op("Require", inputs=(2, 2), message="", apart=lambda node, specs, axes: axes[1] is None)
+def require_(node, inputs):
+    """The first input as it is; raises ShapeError with the message once the second, a bool (1,) made of shapes, is known not to hold."""
+    x, condition = require(node, inputs[0], "the input"), require(node, inputs[1], "the condition", ("bool",))
+    if condition.constant is not None and not condition.constant.all():
+        raise ShapeError(f"{where(node)}: {node.get('message')}")
+    return [x]
+
+
+@meaning("Require")
+def require_meaning(node, inputs):
+    """Where the condition was not known before."""
+    if not inputs[1].all():
+        raise ShapeError(f"{where(node)}: {node.get('message')}")
+    return [inputs[0]]

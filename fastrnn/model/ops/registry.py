@@ -139,7 +139,7 @@ _KINDS = {
     _number: "value",
     _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape scan_input_axes scan_output_axes "
              "scan_input_directions scan_output_directions",
-    _text: "direction to mode auto_pad reduction dtype approximate output_dtype equation options",
+    _text: "direction to mode auto_pad reduction dtype approximate output_dtype equation options message",
     _graph: "then_branch else_branch body",
 }
 ATTRIBUTE_TYPES = {name: check for check, names in _KINDS.items() for name in names.split()} | {"activations": lambda v: isinstance(v, (list, tuple))}
