@@ -158,7 +158,7 @@ def test_a_loop_runs_in_the_program_or_is_laid_out():
 
 
 def test_the_same_session_at_other_lengths_and_bits_of_a_row():
-    proto, feed = CASES["axis1_1_0_0"]
+    proto, _ = CASES["axis1_1_0_0"]
     session, x = fr.compile(fr.from_onnx(proto)), rand(4, 9, 3)
     whole = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[:2]})
     agree(whole.values(), ort(proto, {"s0": np.zeros((2, 3), np.float32), "xs": x[:2]}))
