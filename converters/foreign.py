@@ -77,7 +77,7 @@ def infer(node, inputs) -> list[Spec]:
 
 def _tried(node, inputs) -> list[Spec]:
     """Shapes by doing it, once all sizes are there."""
-    dtype = next(s.dtype for s in inputs if s is not None and s.dtype.startswith("float"))
+    dtype = next((s.dtype for s in inputs if s is not None and s.dtype.startswith("float")), "float32")
     if any(s is not None and (count(s.shape) == ANY_DIM or count(s.shape) > MOST_TRIED or s.dtype.startswith("int") and s.constant is None) for s in inputs):
         return [Spec(dtype, None)] * len(node.outputs)
     return [Spec(str(a.dtype), a.shape) for a in evaluate(node, [None if s is None else np.zeros(s.shape, s.dtype) if s.constant is None else s.constant for s in inputs])]
@@ -104,7 +104,7 @@ def evaluate(node, arrays) -> list[np.ndarray]:
     evaluator = _evaluator(node.op, node.get("opset"), node.get("options"), tuple(map(bool, node.outputs)), kinds)
     try:
         results = iter(evaluator.run(None, {f"i{k}": a for k, a in enumerate(arrays) if a is not None}))
-    except (RuntimeError, AttributeError, KeyError, NameError) as error:
+    except (RuntimeError, AttributeError, LookupError, NameError, AssertionError, ArithmeticError) as error:
         raise InvalidModelError(f"{where(node)}: the onnx package: {error}") from error
     return [np.asarray(next(results)) if name else None for name in node.outputs]
 

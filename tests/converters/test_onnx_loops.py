@@ -187,6 +187,27 @@ def test_a_model_that_exposes_its_states_streams_although_it_loops_inside():
         agree([y], [want])
 
 
+def test_threads_change_no_bit_of_a_loop():
+    for name in ("nested", "data", "two", "axis1_1_0_0"):
+        proto, feed = CASES[name]
+        one, two = (fr.compile(fr.from_onnx(proto), threads=n).run(feed).values() for n in (1, 2))
+        assert all(np.array_equal(a, b) for a, b in zip(one, two))
+
+
+def test_flipped_bits_are_refused_or_leave_a_model_that_compiles():
+    for name in ("axis1_1_0_0", "until1.5", "nested"):
+        data = CASES[name][0].SerializeToString()
+        for bit in range(0, len(data) * 8, 29):
+            damaged = bytearray(data)
+            damaged[bit // 8] ^= 1 << bit % 8
+            started = time.perf_counter()
+            try:
+                fr.compile(fr.from_onnx(bytes(damaged)))
+            except fr.FastRNNError:
+                pass
+            assert time.perf_counter() - started < 1.0
+
+
 def loop_of(trips, body, start):
     return model([node("Loop", "n go0 s0", "s1 ys", body=body)], [value("x", shape=["B"])], [value("s1"), value("ys")],
                  {"n": np.array(trips), "go0": np.array(True), "s0": start})

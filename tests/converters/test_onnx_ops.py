@@ -17,7 +17,7 @@ from fastrnn.model.ops.foreign import PREFIX
 
 ROWS = COMMON + MORE
 # Ops of the vocabulary that ONNX does not have by that name; tests/converters/test_pytorch.py runs them.
-NOT_ONNX = {"Silu"}
+NOT_ONNX = {"Silu", "Require"}
 # Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_onnx_loops.py, test_onnx_files.py, test_onnx_cases.py.
 ELSEWHERE = {"If", "Loop", "Scan", "com.microsoft.DynamicQuantizeLSTM", "GridSample"}
 
