@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -29,10 +30,13 @@ class Reading:
         self.made_of: dict[Vector, Form] = {}
         self.cells: dict[str, dict] = {}
         self.steps: dict[str, Step] = {}
+        self.readers: Counter = Counter()
         self.first: dict[str, int] = {}  # by the new state's name, the node that makes the first thing that the step is known by
 
     def read(self, nodes: Iterable[Node]) -> Reading:
         """Reads nodes; those that it cannot read make values that are taken as they are."""
+        nodes = list(nodes)
+        self.readers = Counter(name for node in nodes for name in node.reads())
         for k, node in enumerate(nodes):
             reader = getattr(self, f"_{node.op.lower()}", None)
             if node.op in UNARY_KINDS:
@@ -51,7 +55,8 @@ class Reading:
         return spec is not None and spec.dtype == "float32" and bool(spec.shape) and isinstance(spec.shape[-1], int) and ANY_DIM not in spec.shape
 
     def _found(self, name: str, form: Form, k: int) -> None:
-        """Notes a value; new states become vectors, so that what follows is said in terms of them."""
+        """Notes a value; new states become vectors, so that what follows is said in terms of them. So does a product that is read twice: the
+        state after a first step that starts from zeros. Within a step products are read once."""
         self.forms[name] = form
         cell = cell_of_lstm(form)
         if cell:
@@ -59,7 +64,8 @@ class Reading:
         step = step_of_lstm(form, name, self.cells) or step_of_gru(form, name, self.made_of)
         if step:
             self.steps[name], self.first[name] = step, self.first.get(step.cell, k)
-        if cell or step:
+        twice = self.readers[name] > 1 and any(sum(power for _, power in factors) > 1 for factors, _ in form.products)
+        if cell or step or twice:
             self.forms[name] = of_vector(self.whole(name))
 
     def width(self, name: str) -> int:
