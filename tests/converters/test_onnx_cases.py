@@ -4,6 +4,8 @@ And ops that fastrnn leaves to that package, against ONNX Runtime: what computes
 """
 
 import re
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -11,7 +13,7 @@ import onnx
 import pytest
 from foreign_rows import FOREIGN_ROWS
 from onnx import numpy_helper
-from row import agree, ort, outputs_of
+from row import Row, agree, ort, outputs_of, rand
 
 import fastrnn as fr
 
@@ -112,3 +114,11 @@ def test_the_onnx_package_agrees_with_onnxruntime(row, tmp_path):
     assert any(node.op.startswith("onnx.") for node in model.nodes)
     shown = fr.compile(model).explain({name: a.shape for name, a in row.feed().items()})
     assert not row.feed() or "onnx." in shown and "the onnx package" in shown
+
+
+def test_without_the_onnx_package_such_a_file_says_what_it_needs(tmp_path):
+    fr.from_onnx(Row("Hardmax", [rand(2, 3)]).model()).save(tmp_path / "m.safetensors")
+    code = (f"import sys; sys.modules['onnx'] = None\nimport fastrnn\ntry: fastrnn.load({str(tmp_path / 'm.safetensors')!r})\n"
+            "except fastrnn.MissingDependencyError as e: print(e)")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/")
+    assert "Hardmax" in done.stdout and "fastrnn[onnx]" in done.stdout

@@ -5,12 +5,14 @@ import io
 import warnings
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import helper
-from written_cells import CELLS, NEAR, WAYS, B, H, I, T, Writer, drawn, finish, gru, loop, lstm, residual, single, unrolled
+from written_cells import CELLS, NEAR, WAYS, B, H, I, T, Writer, drawn, finish, gru, loop, lstm, residual, scan, single, unrolled
 
 import fastrnn as fr
+from fastrnn.kernels.reference import evaluate
 from fastrnn.model.graph import every_node
 
 
@@ -180,3 +182,49 @@ def test_sizes_of_one(name, way):
                     if dim.dim_param == "B":
                         dim.dim_value = 1
     check(proto, [CELLS[name][0]])
+
+
+FUNCTIONS, PAIRS = ("Sigmoid", "Tanh", "Relu", "HardSigmoid", "Neg"), ("Add", "Sub", "Mul")
+
+
+def changed(proto, random):
+    """The file with one to three nodes of its cell doing something else, or to something else."""
+    proto = onnx.ModelProto.FromString(proto.SerializeToString())
+    nodes = [a.g for n in proto.graph.node for a in n.attribute if a.HasField("g")]
+    nodes = nodes[-1].node if nodes else proto.graph.node
+    made = [name for node in nodes for name in node.output] + ["h", "c", "h0", "c0"]
+    for _ in range(random.integers(1, 4)):
+        node = nodes[random.integers(len(nodes))]
+        if node.op_type == "Split":
+            node.output[:] = list(random.permutation(list(node.output)))
+        elif node.op_type in (*FUNCTIONS, *PAIRS):
+            kinds = FUNCTIONS if node.op_type in FUNCTIONS else PAIRS
+            what = random.integers(3)
+            if what == 0:
+                node.op_type = kinds[random.integers(len(kinds))]
+            elif what == 1:
+                node.input[:] = list(node.input)[::-1]
+            else:
+                node.input[random.integers(len(node.input))] = made[random.integers(len(made))]
+    return proto
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+def test_cells_changed_at_random_compute_what_they_say(count):
+    """Whatever is taken for a layer after the change, and whatever is not: as the evaluation in float64, which recognises nothing."""
+    random, recognised, compared = np.random.default_rng(count), 0, 0
+    protos = [way(cell) for _, cell in CELLS.values() for way in (scan, loop, unrolled)] + [single(cell) for _, cell in CELLS.values()]
+    while compared < count:
+        try:
+            model = fr.from_onnx(changed(protos[random.integers(len(protos))], random))
+            session = fr.compile(model)
+            feed = {v.name: random.standard_normal([{"T": T, "B": B}.get(d, d) for d in v.shape]).astype(np.float32) for v in model.inputs}
+            wanted, got = evaluate(model, feed), session.run(feed)
+        except fr.FastRNNError:
+            continue  # a cycle, or shapes that do not fit
+        compared += 1
+        recognised += any(n.op in ("LSTM", "GRU", "RNN") for n, _ in every_node(session.plan.model.nodes))
+        for name, want in wanted.items():
+            if np.isfinite(want).all():
+                np.testing.assert_allclose(got[name], want, rtol=0, atol=1e-4 * max(1.0, np.abs(want).max()))
+    assert count // 4 < recognised < count
