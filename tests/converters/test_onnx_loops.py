@@ -112,6 +112,15 @@ def loops():
     nested = loop_body([node("Gather", "xs i", "x"), node("Add", "s x", "start"), node("Loop", "three go start", "s_out zs", body=inner), node("ReduceSum", "zs axes", "y", keepdims=0)],
                        ["s"], ["y"], {"three": np.array(3), "axes": np.array([0])})
     yield "nested", model([node("Loop", "n go0 s0", "s1 ys", body=nested)], inputs, ends, {"n": np.array(4), "go0": np.array(True)}), x
+    add, sub = (graph([node(op, "s x", f"{op}_s")], [], [value(f"{op}_s")]) for op in ("Add", "Sub"))
+    choosing = loop_body([node("Gather", "xs i", "x"), node("ReduceSum", "x", "total", keepdims=0), node("Greater", "total none", "up"),
+                          node("If", "up", "s_out", then_branch=add, else_branch=sub), node("Tanh", "s_out", "y")], ["s"], ["y"], {"none": np.float32(0)})
+    chosen = model([node("Loop", "n go0 s0", "s1 ys", body=choosing)], inputs, ends, {"n": np.array(7), "go0": np.array(True)})
+    yield "choosing", chosen, x
+    other = graph([node("Neg", "s0", "neg"), node("Mul", "xs xs", "sq")], [], [value("neg"), value("sq")])
+    branch = graph([node("Loop", "n go0 s0", "s1 ys", body=choosing)], [], ends)
+    yield "chosen", model([node("If", "flag", "last all", then_branch=branch, else_branch=other)], [*inputs, value("flag", BOOL, [])], [value("last"), value("all")],
+                          {"n": np.array(7), "go0": np.array(True)}), {**x, "flag": np.array(True)}
     counting = loop_body([node("Add", "k one", "k_out"), node("Less", "k_out five", "more")], ["k"], [], {"one": np.array(1), "five": np.array(5)}, "more", {"k": INT})
     steps = [helper.make_node("Loop", ["", "go0", "k0"], ["k1"], body=counting), node("Unsqueeze", "k1 axes", "count"), node("Slice", "xs zeros count", "s1")]
     yield "counted", model(steps, inputs[:1], ends[:1], {"go0": np.array(True), "k0": np.array(0), "axes": np.array([0]), "zeros": np.array([0])}), {"xs": x["xs"]}
