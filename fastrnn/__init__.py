@@ -6,6 +6,7 @@ from fastrnn.cells import Gate, cell
 from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
 from fastrnn.errors import (
     BusyError,
+    ConversionError,
     DTypeError,
     FastRNNError,
     InvalidModelError,
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "Gate", "Guess", "InvalidModelError", "MissingDependencyError", "Model",
-    "NotStreamableError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream", "SuspectModelWarning", "UnsupportedModelError",
-    "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states", "load", "maximum", "minimum", "relu", "sigmoid",
-    "sqrt", "tanh", "where",
+    "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
+    "MissingDependencyError", "Model", "NotStreamableError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
+    "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states",
+    "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
 ]
 
 

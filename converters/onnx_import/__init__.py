@@ -15,8 +15,10 @@ from fastrnn.model import Model
 
 
 def from_onnx(source, *, external_data: bool = True) -> Model:
-    """A Model from an ONNX file: a path, its bytes, or a ModelProto. Opsets 7 to 25 of the default domain.
+    """A Model from an ONNX file: a path, its bytes, or a ModelProto. Opsets 7 to 28 of the default domain.
 
+    Floats of 16 bits become float32, inputs and outputs among them, of which it warns; ops that only the onnx package has a meaning for run
+    by its reference implementation (see Session.explain).
     external_data: whether weights may be read from other files inside the model's folder; only for a path.
     Raises InvalidModelError for a damaged file, and UnsupportedModelError naming the node for an op, attribute or dtype that
     fastrnn lacks. Warns of GRUs that PyTorch's exporter is known to have written wrongly. Not for concurrent use of one ModelProto.

@@ -17,7 +17,11 @@ _DTYPE = {TensorProto.DataType.Value(name): dtype for name, dtype in (
     ("FLOAT", "float32"), ("DOUBLE", "float64"), ("INT8", "int8"), ("INT16", "int16"), ("INT32", "int32"), ("INT64", "int64"),
     ("UINT8", "uint8"), ("UINT16", "uint16"), ("UINT32", "uint32"), ("UINT64", "uint64"), ("BOOL", "bool"))}
 assert set(_DTYPE.values()) == set(DTYPES)
+# Floats of 16 bits are taken as the float32 that they are: what is computed, given and asked for in them is float32 here.
+WIDENED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_DTYPE |= dict.fromkeys(WIDENED, "float32")
 # What ModelProto fields may hold beyond the file before anything is read: protobuf repeats bytes of the file, never more.
+MOST_NODES = 1 << 16  # of a model whose functions are put in place
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
@@ -58,6 +62,32 @@ def parse(source) -> tuple[onnx.ModelProto, Folder | None]:
     return model, folder
 
 
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the functions that it brings along put in place of their calls. Raises UnsupportedModelError for more nodes than MOST_NODES,
+    InvalidModelError for functions that call themselves."""
+    if not model.functions:
+        return model
+    from onnx import inliner
+
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes, calls: tuple) -> int:
+        total = 0
+        for node in nodes:
+            key = node.domain, node.op_type
+            if key in calls:
+                raise InvalidModelError(f"function {node.op_type!r} calls itself")
+            if key in bodies and key not in sizes:
+                sizes[key] = size(bodies[key], (*calls, key))
+            total += 1 + sizes.get(key, 0) + sum(size(a.g.node, calls) for a in node.attribute if a.HasField("g"))
+        return total
+
+    if (total := size(model.graph.node, ())) > MOST_NODES:
+        raise UnsupportedModelError(f"its functions make {total:,} nodes; at most {MOST_NODES:,} are supported")
+    return inliner.inline_local_functions(model)
+
+
 def dtype_name(elem_type: int, where: str) -> str:
     """The dtype of an element type; raises UnsupportedModelError for others."""
     if elem_type not in _DTYPE:
@@ -87,11 +117,15 @@ def array_of(tensor: TensorProto, where: str, folder: Folder | None) -> np.ndarr
     """A tensor's content; its size is checked against the bytes that are there before anything is allocated."""
     where = f"{where} {tensor.name!r}"
     dtype = np.dtype(dtype_name(tensor.data_type, where))
+    stored = np.dtype(f"u{dtype.itemsize // 2}") if tensor.data_type in WIDENED else dtype
     if any(d < 0 for d in tensor.dims):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)}")
-    nbytes = math.prod(tensor.dims) * dtype.itemsize
+    nbytes = math.prod(tensor.dims) * stored.itemsize
     if tensor.data_location == TensorProto.EXTERNAL:
         raw = _external(tensor, where, folder, nbytes)
+        if stored is not dtype:
+            tensor = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw)
+            return numpy_helper.to_array(tensor).astype(dtype)
         return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tensor.dims)
     typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
     if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != math.prod(tensor.dims):

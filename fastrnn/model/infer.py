@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops import EVAL, MAX_ELEMENTS, OPS, UNKNOWN, Spec
-from fastrnn.model.ops.control import agreed
+from fastrnn.model.ops.control import Repetition, after_the_runs, agreed, before_a_run, handed_on
 from fastrnn.model.ops.registry import ANY_DIM, check_rank, count, where
 
 MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
@@ -61,15 +61,19 @@ def infer_node(node, given: list[Spec | None]) -> list[Spec | None]:
         if isinstance(error, FastRNNError):
             raise
         raise InvalidModelError(f"{where(node)}: inputs that make no sense: {error}") from error
+    _check_sizes(node, specs)
+    if specs[0] is not None and specs[0].value is None and _followed(node, given, specs):
+        values = evaluate(node, [None if s is None else s.value for s in given])
+        specs = [Spec(s.dtype, v.shape, _plain(v, s.dtype)) for s, v in zip(specs, values)]
+    return specs
+
+
+def _check_sizes(node, specs: Iterable[Spec | None]) -> None:
     for spec in specs:
         if spec is not None and spec.shape is not None:
             check_rank(f"{where(node)}: the result", spec.shape)
             if (n := count(spec.shape)) != ANY_DIM and n > MAX_ELEMENTS:
                 raise UnsupportedModelError(f"{where(node)}: the result would have {n:,} elements")
-    if specs[0] is not None and specs[0].value is None and _followed(node, given, specs):
-        values = evaluate(node, [None if s is None else s.value for s in given])
-        specs = [Spec(s.dtype, v.shape, _plain(v, s.dtype)) for s, v in zip(specs, values)]
-    return specs
 
 
 def _followed(node, given, specs) -> bool:
@@ -92,7 +96,8 @@ def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:
     """Adds the specs of every value that the nodes make, those inside subgraphs too; missing ones stay absent."""
     for node in nodes:
         given = [specs.get(name) if name else None for name in node.inputs]
-        results = _infer_if(node, given, specs) if node.op == "If" else infer_node(node, given)
+        results = (_infer_if(node, given, specs) if node.op == "If" else infer_repetition(node, given, specs) if node.op in ("Loop", "Scan")
+                   else infer_node(node, given))
         specs.update({name: spec for name, spec in zip(node.outputs, results) if name and spec is not None})
 
 
@@ -112,3 +117,24 @@ def _infer_if(node, given, specs) -> list[Spec]:
                 raise
             return unknown  # a branch that these shapes rule out
     return results[0] if len(results) == 1 else [agreed(a, b) for a, b in zip(*results)]
+
+
+def infer_repetition(node, given, specs) -> list[Spec]:
+    """Of a Loop or a Scan: the body with what it is handed at first, again with dimensions that change left open, until they stay."""
+    OPS[node.op].infer(node, given)
+    repetition = Repetition(node)
+    specs.update(before_a_run(repetition, specs))
+    for attempt in range(3):
+        infer(node.get("body").nodes, specs)
+        joined = handed_on(repetition, specs)
+        changed = {name: spec for name, spec in joined.items() if spec[:2] != specs[name][:2]}
+        if not changed:
+            break
+        if attempt:  # one change follows another: nothing but the rank is left, or not even that
+            changed = {name: Spec(spec.dtype, None if attempt > 1 or spec.shape is None else (ANY_DIM,) * spec.rank) for name, spec in joined.items()}
+        specs.update(changed)
+    else:
+        infer(node.get("body").nodes, specs)
+    results = after_the_runs(repetition, specs)
+    _check_sizes(node, results)
+    return results

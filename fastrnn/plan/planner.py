@@ -13,12 +13,14 @@ from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
+from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
 from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
-from fastrnn.plan.fold import fold, replace_model
+from fastrnn.plan.fold import REPEATING, fold, replace_model
 from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.pack import Packed, pack, sources_of
+from fastrnn.plan.recognise import recognise
 from fastrnn.plan.rewrite import rewrite
 from fastrnn.plan.views import is_view
 
@@ -43,7 +45,7 @@ class Plan:
     def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None) -> Model:
         """The model (this plan's, or its steppable form) for inputs of these shapes, symbols among them, with everything computed
         that they decide; other inputs are omitted."""
-        model = fold(model or self.model, shapes)
+        model = recognise(fold(model or self.model, shapes))
         return model if self.backend == "reference" else rewrite(model)
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
@@ -75,6 +77,8 @@ class Plan:
                 rows += self._fused(model, node, depth)
             elif node.op == "If":
                 rows.append((node.op, label, "-", "-", "-", "-", "decided for the shapes in use, else at run time"))
+            elif node.op in REPEATING:
+                rows.append((node.op, label, "-", "-", "-", "-", "laid out, or run again and again, for the shapes in use"))
             elif node.name in early:
                 rows.append((node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs"))
             elif is_view(node, model.weights):
@@ -107,6 +111,7 @@ class Plan:
             choice = policy.pick(node.op.lower(), self.backend)
         kernel, why = choice.kernel, choice.why
         if kernel is None:
+            why = "by the onnx package's reference implementation" if node.op.startswith(PREFIX) else why
             return [(node.op, label, "NumPy", "reference", "-", "-", f"{why}; outside the promise of equal bits")]
         if node.op in RECURRENT and self.threads > 1:
             why = f"{why}; {self._threads(model, node, packed)}"
@@ -127,7 +132,7 @@ def _early(model: Model) -> set[str]:
     """Names of nodes that depend on nothing but shapes and constants."""
     given, early = set(model.weights), set()
     for node, _ in every_node(model.nodes):
-        if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in given for name in node.inputs if name):
+        if node.op in SHAPE_OPS or not node.subgraphs and any(node.inputs) and all(name in given for name in node.inputs if name):
             given |= set(node.outputs)
             early.add(node.name)
     return early
@@ -143,7 +148,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
         raise UnsupportedModelError(f"threads must be a positive integer, got {threads!r}")
     backend = policy.resolve_backend(backend)
     refuse_absent(model, "compile")
-    model = fold(model, {v.name: v.shape for v in model.inputs})
+    model = recognise(fold(model, {v.name: v.shape for v in model.inputs}))
     if backend != "reference":
         model = rewrite(model)
     packed: dict[str, list[Packed]] = {}

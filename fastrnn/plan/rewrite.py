@@ -4,6 +4,7 @@
     MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
     Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
     Pow by 2                                          Mul
+    GlobalAveragePool                                 ReduceMean
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Patterns:
         result = []
         for node in nodes:
             if node.subgraphs:
-                node = replace(node, attributes={k: Graph(tuple(self.walk_branch(v)), v.outputs) if isinstance(v, Graph) else v
+                node = replace(node, attributes={k: replace(v, nodes=tuple(self.walk_branch(v))) if isinstance(v, Graph) else v
                                                  for k, v in node.attributes.items()})
             # of unknown shape: in a branch that may not fit, which is left as it is
             found = REWRITES[node.op](self, node) if node.op in REWRITES and known(self.specs, (*node.inputs, *node.outputs)) else None
@@ -97,6 +98,13 @@ def power(graph: Patterns, node: Node):
     if exponent != 2.0 or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
         return None
     return [replace(node, op="Mul", inputs=(x, x))]
+
+
+@rewrites("GlobalAveragePool")
+def global_average_pool(graph: Patterns, node: Node):
+    """The mean over all spatial axes."""
+    rank = len(graph.specs[node.inputs[0]].shape)
+    return [replace(node, op="ReduceMean", inputs=(*node.inputs, graph.weight(f"{node.name}.axes", np.arange(2, rank))))] if rank > 2 else None
 
 
 @rewrites("MatMul")

@@ -141,7 +141,6 @@ HOSTILE = {
                                    outputs=[value("o6")]), None),
     "old_opset": (lambda: build([helper.make_node("Relu", ["x"], ["y"])], opset=6), "opset 6"),
     "future_opset": (lambda: build([helper.make_node("Relu", ["x"], ["y"])], opset=99), "opset 99"),
-    "functions": (lambda: build([helper.make_node("Relu", ["x"], ["y"])], functions=[helper.make_function("f", "f", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)])]), "functions"),
     "huge_constant_of_shape": (lambda: build([helper.make_node("ConstantOfShape", ["n"], ["y"])], weights={"n": np.array([1 << 30, 1 << 30])}), "elements"),
     "reshape_to_nonsense": (lambda: build([helper.make_node("Reshape", ["w", "n"], ["y"], "r")], weights={"w": np.ones(6, np.float32), "n": np.array([4, -1])}), "'r'"),
     "index_past_the_end": (lambda: build([helper.make_node("Gather", ["w", "n"], ["y"], "r")], weights={"w": np.ones((6, 2), np.float32), "n": np.array([6])}), "'r'.*outside"),

@@ -1,0 +1,285 @@
+"""Loop and Scan in ONNX files, against ONNX Runtime and the evaluation in float64: run again and again, or laid out."""
+
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fastrnn as fr
+from fastrnn.kernels import isa
+from fastrnn.kernels.reference import evaluate
+from fastrnn.plan import build_program
+from fastrnn.plan.program import JumpStep
+
+BACKENDS = ["native", "reference"]
+RANDOM = np.random.default_rng(0)
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+def rand(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def value(name, dtype=FLOAT, shape=None):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def graph(nodes, inputs, outputs, weights=()):
+    tensors = [numpy_helper.from_array(np.asarray(a), n) for n, a in dict(weights).items()]
+    return helper.make_graph(nodes, "g", inputs, outputs, tensors)
+
+
+def model(nodes, inputs, outputs, weights=(), opset=17):
+    return helper.make_model(graph(nodes, inputs, outputs, weights), opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def scan(body_nodes, states, slices, results, **attributes):
+    """A node Scan: states by name in and out, slices, results; the body's values are named s_*, x_*, and *_out."""
+    return {"body": graph(body_nodes, [value(s) for s in states] + [value(x) for x in slices], [value(f"{s}_out") for s in states] + [value(r) for r in results]),
+            "num_scan_inputs": len(slices), **attributes}
+
+
+def loop_body(nodes, carried, results, weights=(), go_on="go", dtypes=None):
+    dtypes = dtypes or {}
+    return graph(nodes, [value("i", INT, []), value("go", BOOL, [])] + [value(c, dtypes.get(c, FLOAT)) for c in carried],
+                 [value(go_on, BOOL, [])] + [value(f"{c}_out", dtypes.get(c, FLOAT)) for c in carried] + [value(r) for r in results], weights)
+
+
+def node(op, inputs, outputs, **attributes):
+    return helper.make_node(op, inputs.split(), outputs.split(), **attributes)
+
+
+RUNNING = [node("Mul", "s d", "decayed"), node("Add", "decayed x", "s_out"), node("Tanh", "s_out", "y")]
+
+
+def scans():
+    """Running sums over an axis: forwards, backwards, other axes; two inputs; a state that no step changes."""
+    for axis, back, out_axis, out_back in ((0, 0, 0, 0), (0, 1, 0, 1), (1, 0, 1, 0), (1, 1, 0, 0), (-1, 0, -1, 1), (2, 0, 2, 0)):
+        shape = {0: (6, 2, 3), 1: (2, 6, 3), 2: (2, 3, 6), -1: (2, 3, 6)}[axis]
+        attributes = {"scan_input_axes": [axis], "scan_input_directions": [back], "scan_output_axes": [out_axis], "scan_output_directions": [out_back]}
+        whole = node("Scan", "s0 xs", "last ys", **scan(RUNNING, ["s"], ["x"], ["y"], **attributes))
+        yield (f"axis{axis}_{back}_{out_axis}_{out_back}",
+               model([whole], [value("s0", shape=[2, 3]), value("xs", shape=list("abc"))], [value("last"), value("ys")], {"d": np.float32(0.5)}), {"s0": rand(2, 3), "xs": rand(*shape)})
+    both = node("Scan", "s0 k xs zs", "last kept ys", **scan([*RUNNING[:2], node("Mul", "y z", "s_2"), node("Identity", "k", "k_out"), node("Sub", "s_out k", "y")],
+                                                            ["s", "k"], ["x", "z"], ["y"], scan_input_directions=[0, 1]))
+    both.attribute[0].g.node[2].CopyFrom(node("Mul", "s_out z", "unused"))
+    yield "two", model([both], [value(n, shape=[2]) for n in ("s0", "k")] + [value(n, shape=["T", 2]) for n in ("xs", "zs")], [value("last"), value("kept"), value("ys")],
+                       {"d": np.float32(0.9)}), {"s0": rand(2), "k": rand(2), "xs": rand(5, 2), "zs": rand(5, 2)}
+    swap = node("Scan", "a0 b0 xs", "a1 b1 ys", **scan([node("Add", "b x", "a_out"), node("Identity", "a", "b_out"), node("Transpose", "a", "y")], ["a", "b"], ["x"], ["y"]))
+    yield "swap", model([swap], [value(n, shape=[3, 3]) for n in ("a0", "b0")] + [value("xs", shape=["T", 3, 3])], [value("a1"), value("b1"), value("ys")]), \
+        {"a0": rand(3, 3), "b0": rand(3, 3), "xs": rand(4, 3, 3)}
+    turn = node("Scan", "a0 xs", "a1 ys", **scan([node("Transpose", "a", "a_out"), node("Add", "a x", "y")], ["a"], ["x"], ["y"]))
+    yield "turn", model([turn], [value("a0", shape=[3, 3]), value("xs", shape=["T", 3, 3])], [value("a1"), value("ys")]), {"a0": rand(3, 3), "xs": rand(5, 3, 3)}
+
+
+def loops():
+    """Trip counts that are constants, shapes and data; conditions; values from around; nothing done; growing; nested; by its own number."""
+    accumulate = [node("Gather", "xs i", "x"), node("Add", "s x", "s_out"), node("Mul", "s_out s_out", "y")]
+    ends = [value("s1"), value("ys")]
+    x = {"xs": rand(7, 3), "s0": rand(3)}
+    inputs = [value("xs", shape=["T", 3]), value("s0", shape=[3])]
+    body = loop_body(accumulate, ["s"], ["y"])
+    yield "constant", model([node("Loop", "n go0 s0", "s1 ys", body=body)], inputs, ends, {"n": np.array(5), "go0": np.array(True)}), x
+    yield "no_condition", model([helper.make_node("Loop", ["n", "", "s0"], ["s1", "ys"], body=body)], inputs, ends, {"n": np.array([4])}), x
+    yield "none", model([node("Loop", "n go0 s0", "s1 ys", body=body)], inputs, ends, {"n": np.array(0), "go0": np.array(True)}), x
+    yield "never", model([node("Loop", "n go0 s0", "s1 ys", body=body)], inputs, ends, {"n": np.array(3), "go0": np.array(False)}), x
+    length = [node("Shape", "xs", "sizes"), node("Gather", "sizes zero", "n")]
+    yield "length", model([*length, node("Loop", "n go0 s0", "s1 ys", body=body)], inputs, ends, {"zero": np.array(0), "go0": np.array(True)}), x
+    only = loop_body(accumulate[:2], ["s"], [])
+    yield "data", model([node("Loop", "n go0 s0", "s1", body=only)], [*inputs, value("n", INT, []), value("go0", BOOL, [])], ends[:1]), \
+        {**x, "n": np.array(6), "go0": np.array(True)}
+    until = loop_body([*accumulate[:2], node("ReduceMax", "s_out", "top", keepdims=0), node("Less", "top limit", "more")], ["s"], [], go_on="more")
+    for limit in (-9.0, 1.5, 9.0):
+        yield f"until{limit}", model([node("Loop", "n go0 s0", "s1", body=until)], inputs, ends[:1], {"n": np.array(7), "go0": np.array(True), "limit": np.float32(limit)}), x
+    yield "endless", model([helper.make_node("Loop", ["", "go0", "s0"], ["s1"], body=loop_body(
+        [node("Add", "s one", "s_out"), node("ReduceMax", "s_out", "top", keepdims=0), node("Less", "top limit", "more")], ["s"], [], go_on="more"))],
+        inputs[1:], ends[:1], {"go0": np.array(True), "limit": np.float32(20), "one": np.float32(0.75)}), {"s0": x["s0"]}
+    grow = loop_body([node("Gather", "xs i", "x"), node("Unsqueeze", "x axes", "row"), node("Concat", "s row", "s_out", axis=0)], ["s"], [], {"axes": np.array([0])})
+    yield "growing", model([*length, node("Loop", "n go0 start", "s1", body=grow)], inputs[:1], ends[:1],
+                           {"zero": np.array(0), "go0": np.array(True), "start": np.zeros((0, 3), np.float32)}), {"xs": x["xs"]}
+    window = loop_body([node("Add", "i two", "end"), node("Unsqueeze", "i axes", "from"), node("Unsqueeze", "end axes", "to"), node("Slice", "xs from to", "cut"),
+                        node("ReduceSum", "cut axes", "x", keepdims=0), node("Add", "s x", "s_out"), node("Identity", "x", "y")], ["s"], ["y"], {"axes": np.array([0]), "two": np.array(2)})
+    yield "windows", model([node("Loop", "n go0 s0", "s1 ys", body=window)], inputs, ends, {"n": np.array(6), "go0": np.array(True)}), x
+    inner = loop_body([node("Mul", "r half", "r_out"), node("Identity", "r_out", "z")], ["r"], ["z"], {"half": np.float32(0.5)})
+    for name in ("i", "go"):
+        for k, v in enumerate(inner.input):
+            if v.name == name:
+                inner.input[k].name = f"{name}2"
+    inner.output[0].name = "go2"
+    nested = loop_body([node("Gather", "xs i", "x"), node("Add", "s x", "start"), node("Loop", "three go start", "s_out zs", body=inner), node("ReduceSum", "zs axes", "y", keepdims=0)],
+                       ["s"], ["y"], {"three": np.array(3), "axes": np.array([0])})
+    yield "nested", model([node("Loop", "n go0 s0", "s1 ys", body=nested)], inputs, ends, {"n": np.array(4), "go0": np.array(True)}), x
+    add, sub = (graph([node(op, "s x", f"{op}_s")], [], [value(f"{op}_s")]) for op in ("Add", "Sub"))
+    choosing = loop_body([node("Gather", "xs i", "x"), node("ReduceSum", "x", "total", keepdims=0), node("Greater", "total none", "up"),
+                          node("If", "up", "s_out", then_branch=add, else_branch=sub), node("Tanh", "s_out", "y")], ["s"], ["y"], {"none": np.float32(0)})
+    chosen = model([node("Loop", "n go0 s0", "s1 ys", body=choosing)], inputs, ends, {"n": np.array(7), "go0": np.array(True)})
+    yield "choosing", chosen, x
+    other = graph([node("Neg", "s0", "neg"), node("Mul", "xs xs", "sq")], [], [value("neg"), value("sq")])
+    branch = graph([node("Loop", "n go0 s0", "s1 ys", body=choosing)], [], ends)
+    yield "chosen", model([node("If", "flag", "last all", then_branch=branch, else_branch=other)], [*inputs, value("flag", BOOL, [])], [value("last"), value("all")],
+                          {"n": np.array(7), "go0": np.array(True)}), {**x, "flag": np.array(True)}
+    counting = loop_body([node("Add", "k one", "k_out"), node("Less", "k_out five", "more")], ["k"], [], {"one": np.array(1), "five": np.array(5)}, "more", {"k": INT})
+    steps = [helper.make_node("Loop", ["", "go0", "k0"], ["k1"], body=counting), node("Unsqueeze", "k1 axes", "count"), node("Slice", "xs zeros count", "s1")]
+    yield "counted", model(steps, inputs[:1], ends[:1], {"go0": np.array(True), "k0": np.array(0), "axes": np.array([0]), "zeros": np.array([0])}), {"xs": x["xs"]}
+
+
+CASES = {name: rest for make in (scans, loops) for name, *rest in make()}
+
+
+def ort(proto, feed):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feed)
+
+
+def agree(got, want):
+    for have, wanted in zip(got, want, strict=True):
+        assert have.dtype.kind == wanted.dtype.kind and (have.shape == wanted.shape or have.size == wanted.size == 0)  # of no runs, ONNX Runtime knows no rank
+        np.testing.assert_allclose(have.reshape(wanted.shape), wanted, rtol=0, atol=3e-6 * max(1e-30, np.abs(wanted).max(initial=0)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_against_onnxruntime_and_float64(name, tmp_path):
+    proto, feed = CASES[name]
+    wanted = ort(proto, feed)
+    imported = fr.from_onnx(proto)
+    agree(evaluate(imported, feed).values(), wanted)
+    imported.save(tmp_path / "m.safetensors")
+    for backend in BACKENDS:
+        for again in (imported, fr.load(tmp_path / "m.safetensors")):
+            session = fr.compile(again, backend=backend)
+            agree(session.run(feed).values(), wanted)
+            agree(session.run(feed).values(), wanted)
+            session.explain()
+
+
+def test_a_loop_runs_in_the_program_or_is_laid_out():
+    """What keeps its shapes is run again and again by jumps, in compiled code; what grows is laid out."""
+    for name, jumps in (("constant", True), ("axis0_0_0_0", True), ("data", True), ("growing", False), ("windows", False)):
+        proto, feed = CASES[name]
+        session = fr.compile(fr.from_onnx(proto))
+        steps = build_program(session.plan, session.plan.specialised({n: a.shape for n, a in feed.items()})).steps
+        assert any(isinstance(step, JumpStep) for step in steps) == jumps
+        assert "NumPy" not in session.explain({n: a.shape for n, a in feed.items()})
+
+
+def test_the_same_session_at_other_lengths_and_bits_of_a_row():
+    proto, _ = CASES["axis1_1_0_0"]
+    session, x = fr.compile(fr.from_onnx(proto)), rand(4, 9, 3)
+    whole = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[:2]})
+    agree(whole.values(), ort(proto, {"s0": np.zeros((2, 3), np.float32), "xs": x[:2]}))
+    again = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[[0, 3]]})
+    assert all(np.array_equal(a[..., 0, :] if a.ndim > 2 else a[0], b[..., 0, :] if b.ndim > 2 else b[0]) for a, b in zip(whole.values(), again.values()))
+
+
+def test_the_same_bits_on_every_instruction_set(monkeypatch):
+    for proto, feed in CASES.values():
+        results = []
+        for name in isa.supported():
+            monkeypatch.setenv("FASTRNN_ISA", name)
+            results.append([np.asarray(a).tobytes() for a in fr.compile(fr.from_onnx(proto)).run(feed).values()])
+        assert all(r == results[0] for r in results)
+
+
+def test_a_model_that_exposes_its_states_streams_although_it_loops_inside():
+    body = loop_body([node("Mul", "s half", "m"), node("Add", "m x", "s_out")], ["s"], [], {"half": np.float32(0.5)})
+    proto = model([node("Loop", "n go0 s0", "s1", body=body), node("Tanh", "s1", "y")], [value("x", shape=["B", 3]), value("s0", shape=["B", 3])],
+                  [value("y", shape=["B", 3]), value("s1", shape=["B", 3])], {"n": np.array(3), "go0": np.array(True)})
+    session = fr.compile(fr.from_onnx(proto), states={"s0": "s1"})
+    stream, state, xs = session.stream(batch=2), np.zeros((2, 3), np.float32), rand(5, 2, 3)
+    for x in xs:
+        y = stream.step(x)
+        want, state = ort(proto, {"x": x, "s0": state})
+        agree([y], [want])
+
+
+def test_threads_change_no_bit_of_a_loop():
+    for name in ("nested", "data", "two", "axis1_1_0_0"):
+        proto, feed = CASES[name]
+        one, two = (fr.compile(fr.from_onnx(proto), threads=n).run(feed).values() for n in (1, 2))
+        assert all(np.array_equal(a, b) for a, b in zip(one, two))
+
+
+def test_flipped_bits_are_refused_or_leave_a_model_that_compiles():
+    for name in ("axis1_1_0_0", "until1.5", "nested"):
+        data = CASES[name][0].SerializeToString()
+        for bit in range(0, len(data) * 8, 29):
+            damaged = bytearray(data)
+            damaged[bit // 8] ^= 1 << bit % 8
+            started = time.perf_counter()
+            try:
+                fr.compile(fr.from_onnx(bytes(damaged)))
+            except fr.FastRNNError:
+                pass
+            assert time.perf_counter() - started < 1.0
+
+
+def loop_of(trips, body, start):
+    return model([node("Loop", "n go0 s0", "s1 ys", body=body)], [value("x", shape=["B"])], [value("s1"), value("ys")],
+                 {"n": np.array(trips), "go0": np.array(True), "s0": start})
+
+
+def deep(depth):
+    """Loops inside loops; the innermost doubles what it is handed."""
+    body = loop_body([node("Add", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"])
+    for k in range(depth):
+        inner = onnx.GraphProto()
+        inner.CopyFrom(body)
+        for v in (*inner.input, *inner.output):
+            v.name += f"_{k}"
+        for n in inner.node:
+            n.input[:] = [f"{i}_{k}" if i in ("s", "go", "i") or i.startswith(("s_", "y")) else i for i in n.input]
+            n.output[:] = [f"{o}_{k}" for o in n.output]
+        body = loop_body([node("Loop", "n go s", "s_out ys", body=inner), node("Identity", "s", "y")], ["s"], ["y"])
+    return loop_of(1000, body, np.zeros(2, np.float32))
+
+
+BODY = loop_body([node("Identity", "s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"])
+REFUSED = {
+    "deep": (lambda: deep(6), "nested more than 4"),
+    "endless": (lambda: model([helper.make_node("Loop", ["", "", "s0"], ["s1", "ys"], body=BODY)], [value("x", shape=["B"])], [value("s1")], {"s0": np.zeros(2, np.float32)}), "neither a trip"),
+    "no_body": (lambda: model([node("Loop", "n go0 s0", "s1")], [value("x", shape=["B"])], [value("s1")], {"n": np.array(1), "go0": np.array(True), "s0": np.zeros(2, np.float32)}), "body"),
+    "huge": (lambda: loop_of(1 << 50, BODY, np.zeros(2, np.float32)), "elements"),
+    "too_many_results": (lambda: model([node("Loop", "n go0 s0", "a b c d", body=BODY)], [value("x", shape=["B"])], [value("a")],
+                                       {"n": np.array(1), "go0": np.array(True), "s0": np.zeros(2, np.float32)}), "do not fit"),
+    "another_dtype": (lambda: loop_of(3, loop_body([node("Greater", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"]), np.zeros(2, np.float32)), "handed on as bool"),
+    "sequence": (lambda: loop_of(3, helper.make_graph(list(BODY.node), "g", [*BODY.input[:2], helper.make_tensor_sequence_value_info("s", FLOAT, None)], list(BODY.output)), np.zeros(2, np.float32)),
+                 "only tensors"),
+    "scan_of_nothing": (lambda: model([node("Scan", "s0", "s1", **scan([node("Neg", "s", "s_out")], ["s"], [], []))], [value("s0", shape=[2])], [value("s1")]), "num_scan_inputs=0"),
+    "two_lengths": (lambda: model([node("Scan", "a b", "ys", **scan([node("Add", "x z", "y")], [], ["x", "z"], ["y"]))], [value("a", shape=[3]), value("b", shape=[4])], [value("ys")]), "3, 4 entries"),
+    "direction": (lambda: model([node("Scan", "a", "ys", **scan([node("Neg", "x", "y")], [], ["x"], ["y"], scan_input_directions=[2]))], [value("a", shape=[3])], [value("ys")]), "must be 0 or 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name_and_in_time(name):
+    make, message = REFUSED[name]
+    started = time.perf_counter()
+    with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError), match=message):
+        fr.from_onnx(make())
+    assert time.perf_counter() - started < 1.0
+
+
+def test_results_of_as_many_runs_as_data_say_are_refused():
+    until = loop_body([node("ReduceMax", "s", "top", keepdims=0), node("Less", "top limit", "more"), node("Add", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"], go_on="more")
+    proto = model([node("Loop", "n go0 s0", "s1 ys", body=until)], [value("s0", shape=["B"])], [value("s1"), value("ys")],
+                  {"n": np.array(9), "go0": np.array(True), "limit": np.float32(5)})
+    with pytest.raises(fr.UnsupportedModelError, match="Loop.*depends on data"):
+        fr.compile(fr.from_onnx(proto)).run({"s0": np.ones(3, np.float32)})
+
+
+def test_laying_out_has_an_end():
+    """Four levels of a thousand runs each, of which nothing keeps its shape: refused, or left to run, in little time."""
+    grow = loop_body([node("Concat", "s one", "s_out", axis=0), node("Identity", "s", "y")], ["s"], ["y"])
+    proto = loop_of(100_000, grow, np.zeros(1, np.float32))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
+    started = time.perf_counter()
+    with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError)):
+        fr.compile(fr.from_onnx(proto)).run({"x": np.zeros(2, np.float32)})
+    assert time.perf_counter() - started < 1.0
+    started = time.perf_counter()
+    fr.compile(fr.from_onnx(deep(3)))
+    assert time.perf_counter() - started < 2.0

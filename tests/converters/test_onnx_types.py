@@ -1,0 +1,196 @@
+"""Dtypes of ONNX files, weights in other forms, and files as exporters write them."""
+
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from row import agree, ort
+
+import fastrnn as fr
+from fastrnn.cli.main import main
+
+RANDOM = np.random.default_rng(0)
+H, I = 5, 4
+
+
+def weight(*shape):
+    return RANDOM.uniform(-0.5, 0.5, shape).astype(np.float32)
+
+
+def value(name, dtype, *shape):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def build(nodes, inputs, outputs, weights=(), opset=17, **fields):
+    tensors = [w if isinstance(w, TensorProto) else numpy_helper.from_array(np.asarray(w), n) for n, w in dict(weights).items()]
+    return helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, tensors), opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **fields)
+
+
+def stored(name, array, kind):
+    """A tensor in 16 bits, and the float32 that it stands for."""
+    tensor = helper.make_tensor(name, kind, array.shape, array.ravel())
+    return tensor, numpy_helper.to_array(tensor).astype(np.float32)
+
+
+def lstm_in_16_bits(kind, whole):
+    """An LSTM whose weights have 16 bits: cast to float32, or (whole) everything in 16 bits. And the model in float32."""
+    arrays = {"W": weight(1, 4 * H, I), "R": weight(1, 4 * H, H), "B": weight(1, 8 * H)}
+    tensors = {name: stored(name, a, kind) for name, a in arrays.items()}
+    dtype = kind if whole else TensorProto.FLOAT
+    ends = [value("x", dtype, "T", "B", I)], [value("y", dtype, "T", 1, "B", H)]
+    cast = [] if whole else [helper.make_node("Cast", [n], [f"{n}32"], to=TensorProto.FLOAT) for n in arrays]
+    names = list(arrays) if whole else [f"{n}32" for n in arrays]
+    node = helper.make_node("LSTM", ["x", *names], ["y"], "lstm", hidden_size=H)
+    small = build([*cast, node], *ends, {n: t for n, (t, _) in tensors.items()})
+    plain = build([helper.make_node("LSTM", ["x", *arrays], ["y"], "lstm", hidden_size=H)], [value("x", TensorProto.FLOAT, "T", "B", I)],
+                  [value("y", TensorProto.FLOAT, "T", 1, "B", H)], {n: a for n, (_, a) in tensors.items()})
+    return small, plain
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+@pytest.mark.parametrize("whole", [False, True])
+def test_floats_of_16_bits_are_widened_exactly(kind, whole, tmp_path, capsys):
+    small, plain = lstm_in_16_bits(kind, whole)
+    x = RANDOM.standard_normal((6, 3, I)).astype(np.float32)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = fr.from_onnx(small)
+    assert bool(said) == whole and all("'x', 'y'" in str(w.message) for w in said)
+    assert np.array_equal(fr.compile(model)(x), fr.compile(fr.from_onnx(plain))(x)) and model.inputs[0].dtype == "float32"
+    agree([fr.compile(model)(x)], ort(plain, {"x": x}), 2e-6)
+    onnx.save(small, tmp_path / "m.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main(["inspect", str(tmp_path / "m.onnx")]) == 0
+    shown = capsys.readouterr().out
+    assert "float32" in shown and "float16" not in shown
+
+
+def test_floats_of_16_bits_in_another_file(tmp_path):
+    small, plain = lstm_in_16_bits(TensorProto.FLOAT16, False)
+    onnx.save(small, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0, location="w.bin")
+    x = RANDOM.standard_normal((6, 3, I)).astype(np.float32)
+    assert np.array_equal(fr.compile(fr.load(tmp_path / "m.onnx"))(x), fr.compile(fr.from_onnx(plain))(x))
+
+
+def test_doubles_stay_doubles_but_for_recurrent_layers():
+    names = ["x", "w"]
+    model = build([helper.make_node("MatMul", names, ["p"]), helper.make_node("Tanh", ["p"], ["y"])], [value("x", TensorProto.DOUBLE, "B", 3)],
+                  [value("y", TensorProto.DOUBLE, "B", 2)], {"w": RANDOM.standard_normal((3, 2))})
+    x = RANDOM.standard_normal((4, 3))
+    got = fr.compile(fr.from_onnx(model))(x)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, ort(model, {"x": x})[0], rtol=1e-12)
+    weights = {"W": weight(1, 3 * H, I).astype(np.float64), "R": weight(1, 3 * H, H).astype(np.float64)}
+    gru = build([helper.make_node("GRU", ["x", "W", "R"], ["y"], "gru", hidden_size=H)], [value("x", TensorProto.DOUBLE, "T", "B", I)], [value("y", TensorProto.DOUBLE, "T", 1, "B", H)], weights)
+    with pytest.raises(fr.UnsupportedModelError, match="'gru'.*float32, got float64"):
+        fr.from_onnx(gru)
+
+
+def test_integers_bytes_and_bools_beside_floats():
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("Cast", ["bytes"], ["b"], to=TensorProto.FLOAT), helper.make_node("Add", ["e", "b"], ["s"]),
+             helper.make_node("Where", ["mask", "s", "e"], ["y"]), helper.make_node("Identity", ["ids"], ["same"])]
+    model = build(nodes, [value("ids", TensorProto.INT64, "B"), value("bytes", TensorProto.UINT8, "B", 3), value("mask", TensorProto.BOOL, "B", 1)],
+                  [value("y", TensorProto.FLOAT, "B", 3), value("same", TensorProto.INT64, "B")], {"table": weight(6, 3)})
+    feed = {"ids": np.array([5, 0]), "bytes": np.array([[1, 2, 3], [255, 0, 9]], np.uint8), "mask": np.array([[True], [False]])}
+    agree(fr.compile(fr.from_onnx(model)).run(feed).values(), ort(model, feed))
+
+
+@pytest.mark.parametrize("cut", [2, 3])
+def test_weights_cut_and_joined_inside_a_branch(cut):
+    """As torch writes layers within a branch: gates in another order, joined from slices, the branch taken by a constant or by data."""
+    source = {"w": weight(1, 3 * H, I), "r": weight(1, 3 * H, H), "b": weight(1, 6 * H)}
+    bounds = {f"n{k}": np.array([k * H]) for k in range(7)} | {"axis": np.array([1])}
+    slices = lambda name, *order: [helper.make_node("Slice", [name, f"n{k}", f"n{k + 1}", "axis"], [f"{name}.{k}"]) for k in order]
+    joined = lambda name, *order: [*slices(name, *order), helper.make_node("Concat", [f"{name}.{k}" for k in order], [f"{name}.all"], axis=1)]
+    layer = helper.make_node("GRU", ["x", "w.all", "r.all", "b.all", "", "h0"], ["ys", "h"], "gru", hidden_size=H, linear_before_reset=1)
+    zeros = helper.make_node("ConstantOfShape", ["sizes"], ["h0"])
+    branch = helper.make_graph([*joined("w", 1, 0, 2), *joined("r", 1, 0, 2), *joined("b", 1, 0, 2, 4, 3, 5), layer], "then", [], [value("h", TensorProto.FLOAT, 1, "B", H)])
+    other = helper.make_graph([helper.make_node("Neg", ["h0"], ["n"])], "else", [], [value("n", TensorProto.FLOAT, 1, "B", H)])
+    choice = helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=other)
+    inputs = [value("x", TensorProto.FLOAT, "T", cut, I), *([] if cut == 2 else [value("flag", TensorProto.BOOL)])]
+    model = build([choice, zeros], inputs, [value("y", TensorProto.FLOAT, 1, cut, H)], {**source, **bounds, "sizes": np.array([1, cut, H]), **({"flag": np.array(True)} if cut == 2 else {})})
+    ordered = build([zeros, choice], inputs, [value("y", TensorProto.FLOAT, 1, cut, H)], {i.name: numpy_helper.to_array(i) for i in model.graph.initializer})
+    x = RANDOM.standard_normal((4, cut, I)).astype(np.float32)
+    for flag in (True,) if cut == 2 else (True, False):
+        feed = {"x": x} | ({} if cut == 2 else {"flag": np.array(flag)})
+        agree(fr.compile(fr.from_onnx(model)).run(feed).values(), ort(ordered, feed))
+
+
+@pytest.mark.parametrize("kind", ["QInt8", "QUInt8"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_lstms_with_bytes_for_weights(tmp_path, direction, kind):
+    """As ONNX Runtime's quantizer writes them: the weights that the bytes stand for, exactly; its own result differs by what it rounds at each step."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    D = 2 if direction == "bidirectional" else 1
+    arrays = {"W": weight(D, 4 * H, I), "R": weight(D, 4 * H, H), "B": weight(D, 8 * H)}
+    model = build([helper.make_node("LSTM", ["x", *arrays], ["y", "h", "c"], "lstm", hidden_size=H, direction=direction)], [value("x", TensorProto.FLOAT, "T", "B", I)],
+                  [value("y", TensorProto.FLOAT, "T", D, "B", H), value("h", TensorProto.FLOAT, D, "B", H), value("c", TensorProto.FLOAT, D, "B", H)], arrays)
+    onnx.save(model, tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "bytes.onnx", weight_type=getattr(QuantType, kind), op_types_to_quantize=["LSTM"])
+    proto = onnx.load(tmp_path / "bytes.onnx")
+    node = next(n for n in proto.graph.node if n.op_type == "DynamicQuantizeLSTM")
+    found = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    for name, k, scale in (("W", 1, 8), ("R", 2, 10)):
+        whole, step, zero = (found[node.input[at]] for at in (k, scale, scale + 1))
+        spread = [a.reshape(D, 1, -1) for a in (step, zero)]
+        arrays[name] = ((whole.astype(np.int32) - spread[1].astype(np.int32)) * spread[0]).astype(np.float32).transpose(0, 2, 1)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("W", "R"):
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(arrays[tensor.name]), tensor.name))
+    x = RANDOM.standard_normal((7, 2, I)).astype(np.float32)
+    got = list(fr.compile(fr.load(tmp_path / "bytes.onnx")).run({"x": x}).values())
+    agree(got, ort(model, {"x": x}), 5e-6)
+    # x and h as bytes are off by half a step of 1 / 255 of their range, in sums of I + H terms of at most 1 / 2
+    theirs = onnxruntime.InferenceSession(str(tmp_path / "bytes.onnx"), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    agree(got, theirs, 3e-2)
+
+
+def test_functions_that_a_file_brings_along():
+    body = [helper.make_node("Mul", ["a", "a"], ["sq"]), helper.make_node("Elu", ["sq"], ["out"])]
+    body[1].attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
+    inner = helper.make_function("own", "Squared", ["a"], ["out"], body, [helper.make_opsetid("", 17)], ["slope"])
+    model = build([helper.make_node("Squared", ["x"], ["y"], domain="own", slope=0.5)], [value("x", TensorProto.FLOAT, "B", 3)], [value("y", TensorProto.FLOAT, "B", 3)], functions=[inner])
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    x = RANDOM.standard_normal((2, 3)).astype(np.float32)
+    agree([fr.compile(fr.from_onnx(model))(x)], ort(model, {"x": x}))
+
+
+def test_functions_cannot_be_used_to_fill_memory():
+    chain = [helper.make_function("own", f"f{k}", ["a"], ["b"], [helper.make_node(f"f{k - 1}" if k else "Relu", ["a"], ["m"], domain="own" if k else ""), helper.make_node(
+        f"f{k - 1}" if k else "Relu", ["m"], ["b"], domain="own" if k else "")], [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]) for k in range(40)]
+    model = build([helper.make_node("f39", ["x"], ["y"], domain="own")], [value("x", TensorProto.FLOAT, "B", 3)], [value("y", TensorProto.FLOAT, "B", 3)], functions=chain)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    with pytest.raises(fr.UnsupportedModelError, match="functions make"):
+        fr.from_onnx(model)
+    model.functions[0].node[0].op_type, model.functions[0].node[0].domain = "f39", "own"
+    with pytest.raises(fr.InvalidModelError, match="calls itself"):
+        fr.from_onnx(model)
+
+
+def test_what_torch_writes_by_itself(tmp_path):
+    """Its newer exporter with weights in a file beside, as it does unless told otherwise: two layers, which it spells out step by step."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = torch.nn.LSTM(I, 8, 2, batch_first=True), torch.nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0])
+
+    torch.manual_seed(0)
+    net, x = Net().eval(), torch.randn(2, 6, I)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (x,), tmp_path / "net.onnx", dynamo=True, external_data=True, verbose=False)
+    assert (tmp_path / "net.onnx.data").exists()
+    session = fr.compile(fr.load(tmp_path / "net.onnx"))
+    with torch.no_grad():
+        agree([session(x.numpy())], [net(x).numpy()], 2e-6)
+    assert sum(node.op == "LSTM" for node in session.plan.model.nodes) == 2
