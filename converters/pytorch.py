@@ -18,8 +18,8 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     inference: in eval mode, whatever mode it is in. Inputs have the names of forward's arguments (those inside a tuple or dict, such as state_0),
     outputs theirs in a returned dict, else y, or y0, y1, ... in a returned tuple. dynamic_shapes says which dimensions may vary, as
     torch.export has it. Without it, every dimension of the example may, except where the module fixes it: by its weights, by a loop over
-    the steps, or by a size of 1, which torch.export takes for a constant; so give an example of at least 2 rows and 2 steps, its sizes all
-    different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
+    the steps. torch.export takes a 1 for a constant, so axes of 1 are doubled for it where the module takes that; best give an example of at least
+    2 rows and 2 steps, its sizes all different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
     pad_packed_sequence gives is as long as the padded input.
 
     The model is then compared with the module, at the example and at other sizes made from it: ConversionError names the output that differs by

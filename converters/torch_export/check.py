@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from fastrnn.converters.torch_export.capture import REFUSALS
 from fastrnn.converters.torch_export.guards import ASSUMED
 from fastrnn.converters.verify import compare
 from torch.utils import _pytree as pytree
@@ -54,9 +55,6 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
             bigger = {d: change(sizes[d]) for d in free}
             if _tried(session, module, *resized(model, args, kwargs, bigger), bigger, tolerance):
                 return
-
-
-REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
 
 
 class SizeOneDiffersError(Exception):

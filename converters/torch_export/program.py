@@ -40,8 +40,9 @@ def simplified(program):
     return program
 
 
-def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1) -> Model:
-    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension."""
+def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1, bounded: bool = True) -> Model:
+    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension. bounded: whether
+    the program's ranges of sizes are the caller's."""
     given, program = program, simplified(program)
     live: set = set()
     for node in reversed(program.graph.nodes):
@@ -64,7 +65,7 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least:
             elif node.op not in ("call_function", "output"):
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
-    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least))
+    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least, bounded))
 
 
 def _stored(importer: GraphImporter, program, spec) -> Tensor:

@@ -56,7 +56,7 @@ class TanhRnnPools(nn.Module):
         return self.head(torch.cat([y.mean(dim=1), y.max(dim=1).values], 1))
 
 
-@net(features(7), oldest=23, x=BATCH_FIRST)
+@net(features(7), "torch's older exporter writes no projections, and its newer one takes them for biases", x=BATCH_FIRST)
 class Projected(nn.Module):
     """LSTM with a projection, bidirectional and stacked."""
 
