@@ -1,4 +1,4 @@
-"""from_torch: modules made of known layers, read without running them; others by way of torch.export (torch_export/). For inference: dropout is off."""
+"""from_torch: modules made of known layers, read layer by layer; others by way of torch.export (torch_export/). For inference: dropout is off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
 
 
 def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None) -> Model:
-    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was.
+    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was, but while it is captured
+    no other thread may use it, since it is put into eval mode.
 
     **With example_inputs** (a tuple of arguments, a dict by name, or one tensor) any module that torch.export can capture is converted, for
     inference: in eval mode, whatever mode it is in. Inputs have the names of forward's arguments (those inside a tuple or dict, such as state_0),
@@ -43,6 +44,7 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
         if dynamic_shapes is not None:
             raise UnsupportedModelError("from_torch: an ExportedProgram's dimensions are settled; dynamic_shapes goes to torch.export.export")
         return convert_program(module, example_inputs, "program", tolerance)
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if not isinstance(module, torch.nn.Module):
         raise UnsupportedModelError(f"from_torch takes a torch.nn.Module or an ExportedProgram, got {type(module).__name__}")
     if example_inputs is None and dynamic_shapes is not None:
@@ -245,8 +247,10 @@ def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
         if m.running_mean is None:
             raise UnsupportedModelError(f"module {path!r} (BatchNorm1d): it keeps no running statistics, so its output depends on the batch")
         n = m.num_features
-        given = _weights(build, path, m) or [build.weight(f"{path}.weight", np.ones(n, np.float32)), build.weight(f"{path}.bias", np.zeros(n, np.float32))]
-        stored = [build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k, t in (("running_mean", m.running_mean), ("running_var", m.running_var))]
+        given = _weights(build, path, m) or [build.weight(f"{path}.weight", np.ones(n, np.float32)),
+                                             build.weight(f"{path}.bias", np.zeros(n, np.float32))]
+        stored = [build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k,
+                  t in (("running_mean", m.running_mean), ("running_var", m.running_var))]
         build.add("BatchNormalization", path, [x, *given, *stored], [y], epsilon=m.eps)
     elif type(m) is nn.PReLU:
         slope = _array(m.weight, f"{path}.weight")

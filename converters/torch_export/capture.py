@@ -68,7 +68,8 @@ def enlarged(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple,
 
 def open_dimensions(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
     """dynamic_shapes that leave to torch.export which dimensions may vary."""
-    return pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None, _bound(module, args, kwargs))
+    return pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None,
+                           _bound(module, args, kwargs))
 
 
 def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes):

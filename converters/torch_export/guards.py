@@ -1,4 +1,4 @@
-"""What an exported program takes for granted about sizes, as conditions in the graph: sizes for which it was not made are refused when they are met."""
+"""What an exported program takes for granted about sizes, as conditions in the graph: other sizes are refused when they are met."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from fastrnn.converters.torch_export.importer import GraphImporter
 
 from fastrnn.model import Value
 
-RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreaterThan": "Greater", "Ge": "GreaterOrEqual", "GreaterThan": "GreaterOrEqual", "Lt": "Less",
-             "StrictLessThan": "Less", "Le": "LessOrEqual", "LessThan": "LessOrEqual", "And": "And", "Or": "Or", "Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min",
+RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreaterThan": "Greater", "Ge": "GreaterOrEqual",
+             "GreaterThan": "GreaterOrEqual", "Lt": "Less",
+             "StrictLessThan": "Less", "Le": "LessOrEqual", "LessThan": "LessOrEqual", "And": "And", "Or": "Or", "Add": "Add", "Mul": "Mul",
+             "Max": "Max", "Min": "Min",
              "Mod": "Mod", "PythonMod": "Mod"}
 
 TORCH = Path(torch.__file__).parent
@@ -75,7 +77,8 @@ def conditions(importer: GraphImporter, inputs: list[Value], relations: list[sym
         except _Unwritten:
             del importer.build.nodes[before:]
             continue
-        renamed = relation.subs({s: sympy.Symbol(names[str(s)], integer=True) for s in relation.free_symbols if str(s) in names}) if names else relation
+        renamed = relation.subs({s: sympy.Symbol(names[str(s)],
+                                                 integer=True) for s in relation.free_symbols if str(s) in names}) if names else relation
         found.append((str(relation if renamed in (sympy.true, sympy.false) else renamed), made))
     return found
 

@@ -23,7 +23,8 @@ MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
 
 def simplified(program):
     """The program without in-place changes, and with operators that have no converter taken apart as torch defines them."""
-    if any(node.op == "get_attr" or isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
+    if any(node.op == "get_attr" or isinstance(node.target,
+                                               torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
         program = program.run_decompositions({})
     seen: set = set()
     for _ in range(MAX_ROUNDS):
