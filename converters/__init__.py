@@ -2,7 +2,8 @@
 
     state_dict.py   recurrent layers out of a state dict, by key pattern and shapes: dict, .pt, .safetensors
     checkpoint.py   torch's files, read without running what is in them
-    pytorch.py      torch modules made of known layers -> Model
+    pytorch.py      torch modules -> Model; those made of known layers without an example
+    torch_export/   modules and programs by way of torch.export
     onnx_import/    ONNX files -> Model
     foreign.py      ops that only the onnx package has a meaning for
     load.py         a file -> Model, by its suffix

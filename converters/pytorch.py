@@ -1,4 +1,4 @@
-"""from_torch: modules made of known layers, read without running them; others by way of torch.export (torch_export/). For inference: dropout is off."""
+"""from_torch: modules made of known layers, read layer by layer; others by way of torch.export (torch_export/). For inference: dropout is off."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
 
 
 def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None) -> Model:
-    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was.
+    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was, but while it is captured
+    no other thread may use it, since it is put into eval mode.
 
     **With example_inputs** (a tuple of arguments, a dict by name, or one tensor) any module that torch.export can capture is converted, for
     inference: in eval mode, whatever mode it is in. Inputs have the names of forward's arguments (those inside a tuple or dict, such as state_0),
     outputs theirs in a returned dict, else y, or y0, y1, ... in a returned tuple. dynamic_shapes says which dimensions may vary, as
     torch.export has it. Without it, every dimension of the example may, except where the module fixes it: by its weights, by a loop over
-    the steps, or by a size of 1, which torch.export takes for a constant; so give an example of at least 2 rows and 2 steps, its sizes all
-    different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
+    the steps. torch.export takes a 1 for a constant, so axes of 1 are doubled for it where the module takes that; best give an example of at least
+    2 rows and 2 steps, its sizes all different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
     pad_packed_sequence gives is as long as the padded input.
 
     The model is then compared with the module, at the example and at other sizes made from it: ConversionError names the output that differs by
@@ -43,6 +44,7 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
         if dynamic_shapes is not None:
             raise UnsupportedModelError("from_torch: an ExportedProgram's dimensions are settled; dynamic_shapes goes to torch.export.export")
         return convert_program(module, example_inputs, "program", tolerance)
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if not isinstance(module, torch.nn.Module):
         raise UnsupportedModelError(f"from_torch takes a torch.nn.Module or an ExportedProgram, got {type(module).__name__}")
     if example_inputs is None and dynamic_shapes is not None:
@@ -245,8 +247,10 @@ def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
         if m.running_mean is None:
             raise UnsupportedModelError(f"module {path!r} (BatchNorm1d): it keeps no running statistics, so its output depends on the batch")
         n = m.num_features
-        given = _weights(build, path, m) or [build.weight(f"{path}.weight", np.ones(n, np.float32)), build.weight(f"{path}.bias", np.zeros(n, np.float32))]
-        stored = [build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k, t in (("running_mean", m.running_mean), ("running_var", m.running_var))]
+        given = _weights(build, path, m) or [build.weight(f"{path}.weight", np.ones(n, np.float32)),
+                                             build.weight(f"{path}.bias", np.zeros(n, np.float32))]
+        stored = [build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k,
+                  t in (("running_mean", m.running_mean), ("running_var", m.running_var))]
         build.add("BatchNormalization", path, [x, *given, *stored], [y], epsilon=m.eps)
     elif type(m) is nn.PReLU:
         slope = _array(m.weight, f"{path}.weight")

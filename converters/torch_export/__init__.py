@@ -11,14 +11,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import torch
-from fastrnn.converters.torch_export.capture import arguments, capture, evaluating, given_names, open_dimensions
+from fastrnn.converters.torch_export.capture import arguments, capture, enlarged, evaluating, given_names, open_dimensions
 from fastrnn.converters.torch_export.check import TOLERANCE, SizeOneDiffersError, check
 from fastrnn.converters.torch_export.program import import_program
 
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import ConversionError, UnsupportedModelError
 from fastrnn.model import Model
 
 __all__ = ["TOLERANCE", "convert_module", "convert_program"]
@@ -28,7 +29,11 @@ def convert_module(module: torch.nn.Module, example_inputs, dynamic_shapes, tole
     """from_torch of a module with example inputs."""
     args, kwargs = arguments(example_inputs)
     if dynamic_shapes is not None:
-        return _captured(module, args, kwargs, dynamic_shapes, tolerance)
+        return _captured(module, args, kwargs, dynamic_shapes, tolerance, bounded=True)
+    example = enlarged(module, args, kwargs)
+    if example is not None:
+        with contextlib.suppress(UnsupportedModelError, ConversionError):
+            return _captured(module, args, kwargs, open_dimensions(module, *example), tolerance, example)
     try:
         return _captured(module, args, kwargs, open_dimensions(module, args, kwargs), tolerance)
     except UnsupportedModelError as error:
@@ -40,20 +45,22 @@ def convert_module(module: torch.nn.Module, example_inputs, dynamic_shapes, tole
         return model
 
 
-def _captured(module, args, kwargs, dynamic_shapes, tolerance: float | None) -> Model:
-    program = capture(module, args, kwargs, dynamic_shapes)
+def _captured(module, args, kwargs, dynamic_shapes, tolerance: float | None, example: tuple[tuple, dict] | None = None,
+              bounded: bool = False) -> Model:
+    """example: what the module is captured with, where that is not what it is compared on."""
+    program = capture(module, *(example or (args, kwargs)), dynamic_shapes)
     names = given_names(module, args, kwargs, dynamic_shapes, program)
     with evaluating(module):
-        return _checked(program, type(module).__name__.lower(), names, module, args, kwargs, tolerance)
+        return _checked(program, type(module).__name__.lower(), names, module, args, kwargs, tolerance, bounded)
 
 
-def _checked(program, name: str, dim_names, module, args, kwargs, tolerance: float | None) -> Model:
+def _checked(program, name: str, dim_names, module, args, kwargs, tolerance: float | None, bounded: bool = True) -> Model:
     """The program's model, compared; for sizes from 2 on, where one row or one step is something else to the module."""
-    model, tolerance = import_program(program, name, dim_names), TOLERANCE if tolerance is None else tolerance
+    model, tolerance = import_program(program, name, dim_names, bounded=bounded), TOLERANCE if tolerance is None else tolerance
     try:
         check(module, model, args, kwargs, tolerance)
     except SizeOneDiffersError:
-        model = import_program(program, name, dim_names, least=2)
+        model = import_program(program, name, dim_names, 2, bounded)
         check(module, model, args, kwargs, tolerance, least=2)
     return model
 

@@ -27,8 +27,10 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _QUOTED = re.compile(r"'([suz]f?\d+)'")  # Symbol('s77')
 _WORDS, _TEXT = re.compile(r"[\w.+:\-]*"), re.compile(r"[\x20-\x7e\n]*")
 _SYMBOL = re.compile(r"[suz]f?\d+|int_oo|True|False")
-FUNCTIONS = {"Mod", "FloorDiv", "CeilDiv", "CleanDiv", "PythonMod", "Min", "Max", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Pow", "PowByNatural", "IntTrueDiv",
-             "FloatTrueDiv", "Where", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt", "Abs", "Symbol", "Integer", "Float", "Mul", "Add", "Rational",
+FUNCTIONS = {"Mod", "FloorDiv", "CeilDiv", "CleanDiv", "PythonMod", "Min", "Max", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Pow",
+             "PowByNatural", "IntTrueDiv",
+             "FloatTrueDiv", "Where", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt", "Abs", "Symbol", "Integer", "Float", "Mul",
+             "Add", "Rational",
              "OpaqueUnaryFn_sqrt", "ModularIndexing", "LShift", "RShift", "Identity", "floor", "ceiling", "integer", "positive", "nonnegative"}
 
 

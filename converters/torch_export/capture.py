@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,9 +41,35 @@ def arguments(example_inputs) -> tuple[tuple, dict]:
     return (example_inputs,), {}
 
 
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
+MOST_AXES = 6  # of size 1 in an example, of which all combinations are tried
+
+
+def enlarged(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """The example with as many of its axes of 1 doubled as the module takes, since torch.export sees a constant in a 1; None where it takes none."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    axes = [(k, axis) for k, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) for axis, n in enumerate(leaf.shape) if n == 1]
+    if not axes or len(axes) > MOST_AXES:
+        return None
+    chosen = sorted((subset for n in range(1, len(axes) + 1) for subset in itertools.combinations(axes, n)), key=len, reverse=True)
+    with evaluating(module):
+        for subset in chosen:
+            bigger = list(leaves)
+            for k, axis in subset:
+                bigger[k] = torch.cat([bigger[k], bigger[k]], axis)
+            given = pytree.tree_unflatten(bigger, spec)
+            try:
+                module(*given[0], **given[1])
+            except REFUSALS:
+                continue
+            return given
+    return None
+
+
 def open_dimensions(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
     """dynamic_shapes that leave to torch.export which dimensions may vary."""
-    return pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None, _bound(module, args, kwargs))
+    return pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None,
+                           _bound(module, args, kwargs))
 
 
 def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes):

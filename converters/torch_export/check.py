@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from fastrnn.converters.torch_export.capture import REFUSALS
 from fastrnn.converters.torch_export.guards import ASSUMED
 from fastrnn.converters.verify import compare
 from torch.utils import _pytree as pytree
@@ -36,7 +37,8 @@ def check_at(module: Callable, model: Model, sizes: Mapping[str, int], ranges: M
 
 
 def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: float, least: int = 1) -> None:
-    """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least says so; raises ConversionError naming the output that differs by more than tolerance times its largest entry, and by how much.
+    """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least says so; raises ConversionError
+    naming the output that differs by more than tolerance times its largest entry, and by how much.
 
     Compared at the example, and, where dimensions are free, once with each of them longer: entries of the example are repeated. Sizes that
     the module itself does not take are passed over.
@@ -54,9 +56,6 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
             bigger = {d: change(sizes[d]) for d in free}
             if _tried(session, module, *resized(model, args, kwargs, bigger), bigger, tolerance):
                 return
-
-
-REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
 
 
 class SizeOneDiffersError(Exception):
@@ -111,6 +110,8 @@ def _compare(session: Session, module: Callable, args, kwargs, case: str, tolera
     given = {name: tensor.detach().cpu().numpy() for name, tensor in zip(session.model.input_names, tensors((args, kwargs)), strict=True)}
     with torch.no_grad():
         wanted = tensors(module(*args, **kwargs))
+    if len(wanted) != len(session.model.output_names):
+        raise ConversionError(f"the module gives {len(wanted)} outputs on {case}, the model {len(session.model.output_names)}")
     try:
         got = session.run(given)
     except FastRNNError as error:

@@ -1,8 +1,9 @@
-"""What an exported program takes for granted about sizes, as conditions in the graph: sizes for which it was not made are refused when they are met."""
+"""What an exported program takes for granted about sizes, as conditions in the graph: other sizes are refused when they are met."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import sympy
 import torch
@@ -10,10 +11,13 @@ from fastrnn.converters.torch_export.importer import GraphImporter
 
 from fastrnn.model import Value
 
-RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreaterThan": "Greater", "Ge": "GreaterOrEqual", "GreaterThan": "GreaterOrEqual", "Lt": "Less",
-             "StrictLessThan": "Less", "Le": "LessOrEqual", "LessThan": "LessOrEqual", "And": "And", "Or": "Or", "Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min",
+RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreaterThan": "Greater", "Ge": "GreaterOrEqual",
+             "GreaterThan": "GreaterOrEqual", "Lt": "Less",
+             "StrictLessThan": "Less", "Le": "LessOrEqual", "LessThan": "LessOrEqual", "And": "And", "Or": "Or", "Add": "Add", "Mul": "Mul",
+             "Max": "Max", "Min": "Min",
              "Mod": "Mod", "PythonMod": "Mod"}
 
+TORCH = Path(torch.__file__).parent
 ASSUMED = "the program was captured for sizes with"  # how the refusal of other sizes begins
 
 
@@ -21,8 +25,15 @@ class _Unwritten(Exception):
     """An expression for which there are no nodes."""
 
 
-def assumptions(program, inputs: list[Value], least: int) -> list[sympy.Basic]:
-    """Relations between torch's symbols that hold wherever the program does; those that always hold are left out.
+def _decided_by_module(guard) -> bool:
+    """Whether a guard comes from the module's own lines, or those of torch.nn: a way taken by size. What else torch notes has to do with how it
+    lays memory out, or is checked by the shapes of fastrnn's ops."""
+    path = Path(guard.sloc.framework_loc.filename)
+    return not path.is_relative_to(TORCH) or path.is_relative_to(TORCH / "nn")
+
+
+def assumptions(program, inputs: list[Value], least: int, bounded: bool) -> list[sympy.Basic]:
+    """Relations between torch's symbols that hold wherever the program does. bounded: with the ranges of its dimensions, which the caller has set.
 
     torch.export takes it that no open size is 0 or 1. Recurrent networks run with one row and one step, so that is only a condition with least = 2.
     """
@@ -30,15 +41,15 @@ def assumptions(program, inputs: list[Value], least: int) -> list[sympy.Basic]:
     found: dict[str, sympy.Basic] = {}
     for symbol, bounds in program.range_constraints.items():
         if str(symbol) in symbols:
-            lower, upper = bounds.lower, bounds.upper
+            lower, upper = bounds.lower if bounded else 2, bounds.upper
             if lower > 2 or least > 1:
                 found.setdefault(f"{symbol} >", sympy.Ge(symbol, max(int(lower), least), evaluate=False))
-            if upper.is_number and upper.is_finite and upper < 1 << 31:
+            if bounded and upper.is_number and upper.is_finite and upper < 1 << 31:
                 found.setdefault(f"{symbol} <", sympy.Le(symbol, int(upper), evaluate=False))
     for env in {id(e): e for e in _environments(program)}.values():
         for guard in env.guards:
             free = {str(s) for s in guard.expr.free_symbols}
-            if free and free <= symbols and guard.expr.func.__name__ in (*RELATIONS, "Not", "Ne", "Unequality"):
+            if free and free <= symbols and _decided_by_module(guard) and guard.expr.func.__name__ in (*RELATIONS, "Not", "Ne", "Unequality"):
                 found.setdefault(str(guard.expr), guard.expr)
     return list(found.values())
 
@@ -66,7 +77,8 @@ def conditions(importer: GraphImporter, inputs: list[Value], relations: list[sym
         except _Unwritten:
             del importer.build.nodes[before:]
             continue
-        renamed = relation.subs({s: sympy.Symbol(names[str(s)], integer=True) for s in relation.free_symbols if str(s) in names}) if names else relation
+        renamed = relation.subs({s: sympy.Symbol(names[str(s)],
+                                                 integer=True) for s in relation.free_symbols if str(s) in names}) if names else relation
         found.append((str(relation if renamed in (sympy.true, sympy.false) else renamed), made))
     return found
 

@@ -16,7 +16,8 @@ from fastrnn.model.ops import DTYPES
 from fastrnn.model.stack import StackBuilder
 
 CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg", "aten.sym_constrain_range.default",
-          "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range", "aten._assert_async.default")  # of shapes, which fastrnn checks itself
+          "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range",
+          "aten._assert_async.default")  # of shapes, which fastrnn checks itself
 UNKNOWN = "this operator is not supported"
 MAX_FOLDED = 1 << 24  # elements of a value that is computed at conversion because only constants make it
 GROWING = ("aten.expand.default", "aten.repeat.default")  # not computed at conversion: small where they are read
@@ -129,7 +130,8 @@ class GraphImporter:
             return None
         if outputs.numel() > MAX_FOLDED or torch.Tag.nondeterministic_seeded in node.target.tags:
             return None
-        args, kwargs = torch.fx.node.map_aggregate((node.args, node.kwargs), lambda a: self.tensors[self.values[a].name] if isinstance(a, torch.fx.Node) else a)
+        args, kwargs = torch.fx.node.map_aggregate((node.args, node.kwargs),
+                                                   lambda a: self.tensors[self.values[a].name] if isinstance(a, torch.fx.Node) else a)
         with torch.no_grad():
             return self.weight(node.name, node.target(*args, **kwargs), Site(self, node).where)
 
@@ -153,7 +155,8 @@ class GraphImporter:
     @staticmethod
     def described(name: str, fake: torch.Tensor) -> Tensor:
         """A value by its name, with what torch knows of it."""
-        return Tensor(name, tuple(d if isinstance(d, int) else int(d) if d.node.expr.is_number else None for d in fake.shape), dtype_name(fake.dtype), fake)
+        return Tensor(name, tuple(d if isinstance(d, int) else int(d) if d.node.expr.is_number else None for d in fake.shape),
+                      dtype_name(fake.dtype), fake)
 
     def input(self, node) -> Value:
         """An input of the model. Dimensions have torch's symbols for names until all is known."""

@@ -23,7 +23,8 @@ MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
 
 def simplified(program):
     """The program without in-place changes, and with operators that have no converter taken apart as torch defines them."""
-    if any(node.op == "get_attr" or isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
+    if any(node.op == "get_attr" or isinstance(node.target,
+                                               torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
         program = program.run_decompositions({})
     seen: set = set()
     for _ in range(MAX_ROUNDS):
@@ -40,8 +41,9 @@ def simplified(program):
     return program
 
 
-def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1) -> Model:
-    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension."""
+def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1, bounded: bool = True) -> Model:
+    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension. bounded: whether
+    the program's ranges of sizes are the caller's."""
     given, program = program, simplified(program)
     live: set = set()
     for node in reversed(program.graph.nodes):
@@ -64,7 +66,7 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least:
             elif node.op not in ("call_function", "output"):
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
-    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least))
+    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least, bounded))
 
 
 def _stored(importer: GraphImporter, program, spec) -> Tensor:

@@ -86,10 +86,17 @@ def written(net, module, opset: int) -> bytes:
     return file.getvalue()
 
 
+def unwritten(net, opset: int) -> str:
+    """Why there is no such file, empty where there is."""
+    if net.no_onnx or opset == NEWEST and net.not_newest:
+        return net.no_onnx or net.not_newest
+    return f"torch writes it from opset {net.oldest} on" if opset < net.oldest else ""
+
+
 def through_onnx(name: str, opset: int, tmp_path) -> None:
     net = NETS[name]
-    if net.no_onnx or opset < net.oldest:
-        pytest.skip(net.no_onnx or f"torch writes it from opset {net.oldest} on")
+    if why := unwritten(net, opset):
+        pytest.skip(why)
     module = net.module()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -113,7 +120,7 @@ def in_turns() -> list[tuple[str, int]]:
     counts, pairs = dict.fromkeys(OPSETS, 0), []
     for name in NAMES:
         if not NETS[name].no_onnx:
-            opset = min((o for o in OPSETS if o >= NETS[name].oldest), key=counts.get)
+            opset = min((o for o in OPSETS if not unwritten(NETS[name], o)), key=counts.get)
             counts[opset] += 1
             pairs.append((name, opset))
     assert min(counts.values()) >= 10

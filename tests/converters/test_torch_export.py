@@ -107,6 +107,17 @@ def test_dimensions():
         fr.from_torch(module, (X,), ({2: Dim("features")},))
 
 
+def test_an_example_of_one_row_leaves_rows_open():
+    for name in ("StatesAsTuple", "LstmLast", "StreamingFrame", "TiedLanguageModel"):
+        net = NETS[name]
+        module, batches = net.module(), net.draw(3, 5)
+        model = fr.from_torch(module, net.draw(1, 8))
+        got = fr.compile(model).run(dict(zip(model.input_names, (t.numpy() for t in torch.utils._pytree.tree_leaves(batches)))))
+        with torch.no_grad():
+            want = torch.utils._pytree.tree_leaves(module(**batches))
+        assert all(np.abs(mine - theirs.numpy()).max() < 1e-5 for mine, theirs in zip(got.values(), want, strict=True))
+
+
 def test_sizes_that_take_another_way_are_refused():
     """torch.export follows one way through an if; the other is not in the model."""
     model = fr.from_torch(Of(lambda x: x * 2 if x.shape[1] > 5 else x), (X,))

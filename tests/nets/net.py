@@ -17,6 +17,7 @@ class Net:
     build: () -> nn.Module with torch's own random weights. inputs: (batch, steps) -> arguments of forward by name, drawn anew; a value may
     be a tuple of tensors. axes: argument -> {axis: "B" or "T"} (for a tuple, one such dict each); what is not named there is fixed.
     no_onnx: why torch cannot write the network as ONNX, empty where it can; oldest: the first of the tests' opsets in which it can.
+    not_newest: why not by torch's newer exporter.
     fixed_in_onnx: its older exporter writes the example's sizes into the file, as it does for nn.MultiheadAttention.
     """
 
@@ -27,6 +28,7 @@ class Net:
     no_onnx: str = ""
     oldest: int = 11
     fixed_in_onnx: bool = False
+    not_newest: str = ""
     example: tuple[int, int] = (2, 8)
     others: tuple[tuple[int, int], ...] = field(default=((3, 5), (1, 12)))
 
@@ -55,11 +57,12 @@ class Net:
         return [self.example, *dict.fromkeys(o for o in others if o != self.example)]
 
 
-def net(inputs: Callable, no_onnx: str = "", oldest: int = 11, fixed_in_onnx: bool = False, example: tuple[int, int] = (2, 8), others=((3, 5), (1, 12)), **axes):
+def net(inputs: Callable, no_onnx: str = "", oldest: int = 11, fixed_in_onnx: bool = False, not_newest: str = "",
+        example: tuple[int, int] = (2, 8), others=((3, 5), (1, 12)), **axes):
     """Registers a class or a builder of a network under its name; axes by argument of forward."""
 
     def register(build):
-        NETS[build.__name__] = Net(build.__name__, build, inputs, axes, no_onnx, oldest, fixed_in_onnx, example, others)
+        NETS[build.__name__] = Net(build.__name__, build, inputs, axes, no_onnx, oldest, fixed_in_onnx, not_newest, example, others)
         return build
 
     return register

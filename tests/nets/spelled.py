@@ -199,7 +199,7 @@ class PyramidSubsampling(nn.Module):
         return self.head(self.second(y)[0])
 
 
-@net(features(6), x=BATCH_FIRST)
+@net(features(6), oldest=13, x=BATCH_FIRST)
 class Strided(nn.Module):
     """Every second step into the second layer, its outputs repeated and added."""
 

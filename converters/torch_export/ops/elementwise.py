@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastrnn.converters.torch_export.registry import Size, Tensor, converts
 from fastrnn.converters.torch_export.site import Site
 
-UNARY = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal", "erf": "Erf", "sin": "Sin",
+UNARY = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal", "erf": "Erf",
+         "sin": "Sin",
          "cos": "Cos", "floor": "Floor", "ceil": "Ceil", "round": "Round", "neg": "Neg", "abs": "Abs", "sign": "Sign", "silu": "Silu"}
 BINARY = {"mul": "Mul", "maximum": "Max", "minimum": "Min"}
 COMPARISONS = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
@@ -21,8 +22,10 @@ def unary(g: Site, x):
     return g.emit(UNARY[name], g.cast(x, g.dtype))
 
 
-@converts("aten.rsqrt.default", "aten.log1p.default", "aten.expm1.default", "aten.log2.default", "aten.log10.default", "aten.exp2.default", "aten.square.default",
-          "aten.mish.default", "aten.log_sigmoid.default", "aten.hardsigmoid.default", "aten.hardswish.default", "aten.relu6.default", "aten.isnan.default")
+@converts("aten.rsqrt.default", "aten.log1p.default", "aten.expm1.default", "aten.log2.default", "aten.log10.default", "aten.exp2.default",
+          "aten.square.default",
+          "aten.mish.default", "aten.log_sigmoid.default", "aten.hardsigmoid.default", "aten.hardswish.default", "aten.relu6.default",
+          "aten.isnan.default")
 def composed(g: Site, x):
     """Of two or three functions."""
     kind = g.target.split(".")[1]
@@ -182,7 +185,8 @@ def comparison(g: Site, x, other):
     return g.emit("Not", g.emit("Equal", a, b)) if kind == "ne" else g.emit(COMPARISONS[kind], a, b)
 
 
-@converts(*(f"aten.{family}_{name}.{form}" for name in LOGICAL for family, form in (("logical", "default"), ("bitwise", "Tensor"), ("bitwise", "Scalar"))))
+@converts(*(f"aten.{family}_{name}.{form}" for name in LOGICAL for family,
+            form in (("logical", "default"), ("bitwise", "Tensor"), ("bitwise", "Scalar"))))
 def logical(g: Site, x, other):
     """Of truth values."""
     if g.dtype != "bool":
@@ -229,14 +233,16 @@ def to(g: Site, x, other=None):
     return g.cast(x, g.dtype)
 
 
-@converts("aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.detach.default", "aten.detach_.default", "aten.lift_fresh_copy.default",
+@converts("aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.detach.default", "aten.detach_.default",
+          "aten.lift_fresh_copy.default",
           "aten.lift_fresh.default", "aten.positive.default", "aten.resolve_conj.default", "aten.resolve_neg.default", "aten.lift.default")
 def same(g: Site, x):
     """Nothing."""
     return x.name
 
 
-@converts("aten.dropout.default", "aten.native_dropout.default", "aten.alpha_dropout.default", "aten.feature_dropout.default", "aten.feature_alpha_dropout.default")
+@converts("aten.dropout.default", "aten.native_dropout.default", "aten.alpha_dropout.default", "aten.feature_dropout.default",
+          "aten.feature_alpha_dropout.default")
 def dropout(g: Site, x, p, train):
     """Nothing, in inference."""
     if train and p:

@@ -109,7 +109,8 @@ def topk(g: Site, x, k, dim=-1, largest=True, sorted=True):  # the schema's name
     return g.emit("TopK", x, g.sizes([k]), outputs=2, axis=x.axis(dim), largest=int(largest))
 
 
-@converts("aten.nonzero.default", "aten.masked_select.default", "aten._unique2.default", "aten.unique_consecutive.default", "aten._local_scalar_dense.default", "aten.item.default")
+@converts("aten.nonzero.default", "aten.masked_select.default", "aten._unique2.default", "aten.unique_consecutive.default",
+          "aten._local_scalar_dense.default", "aten.item.default")
 def depends_on_data(g: Site, **rest):
     """Shapes that only the data tell."""
     raise g.refuse("the shape or number that it gives depends on the data, and fastrnn decides all shapes beforehand")

@@ -65,7 +65,8 @@ def conv_transpose(g: Site, x, weight, bias=None, stride=1, padding=0, output_pa
 
 
 @converts("aten.convolution.default", "aten._convolution.default")
-def convolution(g: Site, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark=None, deterministic=None, allow_tf32=None):
+def convolution(g: Site, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark=None, deterministic=None,
+                allow_tf32=None):
     """Either of the two."""
     if transposed:
         return conv_transpose(g, x, weight, bias, stride, padding, output_padding, groups, dilation)

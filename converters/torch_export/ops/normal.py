@@ -23,10 +23,12 @@ def _reduce(g: Site, op: str, x: str, axes: list[int], keepdim: bool) -> str:
     return g.emit(op, x, g.ints(*axes), keepdims=int(keepdim)) if axes else g.emit("Identity", x)
 
 
-REDUCTIONS = {"sum": "ReduceSum", "mean": "ReduceMean", "amax": "ReduceMax", "amin": "ReduceMin", "prod": "ReduceProd", "max": "ReduceMax", "min": "ReduceMin"}
+REDUCTIONS = {"sum": "ReduceSum", "mean": "ReduceMean", "amax": "ReduceMax", "amin": "ReduceMin", "prod": "ReduceProd", "max": "ReduceMax",
+              "min": "ReduceMin"}
 
 
-@converts("aten.sum.default", "aten.sum.dim_IntList", "aten.mean.default", "aten.mean.dim", "aten.amax.default", "aten.amin.default", "aten.prod.default",
+@converts("aten.sum.default", "aten.sum.dim_IntList", "aten.mean.default", "aten.mean.dim", "aten.amax.default", "aten.amin.default",
+          "aten.prod.default",
           "aten.prod.dim_int", "aten.max.default", "aten.min.default")
 def reduce(g: Site, x, dim=None, keepdim=False):
     """In the result's dtype."""
@@ -70,7 +72,8 @@ def _variance(g: Site, x: Tensor, axes: list[int], correction, keepdim: bool) ->
     return g.emit("Div", total, g.constant(n - correction, g.dtype)), mean
 
 
-@converts("aten.var.correction", "aten.std.correction", "aten.var.dim", "aten.std.dim", "aten.var.default", "aten.std.default", "aten.var_mean.correction")
+@converts("aten.var.correction", "aten.std.correction", "aten.var.dim", "aten.std.dim", "aten.var.default", "aten.std.default",
+          "aten.var_mean.correction")
 def variance(g: Site, x, dim=None, correction=1, unbiased=True, keepdim=False):
     """Or its root."""
     correction = 1 if correction is None else correction

@@ -24,7 +24,8 @@ def _stack(g: Site, o: StackOptions, x: str, states: list[Tensor | str], weights
     arrays = [g.array(w, f"weight {name!r}") for w, name in zip(weights, o.shapes(), strict=True)]
     parameters = o.check(dict(zip(o.shapes(), arrays)), g.where)
     name, y, finals = g.value(), g.value(), {letter: g.value() if wanted else None for letter, wanted in zip(o.states, used)}
-    given = {letter: s if isinstance(s, str) else s.name for letter, s in zip(o.states, states) if (s if isinstance(s, str) else s.name) not in g.graph.zeros}
+    given = {letter: s if isinstance(s, str) else s.name for letter,
+             s in zip(o.states, states) if (s if isinstance(s, str) else s.name) not in g.graph.zeros}
     g.graph.build.stack(name, o, parameters, x, y, given, {letter: final for letter, final in finals.items() if final}, lengths)
     return [y, *finals.values()]
 
@@ -47,7 +48,8 @@ def layer(g: Site, x, hx, params, has_biases, num_layers, dropout, train, bidire
     return recurrent(g, x, hx if kind == "lstm" else [hx], params, None, kind, has_biases, num_layers, bidirectional, batch_first)
 
 
-@converts("aten.lstm.data", "aten.gru.data", "aten.rnn_tanh.data", "aten.rnn_relu.data", "aten._pack_padded_sequence.default", "aten._pad_packed_sequence.default")
+@converts("aten.lstm.data", "aten.gru.data", "aten.rnn_tanh.data", "aten.rnn_relu.data", "aten._pack_padded_sequence.default",
+          "aten._pad_packed_sequence.default")
 def packed(g: Site, **rest):
     """torch.export fixes the sizes of a packed sequence."""
     raise g.refuse("packed sequences of a program that torch.export made by itself are not supported; give the module to fastrnn.from_torch, which keeps them")

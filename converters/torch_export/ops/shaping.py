@@ -83,7 +83,8 @@ def _parts(g: Site, x: Tensor, axis: int, sizes) -> list[str]:
     return g.emit("Split", x, g.sizes(sizes), outputs=len(sizes), axis=axis)
 
 
-@converts("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor", "aten.chunk.default", "aten.unsafe_chunk.default")
+@converts("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor", "aten.chunk.default",
+          "aten.unsafe_chunk.default")
 def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
     """Parts of given sizes; how many there are is known from the program."""
     axis = x.axis(dim)
@@ -92,12 +93,7 @@ def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
         return _parts(g, x, axis, sizes)
     if split_sizes is not None or not isinstance(split_size, int) and isinstance(split_size, (list, tuple)):
         return _parts(g, x, axis, split_sizes or split_size)
-    if chunks is not None:
-        return g.emit("Split", x, outputs=len(sizes), axis=axis, num_outputs=len(sizes)) if len(sizes) > 1 else [g.emit("Identity", x)]
-    whole = split_size * (len(sizes) - 1) if isinstance(split_size, int) else None
-    if whole is None:
-        raise g.refuse("parts whose common size varies are not supported")
-    return _parts(g, x, axis, [*[split_size] * (len(sizes) - 1), Size(g.emit("Sub", g.size(x, axis), g.ints(whole)))])
+    raise g.refuse("parts of an axis whose length varies: how many there are would vary too")
 
 
 @converts("aten.unfold.default")
