@@ -60,7 +60,7 @@ def test_files(tmp_path):
     ({"weight_ih_l0": np.zeros(12, np.float32), "weight_hh_l0": np.zeros((12, 4), np.float32)}, fr.ShapeError, "2 dimensions"),
     ({"e.weight_ih_l0": np.zeros((12, 3), np.float32), "e.weight_hh_l0": np.zeros((12, 4), np.float32), "e.bias_ih_l0": np.zeros(9, np.float32),
       "e.bias_hh_l0": np.zeros(12, np.float32)}, fr.ShapeError, "'e'.*bias_ih_l0"),
-    ({"weight_ih_l0": torch.zeros(12, 3).half(), "weight_hh_l0": torch.zeros(12, 4).half()}, fr.DTypeError, "float32"),
+    ({"weight_ih_l0": torch.zeros(12, 3).double(), "weight_hh_l0": torch.zeros(12, 4)}, fr.DTypeError, "weight_ih_l0 must be float32.*float64.*float()"),
 ])
 def test_what_does_not_fit_is_named(state, error, message):
     with pytest.raises(error, match=message):
