@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from os import PathLike
 from pathlib import Path
 
@@ -37,13 +38,15 @@ class _Module:
     replaced: dict[str, str] = field(default_factory=dict)
 
 
-def _flat(nested, above: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
-    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots."""
+def _flat(nested, seen: Iterator[int], above: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots; `seen` counts, as what is shared may be endless."""
     if depth > MAX_DEPTH:
         raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {above[:200]!r}")
     for key, value in nested.items() if isinstance(nested, Mapping) else enumerate(nested):
+        if next(seen) >= MAX_ENTRIES:
+            raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} entries")
         if isinstance(value, (Mapping, list, tuple)) and not _KEY.fullmatch(str(key)):
-            yield from _flat(value, f"{above}{key}.", depth + 1)
+            yield from _flat(value, seen, f"{above}{key}.", depth + 1)
         else:
             yield f"{above}{key}", value
 
@@ -51,9 +54,7 @@ def _flat(nested, above: str = "", depth: int = 0) -> Iterator[tuple[str, object
 def _modules(content) -> dict[str, _Module]:
     """The recurrent modules of a state dict by name."""
     modules: dict[str, _Module] = {}
-    for count, (key, value) in enumerate(_flat(content)):
-        if count >= MAX_ENTRIES:
-            raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} entries")
+    for key, value in _flat(content, count()):
         if match := _KEY.fullmatch(key):
             module = modules.setdefault(match["module"] or "", _Module())
             if match["parameter"] in module.values:

@@ -24,7 +24,7 @@ _OTHERS = {
     ".onnx": "fastrnn.load reads it as a model", ".pt2": "fastrnn.load reads it as a model",
     ".h5": "save its weights with numpy.savez under torch's names", ".keras": "save its weights with numpy.savez under torch's names",
 }
-MAX_NPY_HEADER = 10_000
+MAX_NPY_HEADER, MAX_AXES = 10_000, 8
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _read_npy(path: Path, entry: ZipInfo) -> np.ndarray:
     if dtype.kind != "f":
         raise DTypeError(f"{path}: {entry.filename!r} must be float32, got {dtype}"[:500])
     data = file.read()
-    if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
-        raise InvalidModelError(f"{path}: entry {entry.filename!r}: shape {shape} of {dtype} does not fit its {len(data)} bytes")
+    if len(shape) > MAX_AXES or any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
+        raise InvalidModelError(f"{path}: entry {entry.filename!r}: shape {str(shape)[:200]} of {dtype} does not fit its {len(data)} bytes")
     array = np.frombuffer(data, dtype)
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)

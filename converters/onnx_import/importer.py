@@ -13,9 +13,10 @@ from fastrnn.converters.onnx_import.proto import Folder, array_of, dtype_name, p
 from fastrnn.converters.onnx_import.registry import IMPORTERS, Given
 from onnx import AttributeProto
 
-from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import MAX_DEPTH, every_node
+from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import Spec
 
 OLDEST, NEWEST = 7, 25
@@ -47,7 +48,10 @@ def import_model(source, external_data: bool) -> Model:
 
 
 def _opset(proto: onnx.ModelProto) -> int:
-    versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        if versions.setdefault(entry.domain or "ai.onnx", entry.version) != entry.version:
+            raise InvalidModelError(f"the opset of domain {entry.domain or 'ai.onnx'!r} stands twice, as {versions[entry.domain or 'ai.onnx']} and {entry.version}")
     if "ai.onnx" not in versions:
         raise InvalidModelError("the file names no opset of the default domain")
     if not OLDEST <= versions["ai.onnx"] <= NEWEST:
@@ -102,6 +106,8 @@ class GraphImporter:
 
     def declare(self, value: onnx.ValueInfoProto) -> Value:
         """An input of the model."""
+        if not value.name:
+            raise InvalidModelError("an input has no name")
         dtype, shape = spec_of(value, "input")
         if shape is None:
             raise UnsupportedModelError(f"input {value.name!r}: its rank is not declared")
@@ -156,7 +162,14 @@ class GraphImporter:
             given = Given(proto, name, inputs, [self._define(name) if name else "" for name in proto.output], self.opset, self)
             if not given.outputs:
                 raise given.invalid("it gives no output")
-            IMPORTERS[proto.op_type](given)
+            if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
+                raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
+            try:
+                IMPORTERS[proto.op_type](given)
+            except (*MALFORMED, AttributeError) as error:
+                if isinstance(error, FastRNNError):
+                    raise
+                raise given.invalid(f"{type(error).__name__}: {error}") from error
             for attribute in proto.attribute:
                 if attribute.name not in given.used:
                     raise given.refuse(f"attribute {attribute.name!r} is not supported")
