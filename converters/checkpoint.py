@@ -16,16 +16,28 @@ from fastrnn.converters.pickled import Symbol, Walk, walk
 
 from fastrnn.errors import InvalidModelError, MissingDependencyError, UnsupportedModelError
 
-ADVICE = ("in the environment that made it, load it there and save only its weights: "
-          "torch.save(model.state_dict(), 'weights.pt'), then pass that file")
-_CALLED = {Symbol(module, name) for module, names in {
-    "collections": "OrderedDict Counter", "torch": "Size device", "_codecs": "encode", "torch.serialization": "_get_layout",
-    "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state",
-    "torch._tensor": "_rebuild_from_type_v2", "builtins": "set", "__builtin__": "set"}.items() for name in names.split()}
-_DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bfloat16", "complex64", "complex128")
+ADVICE = "in the environment that made it, load it there and save only its weights: torch.save(model.state_dict(), 'weights.pt'), then pass that file"
+_CALLED = {
+    Symbol(module, name)
+    for module, names in {
+        "collections": "OrderedDict Counter",
+        "torch": "Size device",
+        "_codecs": "encode",
+        "torch.serialization": "_get_layout",
+        "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state",
+        "torch._tensor": "_rebuild_from_type_v2",
+        "builtins": "set",
+        "__builtin__": "set",
+    }.items()
+    for name in names.split()
+}
+_DTYPES = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64 complex128"
 _STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat", "ComplexDouble")
-_TYPES = {Symbol("torch", name) for name in ("Tensor", *_DTYPES, *(f"{kind}Storage" for kind in _STORAGES))} | {
-    Symbol("torch.nn.parameter", "Parameter"), Symbol("torch.storage", "UntypedStorage"), Symbol("torch.storage", "TypedStorage")}
+_TYPES = {Symbol("torch", name) for name in ("Tensor", *_DTYPES.split(), *(f"{kind}Storage" for kind in _STORAGES))} | {
+    Symbol("torch.nn.parameter", "Parameter"),
+    Symbol("torch.storage", "UntypedStorage"),
+    Symbol("torch.storage", "TypedStorage"),
+}
 
 # A legacy checkpoint is this many pickles (magic number, protocol, system, object, storage keys), then raw tensor data.
 _LEGACY_PICKLES, _MAGIC = 5, 0x1950A86A20F9469CFC6C
@@ -35,10 +47,20 @@ def refuse_foreign(path: Path, names: Iterable[str]) -> None:
     """Raises UnsupportedModelError, saying what to do, for torch's other kinds of archives."""
     names = list(names)
     if any(name.endswith(("constants.pkl", "model.json")) and name.count("/") == 1 or "/code/" in name for name in names):
-        raise UnsupportedModelError(f"{path}: a TorchScript archive, which would run its own code; with torch: "
-                                    f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt') keeps its weights for fastrnn.from_state_dict")
+        raise UnsupportedModelError(
+            f"{path}: a TorchScript archive, which would run its own code; with torch: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt') keeps its weights for fastrnn.from_state_dict"
+        )
     if any(name.endswith("archive_format") or "/models/" in name for name in names):
-        raise UnsupportedModelError(f"{path}: a program of torch.export; torch.save(torch.export.load({path.name!r}).state_dict, 'weights.pt') keeps its weights")
+        raise UnsupportedModelError(
+            f"{path}: a program of torch.export; torch.save(torch.export.load({path.name!r}).state_dict, 'weights.pt') keeps its weights"
+        )
+
+
+def refuse_programs(path: Path) -> None:
+    """Raises UnsupportedModelError where a file is there and holds a program, TorchScript's or torch.export's, in place of a state dict."""
+    if path.is_file() and is_archive(path):
+        refuse_foreign(path, entries_of(path))
 
 
 def _refuse_what_runs(path: Path, found: Walk) -> None:
@@ -46,8 +68,9 @@ def _refuse_what_runs(path: Path, found: Walk) -> None:
     strange = sorted(map(str, (found.symbols - _CALLED - _TYPES) | (found.called - _CALLED)))
     if strange:
         shown = ", ".join(strange[:3]) + (" and more" if len(strange) > 3 else "")
-        raise UnsupportedModelError(f"{path}: a pickle of whole objects ({shown}), not a state dict; reading it would run code, so it was not "
-                                    f"unpickled. To use it, {ADVICE}")
+        raise UnsupportedModelError(
+            f"{path}: a pickle of whole objects ({shown}), not a state dict; reading it would run code, so it was not unpickled. To use it, {ADVICE}"
+        )
     if found.damage:
         raise InvalidModelError(f"{path}: neither a torch zip archive nor a whole pickle: {found.damage}")
     if found.complaints:
@@ -77,7 +100,9 @@ def _check_legacy(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(512)
         if head[257:262] == b"ustar":
-            raise UnsupportedModelError(f"{path}: a tar archive, as torch wrote them before 0.1.10, which torch reads only by unpickling. To use it, {ADVICE}")
+            raise UnsupportedModelError(
+                f"{path}: a tar archive, as torch wrote them before 0.1.10, which torch reads only by unpickling. To use it, {ADVICE}"
+            )
         file.seek(0)
         found, results = walk(file, _LEGACY_PICKLES)
         left = os.fstat(file.fileno()).st_size - file.tell()

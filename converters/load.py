@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fastrnn.converters.checkpoint import refuse_programs
 from fastrnn.converters.onnx_import import from_onnx
 
 from fastrnn.errors import UnsupportedModelError
@@ -24,6 +25,8 @@ def load(path) -> Model:
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
         return from_onnx(path)
+    if suffix in (".pt", ".pth"):
+        refuse_programs(Path(path))
     if suffix != ".safetensors":
         raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx and fastrnn's .safetensors")
     return file.load(path)

@@ -49,8 +49,16 @@ class Walk:
 
 
 _MARK, _OPAQUE, _ORDERED_DICT = object(), object(), object()  # opaque: anything that a call would make
-_CONSTANTS = {"MARK": _MARK, "NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "EMPTY_LIST": _OPAQUE, "EMPTY_DICT": _OPAQUE,
-              "EMPTY_SET": _OPAQUE}
+_CONSTANTS = {
+    "MARK": _MARK,
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+    "EMPTY_LIST": _OPAQUE,
+    "EMPTY_DICT": _OPAQUE,
+    "EMPTY_SET": _OPAQUE,
+}
 _SILENT = ("PROTO", "FRAME")
 
 
@@ -82,7 +90,7 @@ class _Walker:
             at -= 1
             if at < 0:
                 raise ValueError("no MARK")
-        items, self.stack[at:] = self.stack[at + 1:], []
+        items, self.stack[at:] = self.stack[at + 1 :], []
         return items
 
     op_appends = op_additems = op_pop_mark = pop_mark
@@ -210,7 +218,11 @@ class _Walker:
     def tensor(self, storage=None, offset=None, sizes=None, strides=None) -> None:
         """Complains of a tensor that reaches past its storage, or shows its elements more than once beyond a small buffer."""
         whole = [sizes, strides]
-        if not isinstance(storage, Storage) or not _size(offset) or not all(isinstance(a, tuple) and len(a) <= MAX_AXES and all(map(_size, a)) for a in whole):
+        if (
+            not isinstance(storage, Storage)
+            or not _size(offset)
+            or not all(isinstance(a, tuple) and len(a) <= MAX_AXES and all(map(_size, a)) for a in whole)
+        ):
             self.walk.complaints.append("a tensor without a storage, sizes or strides")
             return
         elements = math.prod(sizes)

@@ -22,7 +22,7 @@ _NAMES = r"(?:weight_(?:ih|hh|hr|p[ifo])|bias_(?:ih|hh))(?:_l(?P<layer>\d+)(?:_r
 # A cell's parameters (torch.nn.LSTMCell) have a layer's names without _l0.
 _KEY = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})")
 # What weight norm, weight drop and torch's parametrizations store in place of a parameter.
-_REPLACED = re.compile(rf"(?:(?P<module>.*?)\.)?(?:parametrizations\.)?(?P<parameter>{_NAMES})(?:_g|_v|_raw|_orig|\.original\d*)")
+_REPLACED = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})(?:_g|_v|_raw|_orig|\.original\d*)")
 _CLASS = {1: RNN, 3: GRU, 4: LSTM}
 # Names that checkpoints, DataParallel and torch.compile put in front of a model's own: a prefix may leave them out.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "_orig_mod", "net", "network", "weights", "params", "generator")
@@ -62,7 +62,8 @@ def _modules(content) -> dict[str, _Module]:
             module.values[match["parameter"]] = value
             module.keys[match["parameter"]] = key
         elif match := _REPLACED.fullmatch(key):
-            modules.setdefault(match["module"] or "", _Module()).replaced[match["parameter"]] = key
+            name = f".{match['module'] or ''}".removesuffix(".parametrizations").removeprefix(".")
+            modules.setdefault(name, _Module()).replaced[match["parameter"]] = key
     return modules
 
 
@@ -77,9 +78,11 @@ def _under(modules: Mapping[str, _Module], prefix: str) -> dict[str, _Module]:
             while True:
                 inner = ".".join(rest)
                 if inner == prefix or inner.startswith(f"{prefix}."):
-                    key = inner[len(prefix) + 1:]
+                    key = inner[len(prefix) + 1 :]
                     if key in found:
-                        raise InvalidModelError(f"prefix {prefix!r} is ambiguous: the state dict has {found[key][0]!r} and {name!r}; give one of them in full")
+                        raise InvalidModelError(
+                            f"prefix {prefix!r} is ambiguous: the state dict has {found[key][0]!r} and {name!r}; give one of them in full"
+                        )
                     found[key] = name, module
                     break
                 if exact or len(rest) < 2 or rest[0] not in _WRAPPERS:
@@ -109,7 +112,11 @@ def _float32(value, name: str) -> np.ndarray:
     array = as_array(value, name)
     if array.dtype.kind == "f" and array.dtype.itemsize <= 4 or array.dtype.name == "bfloat16":
         return array.astype(np.float32, copy=False)
-    hint = "; fastrnn computes in float32 and rounds no weights on its own: convert them with .float() or .astype('float32')" if array.dtype == np.float64 else ""
+    hint = (
+        "; fastrnn computes in float32 and rounds no weights on its own: convert them with .float() or .astype('float32')"
+        if array.dtype == np.float64
+        else ""
+    )
     raise DTypeError(f"{name} must be float32, or float16 or bfloat16 to be widened, got {array.dtype}{hint}")
 
 
@@ -157,8 +164,12 @@ def _parameters(name: str, module: _Module) -> dict[str, np.ndarray]:
         raise InvalidModelError(f"layer {name!r}: {module.keys[cell[0]]!r} is a cell's, {other!r} a layer's; prefix= picks other modules")
     for parameter, key in module.replaced.items():
         if parameter not in module.values:
-            raise UnsupportedModelError(f"layer {name!r}: {parameter} is stored as {key!r}, by weight norm, weight drop or a parametrisation; remove that before saving")
-    return {parameter if "_l" in parameter else f"{parameter}_l0": _float32(value, module.keys[parameter]) for parameter, value in module.values.items()}
+            raise UnsupportedModelError(
+                f"layer {name!r}: {parameter} is stored as {key!r}, by weight norm, weight drop or a parametrisation; remove that before saving"
+            )
+    return {
+        parameter if "_l" in parameter else f"{parameter}_l0": _float32(value, module.keys[parameter]) for parameter, value in module.values.items()
+    }
 
 
 def _depth(name: str, module: _Module) -> int:

@@ -21,8 +21,10 @@ from fastrnn.model.file import check_header
 
 _SAFETENSORS = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "BF16": "<u2"}
 _OTHERS = {
-    ".onnx": "fastrnn.load reads it as a model", ".pt2": "fastrnn.load reads it as a model",
-    ".h5": "save its weights with numpy.savez under torch's names", ".keras": "save its weights with numpy.savez under torch's names",
+    ".onnx": "fastrnn.load reads it as a model",
+    ".pt2": "fastrnn.load reads it as a model",
+    ".h5": "save its weights with numpy.savez under torch's names",
+    ".keras": "save its weights with numpy.savez under torch's names",
 }
 MAX_NPY_HEADER, MAX_AXES = 10_000, 8
 
@@ -59,7 +61,9 @@ def _safetensors(path: Path) -> Mapping[str, Stored]:
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            stored[name] = Stored(end - begin, partial(_read_safetensor, path, name, entry["dtype"], tuple(entry["shape"]), start + begin, end - begin))
+            stored[name] = Stored(
+                end - begin, partial(_read_safetensor, path, name, entry["dtype"], tuple(entry["shape"]), start + begin, end - begin)
+            )
     return stored
 
 
@@ -76,7 +80,11 @@ def _npz(path: Path) -> Mapping[str, Stored]:
     if not is_archive(path):
         raise InvalidModelError(f"{path}: not an .npz file, or a damaged one: no zip archive")
     entries = entries_of(path)
-    return {name.removesuffix(".npy"): Stored(entry.file_size, partial(_read_npy, path, entry)) for name, entry in entries.items() if name.endswith(".npy")}
+    return {
+        name.removesuffix(".npy"): Stored(entry.file_size, partial(_read_npy, path, entry))
+        for name, entry in entries.items()
+        if name.endswith(".npy")
+    }
 
 
 def _read_npy(path: Path, entry: ZipInfo) -> np.ndarray:

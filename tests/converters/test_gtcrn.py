@@ -7,8 +7,8 @@ import fastrnn as fr
 
 torch = pytest.importorskip("torch")
 onnxruntime = pytest.importorskip("onnxruntime")
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from torch import nn
+from torch.nn import functional as F
 
 FRAMES, TOLERANCE = 60, 2e-5
 CACHES = ("conv_cache", "tra_cache", "inter_cache")
@@ -54,7 +54,7 @@ class Block(nn.Module):
     def forward(self, x, history, hidden):
         first, second = x[:, :8], x[:, 8:]
         padded = F.pad(first, (1, 1))
-        neighbours = torch.stack([padded[..., k:k + first.shape[-1]] for k in range(3)], dim=2).flatten(1, 2)
+        neighbours = torch.stack([padded[..., k : k + first.shape[-1]] for k in range(3)], dim=2).flatten(1, 2)
         h = torch.cat([history, self.point_act(self.point_bn1(self.point_conv1(neighbours)))], dim=2)
         y = self.point_bn2(self.point_conv2(self.depth_act(self.depth_bn(self.depth_conv(h)))))
         y, hidden = self.tra(y, hidden)
@@ -113,10 +113,18 @@ class Gtcrn(nn.Module):
         super().__init__()
         wide = {"kernel_size": (1, 5), "stride": (1, 2), "padding": (0, 2)}
         self.erb = Bands()
-        self.encoder = Stack("en_convs", [Edge(nn.Conv2d(9, 16, **wide)), Edge(nn.Conv2d(16, 16, groups=2, **wide)), *(Block(nn.Conv2d, d) for d in DILATIONS)])
+        self.encoder = Stack(
+            "en_convs", [Edge(nn.Conv2d(9, 16, **wide)), Edge(nn.Conv2d(16, 16, groups=2, **wide)), *(Block(nn.Conv2d, d) for d in DILATIONS)]
+        )
         self.dpgrnn1, self.dpgrnn2 = DualPath(), DualPath()
-        self.decoder = Stack("de_convs", [*(Block(nn.ConvTranspose2d, d) for d in DILATIONS[::-1]), Edge(nn.ConvTranspose2d(16, 16, groups=2, **wide)),
-                                          Edge(nn.ConvTranspose2d(16, 2, **wide), nn.Tanh())])
+        self.decoder = Stack(
+            "de_convs",
+            [
+                *(Block(nn.ConvTranspose2d, d) for d in DILATIONS[::-1]),
+                Edge(nn.ConvTranspose2d(16, 16, groups=2, **wide)),
+                Edge(nn.ConvTranspose2d(16, 2, **wide), nn.Tanh()),
+            ],
+        )
 
     def blocks(self, layers, dilations, x, skips, conv_cache, tra_cache):
         """Three blocks one behind the other, with their shares of the caches."""
@@ -132,7 +140,7 @@ class Gtcrn(nn.Module):
         features = torch.stack([torch.sqrt(real * real + imaginary * imaginary + 1e-12), real, imaginary], dim=1)
         bands = torch.cat([features[..., :65], self.erb.erb_fc(features[..., 65:])], dim=-1)
         padded = F.pad(bands, (1, 1))
-        x = torch.stack([padded[..., k:k + 129] for k in range(3)], dim=2).flatten(1, 2)
+        x = torch.stack([padded[..., k : k + 129] for k in range(3)], dim=2).flatten(1, 2)
         convs, others = self.encoder.en_convs, self.decoder.de_convs
         e0 = convs[0](x)
         e1 = convs[1](e0)
@@ -194,7 +202,10 @@ def test_checkpoint_graph_and_engines_agree_over_a_stream(folder, module):
 def test_layers_of_the_checkpoint_are_those_of_the_graph(folder, module):
     """14 GRUs by key pattern, the prefix behind "model"; one of them against torch."""
     layers = fr.from_state_dict(folder / "stream_model_trained_on_dns3.tar", prefix="dpgrnn1")
-    assert sorted(layers) == ["inter_rnn.rnn1", "inter_rnn.rnn2", "intra_rnn.rnn1", "intra_rnn.rnn2"] and len(fr.from_state_dict(module.state_dict())) == 14
+    assert (
+        sorted(layers) == ["inter_rnn.rnn1", "inter_rnn.rnn2", "intra_rnn.rnn1", "intra_rnn.rnn2"]
+        and len(fr.from_state_dict(module.state_dict())) == 14
+    )
     x = torch.randn(33, 5, 8)
     with torch.no_grad():
         want = nn.GRU.forward(module.dpgrnn1.intra_rnn.rnn2, x.transpose(0, 1))[0].transpose(0, 1)

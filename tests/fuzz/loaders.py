@@ -58,8 +58,14 @@ def states() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     shapes = StackOptions("lstm", 3, 4, 2, bidirectional=True, proj_size=2).shapes()
     cell = {"weight_ih": (9, 2), "weight_hh": (9, 3), "bias_ih": (9,), "bias_hh": (9,)}
-    return {name: random.standard_normal(shape).astype(np.float32)
-            for name, shape in {**{f"encoder.{k}": v for k, v in shapes.items()}, **{f"cell.{k}": v for k, v in cell.items()}, "head.weight": (2, 3)}.items()}
+    return {
+        name: random.standard_normal(shape).astype(np.float32)
+        for name, shape in {
+            **{f"encoder.{k}": v for k, v in shapes.items()},
+            **{f"cell.{k}": v for k, v in cell.items()},
+            "head.weight": (2, 3),
+        }.items()
+    }
 
 
 @cache
@@ -99,7 +105,7 @@ def model_seeds() -> dict[str, bytes]:
 def split_header(data: bytes) -> tuple[dict, bytes]:
     """A safetensors header, and what follows it."""
     length = struct.unpack("<Q", data[:8])[0]
-    return json.loads(data[8:8 + length]), data[8 + length:]
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
 
 
 def join_header(header, rest: bytes) -> bytes:
@@ -149,10 +155,19 @@ def checkpoint_seeds() -> dict[str, bytes]:
     import torch
 
     tensors = {name: torch.from_numpy(a) for name, a in states().items()}
-    training = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in tensors.items()}, "optimizer": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1}]}}
+    training = {
+        "epoch": 3,
+        "state_dict": {f"module.{k}": v for k, v in tensors.items()},
+        "optimizer": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1}]},
+    }
     module = torch.nn.Sequential(torch.nn.GRU(3, 4), torch.nn.Linear(4, 2)).bfloat16()
     found = {}
-    for name, content, modern in (("plain", tensors, True), ("legacy", tensors, False), ("training", training, True), ("bfloat16", module.state_dict(), True)):
+    for name, content, modern in (
+        ("plain", tensors, True),
+        ("legacy", tensors, False),
+        ("training", training, True),
+        ("bfloat16", module.state_dict(), True),
+    ):
         file = io.BytesIO()
         torch.save(content, file, _use_new_zipfile_serialization=modern)
         found[name] = file.getvalue()

@@ -1,4 +1,4 @@
-"""Mutations of files: of bytes, of protobuf fields, of JSON, of zip entries, of pickles and .npy headers. Each takes a numpy Generator, and repeats with its seed."""
+"""Mutations of files: bytes, protobuf fields, JSON, zip entries, pickles and .npy headers. Each takes a NumPy Generator, and repeats with its seed."""
 
 import io
 import json
@@ -33,15 +33,15 @@ def damage_bytes(random, data: bytes) -> bytes:
         some = random.bytes(int(random.integers(1, 9)))
         match int(random.integers(6)):
             case 0:
-                data[at:at + len(some)] = some
+                data[at : at + len(some)] = some
             case 1:
-                del data[at:at + int(random.integers(1, 200))]
+                del data[at : at + int(random.integers(1, 200))]
             case 2:
                 data[at:at] = some
             case 3:
                 del data[at:]
             case 4:
-                data[at:at] = data[at:at + int(random.integers(1, 64))]
+                data[at:at] = data[at : at + int(random.integers(1, 64))]
             case _:
                 if at < len(data):
                     data[at] ^= 1 << int(random.integers(8))
@@ -160,11 +160,11 @@ def damage_zip(random, data: bytes, inside) -> bytes:
     with warnings.catch_warnings(), zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if random.random() < 0.1 else zipfile.ZIP_STORED) as archive:
         warnings.simplefilter("ignore")  # of names that stand twice
         for name, content in entries:
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, archive.compression)  # with no time in it, so that a seed repeats
     data = out.getvalue()
     if random.random() < 0.15:  # the directory, which every reader believes
         at = int(random.integers(max(0, len(data) - 600), len(data)))
-        data = data[:at] + random.bytes(int(random.integers(1, 5))) + data[at + 4:]
+        data = data[:at] + random.bytes(int(random.integers(1, 5))) + data[at + 4 :]
     return data
 
 
@@ -187,12 +187,34 @@ def damage_pickle(random, data: bytes) -> bytes:
             case 3:
                 pieces[k] = b"J" + struct.pack("<i", int(random.integers(-5, 1 << 31)))
             case 4:
-                pieces[k] = one(random, (b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"}", b"]", b")", b"(", b"0", b"2", b"R", b"b", b"Q", b"N", b"\x81", b"\x85", b"\x88",
-                                         b"cposix\nsystem\n", b"cbuiltins\nbytearray\n", b"ctorch\nFloatStorage\n", b"ctorch\nSize\n", b"c__builtin__\nset\n"))
+                pieces[k] = one(
+                    random,
+                    (
+                        b"\x8a\x08" + b"\xff" * 7 + b"\x7f",
+                        b"}",
+                        b"]",
+                        b")",
+                        b"(",
+                        b"0",
+                        b"2",
+                        b"R",
+                        b"b",
+                        b"Q",
+                        b"N",
+                        b"\x81",
+                        b"\x85",
+                        b"\x88",
+                        b"cposix\nsystem\n",
+                        b"cbuiltins\nbytearray\n",
+                        b"ctorch\nFloatStorage\n",
+                        b"ctorch\nSize\n",
+                        b"c__builtin__\nset\n",
+                    ),
+                )
             case _:
                 if len(pieces[k]) > 1:
                     at = int(random.integers(1, len(pieces[k])))
-                    pieces[k] = pieces[k][:at] + random.bytes(1) + pieces[k][at + 1:]
+                    pieces[k] = pieces[k][:at] + random.bytes(1) + pieces[k][at + 1 :]
         if not pieces:
             break
     return b"".join(pieces)
@@ -203,9 +225,29 @@ def damage_npy(random, data: bytes) -> bytes:
     if data[:6] != b"\x93NUMPY" or random.random() < 0.2:
         return damage_bytes(random, data)
     length = struct.unpack("<H", data[8:10])[0]
-    header = data[10:10 + length].decode("latin1")
-    old, new = one(random, (("<f4", "|O"), ("<f4", ">f4"), ("<f4", "<f8"), ("<f4", "<f2"), ("<f4", "|V4"), ("<f4", "<i4"), ("'<f4'", "[('a','<f4')]"), ("False", "True"),
-                            ("(", "(1, "), ("(", "(-1, "), ("(", "(9223372036854775807, "), ("(", "(4611686018427387904, 4, "), ("shape", "shap"), ("}", ""), ("}", "+1}"),
-                            ("(", "(" * 150), ("False", "9" * 4000), ("descr", "\0")))
+    header = data[10 : 10 + length].decode("latin1")
+    old, new = one(
+        random,
+        (
+            ("<f4", "|O"),
+            ("<f4", ">f4"),
+            ("<f4", "<f8"),
+            ("<f4", "<f2"),
+            ("<f4", "|V4"),
+            ("<f4", "<i4"),
+            ("'<f4'", "[('a','<f4')]"),
+            ("False", "True"),
+            ("(", "(1, "),
+            ("(", "(-1, "),
+            ("(", "(9223372036854775807, "),
+            ("(", "(4611686018427387904, 4, "),
+            ("shape", "shap"),
+            ("}", ""),
+            ("}", "+1}"),
+            ("(", "(" * 150),
+            ("False", "9" * 4000),
+            ("descr", "\0"),
+        ),
+    )
     header = header.replace(old, new, 1).encode("latin1")
-    return data[:8] + struct.pack("<H", len(header)) + header + data[10 + length:]
+    return data[:8] + struct.pack("<H", len(header)) + header + data[10 + length :]

@@ -32,8 +32,7 @@ def test_damaged_files_load_or_are_refused(loader, tmp_path):
 
 def test_mutations_repeat_with_their_seed(loader):
     twice = [LOADERS[loader].damaged(np.random.default_rng(7)) for _ in range(2)]
-    if loader not in ("checkpoint", "npz"):  # a zip archive holds the time
-        assert twice[0] == twice[1]
+    assert twice[0] == twice[1]
 
 
 @pytest.mark.slow
