@@ -4,11 +4,13 @@
     checkpoint.py   torch's files, read without running what is in them
     pytorch.py      torch modules made of known layers -> Model
     onnx_import/    ONNX files -> Model
+    foreign.py      ops that only the onnx package has a meaning for
     load.py         a file -> Model, by its suffix
 
 Gate orders come from fastrnn.cells.gate_order alone.
 """
 
+from fastrnn.converters import foreign  # noqa: F401  (gives such ops theirs)
 from fastrnn.converters.load import load
 from fastrnn.converters.onnx_import import from_onnx
 from fastrnn.converters.pytorch import from_torch

@@ -7,26 +7,39 @@ from pathlib import Path
 from fastrnn.converters.checkpoint import refuse_programs
 from fastrnn.converters.onnx_import import from_onnx
 
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model, file
 
 ADVICE = {
-    ".pt2": "exported programs are not read yet; fastrnn.from_torch converts modules made of known layers",
     ".pt": "a checkpoint holds weights, not a network; fastrnn.from_state_dict reads its recurrent layers",
     ".pth": "a checkpoint holds weights, not a network; fastrnn.from_state_dict reads its recurrent layers",
 }
 
 
 def load(path) -> Model:
-    """Reads a model from fastrnn's own .safetensors or from an .onnx file (see from_onnx).
+    """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), or from a .pt2 file of torch.export.save (see from_torch).
 
-    Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one.
+    Nothing in a file is run or unpickled beyond tensors in containers. Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
         return from_onnx(path)
+    if suffix == ".pt2":
+        return _load_program(Path(path))
     if suffix in (".pt", ".pth"):
         refuse_programs(Path(path))
     if suffix != ".safetensors":
-        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx and fastrnn's .safetensors")
+        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2 and fastrnn's .safetensors")
     return file.load(path)
+
+
+def _load_program(path: Path) -> Model:
+    """An exported program, compared with torch on the example inputs that are saved with it."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("torch", "torch", f"reading {path.name}") from error
+    from fastrnn.converters.torch_export import convert_program
+    from fastrnn.converters.torch_export.archive import read_program
+
+    return convert_program(read_program(path), None, path.stem)

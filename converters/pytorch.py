@@ -1,4 +1,4 @@
-"""torch modules made of known layers, to a Model, without running or tracing them. Converted for inference: dropout is off."""
+"""from_torch: modules made of known layers, read without running them; others by way of torch.export (torch_export/). For inference: dropout is off."""
 
 from __future__ import annotations
 
@@ -10,29 +10,62 @@ from fastrnn.model import Model, State, Value
 from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
 
 
-def from_torch(module, example_inputs=None, dynamic_shapes=None) -> Model:
-    """A Model from an nn.Module made of known layers: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Conv1d, LayerNorm,
-    BatchNorm1d (in eval mode), Dropout, Flatten, Identity and activations.
+def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None) -> Model:
+    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was.
 
-    A bare nn.RNN, GRU or LSTM has inputs x, h0, c0 and outputs y, h_n, c_n, with the states tied; a cell likewise, without the
-    time axis. Inside a Sequential a recurrent layer hands on its output sequence, and its states stay inside until a Stream
-    carries them. Weights are copied.
+    **With example_inputs** (a tuple of arguments, a dict by name, or one tensor) any module that torch.export can capture is converted, for
+    inference: in eval mode, whatever mode it is in. Inputs have the names of forward's arguments (those inside a tuple or dict, such as state_0),
+    outputs theirs in a returned dict, else y, or y0, y1, ... in a returned tuple. dynamic_shapes says which dimensions may vary, as
+    torch.export has it. Without it, every dimension of the example may, except where the module fixes it: by its weights, by a loop over
+    the steps, or by a size of 1, which torch.export takes for a constant; so give an example of at least 2 rows and 2 steps, its sizes all
+    different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
+    pad_packed_sequence gives is as long as the padded input.
 
-    example_inputs and dynamic_shapes, which capture any other module, are not supported yet and refused. Raises
-    UnsupportedModelError naming the submodule and attribute that stand in the way.
+    The model is then compared with the module, at the example and at other sizes made from it: ConversionError names the output that differs by
+    more than tolerance (1e-4) times its largest entry. An ExportedProgram is compared on its own example inputs, or on example_inputs.
+
+    **Without**, a module made of known layers is read without running it: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Conv1d,
+    LayerNorm, BatchNorm1d (in eval mode), Dropout, Flatten, Identity and activations. A bare nn.RNN, GRU or LSTM has inputs x, h0, c0 and outputs
+    y, h_n, c_n, with the states tied; a cell likewise, without the time axis; so also where example_inputs are given. Inside a Sequential a
+    recurrent layer hands on its output sequence, and its states stay inside until a Stream carries them.
+
+    Parameters must be float32 (DTypeError otherwise; .float() converts a module). Raises UnsupportedModelError naming the operator
+    and line, or submodule and attribute, that stand in the way.
     """
     try:
         import torch
     except ModuleNotFoundError as error:
         raise MissingDependencyError("torch", "torch", "from_torch") from error
-    if example_inputs is not None or dynamic_shapes is not None:
-        raise UnsupportedModelError("from_torch: example_inputs and dynamic_shapes are not supported yet; modules made of known layers need none")
+    if isinstance(module, torch.export.ExportedProgram):
+        from fastrnn.converters.torch_export import convert_program
+
+        if dynamic_shapes is not None:
+            raise UnsupportedModelError("from_torch: an ExportedProgram's dimensions are settled; dynamic_shapes goes to torch.export.export")
+        return convert_program(module, example_inputs, "program", tolerance)
     if not isinstance(module, torch.nn.Module):
-        raise UnsupportedModelError(f"from_torch takes a torch.nn.Module, got {type(module).__name__}")
-    nn = torch.nn
+        raise UnsupportedModelError(f"from_torch takes a torch.nn.Module or an ExportedProgram, got {type(module).__name__}")
+    if example_inputs is None and dynamic_shapes is not None:
+        raise UnsupportedModelError("from_torch: dynamic_shapes needs example_inputs, which the module is captured with")
+    if example_inputs is not None and (dynamic_shapes is not None or not _only_read(module, torch.nn)):
+        from fastrnn.converters.torch_export import convert_module
+
+        return convert_module(module, example_inputs, dynamic_shapes, tolerance)
+    return _known_layers(module, torch.nn)
+
+
+def _only_read(module, nn) -> bool:
+    """Whether a module is read layer by layer in any case: bare recurrent ones, for their states, and Sequentials that hand on a recurrent layer's
+    outputs, which torch cannot call."""
+    bare = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+    return type(module) in bare or type(module) is nn.Sequential and any(type(m) in bare[:3] for _, m in list(_flatten(module, nn))[:-1])
+
+
+def _known_layers(module, nn) -> Model:
+    """A module made of known layers, read without running it."""
     for path, part in module.named_modules():
         if part._forward_hooks or part._forward_pre_hooks or "forward" in part.__dict__:
-            raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes")
+            raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes; "
+                                        "with example_inputs they are captured")
     if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
         o, name = stack_options(module), type(module).__name__.lower()
         return stack_model(o, _parameters(module, o, name), name)
@@ -210,5 +243,6 @@ def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
     elif (found := _activation_node(m, nn, path)) is not None:
         build.add(found[0], path, [x], [y], **found[1])
     else:
-        raise UnsupportedModelError(f"module {path!r} ({type(m).__module__}.{type(m).__name__}) is not supported by from_torch")
+        raise UnsupportedModelError(f"module {path!r} ({type(m).__module__}.{type(m).__name__}) is not among the layers that from_torch reads by themselves; with example_inputs any "
+                                    "module that torch.export captures is converted")
     return y

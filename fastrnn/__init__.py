@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from fastrnn.errors import (
     BusyError,
+    ConversionError,
     DTypeError,
     FastRNNError,
     InvalidModelError,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GRU", "LSTM", "RNN", "BusyError", "DTypeError", "FastRNNError", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
+    "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "FastRNNError", "InvalidModelError", "MissingDependencyError", "Model", "NotStreamableError",
     "PoolFullError", "Session", "ShapeError", "StateError", "Stream", "UnsupportedModelError", "compile", "from_onnx", "from_state_dict", "from_torch", "load",
 ]
 

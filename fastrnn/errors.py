@@ -21,6 +21,10 @@ class InvalidModelError(FastRNNError, ValueError):
     """A file or graph is malformed."""
 
 
+class ConversionError(FastRNNError):
+    """A converted model does not compute what its source does; names the output and the error."""
+
+
 class NotStreamableError(FastRNNError):
     """The model cannot run one step at a time; names the node that stands in the way."""
 

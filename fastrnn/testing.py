@@ -130,6 +130,8 @@ TOLERANCES = {
     "parity": lambda K, T, layers: (16 + 4 * math.ceil(math.log2(max(2, K * T)))) * layers * EPS,
     # Against another engine in float32, relative to the largest output: both sides round, in different orders.
     "engine": 5e-6,
+    # A whole network with norms, attention and several layers against another engine in float32, relative to an output's largest entry.
+    "network": 2e-5,
     # Bounds of the numerics promise, over every float32 input.
     "tanh_ulp": 5.0,
     "sigmoid_ulp": 5.0,

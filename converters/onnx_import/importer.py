@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
 from fastrnn.converters.onnx_import.proto import Folder, array_of, dtype_name, parse, spec_of
-from fastrnn.converters.onnx_import.registry import IMPORTERS, Given
+from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
 from onnx import AttributeProto
 
 from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
@@ -18,8 +18,9 @@ from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import MAX_DEPTH, every_node
 from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import Spec
+from fastrnn.model.ops.foreign import NAMES as FOREIGN
 
-OLDEST, NEWEST = 7, 25
+OLDEST, NEWEST = 7, 28
 
 
 def import_model(source, external_data: bool) -> Model:
@@ -52,6 +53,8 @@ def _opset(proto: onnx.ModelProto) -> int:
     for entry in proto.opset_import:
         if versions.setdefault(entry.domain or "ai.onnx", entry.version) != entry.version:
             raise InvalidModelError(f"the opset of domain {entry.domain or 'ai.onnx'!r} stands twice, as {versions[entry.domain or 'ai.onnx']} and {entry.version}")
+    if "ai.onnx" not in versions and versions:
+        raise UnsupportedModelError(f"the file has ops of {', '.join(sorted(versions))} only, none of the default domain")
     if "ai.onnx" not in versions:
         raise InvalidModelError("the file names no opset of the default domain")
     if not OLDEST <= versions["ai.onnx"] <= NEWEST:
@@ -93,11 +96,12 @@ class GraphImporter:
         for tensor in proto.initializer:
             if not tensor.name:
                 raise InvalidModelError("an initializer has no name")
-            self._define(tensor.name)
+            self.define(tensor.name)
             names.weights[self.scope[tensor.name]] = array_of(tensor, "weight", folder)
         self.weight_names = {tensor.name for tensor in proto.initializer}
 
-    def _define(self, name: str) -> str:
+    def define(self, name: str) -> str:
+        """A name of the model for a value of the file."""
         if name in self._own:
             raise InvalidModelError(f"value {name!r} is defined twice")
         self._own.add(name)
@@ -111,7 +115,7 @@ class GraphImporter:
         dtype, shape = spec_of(value, "input")
         if shape is None:
             raise UnsupportedModelError(f"input {value.name!r}: its rank is not declared")
-        return Value(self._define(value.name), dtype, shape)
+        return Value(self.define(value.name), dtype, shape)
 
     def unique_value(self, name: str) -> str:
         """A value name that nothing else has."""
@@ -141,31 +145,32 @@ class GraphImporter:
         """An element type's dtype."""
         return dtype_name(elem_type, where)
 
-    def subgraph(self, proto: onnx.GraphProto) -> Graph:
-        """A branch, which sees everything that this graph has so far."""
+    def subgraph(self, proto: onnx.GraphProto, body: bool = False) -> Graph:
+        """A branch, or a body, which is given inputs; it sees everything that this graph has so far."""
         inner = GraphImporter(proto, self.opset, self.folder, self.names, self.scope, self.depth + 1)
-        if proto.input:
+        if proto.input and not body:
             raise UnsupportedModelError(f"a branch of {self.proto.name!r} takes inputs")
+        for value in (*proto.input, *proto.output) if body else ():
+            if value.type.WhichOneof("value") not in (None, "tensor_type"):
+                raise UnsupportedModelError(f"{value.name!r} in body {proto.name!r}: only tensors are supported, got {value.type.WhichOneof('value')}")
+        inputs = tuple(inner.define(value.name) for value in proto.input)
         inner.run()
-        return Graph(tuple(inner.nodes), tuple(inner.result(value.name) for value in proto.output))
+        return Graph(tuple(inner.nodes), tuple(inner.result(value.name) for value in proto.output), inputs)
 
     def run(self) -> None:
         """Imports the nodes in an order in which each comes after what it reads."""
         for proto in self._sorted():
             name = self.unique_node(proto.name or f"{proto.op_type}_{proto.output[0] if proto.output else len(self.nodes)}")
             where = f"node {name!r} ({proto.op_type})"
-            if proto.domain not in ("", "ai.onnx"):
-                raise UnsupportedModelError(f"{where}: domain {proto.domain!r} is not supported")
-            if proto.op_type not in IMPORTERS:
-                raise UnsupportedModelError(f"{where}: op {proto.op_type!r} is not supported")
+            importer = self._importer(proto, where)
             inputs = [self.scope[name] if name else "" for name in proto.input]
-            given = Given(proto, name, inputs, [self._define(name) if name else "" for name in proto.output], self.opset, self)
+            given = Given(proto, name, inputs, [self.define(name) if name else "" for name in proto.output], self.opset, self)
             if not given.outputs:
                 raise given.invalid("it gives no output")
             if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
                 raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
             try:
-                IMPORTERS[proto.op_type](given)
+                importer(given)
             except (*MALFORMED, AttributeError) as error:
                 if isinstance(error, FastRNNError):
                     raise
@@ -173,6 +178,19 @@ class GraphImporter:
             for attribute in proto.attribute:
                 if attribute.name not in given.used:
                     raise given.refuse(f"attribute {attribute.name!r} is not supported")
+
+    def _importer(self, proto: onnx.NodeProto, where: str) -> Callable[[Given], None]:
+        own = proto.domain in ("", "ai.onnx")
+        importer = IMPORTERS.get(proto.op_type if own else f"{proto.domain}.{proto.op_type}")
+        if importer is not None:
+            return importer
+        if not own:
+            known = any(name.startswith(f"{proto.domain}.") for name in IMPORTERS)
+            raise UnsupportedModelError(f"{where}: " + (f"op {proto.op_type!r} of domain" if known else "domain") + f" {proto.domain!r} is not supported")
+        if proto.op_type in FOREIGN:
+            return Given.foreign
+        why = f": {REFUSED[proto.op_type]}" if proto.op_type in REFUSED else ""
+        raise UnsupportedModelError(f"{where}: op {proto.op_type!r} is not supported{why}")
 
     def _sorted(self) -> list[onnx.NodeProto]:
         makers: dict[str, int] = {}
@@ -215,7 +233,7 @@ def _reads(node: onnx.NodeProto, depth: int = 0) -> Iterable[str]:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             graph = attribute.g
-            own = {tensor.name for tensor in graph.initializer} | {name for inner in graph.node for name in inner.output}
+            own = {value.name for value in (*graph.initializer, *graph.input)} | {name for inner in graph.node for name in inner.output}
             for inner in graph.node:
                 yield from (name for name in _reads(inner, depth + 1) if name not in own)
             yield from (value.name for value in graph.output if value.name not in own)

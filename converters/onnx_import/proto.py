@@ -17,6 +17,9 @@ _DTYPE = {TensorProto.DataType.Value(name): dtype for name, dtype in (
     ("FLOAT", "float32"), ("DOUBLE", "float64"), ("INT8", "int8"), ("INT16", "int16"), ("INT32", "int32"), ("INT64", "int64"),
     ("UINT8", "uint8"), ("UINT16", "uint16"), ("UINT32", "uint32"), ("UINT64", "uint64"), ("BOOL", "bool"))}
 assert set(_DTYPE.values()) == set(DTYPES)
+# Floats of 16 bits are taken as the float32 that they are: what is computed, given and asked for in them is float32 here.
+WIDENED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_DTYPE |= dict.fromkeys(WIDENED, "float32")
 # What ModelProto fields may hold beyond the file before anything is read: protobuf repeats bytes of the file, never more.
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
@@ -91,11 +94,15 @@ def array_of(tensor: TensorProto, where: str, folder: Folder | None) -> np.ndarr
     """A tensor's content; its size is checked against the bytes that are there before anything is allocated."""
     where = f"{where} {tensor.name!r}"
     dtype = np.dtype(dtype_name(tensor.data_type, where))
+    stored = np.dtype(f"u{dtype.itemsize // 2}") if tensor.data_type in WIDENED else dtype
     if any(d < 0 for d in tensor.dims):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)}")
-    nbytes = math.prod(tensor.dims) * dtype.itemsize
+    nbytes = math.prod(tensor.dims) * stored.itemsize
     if tensor.data_location == TensorProto.EXTERNAL:
         raw = _external(tensor, where, folder, nbytes)
+        if stored is not dtype:
+            tensor = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw)
+            return numpy_helper.to_array(tensor).astype(dtype)
         return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tensor.dims)
     typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
     if tensor.HasField("raw_data") and typed:

@@ -10,17 +10,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from fastrnn.converters.foreign import options_of
 from onnx import AttributeProto, NodeProto, helper
 
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Node
+from fastrnn.model.ops.foreign import PREFIX
 
+# Why an op is refused that ONNX has.
+REFUSED = {
+    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"), "it draws random numbers"),
+    **dict.fromkeys(("NonZero", "Compress", "Unique", "NonMaxSuppression"), "the size of its output depends on data"),
+    **dict.fromkeys(("StringNormalizer", "StringConcat", "StringSplit", "RegexFullMatch"), "it works on text"),
+    **dict.fromkeys(("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence",
+                     "ConcatFromSequence"), "it works on sequences of tensors"),
+    **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), "it works on optional values"),
+}
 IMPORTERS: dict[str, Callable[[Given], None]] = {}
 REQUIRED = object()
 
 
 def imports(*names: str):
-    """Registers a function of a Given under op types."""
+    """Registers a function of a Given under op types, those of a domain but ONNX's own with that in front."""
 
     def register(function):
         for name in names:
@@ -110,6 +121,16 @@ class Given:
         if dtype is np.int64 and any(not isinstance(v, int) for v in (value if isinstance(value, (list, tuple)) else [value])):
             raise self.invalid(f"attribute {what!r} must hold whole numbers, got {value!r}")
         return self.graph.add_weight(f"{self.name}.{what}", np.array(value, dtype))
+
+    def foreign(self) -> None:
+        """Leaves the node to the onnx package's reference implementation, its attributes as they are."""
+        options = {}
+        for attribute in self.proto.attribute:
+            value = self.attribute(attribute.name)
+            if isinstance(value, (list, tuple)) and not all(isinstance(v, (int, float, str)) for v in value) or not isinstance(value, (int, float, str, list, tuple)):
+                raise self.refuse(f"attribute {attribute.name!r} is not supported")
+            options[attribute.name] = value
+        self.emit(PREFIX + self.op, opset=self.opset, options=options_of(options))
 
     def value(self, what: str) -> str:
         """A name for an intermediate value."""

@@ -25,9 +25,10 @@ MAX_HEADER_BYTES, MAX_TENSORS = 1 << 20, 4096
 
 
 def _plain(value):
-    """An attribute as JSON; activations as [name, parameters], subgraphs as {"nodes", "outputs"}."""
+    """An attribute as JSON; activations as [name, parameters], subgraphs as {"nodes", "outputs"}, bodies with their "inputs"."""
     if isinstance(value, Graph):
-        return {"nodes": [_node(n) for n in value.nodes], "outputs": list(value.outputs)}
+        inputs = {"inputs": list(value.inputs)} if value.inputs else {}
+        return {"nodes": [_node(n) for n in value.nodes], "outputs": list(value.outputs), **inputs}
     if isinstance(value, Activation):
         formula = ACTIVATIONS[value.kind]
         return [value.kind, {k: getattr(value, k) for k in ("alpha", "beta") if getattr(formula, k) is not None}]
@@ -182,8 +183,8 @@ def _nodes(given, path: Path, depth: int) -> tuple[Node, ...]:
 def _attribute(value, path: Path, depth: int):
     if not isinstance(value, dict):
         return value
-    _refuse_unknown(value, {"nodes", "outputs"}, path)
-    return Graph(_nodes(value["nodes"], path, depth + 1), tuple(map(str, value["outputs"])))
+    _refuse_unknown(value, {"nodes", "outputs", "inputs"}, path)
+    return Graph(_nodes(value["nodes"], path, depth + 1), tuple(map(str, value["outputs"])), tuple(map(str, value.get("inputs", ()))))
 
 
 def _shape(dims) -> tuple[int | str, ...]:

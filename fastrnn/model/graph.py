@@ -14,6 +14,7 @@ from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
 from fastrnn.model.ops.registry import check_rank
 
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
+MAX_LOOPS = 4  # of Loops and Scans among them
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,18 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A subgraph: nodes that also see the values around them, and the outputs it gives. Its constants are weights of the model."""
+    """A subgraph: nodes that also see the values around them, and the outputs it gives. Its constants are weights of the model.
+
+    inputs: what each run of a body (Loop, Scan) is given.
+    """
 
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
     def captures(self) -> set[str]:
         """Names that it takes from around it."""
-        made = {name for node in self.nodes for name in node.outputs}
+        made = {name for node in self.nodes for name in node.outputs}.union(self.inputs)
         return set(self.outputs).union(*(node.reads() for node in self.nodes)) - made
 
 
@@ -211,7 +216,7 @@ class Model:
             if name not in seen:
                 raise InvalidModelError(f"output {name!r} is not defined by any node")
 
-    def _check_nodes(self, nodes: Iterable[Node], visible: set[str], defined: set[str], names: set[str], depth: int):
+    def _check_nodes(self, nodes: Iterable[Node], visible: set[str], defined: set[str], names: set[str], depth: int, loops: int = 0):
         """visible: what a node may read here. defined, names: values and nodes of the whole model so far."""
         if depth > MAX_DEPTH:
             raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
@@ -223,12 +228,20 @@ class Model:
                 raise InvalidModelError(f"{where}: a second node of that name")
             names.add(node.name)
             check_node(node)
+            inside = loops + (node.op in ("Loop", "Scan"))
+            if inside > MAX_LOOPS:
+                raise UnsupportedModelError(f"{where}: Loops and Scans are nested more than {MAX_LOOPS} deep")
             for name in node.inputs:
                 if name and name not in visible:
                     raise InvalidModelError(f"{where}: input {name!r} is not defined before it")
             for graph in node.subgraphs:
                 inner = set(visible)
-                self._check_nodes(graph.nodes, inner, defined, names, depth + 1)
+                for name in graph.inputs:
+                    if name in defined or not name:
+                        raise InvalidModelError(f"{where}: its subgraph's input {name!r} is empty or taken")
+                    inner.add(name)
+                    defined.add(name)
+                self._check_nodes(graph.nodes, inner, defined, names, depth + 1, inside)
                 for name in graph.outputs:
                     if name not in inner:
                         raise InvalidModelError(f"{where}: its subgraph's output {name!r} is not defined")

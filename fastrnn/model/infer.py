@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops import EVAL, MAX_ELEMENTS, OPS, UNKNOWN, Spec
-from fastrnn.model.ops.control import agreed
+from fastrnn.model.ops.control import Repetition, after_the_runs, agreed, before_a_run, handed_on
 from fastrnn.model.ops.registry import ANY_DIM, check_rank, count, where
 
 MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
@@ -92,7 +92,8 @@ def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:
     """Adds the specs of every value that the nodes make, those inside subgraphs too; missing ones stay absent."""
     for node in nodes:
         given = [specs.get(name) if name else None for name in node.inputs]
-        results = _infer_if(node, given, specs) if node.op == "If" else infer_node(node, given)
+        results = (_infer_if(node, given, specs) if node.op == "If" else infer_repetition(node, given, specs) if node.op in ("Loop", "Scan")
+                   else infer_node(node, given))
         specs.update({name: spec for name, spec in zip(node.outputs, results) if name and spec is not None})
 
 
@@ -112,3 +113,21 @@ def _infer_if(node, given, specs) -> list[Spec]:
                 raise
             return unknown  # a branch that these shapes rule out
     return results[0] if len(results) == 1 else [agreed(a, b) for a, b in zip(*results)]
+
+
+def infer_repetition(node, given, specs) -> list[Spec]:
+    """Of a Loop or a Scan: the body with what it is handed at first, again with dimensions that change left open, until they stay."""
+    OPS[node.op].infer(node, given)
+    repetition = Repetition(node)
+    specs.update(before_a_run(repetition, specs))
+    for attempt in range(3):
+        infer(node.get("body").nodes, specs)
+        joined = handed_on(repetition, specs)
+        changed = {name: spec for name, spec in joined.items() if spec[:2] != specs[name][:2]}
+        if not changed:
+            return after_the_runs(repetition, specs)
+        if attempt:  # one change follows another: nothing but the rank is left, or not even that
+            changed = {name: Spec(spec.dtype, None if attempt > 1 or spec.shape is None else (ANY_DIM,) * spec.rank) for name, spec in joined.items()}
+        specs.update(changed)
+    infer(node.get("body").nodes, specs)
+    return after_the_runs(repetition, specs)

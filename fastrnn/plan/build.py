@@ -25,13 +25,14 @@ from fastrnn.model.ops.registry import ANY_DIM, count
 from fastrnn.plan import parallel, policy
 from fastrnn.plan.chain import chain_of
 from fastrnn.plan.emit import EMIT, new_args
-from fastrnn.plan.fold import RECURRENT
+from fastrnn.plan.fold import RECURRENT, REPEATING
 from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.layout import Layout
 from fastrnn.plan.memory import View, c_strides, weight_view
 from fastrnn.plan.pack import Packed
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Program, PythonStep, Slot, Step
+from fastrnn.plan.repeat import repeat
 from fastrnn.plan.views import VIEWS, is_view, source_of
 
 
@@ -123,7 +124,7 @@ class Builder(Layout):
 
         def share(name: str, whole: str, part, ordered: bool = True) -> None:
             node = made.get(name)
-            if node is None or node.op == "If" or name in kept or name in self.inside or readers[name] > 2:
+            if node is None or node.subgraphs or name in kept or name in self.inside or readers[name] > 2:
                 return
             self.inside[name] = whole, part, ordered
             self.root[name] = self.root.get(whole, whole)
@@ -263,7 +264,7 @@ class Builder(Layout):
     def build(self) -> Program:
         """Emits every node and closes the program."""
         for k, node in enumerate(self.model.nodes):
-            self._emit(node)
+            self.emit(node)
             self.release(lambda name, k=k: self._last_use.get(self.root.get(name, name), -1) <= k)
         for name, target in zip(self.model.output_names, self._targets):
             if not self.views[name].same_place(target):
@@ -273,11 +274,14 @@ class Builder(Layout):
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
         return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
 
-    def _emit(self, node: Node) -> None:
+    def emit(self, node: Node) -> None:
+        """A node's steps."""
         if isinstance(node, Fused) and node.head:
             node = replace(node.head, outputs=node.outputs)  # what follows is in `epilogues`
         if node.op == "If":
             self._if(node)
+        elif node.op in REPEATING:
+            repeat(self, node)
         elif self._is_view(node):
             self._view(node)
         elif node.op == "Concat":
@@ -328,17 +332,23 @@ class Builder(Layout):
         """Jumps around the branch that is not taken; both write to the outputs' places."""
         made = [self.place(name, self._agreed(node, k)) if name else None for k, name in enumerate(node.outputs)]
         condition = self.contiguous(self.views[node.inputs[0]])
-        jumps, lengths, self._depth = [], self._lengths, self._depth + 1
+        jumps = []
         for k, branch in enumerate(node.branches):
             jumps.append(len(self.steps))
             self.steps.append(None)
-            self._lengths = dict(lengths)
-            for inner in branch.nodes:
-                self._emit(inner)
+            with self.inside_a_branch():
+                for inner in branch.nodes:
+                    self.emit(inner)
             for name, target in zip(branch.outputs, made):
                 if target is not None:
                     self.copy(node.name, self.views[name], target)
             self.steps[jumps[k]] = JumpStep(node.name, condition if k == 0 else None, len(self.steps) + (k == 0))
+
+    @contextmanager
+    def inside_a_branch(self) -> Iterator[None]:
+        """Steps made within may not run at all: nothing after them counts on what they make."""
+        lengths, self._lengths, self._depth = self._lengths, dict(self._lengths), self._depth + 1
+        yield
         self._lengths, self._depth = lengths, self._depth - 1
 
     def _agreed(self, node: Node, k: int) -> tuple[int, ...]:
@@ -355,5 +365,5 @@ class Builder(Layout):
 
 def _inside(graph: Graph) -> set[str]:
     """Every value that a subgraph makes, deeper ones included."""
-    names = {name for node in graph.nodes for name in node.outputs if name}
+    names = {name for node in graph.nodes for name in node.outputs if name}.union(graph.inputs)
     return names.union(*(_inside(inner) for node in graph.nodes for inner in node.subgraphs))

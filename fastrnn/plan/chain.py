@@ -161,6 +161,26 @@ def silu(chain, node):
     return chain.do("mul", x, chain.do("sigmoid", x))
 
 
+@steps("Swish")
+def swish(chain, node):
+    """x sigmoid(alpha x)."""
+    x = chain.operand(node.inputs[0])
+    return chain.do("mul", x, chain.do("sigmoid", chain.affine(x, node.get("alpha"), -0.0)))
+
+
+@steps("Mish")
+def mish(chain, node):
+    """x tanh(softplus(x))."""
+    x = chain.operand(node.inputs[0])
+    return chain.do("mul", x, chain.map(Activation("tanh"), chain.map(Activation("softplus"), x)))
+
+
+@steps("Selu")
+def selu(chain, node):
+    """gamma Elu(x)."""
+    return chain.affine(chain.map(Activation("elu", node.get("alpha"), 0.0), chain.operand(node.inputs[0])), node.get("gamma"), -0.0)
+
+
 @steps("Gelu")
 def gelu(chain, node):
     """x Phi(x), exact or through tanh."""

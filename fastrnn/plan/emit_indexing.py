@@ -110,15 +110,44 @@ def gather(build, node):
     x, axis = build.views[node.inputs[0]], node.get("axis") % len(build.views[node.inputs[0]].shape)
     n = x.shape[axis]
     index = build.limit(node, node.inputs[1], -n if node.get("wrap") else 0, n - 1)
-    y = build.place(node.outputs[0], build.infer_output(node, 0))
+    take_at(build, node.name, x, axis, index, build.place(node.outputs[0], build.infer_output(node, 0)))
+
+
+def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
+    """y = entries of an axis of x by int64 indices in range."""
     if 0 in y.shape:
+        return
+    axis %= len(x.shape)
+    if build.plan.backend == "reference":
+        build.python(name, lambda arrays: [np.take(arrays[0], arrays[1], axis=axis)], (x, index), (y,))
         return
     before, after = axis, len(x.shape) - axis - 1
     source = replace(x, shape=y.shape, strides=(*x.strides[:axis], *(0,) * len(index.shape), *x.strides[axis + 1:]))
     at = replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after))
     table = loops(y, source, at)
-    build.call(node.name, build.kernel(f"take{8 * x.dtype.itemsize}"), new_args(T=len(table), H=n, P=x.strides[axis]), {"x": x, "y": y, "x2": at, "axes": weight_view(table)},
-               flops=0.0, weight_bytes=2.0 * y.nbytes)
+    build.call(name, build.kernel(f"take{8 * x.dtype.itemsize}"), new_args(T=len(table), H=x.shape[axis], P=x.strides[axis]),
+               {"x": x, "y": y, "x2": at, "axes": weight_view(table)}, flops=0.0, weight_bytes=2.0 * y.nbytes)
+
+
+def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
+    """The entry of an axis of y that an int64 scalar names = x."""
+    axis %= len(y.shape)
+    if 0 in x.shape or 0 in y.shape:
+        return
+    entry = replace(y, shape=x.shape, strides=(*y.strides[:axis], *y.strides[axis + 1:]))
+    if build.plan.backend == "reference":
+        build.python(name, lambda arrays: [_with(arrays[0], arrays[1], axis, int(arrays[2]))], (y, x, index), (y,))
+        return
+    table = np.ascontiguousarray(loops(x, entry, replace(index, shape=x.shape, strides=(0,) * len(x.shape)))[:, [0, 2, 1, 3]])
+    build.call(name, build.kernel(f"put{8 * x.dtype.itemsize}"), new_args(T=len(table), H=y.shape[axis], P=y.strides[axis]),
+               {"x": x, "y": y, "x2": index, "axes": weight_view(table)}, flops=0.0, weight_bytes=2.0 * x.nbytes)
+
+
+def _with(whole: np.ndarray, part: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """The array, one entry of an axis replaced."""
+    whole = whole.copy()
+    whole[(*(slice(None),) * axis, index)] = part
+    return whole
 
 
 def _tile_refused(node: Node, specs, constants) -> str | None:

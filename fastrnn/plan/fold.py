@@ -14,13 +14,16 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.absent import Absent
-from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, spec_of
+from fastrnn.model.graph import every_node
+from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, infer_repetition, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
-from fastrnn.model.ops.control import agreed
+from fastrnn.model.ops.control import Repetition, Stacked, agreed, steady
 from fastrnn.model.ops.registry import count
 
 RECURRENT = ("RNN", "GRU", "LSTM")
+REPEATING = ("Loop", "Scan")
 LEAST_BUDGET, BUDGET_PER_BYTE = 1 << 20, 4
+MOST_UNROLLED = 2048  # nodes that a Loop or Scan may become
 
 
 def fold(model: Model, shapes: Mapping[str, tuple]) -> Model:
@@ -30,7 +33,8 @@ def fold(model: Model, shapes: Mapping[str, tuple]) -> Model:
 
 
 class _Folder:
-    """specs: of every value; constants: arrays by name, the weights among them; renamed: values that are another by now, "" if missing."""
+    """specs: of every value; constants: arrays by name, the weights among them; renamed: values that are another by now, "" if missing;
+    room: nodes that may still be laid out."""
 
     def __init__(self, model: Model, shapes: Mapping[str, tuple]):
         self.model = model
@@ -39,6 +43,7 @@ class _Folder:
         self.specs = {name: spec_of(a) for name, a in self.constants.items()}
         self.specs |= {v.name: Spec(v.dtype, v.shape) for v in self.inputs}
         self.renamed = {v.name: "" for v in model.inputs if v.name not in shapes}
+        self.room = MOST_UNROLLED
         self.budget = max(LEAST_BUDGET, BUDGET_PER_BYTE * sum(a.nbytes for a in model.weights.values()))
 
     def run(self) -> Model:
@@ -66,6 +71,9 @@ class _Folder:
             if node.op == "If":
                 left += self.visit_if(node)
                 continue
+            if node.op in REPEATING:
+                left += self.visit_repetition(node)
+                continue
             given = [self.specs.get(name) if name else None for name in node.inputs]
             if was_missing and node.op in PASSING:
                 self.renamed |= {name: "" for name in node.outputs if name}
@@ -77,7 +85,8 @@ class _Folder:
                     self.specs[name] = specs[k] if arrays is None else spec_of(arrays[k])
                     if arrays is not None:
                         self.constants[name] = arrays[k]
-            if arrays is None and (node.op == "Identity" or node.op == "Cast" and specs[0].dtype == given[0].dtype):
+            decided = node.op == "Require" and given[1].constant is not None
+            if arrays is None and (decided or node.op == "Identity" or node.op == "Cast" and specs[0].dtype == given[0].dtype):
                 self.renamed |= {node.outputs[0]: node.inputs[0]} if node.outputs[0] else {}
             elif arrays is None:
                 left.append(node)
@@ -131,15 +140,145 @@ class _Folder:
                 self.specs[name] = agreed(*(self.specs.get(s, UNKNOWN) for s in sources))
         return [replace(node, attributes={**node.attributes, **branches})]
 
+    def visit_repetition(self, node: Node) -> list[Node]:
+        """The node with its body folded; laid out run after run where that decides shapes that the runs change, or where all is constant."""
+        outer = self.snapshot()
+        given = [self.specs.get(name) if name else None for name in node.inputs]
+        results = infer_repetition(node, given, self.specs)
+        body = node.get("body")
+        nodes = self.visit(body.nodes)
+        outputs = tuple(self.renamed.get(name, name) for name in body.outputs)
+        folded = replace(node, attributes={**node.attributes, "body": Graph(live(nodes, set(outputs))[0], outputs, body.inputs)})
+        if not self.settled(folded):
+            inner = self.snapshot()
+            self.restore(outer)
+            unrolled = self.unroll(node)
+            if unrolled is not None:
+                return unrolled
+            self.restore(inner)
+        self.specs |= {name: spec for name, spec in zip(node.outputs, results) if name}
+        return [folded]
+
+    def settled(self, node: Node) -> bool:
+        """Whether it is best left to run: symbols are left to be decided, or all shapes are there and it reads something that is no constant."""
+        names = [name for inner, _ in every_node([node]) for name in (*inner.inputs, *inner.outputs) if name and name in self.specs]
+        symbols = {d for name in names if self.specs[name].shape is not None for d in self.specs[name].shape if isinstance(d, str)} - {ANY_DIM}
+        if symbols:
+            return True
+        constant = all(name in self.constants for name in node.reads())
+        repetition = Repetition(node)
+        open_ended = any(s.result for s in repetition.stacked) and repetition.count(self.specs) == ANY_DIM
+        return not constant and not open_ended and steady(repetition, self.specs) and all(
+            self.specs[name].shape is not None and count(self.specs[name].shape) != ANY_DIM for name in names)
+
+    def unroll(self, node: Node) -> list[Node] | None:
+        """Its runs one after the other, each with the body's names its own; None where they are too many, or data decides how many."""
+        outer, repetition = self.snapshot(), Repetition(node)
+        n = repetition.count(self.specs)
+        if n == ANY_DIM and repetition.trips in self.constants:
+            n = max(0, int(self.constants[repetition.trips].reshape(-1)[0]))
+        size = 1 + sum(1 for _ in every_node(node.get("body").nodes))
+        if isinstance(n, str) and n != ANY_DIM or isinstance(n, int) and n * size > self.room and repetition.unconditional(self.specs):
+            return None
+        left: list[Node] = []
+        values, going = {c.before: c.first for c in repetition.carried}, repetition.condition
+        parts: list[list[str]] = [[] for _ in repetition.stacked]
+        run = 0
+        while n == ANY_DIM or run < n:
+            self.room -= size
+            if going and going not in self.constants or self.room < 0:
+                self.restore(outer)
+                return None
+            if going and not self.constants[going].reshape(-1)[0]:
+                break
+            body = instance(repetition.body, f"{node.name}.{run}", values, self.specs)
+            left += self.visit([*self.entries(repetition, run, n, body), *body.nodes])
+            made = dict(zip(repetition.body.outputs, (self.renamed.get(name, name) for name in body.outputs)))
+            values = {c.before: made[c.after] for c in repetition.carried}
+            going = made[repetition.goes_on] if repetition.goes_on else ""
+            for names, s in zip(parts, repetition.stacked):
+                names.append(made[s.part])
+            run += 1
+        for c in repetition.carried:
+            if c.result:
+                self.renamed[c.result] = values[c.before]
+        stacked = [node for s, names in zip(repetition.stacked, parts) if s.result for node in self.stack(s, names, repetition)]
+        return left + self.visit(stacked)
+
+    def entries(self, repetition: Repetition, run: int, n, body: Graph) -> list[Node]:
+        """What a run is told and what it is to take, as nodes; numbers as constants."""
+        nodes, inner = [], dict(zip(repetition.body.inputs, body.inputs))
+        for name, array in ((repetition.counter, np.array(run)), (repetition.go_on, np.array(True))):
+            if name:
+                self.constants[inner[name]], self.specs[inner[name]] = array, spec_of(array)
+        for t in repetition.taken:
+            index = f"{inner[t.entry]}.index"
+            self.constants[index] = np.array(n - 1 - run if t.backwards else run)
+            self.specs[index] = spec_of(self.constants[index])
+            nodes.append(Node("Gather", f"{inner[t.entry]}.taken", (t.source, index), (inner[t.entry],), {"axis": t.axis}))
+        return nodes
+
+    def stack(self, stacked: Stacked, names: list[str], repetition: Repetition) -> list[Node]:
+        """What the runs gave, put together along a new axis."""
+        names = names[::-1] if stacked.backwards else names
+        if not names:
+            spec = self.specs.get(stacked.part, UNKNOWN)
+            infer_repetition(repetition.node, [self.specs.get(name) if name else None for name in repetition.node.inputs], self.specs)
+            spec = self.specs[stacked.part]
+            if spec.shape is None or count(spec.shape) == ANY_DIM:
+                raise ShapeError(f"node {repetition.node.name!r} ({repetition.node.op}): the shape of {stacked.result!r} is not known without a run")
+            array = np.expand_dims(np.zeros(spec.shape, spec.dtype), stacked.axis).take([], axis=stacked.axis)
+            self.constants[stacked.result], self.specs[stacked.result] = array, spec_of(array)
+            return []
+        axes = f"{stacked.result}.axes"
+        self.constants[axes] = np.array([stacked.axis])
+        self.specs[axes] = spec_of(self.constants[axes])
+        raised = [f"{stacked.result}.{k}" for k in range(len(names))]
+        nodes = [Node("Unsqueeze", whole, (name, axes), (whole,)) for name, whole in zip(names, raised)]
+        return [*nodes, Node("Concat", f"{stacked.result}.stacked", tuple(raised), (stacked.result,), {"axis": stacked.axis})]
+
+    def snapshot(self) -> tuple:
+        """What is known so far, to come back to."""
+        return self.specs.copy(), self.constants.copy(), self.renamed.copy(), self.budget
+
+    def restore(self, state: tuple) -> None:
+        """Forgets what was learned since."""
+        specs, constants, renamed, self.budget = state
+        self.specs, self.constants, self.renamed = specs.copy(), constants.copy(), renamed.copy()
+
     def visit_branch(self, branch: Graph) -> Graph:
-        outer = self.specs.copy(), self.constants.copy(), self.renamed.copy(), self.budget
+        outer = self.snapshot()
         try:
             nodes = self.visit(branch.nodes)
             outputs = [self.renamed.get(name, name) for name in branch.outputs]
             return Graph(tuple(live(nodes, set(outputs))[0]), tuple(outputs))
         except (ShapeError, InvalidModelError):  # a branch that these shapes rule out; it raises if it is taken
-            self.specs, self.constants, self.renamed, self.budget = outer
+            self.restore(outer)
             return branch
+
+
+def instance(body: Graph, prefix: str, given: Mapping[str, str], taken: Mapping[str, object]) -> Graph:
+    """A copy of a body whose values and nodes have names of their own; what it is given by another name is read there."""
+    names = dict(given)
+
+    def own(name: str) -> str:
+        fresh = f"{prefix}.{name}"
+        while fresh in taken:
+            fresh += "'"
+        return fresh
+
+    def copy(graph: Graph) -> Graph:
+        names.update({name: own(name) for name in graph.inputs if name not in names})
+        nodes = []
+        for node in graph.nodes:
+            inputs = tuple(names.get(name, name) for name in node.inputs)
+            attributes = {k: copy(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
+            names.update({name: own(name) for name in node.outputs if name})
+            nodes.append(replace(node, name=f"{prefix}.{node.name}", inputs=inputs, attributes=attributes,
+                                 outputs=tuple(name and names[name] for name in node.outputs)))
+        return Graph(tuple(nodes), tuple(names.get(name, name) for name in graph.outputs), tuple(names[name] for name in graph.inputs))
+
+    return copy(body)
 
 
 def live(nodes: list[Node], needed: set[str]) -> tuple[tuple[Node, ...], set[str]]:

@@ -58,7 +58,7 @@ def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spe
 def _fuse_branches(node: Node, specs, weights) -> Node:
     if not node.subgraphs:
         return node
-    return replace(node, attributes={key: Graph(tuple(_fuse_nodes(v.nodes, set(v.outputs), specs, weights)), v.outputs) if isinstance(v, Graph) else v
+    return replace(node, attributes={key: replace(v, nodes=tuple(_fuse_nodes(v.nodes, set(v.outputs), specs, weights))) if isinstance(v, Graph) else v
                                      for key, v in node.attributes.items()})
 
 

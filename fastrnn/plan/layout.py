@@ -46,6 +46,16 @@ class Layout:
             self._owned[name] = view.offset, view.nbytes
         return self.views[name]
 
+    def own(self, name: str, shape: tuple[int, ...]) -> View:
+        """New work space, in C order, for a value that no node makes."""
+        view = self.views[name] = self._new(shape, self.dtype_of(name))
+        self._owned[name] = view.offset, view.nbytes
+        return view
+
+    def hold(self, shape: tuple[int, ...], dtype) -> View:
+        """Work space that is never given back."""
+        return self._new(shape, dtype)
+
     def shape_of(self, name: str) -> tuple[int, ...]:
         """Shape of a value."""
         raise NotImplementedError

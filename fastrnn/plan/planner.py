@@ -16,7 +16,7 @@ from fastrnn.model.infer import known
 from fastrnn.model.recurrent import WEIGHT_INPUTS
 from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
-from fastrnn.plan.fold import RECURRENT, fold, replace_model
+from fastrnn.plan.fold import RECURRENT, REPEATING, fold, replace_model
 from fastrnn.plan.fuse import Fused, fuse
 from fastrnn.plan.pack import Packed, pack, sources_of
 from fastrnn.plan.rewrite import rewrite
@@ -75,6 +75,8 @@ class Plan:
                 rows += self._fused(model, node, depth)
             elif node.op == "If":
                 rows.append((node.op, label, "-", "-", "-", "-", "decided for the shapes in use, else at run time"))
+            elif node.op in REPEATING:
+                rows.append((node.op, label, "-", "-", "-", "-", "laid out, or run again and again, for the shapes in use"))
             elif node.name in early:
                 rows.append((node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs"))
             elif is_view(node, model.weights):
@@ -127,7 +129,7 @@ def _early(model: Model) -> set[str]:
     """Names of nodes that depend on nothing but shapes and constants."""
     given, early = set(model.weights), set()
     for node, _ in every_node(model.nodes):
-        if node.op in SHAPE_OPS or node.op != "If" and any(node.inputs) and all(name in given for name in node.inputs if name):
+        if node.op in SHAPE_OPS or not node.subgraphs and any(node.inputs) and all(name in given for name in node.inputs if name):
             given |= set(node.outputs)
             early.add(node.name)
     return early

@@ -49,7 +49,7 @@ class Patterns:
         result = []
         for node in nodes:
             if node.subgraphs:
-                node = replace(node, attributes={k: Graph(tuple(self.walk_branch(v)), v.outputs) if isinstance(v, Graph) else v
+                node = replace(node, attributes={k: replace(v, nodes=tuple(self.walk_branch(v))) if isinstance(v, Graph) else v
                                                  for k, v in node.attributes.items()})
             # of unknown shape: in a branch that may not fit, which is left as it is
             found = REWRITES[node.op](self, node) if node.op in REWRITES and known(self.specs, (*node.inputs, *node.outputs)) else None

@@ -113,11 +113,11 @@ def test_refused_by_name(module, message):
         fr.from_torch(module)
 
 
-def test_other_dtypes_and_unfinished_arguments_are_refused():
+def test_other_dtypes_and_lone_arguments_are_refused():
     with pytest.raises(fr.DTypeError, match="float64"):
         fr.from_torch(nn.LSTM(3, 4).double())
-    with pytest.raises(fr.UnsupportedModelError, match="example_inputs"):
-        fr.from_torch(nn.LSTM(3, 4), (torch.zeros(1, 1, 3),))
+    with pytest.raises(fr.UnsupportedModelError, match="needs example_inputs"):
+        fr.from_torch(nn.LSTM(3, 4), dynamic_shapes=({0: None},))
 
 
 def test_a_module_that_stands_twice_runs_twice():

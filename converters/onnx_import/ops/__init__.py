@@ -1,5 +1,5 @@
-"""Importers, by the files in which the model's vocabulary has the ops."""
+"""Importers, by the files in which the model's vocabulary has the ops; and ops that were made of several."""
 
-from fastrnn.converters.onnx_import.ops import control, elementwise, linear, normal, recurrent, shaping
+from fastrnn.converters.onnx_import.ops import control, elementwise, linear, microsoft, normal, quantized, recurrent, selecting, shaping
 
-__all__ = ["control", "elementwise", "linear", "normal", "recurrent", "shaping"]
+__all__ = ["control", "elementwise", "linear", "microsoft", "normal", "quantized", "recurrent", "selecting", "shaping"]

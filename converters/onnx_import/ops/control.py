@@ -1,10 +1,12 @@
-"""If and Constant."""
+"""If, Loop, Scan and Constant."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
+
+from fastrnn.model import Graph, Node
 
 
 @imports("If")
@@ -17,6 +19,35 @@ def if_(node: Given) -> None:
             raise node.invalid(f"{name} is no graph")
         branches[name] = node.graph.subgraph(graph)
     node.emit(**branches)
+
+
+def _body(node: Given) -> Graph:
+    graph = node.attribute("body", REQUIRED)
+    if not isinstance(graph, onnx.GraphProto):
+        raise node.invalid("body is no graph")
+    return node.graph.subgraph(graph, body=True)
+
+
+@imports("Loop")
+def loop(node: Given) -> None:
+    """Its body is told the number of the run and the condition, and handed what the run before gave."""
+    node.emit(body=_body(node))
+
+
+@imports("Scan")
+def scan(node: Given) -> None:
+    """Before opset 9 over a batch of sequences: there the Scan of a row stands in a Scan over the rows."""
+    body, n = _body(node), node.attribute("num_scan_inputs", REQUIRED)
+    if node.opset >= 9:
+        node.emit(body=body, num_scan_inputs=n, **node.given("scan_input_axes", "scan_output_axes", "scan_input_directions", "scan_output_directions"))
+        return
+    if node.input(0):
+        raise node.refuse("sequence_lens are not supported")
+    backwards = {"scan_input_directions": node.attribute("directions", [0] * n)}
+    rows = [node.value(f"row.{k}") for k in range(len(node.inputs) - 1)]
+    results = [node.value(f"result.{k}") for k in range(len(body.outputs))]
+    inner = Node("Scan", node.graph.unique_node(f"{node.name}.row"), tuple(rows), tuple(results), {"body": body, "num_scan_inputs": n, **backwards})
+    node.emit(inputs=node.inputs[1:], body=Graph((inner,), tuple(results), tuple(rows)), num_scan_inputs=len(rows))
 
 
 @imports("Constant")

@@ -8,16 +8,17 @@ from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
 @imports("Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "Where",
          "Min", "Max", "Sum", "Mean", "Relu", "Sigmoid", "Tanh", "Softsign", "Softplus", "Exp", "Log", "Sqrt", "Reciprocal", "Erf", "Sin", "Cos", "Floor",
-         "Ceil", "Round", "Neg", "Abs", "Sign", "Identity")
+         "Ceil", "Round", "Neg", "Abs", "Sign", "Identity", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "IsNaN", "Mish",
+         "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
 def as_it_is(node: Given) -> None:
     """No attributes, one meaning since opset 7."""
     node.emit()
 
 
-@imports("LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoid", "Gelu", "Mod")
+@imports("LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoid", "Gelu", "Mod", "Selu", "Celu", "Swish", "IsInf", "BitShift")
 def with_attributes(node: Given) -> None:
     """Attributes by the same names."""
-    node.emit(**node.given("alpha", "beta", "approximate", "fmod"))
+    node.emit(**node.given("alpha", "beta", "gamma", "approximate", "fmod", "detect_negative", "detect_positive", "direction"))
 
 
 @imports("HardSwish")
@@ -36,8 +37,6 @@ def clip(node: Given) -> None:
         return
     bounds = [node.constant(name, node.attribute(name), np.float32) if node.has(name) else "" for name in ("min", "max")]
     node.emit(inputs=[node.inputs[0], *bounds])
-
-
 
 
 @imports("Cast")

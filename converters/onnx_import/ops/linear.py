@@ -1,4 +1,4 @@
-"""Matrix products and convolutions."""
+"""Matrix products, convolutions and pooling."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ WINDOW = ("kernel_shape", "strides", "dilations", "pads", "group", "auto_pad")
 def matmul(node: Given) -> None:
     """As it is."""
     node.emit()
+
+
+@imports("Einsum")
+def einsum(node: Given) -> None:
+    """As it is."""
+    node.emit(**node.given("equation"))
 
 
 @imports("Gemm")
@@ -29,3 +35,19 @@ def conv(node: Given) -> None:
 def conv_transpose(node: Given) -> None:
     """As it is."""
     node.emit(**node.given(*WINDOW, "output_padding", "output_shape"))
+
+
+@imports("MaxPool", "AveragePool")
+def pool(node: Given) -> None:
+    """Where the largest entries stood, a second output, only the onnx package gives."""
+    if any(node.outputs[1:]):
+        node.foreign()
+        return
+    node.ignore("storage_order")
+    node.emit(outputs=node.outputs[:1], **node.given("kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode", "count_include_pad"))
+
+
+@imports("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(node: Given) -> None:
+    """As it is."""
+    node.emit()

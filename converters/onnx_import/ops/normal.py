@@ -6,7 +6,7 @@ import numpy as np
 from fastrnn.converters.onnx_import.registry import Given, imports
 
 
-@imports("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2", "ReduceSumSquare")
+@imports("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
 def reduce(node: Given) -> None:
     """Axes were an attribute before opset 18, for ReduceSum before 13."""
     kept = node.given("keepdims")
@@ -47,8 +47,16 @@ def batch_normalization(node: Given) -> None:
 
 @imports("LayerNormalization")
 def layer_normalization(node: Given) -> None:
+    """In one dtype throughout; mean and inverse deviation, further outputs, only the onnx package gives."""
+    if any(node.outputs[1:]):
+        node.foreign()
+        return
+    node.only("stash_type", 1)
+    node.emit(outputs=node.outputs[:1], **node.given("axis", "epsilon"))
+
+
+@imports("InstanceNormalization", "LpNormalization", "RMSNormalization", "GroupNormalization")
+def normalization(node: Given) -> None:
     """In one dtype throughout."""
     node.only("stash_type", 1)
-    if any(node.outputs[1:]):
-        raise node.refuse("mean and inverse deviation as outputs are not supported")
-    node.emit(outputs=node.outputs[:1], **node.given("axis", "epsilon"))
+    node.emit(**node.given("axis", "epsilon", "num_groups", "p"))

@@ -9,11 +9,10 @@ from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.errors import UnsupportedModelError
 
 
-@imports("RNN", "GRU", "LSTM")
-def recurrent(node: Given) -> None:
-    """As they are; the three lists of activations become one."""
+def recurrent_attributes(node: Given, kind: str) -> dict[str, object]:
+    """A layer's attributes; the three lists of activations become one."""
     attributes = node.given("hidden_size", "direction", "clip", "layout", "linear_before_reset", "input_forget")
-    kind, directions = node.op.lower(), 2 if node.attribute("direction", "forward") == "bidirectional" else 1
+    directions = 2 if node.attribute("direction", "forward") == "bidirectional" else 1
     names = node.attribute("activations")
     alphas, betas = node.attribute("activation_alpha", []), node.attribute("activation_beta", [])
     for key, values in (("activation_alpha", alphas), ("activation_beta", betas)):
@@ -25,4 +24,10 @@ def recurrent(node: Given) -> None:
             attributes["activations"] = tuple(with_parameters(names, alphas, betas))
         except UnsupportedModelError as error:
             raise node.refuse(str(error)) from error
-    node.emit(**attributes)
+    return attributes
+
+
+@imports("RNN", "GRU", "LSTM")
+def recurrent(node: Given) -> None:
+    """As they are."""
+    node.emit(**recurrent_attributes(node, node.op.lower()))

@@ -106,5 +106,8 @@ def constant_of_shape(node: Given) -> None:
 
 @imports("ScatterND")
 def scatter_nd(node: Given) -> None:
-    """reduction since opset 16."""
-    node.emit(reduction=node.attribute("reduction", "none"))
+    """reduction since opset 16; any but none only the onnx package has."""
+    if node.attribute("reduction", "none") != "none":
+        node.foreign()
+        return
+    node.emit(reduction="none")

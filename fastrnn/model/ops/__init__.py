@@ -7,14 +7,19 @@
     indexing.py      Gather, ScatterND, Pad, Tile, Range, ConstantOfShape
     linear.py        Gemm, MatMul, Conv, ConvTranspose
     normal.py        reductions, Softmax, BatchNormalization, LayerNormalization
-    control.py       If
+    functions.py     functions that have no kernel, tests for NaN and infinity, bits
+    selecting.py     ArgMax, TopK, GatherElements, GatherND, ScatterElements, OneHot, Trilu, CumSum, ReverseSequence
+    pooling.py       pooling windows, blocks of pixels
+    quantized.py     integers with a scale: QuantizeLinear, QLinearConv, MatMulInteger, ...
+    control.py       If, Loop, Scan
+    foreign.py       ONNX's ops that are none of these, by the meaning that the onnx package has
 
 Each op is a shape function (`op`) and a meaning in NumPy (`meaning`), side by side. Where an op carries more than ONNX's (marked +),
 the default is ONNX's meaning. To add an op: both functions here, a row in tests/model/test_ops.py, and for .onnx files an importer.
 """
 
-from fastrnn.model.ops import control, elementwise, indexing, linear, normal, recurrent, shaping
+from fastrnn.model.ops import control, elementwise, foreign, functions, indexing, linear, normal, pooling, quantized, recurrent, selecting, shaping
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
 
 __all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "check_node", "control",
-           "elementwise", "indexing", "linear", "meaning", "normal", "op", "recurrent", "shaping"]
+           "elementwise", "foreign", "functions", "indexing", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping"]

@@ -115,9 +115,10 @@ def range_(node, inputs):
     values = [s.constant for s in specs]
     if any(v is None for v in values):
         return [Spec(specs[0].dtype, (ANY_DIM,))]
+    values = [float(v.reshape(-1)[0]) for v in values]
     if values[2] == 0:
         raise InvalidModelError(f"{where(node)}: delta is 0")
-    return [Spec(specs[0].dtype, (max(0, math.ceil((float(values[1]) - float(values[0])) / float(values[2]))),))]
+    return [Spec(specs[0].dtype, (max(0, math.ceil((values[1] - values[0]) / values[2])),))]
 
 
 @meaning("Range")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_letters
 
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.elementwise import FLOATS
-from fastrnn.model.ops.registry import ANY_DIM, Spec, broadcast, meaning, op, require, rows, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, Spec, broadcast, meaning, op, require, rows, same_dim, where
 
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
@@ -74,6 +75,50 @@ def matmul(node, inputs):
 def matmul_meaning(node, inputs):
     """NumPy's matmul."""
     return [np.matmul(*inputs)]
+
+
+@op("Einsum", inputs=(1, MANY), equation=None)
+def einsum(node, inputs):
+    """Sums of products by index letters; "..." stands for axes that broadcast."""
+    specs = [require(node, s, f"input {k}", (*FLOATS, "int32", "int64")) for k, s in enumerate(inputs)]
+    _same_dtype(node, *specs)
+    terms, result = _letters(node, [s.rank for s in specs])
+    sizes: dict[str, list] = {}
+    for term, spec in zip(terms, specs):
+        for letter, dim in zip(term, spec.shape, strict=True):
+            sizes.setdefault(letter, []).append(dim)
+    for letter, dims in sizes.items():
+        if len({d for d in dims if isinstance(d, int) and d != 1}) > 1:
+            raise ShapeError(f"{where(node)}: index {letter!r} of {node.get('equation')!r} has sizes {dims}")
+    return [Spec(specs[0].dtype, tuple(broadcast(node, *((d,) for d in sizes[letter]))[0] for letter in result))]
+
+
+def _letters(node, ranks: list[int]) -> tuple[list[str], str]:
+    """The letters of each operand's axes, and of the result's; axes behind "..." are numbers, counted from the end."""
+    equation = (node.get("equation") or "").replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ranks) or not set(equation) <= set(ascii_letters + ".,->"):
+        raise InvalidModelError(f"{where(node)}: equation {node.get('equation')!r} does not fit {len(ranks)} inputs")
+    spread, most = [], 0
+    for term, rank in zip(terms, ranks):
+        extra = rank - len(term.replace("...", ""))
+        if extra < 0 or extra and "..." not in term:
+            raise ShapeError(f"{where(node)}: {term!r} of {node.get('equation')!r} does not fit {rank} axes")
+        most = max(most, extra)
+        spread.append(term.replace("...", "".join(map(str, reversed(range(extra))))))
+    dots = "".join(map(str, reversed(range(most))))
+    every = [letter for letter in "".join(terms) if letter.isalpha()]
+    result = right.replace("...", dots) if arrow else dots + "".join(sorted(a for a in set(every) if every.count(a) == 1))
+    if len(set(result)) < len(result) or not set(result) <= set("".join(spread)):
+        raise InvalidModelError(f"{where(node)}: the result of {node.get('equation')!r} names an index twice, or one that no input has")
+    return spread, result
+
+
+@meaning("Einsum")
+def einsum_meaning(node, inputs):
+    """NumPy's."""
+    return [np.asarray(np.einsum(node.get("equation").replace(" ", ""), *inputs), inputs[0].dtype)]
 
 
 @dataclass(frozen=True)

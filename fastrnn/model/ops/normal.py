@@ -22,12 +22,23 @@ def mean(x: np.ndarray, axis: tuple[int, ...], keepdims: bool = True) -> np.ndar
     return np.sum(x, axis=axis, keepdims=keepdims) / x.dtype.type(math.prod(x.shape[a] for a in axis))
 
 
+def _log_sum_exp(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:
+    """Shifted by the largest entry, where that is a number."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return total if keepdims else total.squeeze(axis)
+
+
 REDUCTIONS = {
     "ReduceMean": (FLOATS, lambda x, axis, keepdims: mean(x, axis, keepdims)), "ReduceSum": (NUMBERS, np.sum),
     "ReduceMax": (NUMBERS, lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[0])),
     "ReduceMin": (NUMBERS, lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[1])),
     "ReduceProd": (NUMBERS, np.prod), "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
     "ReduceSumSquare": (FLOATS, lambda x, axis, keepdims: np.sum(x * x, axis=axis, keepdims=keepdims)),
+    "ReduceL1": (FLOATS, lambda x, axis, keepdims: np.sum(np.abs(x), axis=axis, keepdims=keepdims)),
+    "ReduceLogSum": (FLOATS, lambda x, axis, keepdims: np.log(np.sum(x, axis=axis, keepdims=keepdims))),
+    "ReduceLogSumExp": (FLOATS, lambda x, axis, keepdims: _log_sum_exp(x, axis, keepdims)),
 }
 
 
@@ -123,3 +134,71 @@ def layer_normalization_meaning(node, inputs):
     centred = x - mean(x, axes)
     y = centred / np.sqrt(mean(centred * centred, axes) + x.dtype.type(node.get("epsilon"))) * scale
     return [np.asarray(y if bias is None else y + bias, x.dtype)]
+
+
+def _channels(node, inputs) -> Spec:
+    """X (N, C, ...) of floats, its scale and bias (C,)."""
+    x = require(node, inputs[0], "X", FLOATS)
+    if x.rank < 2:
+        raise ShapeError(f"{where(node)}: X {x.shape} must have at least 2 axes")
+    for spec, what in zip(inputs[1:], ("scale", "bias")):
+        sizes = (x.shape[1], node.get("num_groups") or x.shape[1]) if node.op == "GroupNormalization" else x.shape[1:2]
+        if require(node, spec, what, FLOATS).rank != 1 or not any(same_dim(spec.shape[0], n) for n in sizes):
+            raise ShapeError(f"{where(node)}: {what} must have shape ({x.shape[1]},), got {spec.shape}")
+    return x
+
+
+@op("InstanceNormalization", inputs=(3, 3), epsilon=1e-5, apart=lambda node, specs, axes: axes[0] == 0)
+@op("GroupNormalization", inputs=(3, 3), epsilon=1e-5, num_groups=None, apart=lambda node, specs, axes: axes[0] == 0)
+def group_normalization(node, inputs):
+    """Over the spatial axes of each channel, or of each group of channels; then times scale plus bias, (C,) or, before opset 21, (groups,)."""
+    x = _channels(node, inputs)
+    if node.op == "GroupNormalization":
+        groups = node.get("num_groups")
+        if groups is None or groups < 1 or isinstance(x.shape[1], int) and x.shape[1] % groups:
+            raise InvalidModelError(f"{where(node)}: num_groups {groups} does not divide X {x.shape}")
+    return [Spec(x.dtype, x.shape)]
+
+
+@meaning("InstanceNormalization", "GroupNormalization")
+def group_normalization_meaning(node, inputs):
+    """(x - mean) / sqrt(var + epsilon) within each group."""
+    x, *factors = inputs
+    groups = node.get("num_groups") if node.op == "GroupNormalization" else x.shape[1]
+    rows = x.reshape(x.shape[0], groups, -1) if x.size else x.reshape(x.shape[0], groups, 0)
+    centred = rows - mean(rows, (2,))
+    normal = (centred / np.sqrt(mean(centred * centred, (2,)) + x.dtype.type(node.get("epsilon")))).reshape(x.shape)
+    scale, bias = (np.repeat(f, x.shape[1] // len(f)).reshape(-1, *(1,) * (x.ndim - 2)) for f in factors)
+    return [np.asarray(normal * scale + bias, x.dtype)]
+
+
+@op("RMSNormalization", inputs=(2, 2), axis=-1, epsilon=1e-5, apart=lambda node, specs, axes: axes[0] is not None and axes[0] < node.get("axis") % specs[0].rank)
+def rms_normalization(node, inputs):
+    """Over the axes from `axis` on, then times scale."""
+    return layer_normalization(node, inputs)
+
+
+@meaning("RMSNormalization")
+def rms_normalization_meaning(node, inputs):
+    """x / sqrt(mean(x^2) + epsilon)."""
+    x, scale = inputs
+    axes = tuple(range(node.get("axis") % x.ndim, x.ndim))
+    return [np.asarray(x / np.sqrt(mean(x * x, axes) + x.dtype.type(node.get("epsilon"))) * scale, x.dtype)]
+
+
+@op("LpNormalization", axis=-1, p=2, apart=lambda node, specs, axes: axes[0] != node.get("axis") % specs[0].rank)
+def lp_normalization(node, inputs):
+    """By the norm along an axis."""
+    x = require(node, inputs[0], "the input", FLOATS)
+    axis_of(node, node.get("axis"), x.rank)
+    if node.get("p") not in (1, 2):
+        raise InvalidModelError(f"{where(node)}: p must be 1 or 2, got {node.get('p')}")
+    return [Spec(x.dtype, x.shape)]
+
+
+@meaning("LpNormalization")
+def lp_normalization_meaning(node, inputs):
+    """Where the norm is 0, 0."""
+    x, axis = inputs[0], node.get("axis")
+    norm = np.abs(x).sum(axis=axis, keepdims=True) if node.get("p") == 1 else np.sqrt((x * x).sum(axis=axis, keepdims=True))
+    return [np.asarray(np.where(norm == 0, 0, x / np.where(norm == 0, 1, norm)), x.dtype)]

@@ -132,13 +132,15 @@ def _graph(value) -> bool:
 
 
 _KINDS = {
-    _whole: "hidden_size axis group num_outputs",
-    _flag: "layout torch_form linear_before_reset input_forget transA transB keepdims noop_with_empty_axes allowzero wrap fmod",
-    _finite: "clip alpha beta epsilon",
+    _whole: "hidden_size axis group num_outputs batch_dims batch_axis time_axis blocksize block_size num_groups p num_scan_inputs opset",
+    _flag: "layout torch_form linear_before_reset input_forget transA transB keepdims noop_with_empty_axes allowzero wrap fmod select_last_index "
+           "largest sorted exclusive reverse upper ceil_mode count_include_pad detect_negative detect_positive",
+    _finite: "clip alpha beta gamma epsilon",
     _number: "value",
-    _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape",
-    _text: "direction to mode auto_pad reduction dtype approximate",
-    _graph: "then_branch else_branch",
+    _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape scan_input_axes scan_output_axes "
+             "scan_input_directions scan_output_directions",
+    _text: "direction to mode auto_pad reduction dtype approximate output_dtype equation options message",
+    _graph: "then_branch else_branch body",
 }
 ATTRIBUTE_TYPES = {name: check for check, names in _KINDS.items() for name in names.split()} | {"activations": lambda v: isinstance(v, (list, tuple))}
 

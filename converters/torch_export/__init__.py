@@ -1,0 +1,68 @@
+"""PyTorch modules and exported programs to Models, by way of torch.export's graph of ATen operators.
+
+    capture.py          nn.Module -> ExportedProgram, in eval mode, dimensions left open
+    recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
+    program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
+    importer.py         the nodes; what only constants make is computed
+    registry.py, site.py, ops/    one overload, one short function
+    check.py            module and Model compared, as part of converting
+    archive.py          .pt2 files, read without unpickling
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from fastrnn.converters.torch_export.capture import arguments, capture, evaluating, given_names, open_dimensions
+from fastrnn.converters.torch_export.check import TOLERANCE, SizeOneDiffersError, check
+from fastrnn.converters.torch_export.program import import_program
+
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.model import Model
+
+__all__ = ["TOLERANCE", "convert_module", "convert_program"]
+
+
+def convert_module(module: torch.nn.Module, example_inputs, dynamic_shapes, tolerance: float | None = None) -> Model:
+    """from_torch of a module with example inputs."""
+    args, kwargs = arguments(example_inputs)
+    if dynamic_shapes is not None:
+        return _captured(module, args, kwargs, dynamic_shapes, tolerance)
+    try:
+        return _captured(module, args, kwargs, open_dimensions(module, args, kwargs), tolerance)
+    except UnsupportedModelError as error:
+        try:
+            model = _captured(module, args, kwargs, {}, tolerance)
+        except UnsupportedModelError:
+            raise error from None  # for another reason than sizes that vary
+        warnings.warn(f"{type(module).__name__}: converted for the example's sizes alone, since with others {error}", stacklevel=3)
+        return model
+
+
+def _captured(module, args, kwargs, dynamic_shapes, tolerance: float | None) -> Model:
+    program = capture(module, args, kwargs, dynamic_shapes)
+    names = given_names(module, args, kwargs, dynamic_shapes, program)
+    with evaluating(module):
+        return _checked(program, type(module).__name__.lower(), names, module, args, kwargs, tolerance)
+
+
+def _checked(program, name: str, dim_names, module, args, kwargs, tolerance: float | None) -> Model:
+    """The program's model, compared; for sizes from 2 on, where one row or one step is something else to the module."""
+    model, tolerance = import_program(program, name, dim_names), TOLERANCE if tolerance is None else tolerance
+    try:
+        check(module, model, args, kwargs, tolerance)
+    except SizeOneDiffersError:
+        model = import_program(program, name, dim_names, least=2)
+        check(module, model, args, kwargs, tolerance, least=2)
+    return model
+
+
+def convert_program(program, example_inputs, name: str, tolerance: float | None = None) -> Model:
+    """from_torch of an exported program, which is compared on its own example inputs or those given."""
+    given = arguments(example_inputs) if example_inputs is not None else program.example_inputs
+    if given is None:
+        return import_program(program, name)
+    if any(str(node.target) == "fastrnn.recurrent.default" for node in program.graph.nodes):
+        raise UnsupportedModelError("a program captured by fastrnn cannot be run by torch to compare; give the module")
+    return _checked(program, name, {}, program.module(check_guards=False), *given, tolerance)

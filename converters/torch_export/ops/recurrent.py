@@ -1,0 +1,68 @@
+"""Recurrent layers and cells: nn.RNN, GRU and LSTM by fastrnn::recurrent, or as torch.export keeps them."""
+
+from __future__ import annotations
+
+from fastrnn.converters.torch_export.registry import Tensor, converts
+from fastrnn.converters.torch_export.site import Site
+
+from fastrnn.cells import GATES
+from fastrnn.cells.activations import Activation
+from fastrnn.model.stack import StackOptions
+
+
+def _options(kind: str, weights, **options) -> StackOptions:
+    """Sizes are read off the weights."""
+    op = kind[:3] if kind != "lstm" else kind
+    rows, units = weights[0].shape[0] // GATES[op], weights[1].shape[1]
+    directions = 2 if options.get("bidirectional") else 1
+    return StackOptions(op, weights[0].shape[1], rows, proj_size=units if units != rows else 0,
+                        activations=((Activation("relu"),),) * directions if kind == "rnn_relu" else (), **options)
+
+
+def _stack(g: Site, o: StackOptions, x: str, states: list[Tensor | str], weights: list[Tensor], lengths: str, used: list[bool]) -> list[str | None]:
+    """The layers; states that are zeros are left to the op, and so to a Stream."""
+    arrays = [g.array(w, f"weight {name!r}") for w, name in zip(weights, o.shapes(), strict=True)]
+    parameters = o.check(dict(zip(o.shapes(), arrays)), g.where)
+    name, y, finals = g.value(), g.value(), {letter: g.value() if wanted else None for letter, wanted in zip(o.states, used)}
+    given = {letter: s if isinstance(s, str) else s.name for letter, s in zip(o.states, states) if (s if isinstance(s, str) else s.name) not in g.graph.zeros}
+    g.graph.build.stack(name, o, parameters, x, y, given, {letter: final for letter, final in finals.items() if final}, lengths)
+    return [y, *finals.values()]
+
+
+@converts("fastrnn.recurrent.default")
+def recurrent(g: Site, x, states, weights, lengths, kind, bias, num_layers, bidirectional, batch_first):
+    """A stack, whole."""
+    o = _options(kind, weights, num_layers=num_layers, bias=bias, bidirectional=bidirectional, batch_first=batch_first)
+    if any(s.shape[0] != num_layers * o.directions for s in states):
+        raise g.refuse(f"initial states must have {num_layers * o.directions} on axis 0 = layers * directions, got {[s.shape for s in states]}")
+    return _stack(g, o, x.name, states, weights, "" if lengths is None else g.cast(lengths, "int64"), [g.uses(k + 1) for k in range(len(states))])
+
+
+@converts("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
+def layer(g: Site, x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first):
+    """As torch.export keeps it, its length fixed."""
+    if dropout and train:
+        raise g.refuse(f"dropout={dropout} with train=True; export the module in eval mode")
+    kind = g.target.split(".")[1]
+    return recurrent(g, x, hx if kind == "lstm" else [hx], params, None, kind, has_biases, num_layers, bidirectional, batch_first)
+
+
+@converts("aten.lstm.data", "aten.gru.data", "aten.rnn_tanh.data", "aten.rnn_relu.data", "aten._pack_padded_sequence.default", "aten._pad_packed_sequence.default")
+def packed(g: Site, **rest):
+    """torch.export fixes the sizes of a packed sequence."""
+    raise g.refuse("packed sequences of a program that torch.export made by itself are not supported; give the module to fastrnn.from_torch, which keeps them")
+
+
+@converts("aten.lstm_cell.default", "aten.gru_cell.default", "aten.rnn_tanh_cell.default", "aten.rnn_relu_cell.default")
+def cell(g: Site, x, hx, w_ih, w_hh, b_ih=None, b_hh=None):
+    """A layer of one step."""
+    kind = g.target.split(".")[1].removesuffix("_cell")
+    states, weights = list(hx) if kind == "lstm" else [hx], [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
+    if len(weights) == 3:
+        raise g.refuse("one bias without the other")
+    o, first = _options(kind, weights, bias=len(weights) == 4), g.ints(0)
+    wanted = [True, g.uses(1)] if kind == "lstm" else [True]
+    inner = [s.name if s.name in g.graph.zeros else g.emit("Unsqueeze", s, first) for s in states]
+    _, *finals = _stack(g, o, g.emit("Unsqueeze", x, first), inner, weights, "", wanted)
+    made = [None if name is None else g.emit("Squeeze", name, first) for name in finals]
+    return made if kind == "lstm" else made[0]

@@ -1,0 +1,187 @@
+"""An exported program to a Model: its signature read, its nodes imported, names given to dimensions and outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from fastrnn.converters.torch_export.guards import ASSUMED, assumptions, conditions
+from fastrnn.converters.torch_export.importer import GraphImporter
+from fastrnn.converters.torch_export.registry import CONVERTERS, Tensor
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from fastrnn.errors import DTypeError, UnsupportedModelError
+from fastrnn.model import Model, Node, Value
+from fastrnn.model.ops import Spec
+
+MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
+
+
+def simplified(program):
+    """The program without in-place changes, and with operators that have no converter taken apart as torch defines them."""
+    if any(node.op == "get_attr" or isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
+        program = program.run_decompositions({})
+    seen: set = set()
+    for _ in range(MAX_ROUNDS):
+        unknown = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload) and str(n.target) not in CONVERTERS
+                   and not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymBool, type(None)))} - seen
+        seen |= unknown
+        if not unknown:
+            break
+        table = torch.export.default_decompositions()
+        whole = [op for op in unknown if op not in table and not op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)]
+        if whole:
+            break  # importing it will say which
+        program = program.run_decompositions({op: table[op] for op in unknown if op in table})  # and composite ones by their definition
+    return program
+
+
+def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1) -> Model:
+    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension."""
+    given, program = program, simplified(program)
+    live: set = set()
+    for node in reversed(program.graph.nodes):
+        if node.op == "output" or node in live:
+            live |= {node, *node.all_input_nodes}
+    importer, signature = GraphImporter(live), program.graph_signature
+    specs = {spec.arg.name: spec for spec in signature.input_specs if not isinstance(spec.arg, ConstantArgument)}
+    constants = {spec.arg.name: spec.arg.value for spec in signature.input_specs if isinstance(spec.arg, ConstantArgument)}
+    inputs = []
+    with torch.no_grad():
+        for node in program.graph.nodes:
+            if node.op == "placeholder" and node.name in constants:
+                importer.values[node] = constants[node.name]  # a number among the example inputs, as it was there
+            elif node.op == "placeholder" and specs[node.name].kind is InputKind.USER_INPUT:
+                inputs.append(importer.input(node))
+            elif node.op == "placeholder":
+                importer.values[node] = _stored(importer, program, specs[node.name])
+            elif node.op == "call_function" and node in live:
+                importer.run(node)
+            elif node.op not in ("call_function", "output"):
+                raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
+    results = _results(program, importer)
+    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least))
+
+
+def _stored(importer: GraphImporter, program, spec) -> Tensor:
+    """A parameter, buffer or constant of the program."""
+    if spec.target in program.constants and (spec.kind is not InputKind.PARAMETER):
+        tensor = program.constants[spec.target]
+    elif spec.target in program.state_dict:
+        tensor = program.state_dict[spec.target]
+    else:
+        raise UnsupportedModelError(f"input {spec.arg.name!r} of the program is a {spec.kind.name.lower()}, which is not supported")
+    kind = spec.kind.name.lower().replace("_", " ")
+    if not isinstance(tensor, torch.Tensor):
+        raise UnsupportedModelError(f"{kind} {spec.target!r} is a {type(tensor).__name__}, not a tensor")
+    if spec.kind is InputKind.PARAMETER and tensor.is_floating_point() and tensor.dtype != torch.float32:
+        raise DTypeError(f"{spec.target} must be float32, got {tensor.dtype}; convert the module with .float()")
+    return importer.weight(spec.target, tensor, f"{kind} {spec.target!r}")
+
+
+def path_name(path) -> str:
+    """A pytree's path as a name: keys and places joined by dots; a place in the outermost tuple is y0, y1, ..."""
+    parts = [str(p.idx) if hasattr(p, "idx") else str(getattr(p, "key", getattr(p, "name", p))) for p in path]
+    return ".".join([f"y{parts[0]}" if hasattr(path[0], "idx") else parts[0], *parts[1:]]) if path else "y"
+
+
+def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
+    """The outputs by name; None among them is left out."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    for spec in program.graph_signature.output_specs:
+        if spec.kind is not OutputKind.USER_OUTPUT:
+            raise UnsupportedModelError(f"{spec.kind.name.lower().replace('_', ' ')} of {spec.target!r}: the module changes it when it runs; pass it in as an input and "
+                                        "return its new value, and tie the two as a state")
+    arguments = [spec.arg for spec in program.graph_signature.output_specs]
+    tree = pytree.tree_unflatten(list(range(len(arguments))), program.call_spec.out_spec)
+    results: dict[str, Tensor] = {}
+    for path, k in pytree.tree_flatten_with_path(tree)[0]:
+        name, argument = path_name(path), arguments[k]
+        if isinstance(argument, ConstantArgument) and argument.value is None:
+            continue
+        if not isinstance(argument, TensorArgument):
+            raise UnsupportedModelError(f"output {name!r} is no tensor but {getattr(argument, 'value', type(argument).__name__)!r}")
+        results[name] = importer.values[nodes[argument.name]]
+    if not results:
+        raise UnsupportedModelError("the module returns no tensor")
+    return results
+
+
+def _finished(importer: GraphImporter, inputs: list[Value], results: Mapping[str, Tensor], name: str, dim_names: Mapping[str, str],
+              relations: list) -> Model:
+    """Nodes and weights that the outputs need, each weight once, the outputs and dimensions named."""
+    build, outputs = importer.build, [importer.unique(wanted) for wanted in results]
+    sources = [value.name for value in results.values()]
+    raw = Model(tuple(inputs), tuple(dict.fromkeys(sources)), tuple(_needed(build.nodes, sources)), build.weights, (), name)
+    names = named_dimensions(raw, dim_names)
+    for text, condition in conditions(importer, inputs, relations, names):
+        checked = importer.unique("checked")
+        build.add("Require", checked, [sources[0], condition], [checked], message=f"{ASSUMED} {text}")
+        sources[0] = checked
+    for output, source in zip(outputs, sources):
+        build.add("Identity", output, [source], [output])
+    same = _repeated(build.weights)
+    nodes = [replace(n, inputs=tuple(same.get(i, i) for i in n.inputs)) for n in _needed(build.nodes, outputs)]
+    read = {i for n in nodes for i in n.inputs}
+    weights = {k: a for k, a in build.weights.items() if k in read}
+
+    def renamed(dim):
+        return re.sub(r"\bs\d+\b|\bu\d+\b", lambda m: names.get(m[0], m[0]), dim) if isinstance(dim, str) else dim
+
+    declared = {}
+    for output, value in zip(outputs, results.values()):
+        dims = tuple(str(d) if known is None else known for d, known in zip(value.fake.shape, value.shape))
+        declared[output] = Spec(value.dtype, tuple(map(renamed, dims)))
+    inputs = [replace(v, shape=tuple(map(renamed, v.shape))) for v in inputs]
+    return Model(tuple(inputs), tuple(outputs), tuple(nodes), weights, (), name, declared)
+
+
+def _repeated(weights: Mapping) -> dict[str, str]:
+    """Weights that another one equals, by name: tied ones, and those of a cell that runs many times."""
+    first, same = {}, {}
+    for name, array in weights.items():
+        key = (array.dtype.str, array.shape, hashlib.blake2b(array.tobytes(), digest_size=16).digest())
+        if first.setdefault(key, name) != name:
+            same[name] = first[key]
+    return same
+
+
+def _needed(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
+    """Those that the outputs follow from, in order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(list(nodes)):
+        if wanted & set(node.outputs):
+            wanted |= set(node.inputs)
+            kept.append(node)
+    return kept[::-1]
+
+
+def named_dimensions(model: Model, given: Mapping[str, str]) -> dict[str, str]:
+    """Names for torch's symbols: those given, T and B by the first recurrent layer that has them, else the input and the axis."""
+    symbols = [d for v in model.inputs for d in v.shape if isinstance(d, str) and re.fullmatch(r"s\d+", d)]
+    names, taken = dict(given), set(given.values())
+
+    def give(symbol, name):
+        if symbol in symbols and symbol not in names and name not in taken:
+            names[symbol] = name
+            taken.add(name)
+
+    for node in model.nodes:
+        spec = model.specs.get(node.input(0)) if node.op in ("RNN", "GRU", "LSTM") else None
+        if spec is not None and spec.shape is not None:
+            layout = node.get("layout")
+            give(spec.shape[layout], "T")
+            give(spec.shape[1 - layout], "B")
+    if model.inputs and len({v.shape[0] for v in model.inputs if v.shape}) == 1 and "B" not in taken and symbols:
+        give(model.inputs[0].shape[0], "B")
+    rest = {s for s in symbols if s not in names}
+    if len(rest) == 1 and "B" in taken and any(node.op in ("RNN", "GRU", "LSTM") for node in model.nodes):
+        give(rest.pop(), "T")
+    for value in model.inputs:
+        for axis, dim in enumerate(value.shape):
+            give(dim, f"{value.name}_{axis}")
+    return names

@@ -1,0 +1,46 @@
+"""ONNX's ops that fastrnn has no meaning of its own for: "onnx." and ONNX's name, with the meaning that the onnx package gives.
+
+The runtime knows nothing of that package: fastrnn.converters provides shapes and results, and imports it when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastrnn.errors import MissingDependencyError
+from fastrnn.model.ops.registry import MANY, meaning, op
+
+PREFIX = "onnx."
+# Held against ONNX's own cases in tests/converters/test_onnx_cases.py. Left out: what draws random numbers, what holds text, sequences or optional
+# values, and what gives as many entries as its data say.
+NAMES = (
+    "AffineGrid", "Attention", "BitCast", "BlackmanWindow", "CastLike", "CausalConvWithState", "CenterCropPad", "Col2Im", "CumProd", "DFT",
+    "DeformConv", "Det", "EyeLike", "GridSample", "HammingWindow", "HannWindow", "Hardmax", "LRN", "LayerNormalization", "LinearAttention",
+    "LpPool", "MaxPool", "MaxRoiPool", "MaxUnpool", "MeanVarianceNormalization", "MelWeightMatrix", "NegativeLogLikelihoodLoss", "Resize",
+    "RoiAlign", "RotaryEmbedding", "STFT", "ScatterND", "Shrink", "SoftmaxCrossEntropyLoss", "SwiGLU", "TensorScatter", "TfIdfVectorizer",
+    "Upsample",
+)
+_PROVIDED: list[tuple[Callable, Callable]] = []
+
+
+def provide(infer: Callable, evaluate: Callable) -> None:
+    """Sets what gives such an op its shapes, (node, specs) -> specs, and its results, (node, arrays) -> arrays."""
+    _PROVIDED[:] = [(infer, evaluate)]
+
+
+def _provided() -> tuple[Callable, Callable]:
+    if not _PROVIDED:
+        raise MissingDependencyError("fastrnn.converters and onnx", "onnx", "an op that only the onnx package has")
+    return _PROVIDED[0]
+
+
+@op(*(PREFIX + name for name in NAMES), inputs=(0, MANY), outputs=MANY, opset=None, options="{}")
+def foreign(node, inputs):
+    """opset: of ONNX's default domain. options: its attributes as JSON."""
+    return _provided()[0](node, inputs)
+
+
+@meaning(*(PREFIX + name for name in NAMES))
+def foreign_meaning(node, inputs):
+    """onnx.reference."""
+    return _provided()[1](node, inputs)

@@ -1,0 +1,86 @@
+"""Operators of torch one by one through from_torch, which compares with torch by itself; here at a tighter tolerance, and each says its inputs."""
+
+import pytest
+
+import fastrnn as fr
+from fastrnn.testing import TOLERANCES
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+X = (torch.linspace(-2.4, 2.6, 3 * 4 * 5).reshape(3, 4, 5) * torch.tensor([1.0, -0.7, 0.3, 1.1, -1.3])).contiguous()
+P = X.abs() + 0.1
+I = torch.arange(60).reshape(3, 4, 5) * 7 % 11 - 3
+B = I > 1
+INDEX = torch.tensor([[0, 2], [1, 0]])
+
+
+class Function(torch.nn.Module):
+    """A function of tensors as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x, *rest):
+        return self.function(x, *rest)
+
+
+ONE = {  # of X
+    "relu": torch.relu, "log_sigmoid": F.logsigmoid, "mish": F.mish, "softsign": F.softsign, "selu": F.selu, "celu": lambda x: F.celu(x, 0.7),
+    "elu": lambda x: F.elu(x, 0.3), "gelu": lambda x: F.gelu(x, approximate="tanh"), "relu6": F.relu6, "hardtanh": lambda x: F.hardtanh(x, -0.3, 0.8),
+    "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "softplus": lambda x: F.softplus(x, 2.0, 30.0), "threshold": lambda x: F.threshold(x, 0.1, -0.5),
+    "leaky": lambda x: F.leaky_relu(x, 0.3), "expm1": torch.expm1, "exp2": torch.exp2, "erf": torch.erf, "square": torch.square, "sign": torch.sign,
+    "round": torch.round, "floor_ceil": lambda x: x.floor() + x.ceil(), "rsub": lambda x: 2 - x, "alpha": lambda x: torch.add(x, x * x, alpha=0.5),
+    "div": lambda x: x / 3, "floor_div": lambda x: torch.div(x, 0.7, rounding_mode="floor"), "remainder": lambda x: x % 0.7, "fmod": lambda x: torch.fmod(x, 0.7),
+    "pow3": lambda x: x**3, "pow_scalar": lambda x: 2.0**x, "clamp": lambda x: x.clamp(min=-1), "clamp_tensor": lambda x: x.clamp(max=x.mean()),
+    "compare": lambda x: ((x > 0.1) & (x <= 2) | (x != 0)).to(torch.float32), "where": lambda x: torch.where(x > 0, x, -1.0), "isnan": lambda x: torch.isnan(x / x.clamp(min=0)),
+    "lerp": lambda x: torch.lerp(x, x * 2, 0.3), "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5), "to_int": lambda x: x.to(torch.int64), "to_double": lambda x: x.double() * 2,
+    "sum": lambda x: (x.sum(), x.sum(0), x.sum((0, 2), keepdim=True)), "mean": lambda x: (x.mean(), x.mean(-1)), "max": lambda x: (x.max(), *x.max(1), x.amax((1, 2))),
+    "min": lambda x: (x.min(), *x.min(2, keepdim=True), x.amin(0)), "prod": lambda x: (x.prod(2), (x * 0 + 1.01).prod()), "argmax": lambda x: (x.argmax(1), x.argmin(-1, keepdim=True), x.argmax()),
+    "var": lambda x: (x.var(1), x.std(-1, unbiased=False), x.var()), "norm": lambda x: (x.norm(dim=1), torch.linalg.vector_norm(x, 1, -1), F.normalize(x, dim=2)),
+    "logsumexp": lambda x: torch.logsumexp(x, 1), "cumsum": lambda x: x.cumsum(1), "any": lambda x: ((x > 2).any(1), (x < 9).all()), "softmin": lambda x: F.softmin(x, 1),
+    "log_softmax": lambda x: x.log_softmax(1), "permute": lambda x: x.permute(2, 0, 1), "transposes": lambda x: x.mT + x.transpose(-1, -2) + x.swapaxes(1, 2),
+    "views": lambda x: x.reshape(-1, 5).view(3, 2, 2, 5).flatten(1, 2).unflatten(-1, (5, 1)).squeeze(-1), "squeeze": lambda x: x.unsqueeze(0).unsqueeze(-1).squeeze(),
+    "expand": lambda x: x[:, :1].expand(-1, 6, -1), "slices": lambda x: (x[1:, ::2, -3:-1], x[..., 2], x[-1], x[:, None, 1:3]), "narrow": lambda x: x.narrow(1, 1, 2),
+    "cat": lambda x: torch.cat([x, x[:, :1], torch.zeros(0)], 1), "stack": lambda x: torch.stack([x, -x], -1), "chunk": lambda x: x.chunk(3, 1), "split": lambda x: x.split([1, 3], 1),
+    "unbind": lambda x: x.unbind(2), "flip": lambda x: x.flip(0, 2), "roll": lambda x: x.roll(2, 1), "repeat": lambda x: (x.repeat(2, 1, 3), x.repeat(2, 1, 1, 1)), "tile": lambda x: x.tile(2),
+    "interleave": lambda x: x.repeat_interleave(3, 1), "pad": lambda x: (F.pad(x, (1, 2)), F.pad(x, (0, 0, 2, 1), value=3.0)), "pad_modes": lambda x: [F.pad(x, (2, 1), mode=m) for m in ("reflect", "replicate", "circular")],
+    "unfold": lambda x: x.unfold(1, 2, 1), "index_select": lambda x: x.index_select(1, torch.tensor([3, 0, 0])), "index": lambda x: (x[:, INDEX], x[INDEX[0], INDEX[1]], x[:, INDEX[0], INDEX[1]]),
+    "gather": lambda x: x.gather(1, torch.tensor([[[0, 3, 1, 2, 0]]] * 3)), "scatter": lambda x: x.scatter(1, torch.tensor([[[0, 3, 1, 2, 0]]] * 3), 9.0), "topk": lambda x: x.topk(2, 1), "sort": lambda x: x.sort(-1, descending=True),
+    "tri": lambda x: (x.tril(), x.triu(1), torch.ones(4, 4).tril(-1) + x[0, :, :4]), "fill": lambda x: (torch.full_like(x, 2), torch.ones_like(x[0]), x.new_full((2, 2), 3.0), torch.zeros_like(x)),
+    "arange": lambda x: torch.arange(x.shape[1]) * 2 + torch.arange(1, 9, 2), "in_place": lambda x: x.clone().mul_(2).add_(1).clamp_(min=0), "assign": lambda x: _assigned(x),
+    "einsum": lambda x: torch.einsum("bij,bkj->bik", x, x), "matmul": lambda x: (x @ x.mT, x[0] @ x[0, 1], torch.baddbmm(x[:, :, :4], x, x.mT, beta=0.5)), "addmm": lambda x: torch.addmm(x[0, 0], x[1], x[2].T @ x[1]),
+    "outer": lambda x: torch.outer(x[0, 0], x[0, 1]), "cdist": lambda x: torch.linalg.norm(x.unsqueeze(2) - x.unsqueeze(1), dim=-1), "pools": lambda x: (F.max_pool1d(x, 2), F.avg_pool1d(x, 3, 2, 1), F.adaptive_max_pool1d(x, 1), F.adaptive_avg_pool1d(x, 5)),
+    "pool2d": lambda x: (F.max_pool2d(x[None], 2, 1, 1), F.avg_pool2d(x, (2, 3), ceil_mode=True), F.adaptive_avg_pool2d(x[None], 1)), "nearest": lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
+    "layer_norm": lambda x: F.layer_norm(x, (4, 5)), "rms": lambda x: F.rms_norm(x, (5,)), "group": lambda x: F.group_norm(x, 2), "instance": lambda x: F.instance_norm(x), "glu": lambda x: F.glu(x, 1),
+    "conv": lambda x: F.conv1d(x, torch.ones(2, 4, 3) / 3, padding="same"), "conv_alone": lambda x: F.conv1d(x[0], torch.ones(2, 4, 3) / 3, stride=2), "transposed": lambda x: F.conv_transpose1d(x, torch.ones(4, 2, 3), stride=2, output_padding=1),
+    "one_hot": lambda x: F.one_hot((x > 0).long(), 3).float(), "no_grad": lambda x: _without_gradients(x), "cosine": lambda x: F.cosine_similarity(x[:, :2], x[:, 2:], dim=-1), "meshgrid": lambda x: x[0, 0][torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")[1]],
+}
+OTHERS = {
+    "log": (lambda x: torch.log(x) + torch.log2(x) + torch.log10(x) + torch.log1p(x), P), "roots": (lambda x: x.sqrt() + x.rsqrt() + x**0.5 + x**-1, P), "pow": (lambda x, y: x**y, P, X),
+    "integers": (lambda x: (x // 2, x % 3, x * 2 - 1, x.float() / 2, x / 2, x.sum(1), -x, x.abs(), x.clamp(0, 2)), I), "promotion": (lambda x, y: (x + y, x * 1.5, x > y, x.eq(2)), I, X),
+    "truth": (lambda b: (~b, b & ~b, b | b, b ^ True, b.float().mean(), b.sum(1), b.logical_not(), b + b, b * b), B), "masked": (lambda x, b: x.masked_fill(b, -1.0), X, B),
+    "minmax": (lambda x, y: (torch.maximum(x, y), torch.minimum(x, y)), X, P), "attention_mask": (lambda x, b: F.scaled_dot_product_attention(x, x, x, b[:, :, :4]), X, B),
+    "float_mask": (lambda x: F.scaled_dot_product_attention(x, x, x, torch.full((4, 4), -torch.inf).triu(1), scale=0.3), X),
+    "all_masked": (lambda x, b: F.scaled_dot_product_attention(x, x, x, b[:, :, :4] & False), X, B), "embedding": (lambda i: F.embedding(i, X[0]), INDEX),
+}
+CASES = {name: (function, X) for name, function in ONE.items()} | OTHERS
+
+
+def _assigned(x):
+    y = torch.zeros(3, 4, 5)
+    y[:, 1] = x[:, 0]
+    y[:, 2:, 1:3] = x[:, :2, :2]
+    y[torch.tensor([0, 2]), torch.tensor([3, 0])] = x[:2, 0]
+    return y
+
+
+def _without_gradients(x):
+    with torch.no_grad():
+        return x * 2
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operator(name):
+    function, *inputs = CASES[name]
+    fr.from_torch(Function(function), tuple(inputs), tolerance=TOLERANCES["network"])

@@ -1,0 +1,335 @@
+"""from_torch by way of torch.export, and .pt2 files: what is kept, named, refused, and left alone."""
+
+import copy
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+
+torch = pytest.importorskip("torch")
+from nets import NETS
+from torch import nn
+from torch.export import Dim
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class Of(nn.Module):
+    """A function of x as a module."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleDict(parts)
+
+    def forward(self, x):
+        return self.function(x, **self.parts)
+
+
+class Tagger(nn.Module):
+    """Dropout between, so that training mode shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.dropout, self.head = nn.LSTM(4, 6, 2, dropout=0.5, batch_first=True), nn.Dropout(0.5), nn.Linear(6, 3)
+
+    def forward(self, x, scale=1.0, *, mask=None):
+        y = self.head(self.dropout(self.lstm(x)[0])) * scale
+        return y if mask is None else y.masked_fill(mask.unsqueeze(-1), 0.0)
+
+
+X = torch.randn(3, 7, 4)
+
+
+def agree(model, module, *inputs):
+    with torch.no_grad():
+        want = module(*inputs)
+    got = fr.compile(model)(*(t.numpy() for t in inputs))
+    for mine, theirs in zip(got if isinstance(got, tuple) else (got,), want if isinstance(want, tuple) else (want,), strict=True):
+        assert np.abs(mine - theirs.numpy()).max() <= 5e-6 * max(1.0, theirs.abs().max())
+
+
+def test_the_module_is_left_as_it_was():
+    module = Tagger().train()
+    module.dropout.eval()
+    module(X).sum().backward()
+    before = copy.deepcopy(module.state_dict())
+    grads, modes = [p.grad.clone() for p in module.parameters()], [m.training for m in module.modules()]
+    keys, flat = [sorted(m.__dict__) for m in module.modules()], [id(w) for w in module.lstm._flat_weights]
+    model = fr.from_torch(module, (X,))
+    assert [m.training for m in module.modules()] == modes and [sorted(m.__dict__) for m in module.modules()] == keys
+    assert [id(w) for w in module.lstm._flat_weights] == flat and all(p.requires_grad for p in module.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), module.state_dict().values(), strict=True))
+    assert all(torch.equal(a, p.grad) for a, p in zip(grads, module.parameters(), strict=True))
+    agree(model, module.eval(), X)  # converted for inference, whatever mode it is in
+    with torch.no_grad():
+        module.head.bias.add_(1)
+    assert np.abs(fr.compile(model)(X.numpy()) - module(X).detach().numpy()).max() > 0.5  # weights are copies
+
+
+def test_the_module_is_left_as_it_was_after_a_failure():
+    module = Of(lambda x, lstm: lstm(x)[0].nonzero(), lstm=nn.LSTM(4, 5)).train()
+    with pytest.raises(fr.UnsupportedModelError):
+        fr.from_torch(module, (X,))
+    assert module.parts["lstm"].training and "get_expected_hidden_size" not in module.parts["lstm"].__dict__
+    assert torch.equal(module.parts["lstm"](X)[0], module.parts["lstm"](X)[0])
+
+
+def test_names_and_ways_of_passing_inputs():
+    module = Tagger().eval()
+    mask = torch.arange(7)[None] >= torch.tensor([[7], [3], [5]])
+    by_name = fr.from_torch(module, {"x": X, "scale": 2.0, "mask": mask})
+    assert by_name.input_names == ("x", "mask") and by_name.output_names == ("y",)
+    assert np.allclose(fr.compile(by_name)(X.numpy(), mask.numpy()), module(X, 2.0, mask=mask).detach(), atol=1e-5)
+    assert fr.from_torch(module, ((X,), {"mask": mask})).input_names == ("x", "mask")
+    assert fr.from_torch(module, X).input_names == ("x",)
+    with pytest.raises(fr.UnsupportedModelError, match="do not fit its forward"):
+        fr.from_torch(module, {"z": X})
+    nested = fr.from_torch(Of(lambda d: {"sum": d["a"] + d["b"][0], "parts": (d["a"], [d["b"][0], None])}), ({"a": X, "b": (X * 2,)},))
+    assert nested.output_names == ("sum", "parts.0", "parts.1.0") and nested.input_names == ("x_a", "x_b_0")
+
+
+def test_dimensions():
+    module = Tagger().eval()
+    assert [v.shape for v in fr.from_torch(module, (X,)).inputs] == [("B", "T", 4)]
+    named = fr.from_torch(module, (X,), ({0: Dim("rows"), 1: Dim("steps", max=50)},))
+    assert named.inputs[0].shape == ("rows", "steps", 4)
+    with pytest.raises(fr.ShapeError, match="steps <= 50"):
+        fr.compile(named)(np.zeros((2, 51, 4), np.float32))
+    assert fr.from_torch(module, (X,), ({0: Dim("rows")},)).inputs[0].shape == ("rows", 7, 4)
+    assert fr.from_torch(module, (X,), {}).inputs[0].shape == (3, 7, 4)
+    with pytest.raises(fr.UnsupportedModelError, match=r"torch\.export cannot capture it"):
+        fr.from_torch(module, (X,), ({2: Dim("features")},))
+
+
+def test_sizes_that_take_another_way_are_refused():
+    """torch.export follows one way through an if; the other is not in the model."""
+    model = fr.from_torch(Of(lambda x: x * 2 if x.shape[1] > 5 else x), (X,))
+    session = fr.compile(model)
+    assert np.array_equal(session(X.numpy()), X.numpy() * 2)
+    with pytest.raises(fr.ShapeError, match="captured for sizes with"):
+        session(X[:, :4].numpy())
+    odd = fr.compile(fr.from_torch(Of(lambda x: x + 1 if x.shape[0] % 2 else x), (X,)))
+    assert np.array_equal(odd(X[:1].numpy()), X[:1].numpy() + 1)
+    with pytest.raises(fr.ShapeError, match="Mod"):
+        odd(X[:2].numpy())
+
+
+def test_one_row_where_it_means_something_else():
+    """squeeze() takes away an axis of one row, which torch.export does not look at."""
+    model = fr.from_torch(Of(lambda x: x.unsqueeze(0).squeeze()), (X,))
+    assert fr.compile(model)(X.numpy()).shape == (3, 7, 4)
+    with pytest.raises(fr.ShapeError, match=">= 2"):
+        fr.compile(model)(X[:1].numpy())
+
+
+def test_hooks_are_captured():
+    module = Tagger().eval()
+    module.head.register_forward_hook(lambda part, args, y: y * 3)
+    agree(fr.from_torch(module, (X,)), module, X)
+
+
+def test_recurrent_layers_by_themselves_keep_their_states():
+    for layer in (nn.GRU(4, 5, batch_first=True), nn.LSTMCell(4, 5)):
+        model = fr.from_torch(layer, (X if isinstance(layer, nn.GRU) else X[:, 0],))
+        assert model.states and model.input_names[:2] == ("x", "h0")
+
+
+def test_a_captured_network_streams():
+    module = NETS["LayerNormStack"].module()
+    session = fr.compile(fr.from_torch(module, NETS["LayerNormStack"].draw(2, 8)))
+    x = np.random.default_rng(0).standard_normal((2, 9, 9)).astype(np.float32)
+    stream, whole = session.stream(2), session(x)
+    assert np.array_equal(np.stack([stream.step(np.ascontiguousarray(x[:, t])) for t in range(9)], 1), whole)
+
+
+class Ragged(nn.Module):
+    """Packed, the states given."""
+
+    def __init__(self, enforce_sorted):
+        super().__init__()
+        self.sorted, self.gru = enforce_sorted, nn.GRU(4, 5, 2, bidirectional=True, batch_first=True)
+
+    def forward(self, x, lengths, h0):
+        packed, h = self.gru(pack_padded_sequence(x, lengths, True, self.sorted), h0)
+        y, lengths = pad_packed_sequence(packed, True)
+        return y, h, lengths
+
+
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+def test_packed_sequences_become_lengths(enforce_sorted):
+    module, h0 = Ragged(enforce_sorted), torch.randn(4, 3, 5)
+    model = fr.from_torch(module, (X, torch.tensor([7, 4, 1]), h0))
+    assert [n.op for n in model.nodes].count("TopK") == 0 and all(n.input(4) for n in model.nodes if n.op == "GRU")
+    lengths = torch.tensor([7, 5, 2] if enforce_sorted else [2, 7, 5])
+    agree(model, module, X, lengths, h0)
+    y, h, _ = fr.compile(model)(X.numpy(), np.array([0, 3, 2]), h0.numpy())  # rows that torch refuses: empty, and none that fills the padding
+    assert y.shape == (3, 7, 10) and not y[0].any() and not y[1, 3:].any() and np.array_equal(h[:, 0], h0[:, 0])
+
+
+REFUSED = {
+    "data": (lambda x: x[x > 0], r"test_torch_export\.py.*mask|data-dependent|Unsupported|unbacked", fr.UnsupportedModelError),
+    "item": (lambda x: x * int(x.sum().item() > 0), "torch.export cannot capture|depends on the data", fr.UnsupportedModelError),
+    "operator": (lambda x: torch.linalg.inv(x[:, :4]), r"linalg_inv_ex.*test_torch_export\.py:\d+ in ", fr.UnsupportedModelError),
+    "complex": (lambda x: torch.fft.rfft(x).abs(), "complex64", fr.DTypeError),
+    "half": (lambda x: x.half() * 2, "float16", fr.DTypeError),
+    "random": (lambda x: x + torch.rand_like(x), "rand_like", fr.UnsupportedModelError),
+    "number": (lambda x: (x, 3), "output 'y1' is no tensor but 3", fr.UnsupportedModelError),
+    "nothing": (lambda x: None, "returns no tensor", fr.UnsupportedModelError),
+    "raises": (lambda x: x @ x, "torch.export cannot capture it: RuntimeError", fr.UnsupportedModelError),
+    "max_norm": (lambda x: torch.nn.functional.embedding(x.long() * 0, torch.ones(3, 2), max_norm=1.0), "embedding_renorm", fr.UnsupportedModelError),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name(name):
+    function, message, kind = REFUSED[name]
+    with pytest.raises(kind, match=message):
+        fr.from_torch(Of(function), (X,))
+
+
+def test_parameters_of_other_dtypes_are_refused():
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        with pytest.raises(fr.DTypeError, match=r"parts.linear.weight.* must be float32.*\.float\(\)"):
+            fr.from_torch(Of(lambda x, linear: linear(x), linear=nn.Linear(4, 3)).to(dtype), (X.to(dtype),))
+
+
+class Counter(nn.Module):
+    """Keeps its state in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("h", torch.zeros(4))
+
+    def forward(self, x):
+        self.h = self.h + x[0, 0]
+        return x + self.h
+
+
+def test_buffers_that_change_are_refused():
+    module = Counter()
+    with pytest.raises(fr.UnsupportedModelError, match="'h'.*pass it in as an input"):
+        fr.from_torch(module, (X,))
+    assert not module.h.any()
+
+
+def test_a_conversion_that_is_wrong_is_found(monkeypatch):
+    from fastrnn.converters.torch_export.registry import CONVERTERS
+
+    monkeypatch.setitem(CONVERTERS, "aten.tanh.default", lambda g, x: g.emit("Sigmoid", x))
+    with pytest.raises(fr.ConversionError, match=r"output 'y1' differs .* on the example by \d\.\d+.* more than 0.0001"):
+        fr.from_torch(Of(lambda x: (x, x.tanh())), (X,))
+    assert fr.from_torch(Of(lambda x: (x, x.tanh())), (X,), tolerance=10.0)
+
+
+def exported(name="CtcHead", path=None):
+    net = NETS[name]
+    module, example = net.module(), net.draw(*net.example)
+    program = torch.export.export(module, (), example, dynamic_shapes={k: {0: Dim.AUTO} for k in example})
+    if path is not None:
+        torch.export.save(program, path)
+    return module, example, program
+
+
+def test_exported_programs_and_their_files(tmp_path):
+    module, example, program = exported(path=tmp_path / "net.pt2")
+    for model in (fr.from_torch(program), fr.from_torch(program, example), fr.load(tmp_path / "net.pt2")):
+        assert [v.shape for v in model.inputs] == [("B", 8, 20)]
+        agree(model, module, NETS["CtcHead"].draw(5, 8)["x"])
+    with pytest.raises(fr.UnsupportedModelError, match="settled"):
+        fr.from_torch(program, dynamic_shapes={})
+    training = torch.export.export(Tagger().train(), (X,))
+    with pytest.raises(fr.UnsupportedModelError, match="train=True; export the module in eval mode"):
+        fr.from_torch(training)
+
+
+def rewritten(path, target, change):
+    """The archive with one entry changed."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(result, "w") as copied:
+        for info in archive.infolist():
+            data = archive.read(info)
+            copied.writestr(info.filename, change(data) if info.filename.endswith(target) else data)
+    path.write_bytes(result.getvalue())
+    return path
+
+
+class Bomb:
+    """Leaves a file behind if anyone unpickles it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def pickled(bomb):
+    file = io.BytesIO()
+    torch.save(bomb, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("entry", ["data/sample_inputs/model.pt", "data/weights/weight_0", "models/model.json"])
+def test_nothing_in_a_file_is_run(entry, tmp_path):
+    left = tmp_path / "left"
+    _, _, program = exported(path=tmp_path / "net.pt2")
+    path = tmp_path / "net.pt2"
+    if entry == "models/model.json":
+        call = f"__import__('pathlib').Path('{left}').write_text('x')"
+        rewritten(path, entry, lambda data: data.replace(b"Symbol('s77', positive=True, integer=True)", call.encode()))
+    else:
+        rewritten(path, entry, lambda data: pickled(Bomb(left)))
+        rewritten(path, "weights_config.json", lambda data: data.replace(b'"use_pickle": false', b'"use_pickle": true', 1))
+        if entry.endswith("model.pt"):
+            torch.export.save(program, path)
+            rewritten(path, entry, lambda data: pickled(Bomb(left)))
+    with pytest.raises((fr.UnsupportedModelError, fr.InvalidModelError), match="could run code|no expression of sizes"):
+        fr.load(path)
+    assert not left.exists()
+
+
+def test_names_in_a_file_cannot_become_code(tmp_path):
+    _, _, _ = exported(path=tmp_path / "net.pt2")
+    path = rewritten(tmp_path / "net.pt2", "models/model.json", lambda data: data.replace(b'"name": "relu"', b'"name": "relu=print(1)"'))
+    with pytest.raises(fr.InvalidModelError, match="no name"):
+        fr.load(path)
+
+
+def test_damaged_files(tmp_path):
+    _, _, _ = exported("StreamingFrame", tmp_path / "net.pt2")
+    whole, path = (tmp_path / "net.pt2").read_bytes(), tmp_path / "bad.pt2"
+    random = np.random.default_rng(0)
+    for cut in (0, 4, 100, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(fr.InvalidModelError):
+            fr.load(path)
+    for _ in range(40):  # flipped bits: read as what it was, or refused
+        data = bytearray(whole)
+        data[random.integers(len(data))] ^= 1 << random.integers(8)
+        path.write_bytes(data)
+        try:
+            fr.load(path)
+        except fr.FastRNNError:
+            pass
+    for change in (lambda d: b"{}", lambda d: b"[]", lambda d: b"{", lambda d: json.dumps(json.loads(d) | {"graph_module": 3}).encode()):
+        path.write_bytes(whole)
+        with pytest.raises(fr.FastRNNError):
+            fr.load(rewritten(path, "models/model.json", change))
+    path.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(fr.InvalidModelError):
+        fr.load(path)
+    with pytest.raises(FileNotFoundError):
+        fr.load(tmp_path / "none.pt2")
+
+
+def test_without_torch():
+    code = ("import sys; sys.modules['torch'] = None\nimport fastrnn\n"
+            "try: fastrnn.load('x.pt2')\nexcept fastrnn.MissingDependencyError as e: print(e)")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/")
+    assert "fastrnn[torch]" in done.stdout
