@@ -5,6 +5,7 @@ four times the file's size. What breaks that is kept in --keep, with the seed th
 """
 
 import argparse
+import logging
 import resource
 import sys
 import tempfile
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first file")
     parser.add_argument("--keep", type=Path, default=None, help="a folder for files that break a promise")
     given = parser.parse_args()
+    logging.disable()  # torch tells of each file that it does not like
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

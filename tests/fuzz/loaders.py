@@ -44,6 +44,9 @@ def run(model) -> None:
     shapes = {v.name: tuple(d if isinstance(d, int) else 2 for d in v.shape) for v in session.model.inputs}
     if sum(float(np.prod(shape, dtype=np.float64)) for shape in shapes.values()) > 1e5:
         return  # an input that a caller would have to make
+    specs = session.model.infer(shapes).values()
+    if any(s.shape and float(np.prod([d for d in s.shape if isinstance(d, int)], dtype=np.float64)) > 1e6 for s in specs):
+        return  # a model that is right and makes that much of a small input
     session.run({v.name: np.ones(shapes[v.name], v.dtype) for v in session.model.inputs})
 
 
@@ -203,10 +206,43 @@ def mutate_npz(random, data: bytes) -> bytes:
     return mutations.damage_zip(random, data, lambda name, content: mutations.damage_npy(random, content))
 
 
+@cache
+def program_seeds() -> dict[str, bytes]:
+    """A GRU before a linear layer, and a decision on shapes."""
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.head = torch.nn.GRU(3, 4, batch_first=True), torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            return torch.softmax(self.head(self.gru(x)[0][:, -1]), dim=-1)
+
+    found, x = {}, torch.zeros(2, 5, 3)
+    for name, axes in (("fixed", None), ("dynamic", ({0: torch.export.Dim("B")},))):
+        file = io.BytesIO()
+        torch.export.save(torch.export.export(Network().eval(), (x,), dynamic_shapes=axes), file)
+        found[name] = file.getvalue()
+    return found
+
+
+def mutate_program(random, data: bytes) -> bytes:
+    """An entry changed: a description as JSON, example inputs as what torch.save wrote."""
+
+    def inside(name, content):
+        if name.endswith(".json"):
+            return json.dumps(mutations.damage_json(random, json.loads(content))).encode()
+        return mutate_checkpoint(random, content) if content[:2] == b"PK" else mutations.damage_bytes(random, content)
+
+    return mutations.damage_zip(random, data, inside)
+
+
 LOADERS = {
     "onnx": Loader(".onnx", onnx_seeds, mutate_onnx, lambda path: run(fr.load(path))),
     "model": Loader(".safetensors", model_seeds, mutate_model, lambda path: run(fr.load(path))),
     "checkpoint": Loader(".pt", checkpoint_seeds, mutate_checkpoint, layers),
     "safetensors": Loader(".safetensors", safetensors_seeds, mutate_safetensors, layers),
+    "program": Loader(".pt2", program_seeds, mutate_program, lambda path: run(fr.load(path))),
     "npz": Loader(".npz", npz_seeds, mutate_npz, layers),
 }

@@ -5,7 +5,7 @@ import pytest
 from fuzz import fuzz
 from loaders import LOADERS
 
-NEEDS = {"onnx": "onnx", "model": "onnx", "checkpoint": "torch"}
+NEEDS = {"onnx": "onnx", "model": "onnx", "checkpoint": "torch", "program": "torch"}
 
 
 @pytest.fixture(params=LOADERS)
