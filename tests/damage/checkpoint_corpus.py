@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from case import file_case
 from files_corpus import zipped
-from loaders import checkpoint_seeds
+from loaders import checkpoint_seeds, program_seeds
 
 BIG = 1 << 40
 
@@ -122,13 +122,6 @@ def scripted() -> bytes:
     return file.getvalue()
 
 
-def exported() -> bytes:
-    """A program of torch.export."""
-    file = io.BytesIO()
-    torch.export.save(torch.export.export(torch.nn.Linear(2, 3), (torch.zeros(1, 2),)), file)
-    return file.getvalue()
-
-
 def saved(value, **options) -> bytes:
     """What torch.save writes."""
     file = io.BytesIO()
@@ -163,7 +156,7 @@ CASES = {
     "meta_tensor": (lambda: saved({"w": torch.empty(3, device="meta")}), "_meta_"),
     "torchscript": (scripted, r"TorchScript.*torch\.jit\.load.*state_dict"),
     "torchscript_by_its_code": (lambda: archive(state(), more=[("archive/code/x.py", b"pass")]), "TorchScript"),
-    "program": (exported, "torch.export"),
+    "program": (lambda: program_seeds()["fixed"], "torch.export"),
     "tar": (tar, "tar archive.*state_dict"),
     "a_tensor": (lambda: saved(torch.zeros(3)), "Tensor, not a state dict"),
     "a_number": (lambda: saved(3), "int, not a state dict"),
