@@ -24,8 +24,8 @@ def test_whole_files_load(loader, tmp_path):
 
 
 def test_damaged_files_load_or_are_refused(loader, tmp_path):
-    """The same files each time: 3 s for each loader at most."""
-    result = fuzz(loader, tmp_path, first=0, cases=1500, seconds=3.0)
+    """The same files each time: 2 s for each loader at most."""
+    result = fuzz(loader, tmp_path, first=0, cases=1500, seconds=2.0)
     assert not result.faults, result.faults[0]
     assert result.counts["loaded"] and result.counts["InvalidModelError"] > result.counts["loaded"]
 
