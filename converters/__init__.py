@@ -1,7 +1,8 @@
 """From other people's files and modules to fastrnn: installed as fastrnn.converters.
 
-    state_dict.py   recurrent layers out of a state dict, by key pattern and shapes: dict, .pt, .safetensors
-    checkpoint.py   torch's files, read without running what is in them
+    state_dict.py   recurrent layers out of a state dict, by key pattern and shapes
+    weights_file.py files of named arrays: .safetensors, .npz, and
+    checkpoint.py   torch's files, read without running what is in them: pickled.py walks a pickle, archive.py checks a zip
     pytorch.py      torch modules -> Model; those made of known layers without an example
     torch_export/   modules and programs by way of torch.export
     onnx_import/    ONNX files -> Model

@@ -1,92 +1,131 @@
 """torch's checkpoint files, read only where nothing in them can run.
 
-A pickle is first walked op by op (pickletools; nothing is executed) and refused when it names anything but tensors and
-containers. What is left goes through torch.load with weights_only=True, and never any other way.
+A pickle is first walked op by op (pickled.py; nothing is executed) and refused when it names anything but tensors and containers, or
+tensors that do not fit what is stored. What is left goes through torch.load with weights_only=True, and never any other way.
 """
 
 from __future__ import annotations
 
 import io
-import pickletools
-import zipfile
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError, UnsupportedModelError
+from fastrnn.converters.archive import entries_of, is_archive, read_entry
+from fastrnn.converters.pickled import Symbol, Walk, walk
 
-ADVICE = ("in the environment that made it, load it there and save only its weights: "
-          "torch.save(model.state_dict(), 'weights.pt'), then pass that file")
-_HARMLESS_MODULES = ("torch", "torch._utils", "torch.storage", "torch._tensor", "torch.serialization", "collections")
-_HARMLESS_NAMES = ("OrderedDict", "defaultdict", "Tensor", "Size", "device", "UntypedStorage", "TypedStorage", "_rebuild_tensor", "_rebuild_tensor_v2",
-                   "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_from_type_v2", "_get_layout")
+from fastrnn.errors import InvalidModelError, MissingDependencyError, UnsupportedModelError
 
-
-def _harmless(module: str, name: str) -> bool:
-    dtype_or_storage = module == "torch" and (name.endswith("Storage") or name.islower())
-    return module in _HARMLESS_MODULES and (name in _HARMLESS_NAMES or dtype_or_storage)
-
+ADVICE = "in the environment that made it, load it there and save only its weights: torch.save(model.state_dict(), 'weights.pt'), then pass that file"
+_CALLED = {
+    Symbol(module, name)
+    for module, names in {
+        "collections": "OrderedDict Counter",
+        "torch": "Size device",
+        "_codecs": "encode",
+        "torch.serialization": "_get_layout",
+        "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state",
+        "torch._tensor": "_rebuild_from_type_v2",
+        "builtins": "set",
+        "__builtin__": "set",
+    }.items()
+    for name in names.split()
+}
+_DTYPES = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64 complex128"
+_STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat", "ComplexDouble")
+_TYPES = {Symbol("torch", name) for name in ("Tensor", *_DTYPES.split(), *(f"{kind}Storage" for kind in _STORAGES))} | {
+    Symbol("torch.nn.parameter", "Parameter"),
+    Symbol("torch.storage", "UntypedStorage"),
+    Symbol("torch.storage", "TypedStorage"),
+}
 
 # A legacy checkpoint is this many pickles (magic number, protocol, system, object, storage keys), then raw tensor data.
-_LEGACY_PICKLES = 5
+_LEGACY_PICKLES, _MAGIC = 5, 0x1950A86A20F9469CFC6C
 
 
-def named_globals(data: bytes, path: Path) -> set[tuple[str, str]]:
-    """(module, name) of everything that the pickles of a checkpoint would import, found without executing any of them."""
-    found, position = set(), 0
-    for _ in range(_LEGACY_PICKLES):
-        end = None
-        try:
-            for opcode, argument, at in pickletools.genops(data[position:]):
-                if opcode.name in ("GLOBAL", "INST"):
-                    found.add(tuple(argument.split(" ", 1)))
-                elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                    found.add(("pickle", opcode.name))  # names that only running the pickle would show; torch writes none
-                end = at + 1
-        except Exception as error:  # genops raises many types on bad bytes
-            raise InvalidModelError(f"{path}: neither a torch zip archive nor a whole pickle: {error}") from error
-        position += end
-        if position >= len(data):
-            break
-    return found
+def refuse_foreign(path: Path, names: Iterable[str]) -> None:
+    """Raises UnsupportedModelError, saying what to do, for torch's other kinds of archives."""
+    names = list(names)
+    if any(name.endswith(("constants.pkl", "model.json")) and name.count("/") == 1 or "/code/" in name for name in names):
+        raise UnsupportedModelError(
+            f"{path}: a TorchScript archive, which would run its own code; with torch: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt') keeps its weights for fastrnn.from_state_dict"
+        )
+    if any(name.endswith("archive_format") or "/models/" in name for name in names):
+        raise UnsupportedModelError(
+            f"{path}: a program of torch.export; torch.save(torch.export.load({path.name!r}).state_dict, 'weights.pt') keeps its weights"
+        )
 
 
-def _pickle_of(path: Path) -> bytes:
-    """The pickled part of a checkpoint, zip or legacy."""
-    data = path.read_bytes()
-    try:
-        if not zipfile.is_zipfile(io.BytesIO(data)):
-            return data
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
-            if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
-                raise UnsupportedModelError(f"{path}: a TorchScript archive; with torch: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')")
-            pickles = [name for name in names if name.endswith("data.pkl")]
-            if len(pickles) != 1:
-                raise InvalidModelError(f"{path}: a zip archive without data.pkl is no torch checkpoint")
-            if archive.getinfo(pickles[0]).file_size > len(data):  # torch stores it uncompressed
-                raise InvalidModelError(f"{path}: data.pkl claims to be larger than the file")
-            return archive.read(pickles[0])
-    except FastRNNError:
-        raise
-    except Exception as error:  # zipfile raises many types on damaged bytes
-        raise InvalidModelError(f"{path}: a damaged zip archive: {error!r}") from error
+def refuse_programs(path: Path) -> None:
+    """Raises UnsupportedModelError where a file is there and holds a program, TorchScript's or torch.export's, in place of a state dict."""
+    if path.is_file() and is_archive(path):
+        refuse_foreign(path, entries_of(path))
 
 
-def read_checkpoint(path: Path) -> dict:
-    """A torch state dict as nested dicts of tensors. Raises UnsupportedModelError, before anything is unpickled, for a file
-    that holds a whole module or anything else that would run code; InvalidModelError for a damaged one."""
-    dangerous = sorted(f"{m}.{n}" for m, n in named_globals(_pickle_of(path), path) if not _harmless(m, n))
-    if dangerous:
-        shown = ", ".join(dangerous[:3]) + (" and more" if len(dangerous) > 3 else "")
-        raise UnsupportedModelError(f"{path}: a pickle of whole objects ({shown}), not a state dict; reading it would run code, so it was not "
-                                    f"unpickled. To use it, {ADVICE}")
+def _refuse_what_runs(path: Path, found: Walk) -> None:
+    """Raises for a pickle that names or calls anything but tensors and containers, or is damaged."""
+    strange = sorted(map(str, (found.symbols - _CALLED - _TYPES) | (found.called - _CALLED)))
+    if strange:
+        shown = ", ".join(strange[:3]) + (" and more" if len(strange) > 3 else "")
+        raise UnsupportedModelError(
+            f"{path}: a pickle of whole objects ({shown}), not a state dict; reading it would run code, so it was not unpickled. To use it, {ADVICE}"
+        )
+    if found.damage:
+        raise InvalidModelError(f"{path}: neither a torch zip archive nor a whole pickle: {found.damage}")
+    if found.complaints:
+        raise InvalidModelError(f"{path}: a damaged checkpoint: {found.complaints[0]}")
+
+
+def _check_archive(path: Path) -> None:
+    """Raises unless a zip archive holds one harmless pickle and, uncompressed, every storage that it names."""
+    entries = entries_of(path)
+    refuse_foreign(path, entries)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1 or pickles[0].count("/") != 1:
+        raise InvalidModelError(f"{path}: a zip archive without data.pkl is no torch checkpoint")
+    for name, entry in entries.items():
+        if entry.file_size != entry.compress_size:
+            raise InvalidModelError(f"{path}: entry {name!r} is compressed; torch stores it as it is")
+    found, _ = walk(io.BytesIO(read_entry(path, entries[pickles[0]])), 1)
+    _refuse_what_runs(path, found)
+    for key, storage in found.storages.items():
+        entry = entries.get(pickles[0].replace("data.pkl", f"data/{key}"))
+        if entry is None or entry.file_size < storage.nbytes:
+            raise InvalidModelError(f"{path}: storage {key!r} claims {storage.nbytes} bytes, its entry has {entry.file_size if entry else 'none'}")
+
+
+def _check_legacy(path: Path) -> None:
+    """The same of the format that torch wrote up to 1.5: pickles, then the storages' bytes."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+        if head[257:262] == b"ustar":
+            raise UnsupportedModelError(
+                f"{path}: a tar archive, as torch wrote them before 0.1.10, which torch reads only by unpickling. To use it, {ADVICE}"
+            )
+        file.seek(0)
+        found, results = walk(file, _LEGACY_PICKLES)
+        left = os.fstat(file.fileno()).st_size - file.tell()
+    _refuse_what_runs(path, found)
+    if results[0] != _MAGIC or len(results) < _LEGACY_PICKLES:
+        raise InvalidModelError(f"{path}: neither a torch zip archive nor what torch.save wrote before it: its first pickle is not torch's")
+    claimed = sum(storage.nbytes for storage in found.storages.values())
+    if claimed > left:
+        raise InvalidModelError(f"{path}: truncated: its storages claim {claimed} bytes, {left} are left")
+
+
+def read_checkpoint(path: Path):
+    """What a torch checkpoint holds: nested dicts and lists of tensors. Raises UnsupportedModelError, before anything is unpickled, for a
+    file that holds a whole module or anything else that would run code; InvalidModelError for a damaged one."""
+    if is_archive(path):
+        _check_archive(path)
+    else:
+        _check_legacy(path)
     try:
         import torch
     except ModuleNotFoundError as error:
         raise MissingDependencyError("torch", "torch", f"reading {path.name}") from error
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types; all mean the file cannot be read safely
-        raise InvalidModelError(f"{path}: torch cannot read it with weights_only=True: {str(error).splitlines()[0]}") from error
-    if not isinstance(loaded, dict):
-        raise InvalidModelError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
-    return loaded
+        raise InvalidModelError(f"{path}: torch cannot read it with weights_only=True: {(str(error) or repr(error)).splitlines()[0]}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fastrnn.converters.checkpoint import refuse_programs
 from fastrnn.converters.onnx_import import from_onnx
 
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
@@ -25,6 +26,8 @@ def load(path) -> Model:
         return from_onnx(path)
     if suffix == ".pt2":
         return _load_program(Path(path))
+    if suffix in (".pt", ".pth"):
+        refuse_programs(Path(path))
     if suffix != ".safetensors":
         raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2 and fastrnn's .safetensors")
     return file.load(path)

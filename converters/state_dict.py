@@ -3,86 +3,188 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from fastrnn.converters.checkpoint import read_checkpoint
+from fastrnn.converters.weights_file import Stored, read_weights
 
 from fastrnn.errors import DTypeError, InvalidModelError, ShapeError, UnsupportedModelError
-from fastrnn.model.file import check_header
 from fastrnn.model.stack import StackOptions
 from fastrnn.runtime.checks import as_array
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
-_KEY = re.compile(r"(?:(?P<module>.*)\.)?(?P<parameter>(?:weight_(?:ih|hh|hr|p[ifo])|bias_(?:ih|hh))_l(?P<layer>\d+)(?P<reverse>_reverse)?)")
+_NAMES = r"(?:weight_(?:ih|hh|hr|p[ifo])|bias_(?:ih|hh))(?:_l(?P<layer>\d+)(?:_reverse)?)?"
+# A cell's parameters (torch.nn.LSTMCell) have a layer's names without _l0.
+_KEY = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})")
+# What weight norm, weight drop and torch's parametrizations store in place of a parameter.
+_REPLACED = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})(?:_g|_v|_raw|_orig|\.original\d*)")
 _CLASS = {1: RNN, 3: GRU, 4: LSTM}
+# Names that checkpoints, DataParallel and torch.compile put in front of a model's own: a prefix may leave them out.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "_orig_mod", "net", "network", "weights", "params", "generator")
+MAX_DEPTH, MAX_ENTRIES = 16, 1 << 18
 
 
-MAX_DEPTH = 16
+@dataclass
+class _Module:
+    """What stands under one module's name: values by parameter, the keys behind them, and keys of replaced parameters."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
 
 
-def _flat(nested: Mapping, above: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+def _flat(nested, seen: Iterator[int], above: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots; `seen` counts, as what is shared may be endless."""
     if depth > MAX_DEPTH:
-        raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {above!r}")
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.", depth + 1)
+        raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {above[:200]!r}")
+    for key, value in nested.items() if isinstance(nested, Mapping) else enumerate(nested):
+        if next(seen) >= MAX_ENTRIES:
+            raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} entries")
+        if isinstance(value, (Mapping, list, tuple)) and not _KEY.fullmatch(str(key)):
+            yield from _flat(value, seen, f"{above}{key}.", depth + 1)
         else:
             yield f"{above}{key}", value
 
 
-def _read(source) -> Mapping:
-    if isinstance(source, Mapping):
-        return source
-    if not isinstance(source, (str, PathLike)):
-        raise InvalidModelError(f"from_state_dict takes a dict or a path, got {type(source).__name__}")
-    path = Path(source)
-    if path.suffix.lower() != ".safetensors":
-        return read_checkpoint(path)
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    check_header(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise InvalidModelError(f"{path}: {error}") from error
+def _modules(content) -> dict[str, _Module]:
+    """The recurrent modules of a state dict by name."""
+    modules: dict[str, _Module] = {}
+    for key, value in _flat(content, count()):
+        if match := _KEY.fullmatch(key):
+            module = modules.setdefault(match["module"] or "", _Module())
+            if match["parameter"] in module.values:
+                raise InvalidModelError(f"the state dict has {key!r} twice")
+            module.values[match["parameter"]] = value
+            module.keys[match["parameter"]] = key
+        elif match := _REPLACED.fullmatch(key):
+            name = f".{match['module'] or ''}".removesuffix(".parametrizations").removeprefix(".")
+            modules.setdefault(name, _Module()).replaced[match["parameter"]] = key
+    return modules
 
 
-def _numpy(value, name: str) -> np.ndarray:
-    if hasattr(value, "detach"):
-        if str(value.dtype) != "torch.float32":
-            raise DTypeError(f"{name} must be float32, got {value.dtype}")
+def _under(modules: Mapping[str, _Module], prefix: str) -> dict[str, _Module]:
+    """The modules under a prefix, which is taken off; in front of it wrappers may stand that the prefix leaves out."""
+    if not prefix:
+        return dict(modules)
+    found: dict[str, tuple[str, _Module]] = {}
+    for exact in (True, False):
+        for name, module in modules.items():
+            rest = name.split(".")
+            while True:
+                inner = ".".join(rest)
+                if inner == prefix or inner.startswith(f"{prefix}."):
+                    key = inner[len(prefix) + 1 :]
+                    if key in found:
+                        raise InvalidModelError(
+                            f"prefix {prefix!r} is ambiguous: the state dict has {found[key][0]!r} and {name!r}; give one of them in full"
+                        )
+                    found[key] = name, module
+                    break
+                if exact or len(rest) < 2 or rest[0] not in _WRAPPERS:
+                    break
+                rest = rest[1:]
+        if found:
+            break
+    return {key: module for key, (_, module) in found.items()}
+
+
+def _nbytes(value) -> int:
+    if isinstance(value, (Stored, np.ndarray)):
+        return value.nbytes
+    return value.numel() * value.element_size() if hasattr(value, "element_size") else 0
+
+
+def _float32(value, name: str) -> np.ndarray:
+    """The array; float16 and bfloat16 widened, which is exact. Raises DTypeError for others: rounding float64 would change numbers."""
+    if isinstance(value, Stored):
+        value = value.read()
+    elif hasattr(value, "detach"):
+        if value.is_meta or value.is_sparse or value.is_quantized or str(value.layout) != "torch.strided":
+            raise UnsupportedModelError(f"{name} is a meta, sparse or quantised tensor; a dense one is needed")
+        kind = str(value.dtype).removeprefix("torch.")
         value = value.detach().cpu()
-    return as_array(value, name)
+        value = value.float() if kind in ("float16", "bfloat16") else value
+    array = as_array(value, name)
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4 or array.dtype.name == "bfloat16":
+        return array.astype(np.float32, copy=False)
+    hint = (
+        "; fastrnn computes in float32 and rounds no weights on its own: convert them with .float() or .astype('float32')"
+        if array.dtype == np.float64
+        else ""
+    )
+    raise DTypeError(f"{name} must be float32, or float16 or bfloat16 to be widened, got {array.dtype}{hint}")
 
 
 def from_state_dict(source, prefix: str = "", **options) -> dict[str, RecurrentLayer]:
     """The recurrent layers of a state dict: {module name: fr.LSTM | fr.GRU | fr.RNN}; "" names a layer saved by itself.
 
-    source : a dict of arrays or tensors under torch's key names, nested dicts included; a torch checkpoint (.pt, .pth; read
-             through weights_only and nothing else); a .safetensors file
-    prefix : only modules under this name, which is taken off
+    source : a dict of arrays or tensors under torch's key names, nested dicts and lists included, such as a training checkpoint; a file
+             of them by torch.save (.pt, .pth, .ckpt; read through weights_only and nothing else), .safetensors or .npz (no pickles)
+    prefix : only modules under this name, which is taken off; what checkpoints put in front ("state_dict", "model", "module",
+             "_orig_mod") may be left out of it
     options: passed to every layer, e.g. batch_first=True, backend=...; nonlinearity="relu" reaches the RNNs, reset_after=
-             the GRUs: a state dict does not tell these
+             the GRUs: a state dict does not tell these. An RNN for which it is not said is taken for tanh, with a warning
 
-    Kind, sizes, layers, directions, bias, projection and peepholes are read off the keys and shapes. Other keys are left alone.
-    Raises UnsupportedModelError for files that would run code, ShapeError naming a parameter, InvalidModelError where no
-    recurrent layer is found. Unpickles nothing outside weights_only.
+    Kind, sizes, layers, directions, bias, projection and peepholes are read off the keys and shapes; a cell's parameters (weight_ih
+    without _l0) make a layer of one. float16 and bfloat16 are widened to float32, exactly; other dtypes are a DTypeError. Other
+    keys are left alone. Raises UnsupportedModelError for files that would run code and for parameters replaced by weight norm and the
+    like, ShapeError naming a parameter, InvalidModelError where no recurrent layer is found. Unpickles nothing outside weights_only.
     """
-    modules: dict[str, dict[str, object]] = {}
-    head = f"{prefix.rstrip('.')}." if prefix else ""
-    for key, value in _flat(_read(source)):
-        if key.startswith(head) and (match := _KEY.fullmatch(key[len(head):])):
-            modules.setdefault(match["module"] or "", {})[match["parameter"]] = _numpy(value, key)
+    content, limit = (source, None) if isinstance(source, Mapping) else _read(source)
+    if not isinstance(content, (Mapping, list, tuple)):
+        raise InvalidModelError(f"{source}: holds a {type(content).__name__}, not a state dict")
+    modules = _under(_modules(content), prefix.rstrip("."))
     if not modules:
         raise InvalidModelError(f"no recurrent layer {'under ' + repr(prefix) + ' ' if prefix else ''}in the state dict: no key like 'weight_ih_l0'")
-    return {name: _layer(name or "layer", parameters, options) for name, parameters in modules.items()}
+    nbytes = sum(_nbytes(value) for module in modules.values() for value in module.values.values())
+    if limit is not None and nbytes > limit:
+        raise InvalidModelError(f"{source}: its recurrent weights would take {nbytes} bytes, more than such a file can mean; {limit} at most")
+    layers = {}
+    for name, module in modules.items():
+        layers[name] = _layer(name or "layer", module, options)
+    return layers
 
 
-def _layer(name: str, p: Mapping[str, np.ndarray], options: Mapping) -> RecurrentLayer:
+def _read(source) -> tuple[object, int]:
+    if not isinstance(source, (str, PathLike)):
+        raise InvalidModelError(f"from_state_dict takes a dict or a path, got {type(source).__name__}")
+    return read_weights(Path(source))
+
+
+def _parameters(name: str, module: _Module) -> dict[str, np.ndarray]:
+    """A module's parameters under a layer's names; raises for those of a cell beside a layer's, and for replaced ones."""
+    cell = [parameter for parameter in module.values if "_l" not in parameter]
+    if cell and len(cell) < len(module.values):
+        other = next(key for parameter, key in module.keys.items() if "_l" in parameter)
+        raise InvalidModelError(f"layer {name!r}: {module.keys[cell[0]]!r} is a cell's, {other!r} a layer's; prefix= picks other modules")
+    for parameter, key in module.replaced.items():
+        if parameter not in module.values:
+            raise UnsupportedModelError(
+                f"layer {name!r}: {parameter} is stored as {key!r}, by weight norm, weight drop or a parametrisation; remove that before saving"
+            )
+    return {
+        parameter if "_l" in parameter else f"{parameter}_l0": _float32(value, module.keys[parameter]) for parameter, value in module.values.items()
+    }
+
+
+def _depth(name: str, module: _Module) -> int:
+    """The number of layers; raises where one of them is missing."""
+    numbers = {_KEY.fullmatch(parameter)["layer"] or "0": key for parameter, key in module.keys.items()}
+    depth = len(numbers)
+    for layer in map(str, range(depth)):
+        if layer not in numbers:
+            beyond = next(key for number, key in numbers.items() if len(number) > 6 or int(number) >= depth or str(int(number)) != number)
+            raise ShapeError(f"layer {name!r}: there is {beyond[-200:]!r}, but nothing of layer {layer}: no weight_ih_l{layer}")
+    return depth
+
+
+def _layer(name: str, module: _Module, options: Mapping) -> RecurrentLayer:
+    p, depth = _parameters(name, module), _depth(name, module)
     for key in ("weight_ih_l0", "weight_hh_l0"):
         if key not in p:
             raise ShapeError(f"layer {name!r}: missing {key}")
@@ -96,11 +198,13 @@ def _layer(name: str, p: Mapping[str, np.ndarray], options: Mapping) -> Recurren
         raise ShapeError(f"layer {name!r}: weight_hh_l0 of shape {(rows, P)} is no RNN (H, H), GRU (3*H, H) or LSTM (4*H, H); is it transposed?")
     kind = _CLASS[gates]
     arguments = dict(options)
+    if kind is RNN and not {"nonlinearity", "activations"} & set(options):
+        warnings.warn(f"layer {name!r} (RNN): a state dict does not tell tanh from relu, and tanh is taken; nonlinearity= says it", stacklevel=3)
     if kind is not RNN:
         arguments.pop("nonlinearity", None)
     if kind is not GRU:
         arguments.pop("reset_after", None)
-    read_off = {"num_layers": len({_KEY.fullmatch(key)["layer"] for key in p}), "bias": "bias_ih_l0" in p, "bidirectional": any(key.endswith("_reverse") for key in p)}
+    read_off = {"num_layers": depth, "bias": "bias_ih_l0" in p, "bidirectional": any(key.endswith("_reverse") for key in p)}
     if kind is LSTM:
         read_off |= {"proj_size": P if projection is not None else 0, "peepholes": any(key.startswith("weight_p") for key in p)}
     if taken := sorted({*read_off, "input_size", "hidden_size", "proj_size", "peepholes"} & set(options)):

@@ -13,9 +13,10 @@ from fastrnn.converters.onnx_import.proto import WIDENED, Folder, array_of, dtyp
 from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
 from onnx import AttributeProto
 
-from fastrnn.errors import InvalidModelError, SuspectModelWarning, UnsupportedModelError
+from fastrnn.errors import FastRNNError, InvalidModelError, SuspectModelWarning, UnsupportedModelError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import MAX_DEPTH, every_node
+from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.foreign import NAMES as FOREIGN
 
@@ -50,7 +51,10 @@ def import_model(source, external_data: bool) -> Model:
 
 
 def _opset(proto: onnx.ModelProto) -> int:
-    versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        if versions.setdefault(entry.domain or "ai.onnx", entry.version) != entry.version:
+            raise InvalidModelError(f"the opset of domain {entry.domain or 'ai.onnx'!r} stands twice, as {versions[entry.domain or 'ai.onnx']} and {entry.version}")
     if "ai.onnx" not in versions and versions:
         raise UnsupportedModelError(f"the file has ops of {', '.join(sorted(versions))} only, none of the default domain")
     if "ai.onnx" not in versions:
@@ -108,6 +112,8 @@ class GraphImporter:
 
     def declare(self, value: onnx.ValueInfoProto) -> Value:
         """An input of the model."""
+        if not value.name:
+            raise InvalidModelError("an input has no name")
         dtype, shape = spec_of(value, "input")
         if shape is None:
             raise UnsupportedModelError(f"input {value.name!r}: its rank is not declared")
@@ -163,7 +169,14 @@ class GraphImporter:
             given = Given(proto, name, inputs, [self.define(name) if name else "" for name in proto.output], self.opset, self)
             if not given.outputs:
                 raise given.invalid("it gives no output")
-            importer(given)
+            if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
+                raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
+            try:
+                importer(given)
+            except (*MALFORMED, AttributeError) as error:
+                if isinstance(error, FastRNNError):
+                    raise
+                raise given.invalid(f"{type(error).__name__}: {error}") from error
             for attribute in proto.attribute:
                 if attribute.name not in given.used:
                     raise given.refuse(f"attribute {attribute.name!r} is not supported")

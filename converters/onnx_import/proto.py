@@ -33,9 +33,13 @@ class Folder:
 
     def read(self, where: str, location: str, offset: int, nbytes: int) -> bytes:
         """Bytes of a file inside the folder, links resolved; raises InvalidModelError for anything else."""
-        path = (self.path / location).resolve()
-        if not path.is_relative_to(self.path) or not path.is_file():
-            raise InvalidModelError(f"{where}: its data file {location!r} is not a file inside the model's folder")
+        try:
+            path = (self.path / location).resolve()
+            inside = path.is_relative_to(self.path) and path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # links in a ring, names that no system has
+            raise InvalidModelError(f"{where}: its data file {location[:200]!r} cannot be found: {str(error)[:200]}") from error
+        if not inside:
+            raise InvalidModelError(f"{where}: its data file {location[:200]!r} is not a file inside the model's folder")
         size = path.stat().st_size
         self._taken[path] = self._taken.get(path, 0) + nbytes
         if offset < 0 or offset + nbytes > size or self._taken[path] > size:
@@ -128,6 +132,8 @@ def array_of(tensor: TensorProto, where: str, folder: Folder | None) -> np.ndarr
             return numpy_helper.to_array(tensor).astype(dtype)
         return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tensor.dims)
     typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
+    if tensor.HasField("raw_data") and typed:
+        raise InvalidModelError(f"{where}: its data is there twice, raw and typed")
     if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != math.prod(tensor.dims):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)} of {dtype} do not fit its data")
     try:

@@ -86,6 +86,8 @@ class Given:
             if attribute.name == name:
                 if attribute.ref_attr_name:
                     raise self.refuse(f"attribute {name!r} refers to a function's")
+                if attribute.type == AttributeProto.UNDEFINED:
+                    raise self.invalid(f"attribute {name!r} has no type")
                 value = attribute.g if attribute.type == AttributeProto.GRAPH else helper.get_attribute_value(attribute)
                 if isinstance(value, bytes):
                     return value.decode("utf-8", "replace")

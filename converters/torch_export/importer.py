@@ -10,8 +10,9 @@ from fastrnn.converters.torch_export import ops  # noqa: F401  (fills the regist
 from fastrnn.converters.torch_export.registry import CONVERTERS, Size, Tensor, bind
 from fastrnn.converters.torch_export.site import Site, dtype_name
 
-from fastrnn.errors import DTypeError, UnsupportedModelError
+from fastrnn.errors import DTypeError, FastRNNError, InvalidModelError, UnsupportedModelError
 from fastrnn.model import Value
+from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import DTYPES
 from fastrnn.model.stack import StackBuilder
 
@@ -97,8 +98,13 @@ class GraphImporter:
             return
         if str(node.target) in CHECKS:
             return
-        folded = self._folded(node)
-        self.values[node] = self._converted(node) if folded is None else folded
+        try:
+            folded = self._folded(node)
+            self.values[node] = self._converted(node) if folded is None else folded
+        except MALFORMED as error:  # sizes that a damaged program gives its tensors
+            if isinstance(error, FastRNNError):
+                raise
+            raise InvalidModelError(f"{Site(self, node).where}: {type(error).__name__}: {error}") from error
 
     def _item(self, node):
         source, k = node.args

@@ -96,19 +96,29 @@ def _umask() -> int:
     return mask
 
 
-def check_header(path: Path) -> None:
-    """Raises InvalidModelError unless a safetensors header of bounded size, with bounded tensors, starts the file."""
+def check_header(path: Path) -> tuple[dict, int]:
+    """A safetensors header, and where the tensors start. Raises InvalidModelError unless one of bounded size, with bounded tensors and no name
+    twice, starts the file."""
     with open(path, "rb") as file:
         start, size = file.read(8), os.fstat(file.fileno()).st_size
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else None
         if length is None or length > min(size - 8, MAX_HEADER_BYTES):
             raise InvalidModelError(f"{path}: not a safetensors file, truncated, or with a header over {MAX_HEADER_BYTES} bytes")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise InvalidModelError(f"{path}: the header is no JSON: {error}") from error
     if not isinstance(header, dict) or len(header) > MAX_TENSORS + 1:
         raise InvalidModelError(f"{path}: the header is no table of at most {MAX_TENSORS} tensors")
+    return header, 8 + length
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object in which no name stands twice: readers differ in which one they take."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return table
 
 
 def load(path) -> Model:
@@ -126,7 +136,7 @@ def load(path) -> Model:
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise InvalidModelError(f"{path}: {error}") from error
     try:
-        graph = json.loads(metadata[KEY])
+        graph = json.loads(metadata[KEY], object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise InvalidModelError(f"{path}: the graph is no JSON: {error}") from error
     return _model(graph, weights, path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.model import Node
-from fastrnn.model.ops.indexing import pad_widths
+from fastrnn.model.ops.indexing import check_range, pad_widths
 from fastrnn.plan.emit import emits, new_args
 from fastrnn.plan.memory import View, c_strides, loops, weight_view
 from fastrnn.plan.views import regular
@@ -67,6 +67,8 @@ def _scattered(node: Node, specs, constants) -> tuple[int, tuple[int, ...]] | No
     if index is None or shape is None or any(isinstance(d, str) for d in shape):
         return None
     k = index.shape[-1]
+    for axis in range(k):
+        check_range(node, index[..., axis], -shape[axis], shape[axis] - 1)
     wrapped = [np.where(index[..., a] < 0, index[..., a] + shape[a], index[..., a]) for a in range(k)]
     found = regular(sum((w * s for w, s in zip(wrapped, c_strides(shape)[:k])), np.zeros((), np.int64)))
     return found if found and all(step or n == 1 for step, n in zip(found[1], index.shape)) else None

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.model import Node
+from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.shaping import permutation, slices, split_sizes
 from fastrnn.plan.memory import View
 
@@ -73,6 +74,7 @@ def gather(node: Node, x: View, constants, shapes):
     """Entries of an axis by constant indices at regular distances, overlapping windows included."""
     axis = node.get("axis") % len(x.shape)
     n, (first, steps) = x.shape[axis], regular(constants[0])
+    check_range(node, constants[0], -n if node.get("wrap") else 0, n - 1)
     moved = x.shifted((first + n if first < 0 else first) * x.strides[axis])
     strides = (*x.strides[:axis], *(s * x.strides[axis] for s in steps), *x.strides[axis + 1:])
     return [replace(moved, shape=shapes[0], strides=strides)]

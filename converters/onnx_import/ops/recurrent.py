@@ -15,6 +15,9 @@ def recurrent_attributes(node: Given, kind: str) -> dict[str, object]:
     directions = 2 if node.attribute("direction", "forward") == "bidirectional" else 1
     names = node.attribute("activations")
     alphas, betas = node.attribute("activation_alpha", []), node.attribute("activation_beta", [])
+    for key, values in (("activation_alpha", alphas), ("activation_beta", betas)):
+        if not isinstance(values, list) or not all(isinstance(v, (int, float)) for v in values):
+            raise node.invalid(f"attribute {key!r} must hold numbers, got {str(values)[:200]!r}")
     if names is not None or alphas or betas:
         names = names or [activation.kind for activation in DEFAULT_ACTIVATIONS[kind]] * directions
         try:

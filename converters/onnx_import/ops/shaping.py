@@ -107,7 +107,10 @@ def constant_of_shape(node: Given) -> None:
 @imports("ScatterND")
 def scatter_nd(node: Given) -> None:
     """reduction since opset 16; any but none only the onnx package has."""
-    if node.attribute("reduction", "none") != "none":
+    reduction = node.attribute("reduction", "none")
+    if reduction not in ("none", "add", "mul", "max", "min"):
+        raise node.invalid(f"attribute 'reduction' = {str(reduction)[:200]!r} is unknown")
+    if reduction != "none":
         node.foreign()
         return
     node.emit(reduction="none")

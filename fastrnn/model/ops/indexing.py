@@ -110,6 +110,8 @@ def constant_of_shape_meaning(node, inputs):
 def range_(node, inputs):
     """start, start + delta, ... below limit."""
     specs = [require(node, s, what) for s, what in zip(inputs, ("start", "limit", "delta"))]
+    if len({s.dtype for s in specs}) > 1:
+        raise InvalidModelError(f"{where(node)}: start, limit and delta differ in dtype: {', '.join(s.dtype for s in specs)}")
     values = [s.constant for s in specs]
     if any(v is None for v in values):
         return [Spec(specs[0].dtype, (ANY_DIM,))]

@@ -222,6 +222,9 @@ def _slices_apart(node, specs, axes) -> bool:
 def slice_(node, inputs):
     """[start:end:step] along axes; indices count from the end where negative, and are clamped."""
     data = require(node, inputs[0], "data")
+    for spec, what in zip(inputs[1:], ("starts", "ends", "axes", "steps")):
+        if spec is not None and spec.shape is not None and spec.rank != 1:
+            raise InvalidModelError(f"{where(node)}: {what} must have 1 dimension, got shape {tuple(spec.shape)}")
     given = [known(node, s, what) if s is not None else None for s, what in zip(inputs[1:], ("starts", "ends", "axes", "steps"))]
     if any(s is not None and v is None for s, v in zip(inputs[1:], given)):
         axes = given[2] if len(given) > 2 and given[2] is not None else None

@@ -1,0 +1,251 @@
+"""A pickle walked op by op: what it names, calls and claims, as plain records. Nothing is imported, called or built.
+
+    walk(file)  ->  Walk: symbols (what it would import), called (what it would call), storages, tensors that do not fit them
+
+torch.load reads a checkpoint only after this walk has found tensors and containers in it and nothing else (checkpoint.py).
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+import struct
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+ITEM_BYTES = {"ComplexDouble": 16, "ComplexFloat": 8, "Double": 8, "Long": 8, "Float": 4, "Int": 4, "Half": 2, "BFloat16": 2, "Short": 2}
+_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
+MAX_AXES = 64
+_BROKEN = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError, MemoryError, struct.error)  # what bad bytes raise
+
+
+class Symbol(NamedTuple):
+    """What a pickle would import."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Storage(NamedTuple):
+    """Tensor data that lies outside the pickle: its key and the number of elements that it claims."""
+
+    key: str
+    numel: int
+    nbytes: int
+
+
+@dataclass
+class Walk:
+    """What the walk found. complaints: what does not fit; damage: where the pickle broke off."""
+
+    symbols: set[Symbol] = field(default_factory=set)
+    called: set[Symbol] = field(default_factory=set)
+    storages: dict[str, Storage] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    damage: str = ""
+
+
+_MARK, _OPAQUE, _ORDERED_DICT = object(), object(), object()  # opaque: anything that a call would make
+_CONSTANTS = {
+    "MARK": _MARK,
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+    "EMPTY_LIST": _OPAQUE,
+    "EMPTY_DICT": _OPAQUE,
+    "EMPTY_SET": _OPAQUE,
+}
+_SILENT = ("PROTO", "FRAME")
+
+
+class _Walker:
+    """The stack machine of pickle, with records in place of objects. Dicts and lists are not filled: nobody looks at them."""
+
+    def __init__(self, walk: Walk):
+        self.walk, self.stack, self.memo = walk, [], {}
+
+    def run(self, file) -> object:
+        """One pickle, from the file's position to behind its STOP; what it would return."""
+        for opcode, argument, _ in pickletools.genops(file):
+            step = getattr(self, f"op_{opcode.name.lower()}", None)
+            if step is not None:
+                step(argument)
+            elif opcode.name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[opcode.name])
+            elif opcode.name == "STOP":
+                return self.stack.pop()
+            elif argument is not None and not opcode.stack_before and len(opcode.stack_after) == 1:
+                self.stack.append(argument)  # a number or a text
+            elif opcode.name not in _SILENT:
+                raise ValueError(f"opcode {opcode.name} is not read")
+        raise ValueError("no STOP")
+
+    def pop_mark(self, _=None) -> list:
+        at = len(self.stack) - 1
+        while self.stack[at] is not _MARK:
+            at -= 1
+            if at < 0:
+                raise ValueError("no MARK")
+        items, self.stack[at:] = self.stack[at + 1 :], []
+        return items
+
+    op_appends = op_additems = op_pop_mark = pop_mark
+
+    def pop(self, _=None) -> object:
+        return self.stack.pop()
+
+    op_pop = op_append = pop
+
+    def op_build(self, _) -> None:
+        self.stack.pop()
+        if self.stack[-1] is not _ORDERED_DICT:
+            self.walk.complaints.append("a state is given to something other than a dict")
+
+    def op_dup(self, _) -> None:
+        self.stack.append(self.stack[-1])
+
+    def put(self, key) -> None:
+        self.memo[len(self.memo) if key is None else key] = self.stack[-1]
+
+    op_put = op_binput = op_long_binput = op_memoize = put
+
+    def get(self, key) -> None:
+        self.stack.append(self.memo[key])
+
+    op_get = op_binget = op_long_binget = get
+
+    def op_tuple(self, _) -> None:
+        self.stack.append(tuple(self.pop_mark()))
+
+    def op_tuple1(self, _) -> None:
+        self.stack[-1:] = [(self.stack[-1],)]
+
+    def op_tuple2(self, _) -> None:
+        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+
+    def op_tuple3(self, _) -> None:
+        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
+
+    def marked_list(self, _) -> None:
+        self.pop_mark()
+        self.stack.append(_OPAQUE)
+
+    op_list = op_frozenset = marked_list
+
+    def op_dict(self, _) -> None:
+        self.op_setitems(_)
+        self.stack.append(_OPAQUE)
+
+    def op_setitem(self, _) -> None:
+        self.stack.pop()
+        self.keys([self.stack.pop()])
+
+    def op_setitems(self, _) -> None:
+        self.keys(self.pop_mark()[::2])
+
+    def keys(self, keys: list) -> None:
+        """Keys of a dict: a tuple nested without end would overflow the C stack where it is hashed."""
+        if not all(isinstance(key, (str, bytes, int, float, type(None))) for key in keys):
+            self.walk.complaints.append("a key of a dict is neither text nor a number")
+
+    def symbol(self, module: str, name: str) -> None:
+        self.walk.symbols.add(found := Symbol(module, name))
+        self.stack.append(found)
+
+    def op_global(self, argument) -> None:
+        self.symbol(*argument.split(" ", 1))
+
+    def op_stack_global(self, _) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.symbol(str(module), str(name))
+
+    def unknown(self, argument) -> None:
+        """A name from a registry that only running the pickle would show; torch writes none."""
+        self.symbol("copyreg", f"extension {argument}")
+
+    op_ext1 = op_ext2 = op_ext4 = unknown
+
+    def op_inst(self, argument) -> None:
+        self.pop_mark()
+        self.symbol(*argument.split(" ", 1))
+        self.make(self.stack.pop())
+
+    def op_obj(self, _) -> None:
+        self.make(self.pop_mark()[0])
+
+    def op_newobj(self, _) -> None:
+        self.stack.pop()
+        self.make(self.stack.pop())
+
+    def op_newobj_ex(self, _) -> None:
+        self.stack.pop()
+        self.op_newobj(_)
+
+    def make(self, kind) -> None:
+        self.stack.append(_OPAQUE)
+        self.walk.complaints.append(f"an object of {kind} is made" if isinstance(kind, Symbol) else "an object is made")
+
+    def op_reduce(self, _) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.stack.append(self.call(function, arguments))
+
+    def call(self, function, arguments) -> object:
+        if not isinstance(function, Symbol) or not isinstance(arguments, tuple):
+            raise TypeError("a call of something that is no function")
+        self.walk.called.add(function)
+        if function.name in _REBUILD:
+            self.tensor(*arguments[:4])
+        elif function.name == "_rebuild_from_type_v2":
+            self.call(arguments[0], arguments[2])
+        return _ORDERED_DICT if function.name == "OrderedDict" else _OPAQUE
+
+    def op_persid(self, argument) -> None:
+        raise ValueError("a storage named by text")
+
+    def op_binpersid(self, _) -> None:
+        kind, symbol, key, _, numel, *_ = self.stack.pop()
+        if kind != "storage" or not isinstance(symbol, Symbol) or not isinstance(key, str) or not _size(numel):
+            raise ValueError("a storage without a key or a size")
+        storage = Storage(key, numel, numel * ITEM_BYTES.get(symbol.name.removesuffix("Storage"), 1))
+        if self.walk.storages.setdefault(key, storage).nbytes != storage.nbytes:
+            self.walk.complaints.append(f"storage {key!r} has two sizes")
+        self.stack.append(storage)
+
+    def tensor(self, storage=None, offset=None, sizes=None, strides=None) -> None:
+        """Complains of a tensor that reaches past its storage, or shows its elements more than once beyond a small buffer."""
+        whole = [sizes, strides]
+        if (
+            not isinstance(storage, Storage)
+            or not _size(offset)
+            or not all(isinstance(a, tuple) and len(a) <= MAX_AXES and all(map(_size, a)) for a in whole)
+        ):
+            self.walk.complaints.append("a tensor without a storage, sizes or strides")
+            return
+        elements = math.prod(sizes)
+        reach = offset + sum((n - 1) * s for n, s in zip(sizes, strides)) + 1 if elements else 0
+        if len(sizes) != len(strides) or reach > storage.numel or elements > max(storage.numel, 1 << 16):
+            self.walk.complaints.append(f"a tensor of shape {sizes} does not fit its storage {storage.key!r} of {storage.numel} elements")
+
+
+def _size(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def walk(file, pickles: int) -> tuple[Walk, list]:
+    """Walks so many pickles that follow one another in a binary file, fewer where it ends or they break off; and what each would return,
+    where that is a number or text."""
+    found, results = Walk(), []
+    for _ in range(pickles):
+        try:
+            results.append(_Walker(found).run(file))
+        except _BROKEN as error:
+            found.damage = str(error) or repr(error)
+            break
+        if not file.read(1):
+            break
+        file.seek(-1, 1)
+    return found, results
