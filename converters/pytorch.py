@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from fastrnn.converters.verify import index_ranges
+from fastrnn.converters.samples import index_ranges
 
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, MissingDependencyError, UnsupportedModelError

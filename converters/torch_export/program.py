@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from fastrnn.errors import DTypeError, UnsupportedModelError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import Spec
+from fastrnn.model.recurrent import RECURRENT
 
 MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
 
@@ -175,7 +176,7 @@ def named_dimensions(model: Model, given: Mapping[str, str]) -> dict[str, str]:
             taken.add(name)
 
     for node in model.nodes:
-        spec = model.specs.get(node.input(0)) if node.op in ("RNN", "GRU", "LSTM") else None
+        spec = model.specs.get(node.input(0)) if node.op in RECURRENT else None
         if spec is not None and spec.shape is not None:
             layout = node.get("layout")
             give(spec.shape[layout], "T")
@@ -183,7 +184,7 @@ def named_dimensions(model: Model, given: Mapping[str, str]) -> dict[str, str]:
     if model.inputs and len({v.shape[0] for v in model.inputs if v.shape}) == 1 and "B" not in taken and symbols:
         give(model.inputs[0].shape[0], "B")
     rest = {s for s in symbols if s not in names}
-    if len(rest) == 1 and "B" in taken and any(node.op in ("RNN", "GRU", "LSTM") for node in model.nodes):
+    if len(rest) == 1 and "B" in taken and any(node.op in RECURRENT for node in model.nodes):
         give(rest.pop(), "T")
     for value in model.inputs:
         for axis, dim in enumerate(value.shape):
