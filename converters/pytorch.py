@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from fastrnn.converters.samples import index_ranges
 
@@ -11,7 +13,7 @@ from fastrnn.model import Model, State, Value
 from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
 
 
-def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None) -> Model:
+def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None, cells: Mapping | None = None) -> Model:
     """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was, but while it is captured
     no other thread may use it, since it is put into eval mode.
 
@@ -25,6 +27,11 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
 
     The model is then compared with the module, at the example and at other sizes made from it: ConversionError names the output that differs by
     more than tolerance (1e-4) times its largest entry. An ExportedProgram is compared on its own example inputs, or on example_inputs.
+
+    cells keeps modules of these classes whole, however their forward loops, as compiled layers of a custom cell: {class: cell}, where the module's
+    parameters have torch's names for it (weight_ih, weight_hh, bias_ih, ..., with or without _l0), or {class: function of the module that returns a
+    fastrnn.Recurrent}. Such a forward takes x (T, B, I) (with an attribute batch_first (B, T, I)), the cell's scalars by name and at most a state,
+    and returns y, or y and the final states, (B, H) or (layers * directions, B, H).
 
     **Without**, a module made of known layers is read without running it: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Conv1d,
     LayerNorm, BatchNorm1d (in eval mode), Dropout, Flatten, Identity and activations. A bare nn.RNN, GRU or LSTM has inputs x, h0, c0 and outputs
@@ -41,18 +48,22 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     if isinstance(module, torch.export.ExportedProgram):
         from fastrnn.converters.torch_export import convert_program
 
+        if cells:
+            raise UnsupportedModelError("from_torch: the modules of an ExportedProgram are gone; cells goes with the module")
         if dynamic_shapes is not None:
             raise UnsupportedModelError("from_torch: an ExportedProgram's dimensions are settled; dynamic_shapes goes to torch.export.export")
         return convert_program(module, example_inputs, "program", tolerance)
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if not isinstance(module, torch.nn.Module):
         raise UnsupportedModelError(f"from_torch takes a torch.nn.Module or an ExportedProgram, got {type(module).__name__}")
+    if example_inputs is None and cells:
+        raise UnsupportedModelError("from_torch: cells needs example_inputs, which the module is captured with")
     if example_inputs is None and dynamic_shapes is not None:
         raise UnsupportedModelError("from_torch: dynamic_shapes needs example_inputs, which the module is captured with")
-    if example_inputs is not None and (dynamic_shapes is not None or not _only_read(module, torch.nn)):
+    if example_inputs is not None and (dynamic_shapes is not None or cells or not _only_read(module, torch.nn)):
         from fastrnn.converters.torch_export import convert_module
 
-        return convert_module(module, example_inputs, dynamic_shapes, tolerance)
+        return convert_module(module, example_inputs, dynamic_shapes, tolerance, cells)
     return _known_layers(module, torch.nn)
 
 

@@ -2,6 +2,7 @@
 
     capture.py          nn.Module -> ExportedProgram, in eval mode, dimensions left open
     recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
+    cell_leaf.py        and modules that the caller says are layers of a custom cell
     program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
     importer.py         the nodes; what only constants make is computed
     registry.py, site.py, ops/    one overload, one short function
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 
 import torch
 from fastrnn.converters.torch_export.capture import arguments, capture, enlarged, evaluating, given_names, open_dimensions
+from fastrnn.converters.torch_export.cell_leaf import find_leaves, forget
 from fastrnn.converters.torch_export.check import TOLERANCE, SizeOneDiffersError, check
 from fastrnn.converters.torch_export.program import import_program
 
@@ -25,30 +28,39 @@ from fastrnn.model import Model
 __all__ = ["TOLERANCE", "convert_module", "convert_program"]
 
 
-def convert_module(module: torch.nn.Module, example_inputs, dynamic_shapes, tolerance: float | None = None) -> Model:
+def convert_module(module: torch.nn.Module, example_inputs, dynamic_shapes, tolerance: float | None = None, cells: Mapping | None = None) -> Model:
     """from_torch of a module with example inputs."""
     args, kwargs = arguments(example_inputs)
+    with evaluating(module):
+        leaves = find_leaves(module, args, kwargs, cells) if cells else []
+    try:
+        return _converted(module, args, kwargs, dynamic_shapes, tolerance, leaves)
+    finally:
+        forget(leaves)
+
+
+def _converted(module, args, kwargs, dynamic_shapes, tolerance: float | None, leaves) -> Model:
     if dynamic_shapes is not None:
-        return _captured(module, args, kwargs, dynamic_shapes, tolerance, bounded=True)
+        return _captured(module, args, kwargs, dynamic_shapes, tolerance, leaves, bounded=True)
     example = enlarged(module, args, kwargs)
     if example is not None:
         with contextlib.suppress(UnsupportedModelError, ConversionError):
-            return _captured(module, args, kwargs, open_dimensions(module, *example), tolerance, example)
+            return _captured(module, args, kwargs, open_dimensions(module, *example), tolerance, leaves, example)
     try:
-        return _captured(module, args, kwargs, open_dimensions(module, args, kwargs), tolerance)
+        return _captured(module, args, kwargs, open_dimensions(module, args, kwargs), tolerance, leaves)
     except UnsupportedModelError as error:
         try:
-            model = _captured(module, args, kwargs, {}, tolerance)
+            model = _captured(module, args, kwargs, {}, tolerance, leaves)
         except UnsupportedModelError:
             raise error from None  # for another reason than sizes that vary
-        warnings.warn(f"{type(module).__name__}: converted for the example's sizes alone, since with others {error}", stacklevel=3)
+        warnings.warn(f"{type(module).__name__}: converted for the example's sizes alone, since with others {error}", stacklevel=4)
         return model
 
 
-def _captured(module, args, kwargs, dynamic_shapes, tolerance: float | None, example: tuple[tuple, dict] | None = None,
+def _captured(module, args, kwargs, dynamic_shapes, tolerance: float | None, leaves, example: tuple[tuple, dict] | None = None,
               bounded: bool = False) -> Model:
     """example: what the module is captured with, where that is not what it is compared on."""
-    program = capture(module, *(example or (args, kwargs)), dynamic_shapes)
+    program = capture(module, *(example or (args, kwargs)), dynamic_shapes, leaves)
     names = given_names(module, args, kwargs, dynamic_shapes, program)
     with evaluating(module):
         return _checked(program, type(module).__name__.lower(), names, module, args, kwargs, tolerance, bounded)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
 from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
 from torch.export import Dim
 from torch.utils import _pytree as pytree
@@ -72,10 +73,10 @@ def open_dimensions(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
                            _bound(module, args, kwargs))
 
 
-def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes):
-    """The module as torch.export sees it in eval mode. Raises UnsupportedModelError with torch's own reason."""
+def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes, leaves: Sequence[Leaf] = ()):
+    """The module as torch.export sees it in eval mode, with these modules in it kept whole. Raises UnsupportedModelError with torch's own reason."""
     try:
-        with evaluating(module), batches_left_open(module), KeepRecurrent(), warnings.catch_warnings():
+        with evaluating(module), standing_in(leaves), batches_left_open(module), KeepRecurrent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of attributes that torch's own recurrent layers set while they run
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes or None, strict=False)
     except FastRNNError:

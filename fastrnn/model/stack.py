@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -224,13 +224,13 @@ class StackBuilder:
             for letter, final in finals.items():
                 self.add("Concat", f"{name}.{letter}.final", parts[letter], [final], axis=0)
 
-    def side_by_side(self, name: str, scalars: Sequence[str]) -> str:
-        """The value that has so many values (T, B) in a last axis; empty for none."""
+    def side_by_side(self, name: str, scalars: Mapping[str, str]) -> str:
+        """The value that has these values (T, B) in a last axis; empty for none."""
         if not scalars:
             return ""
         columns = [f"{name}.{scalar}" for scalar in scalars]
-        for scalar, column in zip(scalars, columns):
-            self.add("Unsqueeze", column, [scalar, self.whole(f"{column}.axis", 2)], [column])
+        for value, column in zip(scalars.values(), columns):
+            self.add("Unsqueeze", column, [value, self.whole(f"{column}.axis", 2)], [column])
         if len(columns) == 1:
             return columns[0]
         self.add("Concat", f"{name}.scalars", columns, [f"{name}.scalars"], axis=2)
@@ -264,7 +264,7 @@ def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str
     inputs += [Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", o.hidden_size if k else o.output_size), optional=True) for k, s in enumerate(o.states)]
     inputs += [Value("lengths", "int64", ("B",), optional=True)] if with_lengths else []
     build = StackBuilder()
-    scalars = build.side_by_side(name, o.scalars)
+    scalars = build.side_by_side(name, {scalar: scalar for scalar in o.scalars})
     build.stack(name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars)
     states = tuple(State(f"{s}0", f"{s}_n") for s in o.states)
     return Model(tuple(inputs), ("y", *(f"{s}_n" for s in o.states)), tuple(build.nodes), build.weights, states, name)
