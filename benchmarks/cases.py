@@ -103,6 +103,9 @@ GROWTH = {  # with the hidden size in a step, with the batch, with the time; the
 }
 TIMES = [case for letter, cases in GROWTH.values() if letter == "T" for case in cases if case.T != 100]
 RATES = {"kinds": ("rnn", "lstm", "gru"), "H": (64, 128, 256, 512), "B": (4, 5, 8, 16, 32), "T": 50}  # GFLOP/s of batches
+COMPILED = {"layers": [(kind, I, H) for kind in ("lstm", "gru", "rnn") for I, H in ((1, 16), (40, 64), (256, 256))], "B": (1, 4, 32), "T": (1, 100)}
+LOOPS = [(64, 100, 1), (16, 100, 1), (256, 50, 1), (64, 50, 16), (256, 20, 32)]  # hidden size, time, batch
+PER_FLOP = [(64, 1), (64, 32), (256, 8)]
 LENGTHS = [_square(kind, 128, T=100, B=32) for kind in ("rnn", "lstm", "gru")]  # what the option costs
 
 

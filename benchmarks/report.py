@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,11 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "rates": ("Rate of batches", "GFLOP/s at T=50, I=H, matrix work only, fastrnn alone."),
     "lengths": ("What lengths cost", "Microseconds, fastrnn alone."),
     "threads": ("Two threads", "Microseconds, fastrnn alone; both give the same bits."),
+    "compiled": ("Compiled cells beside native kernels", "The jit backend and the native one, the same bits; microseconds, fastrnn alone."),
+    "loops": ("The gallery beside loops in PyTorch", "The same cell, its input projected at once, in an eager loop and in a scripted one; microseconds."),
+    "per_flop": ("Cells by the work of their matrices", "Nanoseconds of a thousand floating-point operations; in brackets, of the LSTM's."),
+    "own_step": ("A cell of one's own, a step from Python", "The same cell built in and as fr.Recurrent; microseconds."),
+    "compile": ("Compiling", "Milliseconds in a new process: an empty cache, then what the first process left."),
     "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
     "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
     "memory": ("Memory", "Resident bytes that preparing and running a layer adds, as multiples of its weights, which the caller keeps; and what fastrnn packs."),
@@ -108,6 +114,29 @@ def imports(cases: list[dict]) -> list[str]:
     return table(cases[0]["ms"], [[f"{ms:.0f}" for ms in cases[0]["ms"].values()]])
 
 
+def beside(cases: list[dict]) -> list[str]:
+    """Ratios to the first column, and their geometric mean."""
+    first, *others = cases[0]["us"]
+    ratios = {name: [us(c, name) / us(c, first) for c in cases] for name in others}
+    rows = [[c["case"], number(us(c, first)), *(f"{number(us(c, n))} ({ratios[n][k]:.2f})" for n in others)] for k, c in enumerate(cases)]
+    means = [f"({math.prod(r) ** (1 / len(r)):.2f}; {min(r):.2f} to {max(r):.2f})" for r in ratios.values()]
+    return table(["work", first, *(f"{n} (of {first})" for n in others)], [*rows, ["geometric mean; range", "", *means]])
+
+
+def per_flop(cases: list[dict]) -> list[str]:
+    """Of cells whose matrices are the work: IndRNN and SRU have none over h."""
+    rows = []
+    for c in cases:
+        cost = {name: 1e6 * us(c, name) / c["flops"][name] for name in c["us"]}
+        rows.append([c["case"], *(f"{v:.1f} ({v / cost['lstm']:.2f})" for v in cost.values())])
+    return table(["work", *cases[0]["us"]], rows)
+
+
+def milliseconds(cases: list[dict]) -> list[str]:
+    """A row a case."""
+    return table(["", *cases[0]["ms"]], [[c["case"], *(f"{ms:.0f}" for ms in c["ms"].values())] for c in cases])
+
+
 def memory(cases: list[dict]) -> list[str]:
     """Multiples of the weights."""
     rows = ([c["case"], f"{c['weight_bytes'] / 1e6:.2f} MB", f"{c['packed_bytes'] / c['weight_bytes']:.2f}",
@@ -115,7 +144,8 @@ def memory(cases: list[dict]) -> list[str]:
     return table(["layer", "weights", "packed by fastrnn", *(f"resident, {n}" for n in cases[0]["resident_bytes"])], rows)
 
 
-TABLES = {"rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory}
+TABLES = {"rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop,
+          "compile": milliseconds}
 
 
 def machine_line(machine: dict) -> str:

@@ -1,10 +1,10 @@
 """Runs the benchmarks and writes their tables and plots.
 
-    python benchmarks/run.py                       # all of it, about five minutes; writes benchmarks/results/ and the README's tables
+    python benchmarks/run.py                       # all of it, about ten minutes; writes benchmarks/results/ and the README's tables
     python benchmarks/run.py --only step,models    # these suites; the others keep their last results
     python benchmarks/run.py --quick               # half a minute, into benchmarks/results/quick/, which git ignores: no figures to quote
 
-Suites: step, sequence, batch, push, models, load, memory, threads. Needs the `bench` extra. Pin it to a quiet core (taskset -c N);
+Suites: step, sequence, batch, push, models, load, memory, threads, cells. Needs the `bench` extra. Pin it to a quiet core (taskset -c N);
 threads needs two.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import report
 
 HERE = Path(__file__).parent
-SUITES = ("step", "sequence", "batch", "push", "models", "load", "memory", "threads")
+SUITES = ("step", "sequence", "batch", "push", "models", "load", "memory", "threads", "cells")
 
 
 def suites(text: str) -> list[str]:

@@ -192,3 +192,18 @@ def test_an_entry_is_whole_or_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     cache.write("other", b"code", ["run"])
     assert cache.read("other") is None and [p.name for p in (tmp_path / "kernels").iterdir()] == ["key"]
+
+
+def test_code_loads_where_gigabytes_lie_between_its_neighbours(tmp_path):
+    """Constants are reached by 32-bit distances, so a kernel must lie in one piece however the process's memory is laid out."""
+    code = """
+import ctypes, numpy as np, fastrnn as fr
+libc = ctypes.CDLL(None)
+libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+x, same = np.ones((3, 2, 4), "f4"), []
+for units in (3, 5, 16, 24):
+    libc.mmap(None, 3 << 30, 0, 0x4022, -1, 0)  # reserved, not used
+    same.append(np.array_equal(fr.RNN(4, units, seed=1, backend="jit")(x)[0], fr.RNN(4, units, seed=1)(x)[0]))
+print(all(same))
+"""
+    assert run_python(code, tmp_path / "kernels") == ["True"]

@@ -77,18 +77,44 @@ def down(args, table, kind, key, block, n_rows):
         left -= 1
 
 
+@compiled(5)
+def cover_row(args, table, kind, blocks, backward):
+    """The blocks of a single row: the widest tiles, then what is left by halves."""
+    one, widest, width, at = word(kind, F.one), 0, 1, 0
+    while width < one:
+        widest, width = widest + 1, 2 * width
+    if backward:
+        at = blocks
+        rest = blocks & (one - 1)
+        for k in range(widest):
+            if rest & (1 << k):
+                at -= 1 << k
+                call_tile(word(kind, TILES + ONE + k), args, table, at, 0)
+        while at > 0:
+            at -= one
+            call_tile(word(kind, TILES + ONE + widest), args, table, at, 0)
+        return
+    while at < blocks:
+        while width > blocks - at:
+            widest, width = widest - 1, width >> 1
+        call_tile(word(kind, TILES + ONE + widest), args, table, at, 0)
+        at += width
+
+
 @compiled(6)
 def cover(args, table, kind, blocks, n_rows, backward):
     """All blocks and rows, blocks outermost, from the last to the first if backward; see native/tiles.h."""
-    wide, wide_key = word(kind, F.many), WIDE
-    if n_rows == 1:
-        wide, wide_key = word(kind, F.one), ONE
-    elif n_rows == 2:
-        wide, wide_key = word(kind, F.two), PAIR
     tails = word(kind, F.tails)
     beside = 1 if tails and n_rows == 1 and blocks > 1 else 0
-    tail = blocks - tails - beside
-    tail_key = BESIDE if beside else TAIL
+    tail, tail_key = blocks - tails - beside, BESIDE if beside else TAIL
+    if n_rows == 1:
+        if tails and backward:
+            call_tile(word(kind, TILES + tail_key + 1), args, table, tail, 0)
+        cover_row(args, table, kind, tail, backward)
+        if tails and not backward:
+            call_tile(word(kind, TILES + tail_key + 1), args, table, tail, 0)
+        return
+    wide, wide_key = (word(kind, F.two), PAIR) if n_rows == 2 else (word(kind, F.many), WIDE)
     single = tail - (tail & (wide - 1))
     if backward:
         if tails:

@@ -7,6 +7,7 @@ from fastrnn.kernels.jit.tiles import Shape
 
 MOST_ROWS = 6
 SINGLE, TAIL, BESIDE, ONE, PAIR, WIDE = (8 * k for k in range(6))  # sorts of tiles; ONE, PAIR: where one row, two rows are all there are
+ROW_WIDTHS = (1, 2, 4, 8)  # blocks of the tiles of one row: what many leave over, few take, so that chains run side by side
 KEYS = 48
 
 
@@ -16,9 +17,10 @@ def _power(n: int) -> int:
 
 
 class Tiling:
-    """Tiles of one kind. one, two, many: blocks a tile for one row, two rows, more; rows: the most rows; tails: a narrow last block of its own.
+    """Tiles of one kind. one, two, many: most blocks a tile for one row, blocks for two rows, more; rows: the most rows; tails: a narrow last block
+    of its own.
 
-    A tile is known by a key: its sort, plus its rows.
+    A tile is known by a key: its sort, plus its rows; for ONE, plus the place of its width.
     """
 
     def __init__(self, recipe: Recipe, kind: str):
@@ -35,7 +37,7 @@ class Tiling:
 
     def shapes(self) -> dict[int, Shape]:
         """Every tile that covering may ask for, by key."""
-        found = {ONE + 1: Shape(self.one, False, 1)}
+        found = {ONE + k: Shape(width, False, 1) for k, width in enumerate(ROW_WIDTHS) if width <= self.one}
         for rows in range(1, self.rows + 1):
             found[SINGLE + rows], found[WIDE + rows] = Shape(1, False, rows), Shape(self.many, False, rows)
             if rows <= 2:  # two rows may come as two tiles of one
