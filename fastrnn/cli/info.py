@@ -8,7 +8,8 @@ from pathlib import Path
 
 import fastrnn
 from fastrnn.cli.console import Console
-from fastrnn.kernels import isa, registry, roofline
+from fastrnn.kernels import isa, roofline
+from fastrnn.kernels.jit import cache, compiler
 
 PACKAGES = ("numpy", "safetensors", "onnx", "onnxruntime", "openvino", "torch", "numba", "rich", "matplotlib")
 
@@ -33,12 +34,12 @@ def info(arguments, console: Console) -> int:
     chosen = isa.chosen()
     with console.progress("measuring the roofline"):
         limits = roofline.measure()
-    backends = [b for b in ("native", "jit") if registry.kernels(b, chosen)] + ["reference"]
+    backends = ["native", *(["jit"] if compiler.obstacle(chosen) is None else []), "reference"]
     if not console.as_json:
         versions = {name: version for name, version in versions.items() if version}
         backends, supported = ", ".join(backends), ", ".join(isa.supported())
     else:
         supported = list(isa.supported())
     console.facts(fastrnn=fastrnn.__version__, python=platform.python_version(), cpu=cpu_name(), isa=chosen, isas_supported=supported, backends=backends,
-                  packages=versions, roofline_one_core=limits.facts())
+                  compiled_cells=str(cache.folder()), packages=versions, roofline_one_core=limits.facts())
     return 0

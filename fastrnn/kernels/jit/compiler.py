@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from fastrnn.cells import Cell
-from fastrnn.errors import MissingDependencyError, UnsupportedModelError
+from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
 from fastrnn.kernels.contract import ARGS, Kernel
 from fastrnn.kernels.jit import cache as disk
 
@@ -22,12 +22,13 @@ _lock = threading.RLock()
 _kernels: dict[str, Kernel] = {}
 
 
-def check_available(isa: str) -> None:
-    """Raises where nothing can be compiled: Numba is absent, or the instruction set has no fused multiply-add."""
+def obstacle(isa: str) -> FastRNNError | None:
+    """Why nothing can be compiled: Numba is absent, or the instruction set has no fused multiply-add. None where it can."""
     if importlib.util.find_spec("numba") is None or importlib.util.find_spec("llvmlite") is None:
-        raise MissingDependencyError("numba", "numba", "compiling a cell (backend 'jit')")
+        return MissingDependencyError("numba", "numba", "compiling a cell (backend 'jit')")
     if isa not in ISAS:
-        raise UnsupportedModelError(f"backend 'jit' needs vectors and fused multiply-add, which ISA {isa!r} lacks; use backend 'reference'")
+        return UnsupportedModelError(f"backend 'jit' needs vectors and fused multiply-add, which ISA {isa!r} lacks; use backend 'reference'")
+    return None
 
 
 def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel:
@@ -38,7 +39,8 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
     """
     from fastrnn.kernels.jit.recipe import recipe_of
 
-    check_available(isa)
+    if (error := obstacle(isa)) is not None:
+        raise error
     lanes, registers = ISAS[isa]
     recipe = recipe_of(cell, lanes, registers, units, projected)
     key = _key(str(recipe), isa)
