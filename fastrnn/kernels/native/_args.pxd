@@ -32,6 +32,7 @@ cdef extern from "args.h":
         int64_t reverse, input_forget
         float clip, scale
         const void *x2
+        int64_t x2_t, x2_b
         const int64_t *axes
         const void *x3
         const void *x4

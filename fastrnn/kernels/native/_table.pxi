@@ -34,6 +34,6 @@ def offsets():
         "chunk": <size_t>&a.chunk - base, "ahead": <size_t>&a.ahead - base, "sweep": <size_t>&a.sweep - base, "part": <size_t>&a.part - base, "parts": <size_t>&a.parts - base,
         "barrier": <size_t>&a.barrier - base, "ready": <size_t>&a.ready - base, "done": <size_t>&a.done - base, "reverse": <size_t>&a.reverse - base, "input_forget": <size_t>&a.input_forget - base,
         "clip": <size_t>&a.clip - base, "scale": <size_t>&a.scale - base, "act": <size_t>&a.act[0] - base,
-        "x2": <size_t>&a.x2 - base, "axes": <size_t>&a.axes - base, "x3": <size_t>&a.x3 - base, "x4": <size_t>&a.x4 - base,
+        "x2": <size_t>&a.x2 - base, "x2_t": <size_t>&a.x2_t - base, "x2_b": <size_t>&a.x2_b - base, "axes": <size_t>&a.axes - base, "x3": <size_t>&a.x3 - base, "x4": <size_t>&a.x4 - base,
         "x5": <size_t>&a.x5 - base, "x6": <size_t>&a.x6 - base, "x7": <size_t>&a.x7 - base, "x8": <size_t>&a.x8 - base,
     }
