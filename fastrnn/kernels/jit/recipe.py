@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from fastrnn.cells.spec import Cell
@@ -40,8 +40,7 @@ class Recipe:
     projected: bool
 
     def __str__(self) -> str:
-        lines = [f"{name} {value}" for name, value in vars(self).items() if name not in ("pointwise", "operand")]
-        return "\n".join([*lines, str(self.pointwise), str(self.operand)])
+        return "\n".join(f"{field.name} {getattr(self, field.name)}" for field in fields(self))
 
     @property
     def x_slots(self) -> list[int]:

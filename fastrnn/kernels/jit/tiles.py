@@ -63,8 +63,6 @@ class Tile:
         """The tile's rows of a table of row pointers."""
         return [self.table.row(name, self.code.plus(self.row, r)) for r in range(self.shape.rows)]
 
-    # Narrow blocks: gates in pairs
-
     def _vectors(self, slots: list[int], b: int) -> list:
         """The accumulators that a panel's vectors add to: its gates', or, narrow, pairs of them."""
         if not self.is_tail(b):
@@ -72,18 +70,18 @@ class Tile:
         return [tuple(slots[k:k + 2]) if k + 1 < len(slots) else slots[k] for k in range(0, len(slots), 2)]
 
     def _join(self, slots: list[int]) -> None:
+        """Two gates to a vector, in a narrow block."""
         for b, r in ((b, r) for b in self.each() if self.is_tail(b) for r in range(self.shape.rows)):
             for pair in (v for v in self._vectors(slots, b) if isinstance(v, tuple)):
                 low, high = (self.accumulator(b, slot, r).value for slot in pair)
                 self.accumulator(b, pair, r).value = low.halves(high)
 
     def _part(self, slots: list[int]) -> None:
+        """And apart again."""
         for b, r in ((b, r) for b in self.each() if self.is_tail(b) for r in range(self.shape.rows)):
             for pair in (v for v in self._vectors(slots, b) if isinstance(v, tuple)):
                 both = self.accumulator(b, pair, r).value
                 self.accumulator(b, pair[0], r).value, self.accumulator(b, pair[1], r).value = both, both.high()
-
-    # Chains
 
     def start(self, slots: list[int]) -> None:
         """Accumulators at the bias, which lies [unit block][gate][lane]."""
@@ -135,8 +133,6 @@ class Tile:
             with code.loop(R) as r:
                 for b in self.each():
                     call(b, r, ("noinline",))
-
-    # The four kinds
 
     def emit_project(self) -> None:
         """Projections of steps that serve as rows, kept as [row][unit block][vector][lane]."""
