@@ -37,7 +37,7 @@ class Shape:
     lengths: tuple[int, ...] | None = None
 
 
-# Shapes that catch what round numbers hide. 16 and 8 are the lanes of a vector; tiles take 1, 2, 3 and 4 rows.
+# Shapes that catch what round numbers hide. 16 and 8 are the lanes of a vector; tiles take 1 to 6 rows. Few rests of H by 16, since cells are compiled for each.
 TRAP_SHAPES = {
     "one": Shape(1, 1, 1, 1),
     "tail": Shape(5, 3, 7, 17),
@@ -46,10 +46,10 @@ TRAP_SHAPES = {
     "whole": Shape(6, 4, 16, 32),
     "empty_T": Shape(0, 3, 4, 5),
     "empty_B": Shape(3, 0, 4, 5),
-    "zero_length_row": Shape(6, 4, 3, 9, lengths=(3, 0, 6, 1)),
-    "all_zero_lengths": Shape(4, 2, 3, 9, lengths=(0, 0)),
+    "zero_length_row": Shape(6, 4, 3, 5, lengths=(3, 0, 6, 1)),
+    "all_zero_lengths": Shape(4, 2, 3, 5, lengths=(0, 0)),
     "ragged": Shape(19, 7, 9, 24, ragged=True),
-    "wide": Shape(3, 33, 10, 20),
+    "wide": Shape(3, 33, 10, 21),
     "long": Shape(70, 1, 12, 16),
 }
 
