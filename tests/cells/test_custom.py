@@ -209,13 +209,13 @@ def test_a_file_names_its_cell(tmp_path):
     layer = fr.Recurrent(cell, 3, 4, seed=1)
     path = tmp_path / "model.safetensors"
     stack_model(layer.options, layer.state_dict(), "net").save(path)
-    code = """import fastrnn as fr
+    code = f"""import fastrnn as fr
 half = 0.5
 for function in (None, lambda a, h: fr.tanh(a) * 0.25 + h, lambda a, h: 0.5 * fr.tanh(a) + h, lambda a, h: h.__radd__(fr.tanh(a) * half)):
     if function: fr.cell(gates=("a",), name="saved_cell")(function)
-    try: print(fr.load({path!r}) is not None)
+    try: print(fr.load({str(path)!r}) is not None)
     except fr.UnsupportedModelError as e: print(e)
-""".format(path=str(path))
+"""
     absent, another, turned, same = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout.splitlines()
     assert "'saved_cell' is not registered" in absent and "net" in absent
     assert "something else" in another and "something else" in turned  # another order of operands is another list of instructions
