@@ -243,7 +243,7 @@ def test_a_layer_keeps_its_cell_when_the_name_is_given_to_another(backend, tmp_p
 def test_no_features_and_no_outputs(backend, each_jit_isa):
     """Files may have such layers: chains of no products are their biases, whatever lies where weights would."""
     cell = fr.cell(gates=("a",), name="nothing")(lambda a: fr.tanh(a))
-    for I, P in ((0, 3), (2, 0), (0, 0)):
+    for I, P in ((0, 3), (2, 0)):
         weights = {"w": np.ones((1, 5, I), np.float32), "r": np.zeros((1, 5, P), np.float32), "b": np.full((1, 10), 0.25, np.float32),
                    "p": np.ones((1, P, 5), np.float32)}
         node = Node("Recurrent", "n", ("x", "w", "r", "b", "", "", "", "", "p"), ("y",), {"cell": cell.name, "fingerprint": cell.fingerprint, "hidden_size": 5})
