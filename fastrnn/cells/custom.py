@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from fastrnn.cells.spec import MOST_GATES, MOST_STATES, Cell, Gate
 from fastrnn.errors import UnsupportedModelError
 
-_registered: dict[str, Cell] = {}
+_registered: dict[str, Cell] = {}  # the last of each name
+_versions: dict[tuple[str, str], Cell] = {}  # every one, by name and fingerprint: what an earlier layer or model was made with
 _TAKEN = ("ih", "hh", "hr")  # weight_ih_l0 and its like are torch's
 
 
@@ -36,10 +37,13 @@ def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand
 
     def make(function: Callable) -> Cell:
         listed = tuple(g if isinstance(g, Gate) else Gate(g) for g in gates)
-        made = Cell(name or function.__name__, listed, tuple(states), function, operand, tuple(parameters), tuple(scalars), custom=True)
+        called = name or getattr(function, "__name__", None)
+        if not isinstance(called, str):
+            raise UnsupportedModelError(f"a cell's name must be text, and {function!r} has none of its own: give name=, got {name!r}")
+        made = Cell(called, listed, tuple(states), function, operand, tuple(parameters), tuple(scalars), custom=True)
         _check(made)
-        made.programs()  # refuses now, where the function stands, what could not be compiled later
-        _registered[made.name] = made
+        fingerprint = made.fingerprint  # refuses now, where the function stands, what could not be compiled later
+        _registered[made.name] = _versions[made.name, fingerprint] = made
         return made
 
     return make
@@ -54,21 +58,30 @@ def _check(made: Cell) -> None:
         raise UnsupportedModelError(f"{where}: 1 to {MOST_GATES} gates and 1 to {MOST_STATES} states are possible, got {len(made.gates)} and {len(made.states)}")
     if any(p in _TAKEN for p in made.parameters):
         raise UnsupportedModelError(f"{where}: a parameter cannot be called {', '.join(_TAKEN)}")
+    taken = {"self", "state", "lengths", "y", *(f"{state}{end}" for state in made.states for end in ("0", "_n"))} & set(made.scalars)
+    if taken:
+        raise UnsupportedModelError(f"{where}: a scalar cannot be called {', '.join(sorted(taken))}: so are other arguments and values of the layer")
     if bool(made.second_gates) != bool(made.operand):
         raise UnsupportedModelError(f"{where}: a gate with second=True and operand= belong together")
     for function in filter(None, (made.pointwise, made.operand)):
         allowed = set(names) - (set(made.second_gates) if function is made.operand else set())
-        for argument in inspect.signature(function).parameters.values():
+        called = getattr(function, "__name__", repr(function))
+        try:
+            arguments = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError) as error:
+            raise UnsupportedModelError(f"{where}: {called}: its arguments cannot be told: {error}") from error
+        for argument in arguments:
             if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
-                raise UnsupportedModelError(f"{where}: {function.__name__}: arguments are passed by name, {str(argument)!r} cannot be")
+                raise UnsupportedModelError(f"{where}: {called}: arguments are passed by name, {str(argument)!r} cannot be")
             if argument.name not in allowed and argument.default is argument.empty:
-                raise UnsupportedModelError(f"{where}: {function.__name__}: no gate, state, parameter or scalar that it may read is called {argument.name!r}; "
+                raise UnsupportedModelError(f"{where}: {called}: no gate, state, parameter or scalar that it may read is called {argument.name!r}; "
                                             f"there are {', '.join(n for n in names if n in allowed)}")
 
 
 def find_cell(name: str, fingerprint: str | None = None, where: str = "") -> Cell:
-    """The registered cell of that name. UnsupportedModelError where there is none, or where it computes something else than when the model was made."""
-    found = _registered.get(name)
+    """The cell of that name: the one of that fingerprint, or the last. UnsupportedModelError where there is none, or where it computes something else
+    than when the model was made."""
+    found = _versions.get((name, fingerprint), _registered.get(name))
     if found is None:
         known = f"; registered are {', '.join(sorted(_registered))}" if _registered else ""
         raise UnsupportedModelError(f"{where}cell {name!r} is not registered; import the module that defines it with @fastrnn.cell{known}")

@@ -43,7 +43,7 @@ def sigmoid(x):
     """1 / (1 + exp(-x)), without overflow for large |x|."""
     x = np.asarray(x)
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(e.dtype)[()]
 
 
 @operation
@@ -79,7 +79,7 @@ def maximum(a, b):
 @operation
 def where(condition, a, b):
     """a where a comparison holds, else b. Both are computed."""
-    return np.where(condition, a, b).astype(np.result_type(a, b), copy=False)
+    return np.where(condition, a, b).astype(np.result_type(a, b), copy=False)[()]
 
 
 @operation

@@ -33,6 +33,8 @@ class Gate:
     def __post_init__(self):
         if self.sees not in ("xh", "x", "h"):
             raise UnsupportedModelError(f"gate {self.name!r}: sees must be 'xh', 'x' or 'h', got {self.sees!r}")
+        if not isinstance(self.second, bool) or not isinstance(self.bias, bool):
+            raise UnsupportedModelError(f"gate {self.name!r}: second and bias must be True or False, got {self.second!r} and {self.bias!r}")
         if self.second and "h" not in self.sees:
             raise UnsupportedModelError(f"gate {self.name!r}: a second phase replaces h, which this gate does not see")
 
@@ -105,9 +107,9 @@ class Cell:
         return any(RAW_INPUT in names for names in self._arguments.values())
 
     @property
-    def uses_hidden(self) -> bool:
-        """Whether h enters the pointwise part, so that it cannot be projected to another size."""
-        return any(self.states[0] in names for names in self._arguments.values())
+    def projectable(self) -> bool:
+        """Whether h can have another size than the units: it does not enter the pointwise part, nor does an operand of H units stand in for it."""
+        return not self.operand and not any(self.states[0] in names for names in self._arguments.values())
 
     def new_states(self, values: Mapping[str, object]) -> tuple:
         """The new states from every value by name."""

@@ -11,6 +11,7 @@ import hashlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Trace:
             if operand.trace is not self:
                 raise TypeError("a value of another cell, or of an earlier call, cannot be used here")
             return operand
-        if isinstance(operand, (bool, np.bool_)) or not isinstance(operand, (int, float, np.number)) or isinstance(operand, complex):
+        if isinstance(operand, (bool, np.bool_)) or not isinstance(operand, (int, float, np.number)) or isinstance(operand, (complex, np.complexfloating)):
             raise TypeError(f"a cell computes with numbers and its own values, not {type(operand).__name__}; declare a vector as a parameter")
         with np.errstate(over="ignore"):
             return self._add("constant", int(np.float32(operand).view(np.uint32)))
@@ -143,6 +144,10 @@ class Value:
     def _refuse(self, *_):
         raise TypeError("a value of a cell stands for one number of every unit: it has no elements, no dtype and no Python number")
 
+    def _refuse_in_place(self, _):
+        raise TypeError("an assignment such as += changes the array itself where the function runs on arrays, and every name it goes by; write h = h + a")
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __iand__ = __ior__ = __ipow__ = _refuse_in_place
     __float__ = __int__ = __index__ = __len__ = __iter__ = __getitem__ = __array__ = _refuse
 
     def __array_ufunc__(self, ufunc, method, *operands, **options):
@@ -169,10 +174,10 @@ def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n
 
 
 def _line(function: Callable, error: Exception) -> str:
-    """Where in the cell's code an error arose: the innermost line that is not of the recording itself, else where the function begins."""
-    own = __file__, __file__.replace("trace", "maths")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in own]
+    """Where in the cell's code an error arose: the innermost line that is neither of the recording nor of NumPy, else where the function begins."""
+    own, numpy = (__file__, str(Path(__file__).with_name("maths.py"))), Path(np.__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in own and numpy not in Path(f.filename).parents]
     if frames:
-        return f"{frames[-1].filename}, line {frames[-1].lineno}, `{frames[-1].line}`: "
+        return f"{frames[-1].filename}, line {frames[-1].lineno}" + (f", `{frames[-1].line}`: " if frames[-1].line else ": ")
     code = getattr(function, "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""

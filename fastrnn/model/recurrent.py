@@ -31,7 +31,7 @@ class StateInput(NamedTuple):
 def cell_of(node: Node, direction: int = 0) -> Cell:
     """The cell that one direction of a node runs; `activations` lists those of all directions, as in ONNX."""
     if node.op == "Recurrent":
-        return find_cell(node.get("cell"), where=f"node {node.name!r}: ")
+        return find_cell(node.get("cell"), node.get("fingerprint"), f"node {node.name!r}: ")
     activations, kind = node.get("activations"), node.op.lower()
     if activations is not None:
         n = len(DEFAULT_ACTIVATIONS[kind])

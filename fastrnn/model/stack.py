@@ -51,9 +51,9 @@ class StackOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, kinds) or value is not None and not -1e38 < value < 1e38:
                 raise UnsupportedModelError(f"{self.kind}: {name} cannot be {value!r}")
-        projects = self.kind == "lstm" or self.cell is not None and not self.cell.uses_hidden
+        projects = self.kind == "lstm" or self.cell is not None and self.cell.projectable
         if not 0 <= self.proj_size < self.hidden_size or self.proj_size and not projects:
-            raise UnsupportedModelError(f"{self.kind}: proj_size must be 0, or, for a cell that does not read h unit for unit, less than hidden_size = "
+            raise UnsupportedModelError(f"{self.kind}: proj_size must be 0, or, for a cell that neither reads h unit for unit nor has a second phase, less than hidden_size = "
                                         f"{self.hidden_size}, got {self.proj_size}")
         if self.cell is not None and self.cell.uses_input and any(self.layer_input(k) != self.hidden_size for k in range(min(self.num_layers, 2))):
             raise ShapeError(f"{self.kind}: cell {self.cell.name!r} reads x unit for unit, so every layer's input must have hidden_size = {self.hidden_size} features")

@@ -69,6 +69,7 @@ def test_every_function_is_compiled_and_has_a_numpy_form():
 def test_nan_comes_through_and_infinities_saturate(each_jit_isa):
     special = np.float32([np.nan, np.inf, -np.inf])
     for function, expected in ((fr.tanh, [np.nan, 1, -1]), (fr.sigmoid, [np.nan, 1, 0]), (fr.exp, [np.nan, np.inf, 0]), (fr.relu, [np.nan, np.inf, 0]),
+                               (lambda a: fr.maximum(a, np.nan), [np.nan] * 3), (lambda a: fr.minimum(np.nan, a), [np.nan] * 3),
                                (lambda a: fr.maximum(a, 2 * a), [np.nan, np.inf, -np.inf]), (lambda a: fr.minimum(1.0, a), [np.nan, 1, -np.inf])):
         x = np.repeat(special, 64)  # a matrix would spread NaN over its row, so a row has one value
         got = each_unit_rows(function, x)
@@ -182,6 +183,45 @@ if not child:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run_python(code, tmp_path / "kernels") == ["0"]
+
+
+def test_a_fork_waits_for_what_another_thread_compiles(tmp_path):
+    """The lock that a child would inherit locked, with no thread to release it."""
+    code = """
+import os, signal, threading, time, numpy as np, fastrnn as fr
+from fastrnn.kernels.jit import compiler
+held = threading.Event()
+def hold():
+    with compiler._lock:
+        held.set()
+        time.sleep(0.2)
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    fr.RNN(3, 7, backend="jit")
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_python(code, tmp_path / "kernels") == ["0"]
+
+
+def test_numba_switched_off_is_refused_by_name(tmp_path):
+    code = """
+import fastrnn as fr
+try: fr.LSTM(3, 20, backend="jit")
+except fr.UnsupportedModelError as e: print("NUMBA_DISABLE_JIT" in str(e))
+"""
+    assert run_python(code, tmp_path / "kernels", NUMBA_DISABLE_JIT="1") == ["True"]
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    monkeypatch.delenv("FASTRNN_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    cache.write("key", b"code", ["run"])
+    assert cache.folder().is_absolute() and not cache.folder().exists() and cache.read("key") is None
 
 
 def test_an_entry_is_whole_or_absent(tmp_path, monkeypatch):

@@ -20,7 +20,8 @@ def folder() -> Path:
     chosen = os.environ.get("FASTRNN_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "fastrnn"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base if os.path.isabs(base) else os.devnull) / "fastrnn"  # a user without a home has no cache, not one wherever a process stands
 
 
 def _is_ours(path: Path) -> bool:

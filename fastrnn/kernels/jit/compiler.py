@@ -6,12 +6,14 @@ import ctypes
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import threading
 from functools import cache
 from pathlib import Path
 
 from fastrnn.cells import Cell
+from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
 from fastrnn.kernels.contract import ARGS, Kernel
 from fastrnn.kernels.jit import cache as disk
@@ -19,6 +21,8 @@ from fastrnn.kernels.jit import cache as disk
 # Lanes of a vector and vector registers.
 ISAS = {"avx512": (16, 32), "avx2": (8, 16), "neon": (8, 16)}
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a fork waits for what other threads compile: the child would wait for ever, and for Numba's lock too
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _kernels: dict[str, Kernel] = {}
 
 
@@ -61,6 +65,10 @@ def _compile_recipe(*arguments):
 @cache
 def _driver(isa: str) -> int:
     def compile_it():
+        from numba import config
+
+        if config.DISABLE_JIT:
+            raise UnsupportedModelError("backend 'jit': NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it, or use backend 'reference'")
         from fastrnn.kernels.jit.driver import compile_driver
 
         code, name = compile_driver(_features(isa))
@@ -93,7 +101,7 @@ def _toolchain() -> str:
     import llvmlite.binding as llvm
 
     sources = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
-    return f"{sources} {ARGS} {importlib.metadata.version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
+    return f"{sources} {ARGS} {MOST_STATES} {importlib.metadata.version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
 
 
 @cache

@@ -68,7 +68,8 @@ def _load(code: bytes, names: list[str]) -> list[int]:
     section_names = code[headers.offset:headers.offset + headers.size]
     jumps = _place(sections, False, 0, section_names)
     writable = -(-(jumps + JUMP.size * len(ELSEWHERE)) // PAGE) * PAGE
-    block = mmap.mmap(-1, -(-_place(sections, True, writable, section_names) // PAGE) * PAGE + PAGE)
+    size = -(-_place(sections, True, writable, section_names) // PAGE) * PAGE + PAGE
+    block = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a forked child has its own
     base = ctypes.addressof(ctypes.c_char.from_buffer(block))
     for s in sections:
         if s.at >= 0 and s.kind != NOBITS:

@@ -28,8 +28,8 @@ class Vector:
 
     @property
     def constant(self) -> bool:
-        """Whether all lanes are one number known now."""
-        return isinstance(self.value, ir.Constant)
+        """Whether all lanes are one number known now, and not NaN."""
+        return isinstance(self.value, ir.Constant) and self.value.constant[0].constant == self.value.constant[0].constant
 
     def _with(self, build, other: Vector) -> Vector:
         return Vector(self.code, build(self.value, other.value))

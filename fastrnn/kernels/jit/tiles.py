@@ -99,7 +99,7 @@ class Tile:
         base = code.at(panel, code.times(self.block, stride))
         starts = [code.at(base, code.times(b, stride)) for b in self.each()]
         self._join(slots)
-        with code.loop(K) as k:
+        with code.builder.if_then(code.builder.icmp_signed(">", K, I64(0)), likely=True), code.loop(K) as k:  # a layer of no features is legal
             x = [code.splat(row, k) for row in rows]
             for b in self.each():
                 vectors = self._vectors(slots, b)

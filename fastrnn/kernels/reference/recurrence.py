@@ -38,7 +38,7 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
     T, B, _ = x.shape
     w = w.astype(x.dtype)
     H = w.hidden_size
-    P = w.projected or H
+    P = H if w.projected is None else w.projected
     states = [np.zeros((B, P if k == 0 else H), x.dtype) if s is None else s.astype(x.dtype) for k, s in enumerate(states)]
     scalars = np.zeros((T, B, 0), x.dtype) if scalars is None else scalars.astype(x.dtype)
     lengths = np.full(B, T) if lengths is None else np.asarray(lengths)

@@ -78,8 +78,8 @@ def custom(node, inputs):
     if projection is not None:
         want(node, projection, "projection", (D, None, H))
         P = projection.shape[1]
-        if cell.uses_hidden:
-            raise UnsupportedModelError(f"{place}: cell {cell.name!r} reads {cell.states[0]!r} unit for unit, so it cannot be projected")
+        if not cell.projectable:
+            raise UnsupportedModelError(f"{place}: cell {cell.name!r} reads {cell.states[0]!r} unit for unit or has a second phase, so it cannot be projected")
     if cell.uses_input and not same_dim(x.shape[2], H):
         raise ShapeError(f"{place}: cell {cell.name!r} reads x unit for unit, so X must have {H} features, got {x.shape[2]}")
     T, B = x.shape[layout], x.shape[1 - layout]
