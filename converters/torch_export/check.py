@@ -41,8 +41,8 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
     """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least says so; raises ConversionError
     naming the output that differs by more than tolerance times its largest entry, and by how much.
 
-    Compared at the example, and, where dimensions are free, once with each of them longer: entries of the example are repeated. Sizes that
-    the module itself does not take are passed over.
+    Compared at the example, and, where dimensions are free, with all of them 1, with each of them 1, and once with each of them longer: entries
+    of the example are repeated. Sizes that the module itself does not take are passed over.
     """
     session = compile(model)
     sizes: dict[str, int] = {}
@@ -51,7 +51,8 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
     _compare(session, module, args, kwargs, "the example", tolerance)
     free = [d for d in sizes if d.isidentifier()]
     if free:
-        if least == 1 and not _agrees_at_ones(session, module, *resized(model, args, kwargs, dict.fromkeys(free, 1)), tolerance):
+        ones = [dict.fromkeys(free, 1), *({d: 1} for d in (free if len(free) > 1 else ()))]  # together, and each beside the others' many
+        if least == 1 and not all(_agrees_at_ones(session, module, *resized(model, args, kwargs, one), tolerance) for one in ones):
             raise SizeOneDiffersError
         for change in (lambda n: n + 1, lambda n: 2 * n, lambda n: max(2, n - 1)):
             bigger = {d: change(sizes[d]) for d in free}
