@@ -15,7 +15,7 @@ from fastrnn.runtime.session import Session
 
 DEFAULT_SIZE = 16  # of dimensions that nobody named
 FEW = 2  # integers of unknown meaning are below
-MOVES = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose")
+MOVES = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "TopK")  # the last: rows sorted by length
 
 
 def index_ranges(model: Model, lengths_only: bool = False) -> dict[str, int | str]:
