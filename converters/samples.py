@@ -15,12 +15,12 @@ from fastrnn.runtime.session import Session
 
 DEFAULT_SIZE = 16  # of dimensions that nobody named
 FEW = 2  # integers of unknown meaning are below
-MOVES = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose")
+MOVES = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "TopK")  # the last: rows sorted by length
 
 
-def index_ranges(model: Model) -> dict[str, int | str]:
+def index_ranges(model: Model, lengths_only: bool = False) -> dict[str, int | str]:
     """For each integer input whose meaning the graph shows, directly or behind Casts, how many values it may have: the entries that a Gather picks
-    from; for lengths of sequences the dimension that holds them, whose size is still allowed."""
+    from, unless lengths_only; for lengths of sequences the dimension that holds them, whose size is still allowed."""
     source: dict[str, str] = {v.name: v.name for v in model.inputs if v.dtype not in ("float32", "float64", "bool")}
     sizes: dict[str, int | str] = {}
     for node, _ in every_node(model.nodes):
@@ -29,7 +29,7 @@ def index_ranges(model: Model) -> dict[str, int | str]:
         data = model.specs.get(node.inputs[0]) if node.op == "Gather" or node.op in RECURRENT else None
         if data is None or data.shape is None:
             continue
-        if node.op == "Gather" and node.inputs[1] in source and isinstance(n := data.shape[node.get("axis")], int):
+        if node.op == "Gather" and not lengths_only and node.inputs[1] in source and isinstance(n := data.shape[node.get("axis")], int):
             name = source[node.inputs[1]]
             sizes[name] = min(n, sizes[name]) if isinstance(sizes.get(name), int) else n
         elif node.op in RECURRENT and node.input(4) in source:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from fastrnn.converters.samples import index_ranges
 from fastrnn.converters.torch_export.capture import REFUSALS
 from fastrnn.converters.torch_export.guards import ASSUMED
 from fastrnn.converters.verify import compare
@@ -41,8 +42,8 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
     """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least says so; raises ConversionError
     naming the output that differs by more than tolerance times its largest entry, and by how much.
 
-    Compared at the example, and, where dimensions are free, once with each of them longer: entries of the example are repeated. Sizes that
-    the module itself does not take are passed over.
+    Compared at the example, and, where dimensions are free, with all of them 1, with each of them 1, and once with each of them longer: entries
+    of the example are repeated. Sizes that the module itself does not take are passed over.
     """
     session = compile(model)
     sizes: dict[str, int] = {}
@@ -51,12 +52,35 @@ def check(module: Callable, model: Model, args: tuple, kwargs: dict, tolerance: 
     _compare(session, module, args, kwargs, "the example", tolerance)
     free = [d for d in sizes if d.isidentifier()]
     if free:
-        if least == 1 and not _agrees_at_ones(session, module, *resized(model, args, kwargs, dict.fromkeys(free, 1)), tolerance):
+        ones = [dict.fromkeys(free, 1), *({d: 1} for d in (free if len(free) > 1 else ()))]  # together, and each beside the others' many
+        if least == 1 and not all(_agrees_at_ones(session, module, *resized(model, args, kwargs, one), tolerance) for one in ones):
             raise SizeOneDiffersError
         for change in (lambda n: n + 1, lambda n: 2 * n, lambda n: max(2, n - 1)):
             bigger = {d: change(sizes[d]) for d in free}
-            if _tried(session, module, *resized(model, args, kwargs, bigger), bigger, tolerance):
-                return
+            if _tried(session, module, *resized(model, args, kwargs, bigger), ", ".join(f"{d} = {n}" for d, n in bigger.items()), tolerance):
+                break
+    for falling in (False, True):  # the latter where the module takes them sorted only
+        ragged = _ragged(model, args, kwargs, sizes, falling)
+        if ragged is None or _tried(session, module, *ragged, "rows of other lengths", tolerance):
+            return
+
+
+def _ragged(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], falling: bool) -> tuple[tuple, dict] | None:
+    """The example with rows of all lengths, one of them whole; None where the model takes no lengths. Those of an example are often all the same."""
+    longest = {name: sizes.get(n, 0) if isinstance(n, str) else n - 1 for name, n in index_ranges(model, lengths_only=True).items()}
+    if not longest:
+        return None
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    names = iter(model.input_names)
+
+    def drawn(tensor):
+        if (T := longest.get(next(names), 0)) < 1 or tensor.dim() != 1 or not len(tensor):
+            return tensor
+        lengths = 1 + (torch.arange(len(tensor)) * 2 + T // 2) % T
+        lengths[len(tensor) // 2] = T
+        return (lengths.sort(descending=True).values if falling else lengths).to(tensor.dtype)
+
+    return pytree.tree_unflatten([drawn(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], spec)
 
 
 class SizeOneDiffersError(Exception):
@@ -66,21 +90,21 @@ class SizeOneDiffersError(Exception):
 def _agrees_at_ones(session, module, args, kwargs, tolerance) -> bool:
     """Whether the model may be used with one row and one step: where the module can, it gives the same."""
     try:
-        _tried(session, module, args, kwargs, {"every open dimension": 1}, tolerance)
+        _tried(session, module, args, kwargs, "open dimensions of 1", tolerance)
     except (ConversionError, ShapeError):
         return False
     return True
 
 
-def _tried(session, module, args, kwargs, sizes, tolerance) -> bool:
-    """Whether module and model both take these sizes; if so, they are compared."""
+def _tried(session, module, args, kwargs, case: str, tolerance) -> bool:
+    """Whether module and model both take these inputs; if so, they are compared."""
     try:
         with torch.no_grad():
             wanted = module(*args, **kwargs)
     except REFUSALS:
         return False
     try:
-        _compare(session, lambda *a, **k: wanted, args, kwargs, ", ".join(f"{d} = {n}" for d, n in sizes.items()), tolerance)
+        _compare(session, lambda *a, **k: wanted, args, kwargs, case, tolerance)
     except ConversionError as error:
         if ASSUMED in str(error):
             return False  # refused by the model, as it should be

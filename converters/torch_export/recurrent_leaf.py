@@ -5,18 +5,20 @@ data. So while a module is captured, a mode of this thread stands between its ca
 
     torch.lstm, gru, rnn_tanh, rnn_relu     -> fastrnn::recurrent, one op with a shape function, lengths among its inputs
     _pack_padded_sequence, _pad_packed_...  -> views: packed data is (T * B, features), time first, every row at full length
-    sort, index_select around packing       -> nothing: rows stay in their order, which fastrnn's lengths allow
+    sort, index_select inside packing       -> nothing: rows stay in their order, which fastrnn's lengths allow
 
 A module to be kept as one leaf can be had in the same way: an op with a shape function, called in place of its forward.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.overrides import TorchFunctionMode
 
 from fastrnn.errors import UnsupportedModelError
@@ -78,6 +80,14 @@ class Packed:
     order: torch.Tensor | None
 
 
+def _torch_packs() -> bool:
+    """Whether pack_padded_sequence is what called: it takes rows back out of their order itself. Who sorts them by hand may leave them sorted."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not pack_padded_sequence.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
 class KeepRecurrent(TorchFunctionMode):
     """The mode. It knows tensors by identity, and keeps them alive for as long."""
 
@@ -128,7 +138,7 @@ class KeepRecurrent(TorchFunctionMode):
 
     def _sort(self, func, args, kwargs):
         result = func(*args, **kwargs)
-        if args[0].dim() == 1 and kwargs.get("descending"):
+        if args[0].dim() == 1 and kwargs.get("descending") and _torch_packs():
             self._mark(result[0], "sorted", (args[0], result[1]))
             self._mark(result[1], "order", result[1])
         return result

@@ -14,19 +14,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from fastrnn.errors import FastRNNError
-from fastrnn.model import Model, Node, State, Value
-from fastrnn.model.infer import evaluate
-from fastrnn.model.recurrent import RECURRENT, states_of
+from fastrnn.model import Model, State, Value
+from fastrnn.plan.flow import Flow, sources
 from fastrnn.plan.fold import fold, replace_model
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.streaming import batch_symbol, time_symbol
 
 BATCH = 2  # for which the graph is followed
-MOST_ENTRIES = 1 << 20  # of a state that is followed entry by entry
-MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Concat")
 LETTERS = {"h": "h", "hx": "h", "hy": "h", "c": "c", "cx": "c", "cy": "c"}
 SHORT_WORDS = {*LETTERS, "buf", "mem", "ctx", "hid", "hist", "rnn", "gru"}
 LONG_WORDS = ("state", "cache", "hidden", "buffer", "memory", "context", "history", "cell", "lstm", "carry")
@@ -57,8 +52,8 @@ def guess_states(model: Model) -> Guess:
     """What a model's inputs and outputs say of its states; nothing where it declares states. Changes nothing: pass `states` on to compile."""
     if model.states:
         return Guess()
-    flow = _Flow(model)
-    by_graph, by_name = flow.ties(), _by_name(model)
+    flow = _flow(model)
+    by_graph, by_name = _ties(model, flow), _by_name(model)
     states: dict[str, str | tuple[str, int]] = {}
     why, left = {}, {}
     for name in (v.name for v in model.inputs):
@@ -69,6 +64,8 @@ def guess_states(model: Model) -> Guess:
             left[name] = f"its name goes with {_listed(named)}, but what the layers that start from it end with is {_listed(graph)}"
         elif graph:
             states[name], why[name] = graph[0], "the graph: the last state of the layers that start from it"
+        elif name in flow.starts and any(source in flow.nexts for source in named):
+            left[name] = f"its name goes with {_listed(named)}, but there the entries of what the layers that start from it end with are in another order"
         elif len(named) == 1:
             states[name], why[name] = named[0], "names and shapes"
         elif named:
@@ -81,6 +78,24 @@ def guess_states(model: Model) -> Guess:
     return Guess({n: s for n, s in states.items() if n not in left}, {n: w for n, w in why.items() if n not in left}, left)
 
 
+def _flow(model: Model) -> Flow:
+    symbol, time = batch_symbol(model), time_symbol(model)
+    shapes = {v.name: tuple(BATCH if d == symbol and d != time else d for d in v.shape) for v in model.inputs}
+    try:
+        return Flow(fold(model, shapes), shapes)
+    except FastRNNError:  # for a batch of one only, or whatever else: names are left
+        return Flow()
+
+
+def _ties(model: Model, flow: Flow) -> dict[str, list]:
+    """For each input that layers start from, the outputs, or slices of their axis 0, that hold exactly its entries in order."""
+    found: dict[str, list] = {}
+    for output in model.output_names:
+        for name in flow.starts if output in flow.nexts else ():
+            found.setdefault(name, []).extend(sources(output, flow.nexts[output], flow.entries[name]))
+    return {name: outputs for name, outputs in found.items() if outputs}
+
+
 def with_states(plan: Plan, states: tuple[State, ...]) -> Plan:
     """The plan with these states tied in its model; kernels and packed weights are shared."""
     model = replace_model(plan.model, plan.model.inputs, plan.model.nodes, plan.model.weights)
@@ -90,63 +105,6 @@ def with_states(plan: Plan, states: tuple[State, ...]) -> Plan:
 
 def _listed(sources) -> str:
     return " and ".join(repr(s) if isinstance(s, str) else f"{s[0]!r}[{s[1]}]" for s in sources)
-
-
-class _Flow:
-    """Entries of inputs followed by number through what only moves them, and through recurrent layers from their first state to their last."""
-
-    def __init__(self, model: Model):
-        self.model, self.starts = model, set()
-        self.entries: dict[str, np.ndarray] = {}
-        self.nexts: dict[str, np.ndarray] = {}  # what takes the place of those entries
-        symbol, time = batch_symbol(model), time_symbol(model)
-        shapes = {v.name: tuple(BATCH if d == symbol and d != time else d for d in v.shape) for v in model.inputs}
-        try:
-            self.folded = fold(model, shapes)
-        except FastRNNError:  # for a batch of one only, or whatever else: names are left
-            self.folded = None
-            return
-        first = 0
-        self.firsts: dict[str, int] = {}
-        for name, shape in shapes.items():
-            size = int(np.prod([d if isinstance(d, int) else 0 for d in shape], dtype=np.int64))
-            if next(v for v in model.inputs if v.name == name).dtype == "float32" and all(isinstance(d, int) for d in shape) and 0 < size <= MOST_ENTRIES:
-                self.entries[name] = first + np.arange(size).reshape(shape)
-                self.firsts[name] = first
-                first += size
-        for node in self.folded.nodes:
-            self._follow(node)
-
-    def _follow(self, node: Node) -> None:
-        if node.op in RECURRENT:
-            for _, start, end in states_of(node):
-                entries = self.entries.get(node.input(start))
-                if entries is not None:
-                    self.starts |= {name for name, first in self.firsts.items() if np.any((entries >= first) & (entries < first + self.entries[name].size))}
-                    self.nexts |= {node.output(end): entries} if node.output(end) else {}
-        elif node.op in MOVES:
-            moved = node.inputs if node.op == "Concat" else node.inputs[:1]
-            rest = [self.folded.weights.get(name) for name in node.inputs[len(moved):]]
-            for numbers in (self.entries, self.nexts):
-                if all(name in numbers for name in moved) and not any(name and a is None for name, a in zip(node.inputs[len(moved):], rest)):
-                    results = evaluate(node, [*(numbers[name] for name in moved), *rest])
-                    numbers |= {name: a for name, a in zip(node.outputs, results) if name}
-
-    def ties(self) -> dict[str, list]:
-        """For each input that layers start from, the outputs, or slices of their axis 0, that hold exactly its entries in order."""
-        found: dict[str, list] = {}
-        for output in self.model.output_names if self.folded is not None else ():
-            entries = self.nexts.get(output)
-            if entries is None:
-                continue
-            for name in self.starts:
-                mine = self.entries[name]
-                if np.array_equal(entries, mine):
-                    found.setdefault(name, []).append(output)
-                elif entries.ndim and entries.shape[0] > 1:
-                    parts = [entries[k:k + 1] if entries.ndim == mine.ndim else entries[k] for k in range(entries.shape[0])]
-                    found.setdefault(name, []).extend((output, k) for k, part in enumerate(parts) if np.array_equal(part, mine))
-        return {name: sources for name, sources in found.items() if sources}
 
 
 def _tokens(name: str) -> list[str]:

@@ -19,6 +19,7 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.recurrent import RECURRENT, states_of
 from fastrnn.plan import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
+from fastrnn.plan.flow import check_ties
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.timeline import Prefix, Timeline
 from fastrnn.plan.timeline import refuse as _refuse
@@ -68,6 +69,7 @@ def steppable(plan: Plan, batch: int) -> Steppable:
     fixed = symbol or _fixed_batch(model, line)
     form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
     _check_ends(model, form)
+    check_ties(model, plan.model.states, line.tracks)
     return form
 
 

@@ -117,3 +117,34 @@ def _without_gradients(x):
 def test_operator(name):
     function, *inputs = CASES[name]
     fr.from_torch(Function(function), tuple(inputs), tolerance=TOLERANCES["network"])
+
+
+SPECIAL = torch.tensor([0.0, -0.0, 1, -1, 0.3, -0.3, 1e-6, -1e-6, 7, -7, float("inf"), -float("inf"), float("nan")]).reshape(1, 13)
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: (x // 0.1, 3 // x, torch.div(x, -0.3, rounding_mode="floor")), lambda x: (x % 0.1, x % -0.3, torch.remainder(torch.full_like(x, 3.0), x)),
+    lambda x: (torch.sign(x), F.threshold(x, 0.1, 20.0)), lambda x: (torch.log1p(x), torch.expm1(x)), lambda x: torch.logsumexp(x[:, :, None].expand(-1, -1, 2), 2)],
+    ids=["floor_div", "remainder", "nan", "small", "logsumexp"])
+def test_values_that_no_example_had(function):
+    """Quotients that round to a whole number, infinities, NaN, and numbers whose digits 1 + x loses."""
+    session = fr.compile(fr.from_torch(Function(function), (torch.randn(3, 13),)))
+    got, want = session(SPECIAL.numpy()), function(SPECIAL)
+    for g, w in zip(got if isinstance(got, tuple) else (got,), want if isinstance(want, tuple) else (want,)):
+        torch.testing.assert_close(torch.from_numpy(g), w, rtol=2e-6, atol=0, equal_nan=True)
+
+
+def test_reductions_of_nothing():
+    session = fr.compile(fr.from_torch(Function(lambda x: ((x > 0).any(), (x > 0).all(), (x > 0).to(torch.uint8).all(1), x.var(0))), (torch.randn(3, 4),)))
+    some, every, rows, var = session(torch.zeros(0, 4).numpy())
+    assert not some and every and rows.shape == (0,) and rows.dtype == "uint8" and var.tolist() == pytest.approx([float("nan")] * 4, nan_ok=True)
+
+
+def test_a_part_that_is_longer_than_the_axis_is_refused():
+    session = fr.compile(fr.from_torch(Function(lambda x: (x.narrow(1, 1, 3), x.narrow(1, -2, 2), x.narrow(1, x.shape[1] - 2, 2))), (torch.randn(3, 8),)))
+    x = torch.randn(2, 5)
+    for got, want in zip(session(x.numpy()), (x[:, 1:4], x[:, -2:], x[:, -2:])):
+        assert torch.equal(torch.from_numpy(got), want)
+    for n in (1, 3):
+        with pytest.raises(fr.FastRNNError):
+            session(torch.randn(2, n).numpy())

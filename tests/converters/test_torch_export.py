@@ -139,6 +139,45 @@ def test_one_row_where_it_means_something_else():
         fr.compile(model)(X[:1].numpy())
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_one_row_alone_where_it_means_something_else(axis):
+    """With one step as well, both ways give the same."""
+    module = Of(lambda x: x.flip(1 - axis) if x.shape[axis] == 1 else x)
+    session = fr.compile(fr.from_torch(module, (X,)))
+    assert np.array_equal(session(X.numpy()), X.numpy())
+    with pytest.raises(fr.ShapeError, match=">= 2"):
+        session(X.narrow(axis, 0, 1).numpy())
+
+
+class ByHand(nn.Module):
+    """Rows sorted by the caller, who gets the last states in that order; or the packed data as it is."""
+
+    def __init__(self, packed_out=False):
+        super().__init__()
+        self.gru, self.packed_out = nn.GRU(4, 5, batch_first=True), packed_out
+
+    def forward(self, x, n):
+        falling, order = n.sort(descending=True)
+        y, h = self.gru(nn.utils.rnn.pack_padded_sequence(x.index_select(0, order), falling, batch_first=True))
+        return y.data * 2 if self.packed_out else (h[0], falling)
+
+
+def test_rows_sorted_by_hand_stay_sorted():
+    """Whatever the example: with equal or falling lengths nothing shows."""
+    module = ByHand().eval()
+    session = fr.compile(fr.from_torch(module, (X, torch.tensor([7, 5, 5]))))
+    n = torch.tensor([2, 7, 4])
+    with torch.no_grad():
+        h, falling = module(X, n)
+    got = session.run({"x": X.numpy(), "n": n.numpy()})
+    assert np.abs(got["y0"] - h.numpy()).max() < 5e-6 and np.array_equal(got["y1"], falling.numpy())
+
+
+def test_lengths_of_an_example_that_are_all_the_same_hide_nothing():
+    with pytest.raises(fr.ConversionError, match="rows of other lengths"):
+        fr.from_torch(ByHand(packed_out=True), (X, torch.tensor([7, 7, 7])))
+
+
 def test_hooks_are_captured():
     module = Tagger().eval()
     module.head.register_forward_hook(lambda part, args, y: y * 3)

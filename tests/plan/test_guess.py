@@ -120,6 +120,16 @@ def test_entries_out_of_order_are_no_state():
     assert guess.states == {"c0": "c_last"} and list(guess.open) == ["h0"]
 
 
+def test_a_name_does_not_speak_against_the_order_of_entries():
+    """Layers' last states backwards go by the name of the state, but are not what a step starts from."""
+    both = (Node("Split", "apart", ("h0",), ("a", "b"), {"axis": 1}), Node("Concat", "swap", ("b", "a"), ("start",), {"axis": 1}))
+    graph = layers("GRU", ("start",), ("hn",))
+    inputs = (graph.inputs[0], Value("h0", "float32", (1, 2, 8)))
+    crossed = Model(inputs, ("y", "hn"), (*both, *graph.nodes), graph.weights)
+    guess = fr.guess_states(crossed)
+    assert not guess.states and "in another order" in guess.open["h0"]
+
+
 def test_the_last_state_twice_is_left_open():
     tail = (Node("Identity", "again", ("hn",), ("copy",)),)
     guess = fr.guess_states(layers("GRU", ("state",), ("hn",), tail=tail, outputs=("y", "hn", "copy")))

@@ -340,6 +340,36 @@ def test_a_state_with_a_time_axis_is_refused():
         fr.compile(model("rnn"), states={"h0": "y"}).stream()
 
 
+@pytest.mark.parametrize(("nodes", "match"), [
+    ([("Tanh", ("last",), "hn")], "not the last state"),
+    ([("Identity", ("h0",), "hn")], "not the last state"),
+    ([("Identity", ("last",), "hn"), ("Add", ("y", "h0"), "z")], r"node 'z' \(Add\) reads it too"),
+    ([("Identity", ("last",), "hn"), ("GRU", ("y", "r", "r", "", "", "h0"), "z")], "several layers start from it")])
+def test_a_state_that_would_change_with_the_chunk_and_not_with_the_step_is_refused(nodes, match):
+    """As pushed, a chunk would not give the bits of its steps: whether the state was guessed or given."""
+    random = np.random.default_rng(0)
+    weights = {"w": random.standard_normal((1, 12, 5)).astype(np.float32), "r": random.standard_normal((1, 12, 4)).astype(np.float32)}
+    made = [Node("GRU", "layer", ("x", "w", "r", "", "", "h0"), ("y", "last"), {"torch_form": 1, "hidden_size": 4}),
+            *(Node(op, out, ins, (out,), {"torch_form": 1, "hidden_size": 4} if op == "GRU" else {}) for op, ins, out in nodes)]
+    state = Value("h0", "float32", (1, "B", 4))
+    graph = Model((Value("x", "float32", ("T", "B", 5)), state), ("z" if len(nodes) > 1 else "y", "hn"), tuple(made), weights)
+    with pytest.raises(fr.NotStreamableError, match=match):
+        fr.compile(graph, states={"h0": "hn"}).stream(3)
+    with pytest.raises(fr.NotStreamableError):
+        fr.compile(graph).stream(3)
+
+
+def test_a_state_that_passes_through_is_kept():
+    random = np.random.default_rng(0)
+    weights = {"w": random.standard_normal((1, 12, 5)).astype(np.float32), "r": random.standard_normal((1, 12, 4)).astype(np.float32)}
+    nodes = (Node("GRU", "layer", ("x", "w", "r"), ("seq",), {"torch_form": 1, "hidden_size": 4}), Node("Add", "y", ("seq", "s"), ("y",)),
+             Node("Identity", "s_out", ("s",), ("s_out",)))
+    graph = Model((Value("x", "float32", ("T", "B", 5)), Value("s", "float32", (1, "B", 4))), ("y", "s_out"), nodes, weights, (State("s", "s_out"),))
+    stream, x, s = fr.compile(graph).stream(2), random.standard_normal((6, 2, 5)).astype(np.float32), random.standard_normal((1, 2, 4)).astype(np.float32)
+    stream.state = {**stream.state, "s": s}
+    assert np.array_equal(np.stack([stream.step(row) for row in x]), fr.compile(graph).run({"x": x, "s": s})["y"])
+
+
 def test_a_node_without_its_c_is_refused_where_a_step_is_a_call():
     weights = {"w": np.zeros((1, 12, 4), np.float32), "r": np.zeros((1, 12, 3), np.float32)}
     graph = Model((Value("x", "float32", (1, "B", 4)), Value("h0", "float32", (1, "B", 3))), ("y", "h"),

@@ -19,6 +19,8 @@ def unary(g: Site, x):
     name = g.target.split(".")[1]
     if name in ("floor", "ceil", "round") and not g.dtype.startswith("float"):
         return g.emit("Identity", x)
+    if name == "sign" and g.dtype.startswith("float"):  # torch has 0 for NaN
+        return g.emit("Where", g.emit("Equal", x, x), g.emit("Sign", x), g.constant(0, g.dtype))
     return g.emit(UNARY[name], g.cast(x, g.dtype))
 
 
@@ -35,9 +37,9 @@ def composed(g: Site, x):
     if kind == "rsqrt":
         return g.emit("Reciprocal", g.emit("Sqrt", x))
     if kind == "log1p":
-        return g.emit("Log", g.emit("Add", x, g.constant(1, g.dtype)))
-    if kind == "expm1":
-        return g.emit("Sub", g.emit("Exp", x), g.constant(1, g.dtype))
+        return _log1p(g, x)
+    if kind == "expm1":  # = tanh(x / 2) (exp x + 1), which keeps the digits of a small x
+        return g.emit("Mul", g.emit("Tanh", g.emit("Mul", x, g.constant(0.5, g.dtype))), g.emit("Add", g.emit("Exp", x), g.constant(1, g.dtype)))
     if kind in ("log2", "log10"):
         return g.emit("Mul", g.emit("Log", x), g.constant({"log2": 1.4426950408889634, "log10": 0.4342944819032518}[kind], g.dtype))
     if kind == "exp2":
@@ -52,6 +54,15 @@ def composed(g: Site, x):
         return g.emit("Clip", x, g.constant(0, g.dtype), g.constant(6, g.dtype))
     gate = g.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5)
     return gate if kind == "hardsigmoid" else g.emit("Mul", x, gate)
+
+
+def _log1p(g: Site, x: str) -> str:
+    """log(u) x / (u - 1) with u = 1 + x as it is rounded (Kahan), which keeps the digits of a small x."""
+    one = g.constant(1, g.dtype)
+    u = g.emit("Add", x, one)
+    log, step = g.emit("Log", u), g.emit("Sub", u, one)
+    log = g.emit("Where", g.emit("Equal", step, x), log, g.emit("Mul", log, g.emit("Div", x, step)))  # so inf is not divided by itself
+    return g.emit("Where", g.emit("Equal", step, g.constant(0, g.dtype)), x, log)
 
 
 @converts("aten.leaky_relu.default")
@@ -94,7 +105,7 @@ def softplus(g: Site, x, beta, threshold):
 @converts("aten.threshold.default")
 def threshold(g: Site, x, threshold, value):
     """x above the threshold, else a value."""
-    return g.emit("Where", g.emit("Greater", x, g.constant(threshold, g.dtype)), x, g.constant(value, g.dtype))
+    return g.emit("Where", g.emit("LessOrEqual", x, g.constant(threshold, g.dtype)), g.constant(value, g.dtype), x)
 
 
 @converts("aten.prelu.default", "aten._prelu_kernel.default")
@@ -153,7 +164,7 @@ def div(g: Site, x, other, rounding_mode=None):
     if not g.dtype.startswith("float"):
         return g.emit("Div", a, b) if mode == "trunc" else g.emit("Div", g.emit("Sub", a, g.emit("Mod", a, b)), b)
     if mode == "floor":
-        return g.emit("Floor", g.emit("Div", a, b))
+        return _floor_divide(g, a, b)
     raise g.refuse(f"rounding_mode={mode!r} of {g.dtype} is not supported")
 
 
@@ -165,7 +176,28 @@ def remainder(g: Site, x, other):
         return g.emit("Mod", a, b, fmod=1)
     if not g.dtype.startswith("float"):
         return g.emit("Mod", a, b)
-    return g.emit("Sub", a, g.emit("Mul", g.emit("Floor", g.emit("Div", a, b)), b))
+    return _remainder(g, a, b)
+
+
+def _rest(g: Site, a: str, b: str) -> tuple[str, str]:
+    """The exact rest of the division towards zero, and whether rounding down goes one further: it has not the divisor's sign."""
+    rest, zero = g.emit("Mod", a, b, fmod=1), g.constant(0, g.dtype)
+    crossed = g.emit("Xor", g.emit("Less", rest, zero), g.emit("Less", b, zero))
+    return rest, g.emit("And", crossed, g.emit("Not", g.emit("Equal", rest, zero)))
+
+
+def _remainder(g: Site, a: str, b: str) -> str:
+    """Not from the quotient: one that is rounded up to a whole number would be off by one divisor."""
+    rest, crossed = _rest(g, a, b)
+    return g.emit("Where", crossed, g.emit("Add", rest, b), rest)
+
+
+def _floor_divide(g: Site, a: str, b: str) -> str:
+    """What is left without the rest, whole but for rounding; by 0, as the division has it."""
+    rest, crossed = _rest(g, a, b)
+    whole = g.emit("Round", g.emit("Div", g.emit("Sub", a, rest), b))
+    whole = g.emit("Where", crossed, g.emit("Sub", whole, g.constant(1, g.dtype)), whole)
+    return g.emit("Where", g.emit("Equal", b, g.constant(0, g.dtype)), g.emit("Div", a, b), whole)
 
 
 @converts("aten.pow.Tensor_Tensor", "aten.pow.Tensor_Scalar", "aten.pow.Scalar")

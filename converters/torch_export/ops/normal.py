@@ -56,9 +56,11 @@ def arg(g: Site, x, dim=None, keepdim=False):
 
 @converts("aten.any.default", "aten.any.dim", "aten.any.dims", "aten.all.default", "aten.all.dim", "aten.all.dims")
 def any_(g: Site, x, dim=None, keepdim=False):
-    """The largest or least of 0 and 1."""
-    op = "ReduceMax" if "any" in g.target else "ReduceMin"
-    return g.emit("Cast", _reduce(g, op, g.cast(g.cast(x, "bool"), "int32", "bool"), _axes(x, dim), keepdim), to="bool")
+    """Whether any is, or none is not: counted, so that of no entries it is as torch has it."""
+    truth, zero = g.cast(x, "bool"), g.constant(0, "int64")
+    counted = truth if "any" in g.target else g.emit("Not", truth)
+    some = g.emit("Greater", _reduce(g, "ReduceSum", g.emit("Cast", counted, to="int64"), _axes(x, dim), keepdim), zero)
+    return g.cast(some if "any" in g.target else g.emit("Not", some), g.dtype, "bool")
 
 
 def _variance(g: Site, x: Tensor, axes: list[int], correction, keepdim: bool) -> tuple[str, str]:
@@ -68,8 +70,9 @@ def _variance(g: Site, x: Tensor, axes: list[int], correction, keepdim: bool) ->
     total = _reduce(g, "ReduceSum", g.emit("Mul", centred, centred), axes, keepdim)
     n = g.product([g.size(x, a) for a in axes])
     if isinstance(n, Size):
-        return g.emit("Div", total, g.emit("Sub", g.cast(n, g.dtype), g.constant(correction, g.dtype))), mean
-    return g.emit("Div", total, g.constant(n - correction, g.dtype)), mean
+        left = g.emit("Max", g.emit("Sub", g.cast(n, g.dtype), g.constant(correction, g.dtype)), g.constant(0, g.dtype))
+        return g.emit("Div", total, left), mean
+    return g.emit("Div", total, g.constant(max(0, n - correction), g.dtype)), mean
 
 
 @converts("aten.var.correction", "aten.std.correction", "aten.var.dim", "aten.std.dim", "aten.var.default", "aten.std.default",
@@ -98,7 +101,8 @@ def norm(g: Site, x, ord=None, p=2, dim=None, keepdim=False):  # the schema's na
 def logsumexp(g: Site, x, dim, keepdim=False):
     """Shifted by the largest entry."""
     axes = _axes(x, dim)
-    most = _reduce(g, "ReduceMax", x.name, axes, True)
+    most, zero = _reduce(g, "ReduceMax", x.name, axes, True), g.constant(0, g.dtype)
+    most = g.emit("Where", g.emit("Equal", g.emit("Abs", most), g.constant(np.inf, g.dtype)), zero, most)  # inf - inf is none
     total = g.emit("Add", g.emit("Log", _reduce(g, "ReduceSum", g.emit("Exp", g.emit("Sub", x, most)), axes, True)), most)
     return total if keepdim else g.emit("Squeeze", total, g.ints(*axes))
 

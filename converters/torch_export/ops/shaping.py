@@ -65,8 +65,15 @@ def slice_(g: Site, x, dim=0, start=None, end=None, step=1):
 @converts("aten.narrow.default")
 def narrow(g: Site, x, dim, start, length):
     """Part of an axis by its length."""
+    axis = x.axis(dim)
+    if isinstance(start, int) and start < 0:
+        n = g.size(x, axis)
+        start = n + start if isinstance(n, int) else Size(g.emit("Add", n, g.ints(start)))
+    if isinstance(length, int) and x.shape[axis] is None:  # an axis that is too short is refused and not cut
+        whole = g.ints(*range(length))
+        return g.emit("Gather", x, g.emit("Add", whole, start) if isinstance(start, Size) else g.ints(*range(start, start + length)), axis=axis, wrap=0)
     end = start + length if isinstance(start, int) and isinstance(length, int) else Size(g.emit("Add", g.sizes([start]), g.sizes([length])))
-    return cut(g, x, x.axis(dim), start, end)
+    return cut(g, x, axis, start, end)
 
 
 @converts("aten.select.int")
