@@ -55,13 +55,13 @@ class _Recogniser:
 
     def walk(self, nodes: list[Node], forms: dict[str, Form], wanted: set[str]) -> list[Node]:
         """The nodes of a graph with layers in it recognised, and those in subgraphs. forms: of values around it."""
+        reading = Reading(self.weights, self.specs, forms).read(nodes)
         for _ in range(MOST_ROUNDS):
-            reading = Reading(self.weights, self.specs, forms).read(nodes)
             found = self.loops(nodes, reading) or self.chains(nodes, reading, 2)
             if found is None:
                 break
             nodes = list(live(found, wanted)[0])
-        reading = Reading(self.weights, self.specs, forms).read(nodes)
+            reading = Reading(self.weights, self.specs, forms).read(nodes)
         nodes = self.chains(nodes, reading, 1) or nodes
         result = []
         for node in nodes:
