@@ -15,7 +15,7 @@ from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.absent import Absent
 from fastrnn.model.graph import every_node
-from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, infer_repetition, spec_of
+from fastrnn.model.infer import PASSING, SMALL, bounded, evaluate, infer_node, infer_repetition, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
 from fastrnn.model.ops.control import Repetition, Stacked, agreed, steady
 from fastrnn.model.ops.registry import count
@@ -101,9 +101,9 @@ class _Folder:
             return [np.zeros(shape, specs[0].dtype)] if shape is not None and count(shape) != ANY_DIM and count(shape) <= SMALL else None
         if node.op in RECURRENT or node.op not in EVAL or any(name and name not in self.constants for name in node.inputs):
             return None
-        if not any(node.inputs) or any(s.shape is None or count(s.shape) == ANY_DIM for s in specs):
-            return None
         inputs = [self.constants[name] if name else None for name in node.inputs]
+        if not any(node.inputs) or any(s.shape is None or count(s.shape) == ANY_DIM for s in specs) or not bounded(node, inputs):
+            return None
         nbytes = sum(count(s.shape) * np.dtype(s.dtype).itemsize for s in specs)
         largest = max((a.nbytes for a in inputs if a is not None), default=0)
         if nbytes > max(self.budget, largest):
