@@ -175,7 +175,9 @@ class _Folder:
         """Its runs one after the other, each with the body's names its own; None where they are too many, or data decides how many."""
         outer, repetition = self.snapshot(), Repetition(node)
         n = repetition.count(self.specs)
-        if n == ANY_DIM and repetition.trips in self.constants:
+        if n == ANY_DIM and repetition.trips:
+            if repetition.trips not in self.constants:
+                return None  # a condition that is known may end it later than a trip count that is not
             n = max(0, int(self.constants[repetition.trips].reshape(-1)[0]))
         size = 1 + sum(1 for _ in every_node(node.get("body").nodes))
         if isinstance(n, str) and n != ANY_DIM or isinstance(n, int) and n * size > self.room and repetition.unconditional(self.specs):

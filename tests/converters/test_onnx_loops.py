@@ -271,6 +271,22 @@ def test_results_of_as_many_runs_as_data_say_are_refused():
         fr.compile(fr.from_onnx(proto)).run({"s0": np.ones(3, np.float32)})
 
 
+@pytest.mark.parametrize("trips", ["data", "length"])
+def test_a_trip_count_that_is_not_known_yet_ends_a_loop_before_its_condition(trips):
+    """The condition alone, known beforehand, would say four runs."""
+    body = loop_body([node("Less", "i most", "more"), node("Tanh", "s", "t"), node("Add", "t one", "s_out"), *([node("Identity", "s_out", "y")] if trips == "length" else [])],
+                     ["s"], ["y"] if trips == "length" else [], {"most": np.array(3), "one": np.float32(1)}, go_on="more")
+    nodes = [node("Shape", "x", "shape"), node("Gather", "shape zero", "n")] if trips == "length" else []
+    given, results = (value("x", shape=["T", 2]), "s1 ys") if nodes else (value("n", INT, []), "s1")
+    proto = model([*nodes, node("Loop", "n go0 s0", results, body=body)], [given, value("s0", shape=["B", 2])], [value(r) for r in results.split()],
+                  {"go0": np.array(True), "zero": np.array(0)})
+    for backend in BACKENDS:
+        session = fr.compile(fr.from_onnx(proto), backend=backend)
+        for n in (1, 3, 2, 7):
+            feed = {"s0": rand(3, 2), **({"x": rand(n, 2)} if nodes else {"n": np.array(n)})}
+            agree(session.run(feed).values(), ort(proto, feed))
+
+
 def test_laying_out_has_an_end():
     """Four levels of a thousand runs each, of which nothing keeps its shape: refused, or left to run, in little time."""
     grow = loop_body([node("Concat", "s one", "s_out", axis=0), node("Identity", "s", "y")], ["s"], ["y"])
