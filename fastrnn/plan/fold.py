@@ -116,6 +116,12 @@ class _Folder:
             self.budget -= nbytes
         return arrays
 
+    def rename(self, name: str, source: str) -> None:
+        """A value is another by now; subgraphs still read it by its own name."""
+        self.renamed[name] = source
+        if source in self.specs:
+            self.specs[name] = self.specs[source]
+
     def zero(self, name: str) -> bool:
         """Whether a value is a constant of zeros: an integer times that is zero whatever it is."""
         return name in self.constants and not self.constants[name].any()
@@ -130,7 +136,7 @@ class _Folder:
             left = self.visit(branch.nodes)
             for name, source in zip(node.outputs, branch.outputs):
                 if name:
-                    self.renamed[name] = self.renamed.get(source, source)
+                    self.rename(name, self.renamed.get(source, source))
             return left
         branches = {key: self.visit_branch(node.get(key)) for key in ("then_branch", "else_branch")}
         for name, *sources in zip(node.outputs, *(b.outputs for b in branches.values())):
@@ -203,7 +209,7 @@ class _Folder:
             run += 1
         for c in repetition.carried:
             if c.result:
-                self.renamed[c.result] = values[c.before]
+                self.rename(c.result, values[c.before])
         stacked = [node for s, names in zip(repetition.stacked, parts) if s.result for node in self.stack(s, names, repetition)]
         return left + self.visit(stacked)
 

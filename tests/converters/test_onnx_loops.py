@@ -287,6 +287,23 @@ def test_a_trip_count_that_is_not_known_yet_ends_a_loop_before_its_condition(tri
             agree(session.run(feed).values(), ort(proto, feed))
 
 
+@pytest.mark.parametrize("outer", ["Loop", "If"])
+def test_what_was_laid_out_is_read_two_bodies_deep(outer):
+    """The result of a Loop that is laid out, or of an If that is decided, in a Scan in a Loop."""
+    made = node("Loop", "two go0 s0", "first", body=loop_body([node("Less", "i one", "more"), node("Tanh", "s", "s_out")], ["s"], [], go_on="more"))
+    if outer == "If":
+        branches = {f"{k}_branch": graph([node(op, "s0", f"{k}_out")], [], [value(f"{k}_out")]) for k, op in (("then", "Tanh"), ("else", "Neg"))}
+        made = node("If", "go0", "first", **branches)
+    inner = node("Scan", "x", "ys", **scan([node("Add", "x_t first", "y")], [], ["x_t"], ["y"]))
+    body = loop_body([inner, node("ReduceSum", "ys zero", "sum", keepdims=0), node("Add", "r sum", "r_out")], ["r"], [])
+    proto = model([made, node("Loop", "n go0 s0", "result", body=body)], [value("x", shape=["T", "B", 2]), value("s0", shape=["B", 2]), value("n", INT, [])], [value("result")],
+                  {"go0": np.array(True), "zero": np.array([0]), "one": np.array(1), "two": np.array(2)})
+    feed = {"x": rand(4, 3, 2), "s0": rand(3, 2), "n": np.array(3)}
+    first = np.tanh(feed["s0"]) if outer == "If" else np.tanh(np.tanh(feed["s0"]))
+    for backend in BACKENDS:
+        agree(fr.compile(fr.from_onnx(proto), backend=backend).run(feed).values(), [feed["s0"] + 3 * (feed["x"].sum(0) + 4 * first)])
+
+
 def test_laying_out_has_an_end():
     """Four levels of a thousand runs each, of which nothing keeps its shape: refused, or left to run, in little time."""
     grow = loop_body([node("Concat", "s one", "s_out", axis=0), node("Identity", "s", "y")], ["s"], ["y"])
