@@ -15,7 +15,7 @@ from fastrnn.model.ops.registry import ANY_DIM, check_rank, count, where
 MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
 SMALL = 1024  # elements up to which a value is followed: shapes, axes, conditions
 MOST_SUMMED = 1 << 22  # products, or entries of the axes of an empty array, that are worth it
-WINDOWS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool")
+WINDOWS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "onnx.LpPool", "onnx.RoiAlign", "onnx.DeformConv", "onnx.Col2Im")
 # Ops that only move entries, so that they do for symbols as well.
 MOVING = ("Identity", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Transpose")
 # Behind a missing optional input these give a missing value; others say that it is missing.
