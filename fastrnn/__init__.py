@@ -12,6 +12,7 @@ from fastrnn.errors import (
     InvalidModelError,
     MissingDependencyError,
     NotStreamableError,
+    OutOfMemoryError,
     PoolFullError,
     ShapeError,
     StateError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
-    "MissingDependencyError", "Model", "NotStreamableError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
+    "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
     "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states",
     "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
 ]

@@ -41,6 +41,10 @@ class StateError(FastRNNError, ValueError):
     """A stream state has a wrong name, shape or dtype; no state was changed."""
 
 
+class OutOfMemoryError(FastRNNError, MemoryError):
+    """There is not the memory that a call with these shapes takes; says how much was asked for. Nothing was changed."""
+
+
 class MissingDependencyError(FastRNNError, ImportError):
     """An optional package is absent; the message names the extra that installs it."""
 

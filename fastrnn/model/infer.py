@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +14,8 @@ from fastrnn.model.ops.registry import ANY_DIM, check_rank, count, where
 
 MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
 SMALL = 1024  # elements up to which a value is followed: shapes, axes, conditions
+MOST_SUMMED = 1 << 22  # products, or entries of the axes of an empty array, that are worth it
+WINDOWS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "onnx.LpPool", "onnx.RoiAlign", "onnx.DeformConv", "onnx.Col2Im")
 # Ops that only move entries, so that they do for symbols as well.
 MOVING = ("Identity", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Transpose")
 # Behind a missing optional input these give a missing value; others say that it is missing.
@@ -84,7 +87,16 @@ def _followed(node, given, specs) -> bool:
     symbolic = [s.value.dtype == object for s in present]
     if any(symbolic) and (node.op not in MOVING or node.op != "Concat" and any(symbolic[1:]) or not specs[0].dtype.startswith("int")):
         return False
-    return all(s.shape is not None and (n := count(s.shape)) != ANY_DIM and n <= SMALL for s in specs)
+    return all(s.shape is not None and (n := count(s.shape)) != ANY_DIM and n <= SMALL for s in specs) and bounded(node, given)
+
+
+def bounded(node, specs: Iterable[Spec | None]) -> bool:
+    """Whether computing a node beforehand takes memory and time of the order of what goes in and comes out. Padding around a window, and the
+    indices that an Einsum sums over, may be of any size; so may the axes of an array that is empty along another."""
+    shapes = [s.shape for s in specs if s is not None]
+    if node.op == "Einsum" and math.prod(map(math.prod, shapes)) > MOST_SUMMED:
+        return False
+    return node.op not in WINDOWS and all(0 not in shape or math.prod(d for d in shape if d) <= MOST_SUMMED for shape in shapes)
 
 
 def _plain(value: np.ndarray, dtype: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.absent import Absent
 from fastrnn.model.graph import every_node
-from fastrnn.model.infer import PASSING, SMALL, evaluate, infer_node, infer_repetition, spec_of
+from fastrnn.model.infer import PASSING, SMALL, bounded, evaluate, infer_node, infer_repetition, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
 from fastrnn.model.ops.control import Repetition, Stacked, agreed, steady
 from fastrnn.model.ops.registry import count
@@ -101,9 +101,9 @@ class _Folder:
             return [np.zeros(shape, specs[0].dtype)] if shape is not None and count(shape) != ANY_DIM and count(shape) <= SMALL else None
         if node.op in RECURRENT or node.op not in EVAL or any(name and name not in self.constants for name in node.inputs):
             return None
-        if not any(node.inputs) or any(s.shape is None or count(s.shape) == ANY_DIM for s in specs):
-            return None
         inputs = [self.constants[name] if name else None for name in node.inputs]
+        if not any(node.inputs) or any(s.shape is None or count(s.shape) == ANY_DIM for s in specs) or not bounded(node, inputs):
+            return None
         nbytes = sum(count(s.shape) * np.dtype(s.dtype).itemsize for s in specs)
         largest = max((a.nbytes for a in inputs if a is not None), default=0)
         if nbytes > max(self.budget, largest):
@@ -115,6 +115,12 @@ class _Folder:
                 return None
             self.budget -= nbytes
         return arrays
+
+    def rename(self, name: str, source: str) -> None:
+        """A value is another by now; subgraphs still read it by its own name."""
+        self.renamed[name] = source
+        if source in self.specs:
+            self.specs[name] = self.specs[source]
 
     def zero(self, name: str) -> bool:
         """Whether a value is a constant of zeros: an integer times that is zero whatever it is."""
@@ -130,7 +136,7 @@ class _Folder:
             left = self.visit(branch.nodes)
             for name, source in zip(node.outputs, branch.outputs):
                 if name:
-                    self.renamed[name] = self.renamed.get(source, source)
+                    self.rename(name, self.renamed.get(source, source))
             return left
         branches = {key: self.visit_branch(node.get(key)) for key in ("then_branch", "else_branch")}
         for name, *sources in zip(node.outputs, *(b.outputs for b in branches.values())):
@@ -175,7 +181,9 @@ class _Folder:
         """Its runs one after the other, each with the body's names its own; None where they are too many, or data decides how many."""
         outer, repetition = self.snapshot(), Repetition(node)
         n = repetition.count(self.specs)
-        if n == ANY_DIM and repetition.trips in self.constants:
+        if n == ANY_DIM and repetition.trips:
+            if repetition.trips not in self.constants:
+                return None  # a condition that is known may end it later than a trip count that is not
             n = max(0, int(self.constants[repetition.trips].reshape(-1)[0]))
         size = 1 + sum(1 for _ in every_node(node.get("body").nodes))
         if isinstance(n, str) and n != ANY_DIM or isinstance(n, int) and n * size > self.room and repetition.unconditional(self.specs):
@@ -201,7 +209,7 @@ class _Folder:
             run += 1
         for c in repetition.carried:
             if c.result:
-                self.renamed[c.result] = values[c.before]
+                self.rename(c.result, values[c.before])
         stacked = [node for s, names in zip(repetition.stacked, parts) if s.result for node in self.stack(s, names, repetition)]
         return left + self.visit(stacked)
 

@@ -83,8 +83,8 @@ class Reading:
         """A value as an operand of what makes `like`; None where it is broadcast along more than rows of constants."""
         array = self.weights.get(name)
         if array is not None and array.dtype == np.float32 and array.size:
-            first = array.reshape(-1)[0]
-            if array.size == 1 or array.strides and not any(array.strides) or array.size <= 1 << 16 and (array == first).all():
+            first, last = array.flat[0], array.flat[array.size - 1]
+            if array.size == 1 or array.strides and not any(array.strides) or array.size <= 1 << 16 and first == last and (array == first).all():
                 return number(float(first))
             if array.size == array.shape[-1] == self.width(like):
                 return bias(name, self.width(like))

@@ -7,6 +7,7 @@ its outputs; a Loop that also computes something else, or hands on more than the
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -54,13 +55,13 @@ class _Recogniser:
 
     def walk(self, nodes: list[Node], forms: dict[str, Form], wanted: set[str]) -> list[Node]:
         """The nodes of a graph with layers in it recognised, and those in subgraphs. forms: of values around it."""
+        reading = Reading(self.weights, self.specs, forms).read(nodes)
         for _ in range(MOST_ROUNDS):
-            reading = Reading(self.weights, self.specs, forms).read(nodes)
             found = self.loops(nodes, reading) or self.chains(nodes, reading, 2)
             if found is None:
                 break
             nodes = list(live(found, wanted)[0])
-        reading = Reading(self.weights, self.specs, forms).read(nodes)
+            reading = Reading(self.weights, self.specs, forms).read(nodes)
         nodes = self.chains(nodes, reading, 1) or nodes
         result = []
         for node in nodes:
@@ -298,8 +299,10 @@ class _Recogniser:
                 tuple(self._by_content(mapped(form, roles.get)) for form in forms))
 
     def _by_content(self, form: Form) -> tuple:
-        parts = frozenset((p.vector, self._digest(p.weight), p.turned, p.rows, p.cols, scale) for p, scale in form.parts)
-        return parts, frozenset((self._digest(name), cols, scale) for (name, cols), scale in form.biases), form.products
+        # counted: what stands twice under two names counts twice
+        parts = Counter((p.vector, self._digest(p.weight), p.turned, p.rows, p.cols, scale) for p, scale in form.parts)
+        biases = Counter((self._digest(name), cols, scale) for (name, cols), scale in form.biases)
+        return frozenset(parts.items()), frozenset(biases.items()), form.products
 
     def _digest(self, name: str) -> bytes:
         array = self.weights.get(name)

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastrnn.errors import InvalidModelError, NotStreamableError, UnsupportedModelError
+from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
 from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
@@ -139,7 +139,7 @@ class Session:
     def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Outputs by name, as new arrays, from inputs by name (float32 and int64 arrays; strided ones are copied).
 
-        Raises ShapeError or DTypeError naming the input.
+        Raises ShapeError or DTypeError naming the input, OutOfMemoryError where work space or outputs do not fit.
         """
         try:
             lane = self._lanes.pop()
@@ -154,6 +154,9 @@ class Session:
             arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
             outputs = lane.runner(self._specialise(checks.bind_shapes(self.model.inputs, arrays))).call(arrays, None)
             return dict(zip(self.model.output_names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+        except MemoryError as error:
+            given = ", ".join(f"{name!r} {np.shape(value)}" for name, value in inputs.items())
+            raise OutOfMemoryError(f"running {given}: {error or 'no memory left'}") from error
         finally:
             self._lanes.append(lane)
 

@@ -271,6 +271,39 @@ def test_results_of_as_many_runs_as_data_say_are_refused():
         fr.compile(fr.from_onnx(proto)).run({"s0": np.ones(3, np.float32)})
 
 
+@pytest.mark.parametrize("trips", ["data", "length"])
+def test_a_trip_count_that_is_not_known_yet_ends_a_loop_before_its_condition(trips):
+    """The condition alone, known beforehand, would say four runs."""
+    body = loop_body([node("Less", "i most", "more"), node("Tanh", "s", "t"), node("Add", "t one", "s_out"), *([node("Identity", "s_out", "y")] if trips == "length" else [])],
+                     ["s"], ["y"] if trips == "length" else [], {"most": np.array(3), "one": np.float32(1)}, go_on="more")
+    nodes = [node("Shape", "x", "shape"), node("Gather", "shape zero", "n")] if trips == "length" else []
+    given, results = (value("x", shape=["T", 2]), "s1 ys") if nodes else (value("n", INT, []), "s1")
+    proto = model([*nodes, node("Loop", "n go0 s0", results, body=body)], [given, value("s0", shape=["B", 2])], [value(r) for r in results.split()],
+                  {"go0": np.array(True), "zero": np.array(0)})
+    for backend in BACKENDS:
+        session = fr.compile(fr.from_onnx(proto), backend=backend)
+        for n in (1, 3, 2, 7):
+            feed = {"s0": rand(3, 2), **({"x": rand(n, 2)} if nodes else {"n": np.array(n)})}
+            agree(session.run(feed).values(), ort(proto, feed))
+
+
+@pytest.mark.parametrize("outer", ["Loop", "If"])
+def test_what_was_laid_out_is_read_two_bodies_deep(outer):
+    """The result of a Loop that is laid out, or of an If that is decided, in a Scan in a Loop."""
+    made = node("Loop", "two go0 s0", "first", body=loop_body([node("Less", "i one", "more"), node("Tanh", "s", "s_out")], ["s"], [], go_on="more"))
+    if outer == "If":
+        branches = {f"{k}_branch": graph([node(op, "s0", f"{k}_out")], [], [value(f"{k}_out")]) for k, op in (("then", "Tanh"), ("else", "Neg"))}
+        made = node("If", "go0", "first", **branches)
+    inner = node("Scan", "x", "ys", **scan([node("Add", "x_t first", "y")], [], ["x_t"], ["y"]))
+    body = loop_body([inner, node("ReduceSum", "ys zero", "sum", keepdims=0), node("Add", "r sum", "r_out")], ["r"], [])
+    proto = model([made, node("Loop", "n go0 s0", "result", body=body)], [value("x", shape=["T", "B", 2]), value("s0", shape=["B", 2]), value("n", INT, [])], [value("result")],
+                  {"go0": np.array(True), "zero": np.array([0]), "one": np.array(1), "two": np.array(2)})
+    feed = {"x": rand(4, 3, 2), "s0": rand(3, 2), "n": np.array(3)}
+    first = np.tanh(feed["s0"]) if outer == "If" else np.tanh(np.tanh(feed["s0"]))
+    for backend in BACKENDS:
+        agree(fr.compile(fr.from_onnx(proto), backend=backend).run(feed).values(), [feed["s0"] + 3 * (feed["x"].sum(0) + 4 * first)])
+
+
 def test_laying_out_has_an_end():
     """Four levels of a thousand runs each, of which nothing keeps its shape: refused, or left to run, in little time."""
     grow = loop_body([node("Concat", "s one", "s_out", axis=0), node("Identity", "s", "y")], ["s"], ["y"])

@@ -287,10 +287,6 @@ MODELS = {
     "opset_of_other_domains_only": (lambda: opsets(("ai.onnx.ml", 3)), "no opset|none of the default"),
     "opset_twice": (lambda: opsets(("", 13), ("", 9)), "opset.*twice"),
     "opset_twice_by_its_other_name": (lambda: opsets(("", 13), ("ai.onnx", 9)), "opset.*twice"),
-    "a_function": (
-        lambda: relu(functions=[helper.make_function("f", "f", ["a"], ["b"], [node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)])]),
-        "functions|f",
-    ),
     "a_function_that_calls_itself": (lambda: functions(1, 0), "function|'f'|f0"),
     "functions_in_a_ring": (lambda: functions(9, 1), "function|'f'|f0"),
     "a_local_op_without_its_function": (lambda: build([node("Evil", ["x"], ["y"], "n", domain="local")]), "local"),

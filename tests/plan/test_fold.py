@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +242,35 @@ def test_memory_does_not_grow_with_the_number_of_shapes():
     done = subprocess.run([sys.executable, "-c", MEMORY, MODEL], capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.05
+
+
+@pytest.mark.parametrize("what", ["padding", "an Einsum", "an empty array"])
+def test_a_small_result_that_takes_much_memory_or_time_is_not_computed_beforehand(what):
+    """4 GiB around four numbers, 10^10 products, a triangle of 2^40 places that hold nothing: loaded and compiled in no time."""
+    node, weights = {
+        "padding": (Node("Conv", "a", ("c", "w"), ("a",), {"pads": (1 << 29, 1 << 29), "strides": (1 << 28,)}), {"c": np.ones((1, 1, 4), np.float32), "w": np.ones((1, 1, 2), np.float32)}),
+        "an Einsum": (Node("Einsum", "a", ("c",) * 5, ("a",), {"equation": "i,j,k,l,m->"}), {"c": np.ones(100, np.float32)}),
+        "an empty array": (Node("Trilu", "a", ("c",), ("a",)), {"c": np.ones((0, 1 << 20, 1 << 20), np.float32)}),
+    }[what]
+    tracemalloc.start()
+    started = time.perf_counter()
+    fr.compile(Model((Value("x", "float32", ("N",)),), ("y", "a"), (Node("Relu", "y", ("x",), ("y",)), node), weights))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.perf_counter() - started < 1 and peak < 64 << 20
+
+
+def test_too_little_memory_for_a_run_is_a_typed_error(monkeypatch):
+    model = Model((Value("x", "float32", ("N",)),), ("y",), (Node("Tanh", "t", ("x",), ("t",)), Node("Softmax", "y", ("t",), ("y",))), {})
+    session, x = fr.compile(model), np.arange(4, dtype=np.float32)
+
+    def nothing_left(shape, dtype):
+        raise MemoryError(f"Unable to allocate {shape}")
+
+    with monkeypatch.context() as patch:
+        session(x[:2])  # the first call makes room for few
+        patch.setattr("fastrnn.runtime.session.aligned_zeros", nothing_left)
+        with pytest.raises(fr.OutOfMemoryError, match=r"'x' \(400,\): Unable to allocate") as raised:
+            session(np.zeros(400, np.float32))
+    assert isinstance(raised.value, MemoryError)
+    np.testing.assert_allclose(session(x), np.exp(np.tanh(x)) / np.exp(np.tanh(x)).sum(), rtol=1e-6)

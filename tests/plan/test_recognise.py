@@ -78,6 +78,23 @@ def test_weights_that_differ_from_step_to_step_are_no_layer():
     check(proto, ["LSTM", "LSTM", "LSTM"])  # three steps, one, one
 
 
+@pytest.mark.parametrize("twice", ["bias", "matrix"])
+def test_a_step_that_adds_a_copy_of_a_weight_is_another_step(twice):
+    """Two weights of one content count twice: steps 0 and 1 are a layer, and so are 3 and 4; 2 is neither's."""
+
+    def weights(write, w, t):
+        copy = {19: write.const(write.weights[w[19]].copy()), 20: write.const(write.weights[w[20]].copy())}
+        return [*w, copy[20 if twice == "matrix" else 19] if t == 2 else ""]
+
+    def cell(write, x, h, c, w):
+        total = write("Add", write("Gemm", x, w[18], w[19], transB=1), write("MatMul", h, w[20]))
+        if w[-1]:
+            total = write("Add", total, write("MatMul", h, w[-1]) if twice == "matrix" else w[-1])
+        return write("Tanh", total), None
+
+    check(unrolled(cell, weights=weights), ["RNN", "RNN"])
+
+
 def test_the_same_weights_stored_once_for_each_step():
     def copied(write, w, t):
         return [write.const(write.weights[name].copy()) for name in w]

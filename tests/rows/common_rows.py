@@ -45,6 +45,7 @@ COMMON = [
     Row("Shape", [X]), Row("Shape", [X], {"start": 1}), Row("Shape", [X], {"start": -2, "end": -1}), Row("Size", [X]),
     Row("Reshape", [X, ints(0, -1)], constant=(1,)), Row("Reshape", [X, ints(7, 5, 3)], constant=(1,)),
     Row("Reshape", [rand(0, 3), ints(3, 0)], {"allowzero": 1}, constant=(1,)),
+    Row("Reshape", [rand(0, 16), ints(0, 2, 4, 4)], constant=(1,)), Row("Softmax", [rand(0, 2, 4, 4)], {"axis": 2}, 11),
     Row("Flatten", [X]), Row("Flatten", [X], {"axis": 2}), Row("Flatten", [X], {"axis": -1}), Row("Flatten", [X], {"axis": 0}),
     Row("Transpose", [X]), Row("Transpose", [X], {"perm": [1, 2, 0]}), Row("Transpose", [MIXED]),
     Row("Squeeze", [rand(1, 3, 1)], opset=11), Row("Squeeze", [rand(1, 3, 1)], {"axes": [0]}, 11),

@@ -67,7 +67,7 @@ MORE = [
         ((scale(0.1),), {}, 10), ((scale(0.1), np.array(100, np.uint8)), {}, 10), ((scale(*range(1, 6)), np.arange(5, dtype=np.uint8)), {"axis": 1}, 13),
         ((np.abs(rand(3, 5, 2)), BYTES[:, :, :2]), {"axis": 2, "block_size": 4}, 21))),
     Row("DequantizeLinear", [SIGNED, scale(0.3), np.array(-2, np.int8)], constant=(1, 2)), Row("DequantizeLinear", [ints(7, -9, dtype=np.int32), scale(0.3)], constant=(1,)),
-    Row("DynamicQuantizeLinear", [X], opset=11, outputs=3), Row("DynamicQuantizeLinear", [np.abs(X)], opset=11, outputs=3),
+    Row("DynamicQuantizeLinear", [X], opset=11, outputs=3), Row("DynamicQuantizeLinear", [X * 0], opset=11, outputs=3), Row("QuantizeLinear", [X[0, 0], scale(0.1).reshape(1)], opset=11), Row("DynamicQuantizeLinear", [np.abs(X)], opset=11, outputs=3),
     Row("MatMulInteger", [BYTES, SIGNED[0, :, :2].repeat(2, 0)[:7]], opset=10), Row("MatMulInteger", [BYTES, BYTES[0].T, np.array(100, np.uint8), np.array(9, np.uint8)], opset=10),
     Row("QLinearMatMul", [*quantised((3, 4)), *quantised((4, 5), 1), scale(0.2), np.array(7, np.uint8)], opset=10, constant=(1, 2, 3, 4, 5, 6, 7)),
     Row("ConvInteger", [IMAGE, KERNEL.view(np.uint8), np.array(100, np.uint8), np.array(9, np.uint8)], {"pads": [1, 0, 0, 1]}, 10, constant=(1, 2, 3)),

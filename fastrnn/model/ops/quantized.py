@@ -15,7 +15,7 @@ STORED = (*BYTES, "int16", "uint16")
 
 def _scale_shape(node, shape, scale, what: str) -> None:
     """Raises unless a scale is one number, a row along `axis`, or one number for each block along it."""
-    if scale.rank == 0 or scale.shape == (1,):
+    if scale.rank == 0 or scale.shape == (1,) or scale.rank == 1 and isinstance(scale.shape[0], str):
         return
     axis, block = axis_of(node, node.get("axis"), len(shape)), node.get("block_size")
     if block:
@@ -93,7 +93,7 @@ def dequantize_meaning(node, inputs):
 
 @op("DynamicQuantizeLinear", outputs=3)
 def dynamic_quantize(node, inputs):
-    """To uint8 over the range of what is there: y, its scale, its zero point."""
+    """To uint8 over the range of what is there: y, its scale (1 where all is 0), its zero point."""
     x = require(node, inputs[0], "x", FLOATS)
     return [Spec("uint8", x.shape), Spec(x.dtype, ()), Spec("uint8", ())]
 
@@ -103,9 +103,9 @@ def dynamic_quantize_meaning(node, inputs):
     """The range is widened to hold 0."""
     x = inputs[0]
     low, high = np.minimum(x.min(initial=0), 0), np.maximum(x.max(initial=0), 0)
-    scale = ((high - low) / x.dtype.type(255)).astype(x.dtype)
-    zero = saturated(np.rint(-low / scale), "uint8") if scale else np.uint8(0)
-    y = saturated(np.rint(x / scale).astype(np.float64) + zero, "uint8") if scale else np.zeros(x.shape, np.uint8)
+    scale = ((high - low) / x.dtype.type(255)).astype(x.dtype) or x.dtype.type(1)
+    zero = saturated(np.rint(-low / scale), "uint8")
+    y = saturated(np.rint(x / scale).astype(np.float64) + zero, "uint8")
     return [y, np.asarray(scale), np.asarray(zero, np.uint8)]
 
 

@@ -73,7 +73,7 @@ def reshaped(node, shape, target) -> tuple:
             raise ShapeError(f"{where(node)}: {tuple(shape)} cannot become {tuple(target)}")
         whole = left[0] if len(left) == 1 and not taken else ANY_DIM
         target[target.index(-1)] = total // part if known else whole
-    elif known and total != part:
+    elif known and total != part and 0 not in kept:
         raise ShapeError(f"{where(node)}: {tuple(shape)} cannot become {tuple(target)}")
     return tuple(d if isinstance(d, str) else int(d) for d in target)
 
