@@ -19,7 +19,7 @@ def folder() -> Path:
     """Where entries lie; it need not exist."""
     chosen = os.environ.get("FASTRNN_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base if os.path.isabs(base) else os.devnull) / "fastrnn"  # a user without a home has no cache, not one wherever a process stands
 

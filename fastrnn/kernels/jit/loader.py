@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import platform
 import struct
 from dataclasses import dataclass
+
+from fastrnn.errors import UnsupportedModelError
 
 PAGE = mmap.PAGESIZE
 NOBITS, SYMBOLS, RELOCATIONS = 8, 2, 4  # kinds of sections
@@ -82,7 +85,7 @@ def _load(code: bytes, names: list[str]) -> list[int]:
         if s.kind == RELOCATIONS and sections[s.info].at >= 0:
             _relocate(code, s, sections[s.info].at, block, base, [address for _, address in symbols])
     if libc.mprotect(ctypes.c_void_p(base), ctypes.c_size_t(writable), mmap.PROT_READ | mmap.PROT_EXEC):
-        raise OSError(ctypes.get_errno(), "memory cannot be made executable, which compiled cells need")
+        raise UnsupportedModelError(f"backend 'jit': this system lets no memory be made executable ({os.strerror(ctypes.get_errno())}); use backend 'reference'")
     _kept.append(block)
     by_name = dict(symbols)
     return [by_name[name] for name in names]
