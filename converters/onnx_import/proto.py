@@ -89,7 +89,10 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 
     if (total := size(model.graph.node, ())) > MOST_NODES:
         raise UnsupportedModelError(f"its functions make {total:,} nodes; at most {MOST_NODES:,} are supported")
-    return inliner.inline_local_functions(model)
+    try:
+        return inliner.inline_local_functions(model)
+    except (RuntimeError, onnx.checker.ValidationError) as error:  # calls with other counts of inputs, functions twice of a name or never called in a circle
+        raise InvalidModelError(f"its functions cannot be put in place of their calls: {str(error).splitlines()[0]}") from error
 
 
 def dtype_name(elem_type: int, where: str) -> str:

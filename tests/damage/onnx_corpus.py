@@ -74,6 +74,14 @@ def functions(count, calls):
     return model
 
 
+def uncalled_functions(*names):
+    """Functions that nothing calls: each calls itself, one name may stand twice."""
+    made = [helper.make_function("f", name, ["a"], ["b"], [node(name, ["a"], ["b"], domain="f")], [helper.make_opsetid("f", 1)]) for name in names]
+    model = build([node("Relu", ["x"], ["y"])], functions=made)
+    model.opset_import.append(helper.make_opsetid("f", 1))
+    return model
+
+
 def opsets(*entries):
     """One Relu under these (domain, version)."""
 
@@ -288,6 +296,8 @@ MODELS = {
     "opset_twice": (lambda: opsets(("", 13), ("", 9)), "opset.*twice"),
     "opset_twice_by_its_other_name": (lambda: opsets(("", 13), ("ai.onnx", 9)), "opset.*twice"),
     "a_function_that_calls_itself": (lambda: functions(1, 0), "function|'f'|f0"),
+    "a_function_twice": (lambda: uncalled_functions("f", "f"), "functions cannot be put in place"),
+    "a_function_in_a_circle_that_nothing_calls": (lambda: uncalled_functions("f"), "functions cannot be put in place"),
     "functions_in_a_ring": (lambda: functions(9, 1), "function|'f'|f0"),
     "a_local_op_without_its_function": (lambda: build([node("Evil", ["x"], ["y"], "n", domain="local")]), "local"),
     "a_sparse_weight": (lambda: edited(lambda g: g.sparse_initializer.add()), "sparse"),
