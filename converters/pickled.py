@@ -16,6 +16,7 @@ from typing import NamedTuple
 ITEM_BYTES = {"ComplexDouble": 16, "ComplexFloat": 8, "Double": 8, "Long": 8, "Float": 4, "Int": 4, "Half": 2, "BFloat16": 2, "Short": 2}
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
 MAX_AXES = 64
+MOST_OPEN = 50_000  # values on the stack; pickle writes containers by the thousand
 _BROKEN = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError, MemoryError, struct.error)  # what bad bytes raise
 
 
@@ -71,6 +72,8 @@ class _Walker:
     def run(self, file) -> object:
         """One pickle, from the file's position to behind its STOP; what it would return."""
         for opcode, argument, _ in pickletools.genops(file):
+            if len(self.stack) > MOST_OPEN:
+                raise ValueError(f"more than {MOST_OPEN:,} values open at once, so deeply are they nested")
             step = getattr(self, f"op_{opcode.name.lower()}", None)
             if step is not None:
                 step(argument)
