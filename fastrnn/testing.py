@@ -49,7 +49,7 @@ TRAP_SHAPES = {
     "zero_length_row": Shape(6, 4, 3, 5, lengths=(3, 0, 6, 1)),
     "all_zero_lengths": Shape(4, 2, 3, 5, lengths=(0, 0)),
     "ragged": Shape(19, 7, 9, 24, ragged=True),
-    "wide": Shape(3, 33, 10, 21),
+    "wide": Shape(3, 33, 10, 29),
     "long": Shape(70, 1, 12, 16),
 }
 

@@ -8,6 +8,7 @@ from fastrnn.kernels.jit import compiler
 from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, draw_case
 
 BACKENDS = [("native", name) for name in isa.supported()] + [("jit", name) for name in isa.supported() if name in compiler.ISAS] + [("reference", None)]
+COMPILED = ("I_ne_H", "whole", "ragged", "wide", "long")  # last blocks that are narrow, whole, and neither; each is a kernel to compile
 ROWS = [(kind, option) for kind, options in OPTIONS.items() for option in options]
 
 
@@ -23,7 +24,9 @@ def assert_within(case, got):
 def test_options_on_trap_shapes(backend, isa_name, kind, option, monkeypatch):
     if isa_name:
         monkeypatch.setenv("FASTRNN_ISA", isa_name)
-    for shape in TRAP_SHAPES.values():
+    for name, shape in TRAP_SHAPES.items():
+        if backend == "jit" and option != "default" and name not in COMPILED:
+            continue
         if OPTIONS[kind][option].get("proj_size", 0) < shape.H:
             case = Case(kind, shape, OPTIONS[kind][option], seed=3)
             assert_within(case, case.run(case.layer(backend)))
