@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import threading
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -80,9 +82,22 @@ def _driver(isa: str) -> int:
 def _addresses(key: str, compile_it) -> list[int]:
     found = disk.read(key)
     if found is None:
-        found = compile_it()
+        with _no_collection():
+            found = compile_it()
         disk.write(key, *found)
     return _loader().load(*found)
+
+
+@contextmanager
+def _no_collection():
+    """Python's cyclic collector rests: it takes a sixth of a compilation to walk what lives as long as that does."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _loader():

@@ -6,34 +6,38 @@ int64: numbers, addresses, bytes.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from contextlib import contextmanager
+from types import ModuleType
 
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from fastrnn.kernels.contract import ARGS
-from fastrnn.kernels.jit.kernel import FACTS, KIND_FACTS, KIND_WORDS, compile_ir
+from fastrnn.kernels.jit.kernel import FACTS, compile_ir
 from fastrnn.kernels.jit.simd import I64, Code
 from fastrnn.kernels.jit.table import WORDS
 from fastrnn.kernels.jit.tiles import KINDS
-from fastrnn.kernels.jit.tiling import BESIDE, ONE, PAIR, SINGLE, TAIL, WIDE
+from fastrnn.kernels.jit.tiling import COUNTS, HEAD, LEVELS, TILES_OF_LEVEL, WORDS_OF_COUNT, WORDS_OF_KIND
 
 
-def _places(names, values=None):
-    """Numbers by name, as Numba reads them."""
-    return namedtuple("Places", names)(*(range(len(names)) if values is None else values))
+def _places(names, values=None) -> ModuleType:
+    """Numbers by name, as attributes of a module: those of anything else take Numba three times as long."""
+    places = ModuleType("places")
+    vars(places).update(zip(names, range(len(names)) if values is None else values))
+    return places
 
 
 _whole = [n for n in ARGS.names if ARGS.fields[n][0].kind in "iu"]
 A = _places(_whole, [ARGS.fields[n][1] // 8 for n in _whole])  # fields of the argument struct
 S = _places(WORDS)  # the table of a call
 K = _places(FACTS)  # the table of a kernel, and in it those of its kinds of tiles
-PROJECT, STEP, SECOND, SHRINK = (8 * (len(FACTS) + k * KIND_WORDS) for k in range(len(KINDS)))
-F, TILES = _places(KIND_FACTS), len(KIND_FACTS)
+F = _places(HEAD)
+PROJECT, STEP, SECOND, SHRINK = (8 * (len(FACTS) + k * WORDS_OF_KIND) for k in range(len(KINDS)))
+MORE = len(COUNTS) - 1
 
 
 def _intrinsic(n: int, build, result=types.int64):
@@ -60,82 +64,49 @@ call_tile = _intrinsic(5, lambda code, tile, args, table, block, row: code.call(
 call_layout = _intrinsic(2, lambda code, layout, args: code.call(layout, I64, code.pointer(args), I64(1)))
 
 
+@contextmanager
+def lightly():
+    """Numba compiles without its heavy passes, half of the time, which here unroll what runs once a step. Its lock keeps other threads' functions out."""
+    with global_compiler_lock:
+        level, config.OPT = config.OPT, type(config.OPT)(0)
+        try:
+            yield
+        finally:
+            config.OPT = level
+
+
 def compiled(n: int, result=types.void):
     """Compiles a function of n int64 once; left to itself, Numba makes another for each constant among the arguments."""
-    return njit(result(*[types.int64] * n), error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-
-@compiled(6)
-def down(args, table, kind, key, block, n_rows):
-    """All rows of some blocks, by tiles of even height."""
-    row, most = 0, word(kind, F.rows)
-    left = (n_rows + most - 1) // most
-    while left > 0:
-        rows = (n_rows - row + left - 1) // left
-        call_tile(word(kind, TILES + key + rows), args, table, block, row)
-        row += rows
-        left -= 1
-
-
-@compiled(5)
-def cover_row(args, table, kind, blocks, backward):
-    """The blocks of a single row: the widest tiles, then what is left by halves."""
-    one, widest, width, at = word(kind, F.one), 0, 1, 0
-    while width < one:
-        widest, width = widest + 1, 2 * width
-    if backward:
-        at = blocks
-        rest = blocks & (one - 1)
-        for k in range(widest):
-            if rest & (1 << k):
-                at -= 1 << k
-                call_tile(word(kind, TILES + ONE + k), args, table, at, 0)
-        while at > 0:
-            at -= one
-            call_tile(word(kind, TILES + ONE + widest), args, table, at, 0)
-        return
-    while at < blocks:
-        while width > blocks - at:
-            widest, width = widest - 1, width >> 1
-        call_tile(word(kind, TILES + ONE + widest), args, table, at, 0)
-        at += width
+    make = njit(result(*[types.int64] * n), error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return lightly()(make)
 
 
 @compiled(6)
 def cover(args, table, kind, blocks, n_rows, backward):
-    """All blocks and rows, blocks outermost, from the last to the first if backward; see native/tiles.h."""
-    tails = word(kind, F.tails)
-    beside = 1 if tails and n_rows == 1 and blocks > 1 else 0
-    tail, tail_key = blocks - tails - beside, BESIDE if beside else TAIL
-    if n_rows == 1:
-        if tails and backward:
-            call_tile(word(kind, TILES + tail_key + 1), args, table, tail, 0)
-        cover_row(args, table, kind, tail, backward)
-        if tails and not backward:
-            call_tile(word(kind, TILES + tail_key + 1), args, table, tail, 0)
-        return
-    wide, wide_key = (word(kind, F.two), PAIR) if n_rows == 2 else (word(kind, F.many), WIDE)
-    single = tail - (tail & (wide - 1))
-    if backward:
-        if tails:
-            down(args, table, kind, tail_key, tail, n_rows)
-        at = tail
-        while at > single:
-            at -= 1
-            down(args, table, kind, SINGLE, at, n_rows)
-        while at > 0:
-            at -= wide
-            down(args, table, kind, wide_key, at, n_rows)
-    else:
-        at = 0
-        while at < single:
-            down(args, table, kind, wide_key, at, n_rows)
-            at += wide
-        while at < tail:
-            down(args, table, kind, SINGLE, at, n_rows)
-            at += 1
-        if tails:
-            down(args, table, kind, tail_key, tail, n_rows)
+    """All blocks and rows, blocks outermost, from the last to the first if backward; see native/tiles.h.
+
+    The widest tiles come first, then each level takes what those before it leave over, and the last the narrow block.
+    """
+    kind += 8 * WORDS_OF_COUNT * min(n_rows - 1, MORE)
+    tail = max(blocks - word(kind, F.narrow), 0)
+    n_tiles = (n_rows + word(kind, F.rows) - 1) // word(kind, F.rows)
+    height, higher = n_rows // n_tiles, n_rows % n_tiles
+    for k in range(LEVELS + 1):
+        level = LEVELS - k if backward else k
+        if level < LEVELS:
+            begin = tail & -word(kind, F.width0 + level - 1) if level else 0
+            width, span = word(kind, F.width0 + level), tail - begin
+        else:
+            begin, width = tail, blocks - tail
+            level, span = level + (width == 2), width
+        tiles, span, done = kind + 8 * (len(HEAD) + level * TILES_OF_LEVEL), span & -width, 0
+        while done < span:
+            block, row = begin + (span - width - done if backward else done), 0
+            for tile in range(n_tiles):
+                rows = height + (tile < higher)
+                call_tile(word(tiles, rows), args, table, block, row)
+                row += rows
+            done += width
 
 
 @compiled(3)
@@ -225,8 +196,10 @@ def drive(args, kernel):
     blocks, lengths = word(table, S.blocks), word(args, A.lengths)
     begin_states(args, table, word(kernel, K.extra_states))
     active = word(args, A.B)
-    if lengths:
-        T = word(lengths, 0) if active else 0  # the longest row comes first
+    if not active:
+        T = 0
+    elif lengths:
+        T = word(lengths, 0)  # the longest row comes first
     chunk_end, pre = 0, 0
     for t in range(T):
         if chunk and t == chunk_end:
@@ -248,8 +221,8 @@ def drive(args, kernel):
 def compile_driver(features: str) -> tuple[bytes, str]:
     """Object code of the driver, and its name in it: Numba's, without what it adds for calls from Python."""
     callback = CFunc(drive, ((types.int64, types.int64), types.void), locals={}, options={"error_model": "numpy"})
-    with global_compiler_lock:
+    with lightly():
         made = callback._compile_uncached()
         made.library.finalize()
     name = made.fndesc.llvm_cfunc_wrapper_name
-    return compile_ir(made.library.get_llvm_str(), {name}, features), name
+    return compile_ir(made.library.get_llvm_str(), {name}, features, level=3), name

@@ -11,13 +11,11 @@ from llvmlite import ir
 from fastrnn.kernels.jit.recipe import Recipe
 from fastrnn.kernels.jit.simd import I64, POINTER, Code
 from fastrnn.kernels.jit.table import emit_layout
-from fastrnn.kernels.jit.tiles import KINDS, emit
-from fastrnn.kernels.jit.tiling import KEYS, Tiling
+from fastrnn.kernels.jit.tiles import KINDS, Shape, emit
+from fastrnn.kernels.jit.tiling import WORDS_OF_KIND, Tiling
 
-# What the driver knows of a kernel; then, for each kind of tile, what Tiling says and a function for each key.
+# What the driver knows of a kernel; what it knows of each kind of tiles follows, see tiling.py.
 FACTS = ("layout", "extra_states", "scalars", "projected", "second", "hoists", "row_bytes", "pre_bytes")
-KIND_FACTS = ("one", "two", "many", "rows", "tails")
-KIND_WORDS = len(KIND_FACTS) + KEYS
 
 
 def emit_module(recipe: Recipe, prefix: str) -> ir.Module:
@@ -29,13 +27,8 @@ def emit_module(recipe: Recipe, prefix: str) -> ir.Module:
     entries = [layout, len(recipe.states) - 1, len(recipe.scalars), recipe.projected, recipe.operand is not None, bool(recipe.x_slots), lane_bytes,
                lane_bytes * len(recipe.x_slots)]
     for kind, used in zip(KINDS, (recipe.x_slots, True, recipe.operand, recipe.projected)):
-        if not used:
-            entries += [0] * KIND_WORDS
-            continue
-        tiling = Tiling(recipe, kind)
-        shapes = tiling.shapes()
-        entries += [tiling.one, tiling.two, tiling.many, tiling.rows, tiling.tails]
-        entries += [emit(module, recipe, kind, shapes[key]) if key in shapes else 0 for key in range(KEYS)]
+        words = Tiling(recipe, kind).words() if used else [0] * WORDS_OF_KIND
+        entries += [emit(module, recipe, kind, word) if isinstance(word, Shape) else word for word in words]
     table = ir.GlobalVariable(module, ir.ArrayType(I64, len(entries)), "table")
     table.linkage, table.global_constant = "internal", True
     table.initializer = ir.Constant(table.value_type, [e.ptrtoint(I64) if isinstance(e, ir.Function) else I64(int(e)) for e in entries])
@@ -61,27 +54,22 @@ def machine(features: str) -> llvm.TargetMachine:
     return llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2, reloc="pic", codemodel="small", jit=True)
 
 
-def optimised(text: str, seen: set[str], target: llvm.TargetMachine) -> llvm.ModuleRef:
-    """A module as LLVM makes it, with nothing to be seen from outside but these names. Loops are as they should be: nothing is vectorised or unrolled."""
-    module = llvm.parse_assembly(text)
+def compile_ir(text: str, seen: set[str], features: str, level: int) -> bytes:
+    """Object code of a module, optimised at a level from 1 to 3, with nothing to be seen from outside but these names. Nothing is vectorised."""
+    module, target = llvm.parse_assembly(text), machine(features)
     module.verify()
     for symbol in (*module.functions, *module.global_variables):
         if not symbol.is_declaration and symbol.name not in seen:
             symbol.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = options.loop_interleaving = False
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = options.loop_interleaving = level == 3
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
-    return module
-
-
-def compile_ir(text: str, seen: set[str], features: str) -> bytes:
-    """Object code of a module."""
-    target = machine(features)
-    return target.emit_object(optimised(text, seen, target))
+    return target.emit_object(module)
 
 
 def compile_recipe(recipe: Recipe, prefix: str, features: str) -> tuple[bytes, list[str]]:
     """Object code of a recipe, and the names in it of `run`, `work_bytes` and `bind`."""
     names = [f"{prefix}.{what}" for what in ("run", "work_bytes", "bind")]
-    return compile_ir(str(emit_module(recipe, prefix)), set(names), features), names
+    return compile_ir(str(emit_module(recipe, prefix)), set(names), features, level=1), names  # tiles are written as they should be

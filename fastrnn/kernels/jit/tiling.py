@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fastrnn.kernels.jit.recipe import Recipe
 from fastrnn.kernels.jit.tiles import Shape
 
 MOST_ROWS = 6
-SINGLE, TAIL, BESIDE, ONE, PAIR, WIDE = (8 * k for k in range(6))  # sorts of tiles; ONE, PAIR: where one row, two rows are all there are
-ROW_WIDTHS = (1, 2, 4, 8)  # blocks of the tiles of one row: what many leave over, few take, so that chains run side by side
-KEYS = 48
+LEVELS = 4  # widths of tiles, widest first; then come a narrow last block alone, and beside a whole one
+TILES_OF_LEVEL = MOST_ROWS + 1  # a level's tiles by their rows
+# What the driver reads of a kind of tiles, for each of COUNTS of rows: how many blocks the last tile takes if the last block is narrow, and 0 if it is not;
+# the most rows of a tile; widths; and then the levels' tiles.
+HEAD = ("narrow", "rows", "width0", "width1", "width2", "width3")
+COUNTS = (1, 2, MOST_ROWS)  # few rows leave registers, and the latency of the multiply-add, to fill
+WORDS_OF_COUNT = len(HEAD) + (LEVELS + 2) * TILES_OF_LEVEL
+WORDS_OF_KIND = WORDS_OF_COUNT * len(COUNTS)
 
 
 def _power(n: int) -> int:
@@ -18,10 +25,7 @@ def _power(n: int) -> int:
 
 class Tiling:
     """Tiles of one kind. one, two, many: most blocks a tile for one row, blocks for two rows, more; rows: the most rows; tails: a narrow last block
-    of its own.
-
-    A tile is known by a key: its sort, plus its rows; for ONE, plus the place of its width.
-    """
+    of its own."""
 
     def __init__(self, recipe: Recipe, kind: str):
         gates = {"project": len(recipe.x_slots), "step": len(recipe.gates), "second": len(recipe.second_slots), "shrink": 1}[kind]
@@ -35,15 +39,15 @@ class Tiling:
         self.rows = max(1, min(MOST_ROWS if many_registers else 3, room // (gates * self.many)))
         self.tails = recipe.tails and kind != "shrink"
 
-    def shapes(self) -> dict[int, Shape]:
-        """Every tile that covering may ask for, by key."""
-        found = {ONE + k: Shape(width, False, 1) for k, width in enumerate(ROW_WIDTHS) if width <= self.one}
-        for rows in range(1, self.rows + 1):
-            found[SINGLE + rows], found[WIDE + rows] = Shape(1, False, rows), Shape(self.many, False, rows)
-            if rows <= 2:  # two rows may come as two tiles of one
-                found[PAIR + rows] = Shape(self.two, False, rows)
-            if self.tails:
-                found[TAIL + rows] = Shape(0, True, rows)
-        if self.tails:
-            found[BESIDE + 1] = Shape(1, True, 1)
-        return found
+    def words(self) -> Iterator[int | Shape]:
+        """What the driver reads of this kind; for a tile its shape, for one that is never asked for 0.
+
+        One row's blocks left over are taken by halves, so that chains run side by side; others' one by one.
+        """
+        of_one = [1 << k for k in reversed(range(LEVELS)) if 1 << k <= self.one]
+        for count, widths in zip(COUNTS, (of_one, sorted({self.two, 1})[::-1], sorted({self.many, 1})[::-1])):
+            beside = self.tails and count == 1
+            levels = [*((width, False) for width in widths), *[None] * (LEVELS - len(widths)), (0, True) if self.tails else None, (1, True) if beside else None]
+            yield from (self.tails + beside, self.rows, *widths, *[0] * (LEVELS - len(widths)))
+            for level in levels:
+                yield from (Shape(*level, rows) if level and 0 < rows <= min(count, self.rows) else 0 for rows in range(TILES_OF_LEVEL))
