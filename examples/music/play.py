@@ -31,7 +31,7 @@ def draw(path: Path, roll: np.ndarray, opening: int, title: str) -> None:
     plot.save(figure, path)
 
 
-def perform(net, pieces: list[np.ndarray], folder: Path, name: str, steps: int = 160, opening: int = 8, temperature: float = 0.8, seed: int = 0) -> Path:
+def perform(net, pieces: list[np.ndarray], folder: Path, name: str = "music", steps: int = 160, opening: int = 8, temperature: float = 0.8, seed: int = 0) -> Path:
     """NAME.mid and NAME.svg in `folder`: the first steps of a piece that the net has not seen, carried on."""
     roll = play(net, pieces[0][:opening], steps, temperature, seed)
     write_midi(folder / f"{name}.mid", roll)

@@ -4,6 +4,7 @@ import io
 import keyword
 import sysconfig
 import tokenize
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def label(text: str) -> list[tuple[np.ndarray, np.ndarray]]:
                 cuts.append(end)
     codes = np.minimum([ord(c) for c in text], CHARACTERS - 1)
     found = []
-    for begin, end in zip(cuts, cuts[1:]):
+    for begin, end in pairwise(cuts):
         begin, end = begin + len(text[begin:end]) - len(text[begin:end].lstrip()), begin + len(text[begin:end].rstrip())
         if 0 < end - begin <= LONGEST:
             found.append((codes[begin:end], labels[begin:end]))
