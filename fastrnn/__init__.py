@@ -7,6 +7,7 @@ from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt,
 from fastrnn.errors import (
     BusyError,
     ConversionError,
+    DivergedError,
     DTypeError,
     FastRNNError,
     InvalidModelError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
+    "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "DivergedError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
     "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
     "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states",
     "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",

@@ -45,6 +45,10 @@ class OutOfMemoryError(FastRNNError, MemoryError):
     """There is not the memory that a call with these shapes takes; says how much was asked for. Nothing was changed."""
 
 
+class DivergedError(FastRNNError, ArithmeticError):
+    """A loss or a gradient of a training run is not finite; says where and when."""
+
+
 class MissingDependencyError(FastRNNError, ImportError):
     """An optional package is absent; the message names the extra that installs it."""
 

@@ -1,0 +1,25 @@
+"""Training small recurrent networks on the CPU, in float32 or float64, without another framework.
+
+    net = Sequential(Embedding(...), LSTM(...), Linear(...))    parameters are NumPy arrays under torch's names
+    value_and_grad(net, cross_entropy, x, target)               forward, loss, backpropagation through time
+    Adam(net).step(grads)                                       torch's formulas
+    fit(net, ...)                                               all of it, with validation and early stopping
+    net.to_model()                                              into fr.compile
+
+Inside a network a batch is rows (N, F) without padding (packing.py), so no layer or loss sees what lies past the end of a sequence.
+To add a layer: a subclass of Layer with forward and backward (base.py), its nodes in export.py, its row in tests/training/test_layers.py.
+"""
+
+from fastrnn.training.base import Layer, Run
+from fastrnn.training.gradient import State, value, value_and_grad
+from fastrnn.training.layers import Dropout, Embedding, Last, LayerNorm, Linear, ReLU, Sigmoid, Tanh
+from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
+from fastrnn.training.optim import SGD, Adam, AdamW, Optimiser, RMSProp, clip_grad_norm, clip_grad_value
+from fastrnn.training.packing import Packing
+from fastrnn.training.recurrent import GRU, LSTM, RNN
+from fastrnn.training.sequential import Sequential
+
+__all__ = [
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Dropout", "Embedding", "Last", "Layer", "LayerNorm", "Linear", "Optimiser", "Packing", "RMSProp", "ReLU", "Run", "Sequential",
+    "Sigmoid", "State", "Tanh", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "mean_squared_error", "value", "value_and_grad",
+]

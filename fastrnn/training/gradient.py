@@ -1,0 +1,78 @@
+"""Loss and gradients of a network over a batch: backpropagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from fastrnn.errors import ShapeError
+from fastrnn.runtime.checks import as_array
+from fastrnn.training.base import Run
+from fastrnn.training.sequential import Sequential
+
+
+class State:
+    """What recurrent layers carry from one chunk of a sequence to the next: truncated backpropagation through time (Williams and Peng 1990).
+
+    value: a tuple with one entry a layer, None at first and after reset(), which means zeros. A call that is given the State starts from it and leaves
+    the final states in it; gradients stop there. Belongs to one thread at a time.
+    """
+
+    def __init__(self, value=None):
+        self.value = value
+
+    def reset(self) -> None:
+        """Back to zeros."""
+        self.value = None
+
+
+def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, training: bool = True, rng=None,
+                   batch_first: bool = False) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss of a batch and its gradient by every parameter.
+
+    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. loss: cross_entropy or its like, called with rows
+    (N, F) of the steps within lengths; target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to
+    lengths. state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
+    batch_first: x, target and mask are (B, T, ...).
+    Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError or DTypeError, and then changes nothing.
+    Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
+    """
+    rows, run = net.enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
+    after = net.run_after(run)
+    score = _loss_of_rows(loss, after, target, mask, batch_first)
+    y, saved, final = net.forward(rows, run, None if state is None else state.value)
+    value, dy = score(y)
+    del y
+    grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
+    net.backward(dy, saved, grads, need_dx=False)
+    if state is not None:
+        state.value = final
+    return value, grads
+
+
+def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:
+    """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
+    rows, run = net.enter(x, lengths, batch_first)
+    score = _loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
+    y, _, final = net.forward(rows, run, None if state is None else state.value, keep=False)
+    if state is not None:
+        state.value = final
+    return score(y)[0]
+
+
+def _loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:
+    """The loss as a function of the network's rows alone."""
+    packed = {}
+    for name, given in (("target", target), ("mask", mask)):
+        if given is None and name == "mask":
+            continue
+        a = as_array(given, name)
+        if batch_first and not run.per_sequence and a.ndim > 1:
+            a = a.swapaxes(0, 1)
+        if a.shape[:len(run.leading)] != run.leading:
+            axes = "(B, ...)" if run.per_sequence else "(B, T, ...)" if batch_first else "(T, B, ...)"
+            raise ShapeError(f"{name!r} must have shape {axes} with leading axes {run.leading}, got {np.shape(given)}")
+        packed[name] = run.pack(a)
+    return partial(loss, **packed) if "mask" in packed else lambda rows: loss(rows, packed["target"])

@@ -1,0 +1,104 @@
+"""Losses: (prediction, target, mask=None) -> (value, gradient by the prediction). Means over the leading axes, as torch's reduction="mean".
+
+A loss of one's own is any function of that form; value_and_grad passes it rows (N, ...), and a mask only where one was given.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.training.base import DTYPES
+
+
+def cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """-log softmax(logits)[target], the mean over entries.
+
+    logits (..., C) float32 or float64; target (...) integers from 0 to C - 1; mask (...) bools, True where an entry counts; what targets hold
+    elsewhere does not matter. Returns the mean, summed in float64, and its gradient (..., C). Safe from many threads; allocates the gradient.
+    Raises ShapeError or DTypeError, also for a class that there is not and where no entry counts.
+    """
+    leading = logits.shape[:-1]
+    _check("cross_entropy", logits, target, leading, "iu")
+    count, mask = _counted("cross_entropy", leading, mask)
+    if mask is not None:
+        target = np.where(mask, target, 0)
+    if target.min() < 0 or target.max() >= logits.shape[-1]:
+        raise ShapeError(f"cross_entropy: targets must be classes from 0 to {logits.shape[-1] - 1}, got {target.min()} to {target.max()}")
+    where = target[..., None].astype(np.int64, copy=False)
+    shifted = logits - logits.max(-1, keepdims=True)
+    of_target = np.take_along_axis(shifted, where, -1)[..., 0]
+    gradient = np.exp(shifted, out=shifted)
+    total = gradient.sum(-1, keepdims=True)
+    losses = np.log(total[..., 0]) - of_target
+    gradient *= 1 / (total * count)
+    np.put_along_axis(gradient, where, np.take_along_axis(gradient, where, -1) - gradient.dtype.type(1 / count), -1)
+    return _mean(losses, gradient, mask, count)
+
+
+def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None, over: str = "elements") -> tuple[float, np.ndarray]:
+    """-(t log p + (1 - t) log(1 - p)) for p = sigmoid(logit), computed from the logits as max(x, 0) - x t + log(1 + exp(-|x|)).
+
+    logits (..., K); target of the same shape, bool or the logits' dtype, from 0 to 1; mask (...) without the last axis. over="elements": the mean over
+    all numbers; over="steps": summed over the last axis, the mean over the others (as polyphonic music is scored).
+    Returns, raises and threads as cross_entropy. UnsupportedModelError for another `over`.
+    """
+    if over not in ("elements", "steps"):
+        raise UnsupportedModelError(f"binary_cross_entropy: over must be 'elements' or 'steps', got {over!r}")
+    _check("binary_cross_entropy", logits, target, logits.shape, logits.dtype)
+    count, mask = _counted("binary_cross_entropy", logits.shape[:-1], mask)
+    count *= logits.shape[-1] if over == "elements" else 1
+    small = np.exp(-np.abs(logits))
+    losses = np.maximum(logits, 0) - logits * target + np.log1p(small)
+    gradient = np.where(logits >= 0, 1, small)  # sigmoid(x) from exp(-|x|), which cannot overflow
+    gradient /= 1 + small
+    gradient -= target
+    gradient /= count
+    return _mean(losses.sum(-1), gradient, mask, count)
+
+
+def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """(prediction - target)^2, the mean over all numbers.
+
+    prediction (..., K) and target of the same shape and dtype; nothing is broadcast; mask (...) without the last axis. Returns, raises and threads as cross_entropy.
+    """
+    _check("mean_squared_error", prediction, target, prediction.shape, prediction.dtype)
+    count, mask = _counted("mean_squared_error", prediction.shape[:-1], mask)
+    count *= prediction.shape[-1]
+    difference = prediction - target
+    squares = np.einsum("...k,...k->...", difference, difference)
+    difference *= 2 / count
+    return _mean(squares, difference, mask, count)
+
+
+def _check(loss: str, prediction: np.ndarray, target: np.ndarray, shape: tuple[int, ...], dtype) -> None:
+    """What all losses ask of their arrays. dtype: the target's, beside bool; or "iu" for integers."""
+    if prediction.dtype not in DTYPES:
+        raise DTypeError(f"{loss}: predictions must be float32 or float64, got {prediction.dtype}")
+    if target.dtype.kind not in "iu" if dtype == "iu" else target.dtype not in (dtype, np.bool_):
+        raise DTypeError(f"{loss}: targets must be {'integers' if dtype == 'iu' else dtype}, got {target.dtype}")
+    if not prediction.ndim or target.shape != shape:
+        raise ShapeError(f"{loss}: targets for predictions {prediction.shape} must have shape {shape}, got {target.shape}")
+
+
+def _counted(loss: str, leading: tuple[int, ...], mask) -> tuple[int, np.ndarray | None]:
+    """How many entries count, and the mask, None where all do."""
+    if mask is None:
+        count = int(np.prod(leading))
+    else:
+        if mask.dtype != np.bool_:
+            raise DTypeError(f"{loss}: a mask must be bool, got {mask.dtype}")
+        if mask.shape != leading:
+            raise ShapeError(f"{loss}: the mask must have shape {leading}, got {mask.shape}")
+        count = int(np.count_nonzero(mask))
+    if not count:
+        raise ShapeError(f"{loss}: no entry counts, so there is no mean")
+    return count, mask
+
+
+def _mean(losses: np.ndarray, gradient: np.ndarray, mask: np.ndarray | None, count: int) -> tuple[float, np.ndarray]:
+    """The mean in float64; entries that do not count get gradient 0, whatever they hold."""
+    if mask is None:
+        return float(losses.sum(dtype=np.float64)) / count, gradient
+    gradient[~mask] = 0
+    return float(losses[mask].sum(dtype=np.float64)) / count, gradient

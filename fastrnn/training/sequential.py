@@ -1,0 +1,139 @@
+"""Layers one after the other: the network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.runtime.checks import as_array, check_dtype
+from fastrnn.training.base import Layer, Run, as_dtype
+from fastrnn.training.packing import Packing
+
+
+class Sequential(Layer):
+    """Layers in a row: what one gives, the next takes. layers: the list, not to be changed.
+
+    Parameters are keyed "0.weight_ih_l0": the layer's place, a dot, its own name, as in torch.nn.Sequential (which counts activations and Dropout too).
+    seed: draws all parameters from one generator, each layer in turn; None: the layers keep what they were made with. All layers have one dtype.
+    A Sequential may be a layer of another. Raises ShapeError or DTypeError naming the layer where sizes or dtypes do not fit.
+    Passes are safe from many threads while nothing changes parameters.
+    """
+
+    kind = "sequential"
+
+    def __init__(self, *layers: Layer, seed=None):
+        if not layers:
+            raise UnsupportedModelError("sequential: at least one layer is needed")
+        for k, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise UnsupportedModelError(f"sequential: layer '{k}' must be a layer of fastrnn.training, got {type(layer).__name__}")
+        self.layers = list(layers)
+        self._bind()
+        if seed is not None:
+            self.reset_parameters(seed)
+
+    def _bind(self) -> None:
+        """Checks that the layers fit, and takes their sizes and dtype."""
+        self.dtype, self.integers, size = self.layers[0].dtype, self.layers[0].integers, None
+        self.takes = None
+        for k, layer in enumerate(self.layers):
+            if layer.dtype != self.dtype:
+                raise DTypeError(f"layer '{k}' ({layer.kind}) is {layer.dtype}, layer '0' ({self.layers[0].kind}) is {self.dtype}; all must be one")
+            if k and layer.integers:
+                raise ShapeError(f"layer '{k}' ({layer.kind}) reads indices, so it can only be the first")
+            if size is not None and layer.takes is not None and layer.takes != size:
+                raise ShapeError(f"layer '{k}' ({layer.kind}) takes {layer.takes} features, but layer '{k - 1}' ({self.layers[k - 1].kind}) gives {size}")
+            if size is None and not self.integers and self.takes is None:
+                self.takes = layer.takes
+            size = layer.gives if layer.gives is not None else layer.takes if layer.takes is not None else size
+        self.gives = size
+        if len({id(leaf) for _, leaf in self.leaves()}) != sum(1 for _ in self.leaves()):
+            raise UnsupportedModelError("sequential: a layer stands in more than one place; shared parameters are not supported")
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """The layers that are no Sequential, each with its place: "0", or "1.0" inside another."""
+        for k, layer in enumerate(self.layers):
+            if isinstance(layer, Sequential):
+                yield from layer.leaves(f"{prefix}{k}.")
+            else:
+                yield f"{prefix}{k}", layer
+
+    def reset_parameters(self, seed=None) -> None:
+        rng = np.random.default_rng(seed)
+        for layer in self.layers:
+            layer.reset_parameters(rng)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        return {f"{k}.{name}": array for k, layer in enumerate(self.layers) for name, array in layer.parameters().items()}
+
+    def astype(self, dtype) -> Sequential:
+        other = copy.copy(self)
+        other.layers = [layer.astype(as_dtype(dtype, self.kind)) for layer in self.layers]
+        other._bind()
+        return other
+
+    def run_after(self, run: Run) -> Run:
+        for layer in self.layers:
+            run = layer.run_after(run)
+        return run
+
+    def forward(self, x, run, state=None, keep=True):
+        """As every layer's; state, saved: a tuple with one entry a layer."""
+        saved, finals = [], []
+        given = (None,) * len(self.layers) if state is None else state
+        for layer, initial in zip(self.layers, given):
+            x, kept, final = layer.forward(x, run, initial, keep)
+            run = layer.run_after(run)
+            saved.append(kept)
+            finals.append(final)
+        return x, saved if keep else None, tuple(finals)
+
+    def backward(self, dy, saved, grads, need_dx=True):
+        for k in range(len(self.layers) - 1, -1, -1):
+            layer, prefix = self.layers[k], f"{k}."
+            own = {name[len(prefix):]: array for name, array in grads.items() if name.startswith(prefix)}
+            dy = layer.backward(dy, saved[k], own, need_dx or k > 0)
+        return dy
+
+    def __call__(self, x, lengths=None, state=None, batch_first: bool = False) -> np.ndarray:
+        """The network's output, with nothing dropped.
+
+        x: (T, B, I) of the network's dtype, or integers (T, B) if an Embedding is first; (B, T, ...) with batch_first. lengths: integers (B,)
+        in 0..T, any order; None: all T. state: a State, which is read and given the final states; None: zeros.
+        Returns (T, B, F), zero past the ends, (B, T, F) with batch_first, or (B, F) behind a Last; a new array.
+        Raises ShapeError or DTypeError. Safe from many threads with states of their own.
+        """
+        rows, run = self.enter(x, lengths, batch_first)
+        y, _, final = self.forward(rows, run, None if state is None else state.value, keep=False)
+        if state is not None:
+            state.value = final
+        y = self.run_after(run).unpack(y)
+        return y.swapaxes(0, 1) if batch_first and not self.run_after(run).per_sequence else y
+
+    def enter(self, x, lengths=None, batch_first: bool = False, training: bool = False, rng=None) -> tuple[np.ndarray, Run]:
+        """A batch, checked, as rows, and the run that they belong to. Arguments and errors as in a call."""
+        x = as_array(x, "x")
+        if self.integers:
+            if x.dtype.kind not in "iu":
+                raise DTypeError(f"layer '0' ({self.layers[0].kind}): input 'x' must be integers, got {x.dtype}")
+            wanted, ndim = "(T, B)", 2
+        else:
+            check_dtype(x, f"layer '0' ({self.layers[0].kind}): input 'x'", self.dtype)
+            wanted, ndim = f"(T, B, {'F' if self.takes is None else self.takes})", 3
+        if x.ndim != ndim or ndim == 3 and self.takes not in (None, x.shape[2]):
+            raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted.replace('T, B', 'B, T') if batch_first else wanted}, got {x.shape}")
+        if batch_first:
+            x = x.swapaxes(0, 1)
+        run = Run(Packing.of(*x.shape[:2], lengths), training, rng)
+        rows = np.ascontiguousarray(run.pack(x))
+        if self.integers:
+            first = next(leaf for _, leaf in self.leaves())
+            if rows.size and not 0 <= rows.min() <= rows.max() < first.num_embeddings:
+                raise ShapeError(f"layer '0' (embedding): indices must be from 0 to {first.num_embeddings - 1}, got {rows.min()} to {rows.max()}")
+        return rows, run
+
+    def __repr__(self) -> str:
+        return "Sequential(" + ", ".join(map(repr, self.layers)) + ")"
