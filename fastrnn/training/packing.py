@@ -68,13 +68,16 @@ class Packing:
         padded[self._rows()] = rows
         return padded
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (B,): the steps of the sequence at each place, longest first."""
+        return (self.sizes[:, None] > np.arange(self.B)).sum(0)
+
     def last(self) -> np.ndarray:
         """int64 (B,): the row of the last step of each sequence, in the batch's own order. ShapeError if one has none."""
-        if not self.T or self.sizes[0] < self.B:
+        if self.B and not self.lengths[-1]:
             raise ShapeError("a sequence of length 0 has no last step")
-        lengths = (self.sizes[:, None] > np.arange(self.B)).sum(0)
-        rows = self.starts[lengths - 1] + np.arange(self.B)
-        return rows if self.order is None else rows[self.places()]
+        return (self.ends() - self.B)[self.places()]
 
     def places(self) -> np.ndarray:
         """int64 (B,): at which place each sequence of the batch stands."""
@@ -85,16 +88,20 @@ class Packing:
 
         Previous rows are counted with the B initial states in front of the N rows; place: that of a piece's first row.
         """
-        found, starts = [], self.starts
-        for t in range(self.T - 1, -1, -1) if reverse else range(self.T):
-            n, start = int(self.sizes[t]), int(starts[t])
-            if not reverse:
-                found.append((start, n, self.B + int(starts[t - 1]) if t else 0, 0))
-                continue
-            older = int(self.sizes[t + 1]) if t + 1 < self.T else 0  # the others of this step begin here, at their own end
-            found.append((start, older, self.B + int(starts[t + 1]) if older else 0, 0))
-            found.append((start + older, n - older, older, older))
-        return np.array([piece for piece in found if piece[1]], np.int64).reshape(-1, 4)
+        sizes, starts, zero = self.sizes, self.starts, np.zeros(self.T, np.int64)
+        if not reverse:
+            pieces = np.stack([starts, sizes, np.append(0, self.B + starts[:-1])[: self.T], zero], 1)
+        else:  # of a step's sequences the longer ones go on from the step after it, the others begin here, at their own end
+            older, later = np.append(sizes[1:], 0)[: self.T], np.append(starts[1:], 0)[: self.T]
+            both = [[starts, older, self.B + later, zero], [starts + older, sizes - older, older, older]]
+            pieces = np.array(both).transpose(2, 0, 1)[::-1].reshape(-1, 4)
+        return np.ascontiguousarray(pieces[pieces[:, 1] > 0])
+
+    def ends(self, reverse: bool = False) -> np.ndarray:
+        """int64 (B,): the row that a direction computes last of each sequence, in the order of places, counted as in pieces; without steps the initial one."""
+        places, lengths = np.arange(self.B), self.lengths
+        rows = places + self.B + (0 if reverse else np.append(self.starts, 0)[lengths - 1])
+        return np.where(lengths, rows, places)
 
     def previous(self, reverse: bool = False) -> np.ndarray | slice:
         """The row before each row, counted as in pieces: int64 (N,), or a slice where they follow one another."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model.stack import PEEPHOLES, StackOptions
-from fastrnn.training.base import Layer, Run, uniform
+from fastrnn.training.base import Layer, Run
 from fastrnn.training.native import GATES, loops
 
 KINDS = ("rnn", "lstm", "gru", "gru_before")  # as native/instance.h numbers them
@@ -52,24 +52,21 @@ class Recurrent(Layer):
     """
 
     def __init__(self, options: StackOptions, *, relu: bool = False, dropout: float = 0.0, seed=None, dtype="float32"):
-        if options.batch_first:
-            raise UnsupportedModelError(f"{options.kind}: networks that learn are time-first; give batch_first to the call instead")
         if not 0 <= dropout < 1:
             raise UnsupportedModelError(f"{options.kind}: dropout must be at least 0 and below 1, got {dropout!r}")
-        bound, random = 1 / np.sqrt(options.hidden_size), np.random.default_rng(seed)
-        super().__init__({name: uniform(random, bound, shape, dtype) for name, shape in options.shapes().items()})
-        self.options, self.relu, self.dropout = options, relu, dropout
-        self.kind = "gru_before" if options.kind == "gru" and not options.reset_after else options.kind
+        self.options, self.relu, self.dropout, self.kind = options, relu, dropout, options.kind
+        self.takes, self.gives = options.input_size, options.output_size * options.directions
+        self._loop = KINDS.index("gru_before" if options.kind == "gru" and not options.reset_after else options.kind)
+        super().__init__(options.shapes(), dtype, seed)
 
-    def __repr__(self) -> str:
-        o = self.options
-        return f"{type(self).__name__}({o.input_size}, {o.hidden_size}" + (f", num_layers={o.num_layers}" if o.num_layers > 1 else "") + ")"
+    def _draw(self, rng: np.random.Generator) -> None:
+        bound = 1 / np.sqrt(self.options.hidden_size)
+        for array in self.parameters().values():
+            array[...] = rng.uniform(-bound, bound, array.shape)
 
     def forward(self, x, run: Run, state=None, keep=True):
         """Rows (N, I) to rows (N, D P). state: h, or (h, c) of an LSTM, each (layers * D, B, P or H) in the batch's order; None: zeros."""
         o, saved, finals = self.options, [], {name: [] for name in self.options.states}
-        if x.ndim != 2 or x.shape[1] != o.input_size:
-            raise ShapeError(f"{self}: input must have {o.input_size} features, got shape {x.shape}")
         states = self._states(state, run)
         for layer in range(o.num_layers):
             dropped = None
@@ -83,7 +80,7 @@ class Recurrent(Layer):
             if keep:
                 saved.append(one)
         ends = tuple(np.stack(finals[name])[:, run.packing.places()] for name in o.states)
-        return x, saved, ends if len(ends) > 1 else ends[0]
+        return x, (run, saved) if keep else None, ends if len(ends) > 1 else ends[0]
 
     def _states(self, state, run: Run) -> dict[str, np.ndarray]:
         """Initial states by name, (layers * D, B, n), in the packing's order."""
@@ -94,9 +91,9 @@ class Recurrent(Layer):
         found = dict(zip(o.states, state if len(o.states) > 1 else (state,)))
         for name, array in found.items():
             if not isinstance(array, np.ndarray) or array.dtype != self.dtype:
-                raise DTypeError(f"{self}: initial {name} must be an array of {self.dtype}, got {getattr(array, 'dtype', type(array).__name__)}")
+                raise DTypeError(f"{self.kind}: initial {name} must be an array of {self.dtype}, got {getattr(array, 'dtype', type(array).__name__)}")
             if array.shape != shapes[name]:
-                raise ShapeError(f"{self}: initial {name} must have shape {shapes[name]}, got {array.shape}")
+                raise ShapeError(f"{self.kind}: initial {name} must have shape {shapes[name]}, got {array.shape}")
         return found if run.packing.order is None else {name: array[:, run.packing.order] for name, array in found.items()}
 
     def _layer(self, layer: int, x: np.ndarray, run: Run, states: dict[str, np.ndarray]) -> Saved:
@@ -108,18 +105,18 @@ class Recurrent(Layer):
             reverse, k = bool(d) or o.reverse, layer * D + d
             own, pieces = h[:, d * P : (d + 1) * P], run.packing.pieces(reverse)
             own[:B] = states["h"][k]
-            gates = None if self.kind == "rnn" else np.empty((N, GATES[KINDS.index(self.kind)] * H), self.dtype)
+            gates = None if self.kind == "rnn" else np.empty((N, GATES[self._loop] * H), self.dtype)
             pre = own[B:] if gates is None else gates
             np.matmul(x, p[f"weight_ih_{suffix}"].T, out=pre)
             c = extra = None
             if self.kind == "lstm":
                 c = np.empty((B + N, H), self.dtype)
                 c[:B] = states["c"][k]
-            if self.kind.startswith("gru") or o.proj_size:
+            if self.kind == "gru" or o.proj_size:
                 extra = np.empty((N, H), self.dtype)
             if o.bias:
                 bias = p[f"bias_ih_{suffix}"] + p[f"bias_hh_{suffix}"]
-                if self.kind == "gru":
+                if o.kind == "gru" and o.reset_after:
                     bias[2 * H :] = p[f"bias_ih_{suffix}"][2 * H :]  # R_n h has its bias to itself
                 pre += bias
             saved.directions.append(Direction(suffix, pieces, run.packing.previous(reverse), gates, c, extra))
@@ -131,26 +128,25 @@ class Recurrent(Layer):
         o, p, own = self.options, self.parameters(), saved.directions[d]
         P, H, suffix = o.output_size, o.hidden_size, own.suffix
         peepholes = np.stack([p[f"weight_p{gate}_{suffix}"] for gate in PEEPHOLES]) if o.peepholes else None
-        loops().run(KINDS.index(self.kind), back, own.pieces, run.packing.B, saved.h[:, d * P : (d + 1) * P], p[f"weight_hh_{suffix}"], gates=own.gates, c=own.c,
+        loops().run(self._loop, back, own.pieces, run.packing.B, saved.h[:, d * P : (d + 1) * P], p[f"weight_hh_{suffix}"], gates=own.gates, c=own.c,
                     extra=own.extra, w_p=p.get(f"weight_hr_{suffix}"), peepholes=peepholes, relu=self.relu, coupled=o.input_forget,
-                    b_n=p[f"bias_hh_{suffix}"][2 * H :] if o.bias and self.kind == "gru" else None, **gradients)
+                    b_n=p[f"bias_hh_{suffix}"][2 * H :] if o.bias and self.kind == "gru" and o.reset_after else None, **gradients)
 
     def _finals(self, saved: Saved, run: Run) -> dict[str, list[np.ndarray]]:
         """The states of each direction after its last step, in the packing's order."""
-        o, B, found = self.options, run.packing.B, {name: [] for name in self.options.states}
+        o, found = self.options, {name: [] for name in self.options.states}
         for d, own in enumerate(saved.directions):
-            last = np.arange(B)  # a sequence without steps keeps its initial state
-            for row, n, _, place in own.pieces:
-                last[place : place + n] = B + np.arange(row, row + n)
+            last = run.packing.ends(bool(d) or o.reverse)
             found["h"].append(saved.h[last, d * o.output_size : (d + 1) * o.output_size])
             if own.c is not None:
                 found["c"].append(own.c[last])
         return found
 
-    def backward(self, dy, saved, grads, run: Run, need_dx=True):
-        """Gradients of the parameters are added to grads; returns that of x. dy is overwritten, and what was saved is used up."""
+    def backward(self, dy, saved, grads, need_dx=True):
+        """As every layer's; what was saved is used up."""
+        run, layers = saved
         for layer in reversed(range(self.options.num_layers)):
-            one = saved[layer]
+            one = layers[layer]
             dy = self._layer_back(one, np.ascontiguousarray(dy), grads, run, need_dx or layer > 0)
             if one.dropped is not None:
                 dy *= one.dropped
@@ -181,16 +177,16 @@ class Recurrent(Layer):
 
     def _hidden_back(self, grads, s: str, da: np.ndarray, db: np.ndarray, h_before: np.ndarray, own: Direction) -> None:
         """Of the recurrent matrix and the biases. A GRU's candidate has an operand, or a gradient, of its own."""
-        H, w, b = self.options.hidden_size, grads[f"weight_hh_{s}"], self.options.bias
-        if self.kind.startswith("gru"):
-            d_n, operand = (own.extra, h_before) if self.kind == "gru" else (da[:, 2 * H :], own.extra)
+        o, H, w = self.options, self.options.hidden_size, grads[f"weight_hh_{s}"]
+        if self.kind == "gru":
+            d_n, operand = (own.extra, h_before) if o.reset_after else (da[:, 2 * H :], own.extra)
             w[: 2 * H] += da[:, : 2 * H].T @ h_before
             w[2 * H :] += d_n.T @ operand
         else:
             w += da.T @ h_before
-        if b:
+        if o.bias:
             grads[f"bias_ih_{s}"] += db
-            if self.kind == "gru":
+            if self.kind == "gru" and o.reset_after:
                 db[2 * H :] = own.extra.sum(0)
             grads[f"bias_hh_{s}"] += db
 

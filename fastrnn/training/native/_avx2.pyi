@@ -2,7 +2,5 @@
 
 import numpy as np
 
-GATES: tuple[int, ...]
-
 def run(kind: int, back: bool, pieces: np.ndarray, B: int, h: np.ndarray, w_h: np.ndarray, **arrays) -> None:
     """One direction of a layer, forward or backward, in place."""

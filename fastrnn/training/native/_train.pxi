@@ -5,6 +5,8 @@ from libc.stdint cimport int64_t, uintptr_t
 
 import numpy
 
+from fastrnn.training.native import GATES
+
 np.import_array()
 
 cdef extern from "train.h":
@@ -33,8 +35,6 @@ cdef extern from "train.h":
         int coupled
     void fr_run_float(int kind, int back, const fr_direction *d) noexcept nogil
     void fr_run_double(int kind, int back, void *d) noexcept nogil
-
-GATES = (1, 4, 3, 3)
 
 
 cdef void *at(np.ndarray a):
