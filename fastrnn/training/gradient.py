@@ -41,7 +41,7 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     """
     rows, run = net.enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
     after = net.run_after(run)
-    score = _loss_of_rows(loss, after, target, mask, batch_first)
+    score = loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, None if state is None else state.value)
     value, dy = score(y)
     del y
@@ -55,7 +55,7 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
 def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
     rows, run = net.enter(x, lengths, batch_first)
-    score = _loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
+    score = loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
     y, _, final = net.forward(rows, run, None if state is None else state.value, keep=False)
     found = score(y)[0]
     if state is not None:
@@ -63,7 +63,7 @@ def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None
     return found
 
 
-def _loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:
+def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:
     """The loss as a function of the network's rows alone."""
     packed = {}
     for name, given in (("target", target), ("mask", mask)):
