@@ -1,0 +1,20 @@
+"""Time loops of training in C, forward and backward, float and double; a module for each instruction set.
+
+    train.h -> instance.h (loops) -> real.h (vectors of reals), product.h (packed products), cells.h (equations and their gradients)
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+
+from fastrnn.kernels import isa
+
+GATES = (1, 4, 3, 3)  # of RNN, LSTM, GRU and GRU with the reset before the matrix
+
+
+@cache
+def loops() -> ModuleType:
+    """The module for the instruction set in use (FASTRNN_ISA pins it)."""
+    return importlib.import_module(f"fastrnn.training.native._{isa.chosen()}")
