@@ -11,15 +11,19 @@ To add a layer: a subclass of Layer with forward and backward (base.py), its nod
 """
 
 from fastrnn.training.base import Layer, Run
+from fastrnn.training.data import Batch, Sequences
+from fastrnn.training.fit import History, evaluate, fit
 from fastrnn.training.gradient import State, value, value_and_grad
 from fastrnn.training.layers import Dropout, Embedding, Last, LayerNorm, Linear, ReLU, Sigmoid, Tanh
 from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.optim import SGD, Adam, AdamW, Optimiser, RMSProp, clip_grad_norm, clip_grad_value
 from fastrnn.training.packing import Packing
 from fastrnn.training.recurrent import GRU, LSTM, RNN
+from fastrnn.training.schedules import CosineLR, ReduceOnPlateau, Schedule, StepLR, WarmupLR
 from fastrnn.training.sequential import Sequential
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Dropout", "Embedding", "Last", "Layer", "LayerNorm", "Linear", "Optimiser", "Packing", "RMSProp", "ReLU", "Run", "Sequential",
-    "Sigmoid", "State", "Tanh", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "mean_squared_error", "value", "value_and_grad",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Batch", "CosineLR", "Dropout", "Embedding", "History", "Last", "Layer", "LayerNorm", "Linear", "Optimiser", "Packing", "RMSProp",
+    "ReLU", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR", "Tanh", "WarmupLR", "binary_cross_entropy", "clip_grad_norm",
+    "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error", "value", "value_and_grad",
 ]

@@ -57,9 +57,10 @@ def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None
     rows, run = net.enter(x, lengths, batch_first)
     score = _loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
     y, _, final = net.forward(rows, run, None if state is None else state.value, keep=False)
+    found = score(y)[0]
     if state is not None:
         state.value = final
-    return score(y)[0]
+    return found
 
 
 def _loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:

@@ -60,7 +60,7 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
 def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """(prediction - target)^2, the mean over all numbers.
 
-    prediction (..., K) and target of the same shape and dtype; nothing is broadcast; mask (...) without the last axis. Returns, raises and threads as cross_entropy.
+    prediction (..., K) and target of the same shape, bool or the same dtype; nothing is broadcast; mask (...) without the last axis. Returns, raises and threads as cross_entropy.
     """
     _check("mean_squared_error", prediction, target, prediction.shape, prediction.dtype)
     count, mask = _counted("mean_squared_error", prediction.shape[:-1], mask)

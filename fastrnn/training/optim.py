@@ -19,7 +19,7 @@ class Optimiser:
 
     def __init__(self, net: Layer, lr: float, weight_decay: float = 0.0):
         self.parameters, self.dtype = net.parameters(), net.dtype
-        self.lr, self.weight_decay, self.steps = _number(lr, "lr"), _number(weight_decay, "weight_decay"), 0
+        self.lr, self.weight_decay, self.steps = number(lr, "lr"), number(weight_decay, "weight_decay"), 0
         size = sum(array.size for array in self.parameters.values())
         for slot in self.slots:
             setattr(self, slot, np.zeros(size, self.dtype))
@@ -90,7 +90,7 @@ class SGD(Optimiser):
     slots = ("velocity",)
 
     def __init__(self, net: Layer, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
-        self.momentum, self.nesterov = _number(momentum, "momentum"), bool(nesterov)
+        self.momentum, self.nesterov = number(momentum, "momentum"), bool(nesterov)
         self.slots = ("velocity",) if self.momentum else ()
         if self.nesterov and not self.momentum:
             raise UnsupportedModelError("SGD: nesterov needs a momentum")
@@ -116,7 +116,7 @@ class RMSProp(Optimiser):
     """
 
     def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0):
-        self.alpha, self.eps, self.momentum = _fraction(alpha, "alpha"), _number(eps, "eps"), _number(momentum, "momentum")
+        self.alpha, self.eps, self.momentum = fraction(alpha, "alpha"), number(eps, "eps"), number(momentum, "momentum")
         self.slots = ("square", "buffer") if self.momentum else ("square",)
         super().__init__(net, lr, weight_decay)
 
@@ -146,7 +146,7 @@ class Adam(Optimiser):
     def __init__(self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise UnsupportedModelError(f"betas must be two numbers, got {betas!r}")
-        self.betas, self.eps = tuple(_fraction(b, "betas") for b in betas), _number(eps, "eps")
+        self.betas, self.eps = tuple(fraction(b, "betas") for b in betas), number(eps, "eps")
         super().__init__(net, lr, weight_decay)
 
     def _update(self, p, g):
@@ -184,7 +184,7 @@ def clip_grad_norm(grads: Mapping[str, np.ndarray], max_norm: float) -> float:
 
     The factor is max_norm / (norm + 1e-6), as torch has it; the norm is taken in float64. DivergedError, with nothing changed, where it is not finite.
     """
-    max_norm = _number(max_norm, "max_norm")
+    max_norm = number(max_norm, "max_norm")
     with np.errstate(over="ignore"):
         norm = math.sqrt(sum(_squares(g) for g in grads.values()))
     if not math.isfinite(norm):
@@ -199,7 +199,7 @@ def clip_grad_norm(grads: Mapping[str, np.ndarray], max_norm: float) -> float:
 
 def clip_grad_value(grads: Mapping[str, np.ndarray], max_value: float) -> None:
     """Brings every number of the gradients, in place, between -max_value and max_value; NaN stays."""
-    max_value = _number(max_value, "max_value")
+    max_value = number(max_value, "max_value")
     for g in grads.values():
         np.clip(g, -max_value, max_value, out=g)
 
@@ -210,15 +210,15 @@ def _squares(g: np.ndarray) -> float:
     return found if g.dtype == np.float64 or 1e-20 < found < 1e38 else float(np.square(g, dtype=np.float64).sum())
 
 
-def _number(value, name: str) -> float:
+def number(value, name: str) -> float:
     """A number that is finite and not negative; UnsupportedModelError names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
         raise UnsupportedModelError(f"{name} must be a finite number, not negative, got {value!r}")
     return float(value)
 
 
-def _fraction(value, name: str) -> float:
+def fraction(value, name: str) -> float:
     """As _number, below 1."""
-    if _number(value, name) >= 1:
+    if number(value, name) >= 1:
         raise UnsupportedModelError(f"{name} must be below 1, got {value!r}")
     return float(value)

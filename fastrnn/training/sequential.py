@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.model import Model
 from fastrnn.runtime.checks import as_array, check_dtype
 from fastrnn.training.base import Layer, Run, as_dtype
 from fastrnn.training.packing import Packing
@@ -61,6 +62,11 @@ class Sequential(Layer):
             else:
                 yield f"{prefix}{k}", layer
 
+    @property
+    def per_sequence(self) -> bool:
+        """Whether it gives one row a sequence: a Last is among its layers."""
+        return self.run_after(Run(Packing.of(0, 0))).per_sequence
+
     def reset_parameters(self, seed=None) -> None:
         rng = np.random.default_rng(seed)
         for layer in self.layers:
@@ -112,6 +118,16 @@ class Sequential(Layer):
             state.value = final
         y = self.run_after(run).unpack(y)
         return y.swapaxes(0, 1) if batch_first and not self.run_after(run).per_sequence else y
+
+    def to_model(self, name: str = "model") -> Model:
+        """The network as it is now, for fr.compile: input x (T, B, F) float32, or (T, B) int64 where an Embedding is first, output y as a call gives it.
+
+        Dropout vanishes; a Last takes the last of all T steps, since a model's sequences are whole; a stack of recurrent layers starts from zeros, and a
+        Stream carries its states. Weights are copies. DTypeError for a float64 network, UnsupportedModelError naming a layer that has no nodes.
+        """
+        from fastrnn.training.export import to_model  # export knows all layers, this module among them
+
+        return to_model(self, name)
 
     def enter(self, x, lengths=None, batch_first: bool = False, training: bool = False, rng=None) -> tuple[np.ndarray, Run]:
         """A batch, checked, as rows, and the run that they belong to. Arguments and errors as in a call."""

@@ -1,0 +1,83 @@
+"""A trained network as a Model: each layer's nodes."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+
+from fastrnn.errors import DTypeError, UnsupportedModelError
+from fastrnn.model import Model, Value
+from fastrnn.model.stack import StackBuilder
+from fastrnn.training import layers
+from fastrnn.training.base import Layer
+from fastrnn.training.sequential import Sequential
+
+
+def to_model(net: Sequential, name: str = "model") -> Model:
+    """See Sequential.to_model."""
+    if net.dtype != np.float32:
+        raise DTypeError(f"models are float32, this network is {net.dtype}: net.astype('float32').to_model()")
+    if net.takes is None and not net.integers:
+        raise UnsupportedModelError("to_model: no layer says how many features the input has")
+    x = Value("x", "int64", ("T", "B")) if net.integers else Value("x", "float32", ("T", "B", net.takes))
+    build, last = StackBuilder(), "x"
+    for place, layer in net.leaves():
+        last = _nodes(layer, build, f"{place}.{layer.kind}", last)
+    build.add("Identity", "y", [last], ["y"])
+    return Model((x,), ("y",), tuple(build.nodes), build.weights, name=name)
+
+
+def _weight(build: StackBuilder, node: str, layer: Layer, name: str) -> str:
+    """A copy of a parameter, so that training on leaves the model as it is; empty where the layer has none."""
+    own = layer.parameters()
+    return build.weight(f"{node}.{name}", own[name].copy()) if name in own else ""
+
+
+@singledispatch
+def _nodes(layer: Layer, build: StackBuilder, node: str, x: str) -> str:
+    """Adds what the layer computes from value x; returns its value."""
+    raise UnsupportedModelError(f"to_model: layer {node!r} is a {type(layer).__name__}, which has no nodes")
+
+
+@_nodes.register
+def _(layer: layers.Embedding, build, node, x):
+    build.add("Gather", node, [_weight(build, node, layer, "weight"), x], [f"{node}.y"], axis=0, wrap=0)
+    return f"{node}.y"
+
+
+@_nodes.register
+def _(layer: layers.Linear, build, node, x):
+    build.add("Gemm", node, [x, *filter(None, (_weight(build, node, layer, name) for name in ("weight", "bias")))], [f"{node}.y"], transB=1)
+    return f"{node}.y"
+
+
+@_nodes.register
+def _(layer: layers.LayerNorm, build, node, x):
+    build.add("LayerNormalization", node, [x, *filter(None, (_weight(build, node, layer, name) for name in ("weight", "bias")))], [f"{node}.y"], epsilon=layer.eps)
+    return f"{node}.y"
+
+
+@_nodes.register
+def _(layer: layers.Dropout, build, node, x):
+    return x
+
+
+def _alone(op: str):
+    """A node with one input and one output."""
+
+    def nodes(layer, build, node, x):
+        build.add(op, node, [x], [f"{node}.y"])
+        return f"{node}.y"
+
+    return nodes
+
+
+for _layer, _op in ((layers.Tanh, "Tanh"), (layers.ReLU, "Relu"), (layers.Sigmoid, "Sigmoid")):
+    _nodes.register(_layer, _alone(_op))
+
+
+@_nodes.register
+def _(layer: layers.Last, build, node, x):
+    build.add("Gather", node, [x, build.weight(f"{node}.index", np.array(-1))], [f"{node}.y"], axis=0)
+    return f"{node}.y"

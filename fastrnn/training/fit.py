@@ -1,0 +1,175 @@
+"""Fitting: epochs of batches, validation, early stopping, the best weights kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
+from fastrnn.training.base import positive
+from fastrnn.training.data import Batch, Sequences
+from fastrnn.training.gradient import State, value, value_and_grad
+from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value
+from fastrnn.training.progress import shown
+from fastrnn.training.schedules import ReduceOnPlateau, Schedule
+from fastrnn.training.sequential import Sequential
+
+
+@dataclass
+class History:
+    """What fit did. train: each epoch's mean loss while its steps were taken, Dropout and all; valid: after it; lr: with which it ended.
+
+    best_epoch: from 0, the one whose weights the network now has; None without validation. seconds: each epoch's, validation included.
+    """
+
+    train: list[float] = field(default_factory=list)
+    valid: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The validation loss of the best epoch."""
+        return None if self.best_epoch is None else self.valid[self.best_epoch]
+
+
+def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16, clip_norm: float | None = None,
+        clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None, seed=0,
+        tbptt: int | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None) -> History:
+    """Trains in place and returns the History.
+
+    train, valid: Sequences, or (xs, ys) as Sequences takes them, or any object with batches(batch_size, rng) that gives Batches. loss: cross_entropy or its
+    like. optimiser: over this network. clip_norm, clip_value: for each step's gradients, the norm first. schedule: stepped after every epoch, with the
+    validation loss, or after every batch (schedule_per="batch"). tbptt: steps of a chunk; a batch is then cut into chunks, each with a step of the
+    optimiser, and states are carried from one to the next. patience: stops after so many epochs without a lower validation loss. With
+    validation the network ends with its best weights, also when a run is broken off by an error or a key. seed: of the order of the sequences and of Dropout;
+    the same seed, weights and data give the same bits. progress: see below. on_epoch: called after each epoch; a run stops where it returns True.
+
+    progress None: a bar on a terminal (with rich), else silence; True: always; False: never.
+    Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
+    ShapeError and DTypeError as value_and_grad. Not safe while other threads use the network.
+    """
+    train, valid = _data(train, net), None if valid is None else _data(valid, net)
+    _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt)
+    positive(batch_size, "batch_size", "fit")
+    order, drop = np.random.default_rng(seed).spawn(2)
+    step = _Step(net, loss, optimiser, drop, tbptt, clip_norm, clip_value, schedule if schedule_per == "batch" else None)
+    history, best = History(), {}
+    try:
+        with shown(progress, epochs) as show:
+            for epoch in range(epochs):
+                begun = time.perf_counter()
+                history.train.append(step.epoch(epoch, train.batches(batch_size, order)))
+                if valid is not None:
+                    history.valid.append(evaluate(net, loss, valid, batch_size))
+                    if not math.isfinite(history.valid[-1]):
+                        raise DivergedError(f"epoch {epoch}: the validation loss is {history.valid[-1]}")
+                    if history.best_epoch is None or history.valid[-1] < history.best:
+                        history.best_epoch, best = epoch, net.state_dict()
+                if schedule is not None and schedule_per == "epoch":
+                    schedule.step(history.valid[-1] if history.valid else None)
+                history.lr.append(optimiser.lr)
+                history.seconds.append(time.perf_counter() - begun)
+                show(epoch + 1, _note(history))
+                if on_epoch is not None and on_epoch(history) is True or patience is not None and epoch - history.best_epoch >= patience:
+                    break
+    finally:
+        if best:
+            net.load_state_dict(best)
+    return history
+
+
+def evaluate(net: Sequential, loss: Callable, data, batch_size: int = 64) -> float:
+    """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. data: as fit's. Safe from many threads."""
+    total, count = 0.0, 0
+    for batch in _data(data, net).batches(batch_size):
+        if n := batch.count:
+            total += n * value(net, loss, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask)
+            count += n
+    return _mean(total, count)
+
+
+class _Step:
+    """Steps of an optimiser over batches."""
+
+    def __init__(self, net, loss, optimiser, rng, tbptt, clip_norm, clip_value, schedule):
+        self.net, self.loss, self.optimiser, self.rng, self.tbptt, self.schedule = net, loss, optimiser, rng, tbptt, schedule
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+
+    def epoch(self, epoch: int, batches) -> float:
+        """The mean loss over all entries."""
+        total, count = 0.0, 0
+        for k, batch in enumerate(batches):
+            state = None if self.tbptt is None else State()
+            for chunk in batch.chunks(self.tbptt):
+                n = chunk.count
+                if not n:  # masked altogether: it only hands the states on
+                    self.net(chunk.x, chunk.lengths, state)
+                    continue
+                try:
+                    total += n * self._chunk(chunk, state)
+                except DivergedError as error:
+                    raise DivergedError(f"epoch {epoch}, batch {k}: {error}") from error
+                count += n
+            if self.schedule is not None:
+                self.schedule.step()
+        return _mean(total, count)
+
+    def _chunk(self, chunk: Batch, state: State | None) -> float:
+        found, grads = value_and_grad(self.net, self.loss, chunk.x, chunk.target, lengths=chunk.lengths, mask=chunk.mask, state=state, rng=self.rng)
+        if not math.isfinite(found):
+            raise DivergedError(f"the loss is {found}")
+        if self.clip_norm is not None:
+            clip_grad_norm(grads, self.clip_norm)
+        if self.clip_value is not None:
+            clip_grad_value(grads, self.clip_value)
+        self.optimiser.step(grads)
+        return found
+
+
+def _mean(total: float, count: int) -> float:
+    if not count:
+        raise ShapeError("the data have no step that counts")
+    return total / count
+
+
+def _data(data, net: Sequential):
+    """Something with batches."""
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return Sequences(*data, per_sequence=net.per_sequence)
+    if not callable(getattr(data, "batches", None)):
+        raise UnsupportedModelError(f"data must be Sequences, a pair (xs, ys), or have batches(batch_size, rng), got {type(data).__name__}")
+    return data
+
+
+def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> None:
+    """Options that need one another."""
+    own = net.parameters()
+    if optimiser.parameters.keys() != own.keys() or any(array is not own[name] for name, array in optimiser.parameters.items()):
+        raise UnsupportedModelError("fit: the optimiser was made for another network")
+    if schedule_per not in ("epoch", "batch"):
+        raise UnsupportedModelError(f"fit: schedule_per must be 'epoch' or 'batch', got {schedule_per!r}")
+    if schedule is not None and schedule.optimiser is not optimiser:
+        raise UnsupportedModelError("fit: the schedule was made for another optimiser")
+    if isinstance(schedule, ReduceOnPlateau) and (valid is None or schedule_per != "epoch"):
+        raise UnsupportedModelError("fit: ReduceOnPlateau needs valid, and is stepped once an epoch")
+    if patience is not None:
+        positive(patience, "patience", "fit")
+        if valid is None:
+            raise UnsupportedModelError("fit: patience needs valid")
+    if tbptt is not None:
+        positive(tbptt, "tbptt", "fit")
+        if net.per_sequence:
+            raise UnsupportedModelError("fit: tbptt needs a target for each step, but the network has a Last")
+        both = [place for place, layer in net.leaves() if getattr(layer, "bidirectional", False)]
+        if both:
+            raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {both[0]!r} is bidirectional")
+
+
+def _note(history: History) -> str:
+    return f"train {history.train[-1]:.4g}" + (f", valid {history.valid[-1]:.4g} (best {history.best:.4g})" if history.valid else "")
