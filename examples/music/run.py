@@ -30,8 +30,8 @@ CELLS = {  # units as in the paper: close to 20,000 parameters each
 }
 SEEDS = (0, 1, 2)
 BATCH, CLIP = 16, 1.0
-PATIENCE = {"jsb_chorales": 10, "nottingham": 5}  # epochs without a better validation figure
-RATES = {"jsb_chorales": {"tanh": 3e-3, "GRU": 1e-2, "LSTM": 1e-2}, "nottingham": {"tanh": 3e-3, "GRU": 1e-2, "LSTM": 1e-2}}  # the best of 1e-2, 5e-3, 3e-3 on validation
+CHUNK = 100  # steps between two updates; states are carried on
+RATE, PATIENCE, WAIT = 1e-2, 8, 2  # the rate is halved after more than WAIT epochs without a better validation figure; training ends after PATIENCE
 loss = partial(tr.binary_cross_entropy, over="steps")
 
 
@@ -44,8 +44,9 @@ def train(data: str, cell: str, seed: int, parts: dict[str, tr.Sequences], epoch
     """A net at its best epoch, and what it reached on each part."""
     layer = CELLS[cell]()
     net = tr.Sequential(layer, tr.Linear(layer.gives, 88), seed=seed)
-    history = tr.fit(net, loss, parts["train"], parts["valid"], optimiser=tr.Adam(net, lr=RATES[data][cell]), epochs=epochs, batch_size=BATCH,
-                     clip_norm=CLIP, patience=PATIENCE[data], seed=seed, progress=False, on_epoch=on_epoch)
+    optimiser = tr.Adam(net, lr=RATE)
+    history = tr.fit(net, loss, parts["train"], parts["valid"], optimiser=optimiser, epochs=epochs, batch_size=BATCH, clip_norm=CLIP, tbptt=CHUNK,
+                     schedule=tr.ReduceOnPlateau(optimiser, 0.5, WAIT), patience=PATIENCE, seed=seed, progress=False, on_epoch=on_epoch)
     figures = {part: tr.evaluate(net, loss, sequences) for part, sequences in parts.items()}
     return net, {"data": data, "cell": cell, "seed": seed, "epochs": history.best_epoch + 1, "seconds": sum(history.seconds), "curve": history.valid, **figures}
 
