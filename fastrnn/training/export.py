@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 import numpy as np
 
 from fastrnn.errors import DTypeError, UnsupportedModelError
 from fastrnn.model import Model, Value
-from fastrnn.model.stack import StackBuilder
+from fastrnn.model.stack import StackBuilder, parse_activations
 from fastrnn.training import layers
 from fastrnn.training.base import Layer
+from fastrnn.training.recurrent import Recurrent
 from fastrnn.training.sequential import Sequential
 
 
@@ -75,6 +77,13 @@ def _alone(op: str):
 
 for _layer, _op in ((layers.Tanh, "Tanh"), (layers.ReLU, "Relu"), (layers.Sigmoid, "Sigmoid")):
     _nodes.register(_layer, _alone(_op))
+
+
+@_nodes.register
+def _(layer: Recurrent, build, node, x):
+    options = replace(layer.options, activations=parse_activations("rnn", ("relu",), layer.options.bidirectional)) if layer.relu else layer.options
+    build.stack(node, options, layer.state_dict(), x, f"{node}.y")
+    return f"{node}.y"
 
 
 @_nodes.register

@@ -15,6 +15,7 @@ from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.gradient import State, value, value_and_grad
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value
 from fastrnn.training.progress import shown
+from fastrnn.training.recurrent import Recurrent
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
 from fastrnn.training.sequential import Sequential
 
@@ -166,9 +167,9 @@ def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> No
         positive(tbptt, "tbptt", "fit")
         if net.per_sequence:
             raise UnsupportedModelError("fit: tbptt needs a target for each step, but the network has a Last")
-        both = [place for place, layer in net.leaves() if getattr(layer, "bidirectional", False)]
-        if both:
-            raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {both[0]!r} is bidirectional")
+        for place, layer in net.leaves():
+            if isinstance(layer, Recurrent) and (layer.options.bidirectional or layer.options.reverse):
+                raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {place!r} ({layer.kind}) also runs backward")
 
 
 def _note(history: History) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.runtime.checks import as_array, check_dtype
 from fastrnn.training.base import Layer, Run, as_dtype
@@ -90,6 +90,8 @@ class Sequential(Layer):
         """As every layer's; state, saved: a tuple with one entry a layer."""
         saved, finals = [], []
         given = (None,) * len(self.layers) if state is None else state
+        if not isinstance(given, tuple) or len(given) != len(self.layers):
+            raise StateError(f"{self.kind}: a state is a tuple with one entry for each of its {len(self.layers)} layers, got {type(given).__name__}")
         for layer, initial in zip(self.layers, given):
             x, kept, final = layer.forward(x, run, initial, keep)
             run = layer.run_after(run)
