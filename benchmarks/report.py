@@ -36,7 +36,7 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "compile": ("Compiling", "Milliseconds in a new process: an empty cache, then what the first process left."),
     "training": ("Training steps", "Forward, mean squared error, backward, Adam; the same weights and data, losses and gradients compared before timing; microseconds. "
                  "torch takes ragged batches as packed sequences."),
-    "training_memory": ("Memory of a training step", "Megabytes: what is kept for the way back, x included, and the most that is held at once; a network of the layer and a Linear "
+    "training_memory": ("Memory of a training step", "Megabytes: what is kept for the way back, x and the network's output among it, and the most that is held at once; a network of the layer and a Linear "
                         "to 88, binary cross-entropy, B=16."),
     "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
     "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
