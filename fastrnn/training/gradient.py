@@ -43,13 +43,13 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     after = net.run_after(run)
     score = loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, None if state is None else state.value)
-    value, dy = score(y)
+    found = [*score(y)]
     del y
     grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
-    net.backward(dy, saved, grads, need_dx=False)
+    net.backward(found.pop(), saved, grads, need_dx=False)  # whose memory can then go as soon as it is used
     if state is not None:
         state.value = final
-    return value, grads
+    return found[0], grads
 
 
 def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:

@@ -11,6 +11,9 @@ from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.training.base import DTYPES
 
 
+BLOCK = 1 << 14  # numbers worked on at a time: what lies between logits and gradients then stays in cache, and takes no memory
+
+
 def cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """-log softmax(logits)[target], the mean over entries.
 
@@ -48,13 +51,23 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
     _check("binary_cross_entropy", logits, target, logits.shape, logits.dtype)
     count, mask = _counted("binary_cross_entropy", logits.shape[:-1], mask)
     count *= logits.shape[-1] if over == "elements" else 1
-    small = np.exp(-np.abs(logits))
-    losses = np.maximum(logits, 0) - logits * target + np.log1p(small)
-    gradient = np.where(logits >= 0, 1, small)  # sigmoid(x) from exp(-|x|), which cannot overflow
-    gradient /= 1 + small
-    gradient -= target
-    gradient /= count
-    return _mean(losses.sum(-1), gradient, mask, count)
+    gradient, losses = np.empty(logits.shape, logits.dtype), np.empty(logits.shape[:-1], logits.dtype)
+    K = logits.shape[-1]
+    rows, targets, gradients, sums = logits.reshape(-1, K), target.reshape(-1, K), gradient.reshape(-1, K), losses.reshape(-1)
+    step = max(1, BLOCK // max(K, 1))
+    for block in (slice(at, at + step) for at in range(0, len(rows), step)):
+        x, t, g = rows[block], targets[block], gradients[block]
+        terms = np.negative(np.abs(x, out=g), out=g)
+        terms = np.log1p(np.exp(terms, out=terms))
+        terms += np.maximum(x, 0, out=g)
+        terms -= np.multiply(x, t, out=g)
+        terms.sum(-1, out=sums[block])
+        np.tanh(np.multiply(x, 0.5, out=g), out=g)  # sigmoid(x) = (1 + tanh(x / 2)) / 2
+        g *= 0.5
+        g += 0.5
+        g -= t
+        g *= 1 / count
+    return _mean(losses, gradient, mask, count)
 
 
 def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
