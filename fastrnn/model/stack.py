@@ -183,7 +183,7 @@ class StackBuilder:
 
     def weight(self, name: str, array: np.ndarray) -> str:
         """Adds a weight and returns its name."""
-        self.weights[name] = np.ascontiguousarray(array)
+        self.weights[name] = np.asarray(array, order="C")
         return name
 
     def whole(self, name: str, *values: int) -> str:

@@ -49,7 +49,7 @@ class Run:
 class Layer:
     """Parameters and what is computed with them; nothing of a run is kept, so passes from many threads are safe while nobody changes parameters.
 
-    kind: its name in messages. dtype: float32 or float64, of parameters, inputs and outputs. takes, gives: features of a row before and behind it;
+    kind: its name in messages. dtype: float32 or float64, of parameters, inputs and outputs; None: without parameters, a layer takes either. takes, gives: features of a row before and behind it;
     takes None: any; gives None: as many as came. integers: whether it reads indices (N,) instead of rows (N, F).
     """
 
@@ -59,7 +59,7 @@ class Layer:
     integers = False
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype="float32", seed=None):
-        self.dtype = as_dtype(dtype, self.kind)
+        self.dtype = None if dtype is None and not shapes else as_dtype(dtype, self.kind)
         self._parameters = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
         self.reset_parameters(seed)
 
@@ -100,8 +100,9 @@ class Layer:
     def astype(self, dtype) -> Layer:
         """A copy with parameters rounded to float32 or widened to float64; shares nothing with this one."""
         other = copy.copy(self)
-        other.dtype = as_dtype(dtype, self.kind)
-        other._parameters = {name: array.astype(other.dtype) for name, array in self._parameters.items()}
+        wanted = as_dtype(dtype, self.kind)
+        other.dtype = None if self.dtype is None else wanted
+        other._parameters = {name: array.astype(wanted) for name, array in self._parameters.items()}
         return other
 
     def run_after(self, run: Run) -> Run:
@@ -121,7 +122,7 @@ class Layer:
 
     def __repr__(self) -> str:
         sizes = "" if self.gives is None else f"{self.takes} -> {self.gives}, "
-        return f"{type(self).__name__}({sizes}{self.dtype})"
+        return f"{type(self).__name__}({sizes}{'any dtype' if self.dtype is None else self.dtype})"
 
 
 def as_dtype(dtype, where: str) -> np.dtype:

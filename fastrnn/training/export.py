@@ -18,7 +18,7 @@ from fastrnn.training.sequential import Sequential
 
 def to_model(net: Sequential, name: str = "model") -> Model:
     """See Sequential.to_model."""
-    if net.dtype != np.float32:
+    if net.dtype is not None and net.dtype != np.float32:
         raise DTypeError(f"models are float32, this network is {net.dtype}: net.astype('float32').to_model()")
     if net.takes is None and not net.integers:
         raise UnsupportedModelError("to_model: no layer says how many features the input has")

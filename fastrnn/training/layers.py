@@ -112,12 +112,12 @@ class Dropout(Layer):
 
     kind = "dropout"
 
-    def __init__(self, p: float = 0.5, *, dtype="float32"):
+    def __init__(self, p: float = 0.5, *, dtype=None):
         self.p = probability(p, self.kind)
         super().__init__({}, dtype)
 
     def forward(self, x, run, state=None, keep=True):
-        mask = dropout_mask(x.shape, self.p, run, self.dtype)
+        mask = dropout_mask(x.shape, self.p, run, x.dtype)
         return x if mask is None else x * mask, mask if keep else None, None
 
     def backward(self, dy, saved, grads, need_dx=True):
@@ -142,7 +142,7 @@ def dropout_mask(shape: tuple[int, ...], p: float, run: Run, dtype: np.dtype) ->
 class _Activation(Layer):
     """A function of each number alone, whose derivative follows from its value."""
 
-    def __init__(self, *, dtype="float32"):
+    def __init__(self, *, dtype=None):
         super().__init__({}, dtype)
 
     def forward(self, x, run, state=None, keep=True):
@@ -200,7 +200,7 @@ class Last(Layer):
 
     kind = "last"
 
-    def __init__(self, *, dtype="float32"):
+    def __init__(self, *, dtype=None):
         super().__init__({}, dtype)
 
     def run_after(self, run):

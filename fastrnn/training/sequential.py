@@ -18,7 +18,7 @@ class Sequential(Layer):
     """Layers in a row: what one gives, the next takes. layers: the list, not to be changed.
 
     Parameters are keyed "0.weight_ih_l0": the layer's place, a dot, its own name, as in torch.nn.Sequential (which counts activations and Dropout too).
-    seed: draws all parameters from one generator, each layer in turn; None: the layers keep what they were made with. All layers have one dtype.
+    seed: draws all parameters from one generator, each layer in turn; None: the layers keep what they were made with. All layers that have a dtype have one.
     A Sequential may be a layer of another. Raises ShapeError or DTypeError naming the layer where sizes or dtypes do not fit.
     Passes are safe from many threads while nothing changes parameters.
     """
@@ -38,11 +38,13 @@ class Sequential(Layer):
 
     def _bind(self) -> None:
         """Checks that the layers fit, and takes their sizes and dtype."""
-        self.dtype, self.integers, size = self.layers[0].dtype, self.layers[0].integers, None
-        self.takes = None
-        for k, layer in enumerate(self.layers):
+        typed = [(k, layer) for k, layer in enumerate(self.layers) if layer.dtype is not None]
+        self.dtype = typed[0][1].dtype if typed else None
+        for k, layer in typed:
             if layer.dtype != self.dtype:
-                raise DTypeError(f"layer '{k}' ({layer.kind}) is {layer.dtype}, layer '0' ({self.layers[0].kind}) is {self.dtype}; all must be one")
+                raise DTypeError(f"layer '{k}' ({layer.kind}) is {layer.dtype}, layer '{typed[0][0]}' ({typed[0][1].kind}) is {self.dtype}; all must be one")
+        self.integers, self.takes, size = self.layers[0].integers, None, None
+        for k, layer in enumerate(self.layers):
             if k and layer.integers:
                 raise ShapeError(f"layer '{k}' ({layer.kind}) reads indices, so it can only be the first")
             if size is not None and layer.takes is not None and layer.takes != size:
@@ -141,7 +143,7 @@ class Sequential(Layer):
                 raise DTypeError(f"layer '0' ({self.layers[0].kind}): input 'x' must be integers, got {x.dtype}")
             wanted, ndim = "(T, B)", 2
         else:
-            check_dtype(x, f"layer '0' ({self.layers[0].kind}): input 'x'", self.dtype)
+            check_dtype(x, f"layer '0' ({self.layers[0].kind}): input 'x'", as_dtype(x.dtype, "input 'x'") if self.dtype is None else self.dtype)
             wanted, ndim = f"(T, B, {'F' if self.takes is None else self.takes})", 3
         if x.ndim != ndim or ndim == 3 and self.takes not in (None, x.shape[2]):
             raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted.replace('T, B', 'B, T') if batch_first else wanted}, got {x.shape}")

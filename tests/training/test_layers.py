@@ -15,11 +15,11 @@ LAYERS = {
     "linear without a bias": (lambda dt: tr.Linear(I, 5, bias=False, dtype=dt), lambda: torch.nn.Linear(I, 5, bias=False)),
     "layernorm": (lambda dt: tr.LayerNorm(I, dtype=dt), lambda: torch.nn.LayerNorm(I)),
     "layernorm without a bias": (lambda dt: tr.LayerNorm((I,), eps=0.1, bias=False, dtype=dt), lambda: torch.nn.LayerNorm(I, eps=0.1, bias=False)),
-    "tanh": (lambda dt: tr.Tanh(dtype=dt), torch.nn.Tanh),
-    "relu": (lambda dt: tr.ReLU(dtype=dt), torch.nn.ReLU),
-    "sigmoid": (lambda dt: tr.Sigmoid(dtype=dt), torch.nn.Sigmoid),
-    "no dropout": (lambda dt: tr.Dropout(0.0, dtype=dt), lambda: torch.nn.Dropout(0.0)),
-    "all dropped": (lambda dt: tr.Dropout(1.0, dtype=dt), lambda: torch.nn.Dropout(1.0)),
+    "tanh": (lambda dt: tr.Tanh(), torch.nn.Tanh),
+    "relu": (lambda dt: tr.ReLU(), torch.nn.ReLU),
+    "sigmoid": (lambda dt: tr.Sigmoid(), torch.nn.Sigmoid),
+    "no dropout": (lambda dt: tr.Dropout(0.0), lambda: torch.nn.Dropout(0.0)),
+    "all dropped": (lambda dt: tr.Dropout(1.0), lambda: torch.nn.Dropout(1.0)),
 }
 
 
@@ -69,7 +69,7 @@ def test_gradients_of_an_embedding_with_indices_that_repeat(dtype):
 
 
 def test_dropout_keeps_the_mean_and_its_own_mask():
-    layer, rng = tr.Dropout(0.25, dtype="float64"), np.random.default_rng(0)
+    layer, rng = tr.Dropout(0.25), np.random.default_rng(0)
     x = np.ones((400, 100))
     y, saved, _ = layer.forward(x, tr.Run(tr.Packing.of(400, 1), True, rng))
     assert set(np.unique(y)) == {0.0, 4 / 3} and abs(y.mean() - 1) < 0.01
@@ -78,7 +78,7 @@ def test_dropout_keeps_the_mean_and_its_own_mask():
 
 
 def network(dtype):
-    return tr.Sequential(tr.Embedding(11, I, dtype=dtype), tr.LayerNorm(I, dtype=dtype), tr.Linear(I, 6, dtype=dtype), tr.Tanh(dtype=dtype),
+    return tr.Sequential(tr.Embedding(11, I, dtype=dtype), tr.LayerNorm(I, dtype=dtype), tr.Linear(I, 6, dtype=dtype), tr.Tanh(),
                          tr.Linear(6, 5, dtype=dtype), seed=3)
 
 
@@ -190,7 +190,7 @@ def test_what_lies_past_the_end_is_never_read():
 
 
 def test_the_last_step_of_each_sequence():
-    net, rng = tr.Sequential(tr.Linear(3, 4, dtype="float64"), tr.Last(dtype="float64"), tr.Linear(4, 2, dtype="float64"), seed=0), np.random.default_rng(0)
+    net, rng = tr.Sequential(tr.Linear(3, 4, dtype="float64"), tr.Last(), tr.Linear(4, 2, dtype="float64"), seed=0), np.random.default_rng(0)
     x, lengths, y = rng.standard_normal((6, 5, 3)), np.array([2, 6, 1, 6, 3]), rng.integers(0, 2, 5)
     w = tensors(net.state_dict())
     picked = torch.tensor(x[lengths - 1, np.arange(5)])

@@ -33,7 +33,7 @@ def network(name, dtype="float64", dropout=0.0):
     kind, o = STACKS[name]
     width = (o.get("proj_size") or H) * (2 if o.get("bidirectional") else 1)
     extra = {"dropout": dropout} if dropout and o.get("num_layers", 1) > 1 else {}
-    return tr.Sequential(tr.Embedding(9, 4, dtype=dtype), MAKE[kind](4, H, dtype=dtype, **o, **extra), tr.LayerNorm(width, dtype=dtype), tr.Dropout(dropout, dtype=dtype),
+    return tr.Sequential(tr.Embedding(9, 4, dtype=dtype), MAKE[kind](4, H, dtype=dtype, **o, **extra), tr.LayerNorm(width, dtype=dtype), tr.Dropout(dropout),
                          tr.GRU(width, 3, dtype=dtype), tr.Linear(3, C, dtype=dtype), seed=1)
 
 
@@ -64,7 +64,8 @@ def test_gradients_over_ragged_and_masked_batches(name, dtype):
     loss, grads = tr.value_and_grad(net, tr.cross_entropy, x, y, lengths=LENGTHS, mask=mask)
     assert abs(loss - wanted.item()) <= TOLERANCE[dtype] * loss
     for key, p in w.items():
-        assert differs(grads[key], p.grad) <= TOLERANCE[dtype], key
+        wanted = torch.zeros_like(p) if p.grad is None else p.grad  # the peephole of a coupled gate is read by nothing
+        assert differs(grads[key], wanted) <= TOLERANCE[dtype], key
     flipped, again = tr.value_and_grad(net, tr.cross_entropy, x.T, y.T, lengths=LENGTHS, mask=mask.T, batch_first=True)
     assert flipped == loss and all(np.array_equal(again[k], g) for k, g in grads.items())
 
