@@ -24,7 +24,7 @@ HIDDEN, BATCH, RATE, CLIP, WINDOW = 64, 32, 5e-3, 1.0, 50
 CELLS = {"RNN": tr.RNN, "LSTM": tr.LSTM, "GRU": tr.GRU}
 COLOURS = {"RNN": "#999999", "GRU": "#e69f00", "LSTM": "#0072b2"}
 # What a net reaches that remembers nothing, when to stop, and the most batches.
-TASKS = {"adding": (1 / 6, 0.002, 3000), "copying": (float(np.log(SYMBOLS)), 0.02, 6000)}
+TASKS = {"adding": (1 / 6, 0.002, 1500), "copying": (float(np.log(SYMBOLS)), 0.05, 4000)}
 LOSSES = {"adding": "mean squared error", "copying": "cross-entropy of the recalled symbols, nats"}
 
 
