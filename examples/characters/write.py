@@ -83,7 +83,7 @@ def main() -> None:
     training, held_out = corpus()
     net, read = train(training, 2 if given.quick else given.seconds)
     console = Console()
-    console.print(f"read {read / 1e6:.1f} of {len(training) / 1e6:.1f} million characters; {bits(net, held_out[:50_000]):.2f} bits a character on modules held out")
+    console.print(f"read {read / 1e6:.1f} million characters; {bits(net, held_out[:50_000]):.2f} bits a character on modules held out")
     stream, began = fr.compile(net.to_model()).stream(), time.perf_counter()
     for temperature in given.temperature:
         text = write(stream, given.start, 300, temperature, min(given.top_k, VOCABULARY))

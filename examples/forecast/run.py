@@ -37,13 +37,13 @@ def fit(x: np.ndarray, seed: int, epochs: int) -> tr.Sequential:
     data, kept = (windows[:-1], np.diff(windows, axis=0)), windows.shape[1] // 10
     net = tr.Sequential(tr.GRU(1, HIDDEN), tr.Linear(HIDDEN, 1), seed=seed)
     optimiser = tr.AdamW(net, lr=1e-2, weight_decay=1e-1)
-    tr.fit(net, tr.mean_squared_error, tuple(a[:, kept:] for a in data), tuple(a[:, :kept] for a in data), optimiser=optimiser, epochs=epochs, batch_size=16,
-           clip_norm=1.0, patience=15, seed=seed)
+    train, valid = tuple(a[:, kept:] for a in data), tuple(a[:, :kept] for a in data)
+    tr.fit(net, tr.mean_squared_error, train, valid, optimiser=optimiser, epochs=epochs, batch_size=16, clip_norm=1.0, patience=15, seed=seed)
     return net
 
 
 def ahead(nets: list[tr.Sequential], x: np.ndarray) -> np.ndarray:
-    """Each year's prediction from all years before, the mean of several nets; streamed a year at a time, as the years would come. None for the first."""
+    """Each year but the first predicted from all years before, the mean of several nets; streamed a year at a time, as years come."""
     streams = [fr.compile(net.to_model()).stream() for net in nets]
     return np.array([value + np.mean([stream.step(value.reshape(1, 1)) for stream in streams]) for value in x[:-1]])
 
@@ -73,7 +73,8 @@ def main() -> None:
     given = parser.parse_args()
     x, mean, deviation = series()
     nets = [fit(x, seed, 2 if given.quick else 100) for seed in range(1 if given.quick else MEMBERS)]
-    predictions = {"the year before": x[:-1], f"autoregression, {ORDER} years": autoregression(x), f"GRU, the mean of {len(nets)}": ahead(nets, x)}
+    expected = ahead(nets, x)
+    predictions = {"the year before": x[:-1], f"autoregression, {ORDER} years": autoregression(x), f"GRU, the mean of {len(nets)}": expected}
     shown = Table("squared error / variance", *(f"{a} to {b}" for a, b in PERIODS), title="a year ahead")
     for name, found in predictions.items():
         errors = np.concatenate([np.full(len(x) - len(found), np.nan), found]) - x
@@ -82,10 +83,10 @@ def main() -> None:
     years, start = np.arange(FIRST, FIRST + len(x)), TRAINED - FIRST + 1
     figure, axes = plot.pyplot().subplots(figsize=(8, 3))
     axes.plot(years[120:], x[120:] * deviation + mean, color="black", linewidth=1, label="observed")
-    axes.plot(years[start:], predictions[f"GRU, the mean of {len(nets)}"][start - 1:] * deviation + mean, color="#0072b2", linewidth=1, label="a year ahead")
+    axes.plot(years[start:], expected[start - 1:] * deviation + mean, color="#0072b2", linewidth=1, label="a year ahead")
     for begin in range(start, len(x) - 11, 22):
-        free = on_its_own(nets, x[:begin], 11) * deviation + mean
-        axes.plot(years[begin - 1:begin + 11], [x[begin - 1] * deviation + mean, *free], color="#e69f00", label="eleven years on its own" if begin == start else None)
+        free = np.append(x[begin - 1], on_its_own(nets, x[:begin], 11)) * deviation + mean
+        axes.plot(years[begin - 1:begin + 11], free, color="#e69f00", label="eleven years on its own" if begin == start else None)
     axes.set(ylabel="sunspot number")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     given.out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
     python examples/gradients/run.py [--quick] [--out FOLDER]          # ten seconds; needs fastrnn[plot]
 
-Untrained nets read noise, and the loss looks at the last step alone. Prints spectral radii, saturation and norms, and writes flow.svg and clipping.svg.
+Untrained nets read noise, and the loss looks at the last step alone. Prints norms, spectral radii and saturation; writes flow.svg and clipping.svg.
 """
 
 import argparse
@@ -39,8 +39,10 @@ def keeping(layer, gate: slice):
 def layers() -> dict[str, tr.Layer]:
     """Untrained layers by name."""
     kept = slice(HIDDEN, 2 * HIDDEN)  # f of an LSTM, z of a GRU
-    return {"RNN, radius 0.9": rnn(0.9), "RNN, radius 2": rnn(2.0), "LSTM": tr.LSTM(INPUTS, HIDDEN, seed=1), "LSTM, f open": keeping(tr.LSTM(INPUTS, HIDDEN, seed=1), kept),
-            "GRU": tr.GRU(INPUTS, HIDDEN, seed=1), "GRU, z open": keeping(tr.GRU(INPUTS, HIDDEN, seed=1), kept)}
+    found = {"RNN, radius 0.9": rnn(0.9), "RNN, radius 2": rnn(2.0)}
+    for name, cell, gate in (("LSTM", tr.LSTM, "f"), ("GRU", tr.GRU, "z")):
+        found[name], found[f"{name}, {gate} open"] = cell(INPUTS, HIDDEN, seed=1), keeping(cell(INPUTS, HIDDEN, seed=1), kept)
+    return found
 
 
 def last_step(prediction: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
@@ -59,9 +61,11 @@ def flow(path: Path) -> tuple[Table, Table]:
         norms /= norms[0]
         axes.plot(norms, color=colour, linewidth=1.5, label=name)
         shown.add_row(name, *(f"{norms[back]:.1e}" for back in (1, 50, 100, 199)))
-        radius, full = spectral_radius(layer), saturation(layer, x)
-        gates.add_row(name, " ".join(f"{gate} {value:.2f}" for gate, value in radius.items()), " ".join(f"{gate} {100 * low:.0f}/{100 * high:.0f}" for gate, (low, high) in full.items()))
-    axes.set(yscale="log", ylim=(1e-12, 1e12), xlabel="steps before the loss", ylabel="norm of dL/dh, relative", title="How far back the loss reaches")
+        radii = [f"{gate} {radius:.2f}" for gate, radius in spectral_radius(layer).items()]
+        shares = [f"{gate} {100 * low:.0f}/{100 * high:.0f}" for gate, (low, high) in saturation(layer, x).items()]
+        gates.add_row(name, " ".join(radii), " ".join(shares))
+    axes.set(yscale="log", ylim=(1e-12, 1e12),
+             title="How far back the loss reaches", xlabel="steps before the loss", ylabel="norm of dL/dh, relative")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
     plot.save(figure, path)
     return shown, gates

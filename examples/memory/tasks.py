@@ -17,7 +17,7 @@ def adding(random: np.random.Generator, T: int, batch: int) -> tuple[np.ndarray,
 
 
 def copying(random: np.random.Generator, T: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (ITEMS + T + ITEMS, B, SYMBOLS + 2), one-hot: symbols, T blanks, and a request at the last of these; targets (..., B) are blank and then the symbols."""
+    """x (ITEMS + T + ITEMS, B, SYMBOLS + 2), one-hot: symbols, T blanks the last of which is a request, blanks; targets: blank, then the symbols."""
     symbols = random.integers(0, SYMBOLS, (ITEMS, batch))
     codes = np.full((2 * ITEMS + T, batch), BLANK)
     codes[:ITEMS], codes[-ITEMS - 1] = symbols, ASK

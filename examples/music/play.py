@@ -31,9 +31,9 @@ def draw(path: Path, roll: np.ndarray, opening: int, title: str) -> None:
     plot.save(figure, path)
 
 
-def perform(net, pieces: list[np.ndarray], folder: Path, name: str = "music", steps: int = 160, opening: int = 8, temperature: float = 0.8, seed: int = 0) -> Path:
-    """NAME.mid and NAME.svg in `folder`: the first steps of a piece that the net has not seen, carried on."""
-    roll = play(net, pieces[0][:opening], steps, temperature, seed)
-    write_midi(folder / f"{name}.mid", roll)
-    draw(folder / f"{name}.svg", roll, opening, f"Carried on by the net, temperature {temperature}")
-    return folder / f"{name}.mid"
+def perform(net, piece: np.ndarray, folder: Path, opening: int = 8, steps: int = 160, temperature: float = 0.8, seed: int = 0) -> Path:
+    """music.mid and music.svg in a folder: the first steps of a piece that the net has not seen, carried on."""
+    roll = play(net, piece[:opening], steps, temperature, seed)
+    write_midi(folder / "music.mid", roll)
+    draw(folder / "music.svg", roll, opening, f"Carried on by the net, temperature {temperature}")
+    return folder / "music.mid"

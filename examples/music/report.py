@@ -30,13 +30,18 @@ def grouped(runs: list[dict]) -> dict[tuple[str, str], list[dict]]:
 def table(runs: list[dict]) -> str:
     """Medians over seeds, in Markdown."""
     seeds = len({run["seed"] for run in runs})
-    lines = ["| data | cell | train | valid | test | test, each seed | epochs | CPU seconds | Chung 2014, test | Bai 2018, test |", "|---|---|---|---|---|---|---|---|---|---|"]
+    head = ("data", "cell", "train", "valid", "test", "test, each seed", "epochs", "CPU seconds", "Chung 2014, test", "Bai 2018, test")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for (data, cell), of in grouped(runs).items():
-        each, published = ", ".join(f"{run['test']:.2f}" for run in of), PUBLISHED[data]
-        lines.append(f"| {TITLES[data]} | {cell} | {median(of, 'train'):.2f} | {median(of, 'valid'):.2f} | **{median(of, 'test'):.2f}** | {each} | {median(of, 'epochs'):.0f} "
-                     f"| {median(of, 'seconds'):.0f} | {published['Chung 2014'][cell]} | {published['Bai 2018'][cell]} |")
-    best = [f"{TITLES[data]}: {min((median(of, 'test'), cell) for (d, cell), of in grouped(runs).items() if d == data)[1]}" for data in dict.fromkeys(run["data"] for run in runs)]
-    return "\n".join([*lines, "", f"Medians of {seeds} seeds; negative log-likelihood in nats a predicted step; one thread. The lowest test figure: {'; '.join(best)}.", ""])
+        each = ", ".join(f"{run['test']:.2f}" for run in of)
+        row = (TITLES[data], cell, f"{median(of, 'train'):.2f}", f"{median(of, 'valid'):.2f}", f"**{median(of, 'test'):.2f}**", each,
+               f"{median(of, 'epochs'):.0f}", f"{median(of, 'seconds'):.0f}", *(f"{figures[cell]}" for figures in PUBLISHED[data].values()))
+        lines.append("| " + " | ".join(row) + " |")
+    best = []
+    for data in dict.fromkeys(run["data"] for run in runs):
+        best.append(f"{TITLES[data]}: {min((median(of, 'test'), cell) for (d, cell), of in grouped(runs).items() if d == data)[1]}")
+    unit = f"Medians of {seeds} seeds; negative log-likelihood in nats a predicted step; one thread."
+    return "\n".join([*lines, "", f"{unit} The lowest test figure: {'; '.join(best)}.", ""])
 
 
 def draw(runs: list[dict], path: Path) -> None:
@@ -47,13 +52,14 @@ def draw(runs: list[dict], path: Path) -> None:
         for place, (cell, colour) in enumerate(COLOURS.items()):
             of = [run for run in runs if run["data"] == data and run["cell"] == cell]
             for run in of:
-                label = cell if run is of[0] else None
-                curves.plot([s * run["seconds"] / len(run["curve"]) for s in range(1, len(run["curve"]) + 1)], run["curve"], color=colour, linewidth=1, label=label)
+                seconds = [k * run["seconds"] / len(run["curve"]) for k in range(1, len(run["curve"]) + 1)]
+                curves.plot(seconds, run["curve"], color=colour, linewidth=1, label=cell if run is of[0] else None)
             dots.plot([place] * len(of), [run["test"] for run in of], "o", color=colour, markersize=5)
             for mark, (source, figures) in zip("x+", PUBLISHED[data].items()):
                 dots.plot([place + 0.2], [figures[cell]], mark, color="black", markersize=6, label=source if not place else None)
         last = max(run["curve"][-1] for run in runs if run["data"] == data)
-        curves.set(title=f"{TITLES[data]}: validation", xlabel="CPU seconds of training", ylabel="nats a step", ylim=(None, last * 1.25), xscale="log")
+        curves.set(title=f"{TITLES[data]}: validation", xlabel="CPU seconds of training", ylabel="nats a step")
+        curves.set(ylim=(None, last * 1.25), xscale="log")
         dots.set(title="test: three seeds, and published", xticks=range(len(COLOURS)), xticklabels=COLOURS)
         curves.legend(frameon=False, fontsize=8)
         dots.legend(frameon=False, fontsize=8)

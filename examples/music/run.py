@@ -33,7 +33,9 @@ CELLS = {  # units as in the paper: close to 20,000 parameters each
 SEEDS = (0, 1, 2)
 BATCH, CLIP = 16, 1.0
 CHUNK = 100  # steps between two updates; states are carried on
-RATE, PATIENCE, WAIT = 4e-3, 6, 2  # the rate is halved after more than WAIT epochs without a better validation figure; training ends after PATIENCE
+RATE = 4e-3
+# Epochs without a better validation figure: after more than the first, the rate is halved; after the second, training ends. JSB's are short.
+WAIT, PATIENCE = {"jsb_chorales": 5, "nottingham": 2}, {"jsb_chorales": 12, "nottingham": 6}
 loss = partial(tr.binary_cross_entropy, over="steps")
 
 
@@ -48,7 +50,7 @@ def train(data: str, cell: str, seed: int, parts: dict[str, tr.Sequences], epoch
     net = tr.Sequential(layer, tr.Linear(layer.gives, 88), seed=seed)
     optimiser, began = tr.Adam(net, lr=RATE), time.process_time()
     history = tr.fit(net, loss, parts["train"], parts["valid"], optimiser=optimiser, epochs=epochs, batch_size=BATCH, clip_norm=CLIP, tbptt=CHUNK,
-                     schedule=tr.ReduceOnPlateau(optimiser, 0.5, WAIT), patience=PATIENCE, seed=seed, progress=False, on_epoch=on_epoch)
+                     schedule=tr.ReduceOnPlateau(optimiser, 0.5, WAIT[data]), patience=PATIENCE[data], seed=seed, progress=False, on_epoch=on_epoch)
     seconds = time.process_time() - began  # of the one thread
     figures = {part: tr.evaluate(net, loss, sequences) for part, sequences in parts.items()}
     return net, {"data": data, "cell": cell, "seed": seed, "epochs": history.best_epoch + 1, "seconds": seconds, "curve": history.valid, **figures}
@@ -90,13 +92,14 @@ def main() -> None:
     nets, runs = compare(given.data, names, SEEDS[:1] if given.quick else SEEDS, 2 if given.quick else 200)
     out.mkdir(parents=True, exist_ok=True)
     if given.only and (out / "results.json").exists():
-        runs = sorted(runs + [run for run in json.loads((out / "results.json").read_text()) if run["data"] not in names], key=lambda run: DATA.index(run["data"]))
+        others = [run for run in json.loads((out / "results.json").read_text()) if run["data"] not in names]
+        runs = sorted(runs + others, key=lambda run: DATA.index(run["data"]))
     (out / "results.json").write_text("[\n" + ",\n".join(json.dumps(rounded(run)) for run in runs) + "\n]\n")
     (out / "results.md").write_text(table(runs))
     draw(runs, out / "results.svg")
     Console().print(Markdown(table(runs)))
     if names[0] == DATA[0]:
-        print(f"music: {perform(nets[DATA[0]], read(DATA[0], given.data)['test'], out)}")
+        print(f"music: {perform(nets[DATA[0]], read(DATA[0], given.data)['test'][0], out)}")
 
 
 def rounded(run: dict) -> dict:

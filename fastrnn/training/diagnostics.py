@@ -18,7 +18,7 @@ LOW, HIGH = 0.1, 0.9
 
 def hidden_gradients(net: Sequential | Recurrent, loss: Callable, x, target, *, layer=0, k: int = 0, reverse: bool = False, lengths=None, mask=None,
                      batch_first: bool = False) -> np.ndarray:
-    """The norm of dL/dh_t of each sequence at each step, (T, B) in the network's dtype: how far back the loss reaches (Bengio et al. 1994).
+    """The norm of dL/dh_t for each step and sequence, (T, B) in the network's dtype: how far back the loss reaches (Bengio et al. 1994).
 
     dL/dh_t is the whole gradient: what the layer's output at step t passes on, and what step t + 1 sends back. It is 0 past the end of a sequence.
     x, target, lengths, mask, batch_first: as value_and_grad's; nothing is dropped. layer: place of the recurrent layer in the network, an int or as in
@@ -51,12 +51,14 @@ def spectral_radius(layer: Recurrent, k: int = 0, reverse: bool = False) -> dict
     return {gate: float(np.abs(np.linalg.eigvals(matrix)).max()) for gate, matrix in matrices.items()}
 
 
-def saturation(net: Sequential | Recurrent, x, *, layer=0, k: int = 0, reverse: bool = False, lengths=None, batch_first: bool = False) -> dict[str, tuple[float, float]]:
+def saturation(net: Sequential | Recurrent, x, *, layer=0, k: int = 0, reverse: bool = False, lengths=None,
+               batch_first: bool = False) -> dict[str, tuple[float, float]]:
     """By gate, the shares of its values over all valid steps and units that are nearly closed and nearly open, below 0.1 and above 0.9
     (Karpathy et al. 2015).
 
-    What adds, a of an RNN (its h), g of an LSTM and n of a GRU, runs from -1 to 1: it counts below -0.8 and above 0.8. Both shares near 0: a gate that does not
-    decide; one near 1: it passes no gradient on. A coupled f is 1 - i. Arguments, errors and threads: as hidden_gradients. UnsupportedModelError for relu.
+    What adds, a of an RNN (its h), g of an LSTM and n of a GRU, runs from -1 to 1: it counts below -0.8 and above 0.8. Both shares near 0: a gate
+    that does not decide; one near 1: it passes no gradient on. A coupled f is 1 - i. Arguments, errors and threads: as hidden_gradients.
+    UnsupportedModelError for relu, ShapeError where there is no step.
     """
     net, place, recurrent = _find(net, layer)
     column = _direction(recurrent, k, reverse)

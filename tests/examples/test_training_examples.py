@@ -23,9 +23,13 @@ QUICK = {  # what each prints, and what it draws
 
 
 def run(script, *arguments):
-    done = subprocess.run([sys.executable, EXAMPLES / script, "--quick", *map(str, arguments)], check=False, capture_output=True, text=True, cwd="/", env=None)
+    done = python(EXAMPLES / script, "--quick", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return " ".join(done.stdout.split())
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *map(str, arguments)], check=False, capture_output=True, text=True, cwd="/")
 
 
 @pytest.mark.parametrize("script", QUICK)
@@ -59,7 +63,7 @@ def test_music_from_rolls_to_midi(shared, tmp_path):
 
 
 def test_music_without_its_data_says_where_it_looked(tmp_path):
-    done = subprocess.run([sys.executable, EXAMPLES / "music/run.py", "--quick", "--data", tmp_path], check=False, capture_output=True, text=True, cwd="/")
+    done = python(EXAMPLES / "music/run.py", "--quick", "--data", tmp_path)
     assert done.returncode == 1 and f"{tmp_path / 'jsb_chorales.npz'} is not there" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -68,7 +72,7 @@ def test_rolls_are_read_as_they_are_stored(shared, monkeypatch):
     pieces = rolls.read("jsb_chorales", shared / "data")
     assert [len(pieces[part]) for part in ("train", "valid", "test")] == [229, 76, 77]
     with np.load(shared / "data/jsb_chorales.npz") as stored:
-        assert sum(map(len, pieces["test"])) == len(stored["test_rolls"]) and [len(piece) for piece in pieces["test"]] == stored["test_lengths"].tolist()
+        assert [len(piece) for piece in pieces["test"]] == stored["test_lengths"].tolist()
     assert all(piece.shape[1] == 88 and 1 < piece.sum(1).mean() < 6 for piece in pieces["valid"])
 
 

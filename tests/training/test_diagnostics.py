@@ -66,7 +66,7 @@ def test_hidden_gradients_are_differences_of_a_loss_from_the_middle(kind, length
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_hidden_gradients_of_both_directions_of_a_stack_are_torchs(kind):
-    """torch lets nothing look inside its layers, so the two layers are two modules there; the upper one's h_t is a leaf of the graph only as its output."""
+    """torch lets nothing look inside its layers, so the two are two modules there, and what is between them is a leaf of its graph."""
     net, (x, target) = network(kind, num_layers=2, bidirectional=True), batch(1)
     lower, upper = (getattr(torch.nn, kind.upper())(size, H, bidirectional=True, dtype=torch.float64) for size in (I, 2 * H))
     own = net.layers[0].state_dict()
