@@ -64,23 +64,31 @@ def test_hidden_gradients_are_differences_of_a_loss_from_the_middle(kind, length
         np.testing.assert_allclose(norms[t], expected, rtol=1e-6, atol=1e-9)
 
 
+def unrolled(kind, parameters, suffix, xs):
+    """A direction of torch's, cell by cell, so that each h is a leaf that keeps its gradient."""
+    cell = getattr(torch.nn, f"{kind.upper()}Cell")(xs[0].shape[1], H, dtype=torch.float64)
+    cell.load_state_dict({name: torch.from_numpy(parameters[f"{name}_{suffix}"]) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")})
+    state, hs = None, []
+    for x in xs:
+        state = cell(x, state)
+        hs.append(state[0] if kind == "lstm" else state)
+        hs[-1].retain_grad()
+    return hs
+
+
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
-def test_hidden_gradients_of_both_directions_of_a_stack_are_torchs(kind):
-    """torch lets nothing look inside its layers, so the two are two modules there, and what is between them is a leaf of its graph."""
+def test_hidden_gradients_of_both_directions_of_a_stack_are_autograds(kind):
     net, (x, target) = network(kind, num_layers=2, bidirectional=True), batch(1)
-    lower, upper = (getattr(torch.nn, kind.upper())(size, H, bidirectional=True, dtype=torch.float64) for size in (I, 2 * H))
-    own = net.layers[0].state_dict()
-    for k, module in enumerate((lower, upper)):
-        module.load_state_dict({name.replace(f"_l{k}", "_l0"): torch.from_numpy(array) for name, array in own.items() if f"_l{k}" in name})
-    between = lower(torch.from_numpy(x))[0]
-    between.retain_grad()
+    own, rows, found = net.layers[0].parameters(), list(torch.from_numpy(x)), {}
+    for k in range(2):
+        found[k, False] = unrolled(kind, own, f"l{k}", rows)
+        found[k, True] = unrolled(kind, own, f"l{k}_reverse", rows[::-1])[::-1]
+        rows = [torch.cat(both, 1) for both in zip(found[k, False], found[k, True])]
     weight, bias = (torch.from_numpy(net.layers[1].parameters()[name]) for name in ("weight", "bias"))
-    torch.nn.functional.mse_loss(upper(between)[0] @ weight.T + bias, torch.from_numpy(target)).backward()
-    for reverse, part, end in ((False, slice(0, H), T - 1), (True, slice(H, None), 0)):
-        norms = hidden_gradients(net, tr.mean_squared_error, x, target, k=0, reverse=reverse)
-        # at a direction's last step nothing comes back through time, so the whole gradient is the output's
-        np.testing.assert_allclose(norms[end], np.linalg.norm(between.grad[end, :, part].numpy(), axis=1), rtol=1e-9)
-        assert (norms > 0).all()
+    torch.nn.functional.mse_loss(torch.stack(rows) @ weight.T + bias, torch.from_numpy(target)).backward()
+    for (k, reverse), hs in found.items():
+        norms = hidden_gradients(net, tr.mean_squared_error, x, target, k=k, reverse=reverse)
+        np.testing.assert_allclose(norms, [h.grad.norm(dim=1).numpy() for h in hs], rtol=1e-9)
 
 
 def test_hidden_gradients_of_a_linear_recurrence_are_powers():
