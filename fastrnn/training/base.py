@@ -117,7 +117,10 @@ class Layer:
         raise NotImplementedError
 
     def backward(self, dy: np.ndarray, saved, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
-        """Adds the parameters' gradients to grads and returns the input's, (N, takes), or None unless need_dx. dy, (N, gives), may be overwritten."""
+        """Adds the parameters' gradients to grads and returns the input's, (N, takes), or None unless need_dx.
+
+        dy, (N, gives), may be overwritten, and what was saved is used up: once for each forward.
+        """
         raise NotImplementedError
 
     def __repr__(self) -> str:

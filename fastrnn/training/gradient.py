@@ -7,10 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from fastrnn.errors import ShapeError
+from fastrnn.errors import DTypeError, ShapeError
 from fastrnn.runtime.checks import as_array
 from fastrnn.training.base import Run
+from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.sequential import Sequential
+
+OWN = (cross_entropy, binary_cross_entropy, mean_squared_error)  # their gradients are arrays of their own
 
 
 class State:
@@ -33,7 +36,7 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     """The loss of a batch and its gradient by every parameter.
 
     x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. loss: cross_entropy or its like, called with rows
-    (N, F) of the steps within lengths; target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to
+    (N, F) of the steps within lengths, or a function of one's own, (rows, target) or (rows, target, mask=...) -> (value, gradient by the rows); target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to
     lengths. state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
     batch_first: x, target and mask are (B, T, ...).
     Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError or DTypeError, and then changes nothing.
@@ -43,7 +46,7 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     after = net.run_after(run)
     score = _loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, None if state is None else state.value)
-    value, dy = score(y)
+    value, dy = _scored(loss, score, y)
     del y
     grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
     net.backward(dy, saved, grads, need_dx=False)
@@ -61,6 +64,18 @@ def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None
     if state is not None:
         state.value = final
     return found
+
+
+def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """The loss and its gradient by y, in an array that the way back may write to: that of another's loss may be anything, so it is copied."""
+    value, dy = score(y)
+    if getattr(loss, "func", loss) in OWN:
+        return value, dy
+    if not isinstance(dy, np.ndarray) or dy.dtype != y.dtype:
+        raise DTypeError(f"loss: the gradient must be an array of {y.dtype}, got {getattr(dy, 'dtype', type(dy).__name__)}")
+    if dy.shape != y.shape:
+        raise ShapeError(f"loss: the gradient must have the shape of the prediction {y.shape}, got {dy.shape}")
+    return float(value), dy.copy()
 
 
 def _loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:

@@ -99,10 +99,10 @@ class LayerNorm(Layer):
             grads["bias"] += dy.sum(0)
         if not need_dx:
             return None
-        dx = dy * self._parameters["weight"]
+        dx = np.multiply(dy, self._parameters["weight"], out=dy)
         along = np.einsum("nf,nf->n", dx, unit)[:, None] / self.takes
         dx -= dx.mean(1, keepdims=True)
-        dx -= unit * along
+        dx -= np.multiply(unit, along, out=unit)
         dx *= scale
         return dx
 
@@ -121,7 +121,7 @@ class Dropout(Layer):
         return x if mask is None else x * mask, mask if keep else None, None
 
     def backward(self, dy, saved, grads, need_dx=True):
-        return dy if saved is None else dy * saved
+        return dy if saved is None else np.multiply(dy, saved, out=dy)
 
 
 def probability(p, where: str) -> float:
@@ -150,7 +150,7 @@ class _Activation(Layer):
         return y, y if keep else None, None
 
     def backward(self, dy, saved, grads, need_dx=True):
-        return dy * self._derivative(saved) if need_dx else None
+        return np.multiply(dy, self._derivative(saved), out=dy) if need_dx else None
 
 
 class Tanh(_Activation):

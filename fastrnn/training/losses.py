@@ -10,6 +10,8 @@ import numpy as np
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.training.base import DTYPES
 
+BLOCK = 1 << 14  # numbers of a piece that stays in cache: in float64 a third of the time, and no arrays of the batch's size beside logits and gradient
+
 
 def cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """-log softmax(logits)[target], the mean over entries.
@@ -48,13 +50,29 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
     _check("binary_cross_entropy", logits, target, logits.shape, logits.dtype)
     count, mask = _counted("binary_cross_entropy", logits.shape[:-1], mask)
     count *= logits.shape[-1] if over == "elements" else 1
-    small = np.exp(-np.abs(logits))
-    losses = np.maximum(logits, 0) - logits * target + np.log1p(small)
-    gradient = np.where(logits >= 0, 1, small)  # sigmoid(x) from exp(-|x|), which cannot overflow
-    gradient /= 1 + small
+    K, leading = logits.shape[-1], logits.shape[:-1]
+    losses, gradient, size = np.empty(leading, logits.dtype), np.empty_like(logits, order="C"), max(1, BLOCK // K)
+    rows = [a.reshape(-1, K) for a in (logits, target, gradient)]
+    for k in range(0, len(rows[0]), size):
+        losses.reshape(-1)[k:k + size] = _binary_rows(*(a[k:k + size] for a in rows), 1 / count)
+    return _mean(losses, gradient, mask, count)
+
+
+def _binary_rows(x: np.ndarray, target: np.ndarray, gradient: np.ndarray, weight: float) -> np.ndarray:
+    """The loss of each row (n, K), summed; writes the gradient. sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)): nothing overflows, no number takes a branch."""
+    small = np.abs(x)
+    np.exp(np.negative(small, out=small), out=small)
+    np.minimum(x, 0, out=gradient)
+    losses = np.log1p(small)
+    losses += x
+    losses -= gradient
+    np.exp(gradient, out=gradient)
+    small += 1
+    gradient /= small
     gradient -= target
-    gradient /= count
-    return _mean(losses.sum(-1), gradient, mask, count)
+    gradient *= weight
+    losses -= np.multiply(x, target, out=small)
+    return losses.sum(-1)
 
 
 def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:

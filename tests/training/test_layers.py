@@ -43,14 +43,13 @@ def test_gradients_of_a_layer(name, dtype):
     wanted = module(given)
     dy = rng.standard_normal(y.shape).astype(dtype)
     wanted.backward(torch.tensor(dy))
-    grads, kept = {n: np.ones_like(a) for n, a in layer.parameters().items()}, dy.copy()
-    dx = layer.backward(dy, saved, grads)
-    assert state is None and np.array_equal(dy, kept)
-    assert differs(y, wanted) <= TOLERANCE[dtype] and differs(dx, given.grad) <= TOLERANCE[dtype]
+    grads = {n: np.ones_like(a) for n, a in layer.parameters().items()}
+    dx = layer.backward(dy.copy(), saved, grads)
+    assert state is None and differs(y, wanted) <= TOLERANCE[dtype] and differs(dx, given.grad) <= TOLERANCE[dtype]
     for key, p in module.named_parameters():
         assert differs(grads[key] - 1, p.grad) <= TOLERANCE[dtype]  # they add to what is there
     if name not in ("all dropped", "no dropout"):
-        assert layer.backward(dy, saved, grads, need_dx=False) is None
+        assert layer.backward(dy, layer.forward(x, run)[1], grads, need_dx=False) is None
     assert layer.forward(x, run, keep=False)[1] is None
 
 
@@ -73,7 +72,7 @@ def test_dropout_keeps_the_mean_and_its_own_mask():
     x = np.ones((400, 100))
     y, saved, _ = layer.forward(x, tr.Run(tr.Packing.of(400, 1), True, rng))
     assert set(np.unique(y)) == {0.0, 4 / 3} and abs(y.mean() - 1) < 0.01
-    assert np.array_equal(layer.backward(x, saved, {}), y)
+    assert np.array_equal(layer.backward(x.copy(), saved, {}), y)
     assert layer.forward(x, tr.Run(tr.Packing.of(400, 1), False))[0] is x
 
 
@@ -224,6 +223,14 @@ def test_empty_batches_pass():
 
 
 def test_a_loss_of_ones_own():
-    net, x = tr.Sequential(tr.Linear(3, 2, dtype="float64"), seed=0), np.random.default_rng(0).standard_normal((4, 2, 3))
-    loss, grads = tr.value_and_grad(net, lambda rows, target: (float(np.abs(rows - target).sum()), np.sign(rows - target)), x, np.zeros((4, 2, 2)))
-    assert loss == np.abs(net(x)).sum() and np.array_equal(grads["0.bias"], np.sign(net(x)).sum((0, 1)))
+    net, x, zeros = tr.Sequential(tr.Linear(3, 2, dtype="float64"), tr.Tanh(), seed=0), np.random.default_rng(0).standard_normal((4, 2, 3)), np.zeros((4, 2, 2))
+    loss, grads = tr.value_and_grad(net, lambda rows, target: (float(np.square(rows).sum() / 2), rows), x, zeros)
+    y = net(x)
+    assert loss == np.square(y).sum() / 2 and np.allclose(grads["0.bias"], (y * (1 - y * y)).sum((0, 1)), rtol=1e-14)
+    kept = np.full((8, 2), 2.0)
+    for _ in range(2):
+        again = tr.value_and_grad(net, lambda rows, target: (1.0, kept), x, zeros)[1]
+    assert (kept == 2).all() and np.allclose(again["0.bias"], (2 * (1 - y * y)).sum((0, 1)), rtol=1e-14)
+    for error, bad in ((fr.DTypeError, kept.astype("f4")), (fr.DTypeError, 2.0), (fr.ShapeError, kept[:4])):
+        with pytest.raises(error, match="loss: the gradient must"):
+            tr.value_and_grad(net, lambda rows, target, bad=bad: (1.0, bad), x, zeros)
