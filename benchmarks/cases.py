@@ -106,6 +106,8 @@ RATES = {"kinds": ("rnn", "lstm", "gru"), "H": (64, 128, 256, 512), "B": (4, 5, 
 COMPILED = {"layers": [(kind, I, H) for kind in ("lstm", "gru", "rnn") for I, H in ((1, 16), (40, 64), (256, 256))], "B": (1, 4, 32), "T": (1, 100)}
 LOOPS = [(64, 100, 1), (16, 100, 1), (256, 50, 1), (64, 50, 16), (256, 20, 32)]  # hidden size, time, batch
 PER_FLOP = [(64, 1), (64, 32), (256, 8)]
+TRAINING = [Case("lstm", 88, 36, T=100, B=16, quick=True), Case("gru", 88, 46, T=100, B=16), Case("rnn", 88, 100, T=100, B=16), Case("lstm", 64, 128, T=50, B=32),
+            Case("lstm", 88, 36, T=100, B=16, ragged=True), Case("gru", 88, 46, T=100, B=16, ragged=True)]
 LENGTHS = [_square(kind, 128, T=100, B=32) for kind in ("rnn", "lstm", "gru")]  # what the option costs
 
 

@@ -35,9 +35,11 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
                    batch_first: bool = False) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of a batch and its gradient by every parameter.
 
-    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. loss: cross_entropy or its like, called with rows
-    (N, F) of the steps within lengths, or a function of one's own, (rows, target) or (rows, target, mask=...) -> (value, gradient by the rows); target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to
-    lengths. state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
+    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T.
+    loss: cross_entropy or its like, or a function of one's own, called as loss(rows, target) or loss(rows, target, mask=mask) with rows (N, F) of the
+    steps within lengths, that returns its value and its gradient by the rows.
+    target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to lengths.
+    state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
     batch_first: x, target and mask are (B, T, ...).
     Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError or DTypeError, and then changes nothing.
     Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
@@ -46,13 +48,13 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     after = net.run_after(run)
     score = _loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, None if state is None else state.value)
-    value, dy = _scored(loss, score, y)
+    found = [*_scored(loss, score, y)]
     del y
     grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
-    net.backward(dy, saved, grads, need_dx=False)
+    net.backward(found.pop(), saved, grads, need_dx=False)  # whose memory can then go as soon as it is used
     if state is not None:
         state.value = final
-    return value, grads
+    return found[0], grads
 
 
 def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:

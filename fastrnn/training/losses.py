@@ -51,7 +51,7 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
     count, mask = _counted("binary_cross_entropy", logits.shape[:-1], mask)
     count *= logits.shape[-1] if over == "elements" else 1
     K, leading = logits.shape[-1], logits.shape[:-1]
-    losses, gradient, size = np.empty(leading, logits.dtype), np.empty_like(logits, order="C"), max(1, BLOCK // K)
+    losses, gradient, size = np.empty(leading, logits.dtype), np.empty_like(logits, order="C"), max(1, BLOCK // max(K, 1))
     rows = [a.reshape(-1, K) for a in (logits, target, gradient)]
     for k in range(0, len(rows[0]), size):
         losses.reshape(-1)[k:k + size] = _binary_rows(*(a[k:k + size] for a in rows), 1 / count)

@@ -6,6 +6,7 @@ over all rows. Saved for backward: activated gates, h, and c or what the reset g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastrnn.model.stack import PEEPHOLES, StackOptions
 from fastrnn.training.base import Layer, Run
 from fastrnn.training.native import GATES, loops
 
+ROWS = 2048  # of a block
 KINDS = ("rnn", "lstm", "gru", "gru_before")  # as native/instance.h numbers them
 
 
@@ -145,50 +147,60 @@ class Recurrent(Layer):
     def backward(self, dy, saved, grads, need_dx=True):
         """As every layer's; what was saved is used up."""
         run, layers = saved
-        for layer in reversed(range(self.options.num_layers)):
-            one = layers[layer]
-            dy = self._layer_back(one, np.ascontiguousarray(dy), grads, run, need_dx or layer > 0)
+        while layers:
+            one = layers.pop()
+            dy = self._layer_back(one, np.ascontiguousarray(dy), grads, run, need_dx or bool(layers))
             if one.dropped is not None:
                 dy *= one.dropped
         return dy if need_dx else None
 
     def _layer_back(self, saved: Saved, dy: np.ndarray, grads, run: Run, need_dx: bool) -> np.ndarray | None:
         o, p, B, P, H = self.options, self.parameters(), run.packing.B, self.options.output_size, self.options.hidden_size
-        dh0, dx = np.zeros((B, dy.shape[1]), self.dtype), None
+        dh0, dx = np.zeros((B, dy.shape[1]), self.dtype), np.empty(saved.x.shape, self.dtype) if need_dx else None
         da_rows = (np.empty_like(dy) if saved.keep_dh else dy) if self.kind == "rnn" else None
         for d, own in enumerate(saved.directions):
             part, s = slice(d * P, (d + 1) * P), own.suffix
-            h_before = saved.h[:, part][own.previous]
             d_peepholes = np.zeros((3, H), self.dtype) if o.peepholes else None
             da = own.gates if da_rows is None else da_rows[:, part]
             self._run(True, saved, d, run, dh=dy[:, part], dh0=dh0[:, part], dc=np.zeros((B, H), self.dtype) if own.c is not None else None,
                       da=da if own.gates is None else None, d_peepholes=d_peepholes)
-            db = da.sum(0)
             grads[f"weight_ih_{s}"] += da.T @ saved.x
-            self._hidden_back(grads, s, da, db, h_before, own)
+            self._hidden_back(grads, da, saved.h[:, part], own)
             if o.proj_size:
                 grads[f"weight_hr_{s}"] += dy[:, part].T @ own.extra
             for k, gate in enumerate(PEEPHOLES if o.peepholes else ()):
                 grads[f"weight_p{gate}_{s}"] += d_peepholes[k]
-            if need_dx:
-                dx = da @ p[f"weight_ih_{s}"] if dx is None else np.add(dx, da @ p[f"weight_ih_{s}"], out=dx)
+            for rows in blocks(len(dy)) if need_dx else ():
+                if d:
+                    dx[rows] += da[rows] @ p[f"weight_ih_{s}"]
+                else:
+                    np.matmul(da[rows], p[f"weight_ih_{s}"], out=dx[rows])
         saved.dh = dy if saved.keep_dh else None
         return dx
 
-    def _hidden_back(self, grads, s: str, da: np.ndarray, db: np.ndarray, h_before: np.ndarray, own: Direction) -> None:
+    def _hidden_back(self, grads, da: np.ndarray, h: np.ndarray, own: Direction) -> None:
         """Of the recurrent matrix and the biases. A GRU's candidate has an operand, or a gradient, of its own."""
-        o, H, w = self.options, self.options.hidden_size, grads[f"weight_hh_{s}"]
-        if self.kind == "gru":
-            d_n, operand = (own.extra, h_before) if o.reset_after else (da[:, 2 * H :], own.extra)
-            w[: 2 * H] += da[:, : 2 * H].T @ h_before
+        o, H, s = self.options, self.options.hidden_size, own.suffix
+        w = grads[f"weight_hh_{s}"]
+        for rows in blocks(len(da)):
+            before = h[rows if isinstance(own.previous, slice) else own.previous[rows]]
+            if self.kind != "gru":
+                w += da[rows].T @ before
+                continue
+            d_n, operand = (own.extra[rows], before) if o.reset_after else (da[rows, 2 * H :], own.extra[rows])
+            w[: 2 * H] += da[rows, : 2 * H].T @ before
             w[2 * H :] += d_n.T @ operand
-        else:
-            w += da.T @ h_before
         if o.bias:
+            db = da.sum(0)
             grads[f"bias_ih_{s}"] += db
             if self.kind == "gru" and o.reset_after:
                 db[2 * H :] = own.extra.sum(0)
             grads[f"bias_hh_{s}"] += db
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Rows a piece at a time, so that what is gathered or added takes little memory; a product of so many runs as fast as a whole one."""
+    return (slice(at, min(at + ROWS, n)) for at in range(0, n, ROWS))
 
 
 def dropout(x: np.ndarray, p: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -89,7 +89,7 @@ class Sequential(Layer):
         return run
 
     def forward(self, x, run, state=None, keep=True):
-        """As every layer's; state, saved: a tuple with one entry a layer."""
+        """As every layer's; state: a tuple, saved: a list with one entry a layer."""
         saved, finals = [], []
         given = (None,) * len(self.layers) if state is None else state
         if not isinstance(given, tuple) or len(given) != len(self.layers):
@@ -102,10 +102,12 @@ class Sequential(Layer):
         return x, saved if keep else None, tuple(finals)
 
     def backward(self, dy, saved, grads, need_dx=True):
-        for k in range(len(self.layers) - 1, -1, -1):
-            layer, prefix = self.layers[k], f"{k}."
+        """As every layer's; what was saved is let go of on the way."""
+        while saved:
+            k = len(saved) - 1
+            prefix = f"{k}."
             own = {name[len(prefix):]: array for name, array in grads.items() if name.startswith(prefix)}
-            dy = layer.backward(dy, saved[k], own, need_dx or k > 0)
+            dy = self.layers[k].backward(dy, saved.pop(), own, need_dx or k > 0)
         return dy
 
     def __call__(self, x, lengths=None, state=None, batch_first: bool = False) -> np.ndarray:

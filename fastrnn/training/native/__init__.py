@@ -14,7 +14,11 @@ from fastrnn.kernels import isa
 GATES = (1, 4, 3, 3)  # of RNN, LSTM, GRU and GRU with the reset before the matrix
 
 
-@cache
 def loops() -> ModuleType:
-    """The module for the instruction set in use (FASTRNN_ISA pins it)."""
-    return importlib.import_module(f"fastrnn.training.native._{isa.chosen()}")
+    """The module for the instruction set in use; FASTRNN_ISA pins it."""
+    return _load(isa.chosen())
+
+
+@cache
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"fastrnn.training.native._{name}")

@@ -1,0 +1,80 @@
+"""Training steps beside PyTorch's, and the memory that they take."""
+
+import tracemalloc
+
+import cases
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import fastrnn.training as tr
+
+torch.set_num_threads(1)
+LAYERS = {"lstm": tr.LSTM, "gru": tr.GRU, "rnn": tr.RNN}
+MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+KEPT = {"lstm": ({}, {"peepholes": True}, {"num_layers": 2, "bidirectional": True}), "gru": ({}, {"reset_after": False}), "rnn": ({},)}
+
+
+@pytest.mark.parametrize("case", cases.TRAINING, ids=str)
+def test_training(race, case):
+    net, module = tr.Sequential(LAYERS[case.kind](case.I, case.H, seed=0)), MODULES[case.kind](case.I, case.H)
+    module.load_state_dict({name: torch.tensor(a) for name, a in net.layers[0].state_dict().items()})
+    target, lengths = np.random.default_rng(2).standard_normal((case.T, case.B, case.H)).astype(np.float32), case.lengths
+    x, wanted = torch.tensor(case.x), torch.tensor(target)
+    optimiser, theirs = tr.Adam(net, lr=1e-4), torch.optim.Adam(module.parameters(), lr=1e-4)
+
+    def ours():
+        loss, grads = tr.value_and_grad(net, tr.mean_squared_error, case.x, target, lengths=lengths)
+        optimiser.step(grads)
+        return loss, grads
+
+    def rows(a):
+        return a if lengths is None else pack_padded_sequence(a, torch.tensor(lengths), enforce_sorted=False).data
+
+    def torchs():
+        theirs.zero_grad()
+        given = x if lengths is None else pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+        y = module(given)[0]
+        loss = torch.nn.functional.mse_loss(y if lengths is None else y.data, rows(wanted))
+        loss.backward()
+        theirs.step()
+        return loss.item()
+
+    (loss, grads), wanted_loss = ours(), torchs()
+    assert abs(loss - wanted_loss) <= 1e-5 * wanted_loss
+    for name, parameter in module.named_parameters():
+        assert np.abs(grads["0." + name] - parameter.grad.numpy()).max() <= 1e-4 * parameter.grad.abs().max()
+    race({"fastrnn": ours, "torch": torchs}, case)
+
+
+def held(value, seen: set) -> int:
+    """Bytes of the arrays in what layers keep, each once."""
+    if isinstance(value, np.ndarray):
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        new = id(value) not in seen
+        seen.add(id(value))
+        return value.nbytes if new else 0
+    inside = value if isinstance(value, (tuple, list)) else vars(value).values() if hasattr(value, "directions") or hasattr(value, "suffix") else ()
+    return sum(held(v, seen) for v in inside)
+
+
+@pytest.mark.parametrize("kind,H,options", [(kind, H, o) for kind, H in (("lstm", 36), ("lstm", 128), ("gru", 46), ("rnn", 100)) for o in KEPT[kind]], ids=str)
+def test_training_memory(record, kind, H, options):
+    T, B, I = 200, 16, 88
+    layer, random = LAYERS[kind](I, H, seed=0, **options), np.random.default_rng(1)
+    net, x, target = tr.Sequential(layer, tr.Linear(layer.gives, I)), random.standard_normal((T, B, I)).astype(np.float32), random.integers(0, 2, (T, B, I)).astype(np.float32)
+
+    def run():
+        rows, run = net.enter(x)
+        y, saved, _ = net.forward(rows, run)
+        kept = held([y, *saved], set())
+        del y, saved
+        tracemalloc.start()
+        tr.value_and_grad(net, tr.binary_cross_entropy, x, target)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return {"kept_bytes": kept, "peak_bytes": peak + x.nbytes}
+
+    record(run, f"{kind.upper()} I={I} H={H} T={T}" + "".join(f" {name}={value}" for name, value in options.items()))
