@@ -41,6 +41,17 @@ def test_a_model_computes_what_the_network_does(name, tmp_path):
             session.stream(batch=3)
 
 
+@pytest.mark.parametrize("name", STACKS)
+def test_a_model_that_takes_lengths(name):
+    net, x, lengths = network(name), np.random.default_rng(0).integers(0, 11, (13, 4)), np.array([5, 13, 1, 9])
+    session = fr.compile(net.to_model(lengths=True))
+    y = session.run({"x": x, "lengths": lengths})["y"]
+    inside = np.arange(13)[:, None] < lengths
+    assert np.abs(y - net(x, lengths=lengths))[inside].max() <= 2e-6 and np.abs(session.run({"x": x})["y"] - net(x)).max() <= 2e-6
+    with pytest.raises(fr.UnsupportedModelError, match="layer '1.last'"):
+        tr.Sequential(tr.GRU(3, 8), tr.Last()).to_model(lengths=True)
+
+
 def test_a_model_with_one_answer_a_sequence():
     net, x = tr.Sequential(tr.GRU(3, 8), tr.Last(), tr.Tanh(), tr.Linear(8, 2), seed=0), np.random.default_rng(0).standard_normal((9, 4, 3)).astype("f4")
     y = fr.compile(net.to_model())(x)
