@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from fastrnn.errors import DTypeError, ShapeError
+from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_array
 from fastrnn.training.base import Run
 from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
@@ -44,7 +44,7 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError or DTypeError, and then changes nothing.
     Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
     """
-    rows, run = net.enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
+    rows, run = network(net).enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
     after = net.run_after(run)
     score = _loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, None if state is None else state.value)
@@ -59,13 +59,20 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
 
 def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
-    rows, run = net.enter(x, lengths, batch_first)
+    rows, run = network(net).enter(x, lengths, batch_first)
     score = _loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
     y, _, final = net.forward(rows, run, None if state is None else state.value, keep=False)
     found = score(y)[0]
     if state is not None:
         state.value = final
     return found
+
+
+def network(net) -> Sequential:
+    """The network; UnsupportedModelError for a layer that stands in none."""
+    if not isinstance(net, Sequential):
+        raise UnsupportedModelError(f"a network is a Sequential, got {type(net).__name__}; put layers into Sequential(...)")
+    return net
 
 
 def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.ndarray]:

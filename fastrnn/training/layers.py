@@ -124,10 +124,10 @@ class Dropout(Layer):
         return dy if saved is None else np.multiply(dy, saved, out=dy)
 
 
-def probability(p, where: str) -> float:
+def probability(p, where: str, name: str = "p") -> float:
     """p as a float; UnsupportedModelError outside 0..1."""
     if isinstance(p, bool) or not isinstance(p, (int, float, np.number)) or not 0 <= p <= 1:
-        raise UnsupportedModelError(f"{where}: p must be a probability from 0 to 1, got {p!r}")
+        raise UnsupportedModelError(f"{where}: {name} must be a probability from 0 to 1, got {p!r}")
     return float(p)
 
 

@@ -122,8 +122,9 @@ class Sequential(Layer):
         y, _, final = self.forward(rows, run, None if state is None else state.value, keep=False)
         if state is not None:
             state.value = final
-        y = self.run_after(run).unpack(y)
-        return y.swapaxes(0, 1) if batch_first and not self.run_after(run).per_sequence else y
+        after = self.run_after(run)
+        y = after.unpack(y.copy() if np.may_share_memory(y, rows) else y)
+        return y.swapaxes(0, 1) if batch_first and not after.per_sequence else y
 
     def to_model(self, name: str = "model", lengths: bool = False) -> Model:
         """The network as it is now, for fr.compile: input x (T, B, F) float32, or (T, B) int64 where an Embedding is first, output y as a call gives it.

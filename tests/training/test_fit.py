@@ -187,6 +187,9 @@ def test_progress_is_for_terminals(monkeypatch):
     ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int)])}, fr.ShapeError, "2 sequences and 1 targets"),
     ({"train": ([np.zeros((2, 3), "f4"), np.zeros((2, 4), "f4")], [np.zeros(2, int)] * 2)}, fr.ShapeError, "sequence 1 is"),
     ({"train": ([np.zeros((2, 3), "f4")], [np.zeros(3, int)])}, fr.ShapeError, "per_sequence=True"),
+    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int), np.zeros(2)])}, fr.ShapeError, "target 1 is float64"),
+    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2), np.zeros(1)]), "last": True}, fr.ShapeError, r"target 1 is float64 \(1,\)"),
+    ({"epochs": 0}, fr.ShapeError, "epochs"),
     ({"train": (np.zeros(4), np.zeros(4))}, fr.ShapeError, r"\(T, n, ...\)"),
     ({"train": ([np.zeros((0, 3), "f4")], [np.zeros(0, int)])}, fr.ShapeError, "no step that counts"),
 ])
@@ -198,6 +201,13 @@ def test_what_makes_no_sense_is_refused(options, error, says):
         return
     with pytest.raises(error, match=says):
         run(**options)
+
+
+def test_batches_that_do_not_fit_together_are_refused():
+    x, y = np.zeros((4, 2, 3), "f4"), np.zeros((4, 2), int)
+    for change in ({"target": y[:3]}, {"lengths": np.array([4])}, {"mask": np.ones((2, 4), bool)}, {"per_sequence": True}, {"x": x[0, 0]}):
+        with pytest.raises(fr.ShapeError, match="does not fit together: x"):
+            tr.Batch(**{"x": x, "target": y, **change})
 
 
 def test_an_optimiser_of_another_network_is_refused():

@@ -166,6 +166,7 @@ def test_inputs_that_do_not_fit_are_refused():
     net, words = tr.Sequential(tr.Linear(3, 2), tr.Tanh(), seed=0), network("float32")
     x, y = np.zeros((4, 2, 3), "f4"), np.zeros((4, 2, 2), "f4")
     cases = [
+        (lambda: tr.value(tr.Linear(3, 2), tr.mean_squared_error, x, y), fr.UnsupportedModelError, "a network is a Sequential, got Linear"),
         (lambda: net(x[0]), fr.ShapeError, r"layer '0' \(linear\): input 'x' must have shape \(T, B, 3\), got \(2, 3\)"),
         (lambda: net(x.astype("f8")), fr.DTypeError, "must be float32"),
         (lambda: net(x, lengths=[5, 1]), fr.ShapeError, "lengths"),
@@ -213,6 +214,27 @@ def test_networks_inside_networks():
     wanted, others = tr.value_and_grad(flat, tr.cross_entropy, x, y)
     assert loss == wanted and all(np.array_equal(a, b) for a, b in zip(grads.values(), others.values()))
     assert np.array_equal(fr.compile(net.to_model())(x), fr.compile(flat.to_model())(x))
+
+
+def test_a_call_gives_a_new_array():
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype("f4")
+    for net in (tr.Sequential(tr.Dropout(0.5)), tr.Sequential(tr.RNN(3, 3, seed=0)), tr.Sequential(tr.Dropout(0.0), tr.Last())):
+        y, again = net(x), net(x)
+        y[...] = 7
+        assert not (x == 7).any() and not np.shares_memory(x, y) and np.array_equal(net(x), again)
+
+
+def test_all_integers_and_all_layouts_of_memory_are_taken():
+    words, rng = network("float32"), np.random.default_rng(0)
+    x = rng.integers(0, 11, (6, 3))
+    wanted = words(x)
+    assert all(np.array_equal(words(x.astype(kind)), wanted) for kind in ("u1", "i2", "u4", "u8", ">i4")) and np.array_equal(words(np.asfortranarray(x)), wanted)
+    assert all(tr.value_and_grad(words, tr.cross_entropy, x.astype(kind), (x % 5).astype(kind))[0] == tr.value(words, tr.cross_entropy, x, x % 5) for kind in ("u1", "u8"))
+    net, x = tr.Sequential(tr.Linear(4, 2), seed=0), rng.standard_normal((6, 3, 4)).astype("f4")
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for same in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], frozen, torch.tensor(x)):
+        assert np.array_equal(net(same), net(x))
 
 
 def test_empty_batches_pass():
