@@ -29,8 +29,9 @@ class Batch:
 
     def __post_init__(self):
         leading = self.x.shape[1:2] if self.per_sequence else self.x.shape[:2]
-        fits = self.mask is None or np.shape(self.mask) == leading
-        if self.x.ndim < 2 or self.target.shape[:len(leading)] != leading or not fits or self.lengths is not None and np.shape(self.lengths) != self.x.shape[1:2]:
+        optional = ((self.mask, leading), (self.lengths, self.x.shape[1:2]))
+        fits = self.target.shape[:len(leading)] == leading and all(a is None or np.shape(a) == shape for a, shape in optional)
+        if self.x.ndim < 2 or not fits:
             shapes = {name: getattr(getattr(self, name), "shape", None) for name in ("x", "target", "lengths", "mask")}
             raise ShapeError("a batch does not fit together: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
 
@@ -96,7 +97,8 @@ class Sequences:
         xs, ys = [self.xs[k] for k in chosen], [self.ys[k] for k in chosen]
         lengths = np.array([len(x) for x in xs], np.int64)
         whole = bool((lengths == lengths[0]).all())
-        return Batch(_padded(xs, whole), np.stack(ys) if self.per_sequence else _padded(ys, whole), None if whole else lengths, per_sequence=self.per_sequence)
+        targets = np.stack(ys) if self.per_sequence else _padded(ys, whole)
+        return Batch(_padded(xs, whole), targets, None if whole else lengths, per_sequence=self.per_sequence)
 
 
 def _columns(arrays, name: str) -> list[np.ndarray]:

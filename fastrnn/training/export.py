@@ -31,10 +31,9 @@ def to_model(net: Sequential, name: str = "model", lengths: bool = False) -> Mod
     return Model(inputs, ("y",), tuple(build.nodes), build.weights, name=name)
 
 
-def _weight(build: StackBuilder, node: str, layer: Layer, name: str) -> str:
-    """A copy of a parameter, so that training on leaves the model as it is; empty where the layer has none."""
-    own = layer.parameters()
-    return build.weight(f"{node}.{name}", own[name].copy()) if name in own else ""
+def _weights(build: StackBuilder, node: str, layer: Layer) -> list[str]:
+    """Copies of all parameters, so that training on leaves the model as it is."""
+    return [build.weight(f"{node}.{name}", array) for name, array in layer.state_dict().items()]
 
 
 @singledispatch
@@ -45,19 +44,19 @@ def _nodes(layer: Layer, build: StackBuilder, node: str, x: str, lengths: str) -
 
 @_nodes.register
 def _(layer: layers.Embedding, build, node, x, lengths):
-    build.add("Gather", node, [_weight(build, node, layer, "weight"), x], [f"{node}.y"], axis=0, wrap=0)
+    build.add("Gather", node, [*_weights(build, node, layer), x], [f"{node}.y"], axis=0, wrap=0)
     return f"{node}.y"
 
 
 @_nodes.register
 def _(layer: layers.Linear, build, node, x, lengths):
-    build.add("Gemm", node, [x, *filter(None, (_weight(build, node, layer, name) for name in ("weight", "bias")))], [f"{node}.y"], transB=1)
+    build.add("Gemm", node, [x, *_weights(build, node, layer)], [f"{node}.y"], transB=1)
     return f"{node}.y"
 
 
 @_nodes.register
 def _(layer: layers.LayerNorm, build, node, x, lengths):
-    build.add("LayerNormalization", node, [x, *filter(None, (_weight(build, node, layer, name) for name in ("weight", "bias")))], [f"{node}.y"], epsilon=layer.eps)
+    build.add("LayerNormalization", node, [x, *_weights(build, node, layer)], [f"{node}.y"], epsilon=layer.eps)
     return f"{node}.y"
 
 

@@ -108,7 +108,10 @@ class LayerNorm(Layer):
 
 
 class Dropout(Layer):
-    """While training, zeroes each number with probability p and multiplies the others by 1 / (1 - p); else passes rows on. UnsupportedModelError for p outside 0..1."""
+    """While training, zeroes each number with probability p and multiplies the others by 1 / (1 - p); else passes rows on.
+
+    UnsupportedModelError for p outside 0..1.
+    """
 
     kind = "dropout"
 

@@ -59,7 +59,10 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
 
 
 def _binary_rows(x: np.ndarray, target: np.ndarray, gradient: np.ndarray, weight: float) -> np.ndarray:
-    """The loss of each row (n, K), summed; writes the gradient. sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)): nothing overflows, no number takes a branch."""
+    """The loss of each row (n, K), summed; writes the gradient.
+
+    sigmoid(x) = exp(min(x, 0)) / (1 + exp(-|x|)): nothing overflows, and no number takes a branch of its own.
+    """
     small = np.abs(x)
     np.exp(np.negative(small, out=small), out=small)
     np.minimum(x, 0, out=gradient)
@@ -78,7 +81,8 @@ def _binary_rows(x: np.ndarray, target: np.ndarray, gradient: np.ndarray, weight
 def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """(prediction - target)^2, the mean over all numbers.
 
-    prediction (..., K) and target of the same shape, bool or the same dtype; nothing is broadcast; mask (...) without the last axis. Returns, raises and threads as cross_entropy.
+    prediction (..., K) and target of the same shape, bool or the same dtype; nothing is broadcast; mask (...) without the last axis.
+    Returns, raises and threads as cross_entropy.
     """
     _check("mean_squared_error", prediction, target, prediction.shape, prediction.dtype)
     count, mask = _counted("mean_squared_error", prediction.shape[:-1], mask)

@@ -131,7 +131,7 @@ class Sequential(Layer):
 
         lengths: whether the model has an optional input "lengths" int64 (B,) too; recurrent layers then stop there, and y past them is what the
         layers behind make of zeros. Dropout vanishes; a Last takes the last of all T steps. Recurrent layers start from zeros, and a Stream carries
-        their states. Weights are copies. DTypeError for a float64 network, UnsupportedModelError naming a layer that has no nodes, and for a Last with lengths.
+        their states. Weights are copies. DTypeError for a float64 network, UnsupportedModelError naming a layer without nodes, and for a Last with lengths.
         """
         from fastrnn.training.export import to_model  # export knows all layers, this module among them
 
@@ -148,7 +148,8 @@ class Sequential(Layer):
             check_dtype(x, f"layer '0' ({self.layers[0].kind}): input 'x'", as_dtype(x.dtype, "input 'x'") if self.dtype is None else self.dtype)
             wanted, ndim = f"(T, B, {'F' if self.takes is None else self.takes})", 3
         if x.ndim != ndim or ndim == 3 and self.takes not in (None, x.shape[2]):
-            raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted.replace('T, B', 'B, T') if batch_first else wanted}, got {x.shape}")
+            wanted = wanted.replace("T, B", "B, T") if batch_first else wanted
+            raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted}, got {x.shape}")
         if batch_first:
             x = x.swapaxes(0, 1)
         run = Run(Packing.of(*x.shape[:2], lengths), training, rng)

@@ -84,14 +84,16 @@ def network(dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_gradients_of_a_network_over_ragged_batches(dtype):
     net, rng = network(dtype), np.random.default_rng(1)
-    module = torch.nn.Sequential(torch.nn.Embedding(11, I), torch.nn.LayerNorm(I), torch.nn.Linear(I, 6), torch.nn.Tanh(), torch.nn.Linear(6, 5)).to(getattr(torch, dtype))
+    nn = torch.nn
+    module = nn.Sequential(nn.Embedding(11, I), nn.LayerNorm(I), nn.Linear(I, 6), nn.Tanh(), nn.Linear(6, 5)).to(getattr(torch, dtype))
     module.load_state_dict(tensors(net.state_dict(), grad=False))
     x, y, lengths = rng.integers(0, 11, (8, 4)), rng.integers(0, 5, (8, 4)), np.array([3, 8, 0, 5])
     inside = torch.tensor(np.arange(8)[:, None] < lengths)
     wanted = torch.nn.functional.cross_entropy(module(torch.tensor(x))[inside], torch.tensor(y)[inside])
     wanted.backward()
     loss, grads = tr.value_and_grad(net, tr.cross_entropy, x, y, lengths=lengths)
-    assert type(loss) is float and abs(loss - wanted.item()) <= TOLERANCE[dtype] * loss and abs(tr.value(net, tr.cross_entropy, x, y, lengths=lengths) - loss) <= 1e-6
+    assert type(loss) is float and abs(loss - wanted.item()) <= TOLERANCE[dtype] * loss
+    assert abs(tr.value(net, tr.cross_entropy, x, y, lengths=lengths) - loss) <= 1e-6
     assert grads.keys() == net.parameters().keys() == dict(module.named_parameters()).keys()
     for key, p in module.named_parameters():
         assert differs(grads[key], p.grad) <= TOLERANCE[dtype], key
@@ -152,7 +154,8 @@ def test_state_dicts_that_do_not_fit_change_nothing(change, error, says):
     (lambda: tr.Linear(2, 3, dtype="nothing"), fr.DTypeError, "no dtype"),
     (lambda: tr.Sequential(), fr.UnsupportedModelError, "at least one"),
     (lambda: tr.Sequential(tr.Linear(2, 3), np.tanh), fr.UnsupportedModelError, "layer '1' must be a layer"),
-    (lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(), tr.Linear(4, 3)), fr.ShapeError, r"layer '2' \(linear\) takes 4 features, but layer '1' \(tanh\) gives 3"),
+    (lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(), tr.Linear(4, 3)), fr.ShapeError,
+     r"layer '2' \(linear\) takes 4 features, but layer '1' \(tanh\) gives 3"),
     (lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(dtype="float64")), fr.DTypeError, r"layer '1' \(tanh\) is float64"),
     (lambda: tr.Sequential(tr.Linear(2, 3), tr.Embedding(2, 3)), fr.ShapeError, "can only be the first"),
     (lambda: tr.Sequential(*[tr.Linear(3, 3)] * 2), fr.UnsupportedModelError, "more than one place"),
@@ -174,7 +177,8 @@ def test_inputs_that_do_not_fit_are_refused():
         (lambda: words(x), fr.DTypeError, "must be integers"),
         (lambda: words(np.array([[3, 11]])), fr.ShapeError, "from 0 to 10, got 3 to 11"),
         (lambda: words(np.array([[-1]])), fr.ShapeError, "got -1"),
-        (lambda: tr.value_and_grad(net, tr.mean_squared_error, x, y[:3]), fr.ShapeError, r"'target' must have shape \(T, B, ...\) with leading axes \(4, 2\), got \(3, 2, 2\)"),
+        (lambda: tr.value_and_grad(net, tr.mean_squared_error, x, y[:3]), fr.ShapeError,
+         r"'target' must have shape \(T, B, ...\) with leading axes \(4, 2\), got \(3, 2, 2\)"),
         (lambda: tr.value_and_grad(net, tr.mean_squared_error, x, y, mask=np.ones((2, 4), bool)), fr.ShapeError, "'mask'"),
         (lambda: tr.Sequential(tr.Last(), tr.Last(), tr.Linear(3, 2))(x), fr.ShapeError, "one Last"),
         (lambda: tr.Sequential(tr.Last(), tr.Linear(3, 2))(x, lengths=[0, 4]), fr.ShapeError, "length 0"),
@@ -207,7 +211,8 @@ def test_the_last_step_of_each_sequence():
 
 def test_networks_inside_networks():
     inner = tr.Sequential(tr.Linear(3, 4), tr.Tanh())
-    net, flat = tr.Sequential(inner, tr.Sequential(tr.Last(), tr.Linear(4, 2)), seed=1), tr.Sequential(tr.Linear(3, 4), tr.Tanh(), tr.Last(), tr.Linear(4, 2), seed=1)
+    net = tr.Sequential(inner, tr.Sequential(tr.Last(), tr.Linear(4, 2)), seed=1)
+    flat = tr.Sequential(tr.Linear(3, 4), tr.Tanh(), tr.Last(), tr.Linear(4, 2), seed=1)
     assert list(net.parameters()) == ["0.0.weight", "0.0.bias", "1.1.weight", "1.1.bias"] and net.per_sequence
     x, y = np.random.default_rng(0).standard_normal((5, 2, 3)).astype("f4"), np.array([0, 1])
     loss, grads = tr.value_and_grad(net, tr.cross_entropy, x, y)
@@ -228,8 +233,10 @@ def test_all_integers_and_all_layouts_of_memory_are_taken():
     words, rng = network("float32"), np.random.default_rng(0)
     x = rng.integers(0, 11, (6, 3))
     wanted = words(x)
-    assert all(np.array_equal(words(x.astype(kind)), wanted) for kind in ("u1", "i2", "u4", "u8", ">i4")) and np.array_equal(words(np.asfortranarray(x)), wanted)
-    assert all(tr.value_and_grad(words, tr.cross_entropy, x.astype(kind), (x % 5).astype(kind))[0] == tr.value(words, tr.cross_entropy, x, x % 5) for kind in ("u1", "u8"))
+    assert all(np.array_equal(words(x.astype(kind)), wanted) for kind in ("u1", "i2", "u4", "u8", ">i4"))
+    assert np.array_equal(words(np.asfortranarray(x)), wanted)
+    loss = tr.value(words, tr.cross_entropy, x, x % 5)
+    assert all(tr.value_and_grad(words, tr.cross_entropy, x.astype(kind), (x % 5).astype(kind))[0] == loss for kind in ("u1", "u8"))
     net, x = tr.Sequential(tr.Linear(4, 2), seed=0), rng.standard_normal((6, 3, 4)).astype("f4")
     frozen = x.copy()
     frozen.flags.writeable = False
@@ -245,7 +252,8 @@ def test_empty_batches_pass():
 
 
 def test_a_loss_of_ones_own():
-    net, x, zeros = tr.Sequential(tr.Linear(3, 2, dtype="float64"), tr.Tanh(), seed=0), np.random.default_rng(0).standard_normal((4, 2, 3)), np.zeros((4, 2, 2))
+    net = tr.Sequential(tr.Linear(3, 2, dtype="float64"), tr.Tanh(), seed=0)
+    x, zeros = np.random.default_rng(0).standard_normal((4, 2, 3)), np.zeros((4, 2, 2))
     loss, grads = tr.value_and_grad(net, lambda rows, target: (float(np.square(rows).sum() / 2), rows), x, zeros)
     y = net(x)
     assert loss == np.square(y).sum() / 2 and np.allclose(grads["0.bias"], (y * (1 - y * y)).sum((0, 1)), rtol=1e-14)

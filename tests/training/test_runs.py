@@ -112,7 +112,10 @@ print(hashlib.sha256(b"".join(a.tobytes() for a in net.state_dict().values())).h
 
 
 def test_another_process_gets_the_same_bits():
-    found = {subprocess.run([sys.executable, "-c", ANEW], check=True, capture_output=True, text=True, cwd="/", env={**os.environ, "PYTHONHASHSEED": str(k)}).stdout for k in range(2)}
+    found = set()
+    for k in range(2):
+        environment = {**os.environ, "PYTHONHASHSEED": str(k)}
+        found.add(subprocess.run([sys.executable, "-c", ANEW], check=True, capture_output=True, text=True, cwd="/", env=environment).stdout)
     assert len(found) == 1 and len(found.pop()) == 65
 
 

@@ -20,7 +20,8 @@ STACKS = {
 
 def network(name):
     layer = STACKS[name]()
-    return tr.Sequential(tr.Embedding(11, 6), tr.LayerNorm(6), layer, tr.Dropout(0.5), tr.Linear(layer.gives, 5), tr.ReLU(), tr.Linear(5, 4, bias=False), tr.Sigmoid(), seed=3)
+    return tr.Sequential(tr.Embedding(11, 6), tr.LayerNorm(6), layer, tr.Dropout(0.5),
+                         tr.Linear(layer.gives, 5), tr.ReLU(), tr.Linear(5, 4, bias=False), tr.Sigmoid(), seed=3)
 
 
 @pytest.mark.parametrize("name", STACKS)
