@@ -23,7 +23,8 @@ from fastrnn.training.schedules import CosineLR, ReduceOnPlateau, Schedule, Step
 from fastrnn.training.sequential import Sequential
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Batch", "CosineLR", "Dropout", "Embedding", "History", "Last", "Layer", "LayerNorm", "Linear", "Optimiser", "Packing",
-    "RMSProp", "ReLU", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR", "Tanh", "WarmupLR", "binary_cross_entropy",
-    "clip_grad_norm", "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error", "value", "value_and_grad",
+    "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Batch", "CosineLR", "Dropout", "Embedding", "History", "Last", "Layer", "LayerNorm", "Linear",
+    "Optimiser", "Packing", "RMSProp", "ReLU", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR",
+    "Tanh", "WarmupLR", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error",
+    "value", "value_and_grad",
 ]

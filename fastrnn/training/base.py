@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,8 +49,9 @@ class Run:
 class Layer:
     """Parameters and what is computed with them; nothing of a run is kept, so passes from many threads are safe while nobody changes parameters.
 
-    kind: its name in messages. dtype: float32 or float64, of parameters, inputs and outputs; None: without parameters, a layer takes either. takes, gives: features of a row before and behind it;
-    takes None: any; gives None: as many as came. integers: whether it reads indices (N,) instead of rows (N, F).
+    kind: its name in messages. dtype: float32 or float64, of parameters, inputs and outputs; None: without parameters, a layer takes either.
+    takes, gives: features of a row before and behind it; takes None: any; gives None: as many as came.
+    integers: whether it reads indices (N,) instead of rows (N, F).
     """
 
     kind = "layer"
@@ -85,9 +86,7 @@ class Layer:
         """
         given = as_mapping(state_dict, "the state dict")
         own = self.parameters()
-        missing, unknown = [n for n in own if n not in given], [n for n in given if n not in own]
-        if missing or unknown:
-            raise ShapeError(f"{self.kind}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names))
+        same_names(given, own, self.kind)
         arrays = {name: as_array(value, name) for name, value in given.items()}
         for name, array in own.items():
             check_dtype(arrays[name], f"{self.kind}: {name}", self.dtype)
@@ -117,12 +116,22 @@ class Layer:
         raise NotImplementedError
 
     def backward(self, dy: np.ndarray, saved, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
-        """Adds the parameters' gradients to grads and returns the input's, (N, takes), or None unless need_dx. dy, (N, gives), may be overwritten."""
+        """Adds the parameters' gradients to grads and returns the input's, (N, takes), or None unless need_dx.
+
+        dy, (N, gives), may be overwritten, and what was saved is used up: once for each forward.
+        """
         raise NotImplementedError
 
     def __repr__(self) -> str:
         sizes = "" if self.gives is None else f"{self.takes} -> {self.gives}, "
         return f"{type(self).__name__}({sizes}{'any dtype' if self.dtype is None else self.dtype})"
+
+
+def same_names(given: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    """Raises ShapeError, which says what is missing and what is unknown, unless the names are the same."""
+    missing, unknown = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
+    if missing or unknown:
+        raise ShapeError(f"{where}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names))
 
 
 def as_dtype(dtype, where: str) -> np.dtype:

@@ -16,13 +16,24 @@ BUCKET_BATCHES = 16  # how many batches' sequences are sorted by length together
 
 @dataclass(frozen=True)
 class Batch:
-    """x (T, B, ...), target (T, B, ...) or (B, ...), lengths (B,) or None, mask (T, B) or (B,) or None."""
+    """x (T, B, ...), target (T, B, ...), lengths (B,) or None, mask bool (T, B) or None; with per_sequence target (B, ...) and mask (B,).
+
+    ShapeError where they do not fit.
+    """
 
     x: np.ndarray
     target: np.ndarray
     lengths: np.ndarray | None = None
     mask: np.ndarray | None = None
     per_sequence: bool = False
+
+    def __post_init__(self):
+        leading = self.x.shape[1:2] if self.per_sequence else self.x.shape[:2]
+        optional = ((self.mask, leading), (self.lengths, self.x.shape[1:2]))
+        fits = self.target.shape[:len(leading)] == leading and all(a is None or np.shape(a) == shape for a, shape in optional)
+        if self.x.ndim < 2 or not fits:
+            shapes = {name: getattr(getattr(self, name), "shape", None) for name in ("x", "target", "lengths", "mask")}
+            raise ShapeError("a batch does not fit together: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
 
     @property
     def count(self) -> int:
@@ -62,6 +73,8 @@ class Sequences:
         for k, (x, y) in enumerate(zip(self.xs, self.ys)):
             if x.ndim != self.xs[0].ndim or x.shape[1:] != self.xs[0].shape[1:] or x.dtype != self.xs[0].dtype or not x.ndim:
                 raise ShapeError(f"sequence {k} is {x.dtype} {x.shape}, sequence 0 is {self.xs[0].dtype} {self.xs[0].shape}; only their lengths may differ")
+            if y.dtype != self.ys[0].dtype or y.ndim != self.ys[0].ndim or y.shape[not per_sequence:] != self.ys[0].shape[not per_sequence:]:
+                raise ShapeError(f"target {k} is {y.dtype} {y.shape}, target 0 is {self.ys[0].dtype} {self.ys[0].shape}; only their lengths may differ")
             if not self.per_sequence and (not y.ndim or len(y) != len(x)):
                 raise ShapeError(f"sequence {k} has {len(x)} steps, its target has shape {y.shape}; for one target a sequence, pass per_sequence=True")
 
@@ -84,7 +97,8 @@ class Sequences:
         xs, ys = [self.xs[k] for k in chosen], [self.ys[k] for k in chosen]
         lengths = np.array([len(x) for x in xs], np.int64)
         whole = bool((lengths == lengths[0]).all())
-        return Batch(_padded(xs, whole), np.stack(ys) if self.per_sequence else _padded(ys, whole), None if whole else lengths, per_sequence=self.per_sequence)
+        targets = np.stack(ys) if self.per_sequence else _padded(ys, whole)
+        return Batch(_padded(xs, whole), targets, None if whole else lengths, per_sequence=self.per_sequence)
 
 
 def _columns(arrays, name: str) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from fastrnn.training.recurrent import Recurrent
 from fastrnn.training.sequential import Sequential
 
 
-def to_model(net: Sequential, name: str = "model") -> Model:
+def to_model(net: Sequential, name: str = "model", lengths: bool = False) -> Model:
     """See Sequential.to_model."""
     if net.dtype is not None and net.dtype != np.float32:
         raise DTypeError(f"models are float32, this network is {net.dtype}: net.astype('float32').to_model()")
@@ -25,50 +25,50 @@ def to_model(net: Sequential, name: str = "model") -> Model:
     x = Value("x", "int64", ("T", "B")) if net.integers else Value("x", "float32", ("T", "B", net.takes))
     build, last = StackBuilder(), "x"
     for place, layer in net.leaves():
-        last = _nodes(layer, build, f"{place}.{layer.kind}", last)
+        last = _nodes(layer, build, f"{place}.{layer.kind}", last, "lengths" if lengths else "")
     build.add("Identity", "y", [last], ["y"])
-    return Model((x,), ("y",), tuple(build.nodes), build.weights, name=name)
+    inputs = (x, Value("lengths", "int64", ("B",), optional=True)) if lengths else (x,)
+    return Model(inputs, ("y",), tuple(build.nodes), build.weights, name=name)
 
 
-def _weight(build: StackBuilder, node: str, layer: Layer, name: str) -> str:
-    """A copy of a parameter, so that training on leaves the model as it is; empty where the layer has none."""
-    own = layer.parameters()
-    return build.weight(f"{node}.{name}", own[name].copy()) if name in own else ""
+def _weights(build: StackBuilder, node: str, layer: Layer) -> list[str]:
+    """Copies of all parameters, so that training on leaves the model as it is."""
+    return [build.weight(f"{node}.{name}", array) for name, array in layer.state_dict().items()]
 
 
 @singledispatch
-def _nodes(layer: Layer, build: StackBuilder, node: str, x: str) -> str:
-    """Adds what the layer computes from value x; returns its value."""
+def _nodes(layer: Layer, build: StackBuilder, node: str, x: str, lengths: str) -> str:
+    """Adds what the layer computes from value x, within the lengths that a value of this name has; returns its own value."""
     raise UnsupportedModelError(f"to_model: layer {node!r} is a {type(layer).__name__}, which has no nodes")
 
 
 @_nodes.register
-def _(layer: layers.Embedding, build, node, x):
-    build.add("Gather", node, [_weight(build, node, layer, "weight"), x], [f"{node}.y"], axis=0, wrap=0)
+def _(layer: layers.Embedding, build, node, x, lengths):
+    build.add("Gather", node, [*_weights(build, node, layer), x], [f"{node}.y"], axis=0, wrap=0)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.Linear, build, node, x):
-    build.add("Gemm", node, [x, *filter(None, (_weight(build, node, layer, name) for name in ("weight", "bias")))], [f"{node}.y"], transB=1)
+def _(layer: layers.Linear, build, node, x, lengths):
+    build.add("Gemm", node, [x, *_weights(build, node, layer)], [f"{node}.y"], transB=1)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.LayerNorm, build, node, x):
-    build.add("LayerNormalization", node, [x, *filter(None, (_weight(build, node, layer, name) for name in ("weight", "bias")))], [f"{node}.y"], epsilon=layer.eps)
+def _(layer: layers.LayerNorm, build, node, x, lengths):
+    build.add("LayerNormalization", node, [x, *_weights(build, node, layer)], [f"{node}.y"], epsilon=layer.eps)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.Dropout, build, node, x):
+def _(layer: layers.Dropout, build, node, x, lengths):
     return x
 
 
 def _alone(op: str):
     """A node with one input and one output."""
 
-    def nodes(layer, build, node, x):
+    def nodes(layer, build, node, x, lengths):
         build.add(op, node, [x], [f"{node}.y"])
         return f"{node}.y"
 
@@ -80,13 +80,15 @@ for _layer, _op in ((layers.Tanh, "Tanh"), (layers.ReLU, "Relu"), (layers.Sigmoi
 
 
 @_nodes.register
-def _(layer: Recurrent, build, node, x):
+def _(layer: Recurrent, build, node, x, lengths):
     options = replace(layer.options, activations=parse_activations("rnn", ("relu",), layer.options.bidirectional)) if layer.relu else layer.options
-    build.stack(node, options, layer.state_dict(), x, f"{node}.y")
+    build.stack(node, options, layer.state_dict(), x, f"{node}.y", lengths=lengths)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.Last, build, node, x):
+def _(layer: layers.Last, build, node, x, lengths):
+    if lengths:
+        raise UnsupportedModelError(f"to_model: layer {node!r} takes the last of all steps in a model, so lengths=True cannot be met")
     build.add("Gather", node, [x, build.weight(f"{node}.index", np.array(-1))], [f"{node}.y"], axis=0)
     return f"{node}.y"

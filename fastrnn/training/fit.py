@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
 from fastrnn.training.base import positive
 from fastrnn.training.data import Batch, Sequences
-from fastrnn.training.gradient import State, value, value_and_grad
+from fastrnn.training.gradient import State, network, value, value_and_grad
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value
 from fastrnn.training.progress import shown
 from fastrnn.training.recurrent import Recurrent
@@ -55,9 +55,10 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
     ShapeError and DTypeError as value_and_grad. Not safe while other threads use the network.
     """
-    train, valid = _data(train, net), None if valid is None else _data(valid, net)
+    train, valid = _data(train, network(net)), None if valid is None else _data(valid, net)
     _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt)
-    positive(batch_size, "batch_size", "fit")
+    for size, what in ((batch_size, "batch_size"), (epochs, "epochs")):
+        positive(size, what, "fit")
     order, drop = np.random.default_rng(seed).spawn(2)
     step = _Step(net, loss, optimiser, drop, tbptt, clip_norm, clip_value, schedule if schedule_per == "batch" else None)
     history, best = History(), {}
@@ -88,7 +89,7 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
 def evaluate(net: Sequential, loss: Callable, data, batch_size: int = 64) -> float:
     """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. data: as fit's. Safe from many threads."""
     total, count = 0.0, 0
-    for batch in _data(data, net).batches(batch_size):
+    for batch in _data(data, network(net)).batches(batch_size):
         if n := batch.count:
             total += n * value(net, loss, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask)
             count += n

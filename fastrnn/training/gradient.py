@@ -7,10 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from fastrnn.errors import ShapeError
+from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_array
 from fastrnn.training.base import Run
+from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.sequential import Sequential
+
+OWN = (cross_entropy, binary_cross_entropy, mean_squared_error)  # their gradients are arrays of their own
 
 
 class State:
@@ -32,18 +35,20 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
                    batch_first: bool = False) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of a batch and its gradient by every parameter.
 
-    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. loss: cross_entropy or its like, called with rows
-    (N, F) of the steps within lengths; target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to
-    lengths. state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
+    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T.
+    loss: cross_entropy or its like, or a function of one's own, called as loss(rows, target) or loss(rows, target, mask=mask) with rows (N, F) of the
+    steps within lengths, that returns its value and its gradient by the rows.
+    target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to lengths.
+    state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
     batch_first: x, target and mask are (B, T, ...).
     Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError or DTypeError, and then changes nothing.
     Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
     """
-    rows, run = net.enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
+    rows, run = network(net).enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
     after = net.run_after(run)
     score = loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, None if state is None else state.value)
-    found = [*score(y)]
+    found = [*_scored(loss, score, y)]
     del y
     grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
     net.backward(found.pop(), saved, grads, need_dx=False)  # whose memory can then go as soon as it is used
@@ -54,13 +59,32 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
 
 def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
-    rows, run = net.enter(x, lengths, batch_first)
+    rows, run = network(net).enter(x, lengths, batch_first)
     score = loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
     y, _, final = net.forward(rows, run, None if state is None else state.value, keep=False)
     found = score(y)[0]
     if state is not None:
         state.value = final
     return found
+
+
+def network(net) -> Sequential:
+    """The network; UnsupportedModelError for a layer that stands in none."""
+    if not isinstance(net, Sequential):
+        raise UnsupportedModelError(f"a network is a Sequential, got {type(net).__name__}; put layers into Sequential(...)")
+    return net
+
+
+def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """The loss and its gradient by y, in an array that the way back may write to: that of another's loss may be anything, so it is copied."""
+    value, dy = score(y)
+    if getattr(loss, "func", loss) in OWN:
+        return value, dy
+    if not isinstance(dy, np.ndarray) or dy.dtype != y.dtype:
+        raise DTypeError(f"loss: the gradient must be an array of {y.dtype}, got {getattr(dy, 'dtype', type(dy).__name__)}")
+    if dy.shape != y.shape:
+        raise ShapeError(f"loss: the gradient must have the shape of the prediction {y.shape}, got {dy.shape}")
+    return float(value), dy.copy()
 
 
 def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:

@@ -99,16 +99,19 @@ class LayerNorm(Layer):
             grads["bias"] += dy.sum(0)
         if not need_dx:
             return None
-        dx = dy * self._parameters["weight"]
+        dx = np.multiply(dy, self._parameters["weight"], out=dy)
         along = np.einsum("nf,nf->n", dx, unit)[:, None] / self.takes
         dx -= dx.mean(1, keepdims=True)
-        dx -= unit * along
+        dx -= np.multiply(unit, along, out=unit)
         dx *= scale
         return dx
 
 
 class Dropout(Layer):
-    """While training, zeroes each number with probability p and multiplies the others by 1 / (1 - p); else passes rows on. UnsupportedModelError for p outside 0..1."""
+    """While training, zeroes each number with probability p and multiplies the others by 1 / (1 - p); else passes rows on.
+
+    UnsupportedModelError for p outside 0..1.
+    """
 
     kind = "dropout"
 
@@ -121,13 +124,13 @@ class Dropout(Layer):
         return x if mask is None else x * mask, mask if keep else None, None
 
     def backward(self, dy, saved, grads, need_dx=True):
-        return dy if saved is None else dy * saved
+        return dy if saved is None else np.multiply(dy, saved, out=dy)
 
 
-def probability(p, where: str) -> float:
+def probability(p, where: str, name: str = "p") -> float:
     """p as a float; UnsupportedModelError outside 0..1."""
     if isinstance(p, bool) or not isinstance(p, (int, float, np.number)) or not 0 <= p <= 1:
-        raise UnsupportedModelError(f"{where}: p must be a probability from 0 to 1, got {p!r}")
+        raise UnsupportedModelError(f"{where}: {name} must be a probability from 0 to 1, got {p!r}")
     return float(p)
 
 
@@ -150,7 +153,7 @@ class _Activation(Layer):
         return y, y if keep else None, None
 
     def backward(self, dy, saved, grads, need_dx=True):
-        return dy * self._derivative(saved) if need_dx else None
+        return np.multiply(dy, self._derivative(saved), out=dy) if need_dx else None
 
 
 class Tanh(_Activation):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.errors import DivergedError, DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_mapping
-from fastrnn.training.base import Layer
+from fastrnn.training.base import Layer, same_names
 
 
 class Optimiser:
@@ -52,9 +52,7 @@ class Optimiser:
             g += self.weight_decay * p
 
     def _check(self, grads: Mapping[str, np.ndarray]) -> None:
-        if grads.keys() != self.parameters.keys():
-            missing, unknown = [n for n in self.parameters if n not in grads], [n for n in grads if n not in self.parameters]
-            raise ShapeError("gradients: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names))
+        same_names(grads, self.parameters, "gradients")
         for name, array in self.parameters.items():
             if grads[name].shape != array.shape:
                 raise ShapeError(f"gradient {name!r} must have shape {array.shape}, got {grads[name].shape}")
@@ -68,8 +66,7 @@ class Optimiser:
     def load_state_dict(self, state_dict: Mapping[str, np.ndarray]) -> None:
         """Takes what state_dict gave, for the same kind of optimiser over the same parameters. ShapeError or DTypeError; nothing is changed then."""
         own = self.state_dict()
-        if as_mapping(state_dict, "the optimiser's state").keys() != own.keys():
-            raise ShapeError(f"the state of {type(self).__name__} has {', '.join(own)}, got {', '.join(state_dict)}")
+        same_names(as_mapping(state_dict, "the optimiser's state"), own, f"the state of {type(self).__name__}")
         given = {name: np.asarray(array) for name, array in state_dict.items()}
         for name, array in own.items():
             if given[name].shape != array.shape:

@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model.stack import PEEPHOLES, StackOptions
 from fastrnn.training.base import Layer, Run
+from fastrnn.training.layers import dropout_mask, probability
 from fastrnn.training.native import GATES, loops
 
 ROWS = 2048  # of a block
@@ -54,9 +55,7 @@ class Recurrent(Layer):
     """
 
     def __init__(self, options: StackOptions, *, relu: bool = False, dropout: float = 0.0, seed=None, dtype="float32"):
-        if not 0 <= dropout < 1:
-            raise UnsupportedModelError(f"{options.kind}: dropout must be at least 0 and below 1, got {dropout!r}")
-        self.options, self.relu, self.dropout, self.kind = options, relu, dropout, options.kind
+        self.options, self.relu, self.dropout, self.kind = options, relu, probability(dropout, options.kind, "dropout"), options.kind
         self.takes, self.gives = options.input_size, options.output_size * options.directions
         self._loop = KINDS.index("gru_before" if options.kind == "gru" and not options.reset_after else options.kind)
         super().__init__(options.shapes(), dtype, seed)
@@ -71,9 +70,8 @@ class Recurrent(Layer):
         o, saved, finals = self.options, [], {name: [] for name in self.options.states}
         states = self._states(state, run)
         for layer in range(o.num_layers):
-            dropped = None
-            if layer and self.dropout and run.training:
-                x, dropped = dropout(x, self.dropout, run.rng)
+            dropped = dropout_mask(x.shape, self.dropout, run, x.dtype) if layer else None
+            x = x if dropped is None else x * dropped
             one = self._layer(layer, x, run, states)
             one.dropped = dropped
             for name, final in self._finals(one, run).items():
@@ -201,12 +199,6 @@ class Recurrent(Layer):
 def blocks(n: int) -> Iterator[slice]:
     """Rows a piece at a time, so that what is gathered or added takes little memory; a product of so many runs as fast as a whole one."""
     return (slice(at, min(at + ROWS, n)) for at in range(0, n, ROWS))
-
-
-def dropout(x: np.ndarray, p: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x with entries zeroed with probability p, the others scaled by 1 / (1 - p), and the factors."""
-    factors = (rng.random(x.shape, x.dtype) >= p) * x.dtype.type(1 / (1 - p))
-    return x * factors, factors
 
 
 class RNN(Recurrent):

@@ -122,18 +122,20 @@ class Sequential(Layer):
         y, _, final = self.forward(rows, run, None if state is None else state.value, keep=False)
         if state is not None:
             state.value = final
-        y = self.run_after(run).unpack(y)
-        return y.swapaxes(0, 1) if batch_first and not self.run_after(run).per_sequence else y
+        after = self.run_after(run)
+        y = after.unpack(y.copy() if np.may_share_memory(y, rows) else y)
+        return y.swapaxes(0, 1) if batch_first and not after.per_sequence else y
 
-    def to_model(self, name: str = "model") -> Model:
+    def to_model(self, name: str = "model", lengths: bool = False) -> Model:
         """The network as it is now, for fr.compile: input x (T, B, F) float32, or (T, B) int64 where an Embedding is first, output y as a call gives it.
 
-        Dropout vanishes; a Last takes the last of all T steps, since a model's sequences are whole; a stack of recurrent layers starts from zeros, and a
-        Stream carries its states. Weights are copies. DTypeError for a float64 network, UnsupportedModelError naming a layer that has no nodes.
+        lengths: whether the model has an optional input "lengths" int64 (B,) too; recurrent layers then stop there, and y past them is what the
+        layers behind make of zeros. Dropout vanishes; a Last takes the last of all T steps. Recurrent layers start from zeros, and a Stream carries
+        their states. Weights are copies. DTypeError for a float64 network, UnsupportedModelError naming a layer without nodes, and for a Last with lengths.
         """
         from fastrnn.training.export import to_model  # export knows all layers, this module among them
 
-        return to_model(self, name)
+        return to_model(self, name, lengths)
 
     def enter(self, x, lengths=None, batch_first: bool = False, training: bool = False, rng=None) -> tuple[np.ndarray, Run]:
         """A batch, checked, as rows, and the run that they belong to. Arguments and errors as in a call."""
@@ -146,7 +148,8 @@ class Sequential(Layer):
             check_dtype(x, f"layer '0' ({self.layers[0].kind}): input 'x'", as_dtype(x.dtype, "input 'x'") if self.dtype is None else self.dtype)
             wanted, ndim = f"(T, B, {'F' if self.takes is None else self.takes})", 3
         if x.ndim != ndim or ndim == 3 and self.takes not in (None, x.shape[2]):
-            raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted.replace('T, B', 'B, T') if batch_first else wanted}, got {x.shape}")
+            wanted = wanted.replace("T, B", "B, T") if batch_first else wanted
+            raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted}, got {x.shape}")
         if batch_first:
             x = x.swapaxes(0, 1)
         run = Run(Packing.of(*x.shape[:2], lengths), training, rng)

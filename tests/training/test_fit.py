@@ -22,13 +22,11 @@ def ragged(n=23, seed=0, per_sequence=False):
     return xs, [y[-1] for y in ys] if per_sequence else ys
 
 
-def run(seed=0, **options):
-    net = net_of(last=options.pop("last", False))
+def run(seed=0, train=None, valid=None, epochs=5, batch_size=4, schedule=None, last=False, **options):
+    net = net_of(last=last)
     optimiser = tr.Adam(net, 0.02)
-    if make := options.pop("schedule", None):
-        options["schedule"] = make(optimiser)
-    history = tr.fit(net, tr.cross_entropy, options.pop("train", None) or ragged(per_sequence=net.per_sequence), options.pop("valid", None), optimiser=optimiser,
-                     epochs=options.pop("epochs", 5), batch_size=options.pop("batch_size", 4), seed=seed, **options)
+    history = tr.fit(net, tr.cross_entropy, train or ragged(per_sequence=last), valid, optimiser=optimiser, epochs=epochs, batch_size=batch_size, seed=seed,
+                     schedule=schedule and schedule(optimiser), **options)
     return net.state_dict(), history
 
 
@@ -36,8 +34,8 @@ def same(a, b):
     return all(np.array_equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1, "clip_value": 0.01}, {"last": True}, {"tbptt": 3}, {"schedule": lambda o: tr.CosineLR(o, 30), "schedule_per": "batch"}],
-                         ids=str)
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1, "clip_value": 0.01}, {"last": True}, {"tbptt": 3},
+                                     {"schedule": lambda o: tr.CosineLR(o, 30), "schedule_per": "batch"}], ids=lambda o: " ".join(o))
 def test_a_seed_repeats_to_the_bit(options):
     (a, one), (b, two), (c, _) = run(**options), run(**options), run(seed=1, **options)
     assert same(a, b) and one.train == two.train and one.lr == two.lr and not same(a, c)
@@ -187,6 +185,9 @@ def test_progress_is_for_terminals(monkeypatch):
     ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int)])}, fr.ShapeError, "2 sequences and 1 targets"),
     ({"train": ([np.zeros((2, 3), "f4"), np.zeros((2, 4), "f4")], [np.zeros(2, int)] * 2)}, fr.ShapeError, "sequence 1 is"),
     ({"train": ([np.zeros((2, 3), "f4")], [np.zeros(3, int)])}, fr.ShapeError, "per_sequence=True"),
+    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int), np.zeros(2)])}, fr.ShapeError, "target 1 is float64"),
+    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2), np.zeros(1)]), "last": True}, fr.ShapeError, r"target 1 is float64 \(1,\)"),
+    ({"epochs": 0}, fr.ShapeError, "epochs"),
     ({"train": (np.zeros(4), np.zeros(4))}, fr.ShapeError, r"\(T, n, ...\)"),
     ({"train": ([np.zeros((0, 3), "f4")], [np.zeros(0, int)])}, fr.ShapeError, "no step that counts"),
 ])
@@ -198,6 +199,13 @@ def test_what_makes_no_sense_is_refused(options, error, says):
         return
     with pytest.raises(error, match=says):
         run(**options)
+
+
+def test_batches_that_do_not_fit_together_are_refused():
+    x, y = np.zeros((4, 2, 3), "f4"), np.zeros((4, 2), int)
+    for change in ({"target": y[:3]}, {"lengths": np.array([4])}, {"mask": np.ones((2, 4), bool)}, {"per_sequence": True}, {"x": x[0, 0]}):
+        with pytest.raises(fr.ShapeError, match="does not fit together: x"):
+            tr.Batch(**{"x": x, "target": y, **change})
 
 
 def test_an_optimiser_of_another_network_is_refused():

@@ -20,7 +20,8 @@ STACKS = {
 
 def network(name):
     layer = STACKS[name]()
-    return tr.Sequential(tr.Embedding(11, 6), tr.LayerNorm(6), layer, tr.Dropout(0.5), tr.Linear(layer.gives, 5), tr.ReLU(), tr.Linear(5, 4, bias=False), tr.Sigmoid(), seed=3)
+    return tr.Sequential(tr.Embedding(11, 6), tr.LayerNorm(6), layer, tr.Dropout(0.5),
+                         tr.Linear(layer.gives, 5), tr.ReLU(), tr.Linear(5, 4, bias=False), tr.Sigmoid(), seed=3)
 
 
 @pytest.mark.parametrize("name", STACKS)
@@ -39,6 +40,17 @@ def test_a_model_computes_what_the_network_does(name, tmp_path):
     else:
         with pytest.raises(fr.NotStreamableError):
             session.stream(batch=3)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_model_that_takes_lengths(name):
+    net, x, lengths = network(name), np.random.default_rng(0).integers(0, 11, (13, 4)), np.array([5, 13, 1, 9])
+    session = fr.compile(net.to_model(lengths=True))
+    y = session.run({"x": x, "lengths": lengths})["y"]
+    inside = np.arange(13)[:, None] < lengths
+    assert np.abs(y - net(x, lengths=lengths))[inside].max() <= 2e-6 and np.abs(session.run({"x": x})["y"] - net(x)).max() <= 2e-6
+    with pytest.raises(fr.UnsupportedModelError, match="layer '1.last'"):
+        tr.Sequential(tr.GRU(3, 8), tr.Last()).to_model(lengths=True)
 
 
 def test_a_model_with_one_answer_a_sequence():
