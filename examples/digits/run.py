@@ -1,9 +1,9 @@
 """Handwritten digits read row by row: RNN, GRU and LSTM see eight rows of eight pixels, and say which digit it was.
 
-    python examples/digits/run.py [--quick] [--out FOLDER]          # ten seconds; needs fastrnn[examples]
+    python examples/digits/run.py [--quick] [--out FOLDER]          # half a minute; needs fastrnn[examples]
 
-Data: the 1,797 digits that scikit-learn ships (UCI, test set of Alpaydin and Kaynak 1998); the last 360, by other writers, are the test. Prints a
-table of test accuracies beside logistic regression on all pixels, one of a net that answers after each row, and writes digits.svg.
+Data: the 1,797 digits that scikit-learn ships (UCI, test set of Alpaydin and Kaynak 1998); the last 360 are the test. Prints a table
+of test accuracies beside logistic regression on all pixels, one of a net that answers after each row, and writes digits.svg.
 """
 
 import argparse

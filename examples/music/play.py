@@ -27,7 +27,7 @@ def draw(path: Path, roll: np.ndarray, opening: int, title: str) -> None:
         step, key = np.nonzero(roll[begin:end])
         axes.plot(step + begin, key + LOWEST, "s", markersize=2, color=colour, label=label, markeredgewidth=0)
     axes.set(title=title, xlabel="step", ylabel="MIDI key")
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
     plot.save(figure, path)
 
 
