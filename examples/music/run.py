@@ -35,7 +35,7 @@ BATCH, CLIP = 16, 1.0
 CHUNK = 100  # steps between two updates; states are carried on
 RATE = 4e-3
 # Epochs without a better validation figure: after more than the first, the rate is halved; after the second, training ends. JSB's are short.
-WAIT, PATIENCE = {"jsb_chorales": 5, "nottingham": 2}, {"jsb_chorales": 12, "nottingham": 6}
+WAIT, PATIENCE = {"jsb_chorales": 5, "nottingham": 3}, {"jsb_chorales": 12, "nottingham": 8}
 loss = partial(tr.binary_cross_entropy, over="steps")
 
 

@@ -45,6 +45,15 @@ def test_the_writer_writes():
     assert "bits a character on modules held out" in text and "def __init__(self" in text and "us a character" in text
 
 
+def test_sampling_keeps_to_the_likeliest_and_to_the_temperature(monkeypatch):
+    write, random, logits = module("characters/write.py", monkeypatch), np.random.default_rng(0), np.log([0.1, 0.4, 0.2, 0.3]).astype(np.float32)
+    drawn = np.bincount([write.sample(logits, random, 1.0, 3) for _ in range(4000)], minlength=4) / 4000
+    np.testing.assert_allclose(drawn, np.array([0, 4, 2, 3]) / 9, atol=0.03)
+    cold = np.bincount([write.sample(logits, random, 0.5, 4) for _ in range(4000)], minlength=4) / 4000
+    np.testing.assert_allclose(cold, np.array([1, 16, 4, 9]) / 30, atol=0.03)
+    assert {write.sample(logits, random, 1.0, 1) for _ in range(20)} == {1}
+
+
 def test_music_from_rolls_to_midi(shared, tmp_path):
     mido = pytest.importorskip("mido")
     text = run("music/run.py", "--data", shared / "data", "--out", tmp_path)
