@@ -40,7 +40,7 @@ def table(runs: list[dict]) -> str:
     best = []
     for data in dict.fromkeys(run["data"] for run in runs):
         best.append(f"{TITLES[data]}: {min((median(of, 'test'), cell) for (d, cell), of in grouped(runs).items() if d == data)[1]}")
-    unit = f"Medians of {seeds} seeds; negative log-likelihood in nats a predicted step; one thread."
+    unit = f"Medians of {seeds} seeds; negative log-likelihood in nats a predicted step."
     return "\n".join([*lines, "", f"{unit} The lowest test figure: {'; '.join(best)}.", ""])
 
 

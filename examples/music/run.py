@@ -1,6 +1,6 @@
 """Chung et al. 2014 rerun: tanh RNN, GRU and LSTM of equal size on polyphonic music, three seeds each, beside the published figures.
 
-    python examples/music/run.py [--data FOLDER] [--only jsb_chorales] [--quick] [--out FOLDER]         # needs fastrnn[examples]
+    OMP_NUM_THREADS=1 python examples/music/run.py [--data FOLDER] [--only jsb_chorales] [--quick] [--out FOLDER]     # needs fastrnn[examples]
 
 Each cell predicts the next step's 88 keys from the steps before; scored by binary cross-entropy summed over keys, a predicted step.
 Writes results.json, results.md and results.svg, and a chorale that the best net on JSB makes up, music.mid and music.svg.
@@ -51,7 +51,7 @@ def train(data: str, cell: str, seed: int, parts: dict[str, tr.Sequences], epoch
     optimiser, began = tr.Adam(net, lr=RATE), time.process_time()
     history = tr.fit(net, loss, parts["train"], parts["valid"], optimiser=optimiser, epochs=epochs, batch_size=BATCH, clip_norm=CLIP, tbptt=CHUNK,
                      schedule=tr.ReduceOnPlateau(optimiser, 0.5, WAIT[data]), patience=PATIENCE[data], seed=seed, progress=False, on_epoch=on_epoch)
-    seconds = time.process_time() - began  # of the one thread
+    seconds = time.process_time() - began
     figures = {part: tr.evaluate(net, loss, sequences) for part, sequences in parts.items()}
     return net, {"data": data, "cell": cell, "seed": seed, "epochs": history.best_epoch + 1, "seconds": seconds, "curve": history.valid, **figures}
 
