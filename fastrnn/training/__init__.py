@@ -5,6 +5,7 @@
     Adam(net).step(grads)                                       torch's formulas
     fit(net, ...)                                               all of it, with validation and early stopping
     net.to_model()                                              into fr.compile
+    diagnostics.hidden_gradients(net, ...)                      how far back a loss reaches; spectral radii, saturated gates
 
 Inside a network a batch is rows (N, F) without padding (packing.py), so no layer or loss sees what lies past the end of a sequence.
 To add a layer: a subclass of Layer with forward and backward (base.py), its nodes in export.py, its row in tests/training/test_layers.py.

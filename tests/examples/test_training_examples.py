@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from xml.etree import ElementTree
 
+import mido
 import numpy as np
 import pytest
 
@@ -55,7 +56,6 @@ def test_sampling_keeps_to_the_likeliest_and_to_the_temperature(monkeypatch):
 
 
 def test_music_from_rolls_to_midi(shared, tmp_path):
-    mido = pytest.importorskip("mido")
     text = run("music/run.py", "--data", shared / "data", "--out", tmp_path)
     assert "JSB Chorales" in text and "Chung" in text
     runs = json.loads((tmp_path / "results.json").read_text())
