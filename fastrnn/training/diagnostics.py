@@ -40,11 +40,10 @@ def hidden_gradients(net: Sequential | Recurrent, loss: Callable, x, target, *, 
 def spectral_radius(layer: Recurrent, k: int = 0, reverse: bool = False) -> dict[str, float]:
     """The largest modulus of an eigenvalue of the recurrent matrix, by gate: a of an RNN, i f g o, r z n.
 
-    Below 1, the gradient of an RNN must vanish along time; above 1, it can explode (Pascanu et al. 2013). With a projection, the matrix is from
-    h to h: the gate's rows of weight_hh times weight_hr. UnsupportedModelError where there is no such layer.
+    Where units are not saturated, the gradient of an RNN vanishes along time below 1 and explodes above (Pascanu et al. 2013). With a projection, the
+    matrix is from h to h: the gate's rows of weight_hh times weight_hr. UnsupportedModelError where there is no such layer.
     """
-    _direction(layer, k, reverse)
-    suffix, own = f"l{k}{'_reverse' if reverse else ''}", layer.parameters()
+    suffix, own = layer.options.suffixes(k)[_direction(layer, k, reverse)], layer.parameters()
     matrices = _by_gate(layer, own[f"weight_hh_{suffix}"].astype(np.float64))
     if layer.options.proj_size:
         matrices = {gate: own[f"weight_hr_{suffix}"] @ matrix for gate, matrix in matrices.items()}

@@ -101,6 +101,17 @@ def test_hidden_gradients_of_a_linear_recurrence_are_powers():
     assert spectral_radius(net.layers[0]) == {"a": pytest.approx(0.9)}
 
 
+def test_a_layer_inside_another_network_has_its_place():
+    net, (x, target) = network("gru"), batch()
+    inside = tr.Sequential(tr.Dropout(0.5, dtype="float64"), tr.Sequential(*net.layers))
+    expected = hidden_gradients(net, tr.mean_squared_error, x, target)
+    assert np.array_equal(hidden_gradients(inside, tr.mean_squared_error, x, target, layer="1.0"), expected)
+    swapped = hidden_gradients(net, tr.mean_squared_error, x.swapaxes(0, 1), target.swapaxes(0, 1), batch_first=True)
+    np.testing.assert_allclose(swapped, expected, rtol=1e-12)
+    reversed_ = tr.RNN(I, H, reverse=True, seed=1)
+    assert spectral_radius(reversed_)["a"] > 0 and hidden_gradients(reversed_, lambda y, t: (0.0, np.ones_like(y)), x.astype("f4"), x).shape == (T, B)
+
+
 def test_spectral_radius_by_gate():
     layer = tr.LSTM(I, H, num_layers=2, bidirectional=True, seed=1)
     own = layer.parameters()["weight_hh_l1_reverse"]
