@@ -34,10 +34,8 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "per_flop": ("Cells by the work of their matrices", "Nanoseconds of a thousand floating-point operations; in brackets, of the LSTM's."),
     "own_step": ("A cell of one's own, a step from Python", "The same cell built in and as fr.Recurrent; microseconds."),
     "compile": ("Compiling", "Milliseconds in a new process: an empty cache, then what the first process left."),
-    "training": ("Training steps", "Forward, mean squared error, backward, Adam; the same weights and data, losses and gradients compared before timing; microseconds. "
-                 "torch takes ragged batches as packed sequences."),
-    "training_memory": ("Memory of a training step", "Megabytes: what is kept for the way back, x and the network's output among it, and the most that is held at once; a network of the layer and a Linear "
-                        "to 88, binary cross-entropy, B=16."),
+    "training": ("Training steps", "Forward, mean squared error, backward, Adam; losses and gradients compared first; microseconds. Ragged: torch's packed sequences."),
+    "training_memory": ("Memory of a training step", "Megabytes, of a layer and a Linear to 88 at B=16: what is kept for the way back, x and the output among it; the peak."),
     "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
     "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
     "memory": ("Memory", "Resident bytes that preparing and running a layer adds, as multiples of its weights, which the caller keeps; and what fastrnn packs."),

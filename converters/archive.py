@@ -7,7 +7,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from fastrnn.errors import FastRNNError, InvalidModelError
+from fastrnn.errors import InvalidModelError
 
 # A directory entry of 47 bytes becomes a Python object of about 700, so this bounds memory; some 50,000 tensors fit.
 MAX_DIRECTORY_BYTES = 4 << 20
@@ -42,12 +42,10 @@ def _check_directory(path: Path) -> int:
 def entries_of(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The entries of an archive by name. Raises InvalidModelError for one that is damaged, and for names that stand twice or lead
     outside, encryption, and entries that claim more than the file holds."""
+    size = _check_directory(path)
     try:
-        size = _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except FastRNNError:
-        raise
     except Exception as error:  # zipfile raises many types on damaged bytes
         raise InvalidModelError(f"{path}: a damaged zip archive: {error!r}") from error
     found: dict[str, zipfile.ZipInfo] = {}

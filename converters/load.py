@@ -40,6 +40,6 @@ def _load_program(path: Path) -> Model:
     except ModuleNotFoundError as error:
         raise MissingDependencyError("torch", "torch", f"reading {path.name}") from error
     from fastrnn.converters.torch_export import convert_program
-    from fastrnn.converters.torch_export.archive import read_program
+    from fastrnn.converters.torch_export.pt2 import read_program
 
     return convert_program(read_program(path), None, path.stem)

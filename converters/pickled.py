@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import pickletools
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ ITEM_BYTES = {"ComplexDouble": 16, "ComplexFloat": 8, "Double": 8, "Long": 8, "F
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
 MAX_AXES = 64
 MOST_OPEN = 50_000  # values on the stack; pickle writes containers by the thousand
+MOST_NESTED = 16  # tuples in one another: a tensor's sizes lie three deep, and tuples nested without end overflow the C stack of whoever hashes them
 _BROKEN = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError, MemoryError, struct.error)  # what bad bytes raise
 
 
@@ -60,7 +62,12 @@ _CONSTANTS = {
     "EMPTY_DICT": _OPAQUE,
     "EMPTY_SET": _OPAQUE,
 }
-_SILENT = ("PROTO", "FRAME")
+
+
+class _Tuple(tuple):
+    """A tuple that knows how deep others are nested in it, itself included."""
+
+    depth = 0
 
 
 class _Walker:
@@ -74,18 +81,18 @@ class _Walker:
         for opcode, argument, _ in pickletools.genops(file):
             if len(self.stack) > MOST_OPEN:
                 raise ValueError(f"more than {MOST_OPEN:,} values open at once, so deeply are they nested")
-            step = getattr(self, f"op_{opcode.name.lower()}", None)
-            if step is not None:
-                step(argument)
-            elif opcode.name in _CONSTANTS:
-                self.stack.append(_CONSTANTS[opcode.name])
-            elif opcode.name == "STOP":
+            if opcode.name == "STOP":
                 return self.stack.pop()
-            elif argument is not None and not opcode.stack_before and len(opcode.stack_after) == 1:
-                self.stack.append(argument)  # a number or a text
-            elif opcode.name not in _SILENT:
-                raise ValueError(f"opcode {opcode.name} is not read")
+            _STEPS[opcode.name](self, argument)
         raise ValueError("no STOP")
+
+    def push(self, value) -> None:
+        self.stack.append(value)
+
+    def nothing(self, _) -> None:
+        """Of how the pickle is written, not of what it holds."""
+
+    op_proto = op_frame = nothing
 
     def pop_mark(self, _=None) -> list:
         at = len(self.stack) - 1
@@ -122,16 +129,24 @@ class _Walker:
     op_get = op_binget = op_long_binget = get
 
     def op_tuple(self, _) -> None:
-        self.stack.append(tuple(self.pop_mark()))
+        self.nest(self.pop_mark())
 
     def op_tuple1(self, _) -> None:
-        self.stack[-1:] = [(self.stack[-1],)]
+        self.nest([self.stack.pop()])
 
     def op_tuple2(self, _) -> None:
-        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+        self.nest([self.stack.pop(-2), self.stack.pop()])
 
     def op_tuple3(self, _) -> None:
-        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
+        self.nest([self.stack.pop(-3), self.stack.pop(-2), self.stack.pop()])
+
+    def nest(self, items: list) -> None:
+        """A tuple of these."""
+        made = _Tuple(items)
+        made.depth = 1 + max([item.depth for item in items if type(item) is _Tuple], default=0)
+        if made.depth > MOST_NESTED:
+            raise ValueError(f"tuples nested more than {MOST_NESTED} deep: as a key of a dict they would overflow the stack")
+        self.stack.append(made)
 
     def marked_list(self, _) -> None:
         self.pop_mark()
@@ -151,7 +166,7 @@ class _Walker:
         self.keys(self.pop_mark()[::2])
 
     def keys(self, keys: list) -> None:
-        """Keys of a dict: a tuple nested without end would overflow the C stack where it is hashed."""
+        """Keys of a dict."""
         if not all(isinstance(key, (str, bytes, int, float, type(None))) for key in keys):
             self.walk.complaints.append("a key of a dict is neither text nor a number")
 
@@ -232,6 +247,25 @@ class _Walker:
         reach = offset + sum((n - 1) * s for n, s in zip(sizes, strides)) + 1 if elements else 0
         if len(sizes) != len(strides) or reach > storage.numel or elements > max(storage.numel, 1 << 16):
             self.walk.complaints.append(f"a tensor of shape {sizes} does not fit its storage {storage.key!r} of {storage.numel} elements")
+
+
+def _step(opcode) -> Callable[[_Walker, object], None]:
+    """What an opcode does to a walker, given its argument: its method, a constant, or its argument, a number or a text, put on the stack."""
+    if step := getattr(_Walker, f"op_{opcode.name.lower()}", None):
+        return step
+    if opcode.name in _CONSTANTS:
+        value = _CONSTANTS[opcode.name]
+        return lambda walker, _: walker.stack.append(value)
+    if opcode.arg is not None and not opcode.stack_before and len(opcode.stack_after) == 1:
+        return _Walker.push
+
+    def refuse(walker, _) -> None:
+        raise ValueError(f"opcode {opcode.name} is not read")
+
+    return refuse
+
+
+_STEPS = {opcode.name: _step(opcode) for opcode in pickletools.opcodes}
 
 
 def _size(value) -> bool:

@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from os import PathLike
 from pathlib import Path
 
@@ -26,7 +25,8 @@ _REPLACED = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})(?:_g|_v|_
 _CLASS = {1: RNN, 3: GRU, 4: LSTM}
 # Names that checkpoints, DataParallel and torch.compile put in front of a model's own: a prefix may leave them out.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "_orig_mod", "net", "network", "weights", "params", "generator")
-MAX_DEPTH, MAX_ENTRIES = 16, 1 << 18
+# An archive holds some 50,000 tensors at most (archive.py); with what an optimiser notes of each, so many entries.
+MAX_DEPTH, MAX_ENTRIES = 16, 1 << 17
 
 
 @dataclass
@@ -38,23 +38,33 @@ class _Module:
     replaced: dict[str, str] = field(default_factory=dict)
 
 
-def _flat(nested, seen: Iterator[int], above: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
-    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots; `seen` counts, as what is shared may be endless."""
-    if depth > MAX_DEPTH:
-        raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {above[:200]!r}")
-    for key, value in nested.items() if isinstance(nested, Mapping) else enumerate(nested):
-        if next(seen) >= MAX_ENTRIES:
-            raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} entries")
-        if isinstance(value, (Mapping, list, tuple)) and not _KEY.fullmatch(str(key)):
-            yield from _flat(value, seen, f"{above}{key}.", depth + 1)
-        else:
+def _flat(nested) -> Iterator[tuple[str, object]]:
+    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots; counted, as what is shared may be endless."""
+    seen, open_ = 0, [("", _items(nested))]
+    while open_:
+        above, items = open_[-1]
+        for key, value in items:
+            seen += 1
+            if seen > MAX_ENTRIES:
+                raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} entries")
+            if isinstance(value, (dict, list, tuple, Mapping)) and not _KEY.fullmatch(str(key)):
+                if len(open_) > MAX_DEPTH:
+                    raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {f'{above}{key}.'[:200]!r}")
+                open_.append((f"{above}{key}.", _items(value)))
+                break
             yield f"{above}{key}", value
+        else:
+            open_.pop()
+
+
+def _items(nested) -> Iterator[tuple[object, object]]:
+    return iter(nested.items() if isinstance(nested, (dict, Mapping)) else enumerate(nested))
 
 
 def _modules(content) -> dict[str, _Module]:
     """The recurrent modules of a state dict by name."""
     modules: dict[str, _Module] = {}
-    for key, value in _flat(content, count()):
+    for key, value in _flat(content):
         if match := _KEY.fullmatch(key):
             module = modules.setdefault(match["module"] or "", _Module())
             if match["parameter"] in module.values:

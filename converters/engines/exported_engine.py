@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from fastrnn.converters.engines.engine import Bound, Engine
 
@@ -21,11 +23,10 @@ class ExportedEngine(Engine):
             import torch
         except ModuleNotFoundError as error:
             raise MissingDependencyError("torch", "torch", "this comparison") from error
+        from fastrnn.converters.torch_export.pt2 import read_program
+
         torch.set_num_threads(threads)
-        try:
-            program = torch.export.load(str(path))
-        except Exception as error:  # torch raises what its archive, its schema and its unpickler raise
-            raise UnsupportedModelError(f"torch does not load {path}: {error}") from error
+        program = read_program(Path(path))
         self._torch, self._module, self._spec, self._names = torch, program.module(), program.call_spec.in_spec, model.input_names
         if self._spec.num_leaves != len(self._names):
             raise UnsupportedModelError(f"torch takes {self._spec.num_leaves} inputs of {path}, fastrnn {len(self._names)}")

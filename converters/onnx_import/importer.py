@@ -71,7 +71,6 @@ class _Names:
         self.values: set[str] = set()
         self.nodes: set[str] = set()
         self.weights: dict[str, np.ndarray] = {}
-
         self._numbers: dict[str, int] = {}
 
     def unique(self, name: str, taken: set[str]) -> str:

@@ -20,7 +20,6 @@ assert set(_DTYPE.values()) == set(DTYPES)
 # Floats of 16 bits are taken as the float32 that they are: what is computed, given and asked for in them is float32 here.
 WIDENED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _DTYPE |= dict.fromkeys(WIDENED, "float32")
-# What ModelProto fields may hold beyond the file before anything is read: protobuf repeats bytes of the file, never more.
 MOST_NODES = 1 << 16  # of a model whose functions are put in place
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 

@@ -28,6 +28,7 @@ REFUSED = {
 }
 IMPORTERS: dict[str, Callable[[Given], None]] = {}
 REQUIRED = object()
+MICROSOFT = "com.microsoft."  # in front of the op types of ONNX Runtime's own domain
 
 
 def imports(*names: str):

@@ -7,7 +7,7 @@
     importer.py         the nodes; what only constants make is computed
     registry.py, site.py, ops/    one overload, one short function
     check.py            module and Model compared, as part of converting
-    archive.py          .pt2 files, read without unpickling
+    pt2.py              .pt2 files, read without unpickling
 """
 
 from __future__ import annotations

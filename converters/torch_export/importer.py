@@ -84,7 +84,7 @@ class GraphImporter:
     def run(self, node) -> None:
         """One fx node that calls a function."""
         value = node.meta.get("val")
-        if isinstance(value, (int, float, bool)) and not isinstance(value, torch.Tensor):
+        if isinstance(value, (int, float)):
             self.values[node] = value
             return
         if node.target is operator.getitem:

@@ -190,8 +190,8 @@ class KeepRecurrent(TorchFunctionMode):
         y = data.reshape(steps, packed.batch, *data.shape[1:])
         there = torch.arange(steps)[:, None] < packed.lengths[None]
         y = torch.where(there.reshape(steps, packed.batch, *(1,) * (y.dim() - 2)), y, torch.full((), value, dtype=y.dtype))
-        if not (isinstance(total, int) and isinstance(steps, int) and total == steps) and total is not steps:
-            y = torch.cat([y, torch.full((total - steps, *y.shape[1:]), value, dtype=y.dtype)]) if total != steps else y
+        if total is not steps and total != steps:
+            y = torch.cat([y, torch.full((total - steps, *y.shape[1:]), value, dtype=y.dtype)])
         y, lengths = y.transpose(0, 1) if batch_first else y, packed.lengths.to(torch.int64)
         if packed.order is None:
             return y, lengths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fastrnn.cells.spec import MOST_GATES, MOST_STATES, Cell, Gate
 from fastrnn.errors import UnsupportedModelError
@@ -36,11 +36,16 @@ def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand
     """
 
     def make(function: Callable) -> Cell:
-        listed = tuple(g if isinstance(g, Gate) else Gate(g) for g in gates)
         called = name or getattr(function, "__name__", None)
         if not isinstance(called, str):
             raise UnsupportedModelError(f"a cell's name must be text, and {function!r} has none of its own: give name=, got {name!r}")
-        made = Cell(called, listed, tuple(states), function, operand, tuple(parameters), tuple(scalars), custom=True)
+        given = {"gates": gates, "states": states, "parameters": parameters, "scalars": scalars}
+        for kind, names in given.items():
+            if not isinstance(names, Iterable):
+                raise UnsupportedModelError(f"cell {called!r}: {kind} must be a sequence of names, got {names!r}")
+        listed = {kind: tuple(names) for kind, names in given.items()}
+        listed["gates"] = tuple(g if isinstance(g, Gate) else Gate(g) for g in listed["gates"])
+        made = Cell(called, pointwise=function, operand=operand, **listed, custom=True)
         _check(made)
         fingerprint = made.fingerprint  # refuses now, where the function stands, what could not be compiled later
         _registered[made.name] = _versions[made.name, fingerprint] = made

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from fastrnn.errors import UnsupportedModelError
 
 LOGICAL = ("less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not")  # what they give is a condition
-_UFUNCS = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "negative": "negative", "less": "less",
-           "less_equal": "less_equal", "equal": "equal", "not_equal": "not_equal", "exp": "exp", "tanh": "tanh", "sqrt": "sqrt", "absolute": "abs",
-           "minimum": "minimum", "maximum": "maximum"}
+_UFUNCS = {name: name for name in ("add", "subtract", "multiply", "divide", "negative", "less", "less_equal", "equal", "not_equal", "exp", "tanh", "sqrt",
+                                   "minimum", "maximum")}
+_UFUNCS |= {"absolute": "abs", "bitwise_and": "logical_and", "bitwise_or": "logical_or", "invert": "logical_not"}
+_TURNED = {"greater": "less", "greater_equal": "less_equal"}  # of the operands the other way round
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class Trace:
         return Program(self.inputs, tuple(moved), tuple(place[v.number] for v in numbers))
 
 
-class Value:
-    """A number, or condition, that a cell will have; known only by how it is computed."""
+class Value(NDArrayOperatorsMixin):
+    """A number, or condition, that a cell will have; known only by how it is computed. Python's operators are NumPy's functions, as on arrays."""
 
     __slots__ = ("logical", "number", "trace")
     __hash__ = None
@@ -112,26 +114,8 @@ class Value:
     def __init__(self, trace: Trace, number: int, logical: bool):
         self.trace, self.number, self.logical = trace, number, logical
 
-    def __add__(self, other): return self.trace.add("add", self, other)
-    def __radd__(self, other): return self.trace.add("add", other, self)
-    def __sub__(self, other): return self.trace.add("subtract", self, other)
-    def __rsub__(self, other): return self.trace.add("subtract", other, self)
-    def __mul__(self, other): return self.trace.add("multiply", self, other)
-    def __rmul__(self, other): return self.trace.add("multiply", other, self)
-    def __truediv__(self, other): return self.trace.add("divide", self, other)
-    def __rtruediv__(self, other): return self.trace.add("divide", other, self)
-    def __neg__(self): return self.trace.add("negative", self)
-    def __pos__(self): return self
-    def __abs__(self): return self.trace.add("abs", self)
-    def __lt__(self, other): return self.trace.add("less", self, other)
-    def __le__(self, other): return self.trace.add("less_equal", self, other)
-    def __gt__(self, other): return self.trace.add("less", other, self)
-    def __ge__(self, other): return self.trace.add("less_equal", other, self)
-    def __eq__(self, other): return self.trace.add("equal", self, other)
-    def __ne__(self, other): return self.trace.add("not_equal", self, other)
-    def __and__(self, other): return self.trace.add("logical_and", self, other)
-    def __or__(self, other): return self.trace.add("logical_or", self, other)
-    def __invert__(self): return self.trace.add("logical_not", self)
+    def __pos__(self):
+        return self
 
     def __pow__(self, exponent):
         if isinstance(exponent, Value) or exponent != 2:
@@ -151,12 +135,12 @@ class Value:
     __float__ = __int__ = __index__ = __len__ = __iter__ = __getitem__ = __array__ = _refuse
 
     def __array_ufunc__(self, ufunc, method, *operands, **options):
-        name = {"greater": "less", "greater_equal": "less_equal"}.get(ufunc.__name__)
-        if method == "__call__" and not options and name:
-            return self.trace.add(name, *reversed(operands))
-        if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
-            raise TypeError(f"numpy.{ufunc.__name__} is not among the functions that a cell can be compiled with; see fastrnn.cells.maths")
-        return self.trace.add(_UFUNCS[ufunc.__name__], *operands)
+        name = ufunc.__name__
+        if method == "__call__" and not options and name in _TURNED:
+            return self.trace.add(_TURNED[name], *reversed(operands))
+        if method != "__call__" or options or name not in _UFUNCS:
+            raise TypeError(f"numpy.{name} is not among the functions that a cell can be compiled with; see fastrnn.cells.maths")
+        return self.trace.add(_UFUNCS[name], *operands)
 
 
 def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str) -> Program:

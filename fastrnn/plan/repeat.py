@@ -109,13 +109,11 @@ def _turned(view: View, axis: int, backwards: bool) -> View:
 
 def _hand_on(build, name: str, pairs: list[tuple[View, View]]) -> None:
     """Copies to where the next run reads; by way of scratch where one copy would spoil what another is still to read."""
-    ends = {(target.offset, target.offset + max(1, target.nbytes)): target for _, target in pairs}
     staged = []
     for source, target in pairs:
         if source.same_place(target):
             continue
-        if len(pairs) > 1 and source.space == "work" and any(
-                start <= source.offset < stop for (start, stop), other in ends.items() if other is not target) or source.space == "work" and _meets(source, target):
+        if source.space == "work" and any(_meets(source, other) for _, other in pairs):
             copy = build.scratch(source.shape, source.dtype)
             build.copy(name, source, copy)
             source = copy
@@ -125,5 +123,5 @@ def _hand_on(build, name: str, pairs: list[tuple[View, View]]) -> None:
 
 
 def _meets(source: View, target: View) -> bool:
-    """Whether a source lies in its target, in another order."""
+    """Whether a source lies in what is written."""
     return target.offset <= source.offset < target.offset + max(1, target.nbytes) and math.prod(source.shape) > 0

@@ -69,6 +69,15 @@ def _parts(factors: frozenset) -> list[Factor] | None:
     return [factor for factor, _ in factors] if all(power == 1 for _, power in factors) else None
 
 
+def _pair(form: Form) -> list[Factor] | None:
+    """The two factors of a form that is their product and nothing else."""
+    if form.parts or form.biases or len(form.products) != 1:
+        return None
+    (factors, scale), = form.products
+    factors = _parts(factors)
+    return factors if scale == 1 and factors is not None and len(factors) == 2 else None
+
+
 def _gate(factor: Factor) -> Form | None:
     """What a gate takes the function of, if that is affine."""
     if factor.activation is None or any(factors for factors, _ in factor.inner.products):
@@ -97,11 +106,8 @@ def cell_of_lstm(form: Form) -> dict | None:
 
 def step_of_lstm(form: Form, result: str, cells: Mapping[str, dict]) -> Step | None:
     """o act(c') for a cell that was found before."""
-    if form.parts or form.biases or len(form.products) != 1:
-        return None
-    (factors, scale), = form.products
-    factors = _parts(factors)
-    if scale != 1 or factors is None or len(factors) != 2:
+    factors = _pair(form)
+    if factors is None:
         return None
     for o, shown in (factors, factors[::-1]):
         vector = shown.inner.vector if shown.activation is not None else None  # o c alone is what the next step's f c looks like
@@ -157,11 +163,8 @@ def _gru(z: Factor, n: Factor, h: Vector, result: str, made_of, turned: bool) ->
 
 def _reset(form: Form, h: Vector) -> Factor | None:
     """r of r h."""
-    if form.parts or form.biases or len(form.products) != 1:
-        return None
-    (factors, scale), = form.products
-    factors = _parts(factors)
-    if scale != 1 or factors is None or len(factors) != 2:
+    factors = _pair(form)
+    if factors is None:
         return None
     for r, before in (factors, factors[::-1]):
         if r.activation is not None and before.activation is None and before.inner.vector == h:

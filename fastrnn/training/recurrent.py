@@ -49,9 +49,13 @@ class Saved:
 
 
 class Recurrent(Layer):
-    """A stack of recurrent layers over packed rows. Calls are independent of each other; parameters must not change during one.
+    """A stack of recurrent layers over packed rows: what RNN, LSTM and GRU share.
 
-    Memory: forward keeps per row and direction what `Direction` and `Saved` list; backward takes dx, and works in place in all else.
+    Parameters have torch's names, shapes and initial distribution; peepholes are weight_p{i,f,o}_l0 (H,). num_layers, bidirectional, bias, proj_size: as in
+    torch.nn. reverse: the one direction runs from the end. dropout: between the layers of the stack, while training. dtype: float32 or float64.
+    seed: of the initial parameters. Raises ShapeError, DTypeError or UnsupportedModelError naming the option.
+    Passes are safe from many threads while nothing changes parameters; they release the GIL.
+    Memory: forward keeps what Saved and Direction list; backward takes dx, and works in place in all else.
     """
 
     def __init__(self, options: StackOptions, *, relu: bool = False, dropout: float = 0.0, seed=None, dtype="float32"):
@@ -204,7 +208,7 @@ def blocks(n: int) -> Iterator[slice]:
 class RNN(Recurrent):
     """Elman's network as torch.nn.RNN: h' = tanh(W x + R h + b), or relu."""
 
-    def __init__(self, input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, bidirectional=False, *, dropout=0.0, reverse=False, seed=None,
+    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, *, nonlinearity="tanh", bias=True, dropout=0.0, reverse=False, seed=None,
                  dtype="float32"):
         if nonlinearity not in ("tanh", "relu"):
             raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
@@ -215,7 +219,7 @@ class RNN(Recurrent):
 class LSTM(Recurrent):
     """Long short-term memory as torch.nn.LSTM, with a projection, peepholes (Gers et al. 2000) and a coupled gate (f = 1 - i; Greff et al. 2017) on request."""
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, bidirectional=False, proj_size=0, *, peepholes=False, input_forget=False, dropout=0.0,
+    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, *, bias=True, proj_size=0, peepholes=False, input_forget=False, dropout=0.0,
                  reverse=False, seed=None, dtype="float32"):
         super().__init__(StackOptions("lstm", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, proj_size=proj_size, peepholes=peepholes,
                                       input_forget=input_forget, reverse=reverse), dropout=dropout, seed=seed, dtype=dtype)
@@ -224,7 +228,7 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """Gated recurrent unit. reset_after: as torch.nn.GRU, n = tanh(W x + r (R h + b)); else Cho et al. 2014, n = tanh(W x + R (r h) + b)."""
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, bidirectional=False, *, reset_after=True, dropout=0.0, reverse=False, seed=None,
+    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, *, bias=True, reset_after=True, dropout=0.0, reverse=False, seed=None,
                  dtype="float32"):
         super().__init__(StackOptions("gru", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, reset_after=reset_after, reverse=reverse),
                          dropout=dropout, seed=seed, dtype=dtype)

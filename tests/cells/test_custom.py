@@ -138,6 +138,9 @@ def test_declarations_that_do_not_hold_together():
     refused("'hh'", function=functools.partial(lambda hh, k: hh * k, k=2.0))
     refused("cannot be told", gates=("a", fr.Gate("b", second=True)), operand="r * h")
     refused("text", name=5)
+    refused("gates must be a sequence of names, got 5", gates=5)
+    refused("scalars must be a sequence of names, got None", scalars=None)
+    refused("5 is not a name", gates=(5,))
     with pytest.raises(fr.UnsupportedModelError, match="True or False"):
         fr.Gate("a", bias="no")
     with pytest.raises(fr.UnsupportedModelError, match="sees"):

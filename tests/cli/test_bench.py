@@ -1,19 +1,15 @@
 """bench: what it times, what it refuses, and what it says where results differ."""
 
 import json
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from calling import ONNX, STATE, call
 
 import fastrnn as fr
 from fastrnn.cli import bench, main, timing
 from fastrnn.cli.timing import Race
-
-CHARACTERS = Path(__file__).parents[2] / "examples/characters"
-ONNX = str(CHARACTERS / "char_gru.onnx")
-STATE = ["--state", "h=h_n"]
 
 
 @pytest.fixture(autouse=True)
@@ -22,12 +18,6 @@ def short(monkeypatch):
     monkeypatch.setattr(bench, "SECONDS", 0.01)
     monkeypatch.setattr(bench, "ROUNDS", (2, 2))
     monkeypatch.setattr(bench, "Race", lambda runs: Race(runs, block=20, turn_seconds=1e-3))
-
-
-def call(capsys, *arguments):
-    code = main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def rows(data, **where):

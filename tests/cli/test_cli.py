@@ -1,6 +1,5 @@
 """The command line, called as a person does: exit codes, tables, JSON, arrays and audio."""
 
-import json
 import subprocess
 import sys
 import wave
@@ -8,27 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calling import CHARACTERS, ONNX, STATE, call, call_json
 
 import fastrnn as fr
 from fastrnn.cli import main
 from fastrnn.cli.running import frames_of, read_wav, wav_bytes
 from fastrnn.model import Node, Value
-
-CHARACTERS = Path(__file__).parents[2] / "examples/characters"
-ONNX = str(CHARACTERS / "char_gru.onnx")
-STATE = ["--state", "h=h_n"]
-
-
-def call(capsys, *arguments):
-    """Exit code, output and error text."""
-    code = main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def call_json(capsys, *arguments):
-    code, out, _ = call(capsys, *arguments, "--json")
-    return code, json.loads(out)
 
 
 def test_convert_writes_a_file_that_runs_and_streams(capsys, tmp_path):

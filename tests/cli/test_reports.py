@@ -6,30 +6,15 @@ import pty
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from calling import CHARACTERS, ONNX, call, call_json
 
 import fastrnn as fr
-from fastrnn.cli import main
 from fastrnn.model import Model, Node, Value
 
-CHARACTERS = Path(__file__).parents[2] / "examples/characters"
-ONNX = str(CHARACTERS / "char_gru.onnx")
 FASTRNN = [sys.executable, "-c", "import sys; from fastrnn.cli import main; sys.exit(main(sys.argv[1:]))"]
-
-
-def call(capsys, *arguments):
-    """Exit code, output and error text."""
-    code = main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def call_json(capsys, *arguments):
-    code, out, _ = call(capsys, *arguments, "--json")
-    return code, json.loads(out)
 
 
 def on_a_terminal(*arguments):

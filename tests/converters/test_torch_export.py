@@ -10,6 +10,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from fastrnn.converters.engines import engine_for
+from fastrnn.converters.verify import verify
 
 import fastrnn as fr
 
@@ -343,6 +345,16 @@ def test_nothing_in_a_file_is_run(entry, tmp_path):
     with pytest.raises((fr.UnsupportedModelError, fr.InvalidModelError), match="could run code|no expression of sizes"):
         fr.load(path)
     assert not left.exists()
+
+
+def test_guards_in_a_file_are_not_run(tmp_path):
+    """torch would run them as Python; neither loading nor comparing with torch does."""
+    left, path = tmp_path / "left", tmp_path / "net.pt2"
+    exported(path=path)
+    guards = [f"__import__('pathlib').Path('{left}').write_text('x')"]
+    rewritten(path, "models/model.json", lambda data: json.dumps(json.loads(data) | {"guards_code": guards}).encode())
+    model = fr.load(path)
+    assert verify(fr.compile(model), engine_for(path, model)).good and not left.exists()
 
 
 def test_names_in_a_file_cannot_become_code(tmp_path):

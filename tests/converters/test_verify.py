@@ -125,7 +125,7 @@ def test_the_engine_of_an_exported_program_is_torch(tmp_path):
     with pytest.raises(fr.UnsupportedModelError, match="torch takes 1 inputs.*fastrnn 2"):
         engine_for(path, history())
     path.write_bytes(b"PK no program")
-    with pytest.raises(fr.UnsupportedModelError, match="torch does not load"):
+    with pytest.raises(fr.InvalidModelError, match="m.pt2: a damaged zip archive"):
         engine_for(path, model)
     with pytest.raises(fr.UnsupportedModelError, match="reads .onnx files only"):
         engine_for(path, model, "onnxruntime")

@@ -194,6 +194,7 @@ CASES = {
     "tensor_of_sizes_in_a_list": (lambda: archive(state(weight_ih=tensor(size=[12]))), "tensor without|torch cannot"),
     "key_of_a_tuple": (lambda: archive({(1, 2): tensor()}), "key of a dict"),
     "key_nested_without_end": (lambda: archive(opcodes(b"}", b")", b"\x85" * 100_000, b"K\x01s")), "key of a dict"),
+    "tuples_nested_without_end": (lambda: archive(opcodes(b"}X\x01\0\0\0a)", b"\x85" * 100_000, b"s")), "tuples nested more than 16"),
     "nested_lists_without_end": (lambda: archive(opcodes(b"}X\x01\0\0\0a", b"]" * 100_000, b"a" * 99_999, b"s")), "nested|no recurrent|torch cannot"),
     "a_list_in_itself": (lambda: archive(opcodes(b"]q\x00h\x00a")), "nested"),
     "a_dict_in_itself": (lambda: archive(opcodes(b"}q\x00X\x01\0\0\0ah\x00s")), "nested"),

@@ -113,67 +113,34 @@ def body(*nodes, inputs=(), outputs=()):
 
 def loops():
     """Broken Loops and Scans: whether or not the op itself is known, each is refused by name."""
-    flag, count = value("flag_in", dtype=TensorProto.BOOL), value("i", dtype=TensorProto.INT64)
-    keep = node("Identity", ["flag_in"], ["flag"])
-    good = body(keep, node("Relu", ["v"], ["w"]), inputs=[count, flag, value("v")], outputs=[value("flag", dtype=TensorProto.BOOL), value("w")])
-    one = {"n": np.array(2), "t": np.array(True)}
-    yield "loop_without_body", build([node("Loop", ["n", "t", "x"], ["y"], "loop")], weights=one)
-    yield "loop_body_is_a_number", build([node("Loop", ["n", "t", "x"], ["y"], "loop", body=3)], weights=one)
-    yield (
-        "loop_body_with_few_inputs",
-        build(
-            [node("Loop", ["n", "t", "x"], ["y"], "loop", body=body(keep, inputs=[count, flag], outputs=[value("flag", dtype=TensorProto.BOOL)]))],
-            weights=one,
-        ),
-    )
-    yield (
-        "loop_body_with_few_outputs",
-        build(
-            [
-                node(
-                    "Loop",
-                    ["n", "t", "x"],
-                    ["y"],
-                    "loop",
-                    body=body(keep, inputs=[count, flag, value("v")], outputs=[value("flag", dtype=TensorProto.BOOL)]),
-                )
-            ],
-            weights=one,
-        ),
-    )
-    yield (
-        "loop_body_reads_nothing_there_is",
-        build(
-            [
-                node(
-                    "Loop",
-                    ["n", "t", "x"],
-                    ["y"],
-                    "loop",
-                    body=body(
-                        keep,
-                        node("Relu", ["nothing"], ["w"]),
-                        inputs=[count, flag, value("v")],
-                        outputs=[value("flag", dtype=TensorProto.BOOL), value("w")],
-                    ),
-                )
-            ],
-            weights=one,
-        ),
-    )
-    yield "loop_count_is_text", build([node("Loop", ["x", "t", "x"], ["y"], "loop", body=good)], weights=one)
-    yield "loop_with_too_many_outputs", build([node("Loop", ["n", "t", "x"], ["y", "p", "q"], "loop", body=good)], weights=one)
-    yield "loop_that_holds_itself", build([node("Loop", ["n", "t", "y"], ["y"], "loop", body=good)], weights=one)
-    scan = body(node("Add", ["s", "e"], ["s2"]), node("Identity", ["s2"], ["z"]), inputs=[value("s"), value("e")], outputs=[value("s2"), value("z")])
-    yield "scan_without_body", build([node("Scan", ["x", "x"], ["p", "y"], "scan", num_scan_inputs=1)])
-    yield "scan_without_count", build([node("Scan", ["x", "x"], ["p", "y"], "scan", body=scan)])
-    yield "scan_of_negative_count", build([node("Scan", ["x", "x"], ["p", "y"], "scan", body=scan, num_scan_inputs=-1)])
-    yield "scan_of_more_inputs_than_there_are", build([node("Scan", ["x", "x"], ["p", "y"], "scan", body=scan, num_scan_inputs=9)])
-    yield "scan_along_an_axis_there_is_not", build([node("Scan", ["x", "x"], ["p", "y"], "scan", body=scan, num_scan_inputs=1, scan_input_axes=[7])])
-    yield (
-        "scan_in_an_unknown_direction",
-        build([node("Scan", ["x", "x"], ["p", "y"], "scan", body=scan, num_scan_inputs=1, scan_input_directions=[5])]),
-    )
+    flag, count, state = value("flag_in", dtype=TensorProto.BOOL), value("i", dtype=TensorProto.INT64), value("v")
+    keep, kept = node("Identity", ["flag_in"], ["flag"]), value("flag", dtype=TensorProto.BOOL)
+    good = body(keep, node("Relu", ["v"], ["w"]), inputs=[count, flag, state], outputs=[kept, value("w")])
+
+    def loop(inputs=("n", "t", "x"), outputs=("y",), **attributes):
+        return build([node("Loop", list(inputs), list(outputs), "loop", **attributes)], weights={"n": np.array(2), "t": np.array(True)})
+
+    yield "loop_without_body", loop()
+    yield "loop_body_is_a_number", loop(body=3)
+    yield "loop_body_with_few_inputs", loop(body=body(keep, inputs=[count, flag], outputs=[kept]))
+    yield "loop_body_with_few_outputs", loop(body=body(keep, inputs=[count, flag, state], outputs=[kept]))
+    nothing = node("Relu", ["nothing"], ["w"])
+    yield "loop_body_reads_nothing_there_is", loop(body=body(keep, nothing, inputs=[count, flag, state], outputs=[kept, value("w")]))
+    yield "loop_count_is_text", loop(["x", "t", "x"], body=good)
+    yield "loop_with_too_many_outputs", loop(outputs=["y", "p", "q"], body=good)
+    yield "loop_that_holds_itself", loop(["n", "t", "y"], body=good)
+
+    adds = body(node("Add", ["s", "e"], ["s2"]), node("Identity", ["s2"], ["z"]), inputs=[value("s"), value("e")], outputs=[value("s2"), value("z")])
+
+    def scan(**attributes):
+        return build([node("Scan", ["x", "x"], ["p", "y"], "scan", **attributes)])
+
+    yield "scan_without_body", scan(num_scan_inputs=1)
+    yield "scan_without_count", scan(body=adds)
+    yield "scan_of_negative_count", scan(body=adds, num_scan_inputs=-1)
+    yield "scan_of_more_inputs_than_there_are", scan(body=adds, num_scan_inputs=9)
+    yield "scan_along_an_axis_there_is_not", scan(body=adds, num_scan_inputs=1, scan_input_axes=[7])
+    yield "scan_in_an_unknown_direction", scan(body=adds, num_scan_inputs=1, scan_input_directions=[5])
 
 
 def first(g):

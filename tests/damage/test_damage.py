@@ -1,6 +1,7 @@
 """Damaged and hostile files: each is refused with a typed error that names the place, in under a second and in bounded memory; or, where the
 damage has no meaning, gives exactly the numbers of the whole file."""
 
+import gc
 import io
 import os
 import struct
@@ -27,6 +28,15 @@ import fastrnn as fr
 LOAD = {"model": lambda path: run(fr.load(path)), "layers": layers}
 CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS]
 REFUSALS = (fr.InvalidModelError, fr.UnsupportedModelError, fr.ShapeError, fr.DTypeError)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def heap_of_other_tests():
+    """Kept from the garbage collector: walking it takes a second late in a long run, and is not the loaders' doing."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def refused(load, path, size: int, message: str = "."):

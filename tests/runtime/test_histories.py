@@ -46,13 +46,7 @@ def test_a_causal_convolution(style, kernel, dilation, group):
     assert [n for n in stream.state if n.endswith(".started")] == ([name.replace("past", "started")] if style == "edge" else [])
 
 
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
-def test_on_every_instruction_set(isa, monkeypatch):
-    from fastrnn.kernels import isa as isas
-
-    if isa not in isas.supported():
-        pytest.skip(f"no {isa} here")
-    monkeypatch.setenv("FASTRNN_ISA", isa)
+def test_on_every_instruction_set(each_isa):
     net = Net(5)
     check(net.model(net.recurrent(net.causal(net.causal("x", "chomp", 3, 2, units=7), "edge", 2))))
 

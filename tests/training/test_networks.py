@@ -1,6 +1,7 @@
 """Networks with recurrent layers: gradients against autograd over torch's equations, against central differences, and each sequence alone."""
 
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -166,3 +167,23 @@ def test_many_threads_share_a_network():
     for t in threads:
         t.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("layer", [tr.RNN(88, 100), tr.GRU(88, 46), tr.GRU(88, 46, reset_after=False), tr.LSTM(88, 36),
+                                   tr.LSTM(64, 48, num_layers=2, bidirectional=True)], ids=repr)
+def test_memory_stays_near_what_is_kept(layer):
+    """At most 1.5 times the activations that the way back needs, the input and the output among them."""
+    net, rng = tr.Sequential(layer, tr.LayerNorm(layer.gives), tr.Linear(layer.gives, 88), seed=0), np.random.default_rng(0)
+    x, y = rng.standard_normal((200, 16, layer.takes)).astype("f4"), rng.random((200, 16, 88)) < 0.1
+    tr.value_and_grad(net, tr.binary_cross_entropy, x, y)
+    tracemalloc.start()
+    try:
+        kept = net.forward(*net.enter(x))
+        needed = tracemalloc.get_traced_memory()[0] + x.nbytes
+        del kept
+        tracemalloc.reset_peak()
+        tr.value_and_grad(net, tr.binary_cross_entropy, x, y)
+        peak = tracemalloc.get_traced_memory()[1] + x.nbytes
+    finally:
+        tracemalloc.stop()
+    assert peak <= 1.5 * needed, (peak, needed)

@@ -12,32 +12,26 @@ from fastrnn.model import Graph, Node
 @imports("If")
 def if_(node: Given) -> None:
     """Both branches, which see what is around them."""
-    branches = {}
-    for name in ("then_branch", "else_branch"):
-        graph = node.attribute(name, REQUIRED)
-        if not isinstance(graph, onnx.GraphProto):
-            raise node.invalid(f"{name} is no graph")
-        branches[name] = node.graph.subgraph(graph)
-    node.emit(**branches)
+    node.emit(**{name: _graph(node, name) for name in ("then_branch", "else_branch")})
 
 
-def _body(node: Given) -> Graph:
-    graph = node.attribute("body", REQUIRED)
+def _graph(node: Given, name: str, body: bool = False) -> Graph:
+    graph = node.attribute(name, REQUIRED)
     if not isinstance(graph, onnx.GraphProto):
-        raise node.invalid("body is no graph")
-    return node.graph.subgraph(graph, body=True)
+        raise node.invalid(f"{name} is no graph")
+    return node.graph.subgraph(graph, body)
 
 
 @imports("Loop")
 def loop(node: Given) -> None:
     """Its body is told the number of the run and the condition, and handed what the run before gave."""
-    node.emit(body=_body(node))
+    node.emit(body=_graph(node, "body", True))
 
 
 @imports("Scan")
 def scan(node: Given) -> None:
     """Before opset 9 over a batch of sequences: there the Scan of a row stands in a Scan over the rows."""
-    body, n = _body(node), node.attribute("num_scan_inputs", REQUIRED)
+    body, n = _graph(node, "body", True), node.attribute("num_scan_inputs", REQUIRED)
     if node.opset >= 9:
         node.emit(body=body, num_scan_inputs=n, **node.given("scan_input_axes", "scan_output_axes", "scan_input_directions", "scan_output_directions"))
         return

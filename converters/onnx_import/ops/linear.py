@@ -25,7 +25,7 @@ def gemm(node: Given) -> None:
     node.emit(**node.given("alpha", "beta", "transA", "transB"))
 
 
-@imports("Conv")
+@imports("Conv", "ConvInteger", "QLinearConv")
 def conv(node: Given) -> None:
     """As it is."""
     node.emit(**node.given(*WINDOW))

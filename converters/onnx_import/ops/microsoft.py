@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from fastrnn.converters.onnx_import.ops.linear import WINDOW
-from fastrnn.converters.onnx_import.registry import Given, imports
-
-DOMAIN = "com.microsoft."
+from fastrnn.converters.onnx_import.registry import MICROSOFT, Given, imports
 
 
 def _finish(node: Given, value: str) -> None:
     """value through the activation that a fused op carries, to the node's output."""
     kind = node.attribute("activation", "")
-    alpha, beta = node.attribute("activation_params"), None
-    alpha = [node.attribute("activation_alpha")] if alpha is None and node.has("activation_alpha") else alpha or []
-    beta = [node.attribute("activation_beta")] if node.has("activation_beta") else []
-    given = [*alpha, *beta]
+    given = node.attribute("activation_params")
+    names = (*(("activation_alpha",) if given is None else ()), "activation_beta")
+    given = [*(given or []), *(node.attribute(name) for name in names if node.has(name))]
     if kind in ("", "Relu", "Sigmoid", "Tanh", "Softplus", "Softsign"):
         node.emit(kind or "Identity", [value])
     elif kind in ("LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoid") and len(given) <= 2:
@@ -26,7 +23,7 @@ def _finish(node: Given, value: str) -> None:
         raise node.refuse(f"activation {kind!r} is not supported")
 
 
-@imports(DOMAIN + "FusedConv")
+@imports(MICROSOFT + "FusedConv")
 def fused_conv(node: Given) -> None:
     """Conv, a sum, an activation."""
     value = node.emit("Conv", node.inputs[:3], [node.value("conv")], **node.given(*WINDOW))
@@ -35,13 +32,13 @@ def fused_conv(node: Given) -> None:
     _finish(node, value)
 
 
-@imports(DOMAIN + "FusedGemm")
+@imports(MICROSOFT + "FusedGemm")
 def fused_gemm(node: Given) -> None:
     """Gemm, an activation."""
     _finish(node, node.emit("Gemm", outputs=[node.value("gemm")], **node.given("alpha", "beta", "transA", "transB")))
 
 
-@imports(DOMAIN + "FusedMatMul", DOMAIN + "TransposeMatMul")
+@imports(MICROSOFT + "FusedMatMul", MICROSOFT + "TransposeMatMul")
 def fused_matmul(node: Given) -> None:
     """alpha A B, the last two axes of either turned around."""
     node.only("transBatchA", 0)
@@ -57,20 +54,20 @@ def fused_matmul(node: Given) -> None:
         node.emit("Mul", [outputs[0], node.constant("alpha", alpha, np.float32)])
 
 
-@imports(DOMAIN + "BiasGelu", DOMAIN + "FastGelu", DOMAIN + "Gelu")
+@imports(MICROSOFT + "BiasGelu", MICROSOFT + "FastGelu", MICROSOFT + "Gelu")
 def gelu(node: Given) -> None:
     """Of a sum with a bias; FastGelu through tanh."""
     value = node.emit("Add", [node.inputs[0], node.inputs[1]], [node.value("sum")]) if node.input(1) else node.inputs[0]
     node.emit("Gelu", [value], approximate="tanh" if node.op == "FastGelu" else "none")
 
 
-@imports(DOMAIN + "QuickGelu")
+@imports(MICROSOFT + "QuickGelu")
 def quick_gelu(node: Given) -> None:
     """x sigmoid(alpha x)."""
     node.emit("Swish", alpha=node.attribute("alpha", 1.702))
 
 
-@imports(DOMAIN + "SkipLayerNormalization", DOMAIN + "SkipSimplifiedLayerNormalization")
+@imports(MICROSOFT + "SkipLayerNormalization", MICROSOFT + "SkipSimplifiedLayerNormalization")
 def skip_layer_normalization(node: Given) -> None:
     """Of a sum, which is the fourth output; the third kind of input is gamma, then beta (not the simplified one), then a bias."""
     simplified = node.op == "SkipSimplifiedLayerNormalization"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from fastrnn.converters.onnx_import.ops.recurrent import recurrent_attributes
-from fastrnn.converters.onnx_import.registry import Given, imports
-
-WINDOW = ("kernel_shape", "strides", "dilations", "pads", "group", "auto_pad")
-MICROSOFT = "com.microsoft."
+from fastrnn.converters.onnx_import.registry import MICROSOFT, Given, imports
 
 
 @imports("QuantizeLinear", "DequantizeLinear", MICROSOFT + "QuantizeLinear", MICROSOFT + "DequantizeLinear")
@@ -28,12 +25,6 @@ def scaled(node: Given) -> None:
 def as_it_is(node: Given) -> None:
     """No attributes."""
     node.emit()
-
-
-@imports("ConvInteger", "QLinearConv")
-def windows(node: Given) -> None:
-    """As it is."""
-    node.emit(**node.given(*WINDOW))
 
 
 @imports(MICROSOFT + "DynamicQuantizeMatMul", MICROSOFT + "MatMulIntegerToFloat")

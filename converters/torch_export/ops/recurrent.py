@@ -19,13 +19,12 @@ def _options(kind: str, weights, **options) -> StackOptions:
                         activations=((Activation("relu"),),) * directions if kind == "rnn_relu" else (), **options)
 
 
-def _stack(g: Site, o: StackOptions, x: str, states: list[Tensor | str], weights: list[Tensor], lengths: str, used: list[bool]) -> list[str | None]:
+def _stack(g: Site, o: StackOptions, x: str, states: list[str], weights: list[Tensor], lengths: str, used: list[bool]) -> list[str | None]:
     """The layers; states that are zeros are left to the op, and so to a Stream."""
     arrays = [g.array(w, f"weight {name!r}") for w, name in zip(weights, o.shapes(), strict=True)]
     parameters = o.check(dict(zip(o.shapes(), arrays)), g.where)
     name, y, finals = g.value(), g.value(), {letter: g.value() if wanted else None for letter, wanted in zip(o.states, used)}
-    given = {letter: s if isinstance(s, str) else s.name for letter,
-             s in zip(o.states, states) if (s if isinstance(s, str) else s.name) not in g.graph.zeros}
+    given = {letter: s for letter, s in zip(o.states, states) if s not in g.graph.zeros}
     g.graph.build.stack(name, o, parameters, x, y, given, {letter: final for letter, final in finals.items() if final}, lengths)
     return [y, *finals.values()]
 
@@ -36,7 +35,7 @@ def recurrent(g: Site, x, states, weights, lengths, kind, bias, num_layers, bidi
     o = _options(kind, weights, num_layers=num_layers, bias=bias, bidirectional=bidirectional, batch_first=batch_first)
     if any(s.shape[0] != num_layers * o.directions for s in states):
         raise g.refuse(f"initial states must have {num_layers * o.directions} on axis 0 = layers * directions, got {[s.shape for s in states]}")
-    return _stack(g, o, x.name, states, weights, "" if lengths is None else g.cast(lengths, "int64"), [g.uses(k + 1) for k in range(len(states))])
+    return _stack(g, o, x.name, [s.name for s in states], weights, "" if lengths is None else g.cast(lengths, "int64"), [g.uses(k + 1) for k in range(len(states))])
 
 
 @converts("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")

@@ -98,7 +98,7 @@ def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
     sizes = [part.shape[axis] for part in g.node.meta["val"]]
     if all(isinstance(s, int) for s in sizes):
         return _parts(g, x, axis, sizes)
-    if split_sizes is not None or not isinstance(split_size, int) and isinstance(split_size, (list, tuple)):
+    if split_sizes is not None or isinstance(split_size, (list, tuple)):
         return _parts(g, x, axis, split_sizes or split_size)
     raise g.refuse("parts of an axis whose length varies: how many there are would vary too")
 

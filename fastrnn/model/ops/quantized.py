@@ -7,7 +7,7 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.elementwise import FLOATS
 from fastrnn.model.ops.linear import conv, conv_meaning, matmul
-from fastrnn.model.ops.registry import OPS, Op, Spec, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import OPS, Spec, axis_of, meaning, op, require, same_dim, where
 
 BYTES = ("int8", "uint8")
 STORED = (*BYTES, "int16", "uint16")
@@ -160,11 +160,10 @@ def qlinear_matmul_meaning(node, inputs):
 
 
 WINDOW = OPS["Conv"].attributes
-OPS["ConvInteger"] = Op(lambda node, inputs: _conv_integer(node, inputs), WINDOW, (2, 4))
-OPS["QLinearConv"] = Op(lambda node, inputs: _qlinear_conv(node, inputs), WINDOW, (8, 9))
 
 
-def _conv_integer(node, inputs):
+@op("ConvInteger", inputs=(2, 4), **WINDOW)
+def conv_integer(node, inputs):
     """Convolution of bytes less their zero points, int32."""
     for spec, what in zip(inputs[:2], "xw"):
         require(node, spec, what, BYTES)
@@ -183,7 +182,8 @@ def conv_integer_meaning(node, inputs):
     return conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w)])
 
 
-def _qlinear_conv(node, inputs):
+@op("QLinearConv", inputs=(8, 9), **WINDOW)
+def qlinear_conv(node, inputs):
     """x, its scale and zero point; w, likewise, one for all units or one for each; those of y; a bias of int32 in the products' scale."""
     for k, what in ((0, "x"), (3, "w"), (7, "y_zero_point")):
         require(node, inputs[k], what, BYTES)

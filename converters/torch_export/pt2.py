@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from fastrnn.converters.archive import entries_of
 
 from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
 
@@ -50,9 +51,8 @@ def read_program(path: Path):
 
 def _cleaned(path: Path) -> io.BytesIO:
     """A copy of the archive that holds only what is known and harmless."""
-    result = io.BytesIO()
+    files, result = _files(path), io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(result, "w") as copy:
-        files = _files(path, archive)
 
         def put(name: str, data: bytes):
             copy.writestr(f"archive/{name}", data)
@@ -77,16 +77,15 @@ def _cleaned(path: Path) -> io.BytesIO:
     return result
 
 
-def _files(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _files(path: Path) -> dict[str, zipfile.ZipInfo]:
     """Entries by their names below the archive's one folder."""
     files: dict[str, zipfile.ZipInfo] = {}
-    whole = path.stat().st_size
-    for info in archive.infolist():
+    for info in entries_of(path).values():
         folder, _, name = info.filename.partition("/")
         if name in files or not folder:
             raise InvalidModelError(f"{path}: {info.filename!r} stands twice, or outside a folder")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > whole:
-            raise InvalidModelError(f"{path}: {info.filename!r} is compressed or claims to be larger than the file; torch stores entries as they are")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise InvalidModelError(f"{path}: {info.filename!r} is compressed; torch stores entries as they are")
         if name.startswith("data/aotinductor/") or "serialized_exported_program" in info.filename:
             raise UnsupportedModelError(f"{path}: holds compiled code or torch's format before 2.8 ({info.filename}); save the program anew with torch.export.save")
         files[name] = info
