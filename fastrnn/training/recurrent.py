@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
 from fastrnn.model.stack import PEEPHOLES, StackOptions
 from fastrnn.training.base import Layer, Run
 from fastrnn.training.layers import dropout_mask, probability
@@ -92,6 +92,9 @@ class Recurrent(Layer):
         shapes = {"h": (o.num_layers * o.directions, B, o.output_size), "c": (o.num_layers * o.directions, B, o.hidden_size)}
         if state is None:
             return {name: np.zeros(shapes[name], self.dtype) for name in o.states}
+        if len(o.states) > 1 and not (isinstance(state, tuple) and len(state) == len(o.states)):
+            raise StateError(f"{self.kind}: a state is a tuple ({', '.join(o.states)}), got {type(state).__name__}"
+                             + (f" of {len(state)}" if isinstance(state, tuple) else ""))
         found = dict(zip(o.states, state if len(o.states) > 1 else (state,)))
         for name, array in found.items():
             if not isinstance(array, np.ndarray) or array.dtype != self.dtype:

@@ -76,6 +76,10 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         (lambda: opt.step(grads | {"x": grads["0.bias"]}), fr.ShapeError, "unknown x"),
         (lambda: opt.step(grads | {"0.weight": grads["0.weight"].T}), fr.ShapeError, r"gradient '0.weight' must have shape \(3, 4\), got \(4, 3\)"),
         (lambda: opt.step(grads | {"0.bias": grads["0.bias"].astype("f4")}), fr.DTypeError, "0.bias"),
+        (lambda: opt.step(grads | {"0.bias": grads["0.bias"].tolist()}), fr.DTypeError, "gradient '0.bias' must be an array of float64, got list"),
+        (lambda: opt.step((0.5, grads)), fr.ShapeError, "gradients must be a dict by name, got tuple"),
+        (lambda: tr.clip_grad_norm((0.5, grads), 1.0), fr.ShapeError, "gradients must be a dict by name, got tuple"),
+        (lambda: tr.Adam(net.parameters()), fr.UnsupportedModelError, "Adam: pass the network itself, got dict"),
         (lambda: opt.load_state_dict({}), fr.ShapeError, "steps"),
         (lambda: opt.load_state_dict(opt.state_dict() | {"mean": np.zeros(3)}), fr.ShapeError, "mean"),
         (lambda: opt.load_state_dict(opt.state_dict() | {"mean": opt.mean.astype("f4")}), fr.DTypeError, "mean"),
@@ -89,6 +93,13 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         with pytest.raises(error, match=says):
             call()
     assert opt.steps == 0 and all(np.array_equal(a, before[k]) for k, a in net.parameters().items())
+
+
+def test_a_learning_rate_may_be_any_number():
+    one, two = tr.Adam(net_of(), 0.5), tr.Adam(net_of())
+    saved, two.lr = one.state_dict(), 1
+    two.load_state_dict(saved)
+    assert two.lr == 0.5
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
