@@ -73,7 +73,7 @@ class LayerNorm(Layer):
 
     kind = "layernorm"
 
-    def __init__(self, normalized_shape, eps: float = 1e-5, bias: bool = True, *, dtype="float32"):
+    def __init__(self, normalized_shape, eps: float = 1e-5, *, bias: bool = True, dtype="float32"):
         size = normalized_shape[0] if isinstance(normalized_shape, (tuple, list)) and len(normalized_shape) == 1 else normalized_shape
         self.takes = self.gives = positive(size, "normalized_shape", self.kind)
         self.eps = number(eps, f"{self.kind}: eps")

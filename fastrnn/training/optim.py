@@ -88,8 +88,10 @@ class SGD(Optimiser):
 
     slots = ("velocity",)
 
-    def __init__(self, net: Layer, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
-        self.momentum, self.nesterov = number(momentum, "momentum"), bool(nesterov)
+    def __init__(self, net: Layer, lr: float, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0):
+        if not isinstance(nesterov, bool):
+            raise UnsupportedModelError(f"SGD: nesterov must be True or False, got {nesterov!r}")
+        self.momentum, self.nesterov = number(momentum, "momentum"), nesterov
         self.slots = ("velocity",) if self.momentum else ()
         if self.nesterov and not self.momentum:
             raise UnsupportedModelError("SGD: nesterov needs a momentum")
@@ -114,7 +116,8 @@ class RMSProp(Optimiser):
     Formulas: torch.optim.RMSprop, not centred (Tieleman and Hinton 2012, lecture 6.5).
     """
 
-    def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0):
+    def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, *, momentum: float = 0.0,
+                 weight_decay: float = 0.0):
         self.alpha, self.eps, self.momentum = fraction(alpha, "alpha"), number(eps, "eps"), number(momentum, "momentum")
         self.slots = ("square", "buffer") if self.momentum else ("square",)
         super().__init__(net, lr, weight_decay)

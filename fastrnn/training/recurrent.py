@@ -70,7 +70,10 @@ class Recurrent(Layer):
             array[...] = rng.uniform(-bound, bound, array.shape)
 
     def forward(self, x, run: Run, state=None, keep=True):
-        """Rows (N, I) to rows (N, D P). state: h, or (h, c) of an LSTM, each (layers * D, B, P or H) in the batch's order; None: zeros."""
+        """Rows (N, I) to rows (N, D P). state: h, or (h, c) of an LSTM, each (layers * D, B, P or H) in the batch's order; None: zeros.
+
+        StateError, DTypeError or ShapeError for a state that does not fit.
+        """
         o, saved, finals = self.options, [], {name: [] for name in self.options.states}
         states = self._states(state, run)
         for layer in range(o.num_layers):

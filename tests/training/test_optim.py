@@ -13,9 +13,9 @@ import fastrnn.training as tr
 OPTIMISERS = {
     "sgd": (lambda n: tr.SGD(n, 0.1), lambda p: torch.optim.SGD(p, 0.1)),
     "sgd, momentum": (lambda n: tr.SGD(n, 0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
-    "sgd, nesterov, decay": (lambda n: tr.SGD(n, 0.1, 0.8, True, 0.03), lambda p: torch.optim.SGD(p, 0.1, 0.8, 0, 0.03, True)),
+    "sgd, nesterov, decay": (lambda n: tr.SGD(n, 0.1, 0.8, nesterov=True, weight_decay=0.03), lambda p: torch.optim.SGD(p, 0.1, 0.8, 0, 0.03, True)),
     "rmsprop": (lambda n: tr.RMSProp(n), lambda p: torch.optim.RMSprop(p)),
-    "rmsprop, all": (lambda n: tr.RMSProp(n, 1e-3, 0.9, 1e-6, 0.7, 0.02), lambda p: torch.optim.RMSprop(p, 1e-3, 0.9, 1e-6, 0.02, 0.7)),
+    "rmsprop, all": (lambda n: tr.RMSProp(n, 1e-3, 0.9, 1e-6, momentum=0.7, weight_decay=0.02), lambda p: torch.optim.RMSprop(p, 1e-3, 0.9, 1e-6, 0.02, 0.7)),
     "adam": (lambda n: tr.Adam(n), lambda p: torch.optim.Adam(p)),
     "adam, all": (lambda n: tr.Adam(n, 1e-2, (0.8, 0.95), 1e-6, 0.03), lambda p: torch.optim.Adam(p, 1e-2, (0.8, 0.95), 1e-6, 0.03)),
     "adamw": (lambda n: tr.AdamW(n), lambda p: torch.optim.AdamW(p)),
@@ -85,6 +85,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         (lambda: opt.load_state_dict(opt.state_dict() | {"mean": opt.mean.astype("f4")}), fr.DTypeError, "mean"),
         (lambda: tr.SGD(net, -1), fr.UnsupportedModelError, "lr"),
         (lambda: tr.SGD(net, 1, nesterov=True), fr.UnsupportedModelError, "momentum"),
+        (lambda: tr.SGD(net, 1, 0.9, nesterov="no"), fr.UnsupportedModelError, "nesterov must be True or False"),
+        (lambda: tr.RMSProp(net, 1e-2, 0.99, 1e-8, 1e-4), TypeError, "positional"),  # torch's next is the weight decay
         (lambda: tr.Adam(net, betas=(0.9, 1.0)), fr.UnsupportedModelError, "below 1"),
         (lambda: tr.Adam(net, betas=0.9), fr.UnsupportedModelError, "two numbers"),
         (lambda: tr.RMSProp(net, eps=math.nan), fr.UnsupportedModelError, "eps"),
