@@ -11,10 +11,10 @@ Inside a network a batch is rows (N, F) without padding (packing.py), so no laye
 To add a layer: a subclass of Layer with forward and backward (base.py), its nodes in export.py, its row in tests/training/test_layers.py.
 """
 
-from fastrnn.training.base import Layer, Run
+from fastrnn.training.base import Layer, Run, State
 from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.fit import History, evaluate, fit
-from fastrnn.training.gradient import State, value, value_and_grad
+from fastrnn.training.gradient import value, value_and_grad
 from fastrnn.training.layers import Dropout, Embedding, Last, LayerNorm, Linear, ReLU, Sigmoid, Tanh
 from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.optim import SGD, Adam, AdamW, Optimiser, RMSProp, clip_grad_norm, clip_grad_value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastrnn.errors import DTypeError, ShapeError
+from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
 from fastrnn.runtime.checks import as_array, as_mapping, check_dtype
 from fastrnn.training.packing import Packing
 
@@ -44,6 +45,28 @@ class Run:
     def leading(self) -> tuple[int, ...]:
         """The axes of a batch that packing takes: (T, B), or (B,) where rows are sequences."""
         return (self.packing.B,) if self.per_sequence else (self.packing.T, self.packing.B)
+
+
+class State:
+    """What recurrent layers carry from one chunk of a sequence to the next: truncated backpropagation through time (Williams and Peng 1990).
+
+    value: a tuple with one entry a layer, None at first and after reset(), which means zeros. A call that is given the State starts from it and leaves
+    the final states in it; gradients stop there. Belongs to one thread at a time.
+    """
+
+    def __init__(self, value=None):
+        self.value = value
+
+    def reset(self) -> None:
+        """Back to zeros."""
+        self.value = None
+
+
+def carried(state: State | None) -> tuple | None:
+    """What a State holds, None without one; StateError for anything else."""
+    if state is not None and not isinstance(state, State):
+        raise StateError(f"state must be a State, got {type(state).__name__}; State(value) holds a tuple with one entry for each layer")
+    return None if state is None else state.value
 
 
 class Layer:
@@ -135,13 +158,13 @@ def same_names(given: Iterable[str], wanted: Iterable[str], where: str) -> None:
 
 
 def as_dtype(dtype, where: str) -> np.dtype:
-    """float32 or float64 as a dtype; DTypeError for anything else."""
+    """float32 or float64 as a dtype; DTypeError for anything else, None among it, which NumPy takes for float64."""
     try:
         found = np.dtype(dtype)
     except TypeError as error:
         raise DTypeError(f"{where}: {dtype!r} is no dtype") from error
-    if found not in DTYPES:
-        raise DTypeError(f"{where}: dtype must be float32 or float64, got {found}")
+    if dtype is None or found not in DTYPES:
+        raise DTypeError(f"{where}: dtype must be float32 or float64, got {None if dtype is None else found}")
     return found
 
 
@@ -150,3 +173,10 @@ def positive(value, name: str, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ShapeError(f"{where}: {name} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def number(value, name: str) -> float:
+    """A number that is finite and not negative; UnsupportedModelError names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
+        raise UnsupportedModelError(f"{name} must be a finite number, not negative, got {value!r}")
+    return float(value)

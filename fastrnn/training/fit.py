@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
-from fastrnn.training.base import positive
+from fastrnn.training.base import State, positive
 from fastrnn.training.data import Batch, Sequences
-from fastrnn.training.gradient import State, network, value, value_and_grad
-from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value
+from fastrnn.training.gradient import network, value, value_and_grad
+from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
 from fastrnn.training.progress import shown
 from fastrnn.training.recurrent import Recurrent
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
@@ -126,7 +126,9 @@ class _Step:
         found, grads = value_and_grad(self.net, self.loss, chunk.x, chunk.target, lengths=chunk.lengths, mask=chunk.mask, state=state, rng=self.rng)
         if not math.isfinite(found):
             raise DivergedError(f"the loss is {found}")
-        if self.clip_norm is not None:
+        if self.clip_norm is None:
+            grad_norm(grads)  # for its error
+        else:
             clip_grad_norm(grads, self.clip_norm)
         if self.clip_value is not None:
             clip_grad_value(grads, self.clip_value)
@@ -151,6 +153,8 @@ def _data(data, net: Sequential):
 
 def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> None:
     """Options that need one another."""
+    if not isinstance(optimiser, Optimiser):
+        raise UnsupportedModelError(f"fit: optimiser must be one of fastrnn.training, got {type(optimiser).__name__}")
     own = net.parameters()
     if optimiser.parameters.keys() != own.keys() or any(array is not own[name] for name, array in optimiser.parameters.items()):
         raise UnsupportedModelError("fit: the optimiser was made for another network")

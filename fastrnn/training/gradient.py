@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_array
-from fastrnn.training.base import Run
+from fastrnn.training.base import Run, State, carried
 from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.sequential import Sequential
 
 OWN = (cross_entropy, binary_cross_entropy, mean_squared_error)  # their gradients are arrays of their own
-
-
-class State:
-    """What recurrent layers carry from one chunk of a sequence to the next: truncated backpropagation through time (Williams and Peng 1990).
-
-    value: a tuple with one entry a layer, None at first and after reset(), which means zeros. A call that is given the State starts from it and leaves
-    the final states in it; gradients stop there. Belongs to one thread at a time.
-    """
-
-    def __init__(self, value=None):
-        self.value = value
-
-    def reset(self) -> None:
-        """Back to zeros."""
-        self.value = None
 
 
 def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, training: bool = True, rng=None,
@@ -37,17 +21,17 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
 
     x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T.
     loss: cross_entropy or its like, or a function of one's own, called as loss(rows, target) or loss(rows, target, mask=mask) with rows (N, F) of the
-    steps within lengths, that returns its value and its gradient by the rows.
+    steps within lengths, that returns its value and its gradient by the rows. It is given arrays that cannot be written to.
     target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to lengths.
     state: a State, read and given the final states. training: whether Dropout drops; rng: what it draws from, a Generator or a seed, None: anew.
     batch_first: x, target and mask are (B, T, ...).
-    Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError or DTypeError, and then changes nothing.
+    Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError, DTypeError or StateError, and then changes nothing.
     Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
     """
     rows, run = network(net).enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
     after = net.run_after(run)
     score = loss_of_rows(loss, after, target, mask, batch_first)
-    y, saved, final = net.forward(rows, run, None if state is None else state.value)
+    y, saved, final = net.forward(rows, run, carried(state))
     found = [*_scored(loss, score, y)]
     del y
     grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
@@ -61,8 +45,8 @@ def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
     rows, run = network(net).enter(x, lengths, batch_first)
     score = loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
-    y, _, final = net.forward(rows, run, None if state is None else state.value, keep=False)
-    found = score(y)[0]
+    y, _, final = net.forward(rows, run, carried(state), keep=False)
+    found, _ = score(y)
     if state is not None:
         state.value = final
     return found
@@ -84,7 +68,7 @@ def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.n
         raise DTypeError(f"loss: the gradient must be an array of {y.dtype}, got {getattr(dy, 'dtype', type(dy).__name__)}")
     if dy.shape != y.shape:
         raise ShapeError(f"loss: the gradient must have the shape of the prediction {y.shape}, got {dy.shape}")
-    return float(value), dy.copy()
+    return value, dy.copy()
 
 
 def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:
@@ -99,5 +83,20 @@ def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> C
         if a.shape[:len(run.leading)] != run.leading:
             axes = "(B, ...)" if run.per_sequence else "(B, T, ...)" if batch_first else "(T, B, ...)"
             raise ShapeError(f"{name!r} must have shape {axes} with leading axes {run.leading}, got {np.shape(given)}")
-        packed[name] = run.pack(a)
-    return partial(loss, **packed) if "mask" in packed else lambda rows: loss(rows, packed["target"])
+        packed[name] = _frozen(run.pack(a))
+    target, optional = packed["target"], {name: a for name, a in packed.items() if name == "mask"}
+
+    def score(rows):
+        found = loss(_frozen(rows), target, **optional)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise DTypeError(f"loss: it must return its value and its gradient, got {type(found).__name__}")
+        return float(found[0]), found[1]
+
+    return score
+
+
+def _frozen(a: np.ndarray) -> np.ndarray:
+    """The same numbers, not to be written to: layers, and the caller, still need them."""
+    view = a.view()
+    view.flags.writeable = False
+    return view

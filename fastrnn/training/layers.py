@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.errors import ShapeError, UnsupportedModelError
-from fastrnn.training.base import Layer, Run, positive
+from fastrnn.training.base import Layer, Run, number, positive
 
 
 class Embedding(Layer):
@@ -73,10 +73,10 @@ class LayerNorm(Layer):
 
     kind = "layernorm"
 
-    def __init__(self, normalized_shape, eps: float = 1e-5, bias: bool = True, *, dtype="float32"):
+    def __init__(self, normalized_shape, eps: float = 1e-5, *, bias: bool = True, dtype="float32"):
         size = normalized_shape[0] if isinstance(normalized_shape, (tuple, list)) and len(normalized_shape) == 1 else normalized_shape
         self.takes = self.gives = positive(size, "normalized_shape", self.kind)
-        self.eps = float(eps)
+        self.eps = number(eps, f"{self.kind}: eps")
         super().__init__({"weight": (size,)} | ({"bias": (size,)} if bias else {}), dtype)
 
     def _draw(self, rng):
@@ -182,13 +182,13 @@ class ReLU(_Activation):
 
 
 class Sigmoid(_Activation):
-    """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+    """1 / (1 + exp(-x)), as exp(min(x, 0)) / (1 + exp(-|x|)): right to a few ulp where it nears 0, and nothing overflows."""
 
     kind = "sigmoid"
 
     @staticmethod
     def _function(x):
-        return 0.5 * np.tanh(0.5 * x) + 0.5
+        return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
     @staticmethod
     def _derivative(y):

@@ -5,9 +5,12 @@ A loss of one's own is any function of that form; value_and_grad passes it rows 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.runtime.checks import as_array
 from fastrnn.training.base import DTYPES
 
 BLOCK = 1 << 14  # numbers of a piece that stays in cache: in float64 a third of the time, and no arrays of the batch's size beside logits and gradient
@@ -20,9 +23,7 @@ def cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | Non
     elsewhere does not matter. Returns the mean, summed in float64, and its gradient (..., C). Safe from many threads; allocates the gradient.
     Raises ShapeError or DTypeError, also for a class that there is not and where no entry counts.
     """
-    leading = logits.shape[:-1]
-    _check("cross_entropy", logits, target, leading, "iu")
-    count, mask = _counted("cross_entropy", leading, mask)
+    logits, target, mask, count = _taken("cross_entropy", logits, target, mask, classes=True)
     if mask is not None:
         target = np.where(mask, target, 0)
     if target.min() < 0 or target.max() >= logits.shape[-1]:
@@ -47,11 +48,10 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
     """
     if over not in ("elements", "steps"):
         raise UnsupportedModelError(f"binary_cross_entropy: over must be 'elements' or 'steps', got {over!r}")
-    _check("binary_cross_entropy", logits, target, logits.shape, logits.dtype)
-    count, mask = _counted("binary_cross_entropy", logits.shape[:-1], mask)
+    logits, target, mask, count = _taken("binary_cross_entropy", logits, target, mask)
     count *= logits.shape[-1] if over == "elements" else 1
     K, leading = logits.shape[-1], logits.shape[:-1]
-    losses, gradient, size = np.empty(leading, logits.dtype), np.empty_like(logits, order="C"), max(1, BLOCK // max(K, 1))
+    losses, gradient, size = np.empty(leading, logits.dtype), np.empty_like(logits, order="C"), max(1, BLOCK // K)
     rows = [a.reshape(-1, K) for a in (logits, target, gradient)]
     for k in range(0, len(rows[0]), size):
         losses.reshape(-1)[k:k + size] = _binary_rows(*(a[k:k + size] for a in rows), 1 / count)
@@ -84,8 +84,7 @@ def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndar
     prediction (..., K) and target of the same shape, bool or the same dtype; nothing is broadcast; mask (...) without the last axis.
     Returns, raises and threads as cross_entropy.
     """
-    _check("mean_squared_error", prediction, target, prediction.shape, prediction.dtype)
-    count, mask = _counted("mean_squared_error", prediction.shape[:-1], mask)
+    prediction, target, mask, count = _taken("mean_squared_error", prediction, target, mask)
     count *= prediction.shape[-1]
     difference = prediction - target
     squares = np.einsum("...k,...k->...", difference, difference)
@@ -93,29 +92,29 @@ def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndar
     return _mean(squares, difference, mask, count)
 
 
-def _check(loss: str, prediction: np.ndarray, target: np.ndarray, shape: tuple[int, ...], dtype) -> None:
-    """What all losses ask of their arrays. dtype: the target's, beside bool; or "iu" for integers."""
+def _taken(loss: str, prediction, target, mask, classes: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+    """What a loss was given, as arrays that fit, the mask None where all entries count, and how many count. classes: targets are integers, one an entry."""
+    prediction, target = as_array(prediction, "prediction"), as_array(target, "target")
+    leading = prediction.shape[:-1]
+    shape = leading if classes else prediction.shape
     if prediction.dtype not in DTYPES:
         raise DTypeError(f"{loss}: predictions must be float32 or float64, got {prediction.dtype}")
-    if target.dtype.kind not in "iu" if dtype == "iu" else target.dtype not in (dtype, np.bool_):
-        raise DTypeError(f"{loss}: targets must be {'integers' if dtype == 'iu' else dtype}, got {target.dtype}")
-    if not prediction.ndim or target.shape != shape:
+    if target.dtype.kind not in "iu" if classes else target.dtype not in (prediction.dtype, np.bool_):
+        raise DTypeError(f"{loss}: targets must be {'integers' if classes else prediction.dtype}, got {target.dtype}")
+    if not prediction.ndim or not prediction.shape[-1]:
+        raise ShapeError(f"{loss}: predictions must have a last axis with at least one number, got {prediction.shape}")
+    if target.shape != shape:
         raise ShapeError(f"{loss}: targets for predictions {prediction.shape} must have shape {shape}, got {target.shape}")
-
-
-def _counted(loss: str, leading: tuple[int, ...], mask) -> tuple[int, np.ndarray | None]:
-    """How many entries count, and the mask, None where all do."""
-    if mask is None:
-        count = int(np.prod(leading))
-    else:
+    if mask is not None:
+        mask = as_array(mask, "mask")
         if mask.dtype != np.bool_:
             raise DTypeError(f"{loss}: a mask must be bool, got {mask.dtype}")
         if mask.shape != leading:
             raise ShapeError(f"{loss}: the mask must have shape {leading}, got {mask.shape}")
-        count = int(np.count_nonzero(mask))
+    count = math.prod(leading) if mask is None else int(np.count_nonzero(mask))
     if not count:
         raise ShapeError(f"{loss}: no entry counts, so there is no mean")
-    return count, mask
+    return prediction, target, mask, count
 
 
 def _mean(losses: np.ndarray, gradient: np.ndarray, mask: np.ndarray | None, count: int) -> tuple[float, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.errors import DivergedError, DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_mapping
-from fastrnn.training.base import Layer, same_names
+from fastrnn.training.base import Layer, number, same_names
 
 
 class Optimiser:
@@ -18,6 +18,8 @@ class Optimiser:
     slots: tuple[str, ...] = ()  # names of the flat vectors that it keeps
 
     def __init__(self, net: Layer, lr: float, weight_decay: float = 0.0):
+        if not isinstance(net, Layer):
+            raise UnsupportedModelError(f"{type(self).__name__}: pass the network itself, got {type(net).__name__}")
         self.parameters, self.dtype = net.parameters(), net.dtype
         self.lr, self.weight_decay, self.steps = number(lr, "lr"), number(weight_decay, "weight_decay"), 0
         size = sum(array.size for array in self.parameters.values())
@@ -52,16 +54,16 @@ class Optimiser:
             g += self.weight_decay * p
 
     def _check(self, grads: Mapping[str, np.ndarray]) -> None:
-        same_names(grads, self.parameters, "gradients")
+        same_names(as_mapping(grads, "gradients"), self.parameters, "gradients")
         for name, array in self.parameters.items():
+            if not isinstance(grads[name], np.ndarray) or grads[name].dtype != self.dtype:
+                raise DTypeError(f"gradient {name!r} must be an array of {self.dtype}, got {getattr(grads[name], 'dtype', type(grads[name]).__name__)}")
             if grads[name].shape != array.shape:
                 raise ShapeError(f"gradient {name!r} must have shape {array.shape}, got {grads[name].shape}")
-            if grads[name].dtype != self.dtype:
-                raise DTypeError(f"gradient {name!r} must be {self.dtype}, got {grads[name].dtype}")
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """What a later run goes on from: copies of the vectors, the number of steps and the learning rate."""
-        return {"steps": np.array(self.steps), "lr": np.array(self.lr)} | {slot: getattr(self, slot).copy() for slot in self.slots}
+        return {"steps": np.array(self.steps), "lr": np.array(float(self.lr))} | {slot: getattr(self, slot).copy() for slot in self.slots}
 
     def load_state_dict(self, state_dict: Mapping[str, np.ndarray]) -> None:
         """Takes what state_dict gave, for the same kind of optimiser over the same parameters. ShapeError or DTypeError; nothing is changed then."""
@@ -86,8 +88,10 @@ class SGD(Optimiser):
 
     slots = ("velocity",)
 
-    def __init__(self, net: Layer, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
-        self.momentum, self.nesterov = number(momentum, "momentum"), bool(nesterov)
+    def __init__(self, net: Layer, lr: float, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0):
+        if not isinstance(nesterov, bool):
+            raise UnsupportedModelError(f"SGD: nesterov must be True or False, got {nesterov!r}")
+        self.momentum, self.nesterov = number(momentum, "momentum"), nesterov
         self.slots = ("velocity",) if self.momentum else ()
         if self.nesterov and not self.momentum:
             raise UnsupportedModelError("SGD: nesterov needs a momentum")
@@ -112,7 +116,8 @@ class RMSProp(Optimiser):
     Formulas: torch.optim.RMSprop, not centred (Tieleman and Hinton 2012, lecture 6.5).
     """
 
-    def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0):
+    def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, *, momentum: float = 0.0,
+                 weight_decay: float = 0.0):
         self.alpha, self.eps, self.momentum = fraction(alpha, "alpha"), number(eps, "eps"), number(momentum, "momentum")
         self.slots = ("square", "buffer") if self.momentum else ("square",)
         super().__init__(net, lr, weight_decay)
@@ -181,12 +186,7 @@ def clip_grad_norm(grads: Mapping[str, np.ndarray], max_norm: float) -> float:
 
     The factor is max_norm / (norm + 1e-6), as torch has it; the norm is taken in float64. DivergedError, with nothing changed, where it is not finite.
     """
-    max_norm = number(max_norm, "max_norm")
-    with np.errstate(over="ignore"):
-        norm = math.sqrt(sum(_squares(g) for g in grads.values()))
-    if not math.isfinite(norm):
-        broken = [name for name, g in grads.items() if not np.isfinite(g).all()]
-        raise DivergedError(f"the norm of the gradients is {norm}" + (f"; not finite: {', '.join(broken)}" if broken else ""))
+    max_norm, norm = number(max_norm, "max_norm"), grad_norm(grads)
     factor = max_norm / (norm + 1e-6)
     if factor < 1:
         for g in grads.values():
@@ -194,10 +194,20 @@ def clip_grad_norm(grads: Mapping[str, np.ndarray], max_norm: float) -> float:
     return norm
 
 
+def grad_norm(grads: Mapping[str, np.ndarray]) -> float:
+    """The common Euclidean norm of all gradients, in float64; DivergedError, naming those to blame, where it is not finite."""
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(sum(_squares(g) for g in as_mapping(grads, "gradients").values()))
+    if not math.isfinite(norm):
+        broken = [name for name, g in grads.items() if not np.isfinite(g).all()]
+        raise DivergedError(f"the norm of the gradients is {norm}" + (f"; not finite: {', '.join(broken)}" if broken else ""))
+    return norm
+
+
 def clip_grad_value(grads: Mapping[str, np.ndarray], max_value: float) -> None:
     """Brings every number of the gradients, in place, between -max_value and max_value; NaN stays."""
     max_value = number(max_value, "max_value")
-    for g in grads.values():
+    for g in as_mapping(grads, "gradients").values():
         np.clip(g, -max_value, max_value, out=g)
 
 
@@ -207,15 +217,8 @@ def _squares(g: np.ndarray) -> float:
     return found if g.dtype == np.float64 or 1e-20 < found < 1e38 else float(np.square(g, dtype=np.float64).sum())
 
 
-def number(value, name: str) -> float:
-    """A number that is finite and not negative; UnsupportedModelError names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
-        raise UnsupportedModelError(f"{name} must be a finite number, not negative, got {value!r}")
-    return float(value)
-
-
 def fraction(value, name: str) -> float:
-    """As _number, below 1."""
+    """As number, below 1."""
     if number(value, name) >= 1:
         raise UnsupportedModelError(f"{name} must be below 1, got {value!r}")
     return float(value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError
+from fastrnn.runtime.checks import as_array
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Packing:
         """The packing of a batch. lengths: B integers from 0 to T, in any order; None: all are T. ShapeError or DTypeError for anything else."""
         if lengths is None:
             return cls(T, B, np.full(T, B, np.int64))
-        lengths = np.asarray(lengths)
+        lengths = as_array(lengths, "lengths")
         if lengths.dtype.kind not in "iu":
             raise DTypeError(f"lengths must be integers, got {lengths.dtype}")
         if lengths.shape != (B,) or B and not 0 <= lengths.min() <= lengths.max() <= T:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
 from fastrnn.model.stack import PEEPHOLES, StackOptions
 from fastrnn.training.base import Layer, Run
 from fastrnn.training.layers import dropout_mask, probability
@@ -70,7 +70,10 @@ class Recurrent(Layer):
             array[...] = rng.uniform(-bound, bound, array.shape)
 
     def forward(self, x, run: Run, state=None, keep=True):
-        """Rows (N, I) to rows (N, D P). state: h, or (h, c) of an LSTM, each (layers * D, B, P or H) in the batch's order; None: zeros."""
+        """Rows (N, I) to rows (N, D P). state: h, or (h, c) of an LSTM, each (layers * D, B, P or H) in the batch's order; None: zeros.
+
+        StateError, DTypeError or ShapeError for a state that does not fit.
+        """
         o, saved, finals = self.options, [], {name: [] for name in self.options.states}
         states = self._states(state, run)
         for layer in range(o.num_layers):
@@ -92,6 +95,9 @@ class Recurrent(Layer):
         shapes = {"h": (o.num_layers * o.directions, B, o.output_size), "c": (o.num_layers * o.directions, B, o.hidden_size)}
         if state is None:
             return {name: np.zeros(shapes[name], self.dtype) for name in o.states}
+        if len(o.states) > 1 and not (isinstance(state, tuple) and len(state) == len(o.states)):
+            raise StateError(f"{self.kind}: a state is a tuple ({', '.join(o.states)}), got {type(state).__name__}"
+                             + (f" of {len(state)}" if isinstance(state, tuple) else ""))
         found = dict(zip(o.states, state if len(o.states) > 1 else (state,)))
         for name, array in found.items():
             if not isinstance(array, np.ndarray) or array.dtype != self.dtype:

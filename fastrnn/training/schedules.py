@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from fastrnn.errors import UnsupportedModelError
-from fastrnn.training.base import positive
-from fastrnn.training.optim import Optimiser, fraction, number
+from fastrnn.training.base import number, positive
+from fastrnn.training.optim import Optimiser, fraction
 
 
 class Schedule:

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.runtime.checks import as_array, check_dtype
-from fastrnn.training.base import Layer, Run, as_dtype
+from fastrnn.training.base import Layer, Run, State, as_dtype, carried
 from fastrnn.training.packing import Packing
 
 
@@ -94,8 +94,10 @@ class Sequential(Layer):
         given = (None,) * len(self.layers) if state is None else state
         if not isinstance(given, tuple) or len(given) != len(self.layers):
             raise StateError(f"{self.kind}: a state is a tuple with one entry for each of its {len(self.layers)} layers, got {type(given).__name__}")
-        for layer, initial in zip(self.layers, given):
+        for k, (layer, initial) in enumerate(zip(self.layers, given)):
             x, kept, final = layer.forward(x, run, initial, keep)
+            if initial is not None and final is None:
+                raise StateError(f"layer '{k}' ({layer.kind}) carries no state, but is given a {type(initial).__name__}")
             run = layer.run_after(run)
             saved.append(kept)
             finals.append(final)
@@ -110,16 +112,16 @@ class Sequential(Layer):
             dy = self.layers[k].backward(dy, saved.pop(), own, need_dx or k > 0)
         return dy
 
-    def __call__(self, x, lengths=None, state=None, batch_first: bool = False) -> np.ndarray:
+    def __call__(self, x, lengths=None, state: State | None = None, batch_first: bool = False) -> np.ndarray:
         """The network's output, with nothing dropped.
 
         x: (T, B, I) of the network's dtype, or integers (T, B) if an Embedding is first; (B, T, ...) with batch_first. lengths: integers (B,)
         in 0..T, any order; None: all T. state: a State, which is read and given the final states; None: zeros.
         Returns (T, B, F), zero past the ends, (B, T, F) with batch_first, or (B, F) behind a Last; a new array.
-        Raises ShapeError or DTypeError. Safe from many threads with states of their own.
+        Raises ShapeError, DTypeError or StateError. Safe from many threads with states of their own.
         """
         rows, run = self.enter(x, lengths, batch_first)
-        y, _, final = self.forward(rows, run, None if state is None else state.value, keep=False)
+        y, _, final = self.forward(rows, run, carried(state), keep=False)
         if state is not None:
             state.value = final
         after = self.run_after(run)

@@ -100,6 +100,15 @@ def test_a_run_that_diverges_says_where():
         tr.fit(net, tr.cross_entropy, ragged(), (xs, ys), optimiser=tr.SGD(net, 0.1), epochs=1)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_gradient_that_diverges_under_a_finite_loss_changes_nothing():
+    net = net_of(0.0)
+    before = net.state_dict()
+    with pytest.raises(fr.DivergedError, match="epoch 0, batch 0: the norm of the gradients is nan; not finite: 0.weight, "):
+        tr.fit(net, lambda rows, target: (1.0, np.full_like(rows, np.inf)), ragged(), optimiser=tr.SGD(net, 0.1), epochs=1)
+    assert same(net.state_dict(), before)
+
+
 @pytest.mark.parametrize("per_sequence", [False, True])
 @pytest.mark.parametrize("bucket", [False, True])
 def test_every_sequence_once_an_epoch_in_an_order_that_is_drawn(bucket, per_sequence):
@@ -211,3 +220,5 @@ def test_batches_that_do_not_fit_together_are_refused():
 def test_an_optimiser_of_another_network_is_refused():
     with pytest.raises(fr.UnsupportedModelError, match="another network"):
         tr.fit(net_of(), tr.cross_entropy, ragged(), optimiser=tr.SGD(net_of(), 1), epochs=1)
+    with pytest.raises(fr.UnsupportedModelError, match="optimiser must be one of fastrnn.training, got str"):
+        tr.fit(net_of(), tr.cross_entropy, ragged(), optimiser="adam", epochs=1)

@@ -67,6 +67,16 @@ def test_gradients_of_an_embedding_with_indices_that_repeat(dtype):
     assert not grads["weight"][[0, 6, 7, 8]].any()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_sigmoid_keeps_its_digits_where_it_nears_zero(dtype):
+    x = np.array([[-1e30, -80, -20, -1, 0, 1, 90, np.inf]], dtype)
+    y, saved, _ = tr.Sigmoid().forward(x, tr.Run(tr.Packing.of(1, 1)))
+    wanted = torch.sigmoid(torch.tensor(x)).numpy()
+    bound = 4 * np.finfo(dtype).eps
+    assert y.dtype == x.dtype and np.allclose(y, wanted, rtol=bound, atol=0)
+    assert np.allclose(tr.Sigmoid().backward(np.ones_like(x), saved, {}), wanted * (1 - wanted), rtol=bound, atol=bound * (x[0] > 0))
+
+
 def test_dropout_keeps_the_mean_and_its_own_mask():
     layer, rng = tr.Dropout(0.25), np.random.default_rng(0)
     x = np.ones((400, 100))
@@ -151,6 +161,9 @@ def test_state_dicts_that_do_not_fit_change_nothing(change, error, says):
     (lambda: tr.LayerNorm((3, 4)), fr.ShapeError, "normalized_shape"),
     (lambda: tr.Dropout(1.5), fr.UnsupportedModelError, "from 0 to 1"),
     (lambda: tr.Linear(2, 3, dtype="float16"), fr.DTypeError, "float32 or float64"),
+    (lambda: tr.Linear(2, 3, dtype=None), fr.DTypeError, "linear: dtype must be float32 or float64, got None"),
+    (lambda: tr.Sequential(tr.Linear(2, 3)).astype(None), fr.DTypeError, "got None"),
+    (lambda: tr.LayerNorm(3, eps=-1e-5), fr.UnsupportedModelError, "layernorm: eps must be a finite number"),
     (lambda: tr.Linear(2, 3, dtype="nothing"), fr.DTypeError, "no dtype"),
     (lambda: tr.Sequential(), fr.UnsupportedModelError, "at least one"),
     (lambda: tr.Sequential(tr.Linear(2, 3), np.tanh), fr.UnsupportedModelError, "layer '1' must be a layer"),
@@ -261,6 +274,12 @@ def test_a_loss_of_ones_own():
     for _ in range(2):
         again = tr.value_and_grad(net, lambda rows, target: (1.0, kept), x, zeros)[1]
     assert (kept == 2).all() and np.allclose(again["0.bias"], (2 * (1 - y * y)).sum((0, 1)), rtol=1e-14)
+    with pytest.raises(fr.DTypeError, match="loss: it must return its value and its gradient, got float"):
+        tr.value_and_grad(net, lambda rows, target: 1.0, x, zeros)
+    assert type(tr.value(net, lambda rows, target: (np.float32(1), kept), x, zeros)) is float
+    for name in ("rows", "target"):  # which layers, or the caller, still need
+        with pytest.raises(ValueError, match="read-only"):
+            tr.value_and_grad(net, lambda rows, target, name=name: (1.0, np.negative(rows, out={"rows": rows, "target": target}[name])), x, zeros)
     for error, bad in ((fr.DTypeError, kept.astype("f4")), (fr.DTypeError, 2.0), (fr.ShapeError, kept[:4])):
         with pytest.raises(error, match="loss: the gradient must"):
             tr.value_and_grad(net, lambda rows, target, bad=bad: (1.0, bad), x, zeros)

@@ -70,6 +70,13 @@ def test_nan_is_not_hidden_and_not_spread():
     assert loss == pytest.approx(np.log(2)) and not gradient[1].any()
 
 
+def test_anything_like_an_array_is_taken():
+    p, y, mask = np.random.default_rng(0).standard_normal((6, 4)), [0, 3, 1, 2, 2, 0], [True, False, True, True, False, True]
+    loss, gradient = tr.cross_entropy(p, np.array(y), np.array(mask))
+    for same in (tr.cross_entropy(p.tolist(), y, mask), tr.cross_entropy(torch.tensor(p), torch.tensor(y), torch.tensor(mask))):
+        assert same[0] == loss and np.array_equal(same[1], gradient)
+
+
 P, MASK = np.zeros((3, 2), "f4"), np.zeros(3, bool)
 
 
@@ -84,6 +91,9 @@ P, MASK = np.zeros((3, 2), "f4"), np.zeros(3, bool)
     (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK[:2]), fr.ShapeError, "mask must have shape"),
     (lambda: tr.mean_squared_error(P, P[:, :1]), fr.ShapeError, "mean_squared_error"),
     (lambda: tr.mean_squared_error(P, P.astype("f8")), fr.DTypeError, "must be float32"),
+    *[(lambda loss=loss, target=target: loss(P[:, :0], target), fr.ShapeError, r"last axis with at least one number, got \(3, 0\)")
+      for loss, target in ((tr.cross_entropy, np.zeros(3, int)), (tr.binary_cross_entropy, P[:, :0]), (tr.mean_squared_error, P[:, :0]))],
+    (lambda: tr.mean_squared_error(np.float32(1), np.float32(1)), fr.ShapeError, "last axis"),
     (lambda: tr.binary_cross_entropy(P, P, over="all"), fr.UnsupportedModelError, "over"),
 ])
 def test_what_does_not_fit_is_refused(call, error, says):

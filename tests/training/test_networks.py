@@ -144,6 +144,12 @@ def test_states_that_do_not_fit_are_refused_and_kept():
         with pytest.raises(fr.ShapeError):
             call()
         assert state.value is held
+    for call in (lambda s: net(x, state=s), lambda s: tr.value(net, tr.cross_entropy, x, y, state=s),
+                 lambda s: tr.value_and_grad(net, tr.cross_entropy, x, y, state=s)):
+        with pytest.raises(fr.StateError, match="state must be a State, got tuple"):
+            call(held)
+    with pytest.raises(fr.StateError, match=r"layer '0' \(embedding\) carries no state, but is given a float"):
+        net(x, state=tr.State((0.0, *held[1:])))
     for value in (held[:5], held[1], 0.0):
         with pytest.raises(fr.StateError, match="one entry for each of its 6 layers"):
             net(x, state=tr.State(value))

@@ -13,9 +13,9 @@ import fastrnn.training as tr
 OPTIMISERS = {
     "sgd": (lambda n: tr.SGD(n, 0.1), lambda p: torch.optim.SGD(p, 0.1)),
     "sgd, momentum": (lambda n: tr.SGD(n, 0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
-    "sgd, nesterov, decay": (lambda n: tr.SGD(n, 0.1, 0.8, True, 0.03), lambda p: torch.optim.SGD(p, 0.1, 0.8, 0, 0.03, True)),
+    "sgd, nesterov, decay": (lambda n: tr.SGD(n, 0.1, 0.8, nesterov=True, weight_decay=0.03), lambda p: torch.optim.SGD(p, 0.1, 0.8, 0, 0.03, True)),
     "rmsprop": (lambda n: tr.RMSProp(n), lambda p: torch.optim.RMSprop(p)),
-    "rmsprop, all": (lambda n: tr.RMSProp(n, 1e-3, 0.9, 1e-6, 0.7, 0.02), lambda p: torch.optim.RMSprop(p, 1e-3, 0.9, 1e-6, 0.02, 0.7)),
+    "rmsprop, all": (lambda n: tr.RMSProp(n, 1e-3, 0.9, 1e-6, momentum=0.7, weight_decay=0.02), lambda p: torch.optim.RMSprop(p, 1e-3, 0.9, 1e-6, 0.02, 0.7)),
     "adam": (lambda n: tr.Adam(n), lambda p: torch.optim.Adam(p)),
     "adam, all": (lambda n: tr.Adam(n, 1e-2, (0.8, 0.95), 1e-6, 0.03), lambda p: torch.optim.Adam(p, 1e-2, (0.8, 0.95), 1e-6, 0.03)),
     "adamw": (lambda n: tr.AdamW(n), lambda p: torch.optim.AdamW(p)),
@@ -76,11 +76,17 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         (lambda: opt.step(grads | {"x": grads["0.bias"]}), fr.ShapeError, "unknown x"),
         (lambda: opt.step(grads | {"0.weight": grads["0.weight"].T}), fr.ShapeError, r"gradient '0.weight' must have shape \(3, 4\), got \(4, 3\)"),
         (lambda: opt.step(grads | {"0.bias": grads["0.bias"].astype("f4")}), fr.DTypeError, "0.bias"),
+        (lambda: opt.step(grads | {"0.bias": grads["0.bias"].tolist()}), fr.DTypeError, "gradient '0.bias' must be an array of float64, got list"),
+        (lambda: opt.step((0.5, grads)), fr.ShapeError, "gradients must be a dict by name, got tuple"),
+        (lambda: tr.clip_grad_norm((0.5, grads), 1.0), fr.ShapeError, "gradients must be a dict by name, got tuple"),
+        (lambda: tr.Adam(net.parameters()), fr.UnsupportedModelError, "Adam: pass the network itself, got dict"),
         (lambda: opt.load_state_dict({}), fr.ShapeError, "steps"),
         (lambda: opt.load_state_dict(opt.state_dict() | {"mean": np.zeros(3)}), fr.ShapeError, "mean"),
         (lambda: opt.load_state_dict(opt.state_dict() | {"mean": opt.mean.astype("f4")}), fr.DTypeError, "mean"),
         (lambda: tr.SGD(net, -1), fr.UnsupportedModelError, "lr"),
         (lambda: tr.SGD(net, 1, nesterov=True), fr.UnsupportedModelError, "momentum"),
+        (lambda: tr.SGD(net, 1, 0.9, nesterov="no"), fr.UnsupportedModelError, "nesterov must be True or False"),
+        (lambda: tr.RMSProp(net, 1e-2, 0.99, 1e-8, 1e-4), TypeError, "positional"),  # torch's next is the weight decay
         (lambda: tr.Adam(net, betas=(0.9, 1.0)), fr.UnsupportedModelError, "below 1"),
         (lambda: tr.Adam(net, betas=0.9), fr.UnsupportedModelError, "two numbers"),
         (lambda: tr.RMSProp(net, eps=math.nan), fr.UnsupportedModelError, "eps"),
@@ -89,6 +95,13 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         with pytest.raises(error, match=says):
             call()
     assert opt.steps == 0 and all(np.array_equal(a, before[k]) for k, a in net.parameters().items())
+
+
+def test_a_learning_rate_may_be_any_number():
+    one, two = tr.Adam(net_of(), 0.5), tr.Adam(net_of())
+    saved, two.lr = one.state_dict(), 1
+    two.load_state_dict(saved)
+    assert two.lr == 0.5
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

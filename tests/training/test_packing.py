@@ -72,6 +72,12 @@ def test_lengths_that_are_none(lengths, error):
         Packing.of(4, 2, lengths)
 
 
+def test_lengths_that_are_no_array():
+    for lengths, says in (([[1], [2, 3]], "cannot be seen as an array"), (np.ma.array([1, 2], mask=[False, True]), "masked array")):
+        with pytest.raises(fr.DTypeError, match=f"'lengths'.*{says}"):
+            Packing.of(4, 2, lengths)
+
+
 def test_no_last_step():
     with pytest.raises(fr.ShapeError, match="no last step"):
         Packing.of(3, 2, [3, 0]).last()

@@ -147,6 +147,39 @@ def test_the_whole_gradient_of_each_state_is_kept_on_request(kind, options):
     assert not np.allclose(run.unpack(saved.dh)[last], dy[last])
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_saturated_gates_keep_their_digits_in_float64(kind):
+    """A gate near 0 is right to its last digits, so that what hardly passes it has a gradient too."""
+    layer = KINDS[kind](3, 5, seed=1, dtype="float64")
+    bias = layer.parameters()["bias_ih_l0"]
+    bias[slice(15, 20) if kind == "lstm" else slice(0, 5)] = -30  # o, r
+    x, dy, lengths, states = drawn(layer, 4, 3, False)
+    y, _, grads, dx = passed(layer, x, dy, lengths, states)
+    w, given = tensors(layer.parameters()), torch.tensor(x, requires_grad=True)
+    wanted, _ = recurrent(kind, {}, w, given, torch.tensor(lengths), tuple(map(torch.tensor, states)))
+    (wanted * torch.tensor(dy)).sum().backward()
+    gates = len(grads["bias_ih_l0"]) // 5
+    assert differs(y, wanted) <= 1e-12 and differs(dx, given.grad) <= 1e-12
+    for gate in range(gates):
+        part = slice(gate * 5, (gate + 1) * 5)
+        assert all(differs(g[part], w[name].grad[part]) <= 1e-12 for name, g in grads.items()), gate
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind,module,options", [("rnn", torch.nn.RNN, {}), ("rnn", torch.nn.RNN, {"nonlinearity": "relu"}), ("lstm", torch.nn.LSTM, {}), ("gru", torch.nn.GRU, {})])
+def test_nan_is_not_hidden_and_stays_in_its_sequence(kind, module, options, dtype, each_isa):
+    layer, theirs = KINDS[kind](3, 19, seed=1, dtype=dtype, **options), module(3, 19, **options).to(getattr(torch, dtype))
+    theirs.load_state_dict(tensors(layer.state_dict(), grad=False))
+    x, dy, lengths, states = drawn(layer, 4, 3, False)
+    x[1, 1, 0] = np.nan
+    given, initial = torch.tensor(x, requires_grad=True), tuple(map(torch.tensor, states))
+    wanted, _ = theirs(given, initial if len(initial) > 1 else initial[0])
+    (wanted * torch.tensor(dy)).sum().backward()
+    y, _, grads, dx = passed(layer, x, dy, lengths, states)
+    assert np.array_equal(np.isnan(y), torch.isnan(wanted)) and np.array_equal(np.isnan(dx), torch.isnan(given.grad))
+    assert np.isnan(y[1:, 1]).all() and all(np.array_equal(np.isnan(grads[name]), torch.isnan(p.grad)) for name, p in theirs.named_parameters())
+
+
 def test_nothing_to_do():
     layer = tr.LSTM(3, 4, num_layers=2, bidirectional=True, seed=0)
     for T, B, lengths in ((0, 2, None), (3, 0, None), (3, 2, np.array([0, 0]))):
@@ -172,3 +205,7 @@ def test_what_is_refused():
         net(np.zeros((1, 2, 2), np.float32), state=state)
     with pytest.raises(fr.DTypeError, match="initial h must be an array of float32"):
         net(np.zeros((1, 2, 2), np.float32), state=tr.State(((np.zeros((1, 2, 3)), np.zeros((1, 2, 3))),)))
+    h = np.zeros((1, 2, 3), np.float32)
+    for value, given in (((h,), "tuple of 1"), ((h, h, h), "tuple of 3"), (h, "ndarray"), (0.0, "float")):
+        with pytest.raises(fr.StateError, match=rf"lstm: a state is a tuple \(h, c\), got {given}"):
+            net(np.zeros((1, 2, 2), np.float32), state=tr.State((value,)))

@@ -12,6 +12,7 @@ FR_INLINE vr NAME(of_vf)(vf a) { vr b; memcpy(&b, &a, sizeof b); return b; }
 FR_INLINE vr NAME(load_n)(const real *p, int n) { return NAME(of_vf)(vf_load_n(p, n)); }
 FR_INLINE void NAME(store_n)(real *p, vr a, int n) { vf_store_n(p, NAME(as_vf)(a), n); }
 FR_INLINE vr NAME(tanh)(vr a) { return NAME(of_vf)(vf_tanh(NAME(as_vf)(a))); }
+FR_INLINE vr NAME(sigmoid)(vr a) { return (real)0.5 * NAME(tanh)((real)0.5 * a) + (real)0.5; }
 #else
 FR_INLINE vr NAME(load_n)(const real *p, int n) {
     vr a = {0};
@@ -25,15 +26,18 @@ FR_INLINE vr NAME(tanh)(vr a) { /* the C library's: double is for exactness */
     for (int k = 0; k < LANES_R; k++) a[k] = tanh(a[k]);
     return a;
 }
+FR_INLINE vr NAME(sigmoid)(vr a) { /* right to a few ulp where it nears 0 too, unlike the tanh of a half */
+    for (int k = 0; k < LANES_R; k++) a[k] = 1 / (1 + exp(-a[k]));
+    return a;
+}
 #endif
 /* n is LANES_R but for a row's last vector. */
 FR_INLINE vr NAME(get)(const real *p, int n) { return n == LANES_R ? NAME(load)(p) : NAME(load_n)(p, n); }
 FR_INLINE void NAME(put)(real *p, vr a, int n) { if (n == LANES_R) NAME(store)(p, a); else NAME(store_n)(p, a, n); }
-FR_INLINE vr NAME(sigmoid)(vr a) { return (real)0.5 * NAME(tanh)((real)0.5 * a) + (real)0.5; }
-/* b where a is positive, else 0. */
+/* b where a is positive or NaN, else 0. */
 FR_INLINE vr NAME(where_positive)(vr a, vr b) {
     const vr zero = {0};
-    return (vr)((a > zero) & (__typeof__(a > zero))b);
+    return (vr)(~(a <= zero) & (__typeof__(a <= zero))b);
 }
 #define get NAME(get)
 #define put NAME(put)
