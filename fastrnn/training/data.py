@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.errors import ShapeError
+from fastrnn.errors import DTypeError, ShapeError
 from fastrnn.runtime.checks import as_array
 from fastrnn.training.base import positive
+from fastrnn.training.packing import as_lengths
 
 BUCKET_BATCHES = 16  # how many batches' sequences are sorted by length together
 
@@ -18,7 +19,7 @@ BUCKET_BATCHES = 16  # how many batches' sequences are sorted by length together
 class Batch:
     """x (T, B, ...), target (T, B, ...), lengths (B,) or None, mask bool (T, B) or None; with per_sequence target (B, ...) and mask (B,).
 
-    ShapeError where they do not fit.
+    Lengths are integers from 0 to T. ShapeError where they do not fit, DTypeError for lengths or a mask of another kind.
     """
 
     x: np.ndarray
@@ -28,12 +29,18 @@ class Batch:
     per_sequence: bool = False
 
     def __post_init__(self):
+        for name in ("x", "target", "mask"):
+            if name != "mask" or self.mask is not None:
+                object.__setattr__(self, name, as_array(getattr(self, name), name))
         leading = self.x.shape[1:2] if self.per_sequence else self.x.shape[:2]
-        optional = ((self.mask, leading), (self.lengths, self.x.shape[1:2]))
-        fits = self.target.shape[:len(leading)] == leading and all(a is None or np.shape(a) == shape for a, shape in optional)
+        fits = self.target.shape[:len(leading)] == leading and (self.mask is None or self.mask.shape == leading)
         if self.x.ndim < 2 or not fits:
-            shapes = {name: getattr(getattr(self, name), "shape", None) for name in ("x", "target", "lengths", "mask")}
+            shapes = {name: getattr(getattr(self, name), "shape", None) for name in ("x", "target", "mask")}
             raise ShapeError("a batch does not fit together: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+        if self.mask is not None and self.mask.dtype != np.bool_:
+            raise DTypeError(f"a batch's mask must be bool, got {self.mask.dtype}")
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", as_lengths(self.lengths, *self.x.shape[:2]))
 
     @property
     def count(self) -> int:
@@ -103,6 +110,10 @@ class Sequences:
 
 def _columns(arrays, name: str) -> list[np.ndarray]:
     """The sequences as a list; those of one array (T, n, ...) are its columns."""
+    if not isinstance(arrays, Iterable):
+        raise DTypeError(f"{name} must be a list of arrays, or one array, got {type(arrays).__name__}")
+    if hasattr(arrays, "__array__") or hasattr(arrays, "__dlpack__"):
+        arrays = as_array(arrays, name)
     if isinstance(arrays, np.ndarray) and arrays.dtype != object:
         if arrays.ndim < 2:
             raise ShapeError(f"{name} as one array must have shape (T, n, ...), got {arrays.shape}")

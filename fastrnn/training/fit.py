@@ -160,6 +160,8 @@ def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> No
         raise UnsupportedModelError("fit: the optimiser was made for another network")
     if schedule_per not in ("epoch", "batch"):
         raise UnsupportedModelError(f"fit: schedule_per must be 'epoch' or 'batch', got {schedule_per!r}")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise UnsupportedModelError(f"fit: schedule must be one of fastrnn.training, got {type(schedule).__name__}")
     if schedule is not None and schedule.optimiser is not optimiser:
         raise UnsupportedModelError("fit: the schedule was made for another optimiser")
     if isinstance(schedule, ReduceOnPlateau) and (valid is None or schedule_per != "epoch"):

@@ -73,6 +73,8 @@ def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.n
 
 def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:
     """The loss as a function of the network's rows alone."""
+    if not callable(loss):
+        raise UnsupportedModelError(f"a loss is a function, got {loss!r}")
     packed = {}
     for name, given in (("target", target), ("mask", mask)):
         if given is None and name == "mask":

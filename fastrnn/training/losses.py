@@ -66,15 +66,14 @@ def _binary_rows(x: np.ndarray, target: np.ndarray, gradient: np.ndarray, weight
     small = np.abs(x)
     np.exp(np.negative(small, out=small), out=small)
     np.minimum(x, 0, out=gradient)
-    losses = np.log1p(small)
-    losses += x
-    losses -= gradient
+    losses, part = np.maximum(x, 0), np.multiply(x, target)
+    losses -= part  # 0 where the prediction is right, so that the logarithm, however small, stays
+    losses += np.log1p(small, out=part)
     np.exp(gradient, out=gradient)
     small += 1
     gradient /= small
     gradient -= target
     gradient *= weight
-    losses -= np.multiply(x, target, out=small)
     return losses.sum(-1)
 
 

@@ -66,7 +66,9 @@ class Optimiser:
         return {"steps": np.array(self.steps), "lr": np.array(float(self.lr))} | {slot: getattr(self, slot).copy() for slot in self.slots}
 
     def load_state_dict(self, state_dict: Mapping[str, np.ndarray]) -> None:
-        """Takes what state_dict gave, for the same kind of optimiser over the same parameters. ShapeError or DTypeError; nothing is changed then."""
+        """Takes what state_dict gave, for the same kind of optimiser over the same parameters. ShapeError, DTypeError or UnsupportedModelError; nothing is
+        changed then.
+        """
         own = self.state_dict()
         same_names(as_mapping(state_dict, "the optimiser's state"), own, f"the state of {type(self).__name__}")
         given = {name: np.asarray(array) for name, array in state_dict.items()}
@@ -75,7 +77,9 @@ class Optimiser:
                 raise ShapeError(f"the optimiser's {name!r} must have shape {array.shape}, got {given[name].shape}")
             if given[name].dtype != array.dtype:
                 raise DTypeError(f"the optimiser's {name!r} must be {array.dtype}, got {given[name].dtype}")
-        self.steps, self.lr = int(given["steps"]), float(given["lr"])
+        if given["steps"] < 0:
+            raise UnsupportedModelError(f"the optimiser's 'steps' must not be negative, got {given['steps']}")
+        self.lr, self.steps = number(float(given["lr"]), "the optimiser's 'lr'"), int(given["steps"])
         for slot in self.slots:
             getattr(self, slot)[...] = given[slot]
 

@@ -10,6 +10,17 @@ from fastrnn.errors import DTypeError, ShapeError
 from fastrnn.runtime.checks import as_array
 
 
+def as_lengths(lengths, T: int, B: int) -> np.ndarray:
+    """int64 (B,), the lengths of a batch, from 0 to T; ShapeError or DTypeError for anything else."""
+    lengths = as_array(lengths, "lengths")
+    if lengths.dtype.kind not in "iu":
+        raise DTypeError(f"lengths must be integers, got {lengths.dtype}")
+    if lengths.shape != (B,) or B and not 0 <= lengths.min() <= lengths.max() <= T:
+        raise ShapeError(f"lengths must be {B} integers from 0 to {T}, one for each sequence, got shape {lengths.shape}"
+                         + (f" with values from {lengths.min()} to {lengths.max()}" if lengths.size else ""))
+    return lengths.astype(np.int64, copy=False)
+
+
 @dataclass(frozen=True)
 class Packing:
     """How B sequences of up to T steps lie in N rows. Immutable, so it may be shared.
@@ -27,15 +38,10 @@ class Packing:
         """The packing of a batch. lengths: B integers from 0 to T, in any order; None: all are T. ShapeError or DTypeError for anything else."""
         if lengths is None:
             return cls(T, B, np.full(T, B, np.int64))
-        lengths = as_array(lengths, "lengths")
-        if lengths.dtype.kind not in "iu":
-            raise DTypeError(f"lengths must be integers, got {lengths.dtype}")
-        if lengths.shape != (B,) or B and not 0 <= lengths.min() <= lengths.max() <= T:
-            raise ShapeError(f"lengths must be {B} integers from 0 to {T}, one for each sequence, got shape {lengths.shape}"
-                             + (f" with values from {lengths.min()} to {lengths.max()}" if lengths.size else ""))
+        lengths = as_lengths(lengths, T, B)
         sizes = B - np.cumsum(np.bincount(lengths, minlength=T + 1), dtype=np.int64)[:T]
         in_order = bool((lengths[:-1] >= lengths[1:]).all())
-        return cls(T, B, sizes, None if in_order else np.argsort(-lengths.astype(np.int64), kind="stable"))
+        return cls(T, B, sizes, None if in_order else np.argsort(-lengths, kind="stable"))
 
     @property
     def N(self) -> int:

@@ -13,6 +13,8 @@ class Schedule:
     """lr as a function of how many steps were taken. base: the optimiser's lr when the schedule was made. Belongs to one thread at a time."""
 
     def __init__(self, optimiser: Optimiser):
+        if not isinstance(optimiser, Optimiser):
+            raise UnsupportedModelError(f"{type(self).__name__}: pass the optimiser, got {type(optimiser).__name__}")
         self.optimiser, self.base, self.count = optimiser, optimiser.lr, 0
         optimiser.lr = self.rate(0)
 
@@ -56,7 +58,7 @@ class WarmupLR(Schedule):
 
     def __init__(self, optimiser: Optimiser, steps: int, start: float = 0.0, then: Schedule | None = None):
         self.steps, self.start, self.then = positive(steps, "steps", "WarmupLR"), number(start, "start"), then
-        if then is not None and (then.optimiser is not optimiser or isinstance(then, ReduceOnPlateau)):
+        if then is not None and (not isinstance(then, Schedule) or then.optimiser is not optimiser or isinstance(then, ReduceOnPlateau)):
             raise UnsupportedModelError("WarmupLR: then must be a schedule of the same optimiser, and none that waits for losses")
         super().__init__(optimiser)
         if then is not None:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import fastrnn as fr
 import fastrnn.training as tr
@@ -136,6 +137,8 @@ def test_arrays_are_sequences_of_one_length():
     x, y = np.arange(24, dtype="f4").reshape(4, 3, 2), np.arange(12).reshape(4, 3)
     (batch,) = tr.Sequences(x, y).batches(5)
     assert np.array_equal(batch.x, x) and np.array_equal(batch.target, y) and batch.lengths is None and batch.count == 12
+    (other,) = tr.Sequences(torch.tensor(x), torch.tensor(y)).batches(5)
+    assert np.array_equal(other.x, x) and np.array_equal(other.target, y)
     (batch,) = tr.Sequences(x, y[0], per_sequence=True).batches(5)
     assert np.array_equal(batch.target, y[0]) and batch.count == 3
 
@@ -146,6 +149,8 @@ def test_chunks_cover_a_ragged_batch_once():
     chunks = list(batch.chunks(3))
     assert np.array_equal(np.concatenate([c.x for c in chunks]), x) and [c.lengths.tolist() for c in chunks] == [[3, 3], [3, 0], [1, 0]]
     assert sum(c.count for c in chunks) == batch.count == 7 and next(batch.chunks(None)) is batch
+    for same in ([7, 3], lengths.astype("u1"), torch.tensor(lengths)):
+        assert [c.lengths.tolist() for c in tr.Batch(x, x[..., 0], same).chunks(3)] == [[3, 3], [3, 0], [1, 0]]
 
 
 class Masked:
@@ -188,6 +193,8 @@ def test_progress_is_for_terminals(monkeypatch):
     ({"batch_size": 0}, fr.ShapeError, "batch_size"),
     ({"schedule_per": "step"}, fr.UnsupportedModelError, "schedule_per"),
     ({"schedule": lambda o: tr.StepLR(tr.SGD(net_of(), 1), 1)}, fr.UnsupportedModelError, "another optimiser"),
+    ({"schedule": lambda o: "cosine"}, fr.UnsupportedModelError, "schedule must be one of fastrnn.training, got str"),
+    ({"train": (None, None)}, fr.DTypeError, "xs must be a list of arrays, or one array, got NoneType"),
     ({"schedule": tr.ReduceOnPlateau}, fr.UnsupportedModelError, "needs valid"),
     ({"train": np.zeros(3)}, fr.UnsupportedModelError, "ndarray"),
     ({"train": ([], [])}, fr.ShapeError, "at least one"),
@@ -212,8 +219,13 @@ def test_what_makes_no_sense_is_refused(options, error, says):
 
 def test_batches_that_do_not_fit_together_are_refused():
     x, y = np.zeros((4, 2, 3), "f4"), np.zeros((4, 2), int)
-    for change in ({"target": y[:3]}, {"lengths": np.array([4])}, {"mask": np.ones((2, 4), bool)}, {"per_sequence": True}, {"x": x[0, 0]}):
+    for change in ({"target": y[:3]}, {"mask": np.ones((2, 4), bool)}, {"per_sequence": True}, {"x": x[0, 0]}):
         with pytest.raises(fr.ShapeError, match="does not fit together: x"):
+            tr.Batch(**{"x": x, "target": y, **change})
+    for change, error, says in (({"lengths": [4]}, fr.ShapeError, "2 integers from 0 to 4"), ({"lengths": [9, 1]}, fr.ShapeError, "from 1 to 9"),
+                                ({"lengths": [-1, 1]}, fr.ShapeError, "from -1 to 1"), ({"lengths": [4.0, 1.0]}, fr.DTypeError, "lengths must be integers"),
+                                ({"mask": np.full((4, 2), 2)}, fr.DTypeError, "a batch's mask must be bool, got int64")):
+        with pytest.raises(error, match=says):
             tr.Batch(**{"x": x, "target": y, **change})
 
 

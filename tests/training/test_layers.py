@@ -183,6 +183,7 @@ def test_inputs_that_do_not_fit_are_refused():
     x, y = np.zeros((4, 2, 3), "f4"), np.zeros((4, 2, 2), "f4")
     cases = [
         (lambda: tr.value(tr.Linear(3, 2), tr.mean_squared_error, x, y), fr.UnsupportedModelError, "a network is a Sequential, got Linear"),
+        (lambda: tr.value(net, "mse", x, y), fr.UnsupportedModelError, "a loss is a function, got 'mse'"),
         (lambda: net(x[0]), fr.ShapeError, r"layer '0' \(linear\): input 'x' must have shape \(T, B, 3\), got \(2, 3\)"),
         (lambda: net(x.astype("f8")), fr.DTypeError, "must be float32"),
         (lambda: net(x, lengths=[5, 1]), fr.ShapeError, "lengths"),

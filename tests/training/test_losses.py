@@ -61,6 +61,16 @@ def test_large_logits_stay_finite(dtype):
     assert loss == 1.5e4 and np.array_equal(gradient, np.array([[0, 0], [-0.25, 0.25]], dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_small_losses_keep_their_digits(dtype):
+    x = np.array([[-9, 9], [-20, 20], [-60, 60]], dtype)
+    loss = tr.binary_cross_entropy(x, x > 0, over="steps")[0]
+    wanted = np.log1p(np.exp(x.min(1).astype("f8")))
+    assert loss == pytest.approx(2 * wanted.mean(), rel=1e-6)
+    for row, value in zip(x, wanted):
+        assert tr.binary_cross_entropy(row, row > 0)[0] == pytest.approx(value, rel=1e-6)
+
+
 def test_nan_is_not_hidden_and_not_spread():
     p, y = np.zeros((3, 2)), np.array([0, 1, 1])
     p[1] = np.nan
