@@ -49,7 +49,8 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     validation loss, or after every batch (schedule_per="batch"). tbptt: steps of a chunk; a batch is then cut into chunks, each with a step of the
     optimiser, and states are carried from one to the next. patience: stops after so many epochs without a lower validation loss. With
     validation the network ends with its best weights, also when a run is broken off by an error or a key. seed: of the order of the sequences and of Dropout;
-    the same seed, weights and data give the same bits. progress: see below. on_epoch: called after each epoch; a run stops where it returns True.
+    the same seed, weights and data give the same bits
+    on one machine with one number of BLAS threads. progress: see below. on_epoch: called after each epoch; a run stops where it returns True.
 
     progress None: a bar on a terminal (with rich), else silence; True: always; False: never.
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
