@@ -40,7 +40,7 @@ def obstacle(isa: str) -> FastRNNError | None:
 def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel:
     """The kernel of a cell for layers of H units; projected: P, or None without a projection. Safe from many threads.
 
-    The first one of a machine takes about 2 s, for the time loop is compiled too; another cell, or another size of its last block, 0.5 to 1.3 s.
+    The first one of a machine takes 2 to 3 s, for the time loop is compiled too; another cell, or another size of its last block, 0.5 to 1.3 s.
     UnsupportedModelError names what cannot be compiled.
     """
     from fastrnn.kernels.jit.recipe import recipe_of
