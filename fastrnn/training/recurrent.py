@@ -17,7 +17,7 @@ from fastrnn.training.base import Layer, Run
 from fastrnn.training.layers import dropout_mask, probability
 from fastrnn.training.native import GATES, loops
 
-ROWS = 2048  # of a block
+ROWS = 1024  # of a block
 KINDS = ("rnn", "lstm", "gru", "gru_before")  # as native/instance.h numbers them
 
 
@@ -37,11 +37,11 @@ class Direction:
 class Saved:
     """What one layer of a stack keeps. x (N, I); h (B + N, D P), B initial rows first; dropped: factors of the dropout before it.
 
-    After backward, dh (N, D P) holds the whole gradient of each step's h if keep_dh is set, else it is no more.
+    Backward lets go of x and h; after it dh (N, D P) holds the whole gradient of each step's h if keep_dh is set.
     """
 
-    x: np.ndarray
-    h: np.ndarray
+    x: np.ndarray | None
+    h: np.ndarray | None
     directions: list[Direction]
     dropped: np.ndarray | None = None
     keep_dh: bool = False
@@ -164,7 +164,7 @@ class Recurrent(Layer):
 
     def _layer_back(self, saved: Saved, dy: np.ndarray, grads, run: Run, need_dx: bool) -> np.ndarray | None:
         o, p, B, P, H = self.options, self.parameters(), run.packing.B, self.options.output_size, self.options.hidden_size
-        dh0, dx = np.zeros((B, dy.shape[1]), self.dtype), np.empty(saved.x.shape, self.dtype) if need_dx else None
+        dh0, das = np.zeros((B, dy.shape[1]), self.dtype), []
         da_rows = (np.empty_like(dy) if saved.keep_dh else dy) if self.kind == "rnn" else None
         for d, own in enumerate(saved.directions):
             part, s = slice(d * P, (d + 1) * P), own.suffix
@@ -178,12 +178,19 @@ class Recurrent(Layer):
                 grads[f"weight_hr_{s}"] += dy[:, part].T @ own.extra
             for k, gate in enumerate(PEEPHOLES if o.peepholes else ()):
                 grads[f"weight_p{gate}_{s}"] += d_peepholes[k]
-            for rows in blocks(len(dy)) if need_dx else ():
-                if d:
-                    dx[rows] += da[rows] @ p[f"weight_ih_{s}"]
-                else:
-                    np.matmul(da[rows], p[f"weight_ih_{s}"], out=dx[rows])
+            das.append((da, p[f"weight_ih_{s}"]))
+            own.c = own.extra = None
         saved.dh = dy if saved.keep_dh else None
+        if not need_dx:
+            return None
+        shape, saved.x, saved.h = saved.x.shape, None, None  # their memory can go before dx takes as much
+        dx = np.empty(shape, self.dtype)
+        for d, (da, w) in enumerate(das):
+            for rows in blocks(len(dx)):
+                if d:
+                    dx[rows] += da[rows] @ w
+                else:
+                    np.matmul(da[rows], w, out=dx[rows])
         return dx
 
     def _hidden_back(self, grads, da: np.ndarray, h: np.ndarray, own: Direction) -> None:

@@ -176,7 +176,7 @@ def test_many_threads_share_a_network():
 
 
 @pytest.mark.parametrize("layer", [tr.RNN(88, 100), tr.GRU(88, 46), tr.GRU(88, 46, reset_after=False), tr.LSTM(88, 36),
-                                   tr.LSTM(64, 48, num_layers=2, bidirectional=True)], ids=repr)
+                                   tr.LSTM(64, 48, num_layers=2, bidirectional=True), tr.RNN(64, 48, num_layers=2, bidirectional=True)], ids=repr)
 def test_memory_stays_near_what_is_kept(layer):
     """At most 1.5 times the activations that the way back needs, the input and the output among them."""
     net, rng = tr.Sequential(layer, tr.LayerNorm(layer.gives), tr.Linear(layer.gives, 88), seed=0), np.random.default_rng(0)
