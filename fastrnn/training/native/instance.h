@@ -83,12 +83,27 @@ static void NAME(lstm_back)(const direction *d) {
     }
 }
 
-/* extra: R_n h + b_n. */
-static void NAME(gru)(const direction *d) {
+/* Packs R of r and z as panels, and R_n behind them, whose panels are returned. */
+static const real *NAME(pack_gru)(const direction *d) {
     const int64_t H = d->H;
     real *panels_n = d->panels + NAME(panels_size)(2 * H, H);
     NAME(pack)(d->w_h, 1, H, H, 2 * H, d->panels);
     NAME(pack)(d->w_h + 2 * H * H, 1, H, H, H, panels_n);
+    return panels_n;
+}
+
+static const real *NAME(pack_gru_back)(const direction *d) {
+    const int64_t H = d->H;
+    real *panels_n = d->panels + NAME(panels_size)(H, 2 * H);
+    NAME(pack)(d->w_h, H, 1, 2 * H, H, d->panels);
+    NAME(pack)(d->w_h + 2 * H * H, H, 1, H, H, panels_n);
+    return panels_n;
+}
+
+/* extra: R_n h + b_n. */
+static void NAME(gru)(const direction *d) {
+    const int64_t H = d->H;
+    const real *panels_n = NAME(pack_gru)(d);
     EACH_PIECE {
         real *gates = d->gates + p->row * 3 * H, *h = d->h + (d->B + p->row) * d->by_h, *q = d->extra + p->row * H;
         const real *before = d->h + p->before * d->by_h;
@@ -101,9 +116,7 @@ static void NAME(gru)(const direction *d) {
 
 static void NAME(gru_back)(const direction *d) {
     const int64_t H = d->H;
-    real *panels_n = d->panels + NAME(panels_size)(H, 2 * H);
-    NAME(pack)(d->w_h, H, 1, 2 * H, H, d->panels);
-    NAME(pack)(d->w_h + 2 * H * H, H, 1, H, H, panels_n);
+    const real *panels_n = NAME(pack_gru_back)(d);
     EACH_PIECE_BACK {
         real *gates = d->gates + p->row * 3 * H, *q = d->extra + p->row * H, *to = NAME(gradient_of)(d, p->before);
         const real *before = d->h + p->before * d->by_h, *dh = d->dh + p->row * d->by_h;
@@ -116,9 +129,7 @@ static void NAME(gru_back)(const direction *d) {
 /* extra: r h. */
 static void NAME(gru_before)(const direction *d) {
     const int64_t H = d->H;
-    real *panels_n = d->panels + NAME(panels_size)(2 * H, H);
-    NAME(pack)(d->w_h, 1, H, H, 2 * H, d->panels);
-    NAME(pack)(d->w_h + 2 * H * H, 1, H, H, H, panels_n);
+    const real *panels_n = NAME(pack_gru)(d);
     EACH_PIECE {
         real *gates = d->gates + p->row * 3 * H, *h = d->h + (d->B + p->row) * d->by_h, *s = d->extra + p->row * H;
         const real *before = d->h + p->before * d->by_h;
@@ -131,9 +142,7 @@ static void NAME(gru_before)(const direction *d) {
 
 static void NAME(gru_before_back)(const direction *d) {
     const int64_t H = d->H;
-    real *panels_n = d->panels + NAME(panels_size)(H, 2 * H);
-    NAME(pack)(d->w_h, H, 1, 2 * H, H, d->panels);
-    NAME(pack)(d->w_h + 2 * H * H, H, 1, H, H, panels_n);
+    const real *panels_n = NAME(pack_gru_back)(d);
     EACH_PIECE_BACK {
         real *gates = d->gates + p->row * 3 * H, *to = NAME(gradient_of)(d, p->before);
         const real *before = d->h + p->before * d->by_h, *dh = d->dh + p->row * d->by_h;
