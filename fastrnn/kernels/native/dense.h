@@ -5,10 +5,10 @@
  * units, and the instructions. Value 0 is the product, then come the operands x2, x3, ...; the last instruction's result is y. */
 #include "grid.h"
 #include "operations.h"
-#include "tiles.h"
+#include "product.h"
 
 #define MAX_OPERANDS 7
-#define TILE_VECTORS (TILE_ROWS > 4 ? 2 * TILE_ROWS : 8) /* of the largest tile below */
+#define TILE_FLOATS 512 /* that the epilogue takes at once: its values stay in the first cache */
 
 typedef struct {
     const fr_args *a;
@@ -34,7 +34,7 @@ static void dense_epilogue_of(dense_rows *s, const int64_t *table) {
 
 /* The program over n_rows x n units, laid out row after row of `width` in `tile`; the result is there as well. */
 static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_t n_rows, int64_t unit, int64_t n, int64_t width) {
-    float room[FR_VALUES][TILE_VECTORS * LANES] __attribute__((aligned(64)));
+    float room[FR_VALUES][TILE_FLOATS] __attribute__((aligned(64)));
     float *value[FR_VALUES];
     const int64_t last = s->program[s->count - 1].to;
     value[0] = tile;
@@ -55,37 +55,33 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
     fr_execute(s->program, s->count, value, n_rows * width);
 }
 
-FR_INLINE void dense_tile(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
-    (void)TAIL;
-    const dense_rows *s = context;
-    fr_dense_tile(NB, R, s->w, s->bias, block, s->a->I, s->a->H, s->x + row, s->y + row, NULL);
+static fr_product dense_product(const dense_rows *s, int64_t row) {
+    return (fr_product){.operand = {{s->w, s->a->I, s->x + row}}, .n_operands = 1, .gates = 1, .start = {s->bias}, .start_block = {LANES}, .out = s->y + row,
+                        .units = s->a->H};
 }
 
-FR_TILES(dense_tile, 4, 4, 2)
-
-/* As dense_tile, by way of memory: the epilogue loops over operations, and inside over the tile. */
-FR_INLINE void fused_tile(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
-    (void)TAIL;
-    const dense_rows *s = context;
-    vf acc[NB * R];
-    float tile[NB * R * LANES] __attribute__((aligned(64)));
-    UNROLL for (int b = 0; b < NB; b++) {
-        vf start = s->bias ? vf_load(s->bias + (block + b) * LANES) : vf_zero();
-        UNROLL for (int r = 0; r < R; r++) acc[b * R + r] = start;
-    }
-    fr_chain(acc, NB, 0, 1, R, 1, 0x0, s->w, block, s->a->I, s->x + row);
-    UNROLL for (int b = 0; b < NB; b++)
-        UNROLL for (int r = 0; r < R; r++) vf_store(tile + (r * NB + b) * LANES, acc[b * R + r]);
-    const int64_t unit = block * LANES, n = s->a->H - unit < NB * LANES ? s->a->H - unit : NB * LANES;
-    dense_epilogue(s, tile, row, R, unit, n, NB * LANES);
-    for (int r = 0; r < R; r++)
-        for (int b = 0; b < NB; b++) vf_store_tail(s->y[row + r] + unit + b * LANES, vf_load(tile + (r * NB + b) * LANES), fr_valid(s->a->H, block + b));
+static void dense_many(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
+    const fr_product p = dense_product(context, row);
+    fr_multiply(&p, block, end, 0, n_rows);
 }
 
-FR_TILES(fused_tile, 4, 4, 2)
+/* As dense_many, by way of memory: the epilogue loops over operations, and inside over rows. */
+static void fused_many(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
+    const dense_rows *s = context;
+    const int64_t unit = block * LANES, width = (end - block) * LANES, n = s->a->H - unit < width ? s->a->H - unit : width;
+    float room[MANY_ROWS * MANY_VECTORS * LANES] __attribute__((aligned(64)));
+    float *out[MANY_ROWS];
+    for (int64_t r = 0; r < n_rows; r++) out[r] = room + r * width;
+    fr_product p = dense_product(s, row);
+    p.out = out, p.first = block, p.units = width;
+    fr_multiply(&p, block, end, 0, n_rows);
+    const int64_t most = TILE_FLOATS / width; /* rows that the epilogue takes at once */
+    for (int64_t r = 0; r < n_rows; r += most) dense_epilogue(s, room + r * width, row + r, n_rows - r < most ? n_rows - r : most, unit, n, width);
+    for (int64_t r = 0; r < n_rows; r++) memcpy(s->y[row + r] + unit, out[r], (size_t)n * sizeof(float));
+}
 
 static void dense_cover(const dense_rows *s, int64_t n_rows) {
-    fr_cover(0, fr_blocks(s->a->H), 0, n_rows, 0, s->count ? &fused_tile_set : &dense_tile_set, s);
+    fr_in_groups(s->count ? fused_many : dense_many, s, 0, fr_blocks(s->a->H), MANY_VECTORS, n_rows, 0);
 }
 
 /* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. axes: NULL, or the epilogue. */

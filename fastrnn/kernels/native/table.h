@@ -6,6 +6,7 @@
 #include "integers.h"
 #include "ops.h"
 #include "probe.h"
+#include "product.h"
 #include "reduce.h"
 
 #define JOIN2(a, b) a##_##b
