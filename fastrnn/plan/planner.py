@@ -15,7 +15,7 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
-from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
+from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_pooling, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
 from fastrnn.plan.fold import REPEATING, fold, replace_model
 from fastrnn.plan.fuse import Fused, fuse

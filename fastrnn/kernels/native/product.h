@@ -108,11 +108,16 @@ static void fr_multiply(const fr_product *p, int64_t v, int64_t end, int64_t row
     if (!n_rows) return;
     const int64_t n_tiles = fr_product_heights(n_rows), height = n_rows / n_tiles, higher = n_rows % n_tiles;
     const int64_t step = higher && fr_product_widest[height] != fr_product_widest[height + 1] ? 12 : fr_product_widest[height];
-    for (; v < end; v += step) {
-        const int64_t stop = v + step < end ? v + step : end;
+    for (int64_t stop; v < end; v = stop) {
+        const int64_t left = end - v;
+        stop = v + (left > step && left < 2 * step && step < 12 ? (left + 1) / 2 : left < step ? left : step);
         for (int64_t tile = 0, at = row; tile < n_tiles; tile++) {
             const int64_t R = height + (tile < higher), width = fr_product_widest[R];
-            for (int64_t u = v; u < stop; u += width) fr_product_tiles[R][(stop - u < width ? stop - u : width) - 1](p, u, at);
+            for (int64_t u = v, V; u < stop; u += V) {
+                const int64_t left = stop - u;
+                V = left > width && left < 2 * width ? (left + 1) / 2 : left < width ? left : width; /* two halves rather than a whole and a rest */
+                fr_product_tiles[R][V - 1](p, u, at);
+            }
             at += R;
         }
     }

@@ -5,6 +5,7 @@
 #include "dense.h"
 #include "integers.h"
 #include "ops.h"
+#include "pool.h"
 #include "probe.h"
 #include "product.h"
 #include "reduce.h"
@@ -65,6 +66,8 @@ static const fr_kernel fr_table[] = {
     PLAIN(copy64),
     PLAIN(chain),
     PLAIN(depthwise),
+    PLAIN(pool_max),
+    PLAIN(pool_mean),
     PLAIN(reduce),
     PLAIN(reduce_squares),
     PLAIN(reduce_max),
