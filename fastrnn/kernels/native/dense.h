@@ -55,66 +55,71 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
     fr_execute(s->program, s->count, value, n_rows * width);
 }
 
-static fr_product dense_product(const dense_rows *s, int64_t row) {
-    return (fr_product){.operand = {{s->w, s->a->I, s->x + row}}, .n_operands = 1, .gates = 1, .start = {s->bias}, .start_block = {LANES}, .out = s->y + row,
-                        .units = s->a->H};
-}
-
-static void dense_many(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
-    const fr_product p = dense_product(context, row);
-    fr_multiply(&p, block, end, 0, n_rows);
-}
-
-/* As dense_many, by way of memory: the epilogue loops over operations, and inside over rows. */
-static void fused_many(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
-    const dense_rows *s = context;
-    const int64_t unit = block * LANES, width = (end - block) * LANES, n = s->a->H - unit < width ? s->a->H - unit : width;
+/* Rows from `row` on, whose addresses are in s->x and s->y: all units, `segments` as an operand has them. */
+static void dense_many(const dense_rows *s, int64_t row, int64_t n_rows, int64_t segments, const int64_t *offsets) {
+    const int64_t blocks = fr_blocks(s->a->H);
+    fr_product p = {.operand = {{s->w, s->a->I, s->x, segments, offsets}}, .n_operands = 1, .gates = 1, .start = {s->bias}, .start_block = {LANES},
+                    .out = s->y, .units = s->a->H};
+    if (!s->count) {
+        fr_multiply(&p, 0, blocks, 0, n_rows);
+        return;
+    }
+    /* by way of memory: the epilogue loops over operations, and inside over rows */
     float room[MANY_ROWS * MANY_VECTORS * LANES] __attribute__((aligned(64)));
     float *out[MANY_ROWS];
-    for (int64_t r = 0; r < n_rows; r++) out[r] = room + r * width;
-    fr_product p = dense_product(s, row);
-    p.out = out, p.first = block, p.units = width;
-    fr_multiply(&p, block, end, 0, n_rows);
-    const int64_t most = TILE_FLOATS / width; /* rows that the epilogue takes at once */
-    for (int64_t r = 0; r < n_rows; r += most) dense_epilogue(s, room + r * width, row + r, n_rows - r < most ? n_rows - r : most, unit, n, width);
-    for (int64_t r = 0; r < n_rows; r++) memcpy(s->y[row + r] + unit, out[r], (size_t)n * sizeof(float));
-}
-
-static void dense_cover(const dense_rows *s, int64_t n_rows) {
-    fr_in_groups(s->count ? fused_many : dense_many, s, 0, fr_blocks(s->a->H), MANY_VECTORS, n_rows, 0);
-}
-
-/* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. axes: NULL, or the epilogue. */
-static int64_t dense_work_bytes(const fr_args *a) { return 2 * a->T * a->B * (int64_t)sizeof(void *); }
-
-static void dense_run(const fr_args *a) {
-    const int64_t n_rows = a->T * a->B, units = fr_blocks(a->H) * LANES, groups = a->P ? a->P : 1;
-    dense_rows s = {.a = a, .w = a->w_x, .bias = a->bias, .x = a->work, .y = (float **)a->work + n_rows};
-    dense_epilogue_of(&s, a->axes);
-    for (int64_t t = 0, row = 0; t < a->T; t++)
-        for (int64_t b = 0; b < a->B; b++, row++) {
-            s.x[row] = fr_x_row(a, b, t);
-            s.y[row] = fr_y_row(a, b, t);
-        }
-    for (int64_t g = 0; g < groups; g++) {
-        if (g) {
-            s.w += units * a->I, s.bias += s.bias ? units : 0, s.unit += a->H;
-            for (int64_t row = 0; row < n_rows; row++) s.x[row] += a->I, s.y[row] += a->H;
-        }
-        dense_cover(&s, n_rows);
+    p.out = out;
+    for (int64_t block = 0, end; block < blocks; block = end) {
+        end = block + MANY_VECTORS < blocks ? block + MANY_VECTORS : blocks;
+        const int64_t unit = block * LANES, width = (end - block) * LANES, n = s->a->H - unit < width ? s->a->H - unit : width;
+        for (int64_t r = 0; r < n_rows; r++) out[r] = room + r * width;
+        p.first = block, p.units = width;
+        fr_multiply(&p, block, end, 0, n_rows);
+        const int64_t most = TILE_FLOATS / width; /* rows that the epilogue takes at once */
+        for (int64_t r = 0; r < n_rows; r += most) dense_epilogue(s, room + r * width, row + r, n_rows - r < most ? n_rows - r : most, unit, n, width);
+        for (int64_t r = 0; r < n_rows; r++) memcpy(s->y[r] + unit, out[r], (size_t)n * sizeof(float));
     }
 }
+
+/* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. A row of x is I floats, or `segments` times as many.
+ * Few rows at a time, so that they stay in cache for all units. */
+static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments, const int64_t *offsets) {
+    const int64_t n_rows = a->T * a->B, units = fr_blocks(a->H) * LANES, groups = a->P ? a->P : 1, width = (segments ? segments : 1) * a->I;
+    const int64_t n_parts = (n_rows + MANY_ROWS - 1) / MANY_ROWS, group_floats = segments ? a->I : width;
+    const float *x[MANY_ROWS];
+    float *y[MANY_ROWS];
+    dense_rows s = {.a = a, .x = x, .y = y};
+    dense_epilogue_of(&s, table);
+    for (int64_t part = 0; part < n_parts; part++) {
+        const int64_t first = n_rows * part / n_parts, n = n_rows * (part + 1) / n_parts - first;
+        for (int64_t r = 0, t = first / a->B, b = first % a->B; r < n; r++) {
+            x[r] = fr_x_row(a, b, t), y[r] = fr_y_row(a, b, t);
+            if (++b == a->B) b = 0, t++;
+        }
+        for (int64_t g = 0; g < groups; g++) {
+            s.w = a->w_x + g * units * width, s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
+            dense_many(&s, first, n, segments, offsets);
+            for (int64_t r = 0; r < n; r++) x[r] += group_floats, y[r] += a->H;
+        }
+    }
+}
+
+/* axes: NULL, or the epilogue. */
+static void dense_run(const fr_args *a) { dense_walk(a, a->axes, 0, NULL); }
+
+/* Windows where they lie: axes has how many segments of I floats a window has, where each starts, from the row's address on, and the epilogue. */
+static void windows_run(const fr_args *a) { dense_walk(a, a->axes + 1 + a->axes[0], a->axes[0], a->axes + 1); }
 
 /* y = x x2, matrices (B, I) and (I, H) in T loops of (size, strides of y, x and x2). x_b and y_b are strides of rows, of unit stride along
  * the other axis; x_t and y_t those of x2 along I and H. A panel of x2 is laid out for every new x2. No epilogue. */
 static int64_t product_work_bytes(const fr_args *a) {
-    return fr_blocks(a->H) * LANES * a->I * (int64_t)sizeof(float) + 2 * a->B * (int64_t)sizeof(void *);
+    return fr_blocks(a->H) * LANES * a->I * (int64_t)sizeof(float);
 }
 
 static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_t x, int64_t x2) {
-    float *panel = a->work;
-    dense_rows s = {.a = a, .w = panel, .x = (const float **)(panel + fr_blocks(a->H) * LANES * a->I)};
-    s.y = (float **)s.x + a->B;
+    float *panel = a->work, *y_rows[MANY_ROWS];
+    const float *x_rows[MANY_ROWS];
+    const dense_rows s = {.a = a, .w = panel, .x = x_rows, .y = y_rows};
+    const int64_t n_parts = (a->B + MANY_ROWS - 1) / MANY_ROWS;
     for (int64_t k = 0; k < loop->size; k++) {
         if (!k || loop->x2)
             for (int64_t block = 0; block < fr_blocks(a->H); block++)
@@ -123,11 +128,14 @@ static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_
                     const vf w = vf_gather((const float *)a->x2 + x2 + k * loop->x2 + i * a->x_t + block * LANES * a->y_t, a->y_t, valid);
                     vf_store(panel + (block * a->I + i) * LANES, w);
                 }
-        for (int64_t row = 0; row < a->B; row++) {
-            s.x[row] = (const float *)a->x + x + k * loop->x + row * a->x_b;
-            s.y[row] = a->y + y + k * loop->y + row * a->y_b;
+        for (int64_t part = 0; part < n_parts; part++) {
+            const int64_t first = a->B * part / n_parts, n = a->B * (part + 1) / n_parts - first;
+            for (int64_t r = 0; r < n; r++) {
+                x_rows[r] = (const float *)a->x + x + k * loop->x + (first + r) * a->x_b;
+                y_rows[r] = a->y + y + k * loop->y + (first + r) * a->y_b;
+            }
+            dense_many(&s, first, n, 0, NULL);
         }
-        dense_cover(&s, a->B);
     }
 }
 static void product_run(const fr_args *a) { fr_walk(a, product_row); }

@@ -9,11 +9,14 @@
 #define FASTRNN_PRODUCT_H
 #include "affine.h"
 
-/* A panel [unit block][k][gate][lane], and the rows that it meets. */
+/* A panel [unit block][k][gate][lane], and the rows that it meets: K floats from x[row] on; or, where `segments` is not 0, as many times K, that
+ * time n from x[row] + offsets[n] on. */
 typedef struct {
     const float *panel;
     int64_t K;
     const float *const *x;
+    int64_t segments;
+    const int64_t *offsets;
 } fr_operand;
 
 /* out[row] + (v - first) LANES, of `units` floats, = start + the operands' products. Gate g's chains start at start[g] + block * start_block[g] + row * start_row[g];
@@ -43,29 +46,33 @@ FR_INLINE void fr_product_tile(const fr_product *p, const int V, const int R, in
     }
     for (int n = 0; n < p->n_operands; n++) {
         const fr_operand *o = &p->operand[n];
-        const int64_t K = o->K, step = G * LANES;
-        const float *w = o->panel + (block[0] * K * G + gate[0]) * LANES, *x[ROWS_MOST];
+        const int64_t K = o->K, n_segments = o->segments ? o->segments : 1, block_vectors = n_segments * K * G, step = G * LANES;
+        const float *w = o->panel + (block[0] * block_vectors + gate[0]) * LANES;
         int64_t apart[V_MOST];
-        UNROLL for (int i = 0; i < V; i++) apart[i] = ((block[i] - block[0]) * K * G + gate[i] - gate[0]) * LANES;
-        UNROLL for (int r = 0; r < R; r++) x[r] = o->x[row + r];
-        for (int64_t k = 0; k < K; k++, w += step) {
-            if (R > V) { /* what there is less of waits in registers */
-                vf weight[V_MOST];
-                UNROLL for (int i = 0; i < V; i++) {
-                    weight[i] = vf_load(w + apart[i]);
-                    VF_IN_REGISTER(weight[i]);
-                }
-                UNROLL for (int r = 0; r < R; r++) {
-                    const vf one = vf_set1(x[r][k]);
-                    UNROLL for (int i = 0; i < V; i++) acc[i * R + r] = vf_fma(weight[i], one, acc[i * R + r]);
-                }
-            } else {
-                vf all[ROWS_MOST];
-                UNROLL for (int r = 0; r < R; r++) all[r] = vf_set1(x[r][k]);
-                UNROLL for (int i = 0; i < V; i++) {
-                    vf weight = vf_load(w + apart[i]);
-                    if (R > 1) VF_IN_REGISTER(weight);
-                    UNROLL for (int r = 0; r < R; r++) acc[i * R + r] = vf_fma(weight, all[r], acc[i * R + r]);
+        UNROLL for (int i = 0; i < V; i++) apart[i] = ((block[i] - block[0]) * block_vectors + gate[i] - gate[0]) * LANES;
+        for (int64_t segment = 0; segment < n_segments; segment++) {
+            const int64_t offset = o->segments ? o->offsets[segment] : 0;
+            const float *x[ROWS_MOST];
+            UNROLL for (int r = 0; r < R; r++) x[r] = o->x[row + r] + offset;
+            for (int64_t k = 0; k < K; k++, w += step) {
+                if (R > V) { /* what there is less of waits in registers */
+                    vf weight[V_MOST];
+                    UNROLL for (int i = 0; i < V; i++) {
+                        weight[i] = vf_load(w + apart[i]);
+                        VF_IN_REGISTER(weight[i]);
+                    }
+                    UNROLL for (int r = 0; r < R; r++) {
+                        const vf one = vf_set1(x[r][k]);
+                        UNROLL for (int i = 0; i < V; i++) acc[i * R + r] = vf_fma(weight[i], one, acc[i * R + r]);
+                    }
+                } else {
+                    vf all[ROWS_MOST];
+                    UNROLL for (int r = 0; r < R; r++) all[r] = vf_set1(x[r][k]);
+                    UNROLL for (int i = 0; i < V; i++) {
+                        vf weight = vf_load(w + apart[i]);
+                        if (R > 1) VF_IN_REGISTER(weight);
+                        UNROLL for (int r = 0; r < R; r++) acc[i * R + r] = vf_fma(weight, all[r], acc[i * R + r]);
+                    }
                 }
             }
         }
