@@ -43,13 +43,14 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
     for (int64_t k = 0; k < s->operands; k++) {
         const float *base = dense_operand(s->a, k);
         const int64_t *stride = s->strides + 3 * k;
-        for (int64_t r = 0; r < n_rows; r++) {
-            const int64_t t = (row + r) / s->a->B, b = (row + r) % s->a->B;
-            const float *from = base + t * stride[0] + b * stride[1] + (s->unit + unit) * stride[2];
+        for (int64_t r = 0, t = row / s->a->B, b = row % s->a->B; r < n_rows; r++) {
+            const float *from = base + t * stride[0] + b * stride[1] + (s->unit + unit) * stride[2], first = *from;
             float *to = room[1 + k] + r * width;
             if (stride[2] == 1) memcpy(to, from, (size_t)n * sizeof *to);
+            else if (stride[2] == 0) for (int64_t u = 0; u < n; u++) to[u] = first;
             else for (int64_t u = 0; u < n; u++) to[u] = from[u * stride[2]];
             for (int64_t u = n; u < width; u++) to[u] = 0.0f;
+            if (++b == s->a->B) b = 0, t++;
         }
     }
     fr_execute(s->program, s->count, value, n_rows * width);
@@ -142,38 +143,44 @@ static void product_run(const fr_args *a) { fr_walk(a, product_row); }
 
 /* y (T, B, H) = bias + w_x[k] x over I taps k, each channel on its own: x of tap k lies axes[k] elements behind the row's address,
  * and the epilogue's table follows. The weights are laid out [unit block][k][lane], as a dense layer's. */
-FR_INLINE void depthwise_rows(const dense_rows *s, const float *const *x, const int R, int64_t row, int64_t block) {
-    const fr_args *a = s->a;
-    const int valid = fr_valid(a->H, block);
-    const float *w = a->w_x + block * a->I * LANES;
+FR_INLINE void depthwise_rows(const fr_args *a, const float *const *x, float *const *y, const int R, int64_t block, int64_t to, int whole) {
     const int64_t unit = block * LANES;
+    const int valid = whole ? LANES : fr_valid(a->H, block); /* a tile has room for whole blocks */
+    const int readable = fr_valid(a->H, block);
+    const float *w = a->w_x + unit * a->I;
     vf acc[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) acc[r] = a->bias ? vf_load(a->bias + unit) : vf_zero();
     for (int64_t k = 0; k < a->I; k++) {
         const vf weight = vf_load(w + k * LANES);
         const int64_t at = a->axes[k] + unit;
-        if (valid == LANES) UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load(x[r] + at), acc[r]);
-        else UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load_n(x[r] + at, valid), acc[r]);
+        if (readable == LANES) UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load(x[r] + at), acc[r]);
+        else UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load_n(x[r] + at, readable), acc[r]);
     }
-    float tile[TILE_ROWS * LANES] __attribute__((aligned(64)));
-    if (s->count) {
-        UNROLL for (int r = 0; r < R; r++) vf_store(tile + r * LANES, acc[r]);
-        dense_epilogue(s, tile, row, R, unit, valid, LANES);
-        UNROLL for (int r = 0; r < R; r++) acc[r] = vf_load(tile + r * LANES);
-    }
-    UNROLL for (int r = 0; r < R; r++) vf_store_tail(fr_y_row(a, (row + r) % a->B, (row + r) / a->B) + unit, acc[r], valid);
+    UNROLL for (int r = 0; r < R; r++) vf_store_tail(y[r] + to, acc[r], valid);
 }
 
+/* Blocks of up to TILE_ROWS rows; with an epilogue by way of a tile of as many blocks as it takes at once. */
 static void depthwise_run(const fr_args *a) {
-    const int64_t n_rows = a->T * a->B;
+    const int64_t n_rows = a->T * a->B, blocks = fr_blocks(a->H);
     dense_rows s = {.a = a};
     dense_epilogue_of(&s, a->axes + a->I);
+    const int64_t most = s.count ? TILE_FLOATS / (TILE_ROWS * LANES) : blocks;
+    float tile[TILE_FLOATS] __attribute__((aligned(64)));
     for (int64_t row = 0; row < n_rows; row += TILE_ROWS) {
         const int R = n_rows - row < TILE_ROWS ? (int)(n_rows - row) : TILE_ROWS;
         const float *x[TILE_ROWS];
-        for (int r = 0; r < R; r++) x[r] = fr_x_row(a, (row + r) % a->B, (row + r) / a->B);
-        for (int64_t block = 0; block < fr_blocks(a->H); block++)
-            if (R == TILE_ROWS) depthwise_rows(&s, x, TILE_ROWS, row, block);
-            else for (int r = 0; r < R; r++) depthwise_rows(&s, x + r, 1, row + r, block);
+        float *y[TILE_ROWS], *to[TILE_ROWS];
+        for (int r = 0; r < R; r++) x[r] = fr_x_row(a, (row + r) % a->B, (row + r) / a->B), y[r] = fr_y_row(a, (row + r) % a->B, (row + r) / a->B);
+        for (int64_t block = 0, end; block < blocks; block = end) {
+            end = block + most < blocks ? block + most : blocks;
+            const int64_t unit = block * LANES, width = (end - block) * LANES, n = a->H - unit < width ? a->H - unit : width;
+            for (int r = 0; r < R; r++) to[r] = s.count ? tile + r * width : y[r] + unit;
+            for (int64_t at = block; at < end; at++)
+                if (R == TILE_ROWS) depthwise_rows(a, x, to, TILE_ROWS, at, (at - block) * LANES, s.count > 0);
+                else for (int r = 0; r < R; r++) depthwise_rows(a, x + r, to + r, 1, at, (at - block) * LANES, s.count > 0);
+            if (!s.count) continue;
+            dense_epilogue(&s, tile, row, R, unit, n, width);
+            for (int r = 0; r < R; r++) memcpy(y[r] + unit, tile + r * width, (size_t)n * sizeof(float));
+        }
     }
 }
