@@ -10,7 +10,7 @@ from fastrnn.errors import ShapeError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
 from fastrnn.model.recurrent import RECURRENT
-from fastrnn.plan.streaming import batch_symbol, steppable, time_symbol
+from fastrnn.plan.streams.streaming import batch_symbol, steppable, time_symbol
 from fastrnn.runtime.session import Session
 
 DEFAULT_SIZE = 16  # of dimensions that nobody named

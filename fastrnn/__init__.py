@@ -21,7 +21,7 @@ from fastrnn.errors import (
     UnsupportedModelError,
 )
 from fastrnn.model import Model
-from fastrnn.plan.guess import Guess, guess_states
+from fastrnn.plan.streams.guess import Guess, guess_states
 from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
 from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream

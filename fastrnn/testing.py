@@ -15,9 +15,9 @@ from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
-from fastrnn.plan.chain import Chain
-from fastrnn.plan.emit import new_args
-from fastrnn.plan.layout import OPERANDS
+from fastrnn.plan.emit.emitter import new_args
+from fastrnn.plan.lowering.chain import Chain
+from fastrnn.plan.lowering.layout import OPERANDS
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 TINY = float(np.finfo(np.float32).tiny)

@@ -11,7 +11,7 @@ from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters.engines import ENGINES
 from fastrnn.converters.verify import LENGTHS
 from fastrnn.errors import FastRNNError, MissingDependencyError
-from fastrnn.plan.parallel import MOST_THREADS
+from fastrnn.plan.lowering.parallel import MOST_THREADS
 from fastrnn.plan.policy import BACKENDS
 
 LARGEST = 1 << 31

@@ -7,7 +7,7 @@
     absent.py     stand-ins for weights that a session holds packed only
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata
 
-To add an op: a shape function and a meaning in ops/ and, to run it compiled, one emitter in plan/emit.py.
+To add an op: a shape function and a meaning in ops/ and, to run it compiled, one emitter in plan/emit/.
 """
 
 from fastrnn.model.graph import Graph, Model, Node, State, Value

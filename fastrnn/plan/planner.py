@@ -15,14 +15,16 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
-from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
-from fastrnn.plan.emit import EMIT
-from fastrnn.plan.fold import REPEATING, fold, replace_model
-from fastrnn.plan.fuse import Fused, fuse
-from fastrnn.plan.pack import Packed, pack, sources_of
-from fastrnn.plan.recognise import recognise
-from fastrnn.plan.rewrite import rewrite
-from fastrnn.plan.views import is_view
+from fastrnn.plan import policy
+from fastrnn.plan.emit import elementwise, indexing, matrix, normal, recurrent  # noqa: F401  (they register emitters)
+from fastrnn.plan.emit.emitter import EMIT
+from fastrnn.plan.graph.fold import REPEATING, fold, replace_model
+from fastrnn.plan.graph.recognise import recognise
+from fastrnn.plan.graph.rewrite import rewrite
+from fastrnn.plan.lowering import parallel
+from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.plan.lowering.views import is_view
+from fastrnn.plan.weights.packed import Packed, pack, sources_of
 
 SHAPE_OPS = ("Shape", "Size")
 

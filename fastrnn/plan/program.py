@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn.kernels.contract import Kernel
-from fastrnn.plan.memory import View
+from fastrnn.plan.lowering.memory import View
 
 
 @dataclass(frozen=True)

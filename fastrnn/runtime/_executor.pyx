@@ -19,7 +19,7 @@ from fastrnn.kernels.native._args cimport fr_args, fr_run
 from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops import MAX_RANK as MODEL_MAX_RANK
 from fastrnn.kernels.contract import ARGS, POINTERS
-from fastrnn.plan.packing import aligned_zeros
+from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.plan.program import CheckStep, JumpStep, KernelStep
 from fastrnn.runtime import checks
 

@@ -15,10 +15,11 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
-from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
-from fastrnn.plan.guess import Guess, guess_states, with_states
-from fastrnn.plan.packing import aligned_zeros
+from fastrnn.plan import Plan, Program, build_program, compile_plan
+from fastrnn.plan.lowering import parallel
 from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.plan.streams.guess import Guess, guess_states, with_states
+from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner
 from fastrnn.runtime.stream import Stream

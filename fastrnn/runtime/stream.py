@@ -10,10 +10,10 @@ import numpy as np
 from fastrnn.errors import NotStreamableError, ShapeError, StateError
 from fastrnn.model import Model
 from fastrnn.plan import Plan, build_program
-from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
-from fastrnn.plan.streaming import check_calls, steppable
-from fastrnn.plan.timeline import Prefix
+from fastrnn.plan.streams.streaming import check_calls, steppable
+from fastrnn.plan.streams.timeline import Prefix
+from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner
 from fastrnn.runtime._stream import StreamCore

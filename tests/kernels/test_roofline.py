@@ -9,7 +9,7 @@ from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.roofline import Level, Roofline, Work, recurrent_work
 from fastrnn.model import Node, Value
 from fastrnn.model.stack import StackOptions, stack_model
-from fastrnn.plan.emit import new_args
+from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.work import work_of
 
 

@@ -6,7 +6,7 @@ import pytest
 import fastrnn as fr
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Model, Node, State, Value
-from fastrnn.plan.memory import Arena
+from fastrnn.plan.lowering.memory import Arena
 
 RANDOM = np.random.default_rng(0)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import fastrnn as fr
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Graph, Model, Node, State, Value
-from fastrnn.plan.fold import BUDGET_PER_BYTE, LEAST_BUDGET, fold
+from fastrnn.plan.graph.fold import BUDGET_PER_BYTE, LEAST_BUDGET, fold
 
 MODEL = Path(__file__).parents[2] / "examples/characters/char_gru.safetensors"
 RANDOM = np.random.default_rng(0)

@@ -5,8 +5,8 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.model import Graph, Model, Node, Value
-from fastrnn.plan import build
-from fastrnn.plan.fuse import Fused, fuse
+from fastrnn.plan.lowering import build
+from fastrnn.plan.lowering.fuse import Fused, fuse
 
 
 def rand(*shape, seed=0):

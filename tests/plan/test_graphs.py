@@ -10,8 +10,8 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import every_node
-from fastrnn.plan import build
-from fastrnn.plan.fuse import Fused, fuse
+from fastrnn.plan.lowering import build
+from fastrnn.plan.lowering.fuse import Fused, fuse
 
 
 class Growth:

@@ -13,7 +13,8 @@ import fastrnn as fr
 from fastrnn.kernels import isa, registry
 from fastrnn.kernels.contract import Kernel
 from fastrnn.model.stack import stack_model
-from fastrnn.plan import build_program, parallel
+from fastrnn.plan import build_program
+from fastrnn.plan.lowering import parallel
 from fastrnn.runtime.threads import announce, set_thread_limit, thread_limit
 from fastrnn.testing import LAYERS, draw_case
 

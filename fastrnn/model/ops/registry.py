@@ -49,7 +49,7 @@ class Op:
     """infer: (node, specs of its inputs, None where omitted) -> specs of its outputs. inputs: fewest and most; outputs: most.
 
     apart: (node, specs, axes) -> whether the op keeps positions along the time axis apart, axes[k] being that axis of input k
-    or None; an op without it mixes steps. See plan/streaming.py.
+    or None; an op without it mixes steps. See plan/streams/streaming.py.
     """
 
     infer: Callable[[Any, list[Spec | None]], list[Spec | None]]

@@ -17,7 +17,7 @@ from fastrnn.kernels.contract import INSTRUCTION, MAX_VALUES, OPERATIONS
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.elementwise import UNARY_KINDS, unary_activation
-from fastrnn.plan.memory import View
+from fastrnn.plan.lowering.memory import View
 
 CODES = {name: code for code, name in enumerate(OPERATIONS)}
 MOST_OPERANDS = 8  # pointers that a kernel's arguments have for them

@@ -19,7 +19,7 @@ from fastrnn.model import Graph, Model, Node
 from fastrnn.model.infer import known, spec_of
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.normal import batch_factors
-from fastrnn.plan.fold import live, replace_model
+from fastrnn.plan.graph.fold import live, replace_model
 
 REWRITES: dict[str, Callable] = {}
 

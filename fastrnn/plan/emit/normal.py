@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops.normal import reduced_axes
-from fastrnn.plan.chain import number
-from fastrnn.plan.emit import emits
+from fastrnn.plan.emit.emitter import emits
+from fastrnn.plan.lowering.chain import number
 
 # op: kernel, what nothing reduces to.
 REDUCTIONS = {"ReduceMean": ("reduce", np.nan), "ReduceSum": ("reduce", 0), "ReduceMax": ("reduce_max", -np.inf), "ReduceMin": ("reduce_min", np.inf),

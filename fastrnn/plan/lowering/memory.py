@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
-from fastrnn.plan.packing import ALIGNMENT
+from fastrnn.plan.weights.panels import ALIGNMENT
 
 
 @dataclass(frozen=True)

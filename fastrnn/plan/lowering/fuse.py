@@ -13,9 +13,9 @@ import numpy as np
 
 from fastrnn.model import Graph, Model, Node
 from fastrnn.model.ops import ANY_DIM, Spec
-from fastrnn.plan import chain
-from fastrnn.plan.emit import EMIT
-from fastrnn.plan.fold import replace_model
+from fastrnn.plan.emit.emitter import EMIT
+from fastrnn.plan.graph.fold import replace_model
+from fastrnn.plan.lowering import chain
 
 HEADS = ("Gemm", "Conv", "ConvTranspose")
 MOST_NODES = 24

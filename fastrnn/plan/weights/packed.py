@@ -16,8 +16,8 @@ from fastrnn.model.absent import Absent
 from fastrnn.model.ops.linear import taps_of, window_of
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
-from fastrnn.plan.memory import View, weight_view
-from fastrnn.plan.packing import joined, pack_dense, pack_recurrent
+from fastrnn.plan.lowering.memory import View, weight_view
+from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
 
 
 @dataclass(frozen=True)

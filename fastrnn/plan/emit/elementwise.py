@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.model import Node
-from fastrnn.plan import chain
-from fastrnn.plan.emit import emits
-from fastrnn.plan.memory import View, c_strides
+from fastrnn.plan.emit.emitter import emits
+from fastrnn.plan.lowering import chain
+from fastrnn.plan.lowering.memory import View, c_strides
 
 # Kernels over integers, by op; those of one operand read it twice.
 INTEGER = {

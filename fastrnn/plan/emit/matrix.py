@@ -17,11 +17,11 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
-from fastrnn.plan import parallel
-from fastrnn.plan.emit import constant_but_first, emits, new_args, only_float32
-from fastrnn.plan.layout import OPERANDS
-from fastrnn.plan.memory import View, grid, grid_table, weight_view
-from fastrnn.plan.pack import depthwise
+from fastrnn.plan.emit.emitter import constant_but_first, emits, new_args, only_float32
+from fastrnn.plan.lowering import parallel
+from fastrnn.plan.lowering.layout import OPERANDS
+from fastrnn.plan.lowering.memory import View, grid, grid_table, weight_view
+from fastrnn.plan.weights.packed import depthwise
 
 
 def _gemm_refused(node: Node, specs, constants) -> str | None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
-from fastrnn.plan.chain import Chain
-from fastrnn.plan.emit import new_args
-from fastrnn.plan.memory import Arena, View, c_strides, grid, grid_table, loops, weight_view
+from fastrnn.plan.emit.emitter import new_args
+from fastrnn.plan.lowering.chain import Chain
+from fastrnn.plan.lowering.memory import Arena, View, c_strides, grid, grid_table, loops, weight_view
 
 OPERANDS = ("x", "x2", "x3", "x4", "x5", "x6", "x7", "x8")  # the arguments' pointers to a chain's operands
 

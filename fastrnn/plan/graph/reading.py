@@ -12,8 +12,8 @@ from fastrnn.model import Node
 from fastrnn.model.ops import ANY_DIM, Spec
 from fastrnn.model.ops.elementwise import UNARY_KINDS, unary_activation
 from fastrnn.model.ops.shaping import slices, split_sizes
-from fastrnn.plan.algebra import Form, Vector, added, applied, bias, cut, mapped, multiplied, number, of_vector, times_matrix
-from fastrnn.plan.steps import Step, cell_of_lstm, step_of_gru, step_of_lstm
+from fastrnn.plan.graph.algebra import Form, Vector, added, applied, bias, cut, mapped, multiplied, number, of_vector, times_matrix
+from fastrnn.plan.graph.cell_steps import Step, cell_of_lstm, step_of_gru, step_of_lstm
 
 RUN = "run"  # the index of the entry that a run of a body takes
 SAME = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Transpose", "Expand")

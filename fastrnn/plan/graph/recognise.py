@@ -1,6 +1,6 @@
 """Recurrent layers that a file spells out become RNN, GRU and LSTM nodes: a Loop or Scan over one cell, cells one after another, a single cell.
 
-A cell is taken for one only if it is, for all real numbers: see algebra.py and steps.py. What else reads a layer's states finds them in
+A cell is taken for one only if it is, for all real numbers: see algebra.py and cell_steps.py. What else reads a layer's states finds them in
 its outputs; a Loop that also computes something else, or hands on more than the layer's states, stays as it is.
 """
 
@@ -19,10 +19,10 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM
 from fastrnn.model.ops.control import Repetition
-from fastrnn.plan.algebra import Form, Vector, mapped
-from fastrnn.plan.fold import REPEATING, live, replace_model
-from fastrnn.plan.reading import RUN, Reading
-from fastrnn.plan.steps import Step, step_of_rnn
+from fastrnn.plan.graph.algebra import Form, Vector, mapped
+from fastrnn.plan.graph.cell_steps import Step, step_of_rnn
+from fastrnn.plan.graph.fold import REPEATING, live, replace_model
+from fastrnn.plan.graph.reading import RUN, Reading
 
 MOST_ROUNDS = 16  # layers on top of one another
 ENDS = {"Tanh", "Sigmoid", "Relu", "HardSigmoid", "Softsign", "Elu", "LeakyRelu", "ThresholdedRelu", "Softplus"}

@@ -24,7 +24,7 @@ from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.registry import axis_of
 from fastrnn.model.recurrent import INPUTS, RECURRENT, states_of
-from fastrnn.plan.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
+from fastrnn.plan.streams.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
 
 SCALARS = INPUTS.index("scalars")  # of a custom cell, step by step
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.shaping import permutation, slices, split_sizes
-from fastrnn.plan.memory import View
+from fastrnn.plan.lowering.memory import View
 
 VIEWS: dict[str, Callable] = {}
 MAX_INDICES = 1 << 16  # of a constant that is looked through for regular distances

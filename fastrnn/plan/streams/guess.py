@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 
 from fastrnn.errors import FastRNNError
 from fastrnn.model import Model, State, Value
-from fastrnn.plan.flow import Flow, sources
-from fastrnn.plan.fold import fold, replace_model
+from fastrnn.plan.graph.fold import fold, replace_model
 from fastrnn.plan.planner import Plan
-from fastrnn.plan.streaming import batch_symbol, time_symbol
+from fastrnn.plan.streams.flow import Flow, sources
+from fastrnn.plan.streams.streaming import batch_symbol, time_symbol
 
 BATCH = 2  # for which the graph is followed
 LETTERS = {"h": "h", "hx": "h", "hy": "h", "c": "c", "cx": "c", "cy": "c"}

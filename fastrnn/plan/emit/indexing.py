@@ -8,9 +8,9 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range, pad_widths
-from fastrnn.plan.emit import emits, new_args
-from fastrnn.plan.memory import View, c_strides, loops, weight_view
-from fastrnn.plan.views import regular
+from fastrnn.plan.emit.emitter import emits, new_args
+from fastrnn.plan.lowering.memory import View, c_strides, loops, weight_view
+from fastrnn.plan.lowering.views import regular
 
 
 def _pad_refused(node: Node, specs, constants) -> str | None:

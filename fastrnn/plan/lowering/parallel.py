@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fastrnn.plan import policy
-from fastrnn.plan.memory import View
-from fastrnn.plan.pack import Packed
+from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.program import KernelStep, Step
+from fastrnn.plan.weights.packed import Packed
 
 # Workers that runtime/threads.h has at most, their caller included; each part of a call takes work space.
 MOST_THREADS = 64

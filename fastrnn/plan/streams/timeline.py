@@ -18,8 +18,8 @@ from fastrnn.errors import InvalidModelError, NotStreamableError
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.infer import MOVING, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, OPS, Spec
-from fastrnn.plan.fold import live, replace_model
-from fastrnn.plan.views import VIEWS
+from fastrnn.plan.graph.fold import live, replace_model
+from fastrnn.plan.lowering.views import VIEWS
 
 OPEN_END = 2**31 - 1  # a bound of Slice from which it means the end
 STEPS: dict[str, Callable] = {}

@@ -17,8 +17,8 @@ from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.control import Repetition
 from fastrnn.model.ops.registry import ANY_DIM
-from fastrnn.plan.emit_indexing import put_at, take_at
-from fastrnn.plan.memory import View
+from fastrnn.plan.emit.indexing import put_at, take_at
+from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.program import JumpStep
 
 

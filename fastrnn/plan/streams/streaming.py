@@ -18,11 +18,11 @@ from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.recurrent import RECURRENT, states_of
-from fastrnn.plan import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
-from fastrnn.plan.flow import check_ties
 from fastrnn.plan.planner import Plan
-from fastrnn.plan.timeline import Prefix, Timeline
-from fastrnn.plan.timeline import refuse as _refuse
+from fastrnn.plan.streams import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
+from fastrnn.plan.streams.flow import check_ties
+from fastrnn.plan.streams.timeline import Prefix, Timeline
+from fastrnn.plan.streams.timeline import refuse as _refuse
 
 # Ops that make an axis one of time where nothing else says so, if they mix its places.
 LOOKING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "CumSum", "Pad", "Concat", "Slice")

@@ -23,18 +23,19 @@ from fastrnn.model.ops import OPS, Spec
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, count
 from fastrnn.model.recurrent import RECURRENT
-from fastrnn.plan import parallel, policy
-from fastrnn.plan.chain import chain_of
-from fastrnn.plan.emit import EMIT, new_args
-from fastrnn.plan.fold import REPEATING
-from fastrnn.plan.fuse import Fused, fuse
-from fastrnn.plan.layout import Layout
-from fastrnn.plan.memory import View, c_strides, weight_view
-from fastrnn.plan.pack import Packed
+from fastrnn.plan import policy
+from fastrnn.plan.emit.emitter import EMIT, new_args
+from fastrnn.plan.graph.fold import REPEATING
+from fastrnn.plan.lowering import parallel
+from fastrnn.plan.lowering.chain import chain_of
+from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.plan.lowering.layout import Layout
+from fastrnn.plan.lowering.memory import View, c_strides, weight_view
+from fastrnn.plan.lowering.repeat import repeat
+from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Program, PythonStep, Slot, Step
-from fastrnn.plan.repeat import repeat
-from fastrnn.plan.views import VIEWS, is_view, source_of
+from fastrnn.plan.weights.packed import Packed
 
 
 def build_program(plan: Plan, model: Model, time_axes: Mapping[str, int] | None = None) -> Program:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastrnn.cells import Activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
-from fastrnn.plan.algebra import Factor, Form, Vector, matrix, row
+from fastrnn.plan.graph.algebra import Factor, Form, Vector, matrix, row
 
 GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "h"}  # as ONNX stacks them
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from fastrnn.cells import Cell
 from fastrnn.model import Node
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
-from fastrnn.plan import parallel, policy
-from fastrnn.plan.emit import emits, new_args, set_activation
-from fastrnn.plan.memory import View
-from fastrnn.plan.pack import Packed
+from fastrnn.plan import policy
+from fastrnn.plan.emit.emitter import emits, new_args, set_activation
+from fastrnn.plan.lowering import parallel
+from fastrnn.plan.lowering.memory import View
+from fastrnn.plan.weights.packed import Packed
 
 
 # The weights and peepholes of a recurrent node must be constant: it never drops to NumPy unasked, packing says so by name.
