@@ -188,7 +188,7 @@ class Model:
             if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
                 raise InvalidModelError(f"{where}: index {state.index!r} is outside axis 0 of {result}")
             result = (1, *result[1:]) if len(shape) == len(result) else result[1:]
-        if dtype != given.dtype or len(shape) != len(result) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, result)):
+        if dtype != given.dtype or len(shape) != len(result) or any(not isinstance(a, str) and not isinstance(b, str) and a != b for a, b in zip(shape, result)):
             raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 
     def _check_names(self):

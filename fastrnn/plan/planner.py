@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -44,10 +45,10 @@ class Plan:
     packed: Mapping[str, list[Packed]]
     later: dict[str, list[Packed]] = field(default_factory=dict)
 
-    def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None) -> Model:
-        """The model (this plan's, or its steppable form) for inputs of these shapes, symbols among them, with everything computed
-        that they decide; other inputs are omitted."""
-        model = recognise(fold(model or self.model, shapes))
+    def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None, values: Mapping[str, np.ndarray] = MappingProxyType({})) -> Model:
+        """The model (this plan's, or its steppable form) for inputs of these shapes, Sizes and symbols among them, some with these values, with
+        everything computed that they decide; other inputs are omitted."""
+        model = recognise(fold(model or self.model, shapes, values))
         return model if self.backend == "reference" else rewrite(model)
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:

@@ -140,11 +140,12 @@ def test_an_index_inside_a_branch_is_only_checked_where_it_is_taken():
 
 def test_branches_of_different_shapes_are_refused_only_where_data_decides():
     uneven = {"then_branch": Graph((Node("Identity", "a", ("x",), ("t",)),), ("t",)), "else_branch": Graph((Node("Transpose", "b", ("x",), ("e",)),), ("e",))}
-    model = Model((Value("x", "float32", (2, 3)), Value("c", "bool", ())), ("y",), (Node("If", "choice", ("c",), ("y",), uneven),), {})
+    nodes = Node("Greater", "above", ("level", "zero"), ("c",)), Node("If", "choice", ("c",), ("y",), uneven)
+    model = Model((Value("x", "float32", (2, 3)), Value("level", "float32", ())), ("y",), nodes, {"zero": np.float32(0)})
     with pytest.raises(fr.UnsupportedModelError, match="'choice'.*constants="):
-        fr.compile(model)(weights(2, 3), np.array(True))
-    for flag, shape in ((True, (2, 3)), (False, (3, 2))):
-        assert fr.compile(model, constants={"c": np.array(flag)})(weights(2, 3)).shape == shape
+        fr.compile(model)(weights(2, 3), np.float32(1))
+    for level, shape in ((1, (2, 3)), (-1, (3, 2))):
+        assert fr.compile(model, constants={"level": np.array(level, np.float32)})(weights(2, 3)).shape == shape
 
 
 def test_names_in_subgraphs_are_checked():
@@ -269,7 +270,7 @@ def test_too_little_memory_for_a_run_is_a_typed_error(monkeypatch):
 
     with monkeypatch.context() as patch:
         session(x[:2])  # the first call makes room for few
-        patch.setattr("fastrnn.runtime.session.aligned_zeros", nothing_left)
+        patch.setattr("fastrnn.runtime._executor.aligned_zeros", nothing_left)
         with pytest.raises(fr.OutOfMemoryError, match=r"'x' \(400,\): Unable to allocate") as raised:
             session(np.zeros(400, np.float32))
     assert isinstance(raised.value, MemoryError)

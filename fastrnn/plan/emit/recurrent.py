@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastrnn.cells import Cell
 from fastrnn.model import Node
+from fastrnn.model.sizes import Whole
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
@@ -83,7 +84,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     hoisted = policy.chunk(places.T, rows, input_size) if cell.x_gates else 0
     args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
                     reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units,
-                    ahead=int(_ahead(packed, places.T, rows, hoisted, input_size, shared.units)))
+                    ahead=_ahead(packed, places.T, rows, hoisted, input_size, shared.units))
     if cell.clip is not None:
         args["clip"] = cell.clip
     for k, activation in enumerate(cell.activations):
@@ -105,11 +106,13 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
             pointers = {name: view for name, (view, _) in by_row.items()} | dict(zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths)))
         else:
             pointers = {name: None if view is None else view.shifted(start * stride) for name, (view, stride) in by_row.items()}
-        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=2.0 * places.T * count * packed.weight_bytes / 4,
+        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=places.T * count * packed.weight_bytes // 2,
                    weight_bytes=packed.weight_bytes)
 
 
-def _ahead(packed: Packed, T: int, rows: int, hoisted: int, input_size: int, parts: int) -> bool:
-    """Whether projections of later steps are computed beside the steps."""
-    return "w_x" in packed.arrays and "w_h" in packed.arrays and policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(
+def _ahead(packed: Packed, T: Whole, rows: Whole, hoisted: Whole, input_size: int, parts: int) -> Whole:
+    """1 where projections of later steps are computed beside the steps, else 0."""
+    if "w_x" not in packed.arrays or "w_h" not in packed.arrays:
+        return 0
+    return policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(
         packed.arrays[name].nbytes // parts for name in ("w_x", "w_h")))
