@@ -58,8 +58,8 @@ def test_drawn_expressions(start):
 def test_what_all_sizes_decide_is_no_guard():
     scope = Scope()
     T, B = scope.dimension("T", 7), scope.dimension("B", 3)
-    assert T > 1 and T != 0 and T * B > B and not T * B <= T and T * B * 4 // (B * 2) * B == 2 * T * B // 1 * 1 // B * B and not scope.guards
-    assert same((T - 4) * B * 64 // ((T - 4) * 8), 8 * B) and same((3 * T + 7) % 3, 1) and not scope.guards
+    assert T > 1 and T != 0 and T * B > B and not T * B <= T and T * B * 4 // (B * 2) == 2 * T and not scope.guards
+    assert same((T + 4) * B * 64 // ((T + 4) * 8), 8 * B) and same((3 * T + 7) % 3, 1) and not scope.guards
     assert T > 4 and T > 3 and not T < 5 and len(scope.guards) == 1
     assert scope.dimension("one", 1) == 1 and isinstance(scope.dimension("none", 0), int)
 

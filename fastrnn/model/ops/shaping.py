@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import ANY_DIM, MANY, OPS, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, MAX_ELEMENTS, OPS, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
 from fastrnn.model.sizes import largest, same, smallest, whole, wholes
 
 INTS = ("int32", "int64")
@@ -203,7 +203,7 @@ def slices(node, shape, starts, ends, axes=None, steps=None) -> list[tuple[int, 
         raise InvalidModelError(f"{where(node)}: starts, ends, axes and steps differ in length")
     result = []
     for axis, start, end, step in zip(axes_of(node, list(axes), len(shape)) if len(starts) else (), starts, ends, steps):
-        start, end, step, n = whole(start), whole(end), int(step), shape[axis]
+        start, end, step, n = whole(start), whole(end), max(-2 * MAX_ELEMENTS, min(int(step), 2 * MAX_ELEMENTS)), shape[axis]
         if step == 0:
             raise InvalidModelError(f"{where(node)}: a step is 0")
         start, end = (v + n if v < 0 else v for v in (start, end))

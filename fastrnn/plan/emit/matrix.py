@@ -178,7 +178,7 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
     for k, size in enumerate(sizes):
         first, step = window.span(k) - 1 - before[k], window.strides[k]
         # of each phase: where it starts, its residue, and where its first output's taps lie in x
-        phases = [(p, (p - first) % step, [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[(p - first) % step]]) for p in range(min(step, size))]
+        phases = [(p, int((p - first) % step), [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[int((p - first) % step)]]) for p in range(min(step, size))]
         axes.append(phases)
         reach = [(q[0], q[-1] + n_steps(p, size, step)) for p, _, q in phases if q]
         room.append((max(0, -min((low for low, _ in reach), default=0)), max(0, max((high for _, high in reach), default=0) - x.shape[2 + k])))
