@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 
 from fastrnn.cells.spec import MOST_GATES, MOST_STATES, Cell, Gate
@@ -55,6 +54,8 @@ def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand
 
 
 def _check(made: Cell) -> None:
+    from inspect import signature
+
     where, names = f"cell {made.name!r}", made.values
     bad = [n for n in names if not isinstance(n, str) or not n.isidentifier()]
     if bad or len(set(names)) < len(names):
@@ -72,7 +73,7 @@ def _check(made: Cell) -> None:
         allowed = set(names) - (set(made.second_gates) if function is made.operand else set())
         called = getattr(function, "__name__", repr(function))
         try:
-            arguments = inspect.signature(function).parameters.values()
+            arguments = signature(function).parameters.values()
         except (TypeError, ValueError) as error:
             raise UnsupportedModelError(f"{where}: {called}: its arguments cannot be told: {error}") from error
         for argument in arguments:

@@ -270,11 +270,19 @@ class Model:
 
         save(self, path)
 
+    @property
+    def graph(self) -> Graph:
+        """Nodes, inputs and outputs by name; print(model.graph) shows every node, input, output, state and weight."""
+        from fastrnn.model.show import WholeGraph
+
+        return WholeGraph(self)
+
     def __repr__(self) -> str:
-        state_of = {s.input: s.source for s in self.states}
-        lines = [f"Model {self.name!r}: {len(self.nodes)} nodes, {sum(w.nbytes for w in self.weights.values()):,} bytes of weights"]
-        lines += [f"  input  {value}" + (f"  <- {state_of[value.name]}" if value.name in state_of else "") for value in self.inputs]
-        lines += [f"  output {value}" for value in self.outputs]
-        lines += [f"  {'  ' * depth}{node.op:<10} {node.name}: {', '.join(n or '-' for n in node.inputs)} -> {', '.join(n or '-' for n in node.outputs)}"
-                  for node, depth in every_node(self.nodes)]
-        return "\n".join(lines)
+        from fastrnn.model.show import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from fastrnn.model.show import listing, notebook, summary
+
+        return notebook(summary(self), listing(self), "every node")

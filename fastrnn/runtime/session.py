@@ -15,6 +15,7 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
+from fastrnn.model.show import notebook, summary
 from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
 from fastrnn.plan.guess import Guess, guess_states, with_states
 from fastrnn.plan.packing import aligned_zeros
@@ -223,4 +224,9 @@ class Session:
         return "\n".join([text, *parallel.describe(build_program(self._plan, self._plan.specialised(whole)).steps)])
 
     def __repr__(self) -> str:
-        return f"Session of {self.model!r}"
+        plan = self._plan
+        threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+        return f"Session: backend {plan.backend}, ISA {plan.isa}, {plan.precision}, {threads}; explain() says what runs each op\n{summary(self.model)}"
+
+    def _repr_html_(self) -> str:
+        return notebook(repr(self), self.explain(), "what runs each op")

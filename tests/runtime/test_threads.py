@@ -254,6 +254,12 @@ def test_threadpoolctl_limits_it():
     assert [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "fastrnn"] == [before]
 
 
+def test_threadpoolctl_knows_what_is_imported_after_it():
+    pytest.importorskip("threadpoolctl")
+    code = "import threadpoolctl, fastrnn; print([info['user_api'] for info in threadpoolctl.threadpool_info()].count('fastrnn'))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "1"
+
+
 def test_layers_are_known_to_threadpoolctl_too():
     pytest.importorskip("threadpoolctl")
     code = ("import fastrnn as fr, threadpoolctl, numpy as np; fr.LSTM(8, 8, threads=2)(np.ones((3, 1, 8), np.float32));"
