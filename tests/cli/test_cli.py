@@ -27,9 +27,9 @@ def test_convert_writes_a_file_that_runs_and_streams(capsys, tmp_path):
 
 
 def test_python_dash_m_is_the_same_command():
-    done = subprocess.run([sys.executable, "-m", "fastrnn", "--version"], check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-m", "fastrnn", "--version"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"fastrnn {fr.__version__}\n", "")
-    done = subprocess.run([sys.executable, "-m", "fastrnn", "convert"], check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-m", "fastrnn", "convert"], check=False, capture_output=True, text=True)
     assert done.returncode == 2 and "usage: fastrnn convert" in done.stderr
 
 

@@ -257,7 +257,7 @@ def test_threadpoolctl_limits_it():
 def test_threadpoolctl_knows_what_is_imported_after_it():
     pytest.importorskip("threadpoolctl")
     code = "import threadpoolctl, fastrnn; print([info['user_api'] for info in threadpoolctl.threadpool_info()].count('fastrnn'))"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "1"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout == "1\n"
 
 
 def test_layers_are_known_to_threadpoolctl_too():
