@@ -134,6 +134,14 @@ class Cell:
         said = (self.gates, self.states, self.parameters, self.scalars, *map(str, self.programs()))
         return sha256(repr(said).encode()).hexdigest()[:32]
 
+    def __reduce__(self):
+        """A custom cell travels by name: its function is found where it is defined."""
+        if not self.custom:
+            return super().__reduce__()
+        from fastrnn.cells.custom import imported_cell
+
+        return imported_cell, (self.pointwise.__module__, self.name, self.fingerprint)
+
     def __call__(self, *arguments, **named):
         """The pointwise function itself, on arrays."""
         return self.pointwise(*arguments, **named)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
 
+from fastrnn.cells import registered_cell
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model.absent import refuse_absent
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
 from fastrnn.model.ops.registry import check_rank
@@ -270,6 +272,14 @@ class Model:
 
         save(self, path)
 
+    def __reduce__(self):
+        """As its fields, checked again where they arrive, and its custom cells, which go by name."""
+        refuse_absent(self, "pickle or copy")
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        named = {(node.get("cell"), node.get("fingerprint")) for node, _ in every_node(self.nodes) if node.op == "Recurrent"}
+        cells = [cell for names in named if (cell := registered_cell(*names)) is not None]
+        return _arrived, (given | {"weights": dict(self.weights)}, cells)
+
     @property
     def graph(self) -> Graph:
         """Nodes, inputs and outputs by name; print(model.graph) shows every node, input, output, state and weight."""
@@ -286,3 +296,8 @@ class Model:
         from fastrnn.model.show import listing, notebook, summary
 
         return notebook(summary(self), listing(self), "every node")
+
+
+def _arrived(given: dict, cells: list) -> Model:
+    """A model from its pickled fields; its cells are there, for they were read before."""
+    return Model(**given)

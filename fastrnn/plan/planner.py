@@ -14,7 +14,7 @@ from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.ops.foreign import PREFIX
-from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
+from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
 from fastrnn.plan import emit_elementwise, emit_indexing, emit_matrix, emit_normal, emit_recurrent, parallel, policy  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit import EMIT
 from fastrnn.plan.fold import REPEATING, fold, replace_model
@@ -161,10 +161,10 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
 
 
 def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict[str, list[Packed]]]:
-    """The same without the numbers of recurrent weights that nothing reads but what was packed from them."""
+    """The same without the numbers of recurrent weights that nothing reads but what was packed from them. Biases stay: they are small, and packed two become one."""
     read_elsewhere = set(model.output_names)
     for node, _ in every_node(model.nodes):
-        positions = WEIGHT_INPUTS if node.op in RECURRENT and node.name in packed else ()
+        positions = MATRIX_INPUTS if node.op in RECURRENT and node.name in packed else ()
         read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {name for graph in node.subgraphs for name in graph.outputs}
     gone = {name: absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
     stand_in = {id(model.weights[name]): a for name, a in gone.items()}

@@ -16,7 +16,12 @@ from fastrnn.runtime.session import Session
 
 
 class RecurrentLayer:
-    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls."""
+    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls.
+
+    Can be pickled and copied: compiled again where it arrives, for the instruction set there, to the same bits.
+    """
+
+    _MADE = ("_session",)  # by _set
 
     def __init__(self, options: StackOptions, seed, backend: str, precision: str, threads: int):
         self.options = options
@@ -41,6 +46,14 @@ class RecurrentLayer:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the parameters under torch's names; peepholes as weight_p{i,f,o}_l0 (H,)."""
         return {name: array.copy() for name, array in self._parameters.items()}
+
+    def __getstate__(self) -> dict:
+        """Everything but what is made of the parameters, which holds addresses of this process; custom cells go by name."""
+        return {name: value for name, value in self.__dict__.items() if name not in self._MADE}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._set(self._parameters)
 
     def explain(self) -> str:
         """What was chosen for each layer, and why."""

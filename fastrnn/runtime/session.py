@@ -20,6 +20,7 @@ from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
 from fastrnn.plan.guess import Guess, guess_states, with_states
 from fastrnn.plan.packing import aligned_zeros
 from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.plan.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runner
 from fastrnn.runtime.stream import Stream
@@ -50,6 +51,10 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     model = bound(model, states, constants)
     plan = compile_plan(model, backend, precision, threads)
     return Session(plan, model, guess=states is None)
+
+
+def _recompiled(model: Model, backend: str, precision: str, threads: int, guess: bool) -> Session:
+    return Session(compile_plan(model, backend, precision, threads), model, guess)
 
 
 def bound(model: Model, states=None, constants=None) -> Model:
@@ -113,7 +118,10 @@ class Lane:
 
 
 class Session:
-    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
+    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space.
+
+    Can be pickled and copied: it is compiled again where it arrives, with its backend, for the instruction set there, to the same bits.
+    """
 
     def __init__(self, plan: Plan, model: Model, guess: bool = False):
         if plan.threads > 1:
@@ -222,6 +230,12 @@ class Session:
         if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):
             return text
         return "\n".join([text, *parallel.describe(build_program(self._plan, self._plan.specialised(whole)).steps)])
+
+    def __reduce__(self):
+        """Travels as its model, whose packed weights are unpacked on the way, and is compiled again where it arrives: for that machine, to the same bits."""
+        there = {**self._model.weights, **{name: a for name, a in absent_weights(self._plan).items() if name in self._model.weights}}
+        plan = self._plan
+        return _recompiled, (replace(self._model, weights=there), plan.backend, plan.precision, plan.threads, self._guesses)
 
     def __repr__(self) -> str:
         plan = self._plan

@@ -279,5 +279,9 @@ class Stream(StreamCore):
             at = (slice(None),) * self._batch_axis[name] + (index,)
             current[at] = self._initial[name][at]
 
+    def __reduce__(self):
+        raise TypeError(f"a stream belongs to its session and this process; what travels is its state: values = stream.state, and where they arrive: "
+                        f"stream = session.stream(batch={self.batch}); stream.state = values")
+
     def __repr__(self) -> str:
         return f"Stream of {self._model.name!r}: batch {self.batch}, states " + ", ".join(f"{n} {a.shape}" for n, a in self._current.items())
