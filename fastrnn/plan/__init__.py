@@ -3,7 +3,7 @@
     Model --planner.py--> Plan (constants folded, kernels chosen, weights packed; shared by threads)
                  fold.py        what constants and shapes decide: values, branches of If, dead nodes
                  rewrite.py     patterns that run better as another op
-                 pack.py        a node's weights in its kernel's layout (packing.py: panels)
+                 pack.py        a node's weights in its kernel's layout (packing.py: panels); unpack.py: and out of it again, for what travels
     Plan  --build.py-->   Program (program.py) for concrete shapes: steps, their arguments, one block of work space
                  layout.py      where values are put (memory.py: views, loops, the arena), copies and elementwise calls
                  views.py       ops that compute nothing: a view of their input

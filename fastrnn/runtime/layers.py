@@ -9,6 +9,7 @@ import numpy as np
 from fastrnn.cells import Cell, find_cell
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.model import Model
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
 from fastrnn.runtime import checks
@@ -54,6 +55,15 @@ class RecurrentLayer:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._set(self._parameters)
+
+    def to_model(self, lengths: bool = False) -> Model:
+        """The layer as a Model that compiles, streams and saves, with copies of its parameters.
+
+        Inputs are x, a custom cell's scalars, h0 (and c0, or a custom cell's states), outputs y, h_n (c_n), the states tied, as from_torch names those of
+        a bare layer; lengths: an input of that name too. Initial states and lengths may be left out of a call.
+        """
+        o = self.options
+        return stack_model(o, self.state_dict(), o.cell.name if o.cell else o.kind, with_lengths=lengths)
 
     def explain(self) -> str:
         """What was chosen for each layer, and why."""

@@ -35,9 +35,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
-def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
+def compile(model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
     """Packs a model's weights and returns a Session.
 
+    model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
     precision: "float32"; others are refused by name
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
@@ -57,10 +58,12 @@ def _recompiled(model: Model, backend: str, precision: str, threads: int, guess:
     return Session(compile_plan(model, backend, precision, threads), model, guess)
 
 
-def bound(model: Model, states=None, constants=None) -> Model:
+def bound(model, states=None, constants=None) -> Model:
     """The model with its states tied and inputs fixed as compile does it; weights are shared."""
+    if not isinstance(model, Model | type) and hasattr(model, "to_model"):
+        model = model.to_model()
     if not isinstance(model, Model):
-        raise InvalidModelError(f"compile takes a fastrnn Model, got {type(model).__name__}; see from_torch and load")
+        raise InvalidModelError(f"compile takes a fastrnn Model or layer, got {type(model).__name__}; see from_torch and load")
     if constants is not None:
         model = _fix(model, checks.as_mapping(constants, "constants", InvalidModelError))
     if states is not None:
