@@ -72,3 +72,6 @@ class Kernel:
     lanes: int
     run: int
     work_bytes: int
+
+    def __reduce__(self):
+        raise TypeError(f"kernel {self.name!r} holds addresses of this process; pickle or copy the Session, layer or Model that uses it")

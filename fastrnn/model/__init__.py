@@ -5,6 +5,7 @@
     infer.py      dtypes, shapes and small values of a whole graph
     recurrent.py  recurrent nodes: their inputs and attributes resolved, and stacks with torch's parameter names
     absent.py     stand-ins for weights that a session holds packed only
+    show.py       a model as text: a screenful, all of it, or for a notebook
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata
 
 To add an op: a shape function and a meaning in ops/ and, to run it compiled, one emitter in plan/emit/.

@@ -14,8 +14,10 @@ from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
+from fastrnn.model.ops import ANY_DIM
 from fastrnn.model.ops.foreign import PREFIX
-from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
+from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
+from fastrnn.model.sizes import Scope
 from fastrnn.plan import policy
 from fastrnn.plan.emit import elementwise, indexing, matrix, normal, recurrent  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit.emitter import EMIT
@@ -72,7 +74,7 @@ class Plan:
 
     def rows(self, shapes: Mapping[str, tuple] | None = None) -> list[tuple[str, ...]]:
         """op, node, kernel, backend, isa, packed and why of every op; see explain."""
-        model = self.specialised({v.name: v.shape for v in self.model.inputs} | dict(shapes)) if shapes else self.model
+        model = self.specialised(self._sized(shapes)) if shapes else self.model
         rows, early = [], _early(model)
         for node, depth in every_node(model.nodes if self.backend == "reference" else fuse(model).nodes):
             label = "  " * depth + node.name
@@ -89,6 +91,15 @@ class Plan:
             else:
                 rows += self._kernels(model, node, label)
         return rows
+
+    def _sized(self, shapes: Mapping[str, tuple]) -> dict[str, tuple]:
+        """Shapes of all inputs, given ones as a program for them has them: numbers of free dimensions as Sizes, so that the same is left to run."""
+        scope, sized = Scope(), {v.name: v.shape for v in self.model.inputs if not v.optional or v.name in shapes} | dict(shapes)
+        for value in self.model.inputs:
+            if value.name in shapes:
+                sized[value.name] = tuple(scope.dimension(f"{value.name}[{axis}]" if d == ANY_DIM else d, n) if isinstance(d, str) and not isinstance(n, str) else n
+                                          for axis, (d, n) in enumerate(zip(value.shape, shapes[value.name])))
+        return sized
 
     def _fused(self, model: Model, node: Fused, depth: int) -> list[tuple[str, ...]]:
         """The rows of a call of several nodes: the product that the others are fused into, else the last."""
@@ -164,10 +175,10 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
 
 
 def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict[str, list[Packed]]]:
-    """The same without the numbers of recurrent weights that nothing reads but what was packed from them."""
+    """The same without the numbers of recurrent weights that nothing reads but what was packed from them. Biases stay: they are small, and packed two become one."""
     read_elsewhere = set(model.output_names)
     for node, _ in every_node(model.nodes):
-        positions = WEIGHT_INPUTS if node.op in RECURRENT and node.name in packed else ()
+        positions = MATRIX_INPUTS if node.op in RECURRENT and node.name in packed else ()
         read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {name for graph in node.subgraphs for name in graph.outputs}
     gone = {name: absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
     stand_in = {id(model.weights[name]): a for name, a in gone.items()}

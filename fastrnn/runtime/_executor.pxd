@@ -112,6 +112,7 @@ cdef class Runner:
     cdef object _input(self, int k, object value)
     cdef object _output(self, int k, object out)
     cdef int _check_apart(self, int k, char *start, int other) except -1
+    cdef object run_listed(self, tuple given)
     cdef int _bind_states(self, States states) except -1
     cdef object run(self, States states, object given, object out)
     cdef object _inputs(self, object given)
@@ -127,6 +128,7 @@ cdef class Runner:
 cdef class Runners:
     cdef readonly object program
     cdef readonly bint steered
+    cdef bint _leading
     cdef list _idle
     cdef bint steered_by(self, object given) except -1
     cdef Runner take(self)

@@ -539,6 +539,30 @@ cdef class Runner:
         self._execute(None)
         return outputs
 
+    cdef object run_listed(self, tuple given):
+        """The outputs, a tuple of new arrays, from arrays in the order of the inputs; None, and nothing done, for anything that the program does not
+        take. For calls that skip the dicts of run_named."""
+        cdef int k, d
+        cdef bint same = self.sized
+        cdef object value
+        if len(given) != self.n_inputs or self.n_free_inputs != self.n_inputs:
+            return None
+        for k in range(self.n_inputs):
+            value = given[k]
+            if not self._is_like(k, value):
+                return None
+            for d in range(self.slots[k].rank):
+                same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == self.slots[k].dims[d]
+        if not same and not self._resize_to(list(given)):
+            return None
+        for k in range(self.n_inputs):
+            self._input(k, given[k])
+        outputs = []
+        for k in range(self.n_inputs, self.n_slots):
+            outputs.append(self._output(k, None))
+        self._execute(None)
+        return tuple(outputs)
+
     cdef int _bind_states(self, States states) except -1:
         cdef int k
         if states is not None:
@@ -680,10 +704,13 @@ cdef class Runner:
 
 @cython.final
 cdef class Runners:
-    """The runners of one program: each call takes one for itself and gives it back. Safe from many threads, by the GIL."""
+    """The runners of one program: each call takes one for itself and gives it back. Safe from many threads, by the GIL. names: the inputs of
+    the model that it is a program of, in order."""
 
-    def __cinit__(self, program):
+    def __cinit__(self, program, names=()):
         self.program, self._idle = program, [Runner(program)]
+        given = [slot.name for slot in program.inputs]
+        self._leading = given == list(names[:len(given)])
         self.steered = any(slot.value is not None for slot in program.inputs)
 
     cdef Runner take(self):
@@ -732,6 +759,17 @@ cdef class Runners:
             if not runner.resize(sizes):
                 raise ShapeError(f"the program does not hold for {sizes}")
             return runner.run(states, given, out)
+        finally:
+            self.give(runner)
+
+    def run_listed(self, tuple given):
+        """Runner.run_listed, by one that is free, where the program takes the first inputs of the model."""
+        cdef Runner runner
+        if not self._leading:
+            return None
+        runner = self.take()
+        try:
+            return runner.run_listed(given)
         finally:
             self.give(runner)
 

@@ -13,10 +13,12 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
+from fastrnn.model.show import notebook, summary
 from fastrnn.plan import Plan, build_program, compile_plan
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.streams.guess import Guess, guess_states, with_states
 from fastrnn.plan.specialise import specialise
+from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runners
 from fastrnn.runtime.forms import Forms
@@ -31,9 +33,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
-def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
+def compile(model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
     """Packs a model's weights and returns a Session.
 
+    model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
     precision: "float32"; others are refused by name
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
@@ -49,10 +52,16 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     return Session(plan, model, guess=states is None)
 
 
-def bound(model: Model, states=None, constants=None) -> Model:
+def _recompiled(model: Model, backend: str, precision: str, threads: int, guess: bool) -> Session:
+    return Session(compile_plan(model, backend, precision, threads), model, guess)
+
+
+def bound(model, states=None, constants=None) -> Model:
     """The model with its states tied and inputs fixed as compile does it; weights are shared."""
+    if not isinstance(model, Model | type) and hasattr(model, "to_model"):
+        model = model.to_model()
     if not isinstance(model, Model):
-        raise InvalidModelError(f"compile takes a fastrnn Model, got {type(model).__name__}; see from_torch and load")
+        raise InvalidModelError(f"compile takes a fastrnn Model or layer, got {type(model).__name__}; see from_torch and load")
     if constants is not None:
         model = _fix(model, checks.as_mapping(constants, "constants", InvalidModelError))
     if states is not None:
@@ -81,7 +90,10 @@ def _fix(model: Model, constants: Mapping) -> Model:
 
 
 class Session:
-    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
+    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space.
+
+    Can be pickled and copied: it is compiled again where it arrives, with its backend, for the instruction set there, to the same bits.
+    """
 
     def __init__(self, plan: Plan, model: Model, guess: bool = False):
         if plan.threads > 1:
@@ -132,7 +144,7 @@ class Session:
 
     def _specialise(self, arrays: Mapping[str, np.ndarray]) -> Runners:
         """The runners of a new program, for inputs such as these; kept, the oldest goes."""
-        runners = Runners(specialise(self._plan, arrays))
+        runners = Runners(specialise(self._plan, arrays), self._names)
         with _LOCK:
             self._runners = (runners, *self._runners)[:MOST_PROGRAMS]
         return runners
@@ -141,8 +153,20 @@ class Session:
         """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""
         if len(arrays) > len(self._names):
             raise checks.count_mismatch("inputs", len(self._names), arrays)
-        outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
+        outputs = self.listed(arrays)
+        if outputs is None:
+            outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def listed(self, arrays: tuple) -> tuple[np.ndarray, ...] | None:
+        """The outputs in order, from the model's first inputs; None, and nothing done, unless a program so far takes these arrays as they are."""
+        try:
+            for runners in self._runners:
+                if (result := runners.run_listed(arrays)) is not None:
+                    return result
+        except MemoryError as error:
+            raise OutOfMemoryError(f"running {', '.join(str(np.shape(a)) for a in arrays)}: {error or 'no memory left'}") from error
+        return None
 
     @cached_property
     def guess(self) -> Guess:
@@ -189,5 +213,16 @@ class Session:
             return text
         return "\n".join([text, *parallel.describe(build_program(self._plan, self._plan.specialised(whole)).steps)])
 
+    def __reduce__(self):
+        """Travels as its model, whose packed weights are unpacked on the way, and is compiled again where it arrives: for that machine, to the same bits."""
+        there = {**self._model.weights, **{name: a for name, a in absent_weights(self._plan).items() if name in self._model.weights}}
+        plan = self._plan
+        return _recompiled, (replace(self._model, weights=there), plan.backend, plan.precision, plan.threads, self._guesses)
+
     def __repr__(self) -> str:
-        return f"Session of {self.model!r}"
+        plan = self._plan
+        threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+        return f"Session: backend {plan.backend}, ISA {plan.isa}, {plan.precision}, {threads}; explain() says what runs each op\n{summary(self.model)}"
+
+    def _repr_html_(self) -> str:
+        return notebook(repr(self), self.explain(), "what runs each op")

@@ -224,6 +224,10 @@ class Stream(StreamCore):
     def __exit__(self, *error) -> None:
         self.close()
 
+    def __reduce__(self):
+        raise TypeError(f"a stream belongs to its session and this process; what travels is its state: values = stream.state, and where they arrive: "
+                        f"stream = session.stream(batch={self.batch}); stream.state = values")
+
     def __repr__(self) -> str:
         if self._memory is None:
             return f"Stream of {self._form.model.name!r}, closed"

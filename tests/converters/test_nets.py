@@ -5,6 +5,7 @@ Each goes through torch.export and one opset here, taken in turns; `-m slow` run
 
 import contextlib
 import io
+import pickle
 import warnings
 
 import numpy as np
@@ -49,12 +50,13 @@ def worst(session, module, net, sizes) -> float:
 
 
 def same_bits_after_saving(model, session, net, path) -> None:
-    """At the example's sizes."""
+    """At the example's sizes; of a session that was pickled, too."""
     model.save(path)
-    again = fr.compile(fr.load(path))
     inputs = dict(zip(model.input_names, (t.numpy() for t in leaves(net.draw(*net.example)))))
-    for mine, theirs in zip(session.run(inputs).values(), again.run(inputs).values(), strict=True):
-        assert np.array_equal(mine, theirs)
+    want = session.run(inputs).values()
+    for again in (fr.compile(fr.load(path)), pickle.loads(pickle.dumps(session))):
+        for mine, theirs in zip(want, again.run(inputs).values(), strict=True):
+            assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -62,7 +62,7 @@ def test_random_graphs_of_views_and_layers(seed):
         for backend in ("native", "reference"):
             got = fr.compile(model, backend=backend).run(inputs)
             for name, value in expected.items():
-                np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5, err_msg=repr(model))
+                np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5, err_msg=str(model.graph))
 
 
 def test_one_input_indexing_two_tables_is_held_to_both():

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "fastrnn"
 # A module may import what stands to its left, and its own layer.
 ORDER = ("errors", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "cli")
 # These stand outside the order: public names, and what tests share.
-OUTSIDE = ("__init__", "testing")
+OUTSIDE = ("__init__", "__main__", "testing")
 
 
 def layer_of(module: str) -> str:
@@ -78,6 +78,19 @@ def test_public_names():
     assert issubclass(fr.ShapeError, ValueError) and issubclass(fr.DTypeError, TypeError) and issubclass(fr.MissingDependencyError, ImportError)
 
 
+def test_dir_shows_the_public_names_and_no_others():
+    assert sorted(dir(fr)) == sorted([*fr.__all__, "__version__"])
+    with pytest.raises(AttributeError, match="no attribute 'lstm'"):
+        fr.lstm  # noqa: B018
+
+
+def test_names_load_from_where_a_type_checker_finds_them():
+    (block,) = (n for n in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")
+    typed = {alias.name: node.module.removeprefix("fastrnn.") for node in block.body for alias in node.names}
+    assert typed == fr._HOME
+    assert {name for name in fr.__all__ if not name.endswith(("Error", "Warning"))} == set(fr._HOME)
+
+
 def run_python(code: str, **environment) -> str:
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env={**os.environ, **environment}, cwd="/")
     assert done.returncode == 0, done.stderr
@@ -87,6 +100,24 @@ def run_python(code: str, **environment) -> str:
 def test_a_bare_import_loads_numpy_and_nothing_heavier():
     loaded = run_python("import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'llvmlite', 'rich', 'matplotlib', 'safetensors.torch', 'hypothesis') if m in sys.modules])")
     assert loaded == "[]"
+
+
+def test_a_bare_import_takes_a_third_of_numpys_at_most():
+    code = "from time import perf_counter as now; a = now(); import numpy; b = now(); import fastrnn; print((now() - b) / (b - a))"
+    assert sorted(float(run_python(code)) for _ in range(5))[2] < 0.35
+    # what the names bring, once they are used, needs none of these
+    heavy = run_python("import sys, numpy; before = set(sys.modules); import fastrnn; fastrnn.compile, fastrnn.LSTM;"
+                       "print({'importlib.metadata', 'hashlib', 'email'} & (set(sys.modules) - before))")
+    assert heavy == "set()"
+
+
+def test_the_source_folder_says_what_to_do(tmp_path):
+    for path in PACKAGE.rglob("*.py"):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    done = subprocess.run([sys.executable, "-c", "import fastrnn"], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert "ImportError: nothing is compiled" in done.stderr and "pip install -e ." in done.stderr and str(tmp_path) in done.stderr
 
 
 def test_works_with_a_read_only_home(tmp_path):

@@ -255,6 +255,12 @@ def test_threadpoolctl_limits_it():
     assert [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "fastrnn"] == [before]
 
 
+def test_threadpoolctl_knows_what_is_imported_after_it():
+    pytest.importorskip("threadpoolctl")
+    code = "import threadpoolctl, fastrnn; print([info['user_api'] for info in threadpoolctl.threadpool_info()].count('fastrnn'))"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout == "1\n"
+
+
 def test_layers_are_known_to_threadpoolctl_too():
     pytest.importorskip("threadpoolctl")
     code = ("import fastrnn as fr, threadpoolctl, numpy as np; fr.LSTM(8, 8, threads=2)(np.ones((3, 1, 8), np.float32));"
