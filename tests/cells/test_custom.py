@@ -235,7 +235,11 @@ def test_a_layer_keeps_its_cell_when_the_name_is_given_to_another(backend, tmp_p
     before = layer(x)[0]
     second = fr.cell(gates=("a",), name="again")(lambda a, h: 0.25 * fr.tanh(a))
     for kept in (layer, fr.Recurrent(first, 3, 4, seed=0, backend=backend)):
-        assert np.array_equal(kept(x)[0], before) and np.array_equal(kept(x[:5])[0], before[:5])
+        assert np.array_equal(kept(x)[0], before)
+        if backend == "jit":  # NumPy's products promise no bits over lengths
+            assert np.array_equal(kept(x[:5])[0], before[:5])
+        else:
+            np.testing.assert_allclose(kept(x[:5])[0], before[:5], rtol=1e-6, atol=1e-6)
     for kept in (model, fr.load(tmp_path / "model.safetensors")):
         assert np.array_equal(fr.compile(kept, backend=backend).run({"x": x})["y"], before)
     assert find_cell("again") is second
