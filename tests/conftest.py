@@ -42,6 +42,13 @@ def each_jit_isa(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture
+def cells_compile():
+    """For what compiles cells for the instruction set in use, whichever that is; the test is skipped where none are compiled for it."""
+    if isa.chosen() not in JIT_ISAS:
+        pytest.skip(f"cells are not compiled for {isa.chosen()}, which has no fused multiply-add")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_kernels(tmp_path_factory):
     """Compiled cells are kept for this run alone, away from the user's own; processes that share the run share them."""
