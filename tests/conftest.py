@@ -66,11 +66,12 @@ def shared():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Long sweeps run only when asked for by -m."""
+    """Sweeps run only when asked for by -m."""
     if not config.getoption("-m"):
         for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+            for mark, what in (("slow", "for minutes"), ("sweep", "more of what this run samples, CI runs it")):
+                if mark in item.keywords:
+                    item.add_marker(pytest.mark.skip(reason=f"{mark}, {what}: -m {mark}"))
 
 
 @pytest.hookimpl(optionalhook=True)
