@@ -135,7 +135,7 @@ def sampled():
         yield pytest.param(name, opset, marks=[pytest.mark.sweep] if opset == NEWEST and newest % 4 != 1 else [])
 
 
-@pytest.mark.parametrize("name,opset", sampled())
+@pytest.mark.parametrize("name,opset", list(sampled()))
 def test_onnx(name, opset, tmp_path):
     through_onnx(name, opset, tmp_path)
 

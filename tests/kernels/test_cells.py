@@ -28,7 +28,7 @@ def every_way():
             yield pytest.param(backend, name, kind, option, id=f"{kind}-{option}-{backend}-{name}" if name else f"{kind}-{option}-{backend}", marks=[pytest.mark.sweep] if narrower else [])
 
 
-@pytest.mark.parametrize("backend,isa_name,kind,option", every_way())
+@pytest.mark.parametrize("backend,isa_name,kind,option", list(every_way()))
 def test_options_on_trap_shapes(backend, isa_name, kind, option, monkeypatch):
     if isa_name:
         monkeypatch.setenv("FASTRNN_ISA", isa_name)
