@@ -151,5 +151,5 @@ def test_silero_is_benched(capsys, shared):
                         "--batch", "1,2", "--json")
     data = json.loads(out)
     assert code == 0 and data["same_results"] and all(row["us"] > 0 for row in data["results"] if row["engine"] != "openvino")
-    assert all("does not load" in row["note"] for row in rows(data, engine="openvino"))
+    assert all(row["us"] or "does not load" in row["note"] for row in rows(data, engine="openvino"))  # as its version may
     assert np.isfinite([row["bound_us"] for row in rows(data, engine="fastrnn")]).all()

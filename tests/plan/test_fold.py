@@ -109,7 +109,8 @@ def test_an_if_that_data_decides_runs_one_branch(backend, monkeypatch):
     for sign in (1, -1, 1):
         x = sign * np.abs(weights(4, 3))
         np.testing.assert_allclose(session(x), x @ model.weights["w1" if sign > 0 else "w2"], rtol=1e-5, atol=1e-6)
-        assert np.array_equal(session(x[:1]), session(x)[:1])
+        if backend == "native":  # NumPy's products promise no bits over batches
+            assert np.array_equal(session(x[:1]), session(x)[:1])
 
 
 def test_ifs_inside_ifs_and_values_from_around_them():
@@ -254,11 +255,11 @@ def test_a_small_result_that_takes_much_memory_or_time_is_not_computed_beforehan
         "an empty array": (Node("Trilu", "a", ("c",), ("a",)), {"c": np.ones((0, 1 << 20, 1 << 20), np.float32)}),
     }[what]
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     fr.compile(Model((Value("x", "float32", ("N",)),), ("y", "a"), (Node("Relu", "y", ("x",), ("y",)), node), weights))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.perf_counter() - started < 1 and peak < 64 << 20
+    assert time.process_time() - started < 1 and peak < 64 << 20
 
 
 def test_too_little_memory_for_a_run_is_a_typed_error(monkeypatch):

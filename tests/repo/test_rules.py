@@ -36,10 +36,10 @@ def modules():
 def imported(path: Path):
     """Names of fastrnn modules that a file imports; .pyx files by their lines."""
     if path.suffix == ".pyx":
-        lines = [line.split() for line in path.read_text().splitlines() if line.startswith(("from fastrnn", "import fastrnn"))]
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("from fastrnn", "import fastrnn"))]
         return [words[1] for words in lines]
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fastrnn"):
             found += [node.module] + [f"{node.module}.{a.name}" for a in node.names if node.module == "fastrnn"]
         elif isinstance(node, ast.Import):
@@ -65,7 +65,7 @@ def test_imports_go_downwards_only():
 def test_the_runtime_never_names_torch_onnx_or_numba():
     for path, module in modules():
         if layer_of(module) not in ("converters",):
-            text, names = path.read_text(), ("torch", "onnx") if ".jit" in module else ("torch", "onnx", "numba", "llvmlite")
+            text, names = path.read_text(encoding="utf-8"), ("torch", "onnx") if ".jit" in module else ("torch", "onnx", "numba", "llvmlite")
             assert not any(f"import {name}" in text or f"from {name}" in text for name in names), path
 
 
@@ -134,7 +134,7 @@ def test_missing_packages_are_named_with_their_extra():
 
 
 def test_packages_are_listed():
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
     found = {".".join(("fastrnn", *p.parent.relative_to(PACKAGE).parts)) for p in PACKAGE.rglob("__init__.py")}
     found |= {".".join(("fastrnn.converters", *p.parent.relative_to(ROOT / "converters").parts)) for p in (ROOT / "converters").rglob("__init__.py")}
     assert listed == found
@@ -150,12 +150,12 @@ def test_sources_keep_their_size():
     for folder in ("fastrnn", "converters", "tests", "benchmarks", "examples"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".pyx", ".h", ".pxi"):
-                assert len(path.read_text().splitlines()) <= 400, path
+                assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
 
 
 def readme_commands() -> list[str]:
     """The shell blocks of the README."""
-    blocks = (ROOT / "README.md").read_text().split("```sh\n")[1:]
+    blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```sh\n")[1:]
     return [block.split("```")[0].strip() for block in blocks]
 
 
@@ -163,7 +163,7 @@ def test_readme_commands_name_what_exists():
     commands = readme_commands()
     assert len(commands) >= 2
     assert any("examples/characters/run.py" in c for c in commands) and (ROOT / "examples/characters/run.py").exists()
-    assert any(c.rstrip().endswith("pytest") for c in commands)
+    assert any(c.endswith("&& pytest -n auto") for c in commands)
 
 
 @pytest.fixture(scope="module")
