@@ -6,7 +6,9 @@
     Plan  --lowering/-->   Program (program.py) for concrete shapes: steps, their arguments, one block of work space
              emit/          one function an op: its node becomes kernel calls
     streams/      a model made steppable: hidden states exposed, time axes found, histories kept
-    policy.py     candidates, rank, pick; thresholds and their measurements
+    route.py      who runs a node and why: a jump, a view, a copy, a kernel, NumPy; asked by the planner, the builder and
+    explain.py    what runs, as a table: of given shapes, the program's own kernels
+    policy.py     which kernel: candidates, rank, pick; thresholds and their measurements
     work.py       what one call multiplies and reads, for the roofline
 
 Each folder's __init__ names its modules. To compile an op: a kernel in kernels/native and a function in emit/. To spare it the work: lowering/views.py.

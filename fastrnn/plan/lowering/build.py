@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
-from fastrnn.kernels import registry
 from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
@@ -24,18 +24,20 @@ from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, count
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan import policy
-from fastrnn.plan.emit.emitter import EMIT, new_args
-from fastrnn.plan.graph.fold import REPEATING
+from fastrnn.plan.emit.emitter import EMIT, new_args, sized
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
-from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.lowering.layout import Layout
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
-from fastrnn.plan.planner import Plan
 from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Program, PythonStep, Slot, Step
+from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
 
 
 def build_program(plan: Plan, model: Model, time_axes: Mapping[str, int] | None = None) -> Program:
@@ -165,8 +167,8 @@ class Builder(Layout):
         return self.plan.packed_for(node, self.weights)
 
     def kernel(self, name: str) -> Kernel:
-        """A native kernel by name."""
-        return registry.find(name, "native", self.plan.isa)
+        """A kernel by name, as the plan's backend has it."""
+        return policy.pick(name, self.plan.backend, self.plan.isa).kernel
 
     def infer_output(self, node: Node, k: int) -> tuple[int, ...]:
         """Shape of output k, whether or not it is wanted."""
@@ -258,20 +260,21 @@ class Builder(Layout):
     def copy(self, name: str, source: View, target: View) -> None:
         """target = source, of one shape."""
         if self.plan.backend == "reference":
-            self.python(f"copy for {name}", list, (source,), (target,))
+            self.python(name, list, (source,), (target,))
         else:
-            self.loops(name, f"copy{8 * source.dtype.itemsize}", target, source)
+            self.loops(name, sized("copy", source.dtype), target, source)
 
     # The walk.
 
     def build(self) -> Program:
         """Emits every node and closes the program."""
+        makers = {name: main_of(node).name for node in self.model.nodes for name in node.outputs}
         for k, node in enumerate(self.model.nodes):
             self.emit(node)
             self.release(lambda name, k=k: self._last_use.get(self.root.get(name, name), -1) <= k)
         for name, target in zip(self.model.output_names, self._targets):
             if not self.views[name].same_place(target):
-                self.copy(name, self.views[name], target)
+                self.copy(makers.get(name, name), self.views[name], target)
         if self.plan.threads > 1 and not any(isinstance(step, JumpStep) for step in self.steps):
             self.steps = parallel.wavefronts(self.steps, [self._worth.get(k, 0.0) for k in range(len(self.steps))])
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
@@ -281,26 +284,22 @@ class Builder(Layout):
         """A node's steps."""
         if isinstance(node, Fused) and node.head:
             node = replace(node.head, outputs=node.outputs)  # what follows is in `epilogues`
-        if node.op == "If":
-            self._if(node)
-        elif node.op in REPEATING:
-            repeat(self, node)
-        elif self._is_view(node):
-            self._view(node)
-        elif node.op == "Concat":
-            self._concat(node)
-        elif self._compiled(node):
-            EMIT[node.op].run(self, node)
-        else:
-            self._numpy(node)
+        around, self.at = self.at, node.name
+        match route(node, self.specs, self.weights, self.plan.backend).way:
+            case "jump" if node.op == "If":
+                self._if(node)
+            case "jump":
+                repeat(self, node)
+            case "view":
+                self._view(node)
+            case "copy":
+                self._concat(node)
+            case "kernel":
+                EMIT[node.op].run(self, node)
+            case "numpy":
+                self._numpy(node)
+        self.at = around
         self.release_scratch()
-
-    def _compiled(self, node: Node) -> bool:
-        """Whether a kernel runs the node. A recurrent one that has none raises when it is packed: it never drops to NumPy unasked."""
-        if node.op not in EMIT:
-            return False
-        choice = EMIT[node.op].choose(node, self.specs, self.weights, self.plan.backend)
-        return choice.kernel is not None or node.op in RECURRENT and self.plan.backend != "reference"
 
     def _view(self, node: Node) -> None:
         source, shapes = self.views[node.inputs[0]], [self.infer_output(node, k) for k in range(len(node.outputs))]

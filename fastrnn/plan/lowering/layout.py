@@ -25,6 +25,7 @@ class Layout:
         self.root: dict[str, str] = {}
         self.inside: dict[str, tuple[str, Callable[[View], View | None], bool]] = {}
         self.arena = Arena(keep)
+        self.at = ""  # the node in hand
         self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
         self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
         self._numbers: dict[tuple[bytes, str], View] = {}
@@ -117,7 +118,7 @@ class Layout:
             self._owned[owner] = copy.offset, copy.nbytes
         else:
             self._scratch.append((copy.offset, copy.nbytes))
-        self.copy(owner, view, copy)
+        self.copy(self.at, view, copy)
         return copy
 
     def rows(self, value: str | View) -> View:
