@@ -15,9 +15,11 @@ from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
+from fastrnn.plan import build_program
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
 from fastrnn.plan.lowering.layout import OPERANDS
+from fastrnn.plan.program import KernelStep, PythonStep
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -208,6 +210,23 @@ def activation_errors(got: np.ndarray, x: np.ndarray, exact) -> tuple[np.ndarray
 
 # Ways to write a causal convolution: pads of its own, a Pad in front (of zeros, a value, copies of the first step, or more than it needs), both
 # sides padded and the end cut off, zeros joined in front.
+def kernels_said(session, shapes) -> dict[str, set[str]]:
+    """The kernels of each node that runs any, as explain(shapes) names them."""
+    said: dict[str, set[str]] = {}
+    for _, label, kernels, *_ in session.plan.rows(shapes):
+        said.setdefault(label.strip().removesuffix(" (reverse)"), set()).update(set(kernels.split(", ")) - {"-"})
+    return {name: kernels for name, kernels in said.items() if kernels}
+
+
+def kernels_called(session, shapes) -> dict[str, set[str]]:
+    """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
+    called: dict[str, set[str]] = {}
+    for step in build_program(session.plan, session.plan.specialised(shapes)).steps:
+        if isinstance(step, (KernelStep, PythonStep)):
+            called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
+    return called
+
+
 CAUSAL = ("pads", "pad", "chomp", "zeros", "edge", "value", "more")
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+NAMELESS = "?"  # a dimension without a name (model/ops: ANY_DIM)
 LEAST, MOST = 2, (1 << 31) - 2  # of a free dimension: below the bounds that mean "to the end"
 MOST_DIVISIONS = 64  # terms of a quotient that is looked for
 # What is no polynomial, as Python has it: quotients are rounded down.
@@ -120,6 +121,11 @@ class Scope:
             atom.low = max(filter(_is_known, (atom.low, -(-rest // factor))))
         else:
             atom.high = min(filter(_is_known, (atom.high, rest // factor)))
+
+
+def sizes_in(scope: Scope, name: str, declared: tuple[int | str, ...], shape: tuple[int, ...]) -> tuple[Whole, ...]:
+    """The shape of an input where its symbols are dimensions of the scope, a nameless one by its place."""
+    return tuple(scope.dimension(f"{name}[{axis}]" if d == NAMELESS else d, n) if isinstance(d, str) else n for axis, (d, n) in enumerate(zip(declared, shape)))
 
 
 class Size:

@@ -42,19 +42,19 @@ def resolve_backend(backend: str) -> str:
     return backend
 
 
-def candidates(name: str, backend: str) -> list[Choice]:
-    """Every kernel that may run `name`, best first: the backend's own, then native, then NumPy."""
+def candidates(name: str, backend: str, isa_name: str = "") -> list[Choice]:
+    """Every kernel that may run `name`, best first: the backend's own, then native, then NumPy; for the instruction set chosen now, if not said."""
     if backend == "reference":
         return [Choice(None, "backend='reference'")]
-    chosen_isa = isa.chosen()
+    chosen_isa = isa_name or isa.chosen()
     found = [Choice(table[name], f"{source} kernel for {chosen_isa}")
              for source in dict.fromkeys((backend, "native")) if name in (table := registry.kernels(source, chosen_isa))]
     return [*found, Choice(None, f"no compiled kernel {name!r}")]
 
 
-def pick(name: str, backend: str) -> Choice:
+def pick(name: str, backend: str, isa_name: str = "") -> Choice:
     """The best candidate."""
-    return candidates(name, backend)[0]
+    return candidates(name, backend, isa_name)[0]
 
 
 def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:

@@ -13,8 +13,7 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
-from fastrnn.model.ops import ANY_DIM
-from fastrnn.model.sizes import Scope, Whole
+from fastrnn.model.sizes import Scope, sizes_in
 from fastrnn.plan.lowering.build import build_program
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.program import Program
@@ -40,11 +39,6 @@ def _program(plan: Plan, shapes, arrays: Mapping[str, np.ndarray], values: Mappi
     scope = Scope()
     sized = {name: arrays[name].shape if name in values else sizes_in(scope, name, shape, arrays[name].shape) for name, shape in shapes.items()}
     return build_program(plan, plan.specialised(sized, values=values), scope, values=values)
-
-
-def sizes_in(scope: Scope, name: str, declared: tuple[int | str, ...], shape: tuple[int, ...]) -> tuple[Whole, ...]:
-    """The shape of an input where its symbols are dimensions of the scope, a nameless one by its place."""
-    return tuple(scope.dimension(f"{name}[{axis}]" if d == ANY_DIM else d, n) if isinstance(d, str) else n for axis, (d, n) in enumerate(zip(declared, shape)))
 
 
 def steering_values(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
-from fastrnn.testing import TOLERANCES
+from fastrnn.testing import TOLERANCES, kernels_called, kernels_said
 
 torch = pytest.importorskip("torch")
 from nets import NETS
@@ -41,6 +41,8 @@ def worst(session, module, net, sizes) -> float:
         with torch.no_grad():
             wanted = leaves(module(**inputs))
         got = session.run(dict(zip(session.model.input_names, arrays, strict=True)))
+        shapes = dict(zip(session.model.input_names, (a.shape for a in arrays)))
+        assert kernels_said(session, shapes) == kernels_called(session, shapes)
         for want, have in zip(wanted, got.values(), strict=True):
             want = want.numpy()
             assert have.shape == want.shape and have.dtype == want.dtype, (batch, steps)

@@ -13,6 +13,7 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.plan import build_program
 from fastrnn.plan.program import JumpStep
+from fastrnn.testing import kernels_called, kernels_said
 
 BACKENDS = ["native", "reference"]
 RANDOM = np.random.default_rng(0)
@@ -153,7 +154,8 @@ def test_against_onnxruntime_and_float64(name, tmp_path):
             session = fr.compile(again, backend=backend)
             agree(session.run(feed).values(), wanted)
             agree(session.run(feed).values(), wanted)
-            session.explain()
+            shapes = {n: a.shape for n, a in feed.items()}
+            assert session.explain() and kernels_said(session, shapes) == kernels_called(session, shapes)
 
 
 def test_a_loop_runs_in_the_program_or_is_laid_out():

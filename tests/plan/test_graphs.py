@@ -12,6 +12,7 @@ from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.plan.lowering import build
 from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.testing import kernels_called, kernels_said
 
 
 class Growth:
@@ -261,6 +262,8 @@ def test_random_graphs(block, monkeypatch):
             if backend == "native":
                 text = session.explain()
                 assert "NumPy" not in text, f"seed {seed}\n{text}"
+                shapes = {n: a.shape for n, a in inputs.items()}
+                assert way is not counting or kernels_said(session, shapes) == kernels_called(session, shapes), f"seed {seed}"
                 bits.append([a.tobytes() for a in got.values()])
         assert all(b == bits[0] for b in bits), seed
     assert fused["chain"] > 20 and fused["behind a product"]

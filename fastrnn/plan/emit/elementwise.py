@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.model import Node
-from fastrnn.plan.emit.emitter import emits
+from fastrnn.plan.emit.emitter import emits, sized
 from fastrnn.plan.lowering import chain
 from fastrnn.plan.lowering.memory import View, c_strides
 
@@ -39,7 +39,7 @@ def _kernel(node: Node, specs) -> str:
     if chain.refused(node, specs, {}) is None:
         return "chain"
     if node.op == "Where":
-        return f"choose{8 * np.dtype(specs[node.inputs[1]].dtype).itemsize}"
+        return sized("choose", specs[node.inputs[1]].dtype)
     return (_cast(node, specs) if node.op == "Cast" else _integer(node, specs)) or "chain"
 
 

@@ -9,26 +9,20 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
-from fastrnn.plan import policy
 
 
 @dataclass(frozen=True)
 class Emitter:
-    """run: (build.Builder, node) -> kernel calls. kernel: (node, specs) -> the kernel's name. packs: weights are packed when the model is compiled.
+    """run: (build.Builder, node) -> kernel calls. kernel: (node, specs) -> the name of the one that does the op's own work. packs: that kernel is chosen,
+    and weights are packed for it, when the model is compiled. refused: (node, specs, constants) -> why NumPy has to run it, or None.
 
-    refused: (node, specs, constants) -> why NumPy has to run it, or None.
+    plan/route.py asks.
     """
 
     run: Callable
     kernel: Callable[[Node, Mapping[str, Spec]], str]
     refused: Callable[[Node, Mapping[str, Spec], Mapping[str, np.ndarray]], str | None]
     packs: bool = False
-
-    def choose(self, node: Node, specs, constants, backend: str) -> policy.Choice:
-        """The kernel for a node, or NumPy and why."""
-        if backend != "reference" and (why := self.refused(node, specs, constants)) is not None:
-            return policy.Choice(None, why)
-        return policy.pick(self.kernel(node, specs), backend)
 
 
 EMIT: dict[str, Emitter] = {}
@@ -52,7 +46,17 @@ def constant_but_first(what: str):
     return refused
 
 
-def emits(*names: str, kernel: Callable | str, refused=only_float32, packs: bool = False):
+def by_size(verb: str) -> Callable[[Node, Mapping[str, Spec]], str]:
+    """Names a kernel that only moves entries, by the size of the first input's."""
+    return lambda node, specs: sized(verb, specs[node.inputs[0]].dtype)
+
+
+def sized(verb: str, dtype) -> str:
+    """The name of a kernel that only moves entries of a dtype."""
+    return f"{verb}{8 * np.dtype(dtype).itemsize}"
+
+
+def emits(*names: str, kernel: Callable | str = "", refused=only_float32, packs: bool = False):
     """Registers (build, node) under op names."""
 
     def register(function):

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range, pad_widths
-from fastrnn.plan.emit.emitter import emits, new_args
 from fastrnn.model.sizes import whole
+from fastrnn.plan.emit.emitter import by_size, emits, new_args, sized
 from fastrnn.plan.lowering.memory import View, c_strides, loops, table_of, weight_view
 from fastrnn.plan.lowering.views import regular
 
@@ -25,7 +25,7 @@ def _pad_refused(node: Node, specs, constants) -> str | None:
     return None
 
 
-@emits("Pad", kernel="copy32", refused=_pad_refused)
+@emits("Pad", kernel=by_size("copy"), refused=_pad_refused)
 def pad(build, node):
     """The inside copied, then the edges axis by axis: from a value, or from views of what is there, forwards or backwards."""
     x, y = build.views[node.inputs[0]], build.place(node.outputs[0], build.infer_output(node, 0))
@@ -75,7 +75,7 @@ def _scattered(node: Node, specs, constants) -> tuple[int, tuple[int, ...]] | No
     return found if found and all(step or n == 1 for step, n in zip(found[1], index.shape)) else None
 
 
-@emits("ScatterND", kernel=lambda node, specs: f"put{8 * np.dtype(specs[node.inputs[0]].dtype).itemsize}", refused=lambda node, specs, constants: None)
+@emits("ScatterND", kernel=by_size("put"), refused=lambda node, specs, constants: None)
 def scatter(build, node):
     """The data copied, then the updates to where they belong: a later one over an earlier one."""
     data, updates, index = (build.views[node.inputs[k]] for k in (0, 2, 1))
@@ -99,13 +99,13 @@ def scatter(build, node):
         at = replace(flat, shape=source.shape, strides=(1, *(0,) * len(rest[0])))
         # walked in the updates' order, so that the last of two that meet stays
         table = np.ascontiguousarray(loops(source, target, at)[:, [0, 2, 1, 3]])
-        build.call(name, build.kernel(f"put{8 * data.dtype.itemsize}"), new_args(T=len(table), P=1), {"x": source, "y": whole, "x2": at, "axes": weight_view(table)},
+        build.call(name, build.kernel(sized("put", data.dtype)), new_args(T=len(table), P=1), {"x": source, "y": whole, "x2": at, "axes": weight_view(table)},
                    flops=0, weight_bytes=2 * source.nbytes)
     if whole is not y:
         build.copy(name, whole, y)
 
 
-@emits("Gather", kernel=lambda node, specs: f"take{8 * np.dtype(specs[node.inputs[0]].dtype).itemsize}", refused=lambda node, specs, constants: None)
+@emits("Gather", kernel=by_size("take"), refused=lambda node, specs, constants: None)
 def gather(build, node):
     """Entries of an axis by indices whose range is checked before."""
     x, axis = build.views[node.inputs[0]], node.get("axis") % len(build.views[node.inputs[0]].shape)
@@ -126,7 +126,7 @@ def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
     source = replace(x, shape=y.shape, strides=(*x.strides[:axis], *(0,) * len(index.shape), *x.strides[axis + 1:]))
     at = replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after))
     table = loops(y, source, at)
-    build.call(name, build.kernel(f"take{8 * x.dtype.itemsize}"), new_args(T=len(table), H=x.shape[axis], P=x.strides[axis]),
+    build.call(name, build.kernel(sized("take", x.dtype)), new_args(T=len(table), H=x.shape[axis], P=x.strides[axis]),
                {"x": x, "y": y, "x2": at, "axes": weight_view(table)}, flops=0, weight_bytes=2 * y.nbytes)
 
 
@@ -140,7 +140,7 @@ def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
         build.python(name, lambda arrays: [_with(arrays[0], arrays[1], axis, int(arrays[2]))], (y, x, index), (y,))
         return
     table = np.ascontiguousarray(loops(x, entry, replace(index, shape=x.shape, strides=(0,) * len(x.shape)))[:, [0, 2, 1, 3]])
-    build.call(name, build.kernel(f"put{8 * x.dtype.itemsize}"), new_args(T=len(table), H=y.shape[axis], P=y.strides[axis]),
+    build.call(name, build.kernel(sized("put", x.dtype)), new_args(T=len(table), H=y.shape[axis], P=y.strides[axis]),
                {"x": x, "y": y, "x2": index, "axes": weight_view(table)}, flops=0, weight_bytes=2 * x.nbytes)
 
 
@@ -155,7 +155,7 @@ def _tile_refused(node: Node, specs, constants) -> str | None:
     return None if node.inputs[1] in constants else "no kernel for computed repeats"
 
 
-@emits("Tile", kernel=lambda node, specs: f"copy{8 * np.dtype(specs[node.inputs[0]].dtype).itemsize}", refused=_tile_refused)
+@emits("Tile", kernel=by_size("copy"), refused=_tile_refused)
 def tile(build, node):
     """One copy of a view that repeats: each axis as (repeats, size)."""
     x, y, repeats = build.views[node.inputs[0]], build.place(node.outputs[0], build.infer_output(node, 0)), [whole(r) for r in build.weights[node.inputs[1]]]

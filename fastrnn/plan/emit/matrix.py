@@ -22,7 +22,6 @@ from fastrnn.plan.emit.emitter import constant_but_first, emits, new_args, only_
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.layout import OPERANDS
 from fastrnn.plan.lowering.memory import View, grid, grid_table, weight_view
-from fastrnn.plan.weights.packed import depthwise
 
 
 def _gemm_refused(node: Node, specs, constants) -> str | None:
@@ -35,7 +34,7 @@ def _gemm_refused(node: Node, specs, constants) -> str | None:
     return only_float32(node, specs, constants)
 
 
-@emits("Gemm", kernel="dense", refused=_gemm_refused, packs=True)
+@emits("Gemm", refused=_gemm_refused, packs=True)
 def gemm(build, node):
     """A dense layer over the rows of A."""
     packed, a = build.packed(node)[0], build.views[node.inputs[0]]
@@ -118,8 +117,7 @@ def by_grid(keep: int, *views: View) -> Iterator[tuple[tuple, tuple[View, ...]]]
             yield from by_grid(keep, *(v.at(0, k) for v in views))
 
 
-@emits("Conv", kernel=lambda node, specs: "depthwise" if depthwise(node, specs[node.inputs[1]].shape) else "dense",
-       refused=constant_but_first("weights"), packs=True)
+@emits("Conv", refused=constant_but_first("weights"), packs=True)
 def conv(build, node):
     """Windows of the padded input, times each group's matrix."""
     x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]
@@ -137,8 +135,7 @@ def conv(build, node):
     _windows_times(build, node, last, window.kernel, window.strides, window.dilations)
 
 
-@emits("ConvTranspose", kernel=lambda node, specs: "depthwise" if depthwise(node, specs[node.inputs[1]].shape) else "dense",
-       refused=constant_but_first("weights"), packs=True)
+@emits("ConvTranspose", refused=constant_but_first("weights"), packs=True)
 def conv_transpose(build, node):
     """A convolution of the input spread out with zeros between, its kernel flipped."""
     x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]

@@ -50,7 +50,7 @@ class Places:
 STATE_FIELDS = (("h0", "hn"), ("c0", "cn"), ("x3", "x4"), ("x5", "x6"), ("x7", "x8"))
 
 
-@emits(*RECURRENT, kernel=lambda node, specs: node.op.lower(), refused=_refused, packs=True)
+@emits(*RECURRENT, refused=_refused, packs=True)
 def recurrent(build, node):
     """All directions write their parts of Y and of the final states in place."""
     layer, packed = RecurrentNode(node, build.weights.get), build.packed(node)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn.errors import NotStreamableError, UnsupportedModelError
-from fastrnn.kernels import registry
 from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Graph, Model, Node, State
@@ -25,19 +25,21 @@ from fastrnn.model.ops.registry import has_symbol
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.model.sizes import Scope, Whole, largest, same, smallest
 from fastrnn.plan import policy
-from fastrnn.plan.emit.emitter import EMIT, new_args
-from fastrnn.plan.graph.fold import REPEATING
+from fastrnn.plan.emit.emitter import EMIT, new_args, sized
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
-from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.lowering.hoist import hoisted
 from fastrnn.plan.lowering.layout import Layout
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
-from fastrnn.plan.planner import Plan
 from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Kept, Program, PythonStep, Region, Slot, Step
+from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
 
 
 def build_program(plan: Plan, model: Model, scope: Scope | None = None, time_axes: Mapping[str, int] | None = None, kept: Sequence[State] = (),
@@ -180,8 +182,8 @@ class Builder(Layout):
         return self.plan.packed_for(node, self.weights)
 
     def kernel(self, name: str) -> Kernel:
-        """A native kernel by name."""
-        return registry.find(name, "native", self.plan.isa)
+        """A kernel by name, as the plan's backend has it."""
+        return policy.pick(name, self.plan.backend, self.plan.isa).kernel
 
     def infer_output(self, node: Node, k: int) -> tuple[int, ...]:
         """Shape of output k, whether or not it is wanted."""
@@ -275,14 +277,15 @@ class Builder(Layout):
     def copy(self, name: str, source: View, target: View) -> None:
         """target = source, of one shape."""
         if self.plan.backend == "reference":
-            self.python(f"copy for {name}", list, (source,), (target,))
+            self.python(name, list, (source,), (target,))
         else:
-            self.loops(name, f"copy{8 * source.dtype.itemsize}", target, source)
+            self.loops(name, sized("copy", source.dtype), target, source)
 
     # The walk.
 
     def build(self, scope: Scope) -> Program:
         """Emits every node and closes the program, which holds as far as what `scope` has noted by now."""
+        makers = {name: main_of(node).name for node in self.model.nodes for name in node.outputs}
         self.keeping = True
         for node in self.model.nodes:
             if node.name in self._hoisted:
@@ -294,7 +297,7 @@ class Builder(Layout):
             self.release(lambda name, k=k: self._last_use.get(self.root.get(name, name), -1) <= k)
         for name, target in zip(self._outputs, self._targets):
             if not self.views[name].same_place(target):
-                self.copy(name, self.views[name], target)
+                self.copy(makers.get(name, name), self.views[name], target)
         if self.plan.threads > 1 and not any(isinstance(step, JumpStep) for step in self.steps):
             self.steps = parallel.wavefronts(self.steps, [self._worth.get(k, 0) for k in range(len(self.steps))])
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
@@ -316,26 +319,22 @@ class Builder(Layout):
         """A node's steps."""
         if isinstance(node, Fused) and node.head:
             node = replace(node.head, outputs=node.outputs)  # what follows is in `epilogues`
-        if node.op == "If":
-            self._if(node)
-        elif node.op in REPEATING:
-            repeat(self, node)
-        elif self._is_view(node):
-            self._view(node)
-        elif node.op == "Concat":
-            self._concat(node)
-        elif self._compiled(node):
-            EMIT[node.op].run(self, node)
-        else:
-            self._numpy(node)
+        around, self.at = self.at, node.name
+        match route(node, self.specs, self.weights, self.plan.backend).way:
+            case "jump" if node.op == "If":
+                self._if(node)
+            case "jump":
+                repeat(self, node)
+            case "view":
+                self._view(node)
+            case "copy":
+                self._concat(node)
+            case "kernel":
+                EMIT[node.op].run(self, node)
+            case "numpy":
+                self._numpy(node)
+        self.at = around
         self.release_scratch()
-
-    def _compiled(self, node: Node) -> bool:
-        """Whether a kernel runs the node. A recurrent one that has none raises when it is packed: it never drops to NumPy unasked."""
-        if node.op not in EMIT:
-            return False
-        choice = EMIT[node.op].choose(node, self.specs, self.weights, self.plan.backend)
-        return choice.kernel is not None or node.op in RECURRENT and self.plan.backend != "reference"
 
     def _view(self, node: Node) -> None:
         source, shapes = self.views[node.inputs[0]], [self.infer_output(node, k) for k in range(len(node.outputs))]

@@ -31,6 +31,11 @@ class Fused(Node):
     head: Node | None = None
 
 
+def main_of(node: Node) -> Node:
+    """The node that a call goes by: of a fused one the product, else the last."""
+    return (node.head or node.nodes[-1]) if isinstance(node, Fused) else node
+
+
 def fuse(model: Model) -> Model:
     """The model with Fused nodes in the place of the last of those that each holds. What runs when sizes change is not joined to what always does."""
     nodes = _fuse_nodes(model.nodes, set(model.output_names), model.specs, model.weights, hoisted(model))

@@ -27,6 +27,7 @@ class Layout:
         self.root: dict[str, str] = {}
         self.inside: dict[str, tuple[str, Callable[[View], View | None], bool]] = {}
         self.arena = Arena(keep)
+        self.at = ""  # the node in hand
         self._owned: dict[str, int] = {}  # value -> block that it holds, given back after its last use
         self._scratch: list[int] = []  # blocks given back when the node in hand is done
         self._numbers: dict[tuple[bytes, str], View] = {}
@@ -122,7 +123,7 @@ class Layout:
             self._owned[owner] = copy.index
         else:
             self._scratch.append(copy.index)
-        self.copy(owner, view, copy)
+        self.copy(self.at, view, copy)
         return copy
 
     def rows(self, value: str | View) -> View:
