@@ -15,10 +15,10 @@ from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
-from fastrnn.plan import build_program
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
 from fastrnn.plan.lowering.layout import OPERANDS
+from fastrnn.plan.specialise import program_for
 from fastrnn.plan.program import KernelStep, PythonStep
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
@@ -221,7 +221,7 @@ def kernels_said(session, shapes) -> dict[str, set[str]]:
 def kernels_called(session, shapes) -> dict[str, set[str]]:
     """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
     called: dict[str, set[str]] = {}
-    for step in build_program(session.plan, session.plan.specialised(shapes)).steps:
+    for step in program_for(session.plan, shapes)[1].steps:
         if isinstance(step, (KernelStep, PythonStep)):
             called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
     return called

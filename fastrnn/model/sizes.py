@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.model.polynomials import Bounds, bounds_of_terms, exactly, known, range_of
+
 NAMELESS = "?"  # a dimension without a name (model/ops: ANY_DIM)
 LEAST, MOST = 2, (1 << 31) - 2  # of a free dimension: below the bounds that mean "to the end"
-MOST_DIVISIONS = 64  # terms of a quotient that is looked for
 # What is no polynomial, as Python has it: quotients are rounded down.
 OPERATIONS = {"quotient": lambda a, b: a // b, "remainder": lambda a, b: a % b, "minimum": min, "maximum": max, "less": lambda a, b: int(a < b)}
-
-Bounds = tuple[int | None, int | None]  # the least and the greatest, None where not known
 
 
 class Guard(NamedTuple):
@@ -87,7 +86,7 @@ class Scope:
         key = (operation, _key(a), _key(b))
         if key not in self._made:
             value = OPERATIONS[operation](value_of(a), value_of(b))
-            self._made[key] = self._atom(Atom("", value, *_range(operation, bounds_of(a), bounds_of(b)), operation, (a, b)))
+            self._made[key] = self._atom(Atom("", value, *range_of(operation, bounds_of(a), bounds_of(b)), operation, (a, b)))
         return self._made[key]
 
     def decide(self, size: Size, relation: str) -> bool:
@@ -118,9 +117,9 @@ class Scope:
             return
         rest += holds  # at least that if it holds, else at most
         if (factor > 0) == holds:
-            atom.low = max(filter(_is_known, (atom.low, -(-rest // factor))))
+            atom.low = known(max, atom.low, -(-rest // factor))
         else:
-            atom.high = min(filter(_is_known, (atom.high, rest // factor)))
+            atom.high = known(min, atom.high, rest // factor)
 
 
 def sizes_in(scope: Scope, name: str, declared: tuple[int | str, ...], shape: tuple[int, ...]) -> tuple[Whole, ...]:
@@ -327,62 +326,7 @@ def has_sizes(array: np.ndarray) -> bool:
 
 def bounds_of(size: Whole) -> Bounds:
     """The least and the greatest that a size may be."""
-    if not isinstance(size, Size):
-        return size, size
-    atoms, terms = size.scope.atoms, size.terms
-    low = high = 0
-    for monomial, c in terms.items():  # each monomial for itself
-        ranges = [(atoms[a].low, atoms[a].high) for a in monomial]
-        least = _product(r[0] for r in ranges) if len(monomial) == 1 or all(r[0] is not None and r[0] >= 0 for r in ranges) else None
-        most = _product(r[1] for r in ranges) if len(monomial) == 1 or least is not None else None
-        least, most = (least, most) if c > 0 else (most, least)
-        low = None if low is None or least is None else low + c * least
-        high = None if high is None or most is None else high + c * most
-    if len(terms) > 2 or len(terms) > 1 and () not in terms:  # monomials that go together: over what each atom has more than its least
-        shifted = _shifted(size)
-        constant, others = shifted.pop((), 0), shifted.values()
-        if all(c >= 0 for c in others):
-            low = constant if low is None else max(low, constant)
-        if all(c <= 0 for c in others):
-            high = constant if high is None else min(high, constant)
-    return low, high
-
-
-def _shifted(size: Size) -> dict[tuple, int]:
-    """The terms over atoms counted from their least, or from their greatest downwards; terms of both signs where neither is known."""
-    atoms, result = size.scope.atoms, {}
-    for monomial, c in size.terms.items():
-        parts = {(): c}
-        for a in monomial:
-            if atoms[a].low is None and atoms[a].high is None:
-                return {(-1,): 1, (-2,): -1}
-            base, sign = (atoms[a].low, 1) if atoms[a].low is not None else (atoms[a].high, -1)
-            grown: dict[tuple, int] = {}
-            for m, factor in parts.items():
-                for n, k in ((m, base), (tuple(sorted((*m, a))), sign)):
-                    grown[n] = grown.get(n, 0) + factor * k
-            parts = grown
-        for m, factor in parts.items():
-            result[m] = result.get(m, 0) + factor
-    return {m: c for m, c in result.items() if c}
-
-
-def _range(operation: str, a: Bounds, b: Bounds) -> Bounds:
-    """Bounds of an operation's result."""
-    if operation == "less":
-        return 0, 1
-    if operation in ("minimum", "maximum"):
-        pick, (certain, other) = (min, (0, 1)) if operation == "minimum" else (max, (1, 0))
-        both = None if None in (a[certain], b[certain]) else pick(a[certain], b[certain])
-        either = pick(filter(_is_known, (a[other], b[other])), default=None)
-        return (both, either) if operation == "minimum" else (either, both)
-    if b[0] is None or b[0] < 1:
-        return None, None
-    if operation == "remainder":
-        return 0, None if b[1] is None else b[1] - 1
-    fixed, (low, high) = b[0] == b[1], a
-    return (None if low is None or not fixed and low < 0 else low // b[0] if fixed else 0,
-            None if high is None or not fixed and high < 0 else high // b[0])
+    return bounds_of_terms(size.terms, size.scope.atoms) if isinstance(size, Size) else (size, size)
 
 
 def _operand(value):
@@ -401,19 +345,6 @@ def _sum(scope: Scope, terms: dict[tuple, int]) -> Whole:
 
 def _key(size: Whole):
     return size.key() if isinstance(size, Size) else int(size)
-
-
-def _is_known(bound) -> bool:
-    return bound is not None
-
-
-def _product(bounds) -> int | None:
-    result = 1
-    for bound in bounds:
-        if bound is None:
-            return None
-        result *= bound
-    return result
 
 
 def _extreme(operation: str, sizes: Sequence[Whole]) -> Whole:
@@ -444,44 +375,11 @@ def _divided(a: Whole, b: Whole) -> tuple[Whole, Whole, bool]:
     if b == 0:
         raise ZeroDivisionError("a size divided by zero")
     if isinstance(b, Size):
-        exact = _exactly(a.terms if isinstance(a, Size) else {(): a}, b.terms)
+        exact = exactly(a.terms if isinstance(a, Size) else {(): a}, b.terms)
         return (0, a, False) if exact is None else (_sum(b.scope, exact), 0, True)
     parts = {m: divmod(c, b) for m, c in a.terms.items()}
     rest = _sum(a.scope, {m: r for m, (_, r) in parts.items()})
     return _sum(a.scope, {m: q for m, (q, _) in parts.items()}), rest, not isinstance(rest, Size)
-
-
-def _exactly(dividend: dict[tuple, int], divisor: dict[tuple, int]) -> dict[tuple, int] | None:
-    """The terms of a quotient of polynomials that leaves nothing over, None where there is none."""
-    left, result, lead = dict(dividend), {}, max(divisor, key=_order)
-    for _ in range(MOST_DIVISIONS):
-        if not left:
-            return result
-        monomial = max(left, key=_order)
-        more = _without(monomial, lead)
-        if more is None or left[monomial] % divisor[lead]:
-            return None
-        factor = result[more] = left[monomial] // divisor[lead]
-        for m, c in divisor.items():
-            n = tuple(sorted(m + more))
-            left[n] = left.get(n, 0) - factor * c
-        left = {m: c for m, c in left.items() if c}
-    return None
-
-
-def _order(monomial: tuple[int, ...]) -> tuple:
-    """Monomials by degree, then by their atoms: an order that products keep."""
-    return len(monomial), monomial
-
-
-def _without(monomial: tuple[int, ...], part: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The monomial divided by another, None where it has not all of its atoms."""
-    left = list(monomial)
-    for atom in part:
-        if atom not in left:
-            return None
-        left.remove(atom)
-    return tuple(left)
 
 
 def _scope(a: Whole, b: Whole) -> Scope:

@@ -10,12 +10,11 @@ from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.recurrent import RECURRENT
-from fastrnn.model.sizes import Scope, sizes_in
 from fastrnn.plan.lowering import parallel
-from fastrnn.plan.lowering.build import build_program
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.program import KernelStep, Program, PythonStep
 from fastrnn.plan.route import Route, route
+from fastrnn.plan.specialise import program_for
 from fastrnn.plan.weights.packed import Packed
 
 if TYPE_CHECKING:
@@ -43,12 +42,10 @@ def rows(plan: Plan, shapes: Mapping[str, tuple] | None = None) -> list[tuple[st
     """
     if shapes is None:
         return Explanation(plan, plan.model).rows()
-    whole, scope = _in_use(plan.model, shapes), Scope()
+    whole = _in_use(plan.model, shapes)
     if any(isinstance(n, str) for shape in whole.values() for n in shape):
         return Explanation(plan, plan.specialised(whole)).rows()
-    declared = {v.name: v.shape for v in plan.model.inputs}
-    model = plan.specialised({name: sizes_in(scope, name, declared[name], shape) for name, shape in whole.items()})
-    return Explanation(plan, model, build_program(plan, model, scope)).rows()
+    return Explanation(plan, *program_for(plan, whole)).rows()
 
 
 def _in_use(model: Model, shapes: Mapping[str, tuple]) -> dict[str, tuple]:

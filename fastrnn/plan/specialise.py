@@ -7,6 +7,8 @@ a program then holds for its value alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +17,10 @@ from fastrnn.model import Model
 from fastrnn.model.graph import every_node
 from fastrnn.model.sizes import Scope, sizes_in
 from fastrnn.plan.lowering.build import build_program
-from fastrnn.plan.planner import Plan
 from fastrnn.plan.program import Program
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
 
 MOST_STEERING = 16  # entries of an input that may steer
 # Inputs of ops, by position, whose content decides shapes.
@@ -26,19 +30,20 @@ DECIDING = {"If": (0,), "Reshape": (1,), "Expand": (1,), "Tile": (1,), "Constant
 
 def specialise(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Program:
     """The program for inputs such as these (checked against the model before), for all sizes and values that decide the same."""
-    shapes = {v.name: v.shape for v in plan.model.inputs if v.name in arrays}
+    shapes = {name: a.shape for name, a in arrays.items()}
     try:
-        return _program(plan, shapes, arrays, {})
+        return program_for(plan, shapes)[1]
     except UnsupportedModelError:
         if not (values := steering_values(plan.model, arrays)):
             raise
-        return _program(plan, shapes, arrays, values)
+        return program_for(plan, shapes, values)[1]
 
 
-def _program(plan: Plan, shapes, arrays: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> Program:
-    scope = Scope()
-    sized = {name: arrays[name].shape if name in values else sizes_in(scope, name, shape, arrays[name].shape) for name, shape in shapes.items()}
-    return build_program(plan, plan.specialised(sized, values=values), scope, values=values)
+def program_for(plan: Plan, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> tuple[Model, Program]:
+    """The model that is left for inputs of these shapes, their free dimensions as Sizes, and its program. values: of inputs that steer."""
+    scope, declared = Scope(), {v.name: v.shape for v in plan.model.inputs}
+    model = plan.specialised({name: sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values)
+    return model, build_program(plan, model, scope, values=values)
 
 
 def steering_values(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

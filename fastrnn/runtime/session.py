@@ -14,10 +14,10 @@ from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryErr
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
 from fastrnn.model.show import notebook, summary
-from fastrnn.plan import Plan, build_program, compile_plan
+from fastrnn.plan import Plan, compile_plan
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.streams.guess import Guess, guess_states, with_states
-from fastrnn.plan.specialise import specialise
+from fastrnn.plan.specialise import program_for, specialise
 from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runners
@@ -68,6 +68,11 @@ def bound(model, states=None, constants=None) -> Model:
         tied = [_tied(i, o) for i, o in checks.as_mapping(states, "states", InvalidModelError).items()]
         model = replace(model, states=tuple(tied))
     return model
+
+
+def _shapes(arrays) -> str:
+    """Names and shapes, for a message."""
+    return ", ".join(f"{name!r} {np.shape(value)}" for name, value in arrays)
 
 
 def _tied(name: str, output) -> State:
@@ -126,8 +131,7 @@ class Session:
                     return result
             return self._run(checks.as_mapping(inputs, "inputs"))
         except MemoryError as error:
-            given = ", ".join(f"{name!r} {np.shape(value)}" for name, value in inputs.items())
-            raise OutOfMemoryError(f"running {given}: {error or 'no memory left'}") from error
+            raise OutOfMemoryError(f"running {_shapes(inputs.items())}: {error or 'no memory left'}") from error
 
     def _run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """run, for inputs that no program so far takes as they are."""
@@ -165,7 +169,7 @@ class Session:
                 if (result := runners.run_listed(arrays)) is not None:
                     return result
         except MemoryError as error:
-            raise OutOfMemoryError(f"running {', '.join(str(np.shape(a)) for a in arrays)}: {error or 'no memory left'}") from error
+            raise OutOfMemoryError(f"running {_shapes(zip(self._names, arrays))}: {error or 'no memory left'}") from error
         return None
 
     @cached_property
@@ -211,7 +215,7 @@ class Session:
         whole = {v.name: v.shape for v in self.model.inputs if not v.optional} | dict(shapes or {})
         if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):
             return text
-        return "\n".join([text, *parallel.describe(build_program(self._plan, self._plan.specialised(whole)).steps)])
+        return "\n".join([text, *parallel.describe(program_for(self._plan, whole)[1].steps)])
 
     def __reduce__(self):
         """Travels as its model, whose packed weights are unpacked on the way, and is compiled again where it arrives: for that machine, to the same bits."""

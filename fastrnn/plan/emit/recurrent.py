@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastrnn.cells import Cell
 from fastrnn.model import Node
 from fastrnn.model.sizes import Whole
@@ -11,7 +13,7 @@ from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
 from fastrnn.plan.lowering import parallel
-from fastrnn.plan.lowering.memory import View
+from fastrnn.plan.lowering.memory import View, weight_view
 from fastrnn.plan.weights.packed import Packed
 
 
@@ -57,7 +59,7 @@ def recurrent(build, node):
     x, y = build.rows(layer.name("X")), build.place(node.output(0), build.infer_output(node, 0))
     finals = [build.place(node.output(s.output), build.infer_output(node, s.output)) if node.output(s.output) else None for s in layer.states]
     made = [None if view is None else build.unit_stride(view) for view in (y, *finals)]
-    initials = [build.rows(node.input(s.input)) if node.input(s.input) else None for s in layer.states]
+    initials = [_initial(build, node.input(s.input)) if node.input(s.input) else None for s in layer.states]
     for k in range(2, len(layer.states)):
         initials[k] = None if initials[k] is None else build.contiguous(initials[k])
         made[1 + k] = made[1 + k] if made[1 + k] is None or made[1 + k].contiguous else build.scratch(made[1 + k].shape)
@@ -76,6 +78,15 @@ def recurrent(build, node):
     for done, wanted in zip(made, (y, *finals)):
         if done is not wanted:
             build.copy(node.name, done, wanted)
+
+
+def _initial(build, name: str) -> View:
+    """The rows of an initial state; of one number everywhere, one row for all."""
+    view = build.views[name]
+    if view.space == "weight" and view.array.size == 1 and view.array.dtype == np.float32:
+        row = weight_view(np.full(view.shape[-1], view.array.reshape(())[()], np.float32))
+        return row.broadcast(view.shape)
+    return build.rows(view)
 
 
 def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, places: Places, shared: parallel.Share, sorted_lengths) -> None:
