@@ -3,7 +3,8 @@
     graph.py      Value, Node, Graph, State, Model; validation
     ops/          the op vocabulary: attributes, shapes out of shapes, and meaning in NumPy
     infer.py      dtypes, shapes and small values of a whole graph
-    recurrent.py  recurrent nodes: their inputs and attributes resolved, and stacks with torch's parameter names
+    builder.py    a graph that grows node by node; stack.py: recurrent layers in it, with torch's options and parameter names
+    recurrent.py  recurrent nodes: their inputs and attributes resolved
     absent.py     stand-ins for weights that a session holds packed only
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata
 
