@@ -1,5 +1,19 @@
 """fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md.
 
+    errors.py    every error and warning
+    cells/       what a recurrent cell is
+    model/       a network as plain data
+    kernels/     functions that compute, for each instruction set
+    plan/        from a Model to a program
+    runtime/     running programs: sessions, streams, layers
+    converters/  from other people's files and modules
+    training/    training small networks
+    cli/         the command line
+    testing.py   what tests and benchmarks share
+
+Each may import those above it; ARCHITECTURE.md says why things are as they are.
+"""
+
 Names load on first use, and with them the packages they need: a bare import costs errors and the check that kernels are there.
 """
 

@@ -4,7 +4,8 @@
     ops/          the op vocabulary: attributes, shapes out of shapes, and meaning in NumPy
     infer.py      dtypes, shapes and small values of a whole graph
     sizes.py      sizes that are symbols and numbers at once, so that one program serves all; polynomials.py: their arithmetic
-    recurrent.py  recurrent nodes: their inputs and attributes resolved, and stacks with torch's parameter names
+    builder.py    a graph that grows node by node; stack.py: recurrent layers in it, with torch's options and parameter names
+    recurrent.py  recurrent nodes: their inputs and attributes resolved
     absent.py     stand-ins for weights that a session holds packed only
     show.py       a model as text: a screenful, all of it, or for a notebook
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata

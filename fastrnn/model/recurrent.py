@@ -21,6 +21,11 @@ WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "proje
 MATRIX_INPUTS = tuple(k for k in WEIGHT_INPUTS if INPUTS[k] != "B")  # of these, what packing keeps number for number
 
 
+def input_of(node: Node, which: str) -> str:
+    """The value behind one of INPUTS, empty where omitted."""
+    return node.input(INPUTS.index(which))
+
+
 class StateInput(NamedTuple):
     """A state of a node: its name, which input starts it and which output ends it."""
 
@@ -41,7 +46,7 @@ def cell_of(node: Node, direction: int = 0) -> Cell:
         return rnn(activations, node.get("clip"))
     if kind == "gru":
         return gru(activations, node.get("clip"), reset_after=bool(node.get("linear_before_reset")))
-    return lstm(activations, node.get("clip"), peepholes=bool(node.input(7)), input_forget=bool(node.get("input_forget")))
+    return lstm(activations, node.get("clip"), peepholes=bool(input_of(node, "P")), input_forget=bool(node.get("input_forget")))
 
 
 def states_of(node: Node) -> list[StateInput]:
@@ -98,7 +103,7 @@ class RecurrentNode:
 
     def name(self, which: str) -> str:
         """The value behind one of INPUTS, empty where omitted."""
-        return self.node.input(INPUTS.index(which))
+        return input_of(self.node, which)
 
     def array(self, which: str) -> np.ndarray | None:
         """The array behind one of INPUTS, None where omitted."""

@@ -10,8 +10,9 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.cells import find_cell, gru, lstm, rnn
+from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.graph import Model, Node, Value
-from fastrnn.model.stack import StackBuilder, stack_model
+from fastrnn.model.stack import add_stack, stack_model
 from fastrnn.testing import Case, Shape
 
 
@@ -269,9 +270,9 @@ def test_no_features_and_no_outputs(backend, each_jit_isa):
 def test_beside_native_layers_in_one_program():
     cell = fr.cell(gates=("a",), name="beside")(lambda a, h: 0.5 * (fr.tanh(a) + h))
     first, second, third = fr.LSTM(5, 12, seed=1), fr.Recurrent(cell, 12, 9, seed=2), fr.GRU(9, 4, seed=3)
-    build = StackBuilder()
+    build = GraphBuilder()
     for name, layer, x, y in (("one", first, "x", "u"), ("two", second, "u", "v"), ("three", third, "v", "y")):
-        build.stack(name, layer.options, layer.state_dict(), x, y)
+        add_stack(build, name, layer.options, layer.state_dict(), x, y)
     model = Model((Value("x", "float32", ("T", "B", 5)),), ("y",), tuple(build.nodes), build.weights, (), "mixed")
     session = fr.compile(model)
     x = np.random.default_rng(0).standard_normal((11, 3, 5)).astype(np.float32)

@@ -2,11 +2,13 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
 import venv
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,20 @@ def test_packages_are_listed():
     found = {".".join(("fastrnn", *p.parent.relative_to(PACKAGE).parts)) for p in PACKAGE.rglob("__init__.py")}
     found |= {".".join(("fastrnn.converters", *p.parent.relative_to(ROOT / "converters").parts)) for p in (ROOT / "converters").rglob("__init__.py")}
     assert listed == found
+
+
+def test_every_module_is_named_in_its_folder():
+    """In the docstring of its __init__, headers and folders too; a pattern such as cell_*.h names several."""
+    named = 0
+    for root in (PACKAGE, ROOT / "converters"):
+        for door in root.rglob("__init__.py"):
+            words = re.findall(r"[\w*]+(?:\.\w+|/)", ast.get_docstring(ast.parse(door.read_text())))
+            for path in door.parent.iterdir():
+                name = f"{path.name}/" if (path / "__init__.py").exists() else path.name
+                if name.endswith((".py", ".pyx", ".h", "/")) and path != door:
+                    assert any(fnmatch(name, word) for word in words), f"{door}: {name}"
+                    named += 1
+    assert named > 150
 
 
 def test_compiled_modules_have_stubs():

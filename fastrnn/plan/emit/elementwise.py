@@ -58,7 +58,7 @@ def fused(build, node):
     _run(build, node.name, chain.chain_of(node.nodes, build.weights), node.outputs[0])
 
 
-@emits(*chain.PLAIN, *chain.STEPS, kernel=_kernel, refused=_refused)
+@emits(*chain.PLAIN, *chain.SPELLED, kernel=_kernel, refused=_refused)
 def elementwise(build, node):
     """One node."""
     if chain.refused(node, build.specs, build.weights) is None:

@@ -22,7 +22,7 @@ GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "h"}  # as ONNX stacks them
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class CellStep:
     """gates: what each takes the activation of, by ONNX's letter. h, c: the states before (h of an LSTM: not known by itself). result, cell: names
     of the new ones. recurrent: of a GRU that resets after the matrix, what is reset. reset: of one that resets before it, the vector r h.
     """
@@ -104,7 +104,7 @@ def cell_of_lstm(form: Form) -> dict | None:
     return None
 
 
-def step_of_lstm(form: Form, result: str, cells: Mapping[str, dict]) -> Step | None:
+def step_of_lstm(form: Form, result: str, cells: Mapping[str, dict]) -> CellStep | None:
     """o act(c') for a cell that was found before."""
     factors = _pair(form)
     if factors is None:
@@ -113,11 +113,11 @@ def step_of_lstm(form: Form, result: str, cells: Mapping[str, dict]) -> Step | N
         vector = shown.inner.vector if shown.activation is not None else None  # o c alone is what the next step's f c looks like
         cell = cells.get(vector.name) if vector is not None and vector.index is None else None
         if cell and o.activation == cell["activations"][0] and (gate := _gate(o)) is not None:
-            return Step("LSTM", {**cell["gates"], "o": gate}, (*cell["activations"], shown.activation), result, c=cell["c"], cell=vector.name)
+            return CellStep("LSTM", {**cell["gates"], "o": gate}, (*cell["activations"], shown.activation), result, c=cell["c"], cell=vector.name)
     return None
 
 
-def step_of_gru(form: Form, result: str, made_of: Mapping[Vector, Form]) -> Step | None:
+def step_of_gru(form: Form, result: str, made_of: Mapping[Vector, Form]) -> CellStep | None:
     """(1 - z) n + z h, or z n + (1 - z) h."""
     if form.biases or len(form.products) not in (2, 3):
         return None
@@ -137,7 +137,7 @@ def step_of_gru(form: Form, result: str, made_of: Mapping[Vector, Form]) -> Step
     return None
 
 
-def _gru(z: Factor, n: Factor, h: Vector, result: str, made_of, turned: bool) -> Step | None:
+def _gru(z: Factor, n: Factor, h: Vector, result: str, made_of, turned: bool) -> CellStep | None:
     gates = {"z": z.inner, "h": Form(n.inner.parts, n.inner.biases, frozenset((f, s) for f, s in n.inner.products if not f))}
     inner = [(factors, scale) for factors, scale in n.inner.products if factors]
     found: dict = {}
@@ -158,7 +158,7 @@ def _gru(z: Factor, n: Factor, h: Vector, result: str, made_of, turned: bool) ->
     if r.activation != z.activation or _gate(r) is None:
         return None
     negated = frozenset("z") if turned else frozenset()
-    return Step("GRU", {**gates, "r": r.inner}, (z.activation, n.activation), result, h=h, negated=negated, **found)
+    return CellStep("GRU", {**gates, "r": r.inner}, (z.activation, n.activation), result, h=h, negated=negated, **found)
 
 
 def _reset(form: Form, h: Vector) -> Factor | None:
@@ -172,9 +172,9 @@ def _reset(form: Form, h: Vector) -> Factor | None:
     return None
 
 
-def step_of_rnn(form: Form, result: str, h: Vector | None = None) -> Step | None:
+def step_of_rnn(form: Form, result: str, h: Vector | None = None) -> CellStep | None:
     """act(x W + h R + b); h where it is known."""
     factor = form.function
     if factor is None or _gate(factor) is None or len(factor.inner.vectors) != 2 or h is not None and h not in factor.inner.vectors:
         return None
-    return Step("RNN", {"h": factor.inner}, (factor.activation,), result, h=h)
+    return CellStep("RNN", {"h": factor.inner}, (factor.activation,), result, h=h)

@@ -13,7 +13,7 @@ from fastrnn.model.ops import ANY_DIM, Spec
 from fastrnn.model.ops.elementwise import UNARY_KINDS, unary_activation
 from fastrnn.model.ops.shaping import slices, split_sizes
 from fastrnn.plan.graph.algebra import Form, Vector, added, applied, bias, cut, mapped, multiplied, number, of_vector, times_matrix
-from fastrnn.plan.graph.cell_steps import Step, cell_of_lstm, step_of_gru, step_of_lstm
+from fastrnn.plan.graph.cell_steps import CellStep, cell_of_lstm, step_of_gru, step_of_lstm
 
 RUN = "run"  # the index of the entry that a run of a body takes
 SAME = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Transpose", "Expand")
@@ -29,7 +29,7 @@ class Reading:
         self.joined: dict[str, list[str]] = {}
         self.made_of: dict[Vector, Form] = {}
         self.cells: dict[str, dict] = {}
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, CellStep] = {}
         self.readers: Counter = Counter()
         self.first: dict[str, int] = {}  # by the new state's name, the node that makes the first thing that the step is known by
 
@@ -38,14 +38,10 @@ class Reading:
         nodes = list(nodes)
         self.readers = Counter(name for node in nodes for name in node.reads())
         for k, node in enumerate(nodes):
-            reader = getattr(self, f"_{node.op.lower()}", None)
-            if node.op in UNARY_KINDS:
-                reader = self._activation
-            elif node.op in SAME:
-                reader = self._same
+            reader = READERS.get(node.op)
             if reader is None or not all(self._plain(name) for name in node.outputs if name):
                 continue
-            form = reader(node)
+            form = reader(self, node)
             if form is not None:
                 self._found(node.outputs[0], form, k)
         return self
@@ -101,7 +97,7 @@ class Reading:
             self.made_of[vector] = form
         return vector
 
-    # One method for each op.
+    # One method for each op, see READERS.
 
     def _activation(self, node: Node) -> Form | None:
         form = self.form(node.inputs[0], node.outputs[0])
@@ -225,6 +221,13 @@ class Reading:
         if not all(v.index is None and self.specs[v.name].shape[:-1] == self.specs[source].shape[:-1] for v in _every_vector(form)):
             form = of_vector(self.whole(source))
         return mapped(form, lambda vector: replace(vector, axis=axis, index=index))
+
+
+READERS = {
+    **dict.fromkeys(SAME, Reading._same), **dict.fromkeys(UNARY_KINDS, Reading._activation), "Neg": Reading._neg, "Add": Reading._add, "Sub": Reading._sub,
+    "Mul": Reading._mul, "Sum": Reading._sum, "MatMul": Reading._matmul, "Gemm": Reading._gemm, "Concat": Reading._concat, "Split": Reading._split,
+    "Slice": Reading._slice, "Gather": Reading._gather,
+}
 
 
 def _every_vector(form: Form) -> set[Vector]:

@@ -19,7 +19,7 @@ from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM
 from fastrnn.model.ops.control import Repetition
 from fastrnn.plan.graph.algebra import Form, Vector, mapped
-from fastrnn.plan.graph.cell_steps import Step, step_of_rnn
+from fastrnn.plan.graph.cell_steps import CellStep, step_of_rnn
 from fastrnn.plan.graph.fold import REPEATING, live, replace_model
 from fastrnn.plan.graph.reading import RUN, Reading
 
@@ -113,7 +113,7 @@ class _Recogniser:
         at = self.weight(f"{vector.name}.at", np.array(vector.index))
         return self.add(nodes, "Gather", f"{vector.name}.entry", (vector.name, at), axis=vector.axis)[0]
 
-    def layer(self, nodes: list[Node], step: Step, x: Vector, h: Vector, sequence: str, states: list[str], backwards: bool) -> list[str]:
+    def layer(self, nodes: list[Node], step: CellStep, x: Vector, h: Vector, sequence: str, states: list[str], backwards: bool) -> list[str]:
         """The recurrent node over X (T, B, I): names of Y (T, 1, B, H), Y_h and, of an LSTM, Y_c (1, B, H)."""
         name, size = f"{step.result}.{step.op.lower()}", self.specs[step.result].shape[-1]
         arrays = step.weights(x, h, size, self.weights)
@@ -170,12 +170,12 @@ class _Recogniser:
         vector = form.vector if form is not None else None
         return vector.name if vector is not None and vector.index is None else name
 
-    def _rnn(self, reading: Reading, carried) -> Step | None:
+    def _rnn(self, reading: Reading, carried) -> CellStep | None:
         form = reading.forms.get(carried.after)
         shape = self.specs[carried.before].shape
         return step_of_rnn(form, carried.after, Vector(carried.before, shape[-1])) if form is not None and shape else None
 
-    def _instead(self, loop: Repetition, step: Step, x: Vector, h: Vector, carried: list, reading: Reading) -> list[Node] | None:
+    def _instead(self, loop: Repetition, step: CellStep, x: Vector, h: Vector, carried: list, reading: Reading) -> list[Node] | None:
         """The layer, and what the loop's results are made of."""
         name, nodes = loop.node.name, []
         backwards = {t.backwards for t in loop.taken if self._reads(reading, t, x)} if loop.scan else {False}
@@ -258,7 +258,7 @@ class _Recogniser:
                 result.append(replace(node, outputs=outputs))
         return result
 
-    def _chain(self, steps: dict[str, Step], step: Step, taken: set[str]) -> list[Step]:
+    def _chain(self, steps: dict[str, CellStep], step: CellStep, taken: set[str]) -> list[CellStep]:
         """The step and those before it with the same weights, last first."""
         chain = [step]
         while True:
@@ -270,17 +270,17 @@ class _Recogniser:
                 return chain
             chain.append(fit[0])
 
-    def _alike(self, step: Step, before: Step) -> bool:
+    def _alike(self, step: CellStep, before: CellStep) -> bool:
         """Whether the step before has the same weights, its own state where this one has the new one."""
         x, h = self._roles(step, before.result)
         return x is not None and self._roles_as(before, step, x, h) is not None
 
-    def _roles(self, step: Step, h_name: str) -> tuple[Vector | None, Vector | None]:
+    def _roles(self, step: CellStep, h_name: str) -> tuple[Vector | None, Vector | None]:
         h = [v for v in step.vectors if v.name == h_name and v.index is None]
         xs = step.vectors - set(h)
         return (xs.pop(), h[0]) if len(h) == 1 and len(xs) == 1 else (None, None)
 
-    def _roles_as(self, step: Step, model: Step, x: Vector, h: Vector) -> tuple[Vector, Vector] | None:
+    def _roles_as(self, step: CellStep, model: CellStep, x: Vector, h: Vector) -> tuple[Vector, Vector] | None:
         """x and h of a step that has the same weights as one whose x and h are known."""
         for mine in step.vectors:
             others = step.vectors - {mine}
@@ -290,7 +290,7 @@ class _Recogniser:
                     return other, mine
         return None
 
-    def _signature(self, step: Step, x: Vector, h: Vector):
+    def _signature(self, step: CellStep, x: Vector, h: Vector):
         """What two steps share if they have the same weights."""
         roles = {x: Vector("x", x.width), h: Vector("h", h.width), step.reset: Vector("r h", h.width)}
         forms = [*(step.gates[letter] for letter in sorted(step.gates)), *([step.recurrent] if step.recurrent else [])]
@@ -313,7 +313,7 @@ class _Recogniser:
             self._digests[id(array)] = sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).digest()
         return self._digests[id(array)]
 
-    def _unrolled(self, chain: list[Step], made) -> list[Node] | None:
+    def _unrolled(self, chain: list[CellStep], made) -> list[Node] | None:
         """The layer in place of steps in order, and their new states out of its outputs; None where they are none.
 
         What a cell holds between two steps the layer does not give: where something else reads it, the nodes that make it stay.
@@ -345,7 +345,7 @@ class _Recogniser:
             new.append(Node("Identity", f"{last.cell}.state", (self.shaped(new, last.cell, ends[1], self.specs[last.cell].shape),), (last.cell,)))
         return new
 
-    def _all_roles(self, chain: list[Step]) -> list[tuple[Vector, Vector]] | None:
+    def _all_roles(self, chain: list[CellStep]) -> list[tuple[Vector, Vector]] | None:
         """(x, h) of each step."""
         if len(chain) == 1:
             step = chain[0]
@@ -378,7 +378,7 @@ class _Recogniser:
             sequence = self.add(new, "Slice", f"{name}.steps", (sequence, *bounds))[0]
         return sequence, step < 0
 
-    def _single(self, new: list[Node], x: Vector, step: Step) -> tuple[str, bool] | None:
+    def _single(self, new: list[Node], x: Vector, step: CellStep) -> tuple[str, bool] | None:
         """One step's x as a sequence of one."""
         if x.index is not None:
             if not isinstance(x.index, int) or (sequence := self.sequence(new, x.name, x.axis, step.result)) is None:

@@ -22,7 +22,7 @@ from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import has_symbol
-from fastrnn.model.recurrent import RECURRENT
+from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of
 from fastrnn.model.sizes import Scope, Whole, largest, same, smallest
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import EMIT, new_args, sized
@@ -359,8 +359,8 @@ class Builder(Layout):
         inputs = [self.views[name] if name else None for name in node.inputs]
         if node.op == "Gather" and not node.get("wrap"):
             inputs[1] = self.limit(node, node.inputs[1], 0, inputs[0].shape[node.get("axis")] - 1)
-        if node.op in RECURRENT and node.input(4):
-            inputs[4] = self.limit(node, node.input(4), 0, inputs[0].shape[node.get("layout")])
+        if node.op in RECURRENT and (lengths := input_of(node, "sequence_lens")):
+            inputs[INPUTS.index("sequence_lens")] = self.limit(node, lengths, 0, inputs[0].shape[node.get("layout")])
         outputs = [self.place(name, self.infer_output(node, k)) if name else None for k, name in enumerate(node.outputs)]
         self.estimated_ns = self.estimated_ns + 20_000
         self.python(node.name, lambda arrays, node=node: evaluate(node, arrays), inputs, outputs)

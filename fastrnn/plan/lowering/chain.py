@@ -1,7 +1,7 @@
 """Elementwise nodes as one program: what kernels/native/chain.h runs over memory once, and dense.h over a tile that it has just made.
 
-A Chain takes nodes in order. Its values are operands, read from memory, and steps; instructions() numbers them for the kernel.
-To make an op part of chains: an entry in PLAIN or a function under `steps`, out of the operations of kernels/contract.py.
+A Chain takes nodes in order. Its values are operands, read from memory, and results of operations; instructions() numbers them for the kernel.
+To make an op part of chains: an entry in PLAIN or a function under `spelled`, out of the operations of kernels/contract.py.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ PLAIN = {
     "Not": "not", "And": "and", "Or": "or", "Xor": "xor", "Equal": "equal", "Less": "less", "LessOrEqual": "less_or_equal", "Greater": "greater",
     "GreaterOrEqual": "greater_or_equal", "Where": "where", "Mod": "fmod",
 }
-STEPS: dict[str, Callable] = {}
+SPELLED: dict[str, Callable] = {}
 
 
 class Chain:
-    """operands: names of values, or views. steps: (operation, the values it reads, (code, alpha, beta) of its constants).
+    """operands: names of values, or views. operations: (operation, the values it reads, (code, alpha, beta) of its constants).
 
-    Values are numbers: steps from 0 on, operands from -1 down. fed: the operand that comes first because the kernel makes it itself.
+    Values are numbers: results from 0 on, operands from -1 down. fed: the operand that comes first because the kernel makes it itself.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], fed: str = ""):
         self.weights, self.fed = weights, fed
         self.operands: list[str | View] = []
-        self.steps: list[tuple[str, tuple[int, ...], tuple]] = []
+        self.operations: list[tuple[str, tuple[int, ...], tuple]] = []
         self.values: dict[str, int] = {}
         if fed:
             self.operand(fed)
@@ -57,9 +57,9 @@ class Chain:
         return -len(self.operands)
 
     def do(self, operation: str, *values: int, alpha: float = 0.0, beta: float = 0.0, code: int = 0) -> int:
-        """The value of one more step."""
-        self.steps.append((operation, values, (code, alpha, beta)))
-        return len(self.steps) - 1
+        """The value of one more operation."""
+        self.operations.append((operation, values, (code, alpha, beta)))
+        return len(self.operations) - 1
 
     def map(self, activation: Activation, value: int) -> int:
         """activation(value)."""
@@ -70,11 +70,11 @@ class Chain:
         return self.map(Activation("affine", alpha, beta), value)
 
     def add(self, node: Node) -> None:
-        """A node's steps."""
+        """A node's operations."""
         if node.op in PLAIN:
             self.values[node.outputs[0]] = self.do(PLAIN[node.op], *map(self.operand, node.inputs))
         else:
-            self.values[node.outputs[0]] = STEPS[node.op](self, node)
+            self.values[node.outputs[0]] = SPELLED[node.op](self, node)
 
     def scalar(self, name: str) -> float | None:
         """The number behind a constant of one element."""
@@ -84,18 +84,18 @@ class Chain:
     def over(self, operands: Mapping[int, View]) -> Chain:
         """The same program over these views."""
         result = Chain(self.weights)
-        result.operands, result.steps = [operands[k] for k in range(len(self.operands))], self.steps
+        result.operands, result.operations = [operands[k] for k in range(len(self.operands))], self.operations
         return result
 
     def instructions(self) -> np.ndarray:
         """The program; a result's place serves again once nothing reads it, but for the last, which is what goes to memory."""
-        last = {value: k for k, (_, values, _) in enumerate(self.steps) for value in values}
+        last = {value: k for k, (_, values, _) in enumerate(self.operations) for value in values}
         top, free, place = len(self.operands), [], {-1 - k: k for k in range(len(self.operands))}
-        program = np.zeros(len(self.steps), INSTRUCTION)
-        for k, (operation, values, act) in enumerate(self.steps):
+        program = np.zeros(len(self.operations), INSTRUCTION)
+        for k, (operation, values, act) in enumerate(self.operations):
             reads = [place[v] for v in values]
             free += [place[v] for v in dict.fromkeys(values) if v >= 0 and last[v] == k]
-            if not free or k == len(self.steps) - 1:
+            if not free or k == len(self.operations) - 1:
                 free.append(top)
                 top += 1
             place[k] = free.pop()
@@ -118,7 +118,7 @@ def chain_of(nodes: Sequence[Node], weights: Mapping[str, np.ndarray], fed: str 
 
 def refused(node: Node, specs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> str | None:
     """Why a node is no part of a chain, or None."""
-    if node.op not in PLAIN and node.op not in STEPS:
+    if node.op not in PLAIN and node.op not in SPELLED:
         return "no kernel"
     names = [node.inputs[0] if node.op == "Pow" and _whole_exponent(node, constants) else name for name in (*node.inputs, *node.outputs) if name]
     dtypes = {node.get("to")} if node.op == "Cast" else set()
@@ -131,57 +131,57 @@ def _whole_exponent(node: Node, constants) -> bool:
     return exponent is not None and exponent.size == 1 and abs(float(exponent.reshape(()))) < 1 << 24
 
 
-def steps(*names: str):
+def spelled(*names: str):
     """Registers (chain, node) -> the result's value under op names."""
 
     def register(function):
         for name in names:
-            STEPS[name] = function
+            SPELLED[name] = function
         return function
 
     return register
 
 
-@steps(*(name for name in UNARY_KINDS if name not in ("Identity", "Sigmoid")))
+@spelled(*(name for name in UNARY_KINDS if name not in ("Identity", "Sigmoid")))
 def activation(chain: Chain, node: Node) -> int:
     """One of the recurrent ops' activations."""
     return chain.map(unary_activation(node), chain.operand(node.inputs[0]))
 
 
-@steps("Neg")
+@spelled("Neg")
 def negate(chain, node):
     """-1 x + -0, which keeps the sign of zero."""
     return chain.affine(chain.operand(node.inputs[0]), -1.0, -0.0)
 
 
-@steps("Silu")
+@spelled("Silu")
 def silu(chain, node):
     """x sigmoid(x)."""
     x = chain.operand(node.inputs[0])
     return chain.do("mul", x, chain.do("sigmoid", x))
 
 
-@steps("Swish")
+@spelled("Swish")
 def swish(chain, node):
     """x sigmoid(alpha x)."""
     x = chain.operand(node.inputs[0])
     return chain.do("mul", x, chain.do("sigmoid", chain.affine(x, node.get("alpha"), -0.0)))
 
 
-@steps("Mish")
+@spelled("Mish")
 def mish(chain, node):
     """x tanh(softplus(x))."""
     x = chain.operand(node.inputs[0])
     return chain.do("mul", x, chain.map(Activation("tanh"), chain.map(Activation("softplus"), x)))
 
 
-@steps("Selu")
+@spelled("Selu")
 def selu(chain, node):
     """gamma Elu(x)."""
     return chain.affine(chain.map(Activation("elu", node.get("alpha"), 0.0), chain.operand(node.inputs[0])), node.get("gamma"), -0.0)
 
 
-@steps("Gelu")
+@spelled("Gelu")
 def gelu(chain, node):
     """x Phi(x), exact or through tanh."""
     x = chain.operand(node.inputs[0])
@@ -192,7 +192,7 @@ def gelu(chain, node):
     return chain.do("mul", x, chain.affine(chain.do("erf", chain.affine(x, math.sqrt(0.5), -0.0)), 0.5, 0.5))
 
 
-@steps("Min", "Max", "Sum", "Mean")
+@spelled("Min", "Max", "Sum", "Mean")
 def variadic(chain, node):
     """From left to right."""
     values = [chain.operand(name) for name in node.inputs]
@@ -201,7 +201,7 @@ def variadic(chain, node):
     return chain.do("quotient", result, alpha=float(len(values))) if node.op == "Mean" else result
 
 
-@steps("Pow")
+@spelled("Pow")
 def power(chain, node):
     """As C's pow; an exponent that is an integer becomes a float."""
     exponent, x = chain.weights.get(node.inputs[1]), chain.operand(node.inputs[0])
@@ -210,7 +210,7 @@ def power(chain, node):
     return chain.do("power", x, chain.operand(node.inputs[1]))
 
 
-@steps("Clip")
+@spelled("Clip")
 def clip(chain, node):
     """min first, then max; a bound that is NaN bounds nothing."""
     x, bounds = chain.operand(node.inputs[0]), [node.input(1), node.input(2)]
@@ -224,7 +224,7 @@ def clip(chain, node):
     return x
 
 
-@steps("Cast")
+@spelled("Cast")
 def cast(chain, node):
     """Between float32 and bool; a bool is a number already."""
     x = chain.operand(node.inputs[0])

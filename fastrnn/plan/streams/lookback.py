@@ -23,8 +23,8 @@ from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.registry import axis_of
+from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of, states_of
 from fastrnn.model.sizes import whole
-from fastrnn.model.recurrent import INPUTS, RECURRENT, states_of
 from fastrnn.plan.streams.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
 
 SCALARS = INPUTS.index("scalars")  # of a custom cell, step by step
@@ -274,7 +274,7 @@ def recurrent(line: Timeline, node: Node) -> None:
         raise refuse(node, "time is not its time axis")
     if node.get("direction") != "forward":
         raise refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")
-    if node.input(4):
+    if input_of(node, "sequence_lens"):
         raise refuse(node, "it takes sequence_lens")
     line.single(node, track)
     x = line.align(node.inputs[0])
@@ -293,7 +293,7 @@ def _apart_rows(line: Timeline, node: Node, track: Track) -> None:
     starts = [line.tracks.get(node.input(k)) for k in first if node.input(k)]
     rows = 0 if node.get("layout") and not node.get("torch_form") else 1
     others = [name for k, name in enumerate(node.inputs) if k not in (0, *first)]
-    if node.input(4) or any(name in line.tracks for name in others) or any(t is None or t.axis != rows for t in starts):
+    if input_of(node, "sequence_lens") or any(name in line.tracks for name in others) or any(t is None or t.axis != rows for t in starts):
         raise refuse(node, "time is not its time axis")
     if any(replace(t, axis=0) != replace(track, axis=0) for t in starts):
         raise refuse(node, "it joins sequences of different lengths")
