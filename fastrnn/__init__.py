@@ -8,11 +8,10 @@
     runtime/     running programs: sessions, streams, layers
     converters/  from other people's files and modules
     training/    training small networks
-    cli/         the command line
+    cli/         the command line; __main__.py: as python -m fastrnn
     testing.py   what tests and benchmarks share
 
 Each may import those above it; ARCHITECTURE.md says why things are as they are.
-"""
 
 Names load on first use, and with them the packages they need: a bare import costs errors and the check that kernels are there.
 """

@@ -1,6 +1,7 @@
-# What a Runner is made of: the program's records, and where each address and number that depends on a call goes. Part of class Runner.
+# What a Runner is made of: the program's records, and where each address and number that depends on a call goes. Part of _executor.pyx.
 
-def _bind_slots(self, everything, formulas):
+
+def _bind_slots(Runner self, everything, formulas):
     cdef int k, d
     cdef Slot *slot
     states = {kept.input: i for i, kept in enumerate(self.program.states)}
@@ -29,7 +30,8 @@ def _bind_slots(self, everything, formulas):
         else:
             self.n_free_outputs, self.only_output = self.n_free_outputs + 1, k
 
-def _bind_blocks(self, formulas):
+
+def _bind_blocks(Runner self, formulas):
     """The blocks of the work space, those that are kept first."""
     cdef int k
     blocks = self.program.blocks
@@ -43,7 +45,8 @@ def _bind_blocks(self, formulas):
         self.events[k] = event
     self._keep.append(blocks)
 
-def _bind_steps(self, formulas):
+
+def _bind_steps(Runner self, formulas):
     cdef int k
     # a cache line for each call's barrier and for its count of steps
     self._meeting = aligned_zeros((self.n_steps, 2, 8), np.int64)
@@ -70,12 +73,12 @@ def _bind_steps(self, formulas):
         elif view.space == "work":
             places.append((field, 0, view.index, offset))
         else:
-            places.append((field, self._memory(view.array, formulas, scalars), -1, offset))
+            places.append((field, _memory(self, view.array, formulas, scalars), -1, offset))
 
     for k, step in enumerate(self.program.steps):
         if isinstance(step, PythonStep):
             self.controls[k].kind = RUN_PYTHON
-            self._python[k] = (step, *([None if view is None else self._described(view, formulas, scalars) for view in views] for views in (step.inputs, step.outputs)))
+            self._python[k] = (step, *([None if view is None else _described(self, view, formulas, scalars) for view in views] for views in (step.inputs, step.outputs)))
         elif isinstance(step, JumpStep):
             self.controls[k].kind, self.controls[k].target = JUMP, step.target
             if step.condition is not None:
@@ -122,9 +125,10 @@ def _bind_steps(self, formulas):
             nbytes = nbytes * n
         scalars.append((<size_t>&self.commits[k].nbytes, formulas.number(nbytes), False))
     self.estimate = formulas.number(self.program.estimated_ns)
-    self._note(patches, places, scalars, asking)
+    _note(self, patches, places, scalars, asking)
 
-def _note(self, patches, places, scalars, asking):
+
+def _note(Runner self, patches, places, scalars, asking):
     cdef int k
     self.n_patches, self.n_places, self.n_scalars, self.n_asking = len(patches), len(places), len(scalars), len(asking)
     self.patches = <Patch *>_room(self.n_patches, sizeof(Patch))
@@ -141,7 +145,8 @@ def _note(self, patches, places, scalars, asking):
     for k, (step, block, address) in enumerate(asking):
         self.asking[2 * k], self.asking[2 * k + 1], self.asks[k] = step, block, <fr_work_bytes><size_t>address
 
-def _bind_formulas(self, formulas, guards):
+
+def _bind_formulas(Runner self, formulas, guards):
     cdef int k
     cdef int64_t[:] first
     rows, first = formulas.arrays()
@@ -157,7 +162,8 @@ def _bind_formulas(self, formulas, guards):
     for k, (value, zero, holds) in enumerate(guards):
         self.guards[k].value, self.guards[k].zero, self.guards[k].holds = value, zero, holds
 
-def _memory(self, array, formulas, list scalars):
+
+def _memory(Runner self, array, formulas, list scalars):
     """The address of an array that stays; of one that holds Sizes, of a table that is filled in when sizes change."""
     if not has_sizes(array):
         array = array if array.dtype != object else array.astype(np.int64)
@@ -175,9 +181,10 @@ def _memory(self, array, formulas, list scalars):
             table[k] = value
     return table.ctypes.data
 
-def _described(self, view, formulas, list scalars):
+
+def _described(Runner self, view, formulas, list scalars):
     """A view as _array reads it: where it is, and the values that its offset, shape and strides are."""
-    base = None if view.space in ("slot", "work") else self._memory(view.array, formulas, scalars)
+    base = None if view.space in ("slot", "work") else _memory(self, view.array, formulas, scalars)
     dtype = np.dtype(np.int64) if view.dtype == object else view.dtype
     return (view.space, view.index, base, formulas.number(view.offset), dtype.num, dtype.itemsize,
             [formulas.number(n) for n in view.shape], [formulas.number(n) for n in view.strides])

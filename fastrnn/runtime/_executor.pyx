@@ -107,12 +107,10 @@ cdef class Runner:
             raise UnsupportedModelError(f"{self.n_dimensions} free dimensions; at most {MOST_DIMENSIONS} are supported")
         guards = [formulas.guard(guard) for guard in program.region.guards]
         self.n_guarded = len(formulas)
-        self._bind_slots(everything, formulas)
-        self._bind_blocks(formulas)
-        self._bind_steps(formulas)
-        self._bind_formulas(formulas, guards)
-
-    include "_binding.pxi"
+        _bind_slots(self, everything, formulas)
+        _bind_blocks(self, formulas)
+        _bind_steps(self, formulas)
+        _bind_formulas(self, formulas, guards)
 
     def __dealloc__(self):
         for memory in (<size_t>self.slots, <size_t>self.patches, <size_t>self.places, <size_t>self.scalars, <size_t>self.commits, <size_t>self.bases,
@@ -120,7 +118,17 @@ cdef class Runner:
                        <size_t>self.values, <size_t>self.block_bytes, <size_t>self.block_offsets, <size_t>self.block_at, <size_t>self.events):
             PyMem_Free(<void *><size_t>memory)
 
-    include "_resizing.pxi"
+    def resize(self, dimensions):
+        """To these sizes by name; whether the program holds for them."""
+        cdef int64_t values[MOST_DIMENSIONS]
+        cdef int k
+        for k, name in enumerate(self.program.region.dimensions):
+            values[k] = dimensions[name]
+        return _resize(self, values)
+
+    cdef bint resize_to(self, object dimensions) except -1:
+        """To these sizes, int64 in the order of the region's; whether the program holds for them."""
+        return _resize(self, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions))
 
     # What a call brings.
 
@@ -209,7 +217,7 @@ cdef class Runner:
             slot = &self.slots[k]
             for d in range(slot.rank):
                 same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == slot.dims[d]
-        if not same and not self._resize_to(kept):
+        if not same and not _resize_to(self, kept):
             return None
         for k in range(self.n_inputs):
             self._input(k, kept[k])
@@ -233,7 +241,7 @@ cdef class Runner:
                 return None
             for d in range(self.slots[k].rank):
                 same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == self.slots[k].dims[d]
-        if not same and not self._resize_to(list(given)):
+        if not same and not _resize_to(self, list(given)):
             return None
         for k in range(self.n_inputs):
             self._input(k, given[k])
@@ -382,4 +390,6 @@ cdef class Runner:
         return 0
 
 
+include "_binding.pxi"
+include "_resizing.pxi"
 include "_runners.pxi"

@@ -1,8 +1,7 @@
-# What a Runner does when a call brings other sizes. Part of class Runner.
+# What a Runner does when a call brings other sizes. Part of _executor.pyx.
 
-# Sizes.
 
-cdef bint _resize(self, int64_t *dimensions) except -1:
+cdef bint _resize(Runner self, int64_t *dimensions) except -1:
     """Other values for the free dimensions; False, and nothing changed, where the program does not hold for them."""
     cdef int k
     cdef int64_t before[MOST_DIMENSIONS]
@@ -22,10 +21,11 @@ cdef bint _resize(self, int64_t *dimensions) except -1:
         return False
     self.sized = False
     fr_evaluate(self.formulas, self.values, self.n_guarded, self.n_values)
-    self._settle()
+    _settle(self)
     return True
 
-cdef int _settle(self) except -1:
+
+cdef int _settle(Runner self) except -1:
     """Everything that follows from the values."""
     cdef int k, d
     cdef int64_t work, kept = 0
@@ -63,12 +63,13 @@ cdef int _settle(self) except -1:
         place = &self.places[k]
         place.field[0] = (place.base if place.block < 0 else self.block_at[place.block]) + self.values[place.offset]
     if self._owned:
-        self._own_copies()
+        _own_copies(self)
     self.release = self.values[self.estimate] > self.release_ns
     self.sized, self.settled = True, False
     return 0
 
-def _own_copies(self):
+
+def _own_copies(Runner self):
     """Memory for copies of integers that are checked."""
     cdef int k, i = 0
     for k in range(self.n_slots):
@@ -78,7 +79,8 @@ def _own_copies(self):
             self.slots[k].checked = <char *><size_t>self._owned[i].ctypes.data
             i += 1
 
-cdef bint _resize_to(self, list arrays) except -1:
+
+cdef bint _resize_to(Runner self, list arrays) except -1:
     """To the sizes of a call's inputs, arrays of the right dtypes and ranks in the order of their slots, None for states; False where the
     program does not hold for them."""
     cdef int64_t dimensions[MOST_DIMENSIONS]
@@ -98,16 +100,4 @@ cdef bint _resize_to(self, list arrays) except -1:
                 dimensions[value] = cnp.PyArray_DIM(a, d)
             elif self.values[value] != cnp.PyArray_DIM(a, d):
                 return False
-    return self._resize(dimensions)
-
-def resize(self, dimensions):
-    """To these sizes by name; whether the program holds for them."""
-    cdef int64_t values[MOST_DIMENSIONS]
-    cdef int k
-    for k, name in enumerate(self.program.region.dimensions):
-        values[k] = dimensions[name]
-    return self._resize(values)
-
-cdef bint resize_to(self, object dimensions) except -1:
-    """To these sizes, int64 in the order of the region's; whether the program holds for them."""
-    return self._resize(<int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions))
+    return _resize(self, dimensions)
