@@ -6,6 +6,7 @@
     program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
     importer.py         the nodes; what only constants make is computed
     registry.py, site.py, ops/    one overload, one short function
+    guards.py           relations between sizes that the capture took for granted, as nodes
     check.py            module and Model compared, as part of converting
     pt2.py              .pt2 files, read without unpickling
 """

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from fastrnn.errors import ConversionError, FastRNNError, ShapeError
 from fastrnn.model import Model
-from fastrnn.model.recurrent import RECURRENT
+from fastrnn.model.recurrent import RECURRENT, input_of
 from fastrnn.runtime.session import Session, compile
 
 # Of an output's largest entry. Float32 rounding through a deep network, or one that divides by small numbers, reaches a few 1e-5; a gate, mask
@@ -142,7 +142,7 @@ def _compare(session: Session, module: Callable, args, kwargs, case: str, tolera
     except FastRNNError as error:
         raise ConversionError(f"the model does not run on {case}, where the module does: {error}") from error
     named = {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in zip(session.model.output_names, wanted, strict=True)}
-    if any(node.op in RECURRENT and node.input(4) for node in session.model.nodes):
+    if any(node.op in RECURRENT and input_of(node, "sequence_lens") for node in session.model.nodes):
         got = {name: _cut(got[name], want) for name, want in named.items()}
     for found in compare(case, named, got, tolerance):
         if not found.within:

@@ -13,7 +13,7 @@ from fastrnn.cli.console import Console, UsageError
 from fastrnn.cli.options import compiled, load_npy, pairs
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.file import write_whole
-from fastrnn.plan.streaming import steppable
+from fastrnn.plan.streams.streaming import steppable
 
 SCALE = {1: 128.0, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
 SUFFIXES = (".npy", ".wav")
