@@ -10,7 +10,6 @@ import numpy as np
 from fastrnn.cells import maths
 from fastrnn.cells.activations import RECURRENT_ACTIVATIONS, Activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
-from fastrnn.kernels.contract import ARGS
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
@@ -185,9 +184,7 @@ def run_chain(isa_name: str, chain: Chain, *operands) -> np.ndarray:
     y, program = np.empty(len(arrays[0]), np.float32), chain.instructions()
     axes = np.concatenate([np.array([len(y), *(1,) * (1 + len(arrays))], np.int64), program.view(np.int64)])
     pointers = {pointer: array.ctypes.data for pointer, array in zip(OPERANDS, arrays)}
-    args = np.zeros(1, ARGS)
-    for name, value in new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data, **pointers).items():
-        args[name] = value
+    args = new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data, **pointers).record()
     _invoke.run(find("chain", "native", isa_name).run, args)
     return y
 
