@@ -15,10 +15,10 @@ from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
-from fastrnn.plan import build_program
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
 from fastrnn.plan.lowering.layout import OPERANDS
+from fastrnn.plan.specialise import program_for
 from fastrnn.plan.program import KernelStep, PythonStep
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
@@ -221,7 +221,7 @@ def kernels_said(session, shapes) -> dict[str, set[str]]:
 def kernels_called(session, shapes) -> dict[str, set[str]]:
     """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
     called: dict[str, set[str]] = {}
-    for step in build_program(session.plan, session.plan.specialised(shapes)).steps:
+    for step in program_for(session.plan, shapes)[1].steps:
         if isinstance(step, (KernelStep, PythonStep)):
             called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
     return called
@@ -293,3 +293,28 @@ class Net:
     def model(self, x):
         self.nodes.append(Node("Identity", "end", (x,), ("y",)))
         return Model(self.inputs, ("y",), tuple(self.nodes), self.weights)
+
+
+class FakeClock:
+    """Stands for the module `time`: work takes the seconds it is said to, but for pieces of it that are interrupted.
+
+    interrupted: {number of a piece: seconds that another process has the core meanwhile}.
+    """
+
+    def __init__(self, interrupted: dict[int, float]):
+        self.now, self.pieces, self._interrupted = 0.0, 0, interrupted
+
+    def work(self, seconds: float) -> None:
+        """A piece of work."""
+        self.now += seconds + self._interrupted.get(self.pieces, 0.0)
+        self.pieces += 1
+
+    def perf_counter(self) -> float:
+        """Seconds of wall time."""
+        return self.now
+
+    process_time = perf_counter
+
+    def perf_counter_ns(self) -> int:
+        """Nanoseconds of wall time."""
+        return round(self.now * 1e9)

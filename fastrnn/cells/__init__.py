@@ -13,7 +13,7 @@ RNN, LSTM and GRU are cells like any other; what sets them apart is that native 
 
 from fastrnn.cells.activations import ACTIVATIONS, Activation, parse_activation
 from fastrnn.cells.builtin import GATES, gru, lstm, rnn
-from fastrnn.cells.custom import cell, find_cell
+from fastrnn.cells.custom import cell, find_cell, registered_cell
 from fastrnn.cells.spec import Cell, Gate
 
-__all__ = ["ACTIVATIONS", "GATES", "Activation", "Cell", "Gate", "cell", "find_cell", "gru", "lstm", "parse_activation", "rnn"]
+__all__ = ["ACTIVATIONS", "GATES", "Activation", "Cell", "Gate", "cell", "find_cell", "gru", "lstm", "parse_activation", "registered_cell", "rnn"]

@@ -1,9 +1,10 @@
-"""From a Model to something that runs: weights packed once, then a program for each set of shapes.
+"""From a Model to something that runs: weights packed once, then a program for each region of sizes.
 
     Model --planner.py-->  Plan     constants folded, kernels chosen, weights packed; shared by threads
              graph/         a Model made into one that runs better: folded, rewritten, its layers recognised
              weights/       a node's weights in its kernel's layout
-    Plan  --lowering/-->   Program (program.py) for concrete shapes: steps, their arguments, one block of work space
+    Plan  --specialise.py-> Program (program.py): steps, their arguments, blocks of work space; sizes stay symbols (model/sizes.py)
+             lowering/      the nodes of a specialised Model become steps
              emit/          one function an op: its node becomes kernel calls
     streams/      a model made steppable: hidden states exposed, time axes found, histories kept
     route.py      who runs a node and why: a jump, a view, a copy, a kernel, NumPy; asked by the planner, the builder and

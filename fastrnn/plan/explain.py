@@ -11,10 +11,10 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan.lowering import parallel
-from fastrnn.plan.lowering.build import build_program
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.program import KernelStep, Program, PythonStep
 from fastrnn.plan.route import Route, route
+from fastrnn.plan.specialise import program_for
 from fastrnn.plan.weights.packed import Packed
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def rows(plan: Plan, shapes: Mapping[str, tuple] | None = None) -> list[tuple[st
     if shapes is None:
         return Explanation(plan, plan.model).rows()
     whole = _in_use(plan.model, shapes)
-    model = plan.specialised(whole)
-    numbers = all(isinstance(n, int) for shape in whole.values() for n in shape)
-    return Explanation(plan, model, build_program(plan, model) if numbers else None).rows()
+    if any(isinstance(n, str) for shape in whole.values() for n in shape):
+        return Explanation(plan, plan.specialised(whole)).rows()
+    return Explanation(plan, *program_for(plan, whole)).rows()
 
 
 def _in_use(model: Model, shapes: Mapping[str, tuple]) -> dict[str, tuple]:
@@ -110,7 +110,7 @@ class Explanation:
 
     def _threads(self, node: Node, packed: list[Packed]) -> str:
         layout, shape = node.get("layout"), self.model.specs[node.inputs[0]].shape
-        if shape is None or not all(isinstance(n, int) for n in shape[:2]):
+        if shape is None or any(isinstance(n, str) for n in shape[:2]):
             return f"up to {self.plan.threads} threads, by the shapes in use"
         return parallel.share_of_layer(self.plan.threads, packed, shape[layout], shape[1 - layout]).why
 

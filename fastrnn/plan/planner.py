@@ -1,9 +1,10 @@
-"""The Plan: constants folded, kernels chosen and weights packed once; programs are built from it for the shapes in use."""
+"""The Plan: constants folded, kernels chosen and weights packed once; programs are made from it for the sizes in use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
-from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS
+from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
 from fastrnn.plan import explain, policy
 from fastrnn.plan.graph.fold import fold, replace_model
 from fastrnn.plan.graph.recognise import recognise
@@ -38,10 +39,10 @@ class Plan:
     packed: Mapping[str, list[Packed]]
     later: dict[str, list[Packed]] = field(default_factory=dict)
 
-    def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None) -> Model:
-        """The model (this plan's, or its steppable form) for inputs of these shapes, symbols among them, with everything computed
-        that they decide; other inputs are omitted."""
-        model = recognise(fold(model or self.model, shapes))
+    def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None, values: Mapping[str, np.ndarray] = MappingProxyType({})) -> Model:
+        """The model (this plan's, or its steppable form) for inputs of these shapes, Sizes and symbols among them, some with these values, with
+        everything computed that they decide; other inputs are omitted."""
+        model = recognise(fold(model or self.model, shapes, values))
         return model if self.backend == "reference" else rewrite(model)
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
@@ -84,10 +85,10 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
 
 
 def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict[str, list[Packed]]]:
-    """The same without the numbers of recurrent weights that nothing reads but what was packed from them."""
+    """The same without the numbers of recurrent weights that nothing reads but what was packed from them. Biases stay: they are small, and packed two become one."""
     read_elsewhere = set(model.output_names)
     for node, _ in every_node(model.nodes):
-        positions = WEIGHT_INPUTS if node.op in RECURRENT and node.name in packed else ()
+        positions = MATRIX_INPUTS if node.op in RECURRENT and node.name in packed else ()
         read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {name for graph in node.subgraphs for name in graph.outputs}
     gone = {name: absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
     stand_in = {id(model.weights[name]): a for name, a in gone.items()}

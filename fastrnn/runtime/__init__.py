@@ -5,6 +5,8 @@
     _stream.pyx    the hot half of a stream
     session.py     Session.run over arrays of any batch and length, from many threads
     stream.py      Stream.step and push, states kept in between
+    forms.py       what the streams of a session share; states.py: where their states lie
+    resize.h       what the executor computes when a call brings other sizes
     threads.h      the worker threads that all sessions share; threads.py their limit, and threadpoolctl's say in it
     layers.py      fr.LSTM, fr.GRU, fr.RNN
 """

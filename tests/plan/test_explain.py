@@ -16,6 +16,7 @@ from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.plan import build_program
 from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.plan.specialise import program_for
 from fastrnn.plan.route import route
 from fastrnn.testing import LAYERS, OPTIONS, TRAP_SHAPES, Case, kernels_called, kernels_said
 
@@ -36,7 +37,7 @@ def told(session, shapes):
     """The kernels by node, the same from explain and from the program; and each route's own kernel among them."""
     called = kernels_called(session, shapes)
     assert kernels_said(session, shapes) == called
-    plan, model = session.plan, session.plan.specialised(shapes)
+    plan, (model, _) = session.plan, program_for(session.plan, shapes)
     for node, _ in every_node(fuse(model).nodes):
         node = node.head or node if isinstance(node, Fused) else node
         found = route(node, model.specs, model.weights, plan.backend)

@@ -257,7 +257,7 @@ def test_random_graphs(block, monkeypatch):
             session = fr.compile(model, backend=backend)
             got, again = session.run(inputs), session.run(inputs)
             for key, want in wanted.items():
-                np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model!r}")
+                np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model.graph}")
                 assert got[key].tobytes() == again[key].tobytes()
             if backend == "native":
                 text = session.explain()

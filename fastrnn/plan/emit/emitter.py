@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastrnn.kernels.contract import ARGS
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
 
@@ -68,13 +67,20 @@ def emits(*names: str, kernel: Callable | str = "", refused=only_float32, packs:
     return register
 
 
-def new_args(**fields) -> np.ndarray:
-    """A zeroed argument record with some fields set."""
-    args = np.zeros((), ARGS)
-    args["clip"], args["scale"] = np.inf, 1.0
-    for name, value in fields.items():
-        args[name] = value
-    return args
+class Arguments(dict):
+    """Fields of the contract's record (kernels/contract.py) by name, Sizes among the numbers; 0 where not set."""
+
+    def __missing__(self, name: str) -> int:
+        return 0
+
+    def copy(self) -> Arguments:
+        """Another one, to be changed."""
+        return Arguments(self, act=list(self["act"]))
+
+
+def new_args(**fields) -> Arguments:
+    """Arguments with some fields set."""
+    return Arguments({"clip": np.inf, "scale": 1.0, "act": [(0, 0.0, 0.0)] * 3, **fields})
 
 
 def set_activation(args, position: int, activation) -> None:

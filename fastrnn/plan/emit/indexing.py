@@ -8,8 +8,9 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range, pad_widths
+from fastrnn.model.sizes import whole
 from fastrnn.plan.emit.emitter import by_size, emits, new_args, sized
-from fastrnn.plan.lowering.memory import View, c_strides, loops, weight_view
+from fastrnn.plan.lowering.memory import View, c_strides, loops, table_of, weight_view
 from fastrnn.plan.lowering.views import regular
 
 
@@ -19,7 +20,7 @@ def _pad_refused(node: Node, specs, constants) -> str | None:
     shape = specs[node.inputs[0]].shape
     if node.get("mode") == "wrap" and shape is not None:
         widths = pad_widths(node, len(shape), constants[node.inputs[1]], constants.get(node.input(3)))
-        if any(isinstance(n, int) and (max(w) > n or min(w) < 0) for n, w in zip(shape, widths)):
+        if any(not isinstance(n, str) and (max(w) > n or min(w) < 0) for n, w in zip(shape, widths)):
             return "no kernel for wrapping around more than once"
     return None
 
@@ -90,16 +91,16 @@ def scatter(build, node):
     elif 0 not in updates.shape:
         index = build.limit_columns(node, node.inputs[1], data.shape[:n_indices])
         flat = build.scratch(index.shape[:1], np.int64)
-        table = np.array([(n, s) for n, s in zip(data.shape, whole.strides[:n_indices])], np.int64)
+        table = table_of(list(zip(data.shape, whole.strides[:n_indices])))
         args = new_args(T=index.shape[0], I=n_indices, x_t=index.strides[0], x_b=index.strides[1])
-        build.call(name, build.kernel("offsets"), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16.0 * flat.shape[0])
+        build.call(name, build.kernel("offsets"), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
         source = build.contiguous(updates).reshaped((flat.shape[0], *rest[0]))
         target = replace(whole, shape=source.shape, strides=(0, *rest[1]))
         at = replace(flat, shape=source.shape, strides=(1, *(0,) * len(rest[0])))
         # walked in the updates' order, so that the last of two that meet stays
         table = np.ascontiguousarray(loops(source, target, at)[:, [0, 2, 1, 3]])
         build.call(name, build.kernel(sized("put", data.dtype)), new_args(T=len(table), P=1), {"x": source, "y": whole, "x2": at, "axes": weight_view(table)},
-                   flops=0.0, weight_bytes=2.0 * source.nbytes)
+                   flops=0, weight_bytes=2 * source.nbytes)
     if whole is not y:
         build.copy(name, whole, y)
 
@@ -126,7 +127,7 @@ def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
     at = replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after))
     table = loops(y, source, at)
     build.call(name, build.kernel(sized("take", x.dtype)), new_args(T=len(table), H=x.shape[axis], P=x.strides[axis]),
-               {"x": x, "y": y, "x2": at, "axes": weight_view(table)}, flops=0.0, weight_bytes=2.0 * y.nbytes)
+               {"x": x, "y": y, "x2": at, "axes": weight_view(table)}, flops=0, weight_bytes=2 * y.nbytes)
 
 
 def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
@@ -140,7 +141,7 @@ def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
         return
     table = np.ascontiguousarray(loops(x, entry, replace(index, shape=x.shape, strides=(0,) * len(x.shape)))[:, [0, 2, 1, 3]])
     build.call(name, build.kernel(sized("put", x.dtype)), new_args(T=len(table), H=y.shape[axis], P=y.strides[axis]),
-               {"x": x, "y": y, "x2": index, "axes": weight_view(table)}, flops=0.0, weight_bytes=2.0 * x.nbytes)
+               {"x": x, "y": y, "x2": index, "axes": weight_view(table)}, flops=0, weight_bytes=2 * x.nbytes)
 
 
 def _with(whole: np.ndarray, part: np.ndarray, axis: int, index: int) -> np.ndarray:
@@ -157,10 +158,10 @@ def _tile_refused(node: Node, specs, constants) -> str | None:
 @emits("Tile", kernel=by_size("copy"), refused=_tile_refused)
 def tile(build, node):
     """One copy of a view that repeats: each axis as (repeats, size)."""
-    x, y, repeats = build.views[node.inputs[0]], build.place(node.outputs[0], build.infer_output(node, 0)), [int(r) for r in build.weights[node.inputs[1]]]
+    x, y, repeats = build.views[node.inputs[0]], build.place(node.outputs[0], build.infer_output(node, 0)), [whole(r) for r in build.weights[node.inputs[1]]]
     if 0 in y.shape:
         return
-    whole = [n for pair in zip(repeats, x.shape) for n in pair]
-    source = replace(x, shape=tuple(whole), strides=tuple(s for stride in x.strides for s in (0, stride)))
-    target = replace(y, shape=tuple(whole), strides=tuple(s for stride, n in zip(y.strides, x.shape) for s in (stride * n, stride)))
+    laid_out = [n for pair in zip(repeats, x.shape) for n in pair]
+    source = replace(x, shape=tuple(laid_out), strides=tuple(s for stride in x.strides for s in (0, stride)))
+    target = replace(y, shape=tuple(laid_out), strides=tuple(s for stride, n in zip(y.strides, x.shape) for s in (stride * n, stride)))
     build.copy(node.name, source, target)

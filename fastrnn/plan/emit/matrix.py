@@ -16,6 +16,7 @@ import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
+from fastrnn.model.sizes import Size, Whole, largest, n_steps, smallest, wholes
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
 from fastrnn.plan.emit.emitter import constant_but_first, emits, new_args, only_float32
 from fastrnn.plan.lowering import parallel
@@ -65,14 +66,14 @@ def matmul(build, node):
     outer = [replace(v, shape=v.shape[:-2], strides=v.strides[:-2]).broadcast(batch) for v in (made, a, b)]
     table = grid_table(*outer)
     args = new_args(T=len(table), B=M, I=K, H=N, x_b=a.strides[-2], y_b=made.strides[-2], x_t=b.strides[-2], y_t=b.strides[-1])
-    size = float(math.prod(batch))
-    build.call(node.name, build.kernel("product"), args, {"x": a, "x2": b, "y": made, "axes": weight_view(table)}, flops=2.0 * size * M * N * K,
-               weight_bytes=4.0 * size * N * K)
+    size = math.prod(batch)
+    build.call(node.name, build.kernel("product"), args, {"x": a, "x2": b, "y": made, "axes": weight_view(table)}, flops=2 * size * M * N * K,
+               weight_bytes=4 * size * N * K)
     if made is not target:
         build.copy(node.name, made, target)
 
 
-def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[View], View], taps: np.ndarray | None = None) -> None:
+def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[View], View], taps: list[Whole] | None = None) -> None:
     """y = rows times the packed matrix, a group a part of the features, then what is fused behind the node.
 
     taps: of a depthwise kernel, whose rows are addresses. turned: a view of the node's result in the form of y.
@@ -88,18 +89,18 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         table = [] if taps is None else [taps]
         if fused and operands is not None:
             program, channel = fused.instructions(), [v.strides[-1] if v.shape[-1] > 1 else 0 for v in more]
-            table += [np.array([len(more), len(program)]), np.array([(t, b, u) for (t, b), u in zip(steps, channel)]).ravel(), program.view(np.int64)]
+            table += [[len(more), len(program)], [n for (t, b), u in zip(steps, channel) for n in (t, b, u)], program.view(np.int64)]
         elif taps is not None:
-            table.append(np.zeros(2))
+            table.append([0, 0])
         args = new_args(I=rows.shape[-1] // packed.groups if taps is None else len(taps), H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
-        pointers = {**packed.views, **({"axes": weight_view(np.concatenate([np.asarray(part, np.int64) for part in table]))} if table else {})}
-        parts = parallel.row_parts(build.plan.threads, 2.0 * T * B * packed.weight_bytes / 4, T, B)
+        pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
+        parts = parallel.row_parts(build.plan.threads, T * B * packed.weight_bytes // 2, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
                 args["T"], args["B"] = n_t, n_b
                 moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
                 build.call(node.name, packed.kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
-                           flops=2.0 * n_t * n_b * packed.weight_bytes / 4, weight_bytes=packed.weight_bytes)
+                           flops=n_t * n_b * packed.weight_bytes // 2, weight_bytes=packed.weight_bytes)
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
                                            for k, name in enumerate(fused.operands)}), y)
@@ -156,10 +157,10 @@ def conv_transpose(build, node):
     for k in range(n):
         first, step, room = firsts[k], window.strides[k], spread.shape[1 + k]
         skip = max(0, -(first // step)) if first < 0 else 0
-        count = max(0, min(source.shape[1 + k] - skip, -(-(room - first - skip * step) // step)))
+        count = largest(0, smallest(source.shape[1 + k] - skip, -(-(room - first - skip * step) // step)))
         source = source.part(skip, skip + count, 1 + k)
         start = first + skip * step
-        target = target.part(start, start + (count - 1) * step + 1 if count else start, 1 + k, step)
+        target = target.part(start, start + (count - 1) * step + 1 if isinstance(count, Size) or count else start, 1 + k, step)
     build.copy(node.name, source, target)
     return _windows_times(build, node, spread, window.kernel, (1,) * n, window.dilations)
 
@@ -174,9 +175,9 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
     for k, size in enumerate(sizes):
         first, step = window.span(k) - 1 - before[k], window.strides[k]
         # of each phase: where it starts, its residue, and where its first output's taps lie in x
-        phases = [(p, (p - first) % step, [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[(p - first) % step]]) for p in range(min(step, size))]
+        phases = [(p, int((p - first) % step), [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[int((p - first) % step)]]) for p in range(min(step, size))]
         axes.append(phases)
-        reach = [(q[0], q[-1] + len(range(p, size, step))) for p, _, q in phases if q]
+        reach = [(q[0], q[-1] + n_steps(p, size, step)) for p, _, q in phases if q]
         room.append((max(0, -min((low for low, _ in reach), default=0)), max(0, max((high for _, high in reach), default=0) - x.shape[2 + k])))
     padded = build.scratch((x.shape[0], *(m + sum(r) for m, r in zip(x.shape[2:], room)), x.shape[1]))
     if any(map(any, room)):
@@ -235,8 +236,8 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     if packed.kernel.name == "depthwise":
         if target.strides[-1] != 1:
             target = build.scratch(last_y.shape)
-        offsets = sum((np.arange(k).reshape(-1, *(1,) * (n - 1 - axis)) * t for axis, (k, t) in enumerate(zip(kernel, taps))), np.zeros((), np.int64))
-        multiply(build, node, packed, places, target, _channels_last, offsets.ravel())
+        offsets = [sum(i * t for i, t in zip(at, taps)) for at in np.ndindex(*kernel)]
+        multiply(build, node, packed, places, target, _channels_last, offsets)
     else:
         _rows_times(build, node, packed, places, kernel, taps, target, _channels_last)
     if target is not last_y:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastrnn.cells import Cell
 from fastrnn.model import Node
+from fastrnn.model.sizes import Whole
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
 from fastrnn.plan.lowering import parallel
-from fastrnn.plan.lowering.memory import View
+from fastrnn.plan.lowering.memory import View, weight_view
 from fastrnn.plan.weights.packed import Packed
 
 
@@ -56,7 +59,7 @@ def recurrent(build, node):
     x, y = build.rows(layer.name("X")), build.place(node.output(0), build.infer_output(node, 0))
     finals = [build.place(node.output(s.output), build.infer_output(node, s.output)) if node.output(s.output) else None for s in layer.states]
     made = [None if view is None else build.unit_stride(view) for view in (y, *finals)]
-    initials = [build.rows(node.input(s.input)) if node.input(s.input) else None for s in layer.states]
+    initials = [_initial(build, node.input(s.input)) if node.input(s.input) else None for s in layer.states]
     for k in range(2, len(layer.states)):
         initials[k] = None if initials[k] is None else build.contiguous(initials[k])
         made[1 + k] = made[1 + k] if made[1 + k] is None or made[1 + k].contiguous else build.scratch(made[1 + k].shape)
@@ -77,13 +80,22 @@ def recurrent(build, node):
             build.copy(node.name, done, wanted)
 
 
+def _initial(build, name: str) -> View:
+    """The rows of an initial state; of one number everywhere, one row for all."""
+    view = build.views[name]
+    if view.space == "weight" and view.array.size == 1 and view.array.dtype == np.float32:
+        row = weight_view(np.full(view.shape[-1], view.array.reshape(())[()], np.float32))
+        return row.broadcast(view.shape)
+    return build.rows(view)
+
+
 def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, places: Places, shared: parallel.Share, sorted_lengths) -> None:
     """The calls of one direction, a call for each part of its rows."""
     P, input_size, rows = places.y.shape[-1] // (layer.directions if layer.torch_form else 1), places.x.shape[2], -(-places.B // shared.rows)
     hoisted = policy.chunk(places.T, rows, input_size) if cell.x_gates else 0
     args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
                     reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units,
-                    ahead=int(_ahead(packed, places.T, rows, hoisted, input_size, shared.units)))
+                    ahead=_ahead(packed, places.T, rows, hoisted, input_size, shared.units))
     if cell.clip is not None:
         args["clip"] = cell.clip
     for k, activation in enumerate(cell.activations):
@@ -105,11 +117,13 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
             pointers = {name: view for name, (view, _) in by_row.items()} | dict(zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths)))
         else:
             pointers = {name: None if view is None else view.shifted(start * stride) for name, (view, stride) in by_row.items()}
-        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=2.0 * places.T * count * packed.weight_bytes / 4,
+        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=places.T * count * packed.weight_bytes // 2,
                    weight_bytes=packed.weight_bytes)
 
 
-def _ahead(packed: Packed, T: int, rows: int, hoisted: int, input_size: int, parts: int) -> bool:
-    """Whether projections of later steps are computed beside the steps."""
-    return "w_x" in packed.arrays and "w_h" in packed.arrays and policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(
+def _ahead(packed: Packed, T: Whole, rows: Whole, hoisted: Whole, input_size: int, parts: int) -> Whole:
+    """1 where projections of later steps are computed beside the steps, else 0."""
+    if "w_x" not in packed.arrays or "w_h" not in packed.arrays:
+        return 0
+    return policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(
         packed.arrays[name].nbytes // parts for name in ("w_x", "w_h")))

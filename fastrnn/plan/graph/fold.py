@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,33 +19,39 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import PASSING, SMALL, bounded, evaluate, infer_node, infer_repetition, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
 from fastrnn.model.ops.control import Repetition, Stacked, agreed, steady
-from fastrnn.model.ops.registry import count
+from fastrnn.model.ops.registry import count, has_symbol
 from fastrnn.model.recurrent import RECURRENT
+from fastrnn.model.sizes import Size, has_sizes
 
 REPEATING = ("Loop", "Scan")
 LEAST_BUDGET, BUDGET_PER_BYTE = 1 << 20, 4
 MOST_UNROLLED = 2048  # nodes that a Loop or Scan may become
 
 
-def fold(model: Model, shapes: Mapping[str, tuple]) -> Model:
-    """The model for inputs of these shapes, symbols among them; inputs left out are omitted. Raises ShapeError or
-    InvalidModelError naming the node that they do not fit."""
-    return _Folder(model, shapes).run()
+def fold(model: Model, shapes: Mapping[str, tuple], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> Model:
+    """The model for inputs of these shapes, Sizes and symbols among them, some with these values; inputs left out are omitted. Raises ShapeError
+    or InvalidModelError naming the node that they do not fit."""
+    return _Folder(model, shapes, values).run()
+
+
+def budget_of(weights: Mapping[str, np.ndarray]) -> int:
+    """Bytes that may be computed beforehand beside these weights."""
+    return max(LEAST_BUDGET, BUDGET_PER_BYTE * sum(a.nbytes for a in weights.values()))
 
 
 class _Folder:
     """specs: of every value; constants: arrays by name, the weights among them; renamed: values that are another by now, "" if missing;
     room: nodes that may still be laid out."""
 
-    def __init__(self, model: Model, shapes: Mapping[str, tuple]):
+    def __init__(self, model: Model, shapes: Mapping[str, tuple], values: Mapping[str, np.ndarray]):
         self.model = model
         self.inputs = tuple(replace(v, shape=tuple(shapes[v.name])) for v in model.inputs if v.name in shapes)
-        self.constants = dict(model.weights)
-        self.specs = {name: spec_of(a) for name, a in self.constants.items()}
-        self.specs |= {v.name: Spec(v.dtype, v.shape) for v in self.inputs}
+        self.constants = {**model.weights, **values}
+        self.specs = {v.name: Spec(v.dtype, v.shape) for v in self.inputs}
+        self.specs |= {name: model.specs[name] if a.dtype == object else spec_of(a) for name, a in self.constants.items()}
         self.renamed = {v.name: "" for v in model.inputs if v.name not in shapes}
         self.room = MOST_UNROLLED
-        self.budget = max(LEAST_BUDGET, BUDGET_PER_BYTE * sum(a.nbytes for a in model.weights.values()))
+        self.budget = budget_of(model.weights)
 
     def run(self) -> Model:
         nodes = self.visit(self.model.nodes)
@@ -82,7 +89,7 @@ class _Folder:
             arrays = self.constant(node, specs)
             for k, name in enumerate(node.outputs):
                 if name:
-                    self.specs[name] = specs[k] if arrays is None else spec_of(arrays[k])
+                    self.specs[name] = specs[k] if arrays is None or arrays[k].dtype == object else spec_of(arrays[k])
                     if arrays is not None:
                         self.constants[name] = arrays[k]
             decided = node.op == "Require" and given[1].constant is not None
@@ -96,13 +103,15 @@ class _Folder:
         """The results, where all inputs are constant and the budget allows."""
         if all(s is not None and s.constant is not None for s in specs):
             return [s.constant for s in specs]
+        if any(has_sizes(self.constants[name]) for name in node.inputs if name in self.constants):
+            return None
         if node.op == "Mul" and all(s.dtype.startswith(("int", "uint")) for s in specs) and any(self.zero(name) for name in node.inputs):
             shape = specs[0].shape
             return [np.zeros(shape, specs[0].dtype)] if shape is not None and count(shape) != ANY_DIM and count(shape) <= SMALL else None
         if node.op in RECURRENT or node.op not in EVAL or any(name and name not in self.constants for name in node.inputs):
             return None
         inputs = [self.constants[name] if name else None for name in node.inputs]
-        if not any(node.inputs) or any(s.shape is None or count(s.shape) == ANY_DIM for s in specs) or not bounded(node, inputs):
+        if not any(node.inputs) or any(has_symbol(s.shape) or any(isinstance(d, Size) for d in s.shape) for s in specs) or not bounded(node, inputs):
             return None
         nbytes = sum(count(s.shape) * np.dtype(s.dtype).itemsize for s in specs)
         largest = max((a.nbytes for a in inputs if a is not None), default=0)
@@ -185,8 +194,9 @@ class _Folder:
             if repetition.trips not in self.constants:
                 return None  # a condition that is known may end it later than a trip count that is not
             n = max(0, int(self.constants[repetition.trips].reshape(-1)[0]))
+        n = n if isinstance(n, str) else int(n)  # a Size is tied: another number of runs is another program
         size = 1 + sum(1 for _ in every_node(node.get("body").nodes))
-        if isinstance(n, str) and n != ANY_DIM or isinstance(n, int) and n * size > self.room and repetition.unconditional(self.specs):
+        if isinstance(n, str) and n != ANY_DIM or not isinstance(n, str) and n * size > self.room and repetition.unconditional(self.specs):
             return None
         left: list[Node] = []
         values, going = {c.before: c.first for c in repetition.carried}, repetition.condition

@@ -6,7 +6,6 @@ its outputs; a Loop that also computes something else, or hands on more than the
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -309,7 +308,9 @@ class _Recogniser:
         if array is None:
             return name.encode()
         if id(array) not in self._digests:
-            self._digests[id(array)] = hashlib.sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).digest()
+            from hashlib import sha256
+
+            self._digests[id(array)] = sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).digest()
         return self._digests[id(array)]
 
     def _unrolled(self, chain: list[CellStep], made) -> list[Node] | None:

@@ -5,6 +5,7 @@
     Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
     Pow by 2                                          Mul
     GlobalAveragePool                                 ReduceMean
+    Tile along axes of size 1                         Expand, a view
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from fastrnn.model import Graph, Model, Node
 from fastrnn.model.infer import known, spec_of
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.normal import batch_factors
+from fastrnn.model.ops.registry import has_symbol
+from fastrnn.model.sizes import same, wholes
 from fastrnn.plan.graph.fold import live, replace_model
 
 REWRITES: dict[str, Callable] = {}
@@ -98,6 +101,15 @@ def power(graph: Patterns, node: Node):
     if exponent != 2.0 or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
         return None
     return [replace(node, op="Mul", inputs=(x, x))]
+
+
+@rewrites("Tile")
+def tile(graph: Patterns, node: Node):
+    """Repeats along axes of size 1 alone: a view."""
+    shape, repeats = graph.specs[node.inputs[0]].shape, graph.weights.get(node.inputs[1])
+    if repeats is None or not all(same(r, 1) or n == 1 for n, r in zip(shape, repeats) if not isinstance(n, str)) or has_symbol(shape):
+        return None
+    return [Node("Expand", node.name, (node.inputs[0], graph.weight(f"{node.name}.shape", wholes(graph.specs[node.outputs[0]].shape))), node.outputs)]
 
 
 @rewrites("GlobalAveragePool")

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import NotStreamableError, UnsupportedModelError
 from fastrnn.kernels.contract import Kernel
-from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
-from fastrnn.model import Graph, Model, Node
+from fastrnn.model import Graph, Model, Node, State
 from fastrnn.model.absent import Absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
 from fastrnn.model.ops.indexing import check_range
-from fastrnn.model.ops.registry import ANY_DIM, count
+from fastrnn.model.ops.registry import has_symbol
 from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of
+from fastrnn.model.sizes import Scope, Whole, largest, same, smallest
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import EMIT, new_args, sized
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
+from fastrnn.plan.lowering.hoist import hoisted
 from fastrnn.plan.lowering.layout import Layout
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
-from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Program, PythonStep, Slot, Step
+from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Kept, Program, PythonStep, Region, Slot, Step
 from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed
 
@@ -40,33 +42,39 @@ if TYPE_CHECKING:
     from fastrnn.plan.planner import Plan
 
 
-def build_program(plan: Plan, model: Model, time_axes: Mapping[str, int] | None = None) -> Program:
-    """The program of a specialised model (Plan.specialised), all of whose input shapes are numbers.
+def build_program(plan: Plan, model: Model, scope: Scope | None = None, time_axes: Mapping[str, int] | None = None, kept: Sequence[State] = (),
+                  values: Mapping[str, np.ndarray] = MappingProxyType({})) -> Program:
+    """The program of a specialised model (Plan.specialised), whose input shapes are numbers or the Sizes of `scope`.
 
-    time_axes: values whose memory is time-first although their graph shape has time at this axis.
+    time_axes: values whose memory is time-first although their graph shape has time at this axis. kept: states that a stream keeps: their inputs
+    are its memory, their outputs are no outputs of the program. values: what inputs must hold, where the model was specialised to it.
     """
-    return Builder(plan, model, time_axes or {}).build()
+    return Builder(plan, model, time_axes or {}, kept, values).build(scope or Scope())
 
 
 class Builder(Layout):
     """The state of one build. Emitters read `views`, `specs` and `weights` and call what is here and in Layout."""
 
-    def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int]):
+    def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int], kept: Sequence[State], values: Mapping[str, np.ndarray]):
         super().__init__(keep=plan.threads > 1)
         if plan.backend != "reference":
             model = fuse(model)
         self.plan, self.model, self.weights = plan, model, model.weights
         self.specs: dict[str, Spec] = model.specs
-        self.views = {name: weight_view(a) for name, a in model.weights.items() if not isinstance(a, Absent)}
+        self.views = {name: self._weight(name, a) for name, a in model.weights.items() if not isinstance(a, Absent)}
+        self._hoisted = hoisted(model)
         self.steps: list[Step | None] = []
-        self.estimated_ns = 0.0
+        self.estimated_ns: Whole = 0
         self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
                           for node, _ in every_node(model.nodes) if isinstance(node, Fused) and node.head}
-        self._worth: dict[int, float] = {}  # nanoseconds of steps by index
+        self._worth: dict[int, Whole] = {}  # nanoseconds of steps by index
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
-        self._lengths: dict[tuple[str, int, int], tuple[View, View]] = {}  # (value, T, deals) -> sorted lengths, their rows
+        self._lengths: dict[tuple[str, int], list[tuple]] = {}  # (value, deals) -> (T, (sorted lengths, their rows))
         self._depth = 0  # of Ifs around the node in hand
-        self._names = [*model.input_names, *model.output_names]
+        self._values = values
+        self._kept, tied = tuple(kept), {state.output for state in kept}
+        self._outputs = tuple(name for name in model.output_names if name not in tied)
+        self._names = [*model.input_names, *self._outputs]
         self._n_inputs = len(model.inputs)
         self._slots: list[Slot] = []
         self._targets: list[View] = []
@@ -79,7 +87,7 @@ class Builder(Layout):
     def shape_of(self, name: str) -> tuple[int, ...]:
         """The shape of a value, which must be known by now."""
         spec = self.specs.get(name)
-        if spec is None or spec.shape is None or count(spec.shape) == ANY_DIM:
+        if spec is None or has_symbol(spec.shape):
             maker = next((node for node in self.model.nodes if name in node.outputs), None)
             if maker is not None and maker.op == "If":
                 self._agreed(maker, maker.outputs.index(name))
@@ -88,13 +96,20 @@ class Builder(Layout):
                                         "follow from the inputs' shapes and from constants are supported")
         return spec.shape
 
+    def _weight(self, name: str, array: np.ndarray) -> View:
+        """The view of a weight. Sizes lie as int64 in memory, in which an int32 is the first half."""
+        view = weight_view(array)
+        if array.dtype == object and self.specs[name].dtype == "int32":
+            return replace(view, dtype=np.dtype(np.int32), strides=tuple(2 * s for s in view.strides))
+        return view
+
     def _add_slot(self, index: int, name: str, time_axis: int) -> None:
         shape, dtype = self.shape_of(name), np.dtype(self.specs[name].dtype)
         memory = (shape[time_axis], *shape[:time_axis], *shape[time_axis + 1:]) if shape else ()
         strides = list(c_strides(memory))
         if shape:
             strides.insert(time_axis, strides.pop(0))
-        self._slots.append(Slot(name, dtype, memory))
+        self._slots.append(Slot(name, dtype, memory, value=self._values.get(name) if index < self._n_inputs else None))
         view = View("slot", shape, tuple(strides), dtype, index)
         self.views.setdefault(name, view)
         if index >= self._n_inputs:
@@ -105,7 +120,7 @@ class Builder(Layout):
 
     def _sink_outputs(self) -> None:
         """What a view or a Concat that lies in an output is made of is written there directly."""
-        produced = {name for node in self.model.nodes for name in node.outputs}
+        produced = {name for node in self.model.nodes if node.name not in self._hoisted for name in node.outputs}
         for node in reversed(self.model.nodes):
             view = self.views.get(node.outputs[0])
             if view is None or view.space != "slot" or len(node.outputs) > 1:
@@ -129,7 +144,7 @@ class Builder(Layout):
 
         def share(name: str, whole: str, part, ordered: bool = True) -> None:
             node = made.get(name)
-            if node is None or node.subgraphs or name in kept or name in self.inside or readers[name] > 2:
+            if node is None or node.subgraphs or node.name in self._hoisted or name in kept or name in self.inside or readers[name] > 2:
                 return
             self.inside[name] = whole, part, ordered
             self.root[name] = self.root.get(whole, whole)
@@ -186,10 +201,10 @@ class Builder(Layout):
         if view.space == "weight" and name in self.weights:
             check_range(node, self.weights[name], low, high)
             return view if view.dtype == np.int64 else weight_view(self.weights[name].astype(np.int64))
-        whole = view.space == "slot" and view.offset == 0 and math.prod(view.shape) == math.prod(self._slots[view.index].shape) and 0 not in view.strides
+        whole = view.space == "slot" and same(view.offset, 0) and same(math.prod(view.shape), math.prod(self._slots[view.index].shape)) and 0 not in view.strides
         if whole and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
             before = self._limits.get(view.index, (low, high))
-            self._limits[view.index] = max(low, before[0]), min(high, before[1])
+            self._limits[view.index] = largest(low, before[0]), smallest(high, before[1])
             return view
         return self._checked(node, view, low, high)
 
@@ -222,19 +237,21 @@ class Builder(Layout):
         """Lengths sorted descending and the row of each, dealt out to so many calls, computed once for all layers; None where omitted."""
         if name not in self.views:
             return None
-        if (name, T, deals) not in self._lengths:
+        found = self._lengths.setdefault((name, deals), [])
+        views = next((views for steps, views in found if same(steps, T)), None)
+        if views is None:
             view = self.limit(node, name, 0, T)
             B = view.shape[0]
-            both = View("work", (2, B), (B, 1), np.dtype(np.int64))
-            both = replace(both, offset=self.arena.take(both.nbytes))
+            both = self.hold((2, B), np.int64)
             self.step(name, self.kernel("sort_lengths"), new_args(T=T, B=B, P=deals), {"x": view, "y": both})
-            self._lengths[name, T, deals] = both, both.shifted(B)
-        return self._lengths[name, T, deals]
+            views = both.at(0, 0), both.at(0, 1)
+            found.append((T, views))
+        return views
 
-    def call(self, name: str, kernel: Kernel, args, pointers, flops: float, weight_bytes: float) -> None:
+    def call(self, name: str, kernel: Kernel, args, pointers, flops: Whole, weight_bytes: Whole) -> None:
         """Appends a kernel call and counts its time."""
         self._worth[len(self.steps)] = policy.estimate_ns(flops, weight_bytes)
-        self.estimated_ns += self._worth[len(self.steps)]
+        self.estimated_ns = self.estimated_ns + self._worth[len(self.steps)]
         self.step(name, kernel, args, pointers)
 
     @contextmanager
@@ -247,11 +264,11 @@ class Builder(Layout):
 
     def step(self, name: str, kernel: Kernel, args, pointers) -> None:
         """Appends a kernel call with the scratch that the kernel asks for."""
-        for field, view in pointers.items():
-            args[field] = 1 if view is not None else 0  # work_bytes may ask whether a pointer is there
-        nbytes = _invoke.work_bytes(kernel.work_bytes, np.ascontiguousarray(args.reshape(1)))
-        pointers = {**pointers, "work": self.scratch((nbytes,), np.uint8)} if nbytes else pointers
-        self.steps.append(KernelStep(name, kernel, args.copy(), {f: v for f, v in pointers.items() if v is not None}))
+        work = None
+        if kernel.work_bytes:
+            work = self.arena.take(None)
+            self._scratch.append(work)
+        self.steps.append(KernelStep(name, kernel, args.copy(), {f: v for f, v in pointers.items() if v is not None}, work))
 
     def python(self, name: str, function, inputs, outputs) -> None:
         """Appends function(arrays) -> arrays."""
@@ -266,19 +283,37 @@ class Builder(Layout):
 
     # The walk.
 
-    def build(self) -> Program:
-        """Emits every node and closes the program."""
+    def build(self, scope: Scope) -> Program:
+        """Emits every node and closes the program, which holds as far as what `scope` has noted by now."""
         makers = {name: main_of(node).name for node in self.model.nodes for name in node.outputs}
+        self.keeping = True
+        for node in self.model.nodes:
+            if node.name in self._hoisted:
+                self.emit(node)
+        self.keeping, self._first = False, len(self.steps)
         for k, node in enumerate(self.model.nodes):
-            self.emit(node)
+            if node.name not in self._hoisted:
+                self.emit(node)
             self.release(lambda name, k=k: self._last_use.get(self.root.get(name, name), -1) <= k)
-        for name, target in zip(self.model.output_names, self._targets):
+        for name, target in zip(self._outputs, self._targets):
             if not self.views[name].same_place(target):
                 self.copy(makers.get(name, name), self.views[name], target)
         if self.plan.threads > 1 and not any(isinstance(step, JumpStep) for step in self.steps):
-            self.steps = parallel.wavefronts(self.steps, [self._worth.get(k, 0.0) for k in range(len(self.steps))])
+            self.steps = parallel.wavefronts(self.steps, [self._worth.get(k, 0) for k in range(len(self.steps))])
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
-        return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.size, self.estimated_ns)
+        states = tuple(self._following(state) for state in self._kept)
+        region = Region(dict(scope.dimensions), tuple(scope.guards))
+        return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.blocks(), self.estimated_ns, region,
+                       self._first, states)
+
+    def _following(self, state: State) -> Kept:
+        """What a state is at the next step, in C order."""
+        current, following = self._slots[self._names.index(state.input)], self.views[state.output]
+        if state.index is not None:
+            following = following.at(0, state.index) if len(following.shape) > len(current.shape) else following.part(state.index, state.index + 1)
+        if following.dtype != current.dtype or len(following.shape) != len(current.shape) or any(a != b for a, b in zip(following.shape, current.shape)):
+            raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}")
+        return Kept(state.input, self.contiguous(following, f"{state.output} for {state.input}"))
 
     def emit(self, node: Node) -> None:
         """A node's steps."""
@@ -327,7 +362,7 @@ class Builder(Layout):
         if node.op in RECURRENT and (lengths := input_of(node, "sequence_lens")):
             inputs[INPUTS.index("sequence_lens")] = self.limit(node, lengths, 0, inputs[0].shape[node.get("layout")])
         outputs = [self.place(name, self.infer_output(node, k)) if name else None for k, name in enumerate(node.outputs)]
-        self.estimated_ns += 20_000.0
+        self.estimated_ns = self.estimated_ns + 20_000
         self.python(node.name, lambda arrays, node=node: evaluate(node, arrays), inputs, outputs)
 
     def _if(self, node: Node) -> None:
@@ -349,7 +384,8 @@ class Builder(Layout):
     @contextmanager
     def inside_a_branch(self) -> Iterator[None]:
         """Steps made within may not run at all: nothing after them counts on what they make."""
-        lengths, self._lengths, self._depth = self._lengths, dict(self._lengths), self._depth + 1
+        lengths, self._depth = self._lengths, self._depth + 1
+        self._lengths = {key: list(found) for key, found in lengths.items()}
         yield
         self._lengths, self._depth = lengths, self._depth - 1
 
@@ -360,7 +396,7 @@ class Builder(Layout):
             if any(name not in self.specs for name in (*branch.outputs, *_inside(branch))):
                 raise UnsupportedModelError(f"{where}, and a branch does not fit these shapes; fix what it depends on with constants=")
         a, b = (self.specs[branch.outputs[k]] for branch in node.branches)
-        if a[:2] != b[:2] or a.shape is None or count(a.shape) == ANY_DIM:
+        if a[:2] != b[:2] or has_symbol(a.shape):
             raise UnsupportedModelError(f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants=")
         return a.shape
 

@@ -6,16 +6,18 @@ chain, an operation is the same code. The Graph knows nothing of it; a Fused nod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastrnn.model import Graph, Model, Node
 from fastrnn.model.ops import ANY_DIM, Spec
+from fastrnn.model.sizes import same
 from fastrnn.plan.emit.emitter import EMIT
 from fastrnn.plan.graph.fold import replace_model
 from fastrnn.plan.lowering import chain
+from fastrnn.plan.lowering.hoist import hoisted
 
 HEADS = ("Gemm", "Conv", "ConvTranspose")
 MOST_NODES = 24
@@ -35,14 +37,15 @@ def main_of(node: Node) -> Node:
 
 
 def fuse(model: Model) -> Model:
-    """The model with Fused nodes in the place of the last of those that each holds."""
-    nodes = _fuse_nodes(model.nodes, set(model.output_names), model.specs, model.weights)
+    """The model with Fused nodes in the place of the last of those that each holds. What runs when sizes change is not joined to what always does."""
+    nodes = _fuse_nodes(model.nodes, set(model.output_names), model.specs, model.weights, hoisted(model))
     result = replace_model(model, model.inputs, nodes, model.weights)
     result.__dict__["specs"] = model.specs
     return result
 
 
-def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spec], weights: Mapping[str, np.ndarray]) -> list[Node]:
+def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spec], weights: Mapping[str, np.ndarray],
+                apart: Collection[str] = ()) -> list[Node]:
     nodes = [_fuse_branches(node, specs, weights) for node in nodes]
     made = {name: k for k, node in enumerate(nodes) for name in node.outputs if name}
     readers: dict[str, set[int]] = {name: {-1} for name in wanted}
@@ -54,7 +57,7 @@ def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spe
     for last in reversed(range(len(nodes))):
         if last in taken:
             continue
-        group = _group(last, nodes, made, readers, specs, weights) if _elementwise(nodes[last], specs, weights) else None
+        group = _group(last, nodes, made, readers, specs, weights, apart) if _elementwise(nodes[last], specs, weights) else None
         result[last] = group[0] if group else nodes[last]
         taken |= group[1] if group else set()
     return [result[k] for k in sorted(result)]
@@ -77,7 +80,7 @@ def _head(node: Node, specs, weights) -> bool:
     return known and node.op in HEADS and EMIT[node.op].refused(node, specs, weights) is None
 
 
-def _group(last: int, nodes, made, readers, specs, weights) -> tuple[Fused, set[int]] | None:
+def _group(last: int, nodes, made, readers, specs, weights, apart) -> tuple[Fused, set[int]] | None:
     """The call that ends in an elementwise node, and which nodes it takes; None where that is the node alone."""
     members, output = {last}, nodes[last].outputs[0]
     shape = specs[output].shape
@@ -86,7 +89,9 @@ def _group(last: int, nodes, made, readers, specs, weights) -> tuple[Fused, set[
     def free(k: int) -> bool:
         """Whether nothing but the group reads what a node makes, all of it."""
         name = nodes[k].outputs[0]
-        return len(nodes[k].outputs) == 1 and readers[name] <= members and specs[name].shape == shape and ANY_DIM not in shape
+        return (len(nodes[k].outputs) == 1 and readers[name] <= members and ANY_DIM not in shape and specs[name].rank == len(shape)
+                and all(a == b if isinstance(a, str) or isinstance(b, str) else same(a, b) for a, b in zip(specs[name].shape, shape))
+                and (nodes[k].name in apart) == (nodes[last].name in apart))
 
     def inputs(group: set[int]) -> list[int]:
         return sorted({made[name] for k in group for name in nodes[k].inputs if name in made} - group, reverse=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
+from fastrnn.model.sizes import Size, value_of, wholes
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
-from fastrnn.plan.lowering.memory import Arena, View, c_strides, grid, grid_table, loops, weight_view
+from fastrnn.plan.lowering.memory import Arena, View, c_strides, grid, grid_table, loops, table_of, weight_view
 
 OPERANDS = ("x", "x2", "x3", "x4", "x5", "x6", "x7", "x8")  # the arguments' pointers to a chain's operands
 
@@ -26,9 +28,10 @@ class Layout:
         self.inside: dict[str, tuple[str, Callable[[View], View | None], bool]] = {}
         self.arena = Arena(keep)
         self.at = ""  # the node in hand
-        self._owned: dict[str, tuple[int, int]] = {}  # value -> work range it holds, given back after its last use
-        self._scratch: list[tuple[int, int]] = []  # ranges given back when the node in hand is done
+        self._owned: dict[str, int] = {}  # value -> block that it holds, given back after its last use
+        self._scratch: list[int] = []  # blocks given back when the node in hand is done
         self._numbers: dict[tuple[bytes, str], View] = {}
+        self.keeping = False  # what is made now depends on sizes alone, and stays from call to call
 
     def place(self, name: str, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> View:
         """The view of an output: where it was put already, or new work space. An unwanted output ("") gets scratch.
@@ -44,13 +47,13 @@ class Layout:
         if name not in self.views:
             view = self._new(shape, self.dtype_of(name), order)
             self.views[name] = view
-            self._owned[name] = view.offset, view.nbytes
+            self._owned[name] = view.index
         return self.views[name]
 
     def own(self, name: str, shape: tuple[int, ...]) -> View:
         """New work space, in C order, for a value that no node makes."""
         view = self.views[name] = self._new(shape, self.dtype_of(name))
-        self._owned[name] = view.offset, view.nbytes
+        self._owned[name] = view.index
         return view
 
     def hold(self, shape: tuple[int, ...], dtype) -> View:
@@ -69,11 +72,11 @@ class Layout:
         order = tuple(range(len(shape))) if order is None else order
         strides = dict(zip(order, c_strides([shape[a] for a in order])))
         view = View("work", tuple(shape), tuple(strides[a] for a in range(len(shape))), np.dtype(dtype))
-        return replace(view, offset=self.arena.take(view.nbytes))
+        return replace(view, index=self.arena.take(view.nbytes, self.keeping))
 
     def place_like(self, name: str, x: View) -> View:
         """The view of an output of x's shape, its axes in x's order in memory."""
-        return self.place(name, x.shape, tuple(sorted(range(len(x.shape)), key=lambda a: (-abs(x.strides[a]), a))) if 0 not in x.strides else None)
+        return self.place(name, x.shape, tuple(sorted(range(len(x.shape)), key=lambda a: (-abs(value_of(x.strides[a])), a))) if 0 not in x.strides else None)
 
     def place_last(self, name: str, shape: tuple[int, ...]) -> View:
         """The view of an output (N, C, sizes...), channels last in memory."""
@@ -82,22 +85,24 @@ class Layout:
     def scratch(self, shape, dtype=np.float32) -> View:
         """Work space until the node is done."""
         view = self._new(shape, dtype)
-        self._scratch.append((view.offset, view.nbytes))
+        self._scratch.append(view.index)
         return view
 
     def release_scratch(self) -> None:
         """Gives back what the node in hand took."""
-        for offset, nbytes in self._scratch:
-            self.arena.give(offset, nbytes)
+        for block in self._scratch:
+            self.arena.give(block)
         self._scratch.clear()
 
     def release(self, done: Callable[[str], bool]) -> None:
         """Gives back the memory of values that nothing needs any more."""
         for name in [n for n in self._owned if done(n)]:
-            self.arena.give(*self._owned.pop(name))
+            self.arena.give(self._owned.pop(name))
 
     def number(self, value: float, dtype=np.float32) -> View:
-        """A constant of one element, rank 0."""
+        """A constant of one element, rank 0; a Size is an int64."""
+        if isinstance(value, Size):
+            return weight_view(wholes([value]).reshape(()))
         array = np.array(value, dtype)
         return self._numbers.setdefault((array.tobytes(), array.dtype.name), weight_view(array))
 
@@ -115,9 +120,9 @@ class Layout:
             return view
         copy = self._new(view.shape, view.dtype)
         if owner:
-            self._owned[owner] = copy.offset, copy.nbytes
+            self._owned[owner] = copy.index
         else:
-            self._scratch.append((copy.offset, copy.nbytes))
+            self._scratch.append(copy.index)
         self.copy(self.at, view, copy)
         return copy
 
@@ -152,8 +157,8 @@ class Layout:
         """A kernel of native/grid.h over views of one shape."""
         table = grid_table(y, x, x2)
         pointers = {"x": x, "y": y, "axes": weight_view(table)} | ({} if x2 is None else {"x2": x2})
-        size = float(np.prod(y.shape, dtype=np.float64))
-        self.call(name, self.kernel(kernel), new_args(T=len(table), **fields), pointers, flops=4.0 * size, weight_bytes=8.0 * size)
+        size = math.prod(y.shape)
+        self.call(name, self.kernel(kernel), new_args(T=len(table), **fields), pointers, flops=4 * size, weight_bytes=8 * size)
 
     def view_of(self, operand: str | View) -> View:
         """The view of a chain's operand."""
@@ -166,8 +171,8 @@ class Layout:
         flags = sum(1 << k for k, v in enumerate((y, *views)) if v.dtype == bool)
         args = new_args(T=len(table), I=len(views), H=len(program), P=flags)
         pointers = {"y": y, **dict(zip(OPERANDS, views)), "axes": weight_view(np.concatenate([table.ravel(), program.view(np.int64)]))}
-        size = float(np.prod(y.shape, dtype=np.float64))
-        self.call(name, self.kernel("chain"), args, pointers, flops=20.0 * size * len(program), weight_bytes=8.0 * size)
+        size = math.prod(y.shape)
+        self.call(name, self.kernel("chain"), args, pointers, flops=20 * size * len(program), weight_bytes=8 * size)
 
     def pointwise(self, name: str, y: View, x: View, *steps: tuple) -> None:
         """y = x through steps (operation, a second operand's view or None)."""
@@ -184,16 +189,16 @@ class Layout:
     def rowwise(self, name: str, kernel: str, y: View, x: View, axis: int) -> None:
         """A kernel of native/grid.h that takes one axis, from and to, at every position of the others."""
         others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
-        table = np.concatenate([grid_table(*others), np.array([[x.shape[axis], y.strides[axis], x.strides[axis], 0]], np.int64)])
-        size = float(np.prod(x.shape, dtype=np.float64))
-        self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30.0 * size, weight_bytes=8.0 * size)
+        table = table_of([*grid_table(*others), (x.shape[axis], y.strides[axis], x.strides[axis], 0)])
+        size = math.prod(x.shape)
+        self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30 * size, weight_bytes=8 * size)
 
     def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: str = "reduce") -> None:
         """y = rows reduced over their last axis, a sum divided."""
         n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])
-        table = np.concatenate([grid_table(y, lead), np.array([[n, 0, rows.strides[-1], 0]], np.int64)])
+        table = table_of([*grid_table(y, lead), (n, 0, rows.strides[-1], 0)])
         args = new_args(T=len(table), scale=divisor)
-        self.call(name, self.kernel(kernel), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=float(n), weight_bytes=4.0 * n)
+        self.call(name, self.kernel(kernel), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=n, weight_bytes=4 * n)
 
 
 def _walk_together(x: View, y: View) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fastrnn.model.sizes import Whole, largest, less, smallest, value_of
 from fastrnn.plan import policy
 from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.program import KernelStep, Step
@@ -37,44 +38,44 @@ class Share:
     units: int = 1
     why: str = ""
 
-    def row_ranges(self, B: int) -> list[tuple[int, int]]:
+    def row_ranges(self, B: Whole) -> list[tuple[Whole, Whole]]:
         """(first, count) of each part of B rows, as native/ops.h deals them out."""
         return even_parts(B, self.rows)
 
 
-def even_parts(n: int, parts: int) -> list[tuple[int, int]]:
+def even_parts(n: Whole, parts: int) -> list[tuple[Whole, Whole]]:
     """(first, count) of each part, the larger ones first."""
     each, more = divmod(n, parts)
-    return [(part * each + min(part, more), each + (part < more)) for part in range(parts)]
+    return [(part * each + smallest(part, more), each + less(part, more)) for part in range(parts)]
 
 
-def share_of_layer(threads: int, packed: Sequence[Packed], T: int, B: int) -> Share:
+def share_of_layer(threads: int, packed: Sequence[Packed], T: Whole, B: Whole) -> Share:
     """How a layer of T steps and B rows is split over at most so many threads."""
     if threads == 1:
         return Share()
     kernel, weight_bytes = packed[0].kernel, packed[0].weight_bytes
-    step_ns = policy.estimate_ns(2.0 * B * weight_bytes / 4, weight_bytes)
+    step_ns = policy.estimate_ns(B * weight_bytes // 2, weight_bytes)
     if step_ns * T < WORTH_NS:
-        return Share(why=f"one thread: {step_ns * T / 1e3:.0f} us of work")
+        return Share(why=f"one thread: {value_of(step_ns * T) / 1e3:.0f} us of work")
     directions = min(len(packed), threads)
     each, said = threads // directions, "directions at once; " if directions > 1 else ""
-    rows = min(each, B // LEAST_ROWS)
+    rows = int(min(each, B // LEAST_ROWS))
     parts = kernel is not None and kernel.backend == "native"  # other backends' kernels compute no parts
     if rows > 1 and (rows == each or not parts):
         return Share(directions, rows, 1, f"{said}rows on {rows} threads")
     units = min(each, -(-packed[0].units // kernel.lanes)) if parts else 1  # a block of units is not divided
     if units > 1 and step_ns >= STEP_WORTH_NS:
         return Share(directions, 1, units, f"{said}units on {units} threads")
-    return Share(directions, max(rows, 1), 1, f"{said}rows on {rows} threads" if rows > 1 else said.rstrip("; ") or f"one thread: {step_ns / 1e3:.1f} us a step")
+    return Share(directions, max(rows, 1), 1, f"{said}rows on {rows} threads" if rows > 1 else said.rstrip("; ") or f"one thread: {value_of(step_ns) / 1e3:.1f} us a step")
 
 
-def row_parts(threads: int, flops: float, T: int, B: int) -> list[tuple[int, int, int, int]]:
+def row_parts(threads: int, flops: Whole, T: Whole, B: Whole) -> list[tuple[Whole, Whole, Whole, Whole]]:
     """(first t, count, first b, count) of each part of a grid of rows that meet no one: what a matrix product may be split into."""
-    if threads == 1 or flops / policy.FLOPS_PER_NS < WORTH_NS:
+    if threads == 1 or flops < WORTH_NS * policy.FLOPS_PER_NS:
         return [(0, T, 0, B)]
     if T >= threads:
         return [(first, count, 0, B) for first, count in even_parts(T, threads)]
-    parts = max(1, min(threads, B // LEAST_ROWS))
+    parts = int(max(1, min(threads, B // LEAST_ROWS)))
     return [(0, T, first, count) for first, count in even_parts(B, parts)]
 
 
@@ -84,7 +85,7 @@ def at_once(steps: Sequence[Step]) -> list[Step]:
     return [replace(first, together=len(steps)), *rest] if rest and isinstance(first, KernelStep) else list(steps)
 
 
-def wavefronts(steps: Sequence[Step | None], worth: Sequence[float]) -> list[Step | None]:
+def wavefronts(steps: Sequence[Step | None], worth: Sequence[Whole]) -> list[Step | None]:
     """Layers in a row, each the only reader in step with the one before, marked to run at once. worth: nanoseconds of each call."""
     result, k = list(steps), 0
     while k < len(result):
@@ -96,7 +97,7 @@ def wavefronts(steps: Sequence[Step | None], worth: Sequence[float]) -> list[Ste
         if end - k > 1:
             for j in range(k, end):
                 args = result[j].args.copy()
-                args["chunk"] = min(int(args["chunk"]), WAVE_CHUNK)
+                args["chunk"] = smallest(args["chunk"], WAVE_CHUNK)
                 result[j] = replace(result[j], args=args, together=end - k if j == k else 0, follows=j > k)
         k = end
     return result
@@ -114,7 +115,7 @@ def _follows(before: Step | None, step: Step | None) -> bool:
 
 
 def _start(view: View | None) -> tuple | None:
-    return None if view is None else (view.space, view.index, view.offset, id(view.array))
+    return None if view is None else (view.space, view.index, id(view.array), view.offset)
 
 
 def _overlap(before: KernelStep, made: str, step: KernelStep, read: str) -> bool:
@@ -129,8 +130,8 @@ def _overlap(before: KernelStep, made: str, step: KernelStep, read: str) -> bool
 def _extent(step: KernelStep, field: str) -> tuple[int, int]:
     """Where the memory of a call's y, or of one of its states, begins and ends."""
     args, offset = step.args, step.pointers[field].offset
-    ways = [max(int(args["B"]) - 1, 0) * int(args[f"{field}_b"]), max(int(args["T"]) - 1, 0) * int(args["y_t"]) if field == "y" else 0]
-    row = int(args["H" if field in ("c0", "cn") else "P"])
+    ways = [largest(args["B"] - 1, 0) * args[f"{field}_b"], largest(args["T"] - 1, 0) * args["y_t"] if field == "y" else 0]
+    row = args["H" if field in ("c0", "cn") else "P"]
     return offset + 4 * sum(min(way, 0) for way in ways), offset + 4 * (sum(max(way, 0) for way in ways) + row)
 
 

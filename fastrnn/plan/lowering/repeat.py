@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def repeat(build, node: Node) -> None:
     ends = [(build.views[loop.goes_on].reshaped(()), going)] if loop.goes_on else []
     _hand_on(build, node.name, [*((build.views[c.after], handed[c.before]) for c in loop.carried), *ends])
     _whole(build, node.name, "add_int64", np.add, counter, counter, build.number(1, np.int64))
-    build.estimated_ns += (build.estimated_ns - spent) * (trips - 1 if isinstance(trips, int) else 0)
+    build.estimated_ns = build.estimated_ns + (build.estimated_ns - spent) * (0 if isinstance(trips, str) else trips - 1)
     build.steps.append(JumpStep(node.name, None, top))
     for k in jumps:
         build.steps[k] = JumpStep(node.name, build.steps[k].condition, len(build.steps))
@@ -77,7 +76,7 @@ def _starts(build, loop: Repetition, trips) -> tuple[View, View | None, View | N
     """The counter at 0, what it is to stay below, and the condition, each a scalar."""
     counter = build.own(loop.counter, ()) if loop.counter else build.hold((), np.int64)
     build.copy(loop.node.name, build.number(0, np.int64), counter)
-    if isinstance(trips, int):
+    if trips != ANY_DIM:
         bound = build.number(trips, np.int64)
     else:
         bound = build.views[loop.trips].reshaped(()) if loop.trips else None
@@ -123,5 +122,5 @@ def _hand_on(build, name: str, pairs: list[tuple[View, View]]) -> None:
 
 
 def _meets(source: View, target: View) -> bool:
-    """Whether a source lies in what is written."""
-    return target.offset <= source.offset < target.offset + max(1, target.nbytes) and math.prod(source.shape) > 0
+    """Whether a source lies in what is written: blocks hold one value each."""
+    return source.index == target.index

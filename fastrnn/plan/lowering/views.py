@@ -10,7 +10,8 @@ import numpy as np
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.shaping import permutation, slices, split_sizes
-from fastrnn.plan.lowering.memory import View
+from fastrnn.model.sizes import whole, wholes
+from fastrnn.plan.lowering.memory import View, weight_view
 
 VIEWS: dict[str, Callable] = {}
 MAX_INDICES = 1 << 16  # of a constant that is looked through for regular distances
@@ -59,6 +60,12 @@ def expand(node: Node, x: View, constants, shapes):
     return [x.broadcast(shapes[0])]
 
 
+@views("ConstantOfShape")
+def constant_of_shape(node: Node, x: View, constants, shapes):
+    """One number with strides of 0."""
+    return [weight_view(np.array(node.get("value"), node.get("dtype"))).broadcast(shapes[0])]
+
+
 @views("Split")
 def split(node: Node, x: View, constants, shapes):
     """A part for each output."""
@@ -85,11 +92,11 @@ def regular(offsets: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
     if not offsets.size or offsets.size > MAX_INDICES or offsets.min() < 0 <= offsets.max():
         return None
     first = offsets[(0,) * offsets.ndim]
-    steps = tuple(int(np.take(offsets, 1, axis).flat[0] - first) if n > 1 else 0 for axis, n in enumerate(offsets.shape))
-    rebuilt = np.array(first)
+    steps = tuple(whole(np.take(offsets, [1], axis).flat[0] - first) if n > 1 else 0 for axis, n in enumerate(offsets.shape))
+    rebuilt = wholes([first]).reshape(())
     for axis, (n, step) in enumerate(zip(offsets.shape, steps)):
         rebuilt = rebuilt + np.arange(n).reshape(-1, *(1,) * (offsets.ndim - 1 - axis)) * step
-    return (int(first), steps) if np.array_equal(rebuilt, offsets) else None
+    return (whole(first), steps) if np.array_equal(rebuilt, offsets) else None
 
 
 # The other way: where the input must lie for the output to lie in `y`, so that whoever makes it writes there at once.

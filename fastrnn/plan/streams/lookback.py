@@ -24,6 +24,7 @@ from fastrnn.model.ops.indexing import pad_widths
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.registry import axis_of
 from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of, states_of
+from fastrnn.model.sizes import whole
 from fastrnn.plan.streams.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
 
 SCALARS = INPUTS.index("scalars")  # of a custom cell, step by step
@@ -46,7 +47,7 @@ def reshape(line: Timeline, node: Node) -> None:
     dims = () if track is None else line.specs[x].shape
     if track is None or target is None or any(isinstance(d, str) for k, d in enumerate(dims) if k != track.axis):
         raise refuse(node, "what it makes of the time axis is not known before it runs")
-    target = [n if isinstance(n, Length) else int(n) for n in target]
+    target = [n if isinstance(n, Length) else whole(n) for n in target]
     if not node.get("allowzero"):
         target = [(Length(track.lead + track.tail, track.rows) if k == track.axis else dims[k]) if n == 0 else n for k, n in enumerate(target)]
     before, after = math.prod(dims[:track.axis]) * track.rows, math.prod(dims[track.axis + 1:])
@@ -137,7 +138,7 @@ def cum_sum(line: Timeline, node: Node) -> None:
         raise refuse(node, f"the shape of its sum, {shape}, is not known before it runs")
     name = line.state(f"{node.name}.sum", spec.dtype, shape)
     if not node.get("exclusive") and spec.dtype.startswith("float"):
-        line.initial[name] = np.full(shape, -0.0, spec.dtype)  # to which anything adds up to itself, -0 included
+        line.initial[name] = np.full((1,) * len(shape), -0.0, spec.dtype)  # to which anything adds up to itself, -0 included
     dims = [ANY_DIM if k == track.axis else d for k, d in enumerate(spec.shape)]
     full = line.put("Concat", f"{name}.full", name, x, shape=dims, axis=track.axis)
     sums = line.put("CumSum", f"{name}.sums", full, node.inputs[1], shape=dims)
@@ -221,7 +222,7 @@ def slice_(line: Timeline, node: Node) -> None:
     if any(isinstance(b, Length) for k in rest for b in (starts[k], ends[k])):
         raise refuse(node, "it depends on the number of steps")
     kinds = (("from", starts), ("to", ends), ("axes", axes), ("by", strides))
-    parts = [line.whole(f"{node.name}.{what}", *(int(values[k]) for k in rest)) for what, values in kinds]
+    parts = [line.whole(f"{node.name}.{what}", *(whole(values[k]) for k in rest)) for what, values in kinds]
     line.add(replace(node, inputs=(x, *parts)), track)
 
 
@@ -251,9 +252,9 @@ def concat(line: Timeline, node: Node) -> None:
     if len(timed) > 1:
         raise refuse(node, "it joins sequences one behind the other")
     for name in node.inputs:
-        if name != x and name not in line.weights:
+        if name != x and not line.constant(name):
             raise refuse(node, f"it joins {name!r} to a sequence, and that is no constant; a history is kept for convolutions, or with one call a step")
-    sizes = [0 if name == x else line.weights[name].shape[track.axis] for name in node.inputs]
+    sizes = [0 if name == x else whole(line.specs[name].shape[track.axis]) for name in node.inputs]
     before, after = sum(sizes[:timed[0]]), sum(sizes[timed[0]:])
     if track.edge and before:
         x = line.align(x)
@@ -310,13 +311,13 @@ def _expose(line: Timeline, node: Node, track: Track) -> None:
         source = line.source(node_inputs[position])
         if source in line.tied:
             continue
-        if source and source not in line.weights:
+        if source and not line.constant(source):
             raise refuse(node, f"initial_{letter} comes from {source!r}, which is not a state; tie it with states=")
         name = f"{node.name}.{letter}"
         while name in line.specs or f"{name}.next" in line.specs:
             name += "'"
         if source:
-            line.initial[name] = line.weights[source]
+            line.initial[name] = line.weights[source] if source in line.weights else line.before(node, source)
         line.inputs.append(Value(name, "float32", results[output].shape))
         line.specs[name] = results[output]
         node_inputs[position] = name

@@ -18,6 +18,7 @@ from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.recurrent import RECURRENT, states_of
+from fastrnn.model.sizes import Scope, Size, Whole, same
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.streams import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
 from fastrnn.plan.streams.flow import check_ties
@@ -33,12 +34,13 @@ class Steppable:
     """A model with all states exposed. time_axes: where time stands in inputs and outputs, empty where a step is a call.
 
     initial: first value of a state, or what computes it; zeros where absent. batch, time: those dimensions of the plan's model,
-    symbols where free. batch_axes: the batch's place in states that are histories, None where its rows are not apart.
+    symbols where free. batch_axes: the batch's place in states that are histories, None where its rows are not apart. The batch in `model` is
+    a number or a Size.
     """
 
     model: Model
     time_axes: dict[str, int]
-    initial: dict[str, np.ndarray | Prefix]
+    initial: dict[str, np.ndarray | Model | Prefix]
     batch: str | int | None
     time: str | None
     batch_axes: dict[str, int | None]
@@ -56,10 +58,12 @@ class Steppable:
         return tuple(name for name in self.model.output_names if name not in states)
 
 
-def steppable(plan: Plan, batch: int) -> Steppable:
-    """The steppable form of a plan's model for one batch size; raises NotStreamableError naming the node that stands in the way."""
+def steppable(plan: Plan, batch: int, scope: Scope | None = None) -> Steppable:
+    """The steppable form of a plan's model; raises NotStreamableError naming the node that stands in the way. With a scope, the batch is one of its
+    dimensions, and the form holds for all that its guards allow."""
     symbol = batch_symbol(plan.model)
-    model = _folded(plan, {symbol: batch})
+    size = batch if scope is None or symbol is None else scope.dimension(symbol, batch)
+    model = _folded(plan, {symbol: size})
     line, exposed = _along_time(model)
     if line is None:
         if not any(isinstance(d, str) for v in model.inputs for d in v.shape):
@@ -67,9 +71,10 @@ def steppable(plan: Plan, batch: int) -> Steppable:
         return Steppable(plan.model, {}, {}, symbol, None, {})
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
     fixed = symbol or _fixed_batch(model, line)
-    form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, batch) if line.histories else {})
+    form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, size) if line.histories else {})
     _check_ends(model, form)
-    check_ties(model, plan.model.states, line.tracks)
+    if plan.model.states:  # entry by entry, so for a number
+        check_ties(model if not isinstance(size, Size) else _folded(plan, {symbol: 2}), plan.model.states, line.tracks)
     return form
 
 
@@ -135,10 +140,13 @@ def _looks_aside(node: Node, model: Model, free: set[str]) -> bool:
     return any(axes.count(None) < len(axes) and (apart is None or not apart(node, specs, axes)) for axes in places)
 
 
-def _batch_axes(plan: Plan, line: Timeline, symbol: str | int, batch: int) -> dict[str, int | None]:
+def _batch_axes(plan: Plan, line: Timeline, symbol: str | int, batch: Whole) -> dict[str, int | None]:
     """Which axis of each history is the batch: the one that grows with it; None where rows of a batch are not apart."""
     if not isinstance(symbol, str):
         return {name: 0 if line.specs[name].shape[0] == symbol else None for name in line.histories}
+    if isinstance(batch, Size):
+        grown = {name: [k for k, d in enumerate(line.specs[name].shape) if isinstance(d, Size)] for name in line.histories}
+        return {name: axes[0] if len(axes) == 1 and same(line.specs[name].shape[axes[0]], batch) else None for name, axes in grown.items()}
     try:
         other = Timeline(_folded(plan, {symbol: batch + 1}), line.time)
         other.run()

@@ -18,6 +18,7 @@ from fastrnn.errors import InvalidModelError, NotStreamableError
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.infer import MOVING, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, OPS, Spec
+from fastrnn.model.sizes import Whole, formula, whole, wholes
 from fastrnn.plan.graph.fold import live, replace_model
 from fastrnn.plan.lowering.views import VIEWS
 
@@ -50,7 +51,7 @@ class Track:
     lead: int = 0
     tail: int = 0
     edge: bool = False
-    rows: int = 1
+    rows: Whole = 1
 
     def __post_init__(self):
         object.__setattr__(self, "edge", self.edge and self.lead > 0)
@@ -74,25 +75,25 @@ class Length:
     """`rows` times the number of steps, and some more: an entry of a shape."""
 
     more: int
-    rows: int = 1
+    rows: Whole = 1
 
     def __add__(self, n):
-        return Length(self.more + int(n), self.rows)
+        return Length(self.more + whole(n), self.rows)
 
     __radd__ = __add__
 
     def __sub__(self, n):
-        return Length(self.more - int(n), self.rows)
+        return Length(self.more - whole(n), self.rows)
 
     def __mul__(self, n):
-        return Length(self.more * int(n), self.rows * int(n))
+        return Length(self.more * whole(n), self.rows * whole(n))
 
     __rmul__ = __mul__
 
 
 class Timeline:
     """The walk. model: folded, its time a symbol, all else numbers where it matters. What it leaves: nodes, specs, inputs, outputs, states,
-    initial (arrays, or Prefix), histories: the states that it added for ops other than recurrent ones."""
+    initial (arrays that broadcast to the state, a Model of constants that computes it, or Prefix), histories: the states that it added for ops other than recurrent ones."""
 
     def __init__(self, model: Model, time: str):
         self.model, self.time = model, time
@@ -144,7 +145,7 @@ class Timeline:
 
     def size(self, track: Track) -> str:
         """The dimension that stands for a track's entries."""
-        return self.time if track.rows == 1 else f"{track.rows} {self.time}"
+        return self.time if track.rows == 1 else f"{formula(track.rows)} {self.time}"
 
     def single(self, node: Node, track: Track) -> None:
         """Raises where several sequences lie one behind the other."""
@@ -176,10 +177,10 @@ class Timeline:
         self.specs[name] = Spec(dtype or self.specs[inputs[0]].dtype, tuple(shape))
         return name
 
-    def whole(self, name: str, *values: int) -> str:
+    def whole(self, name: str, *values: Whole) -> str:
         """Adds a constant int64 (n,)."""
         name = self.fresh(name)
-        self.weights[name] = np.array(values, np.int64)
+        self.weights[name] = wholes(values)
         self.specs[name] = spec_of(self.weights[name])
         return name
 
@@ -200,7 +201,7 @@ class Timeline:
         if track.lead and not track.edge:
             self.initial[name] = self._prefix(node, value, min(n, track.lead), fill)
         elif fill:
-            self.initial[name] = np.full(shape, fill, spec.dtype)
+            self.initial[name] = np.full((1,) * len(shape), fill, spec.dtype)
         past = self._started(node, value, name, shape) if track.edge else name
         full = self.put("Concat", f"{name}.full", past, value, shape=[ANY_DIM if k == axis else d for k, d in enumerate(shape)], axis=axis)
         following = self.cut(f"{name}.next", full, axis, -n, OPEN_END, n)
@@ -236,12 +237,16 @@ class Timeline:
 
     def _prefix(self, node: Node, value: str, n: int, fill: float) -> Prefix:
         """What computes the entries of a value before step 0."""
+        return Prefix(self.before(node, value), max(1, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n, fill)
+
+    def before(self, node: Node, value: str) -> Model:
+        """The part of the model that a value, which the node reads, depends on, as a model."""
         nodes, needed = live(list(self.model.nodes), {value})
         if tied := needed & self.tied:
             raise refuse(node, f"what it reads before the first step depends on the state {min(tied)!r}")
         model = replace_model(self.model, self.model.inputs, nodes, {name: a for name, a in self.model.weights.items() if name in needed})
         model.__dict__.update(output_names=(value,), states=(), specs=self.model.specs)
-        return Prefix(model, max(1, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n, fill)
+        return model
 
     def align(self, value: str) -> str:
         """The value delayed so that its entries and steps have the same numbers: entry t comes with step t."""
@@ -284,7 +289,7 @@ class Timeline:
         if len({(t.lead, t.edge) for t in tracks.values()}) > 1:
             node = replace(node, inputs=tuple(self.align(name) if name in tracks else name for name in node.inputs))
             tracks = {name: self.tracks[name] for name in node.inputs if name in self.tracks}
-        first, tails = next(iter(tracks.values())), {(t.tail, t.rows) for t in tracks.values()}
+        first, tails = next(iter(tracks.values())), {(t.tail, formula(t.rows)) for t in tracks.values()}
         specs = [self.specs.get(name) if name else None for name in node.inputs]
         axes = [tracks[name].axis if name in tracks else None for name in node.inputs]
         keeps = OPS[node.op].apart
@@ -300,6 +305,13 @@ class Timeline:
             raise refuse(node, "it mixes time steps, or moves the time axis")
         self.add(node)
         self.tracks |= {name: replace(first, axis=r.shape.index(size)) for r, name in zip(results, node.outputs) if name}
+
+    def constant(self, name: str) -> bool:
+        """Whether a value depends on nothing but constants and the batch's size."""
+        if name in self.weights:
+            return True
+        maker = self.producer.get(name)
+        return maker is not None and name not in self.lengths and not maker.subgraphs and all(self.constant(n) for n in maker.inputs if n)
 
     def source(self, name: str) -> str:
         """The value that `name` is a view of."""
