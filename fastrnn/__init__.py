@@ -8,7 +8,7 @@
     runtime/     running programs: sessions, streams, layers
     converters/  from other people's files and modules
     training/    training small networks
-    cli/         the command line; __main__.py: python -m fastrnn
+    cli/         the command line; __main__.py: as python -m fastrnn
     testing.py   what tests and benchmarks share
 
 Each may import those above it; ARCHITECTURE.md says why things are as they are.

@@ -2,6 +2,7 @@
 
     checks.py      what a caller may pass; every refusal is a typed error that names the input
     _executor.pyx  Runner: one program with its own work space; walks the steps without the GIL
+                   _binding.pxi: made of a program; _resizing.pxi: other sizes; _runners.pxi: handed out; _memory.pxi: what it owns
     _stream.pyx    the hot half of a stream
     session.py     Session.run over arrays of any batch and length, from many threads
     stream.py      Stream.step and push, states kept in between

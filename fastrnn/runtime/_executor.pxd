@@ -105,10 +105,7 @@ cdef class Runner:
 
     cdef bint _is_like(self, int k, object value) noexcept
     cdef bint _fits(self, int k, object value) noexcept
-    cdef bint _resize_to(self, list arrays) except -1
-    cdef bint _resize(self, int64_t *dimensions) except -1
     cdef bint resize_to(self, object dimensions) except -1
-    cdef int _settle(self) except -1
     cdef object _input(self, int k, object value)
     cdef object _output(self, int k, object out)
     cdef int _check_apart(self, int k, char *start, int other) except -1

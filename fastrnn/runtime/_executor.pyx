@@ -76,37 +76,7 @@ def set_thread_limit(int n):
     fastrnn_set_num_threads(n)
 
 
-def lay_out(events, nbytes):
-    """Offsets of blocks of these bytes, and the bytes needed for all, as a Runner lays out its work space (plan.lowering.memory.Blocks)."""
-    events, nbytes = np.ascontiguousarray(events, np.int32), np.ascontiguousarray(nbytes, np.int64)
-    offsets, ranges = np.zeros(len(nbytes), np.int64), np.zeros((len(events) + 1, 2), np.int64)
-    end = fr_lay_out(<const int *>cnp.PyArray_DATA(<cnp.ndarray>events), <int>len(events), <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>nbytes),
-                     <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>offsets), <fr_range *>cnp.PyArray_DATA(<cnp.ndarray>ranges))
-    return offsets, end
-
-
-@cython.final
-cdef class Workspace:
-    """Memory that grows to the most that was asked of it."""
-
-    cdef int reserve(self, int64_t nbytes) except -1:
-        if nbytes > self.nbytes:
-            self._array = None
-            self.nbytes, self.data = 0, NULL
-            self._array = aligned_zeros((nbytes,), np.uint8)
-            self.nbytes, self.data = nbytes, <char *><size_t>self._array.ctypes.data
-        return 0
-
-
-@cython.final
-cdef class States:
-    """The memory of a stream's states: one block, laid out as `layout` (runtime/states.py) says. initial: a block to start from."""
-
-    def __cinit__(self, layout, initial):
-        self.layout, self.block = layout, aligned_zeros((layout.nbytes,), np.uint8)
-        self.data = <char *><size_t>self.block.ctypes.data
-        self.offsets = <int64_t *><size_t>layout.offsets.ctypes.data
-        self.block[...] = initial
+include "_memory.pxi"
 
 
 cdef void *_room(size_t n, size_t nbytes) except NULL:
@@ -137,192 +107,10 @@ cdef class Runner:
             raise UnsupportedModelError(f"{self.n_dimensions} free dimensions; at most {MOST_DIMENSIONS} are supported")
         guards = [formulas.guard(guard) for guard in program.region.guards]
         self.n_guarded = len(formulas)
-        self._bind_slots(everything, formulas)
-        self._bind_blocks(formulas)
-        self._bind_steps(formulas)
-        self._bind_formulas(formulas, guards)
-
-    def _bind_slots(self, everything, formulas):
-        cdef int k, d
-        cdef Slot *slot
-        states = {kept.input: i for i, kept in enumerate(self.program.states)}
-        self.only_input = self.only_output = -1
-        for k, wanted in enumerate(everything):
-            slot = &self.slots[k]
-            if len(wanted.shape) > MAX_RANK:
-                raise UnsupportedModelError(f"{wanted.name!r} has {len(wanted.shape)} dimensions; at most {MAX_RANK} are supported")
-            slot.dtype, slot.rank, slot.itemsize = wanted.dtype.num, len(wanted.shape), wanted.dtype.itemsize
-            for d in range(slot.rank):
-                slot.size[d] = formulas.number(wanted.shape[d])
-            slot.state = states.get(wanted.name, -1) if k < self.n_inputs else -1
-            if wanted.low is not None:
-                if slot.state >= 0:
-                    raise UnsupportedModelError(f"state {wanted.name!r} serves as an index or a length; only inputs may, their range is checked")
-                slot.limited, slot.low_value, slot.high_value = 1, formulas.number(wanted.low), formulas.number(wanted.high)
-                self._owned.append(None)
-            if wanted.value is not None:
-                value = np.require(wanted.value, requirements="CA")
-                self._keep.append(value)
-                slot.wanted, slot.nbytes = <char *><size_t>value.ctypes.data, value.nbytes
-            if slot.state >= 0:
-                continue
-            if k < self.n_inputs:
-                self.n_free_inputs, self.only_input = self.n_free_inputs + 1, k
-            else:
-                self.n_free_outputs, self.only_output = self.n_free_outputs + 1, k
-
-    def _bind_blocks(self, formulas):
-        """The blocks of the work space, those that are kept first."""
-        cdef int k
-        blocks = self.program.blocks
-        self.n_blocks, self.n_events = len(blocks.nbytes), len(blocks.events)
-        self.block_bytes = <int64_t *>_room(self.n_blocks, sizeof(int64_t))
-        self.block_offsets = <int64_t *>_room(self.n_blocks, sizeof(int64_t))
-        self.block_at = <char **>_room(self.n_blocks, sizeof(char *))
-        self.ranges = <fr_range *>_room(self.n_events, sizeof(fr_range))
-        self.events = <int *>_room(self.n_events, sizeof(int))
-        for k, event in enumerate(blocks.events):
-            self.events[k] = event
-        self._keep.append(blocks)
-
-    def _bind_steps(self, formulas):
-        cdef int k
-        # a cache line for each call's barrier and for its count of steps
-        self._meeting = aligned_zeros((self.n_steps, 2, 8), np.int64)
-        cdef size_t meeting = self._meeting.ctypes.data
-        self.most_threads = 1
-        self._args_array = np.zeros(self.n_steps, ARGS)
-        self.args = <fr_args *><size_t>self._args_array.ctypes.data
-        self._python = [None] * self.n_steps
-        cdef size_t base = self._args_array.ctypes.data
-        patches, places, scalars, asking = [], [], [], []
-        for k, number in enumerate(self.program.blocks.nbytes):
-            if number is not None:
-                scalars.append((<size_t>&self.block_bytes[k], formulas.number(number), False))
-        for k in range(self.n_slots):
-            if self.slots[k].limited:
-                scalars.append((<size_t>&self.slots[k].low, self.slots[k].low_value, False))
-                scalars.append((<size_t>&self.slots[k].high, self.slots[k].high_value, False))
-
-        def point(size_t field, view):
-            """Notes where an address goes."""
-            offset = formulas.number(view.offset)
-            if view.space == "slot":
-                patches.append((field, view.index, offset))
-            elif view.space == "work":
-                places.append((field, 0, view.index, offset))
-            else:
-                places.append((field, self._memory(view.array, formulas, scalars), -1, offset))
-
-        for k, step in enumerate(self.program.steps):
-            if isinstance(step, PythonStep):
-                self.controls[k].kind = RUN_PYTHON
-                self._python[k] = (step, *([None if view is None else self._described(view, formulas, scalars) for view in views] for views in (step.inputs, step.outputs)))
-            elif isinstance(step, JumpStep):
-                self.controls[k].kind, self.controls[k].target = JUMP, step.target
-                if step.condition is not None:
-                    point(<size_t>&self.controls[k].data, step.condition)
-            elif isinstance(step, CheckStep):
-                self.controls[k].kind = CHECK
-                count = 1
-                for n in step.view.shape:
-                    count = count * n
-                for field, value in ((<size_t>&self.controls[k].count, count), (<size_t>&self.controls[k].low, step.low), (<size_t>&self.controls[k].high, step.high)):
-                    scalars.append((field, formulas.number(value), False))
-                point(<size_t>&self.controls[k].data, step.view)
-            else:
-                self.kernels[k] = <fr_run><size_t>step.kernel.run
-                record = self._args_array[k:k + 1]
-                for field, value in step.args.items():
-                    if isinstance(value, Size):
-                        scalars.append((base + k * ARGS.itemsize + ARGS.fields[field][1], formulas.number(value), ARGS.fields[field][0].kind == "f"))
-                    elif field == "act":
-                        record[field][0] = value
-                    else:
-                        record[field] = value
-                for field, view in step.pointers.items():
-                    point(base + k * ARGS.itemsize + ARGS.fields[field][1], view)
-                    record[field] = 1  # for work_bytes, which may ask whether a pointer is there
-                if step.work is not None:
-                    places.append((base + k * ARGS.itemsize + ARGS.fields["work"][1], 0, step.work, formulas.number(0)))
-                    asking.append((k, step.work, step.kernel.work_bytes))
-                if step.args["parts"] > 1:
-                    record["barrier"] = meeting + 128 * k
-                if step.follows:
-                    record["ready"] = meeting + 128 * (k - 1) + 64
-                    self._args_array[k - 1:k]["done"] = record["ready"]
-                if step.together or step.args["parts"] > 1:
-                    self.controls[k].kind, self.controls[k].count = TOGETHER, max(step.together, 1)
-                    self.controls[k].target = sum(max(int(s.args["parts"]), 1) for s in self.program.steps[k:k + self.controls[k].count])
-                    self.most_threads = max(self.most_threads, self.controls[k].target)
-        self.n_commits = len(self.program.states)
-        self.commits = <Commit *>_room(self.n_commits, sizeof(Commit))
-        for k, kept in enumerate(self.program.states):
-            point(<size_t>&self.commits[k].source, kept.following)
-            nbytes = kept.following.dtype.itemsize
-            for n in kept.following.shape:
-                nbytes = nbytes * n
-            scalars.append((<size_t>&self.commits[k].nbytes, formulas.number(nbytes), False))
-        self.estimate = formulas.number(self.program.estimated_ns)
-        self._note(patches, places, scalars, asking)
-
-    def _note(self, patches, places, scalars, asking):
-        cdef int k
-        self.n_patches, self.n_places, self.n_scalars, self.n_asking = len(patches), len(places), len(scalars), len(asking)
-        self.patches = <Patch *>_room(self.n_patches, sizeof(Patch))
-        self.places = <Place *>_room(self.n_places, sizeof(Place))
-        self.scalars = <Scalar *>_room(self.n_scalars, sizeof(Scalar))
-        self.asks = <fr_work_bytes *>_room(self.n_asking, sizeof(fr_work_bytes))
-        self.asking = <int *>_room(2 * self.n_asking, sizeof(int))
-        for k, (field, slot, offset) in enumerate(patches):
-            self.patches[k].field, self.patches[k].slot, self.patches[k].offset = <char **><size_t>field, slot, offset
-        for k, (field, address, block, offset) in enumerate(places):
-            self.places[k].field, self.places[k].base, self.places[k].block, self.places[k].offset = <char **><size_t>field, <char *><size_t>address, block, offset
-        for k, (field, value, is_float) in enumerate(scalars):
-            self.scalars[k].field, self.scalars[k].value, self.scalars[k].is_float = <void *><size_t>field, value, is_float
-        for k, (step, block, address) in enumerate(asking):
-            self.asking[2 * k], self.asking[2 * k + 1], self.asks[k] = step, block, <fr_work_bytes><size_t>address
-
-    def _bind_formulas(self, formulas, guards):
-        cdef int k
-        cdef int64_t[:] first
-        rows, first = formulas.arrays()
-        self._formulas = np.ascontiguousarray(rows)
-        self.formulas = <fr_formula *><size_t>self._formulas.ctypes.data
-        self.n_values, self.n_guards = len(rows), len(guards)
-        self.values = <int64_t *>_room(self.n_values, sizeof(int64_t))
-        for k in range(self.n_values):
-            self.values[k] = first[k]
-        for k in range(self.n_dimensions):
-            self.values[k] = -1  # none yet
-        self.guards = <fr_guard *>_room(self.n_guards, sizeof(fr_guard))
-        for k, (value, zero, holds) in enumerate(guards):
-            self.guards[k].value, self.guards[k].zero, self.guards[k].holds = value, zero, holds
-
-    def _memory(self, array, formulas, list scalars):
-        """The address of an array that stays; of one that holds Sizes, of a table that is filled in when sizes change."""
-        if not has_sizes(array):
-            array = array if array.dtype != object else array.astype(np.int64)
-            self._keep.append(array)
-            return array.ctypes.data
-        for before, table in self._tables:
-            if before is array:
-                return table.ctypes.data
-        table = aligned_zeros((array.size,), np.int64)
-        self._tables.append((array, table))
-        for k, value in enumerate(array.ravel()):
-            if isinstance(value, Size):
-                scalars.append((table.ctypes.data + 8 * k, formulas.number(value), False))
-            else:
-                table[k] = value
-        return table.ctypes.data
-
-    def _described(self, view, formulas, list scalars):
-        """A view as _array reads it: where it is, and the values that its offset, shape and strides are."""
-        base = None if view.space in ("slot", "work") else self._memory(view.array, formulas, scalars)
-        dtype = np.dtype(np.int64) if view.dtype == object else view.dtype
-        return (view.space, view.index, base, formulas.number(view.offset), dtype.num, dtype.itemsize,
-                [formulas.number(n) for n in view.shape], [formulas.number(n) for n in view.strides])
+        _bind_slots(self, everything, formulas)
+        _bind_blocks(self, formulas)
+        _bind_steps(self, formulas)
+        _bind_formulas(self, formulas, guards)
 
     def __dealloc__(self):
         for memory in (<size_t>self.slots, <size_t>self.patches, <size_t>self.places, <size_t>self.scalars, <size_t>self.commits, <size_t>self.bases,
@@ -330,117 +118,17 @@ cdef class Runner:
                        <size_t>self.values, <size_t>self.block_bytes, <size_t>self.block_offsets, <size_t>self.block_at, <size_t>self.events):
             PyMem_Free(<void *><size_t>memory)
 
-    # Sizes.
-
-    cdef bint _resize(self, int64_t *dimensions) except -1:
-        """Other values for the free dimensions; False, and nothing changed, where the program does not hold for them."""
-        cdef int k
-        cdef int64_t before[MOST_DIMENSIONS]
-        cdef bint same = self.sized
-        for k in range(self.n_dimensions):
-            if dimensions[k] < LEAST or dimensions[k] > MOST:
-                return False
-            same = same and dimensions[k] == self.values[k]
-        if same:
-            return True
-        memcpy(before, self.values, self.n_dimensions * sizeof(int64_t))
-        memcpy(self.values, dimensions, self.n_dimensions * sizeof(int64_t))
-        fr_evaluate(self.formulas, self.values, self.n_dimensions, self.n_guarded)
-        if not fr_guards_hold(self.guards, self.n_guards, self.values):
-            memcpy(self.values, before, self.n_dimensions * sizeof(int64_t))
-            fr_evaluate(self.formulas, self.values, self.n_dimensions, self.n_guarded)
-            return False
-        self.sized = False
-        fr_evaluate(self.formulas, self.values, self.n_guarded, self.n_values)
-        self._settle()
-        return True
-
-    cdef int _settle(self) except -1:
-        """Everything that follows from the values."""
-        cdef int k, d
-        cdef int64_t work, kept = 0
-        cdef Slot *slot
-        cdef Place *place
-        for k in range(self.n_slots):
-            slot = &self.slots[k]
-            slot.count = 1
-            for d in range(slot.rank):
-                slot.dims[d] = self.values[slot.size[d]]
-                slot.count *= slot.dims[d]
-            slot.nbytes = slot.count * slot.itemsize
-        for k in range(self.n_scalars):
-            if self.scalars[k].is_float:
-                (<float *>self.scalars[k].field)[0] = <float>self.values[self.scalars[k].value]
-            else:
-                (<int64_t *>self.scalars[k].field)[0] = self.values[self.scalars[k].value]
-        for k in range(self.n_asking):
-            self.block_bytes[self.asking[2 * k + 1]] = self.asks[k](&self.args[self.asking[2 * k]])
-        for k in range(self.n_blocks):
-            if self.block_bytes[k] < 0 or self.block_bytes[k] > MOST_BYTES:
-                raise MemoryError(f"a block of work space of {self.block_bytes[k]} bytes")
-        work = fr_lay_out(self.events, self.n_events, self.block_bytes, self.block_offsets, self.ranges)
-        self._work.reserve(work)
-        for k in range(self.n_blocks):
-            self.block_at[k] = self._work.data + self.block_offsets[k]
-        if self.first:
-            for block in self.program.blocks.kept:
-                self.block_offsets[<int>block] = kept
-                kept += FR_ALIGNED(self.block_bytes[<int>block] + 1)
-            self._kept.reserve(kept)
-            for block in self.program.blocks.kept:
-                self.block_at[<int>block] = self._kept.data + self.block_offsets[<int>block]
-        for k in range(self.n_places):
-            place = &self.places[k]
-            place.field[0] = (place.base if place.block < 0 else self.block_at[place.block]) + self.values[place.offset]
-        if self._owned:
-            self._own_copies()
-        self.release = self.values[self.estimate] > self.release_ns
-        self.sized, self.settled = True, False
-        return 0
-
-    def _own_copies(self):
-        """Memory for copies of integers that are checked."""
-        cdef int k, i = 0
-        for k in range(self.n_slots):
-            if self.slots[k].limited:
-                if self._owned[i] is None or len(self._owned[i]) < self.slots[k].count:
-                    self._owned[i] = aligned_zeros((self.slots[k].count,), np.int64)
-                self.slots[k].checked = <char *><size_t>self._owned[i].ctypes.data
-                i += 1
-
-    cdef bint _resize_to(self, list arrays) except -1:
-        """To the sizes of a call's inputs, arrays of the right dtypes and ranks in the order of their slots, None for states; False where the
-        program does not hold for them."""
-        cdef int64_t dimensions[MOST_DIMENSIONS]
-        cdef int k, d, value
-        cdef cnp.ndarray a
-        for k in range(self.n_dimensions):
-            dimensions[k] = -1
-        for k in range(self.n_inputs):
-            if arrays[k] is None:
-                continue
-            a = <cnp.ndarray>arrays[k]
-            for d in range(self.slots[k].rank):
-                value = self.slots[k].size[d]
-                if value < self.n_dimensions:
-                    if dimensions[value] >= 0 and dimensions[value] != cnp.PyArray_DIM(a, d):
-                        return False
-                    dimensions[value] = cnp.PyArray_DIM(a, d)
-                elif self.values[value] != cnp.PyArray_DIM(a, d):
-                    return False
-        return self._resize(dimensions)
-
     def resize(self, dimensions):
         """To these sizes by name; whether the program holds for them."""
         cdef int64_t values[MOST_DIMENSIONS]
         cdef int k
         for k, name in enumerate(self.program.region.dimensions):
             values[k] = dimensions[name]
-        return self._resize(values)
+        return _resize(self, values)
 
     cdef bint resize_to(self, object dimensions) except -1:
         """To these sizes, int64 in the order of the region's; whether the program holds for them."""
-        return self._resize(<int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions))
+        return _resize(self, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions))
 
     # What a call brings.
 
@@ -529,7 +217,7 @@ cdef class Runner:
             slot = &self.slots[k]
             for d in range(slot.rank):
                 same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == slot.dims[d]
-        if not same and not self._resize_to(kept):
+        if not same and not _resize_to(self, kept):
             return None
         for k in range(self.n_inputs):
             self._input(k, kept[k])
@@ -553,7 +241,7 @@ cdef class Runner:
                 return None
             for d in range(self.slots[k].rank):
                 same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == self.slots[k].dims[d]
-        if not same and not self._resize_to(list(given)):
+        if not same and not _resize_to(self, list(given)):
             return None
         for k in range(self.n_inputs):
             self._input(k, given[k])
@@ -702,81 +390,6 @@ cdef class Runner:
         return 0
 
 
-@cython.final
-cdef class Runners:
-    """The runners of one program: each call takes one for itself and gives it back. Safe from many threads, by the GIL. names: the inputs of
-    the model that it is a program of, in order."""
-
-    def __cinit__(self, program, names=()):
-        self.program, self._idle = program, [Runner(program)]
-        given = [slot.name for slot in program.inputs]
-        self._leading = given == list(names[:len(given)])
-        self.steered = any(slot.value is not None for slot in program.inputs)
-
-    cdef Runner take(self):
-        try:
-            return <Runner>self._idle.pop()
-        except IndexError:
-            return Runner(self.program)
-
-    cdef give(self, Runner runner):
-        if len(self._idle) < MOST_IDLE:
-            self._idle.append(runner)
-
-    def fits(self, sizes, values):
-        """Whether the program holds for these sizes, and for what inputs hold, by name."""
-        cdef Runner runner = self.take()
-        try:
-            for slot in self.program.inputs:
-                if slot.value is not None and not np.array_equal(slot.value, values[slot.name]):
-                    return False
-            return runner.resize(sizes)
-        finally:
-            self.give(runner)
-
-    cdef bint steered_by(self, object given) except -1:
-        """Whether the program is for what these inputs, a dict, hold."""
-        cdef Runner runner
-        cdef int k
-        cdef PyObject *value
-        if type(given) is not dict:
-            return False
-        runner = self.take()
-        try:
-            for k in range(runner.n_inputs):
-                if runner.slots[k].wanted != NULL:
-                    value = PyDict_GetItem(given, runner._names[k])
-                    if value == NULL or not runner._is_like(k, <object>value):
-                        return False
-            return True
-        finally:
-            self.give(runner)
-
-    def call(self, sizes, States states, given, out):
-        """Runner.call for these sizes by name, by one that is free."""
-        cdef Runner runner = self.take()
-        try:
-            if not runner.resize(sizes):
-                raise ShapeError(f"the program does not hold for {sizes}")
-            return runner.run(states, given, out)
-        finally:
-            self.give(runner)
-
-    def run_listed(self, tuple given):
-        """Runner.run_listed, by one that is free, where the program takes the first inputs of the model."""
-        cdef Runner runner
-        if not self._leading:
-            return None
-        runner = self.take()
-        try:
-            return runner.run_listed(given)
-        finally:
-            self.give(runner)
-
-    def run_named(self, inputs):
-        """Runner.run_named, by one that is free."""
-        cdef Runner runner = self.take()
-        try:
-            return runner.run_named(inputs)
-        finally:
-            self.give(runner)
+include "_binding.pxi"
+include "_resizing.pxi"
+include "_runners.pxi"

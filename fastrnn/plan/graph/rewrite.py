@@ -5,7 +5,7 @@
     Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
     Pow by 2                                          Mul
     GlobalAveragePool                                 ReduceMean
-    Tile along axes of size 1                         Expand, a view
+    ConstantOfShape, Tile along axes of size 1        Expand, a view
 """
 
 from __future__ import annotations
@@ -101,6 +101,12 @@ def power(graph: Patterns, node: Node):
     if exponent != 2.0 or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
         return None
     return [replace(node, op="Mul", inputs=(x, x))]
+
+
+@rewrites("ConstantOfShape")
+def constant_of_shape(graph: Patterns, node: Node):
+    """One number in every place: a view of it."""
+    return [Node("Expand", node.name, (graph.weight(f"{node.name}.value", np.array(node.get("value"), node.get("dtype"))), node.inputs[0]), node.outputs)]
 
 
 @rewrites("Tile")

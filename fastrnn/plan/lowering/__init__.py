@@ -4,6 +4,7 @@ hold for all sizes that would have decided the same.
     fuse.py      which nodes become one call
     build.py     Builder: walks the nodes in order; inputs and outputs, lengths, branches of If
         layout.py    where values are put, copies, elementwise calls
+        ranges.py    indices and lengths, checked at the door or on the way
         memory.py    View: an address with shape and strides; loops over several; the Arena of work space
         hoist.py     nodes that depend on sizes alone, and run when those change
         views.py     ops that compute nothing: a view of their input

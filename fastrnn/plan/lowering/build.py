@@ -30,7 +30,7 @@ from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.lowering.hoist import hoisted
-from fastrnn.plan.lowering.layout import Layout
+from fastrnn.plan.lowering.ranges import Ranges
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
@@ -52,7 +52,7 @@ def build_program(plan: Plan, model: Model, scope: Scope | None = None, time_axe
     return Builder(plan, model, time_axes or {}, kept, values).build(scope or Scope())
 
 
-class Builder(Layout):
+class Builder(Ranges):
     """The state of one build. Emitters read `views`, `specs` and `weights` and call what is here and in Layout."""
 
     def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int], kept: Sequence[State], values: Mapping[str, np.ndarray]):
@@ -194,59 +194,6 @@ class Builder(Layout):
     def dtype_of(self, name: str) -> np.dtype:
         """dtype of a value."""
         return np.dtype(self.specs[name].dtype)
-
-    def limit(self, node: Node, name: str, low: int, high: int) -> View:
-        """The view, as int64, of integers that must lie in low..high. Those of an input are checked at the door, others on the way."""
-        view = self.views[name]
-        if view.space == "weight" and name in self.weights:
-            check_range(node, self.weights[name], low, high)
-            return view if view.dtype == np.int64 else weight_view(self.weights[name].astype(np.int64))
-        whole = view.space == "slot" and same(view.offset, 0) and same(math.prod(view.shape), math.prod(self._slots[view.index].shape)) and 0 not in view.strides
-        if whole and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
-            before = self._limits.get(view.index, (low, high))
-            self._limits[view.index] = largest(low, before[0]), smallest(high, before[1])
-            return view
-        return self._checked(node, view, low, high)
-
-    def _checked(self, node: Node, view: View, low: int, high: int) -> View:
-        """Integers copied to where a step checks their range before they are used."""
-        copy = self.scratch(view.shape, np.int64)
-        if self.plan.backend == "reference" or view.dtype not in (np.int32, np.int64):
-            self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
-        else:
-            self.loops(node.name, "copy64" if view.dtype == np.int64 else "cast_int32_int64", copy, view)
-        self.steps.append(CheckStep(node.name, copy, low, high))
-        return copy
-
-    def limit_columns(self, node: Node, name: str, sizes: tuple[int, ...]) -> View:
-        """The view (n, k), as int64, of indices (..., k) into k axes of these sizes, checked."""
-        if name in self.weights:
-            index = self.weights[name].astype(np.int64).reshape(-1, len(sizes))
-            for k, n in enumerate(sizes):
-                check_range(node, index[:, k], -n, n - 1)
-            return weight_view(index)
-        index = self.contiguous(self.views[name])
-        index = index.reshaped((math.prod(index.shape[:-1]), len(sizes)))
-        columns = [self._checked(node, index.part(k, k + 1, 1), -n, n - 1) for k, n in enumerate(sizes)]
-        whole = self.scratch(index.shape, np.int64)
-        for k, column in enumerate(columns):
-            self.copy(node.name, column, whole.part(k, k + 1, 1))
-        return whole
-
-    def sorted_lengths(self, node: Node, name: str, T: int, deals: int = 1) -> tuple[View, View] | None:
-        """Lengths sorted descending and the row of each, dealt out to so many calls, computed once for all layers; None where omitted."""
-        if name not in self.views:
-            return None
-        found = self._lengths.setdefault((name, deals), [])
-        views = next((views for steps, views in found if same(steps, T)), None)
-        if views is None:
-            view = self.limit(node, name, 0, T)
-            B = view.shape[0]
-            both = self.hold((2, B), np.int64)
-            self.step(name, self.kernel("sort_lengths"), new_args(T=T, B=B, P=deals), {"x": view, "y": both})
-            views = both.at(0, 0), both.at(0, 1)
-            found.append((T, views))
-        return views
 
     def call(self, name: str, kernel: Kernel, args, pointers, flops: Whole, weight_bytes: Whole) -> None:
         """Appends a kernel call and counts its time."""

@@ -11,7 +11,7 @@ from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.shaping import permutation, slices, split_sizes
 from fastrnn.model.sizes import whole, wholes
-from fastrnn.plan.lowering.memory import View, weight_view
+from fastrnn.plan.lowering.memory import View
 
 VIEWS: dict[str, Callable] = {}
 MAX_INDICES = 1 << 16  # of a constant that is looked through for regular distances
@@ -58,12 +58,6 @@ def slice_(node: Node, x: View, constants, shapes):
 def expand(node: Node, x: View, constants, shapes):
     """Strides of 0."""
     return [x.broadcast(shapes[0])]
-
-
-@views("ConstantOfShape")
-def constant_of_shape(node: Node, x: View, constants, shapes):
-    """One number with strides of 0."""
-    return [weight_view(np.array(node.get("value"), node.get("dtype"))).broadcast(shapes[0])]
 
 
 @views("Split")
