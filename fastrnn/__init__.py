@@ -27,20 +27,20 @@ from fastrnn.runtime.session import Session, compile
 from fastrnn.runtime.stream import Stream
 
 if TYPE_CHECKING:
-    from fastrnn.converters import from_onnx, from_state_dict, from_torch, load
+    from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch, load
 
 __version__ = "0.1.0"
 __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "DivergedError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
     "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
-    "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states",
+    "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
     "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
 ]
 
 
 def __getattr__(name: str):
     """Converters load on first use, and with them the packages they need."""
-    if name in ("from_onnx", "from_state_dict", "from_torch", "load"):
+    if name in ("from_keras", "from_onnx", "from_state_dict", "from_torch", "load"):
         from fastrnn import converters
 
         return getattr(converters, name)
