@@ -23,14 +23,14 @@ def describe(model) -> tuple[dict, tuple[int, ...], dict[str, list[tuple[str, np
     lists = {}
     for layer in model.layers:
         ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
-        lists[layer.name] = [(str(getattr(w, "path", w.name)), np.array(_array(w))) for w in ordered]
+        lists[layer.name] = [(str(getattr(w, "path", w.name)), _array(w)) for w in ordered]
     return config, version_of(getattr(package, "__version__", None) or config.get("keras_version") or "3"), lists
 
 
-def _array(weight):
-    """A weight's content: torch's may be on another device or ask for gradients."""
+def _array(weight) -> np.ndarray:
+    """A copy of a weight's content: torch's may be on another device or ask for gradients."""
     value = getattr(weight, "value", weight)
     value = value() if callable(value) else value
-    for step in ("detach", "cpu"):
+    for step in ("detach", "cpu", "numpy"):
         value = getattr(value, step)() if hasattr(value, step) else value
-    return value
+    return np.array(value)

@@ -150,10 +150,13 @@ def _listed(layer: Layer) -> list:
 def _ends(network: Layer, which: str) -> list[tuple[str, int, int]]:
     """(layer, call, output) of a network's ends, listed, alone or by name."""
     given = network.config.get(which)
-    given = list(given.values()) if isinstance(given, Mapping) else given
-    if isinstance(given, list) and len(given) == 3 and isinstance(given[0], str):
-        given = [given]
-    found = [_history(h) for h in given] if isinstance(given, list) else []
+    found, todo = [], [given]
+    while todo and None not in found:
+        one = todo.pop(0)
+        if isinstance(one, Mapping) or isinstance(one, list) and _history(one) is None:
+            todo[:0] = one.values() if isinstance(one, Mapping) else one
+        else:
+            found.append(_history(one))
     if not found or None in found:
         raise InvalidModelError(f"{network.where}: {which} cannot be {given!r}"[:300])
     return found
@@ -259,20 +262,38 @@ def call(graph: Graph, layer: Layer, args: Sequence, kwargs: Mapping) -> Any:
             raise site.refuse(f"call argument {next(iter(kwargs))!r} is not supported")
         return _nested(graph, layer, inputs)
     if layer.is_operation:
-        return FUNCTIONS[layer.kind](site, *args, **{k: v for k, v in {**layer.config, **kwargs}.items() if k not in ("name", "dtype", "trainable")})
+        return _operation(site, args, kwargs)
     kind = LAYERS[layer.kind]
     if not args:
         raise site.invalid("it is called on nothing")
     mask = kwargs.pop("mask", None) if kind.masks != OWN else None
     if isinstance(args[0], Tensor) and mask is not None:
         args = [args[0].masked(mask), *args[1:]]
-    try:
-        inspect.signature(kind.call).bind(site, *args, **kwargs)
-    except TypeError as error:
-        raise site.refuse(f"a call with these arguments is not supported: {error}") from error
+    _check_arguments(site, kind.call, args, kwargs)
     result = kind.call(site, *args, **kwargs)
     site.finish()
     return result if kind.masks == OWN else result.masked(args[0].mask if kind.masks == PASS else None)
+
+
+def _operation(site: Site, args: Sequence, kwargs: Mapping) -> Tensor:
+    """An operation of keras.ops: its options stand in its config; those that say nothing are left out."""
+    convert = FUNCTIONS[site.layer.kind]
+    taken = inspect.signature(convert).parameters
+    options = {k: v for k, v in {**site.layer.config, **kwargs}.items() if k in taken or v not in (None, False) and k not in ("name", "dtype", "trainable")}
+    _check_arguments(site, convert, args, options)
+    return convert(site, *args, **options)
+
+
+def _check_arguments(site: Site, function: Callable, args: Sequence, kwargs: Mapping) -> None:
+    """Raises unless the function takes these arguments, and has tensors where it says so."""
+    try:
+        given = inspect.signature(function).bind(site, *args, **kwargs).arguments
+    except TypeError as error:
+        raise site.refuse(f"a call with these arguments is not supported: {error}") from error
+    for name, parameter in list(inspect.signature(function).parameters.items())[1:]:
+        said = str(parameter.annotation)
+        if name in given and (said == "Tensor" or said.startswith("Tensor |") and given[name] is not None) and not isinstance(given[name], Tensor):
+            raise site.invalid(f"it is called on {str(given[name])[:80]!r}; {name} is a tensor")
 
 
 def _nested(graph: Graph, network: Layer, inputs: list[Tensor]) -> Any:

@@ -66,6 +66,8 @@ def layer_of(given, where: str = "", depth: int = 0) -> Layer:
     name = str(given.get("name") or config.get("name") or kind)
     where = f"{where}.{name}" if where else name
     layer = Layer(kind, config if config.get("name") else {**config, "name": name}, where, given.get("inbound_nodes"), module=str(given.get("module") or ""))
+    if not isinstance(layer.nodes, (list, type(None))):
+        raise InvalidModelError(f"layer {where!r}: what it is called on cannot be {str(layer.nodes)[:100]!r}")
     _refuse_dtype(layer)
     if layer.is_network:
         listed = config.get("layers")
@@ -101,7 +103,7 @@ def _refuse_dtype(layer: Layer) -> None:
     """Raises for layers that compute in another dtype than float32."""
     policy = layer.config.get("dtype")
     name = policy.get("config", {}).get("name") if isinstance(policy, Mapping) and isinstance(policy.get("config"), Mapping) else policy
-    if layer.kind != "InputLayer" and name not in (None, "float32"):
+    if layer.kind != "InputLayer" and not layer.is_operation and name not in (None, "float32"):
         raise UnsupportedModelError(f"layer {layer.where!r}: it computes in {name!r}; float32 is supported: rebuild the model with dtype='float32' and set its weights")
 
 

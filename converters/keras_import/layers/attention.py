@@ -79,8 +79,8 @@ def _heads(config: Mapping) -> list[Variable]:
 
 
 @layer("MultiHeadAttention", variables=_heads, masks=OWN)
-def multi_head_attention(g: Site, query: Tensor, value: Tensor | None = None, key: Tensor | None = None, query_mask=None, value_mask=None, key_mask=None, attention_mask=None,
-                         use_causal_mask=False, return_attention_scores=False):
+def multi_head_attention(g: Site, query, value: Tensor | None = None, key: Tensor | None = None, query_mask: Tensor | None = None, value_mask: Tensor | None = None,
+                         key_mask: Tensor | None = None, attention_mask: Tensor | None = None, use_causal_mask=False, return_attention_scores=False):
     """Heads over axis 1: query (B, T, F), value and key (B, S, F')."""
     if isinstance(query, list):  # Keras 2 lists its tensors
         query, value, key = [*query, None, None][:3]

@@ -43,7 +43,7 @@ def not_equal(g: Site, x1, x2) -> Tensor:
 
 
 @function(*ONE)
-def one(g: Site, x) -> Tensor:
+def one(g: Site, x: Tensor) -> Tensor:
     """Entry by entry."""
     return g.emit(ONE[g.layer.kind], x)
 
@@ -74,14 +74,16 @@ def dims(g: Site, x: Tensor, axis=None) -> Tensor:
     if axis is None:
         raise g.refuse("without an axis it is not supported")
     rank = x.rank + (g.layer.kind == "ExpandDims")
-    axes = [axis] if isinstance(axis, int) else list(axis)
+    axes = [axis] if isinstance(axis, int) else axis
+    if not isinstance(axes, list) or not all(isinstance(a, int) and -rank <= a < rank for a in axes):
+        raise g.invalid(f"axis={axis!r} does not fit {x.shape}")
     return g.emit("Unsqueeze" if g.layer.kind == "ExpandDims" else "Squeeze", x, g.ints(*(a % rank for a in axes)))
 
 
 @function("Reshape")
 def reshape(g: Site, x: Tensor, newshape=None) -> Tensor:
     """Sizes with at most one -1; None is that too."""
-    target = [-1 if d is None else d for d in newshape or ()]
+    target = [-1 if d is None else d for d in newshape] if isinstance(newshape, list) else [None]
     if any(isinstance(d, bool) or not isinstance(d, int) for d in target):
         raise g.refuse(f"newshape={newshape!r} is not supported")
     return g.reshape(x, *target)
@@ -96,12 +98,16 @@ def transpose(g: Site, x: Tensor, axes=None) -> Tensor:
 @function("Concatenate")
 def concatenate(g: Site, xs, axis=-1) -> Tensor:
     """Along an axis."""
+    if not isinstance(xs, list) or not xs or not all(isinstance(x, Tensor) for x in xs) or not isinstance(axis, int):
+        raise g.invalid("it takes a list of tensors and an axis")
     return g.emit("Concat", *xs, axis=axis % xs[0].rank)
 
 
 @function("Softmax")
 def softmax(g: Site, x: Tensor, axis=-1) -> Tensor:
     """Along an axis."""
+    if not isinstance(axis, int):
+        raise g.refuse(f"axis={axis!r} is not supported")
     return g.emit("Softmax", x, axis=axis)
 
 
@@ -111,6 +117,19 @@ def cast(g: Site, x: Tensor, dtype="float32") -> Tensor:
     if dtype not in ("float32", "int32", "int64", "bool"):
         raise g.refuse(f"to {dtype!r} is not supported")
     return g.cast(x, dtype)
+
+
+@function("ConvertToTensor")
+def convert(g: Site, x: Tensor, dtype=None, sparse=None) -> Tensor:
+    """What is a tensor already."""
+    return cast(g, x, dtype) if dtype is not None else x
+
+
+@function("ZerosLike", "OnesLike")
+def filled(g: Site, x: Tensor, dtype=None) -> Tensor:
+    """One number everywhere."""
+    y = g.emit("ConstantOfShape", g.emit("Shape", x), value=float(g.layer.kind == "OnesLike"))
+    return cast(g, y, dtype or x.spec.dtype)
 
 
 @function("GetItem")

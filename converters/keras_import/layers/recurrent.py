@@ -113,7 +113,7 @@ def _cell_config(config: Mapping) -> dict:
 @layer("SimpleRNN", "LSTM", "GRU", variables=named(*WEIGHTS, place="cell"), masks=OWN)
 @layer("CuDNNLSTM", "CuDNNGRU", variables=lambda config: [Variable(name) for name in WEIGHTS], masks=OWN)
 @layer("RNN", children=_cell_config, masks=OWN)
-def recurrent(g: Site, x, initial_state=None, mask=None):
+def recurrent(g: Site, x, initial_state=None, mask: Tensor | None = None):
     """(B, T, I) to (B, T, H) or (B, H), and the last states."""
     x, given = _given(g, x, initial_state)
     mask = mask or x.mask
@@ -147,7 +147,7 @@ def _backward_config(config: Mapping) -> Mapping:
 
 
 @layer("Bidirectional", children=lambda config: {"forward_layer": config.get("layer"), "backward_layer": _backward_config(config)}, masks=OWN)
-def bidirectional(g: Site, x, initial_state=None, mask=None):
+def bidirectional(g: Site, x, initial_state=None, mask: Tensor | None = None):
     """Two layers, one of them backwards, their outputs merged."""
     for name in ("layer", "backward_layer"):
         g.option(name)
@@ -182,7 +182,9 @@ def bidirectional(g: Site, x, initial_state=None, mask=None):
 def _given(g: Site, x, initial_state) -> tuple[Tensor, list[Tensor] | None]:
     """The sequence, and the states that it is called with: Keras 2 lists them behind it."""
     if isinstance(x, list):
-        x, initial_state = x[0], x[1:] or initial_state
+        x, initial_state = (x or [None])[0], x[1:] or initial_state
+    if not isinstance(x, Tensor):
+        raise g.invalid("it is called on no tensor")
     if initial_state is None:
         return x, None
     flat, todo = [], [initial_state]
