@@ -6,6 +6,7 @@
     pytorch.py      torch modules -> Model; those made of known layers without an example
     torch_export/   modules and programs by way of torch.export
     onnx_import/    ONNX files -> Model
+    torch_script/   TorchScript archives -> modules
     keras_import/   Keras files and models -> Model
     foreign.py      ops that only the onnx package has a meaning for
     load.py         a file -> Model, by its suffix
