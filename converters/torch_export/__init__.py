@@ -5,6 +5,7 @@
     cell_leaf.py        and modules that the caller says are layers of a custom cell
     program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
     importer.py         the nodes; what only constants make is computed
+    carried.py          modules that write their buffers: states
     registry.py, site.py, ops/    one overload, one short function
     guards.py           relations between sizes that the capture took for granted, as nodes
     check.py            module and Model compared, as part of converting
