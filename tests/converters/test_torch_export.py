@@ -266,7 +266,7 @@ class Counter(nn.Module):
 
 def test_buffers_that_change_are_refused():
     module = Counter()
-    with pytest.raises(fr.UnsupportedModelError, match="'h'.*pass it in as an input"):
+    with pytest.raises(fr.UnsupportedModelError, match="'self.h'.*pass it in as an input"):
         fr.from_torch(module, (X,))
     assert not module.h.any()
 
