@@ -50,4 +50,4 @@ def _load_program(path: Path) -> Model:
     from fastrnn.converters.torch_export import convert_program
     from fastrnn.converters.torch_export.pt2 import read_program
 
-    return convert_program(read_program(path), None, path.stem)
+    return convert_program(read_program(path), None, path.stem, from_file=True)
