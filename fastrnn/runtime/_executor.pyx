@@ -128,7 +128,8 @@ cdef class Runner:
 
     cdef bint resize_to(self, object dimensions) except -1:
         """To these sizes, int64 in the order of the region's; whether the program holds for them."""
-        return _resize(self, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions))
+        cdef int64_t *wanted = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions)
+        return True if self.sized and memcmp(wanted, self.values, self.n_dimensions * sizeof(int64_t)) == 0 else _resize(self, wanted)
 
     # What a call brings.
 

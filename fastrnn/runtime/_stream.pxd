@@ -10,3 +10,4 @@ cdef class StreamCore:
     cdef int64_t _chunk_steps
     cdef bint _busy
     cdef object __weakref__
+    cdef object step_now(self, object x, object out)

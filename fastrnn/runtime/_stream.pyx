@@ -33,7 +33,8 @@ cdef class StreamCore:
         """The program bound for a step; None where it is not known yet."""
         return None if self._step is None else self._step.program
 
-    def _run_step(self, x, out):
+    cdef object step_now(self, object x, object out):
+        """A step by the program bound for it."""
         cdef Runner runner = self._step.take()
         try:
             if not runner.resize_to(self._step_sizes):
@@ -41,6 +42,9 @@ cdef class StreamCore:
             return runner.run(self._memory if runner.n_commits else None, x, out)
         finally:
             self._step.give(runner)
+
+    def _run_step(self, x, out):
+        return self.step_now(x, out)
 
     def _run_chunk(self, x, out):
         """A chunk by the program bound for it, which must hold for its sizes."""
@@ -62,7 +66,7 @@ cdef class StreamCore:
                 raise self._unusable()
             if self._step is None or self._step.steered and not self._step.steered_by(x):
                 self._prepare(x)
-            return self._run_step(x, out)
+            return self.step_now(x, out)
         finally:
             self._busy = False
 

@@ -224,7 +224,7 @@ def _inside(x: View, before, sizes) -> View:
 
 def _windows_times(build, node: Node, last: View, kernel, strides, dilations) -> None:
     """The product with the windows of a channels-last input (N, sizes..., C)."""
-    shape, n, packed = build.infer_output(node, 0), len(kernel), build.packed(node)[0]
+    shape, packed = build.infer_output(node, 0), build.packed(node)[0]
     step = last.strides[1:-1]
     places = replace(last, shape=(shape[0], *shape[2:], last.shape[-1]), strides=(last.strides[0], *(s * t for s, t in zip(step, strides)), last.strides[-1]))
     taps = [s * d for s, d in zip(step, dilations)]

@@ -20,12 +20,11 @@ from fastrnn.model.absent import Absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import evaluate
 from fastrnn.model.ops import OPS, Spec
-from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import has_symbol
 from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of
-from fastrnn.model.sizes import Scope, Whole, largest, same, smallest
+from fastrnn.model.sizes import Scope, Whole
 from fastrnn.plan import policy
-from fastrnn.plan.emit.emitter import EMIT, new_args, sized
+from fastrnn.plan.emit.emitter import EMIT, sized
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
@@ -34,7 +33,7 @@ from fastrnn.plan.lowering.ranges import Ranges
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
-from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, Kept, Program, PythonStep, Region, Slot, Step
+from fastrnn.plan.program import JumpStep, KernelStep, Kept, Program, PythonStep, Region, Slot, Step
 from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range
-from fastrnn.model.sizes import Whole, largest, same, smallest
-from fastrnn.plan.emit.emitter import new_args, sized
+from fastrnn.model.sizes import largest, same, smallest
+from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.layout import Layout
 from fastrnn.plan.lowering.memory import View, weight_view
 from fastrnn.plan.program import CheckStep
