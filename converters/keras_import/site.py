@@ -11,9 +11,9 @@ from fastrnn.converters.keras_import.tree import Layer
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model import Node, State, Value
+from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM, Spec
-from fastrnn.model.stack import StackBuilder
 
 LAST = np.iinfo(np.int64).max  # as the end of a slice: to the end
 MOST_NODES = 1 << 15
@@ -51,7 +51,7 @@ class Graph:
 
     def __init__(self, version: tuple[int, ...]):
         self.version = version
-        self.build, self.specs = StackBuilder(), {}
+        self.build, self.specs = GraphBuilder(), {}
         self.inputs: list[Value] = []
         self.outputs: dict[str, Tensor] = {}  # of states
         self.states: list[State] = []

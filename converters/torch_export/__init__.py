@@ -8,7 +8,7 @@
     carried.py          modules that write their buffers: states
     registry.py, site.py, ops/    one overload, one short function
     guards.py           relations between sizes that the capture took for granted, as nodes
-    check.py            module and Model compared, as part of converting
+    check.py            module and Model compared, as part of converting, on drawn.py's inputs; subject.py and kept.py leave the module as it was
     pt2.py              .pt2 files, read without unpickling
 """
 

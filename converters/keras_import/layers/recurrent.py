@@ -20,7 +20,7 @@ from fastrnn.converters.keras_import.tree import Layer
 from fastrnn.cells import GATES
 from fastrnn.cells.gate_order import permute
 from fastrnn.model import State
-from fastrnn.model.stack import StackOptions
+from fastrnn.model.stack import StackOptions, add_stack
 
 CELLS = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru", "SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
@@ -247,7 +247,7 @@ def _layer(g: Site, o: Options, k: int, x: Tensor, given, kept: Kept | None) -> 
             initial[letter] = g.graph.add_input(f"{prefix}.{letter}0", "float32", (1, x.shape[0], options.hidden_size), optional=True).name
             finals[letter] = g.graph.unique(f"{prefix}.{letter}_n")
             g.graph.states.append(State(initial[letter], finals[letter]))
-    g.graph.build.stack(name, options, options.check(o.cells[k].parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else "")
+    add_stack(g.graph.build, name, options, options.check(o.cells[k].parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else "")
     g.graph.settle()
     for letter in letters if o.stateful else ():
         g.graph.outputs[finals[letter]] = g.graph.tensor(finals[letter])
@@ -270,7 +270,7 @@ def _as_one(g: Site, halves: list[Options], x: Tensor, kept: Kept | None, given)
     for j, letter in enumerate(letters if given is not None else ()):
         initial[letter] = g.emit("Concat", *(g.emit("Unsqueeze", given[j + d * len(letters)], first) for d in (0, 1)), axis=0).name
     name, y, finals = g.value("layer"), g.value("y"), {letter: g.value(f"{letter}.last") for letter in letters}
-    g.graph.build.stack(name, options, options.check(parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else "")
+    add_stack(g.graph.build, name, options, options.check(parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else "")
     g.graph.settle()
     whole = g.graph.tensor(y)
     return [(g.cut(whole, 2, d * cell.units, (d + 1) * cell.units), [g.take(g.graph.tensor(finals[letter]), 0, d) for letter in letters]) for d in (0, 1)]
