@@ -48,7 +48,7 @@ def average_pool(build, node):
     for k, (n, m) in enumerate(zip(source, sizes)):
         low, high = (-window.before[k], n + window.after[k]) if node.get("count_include_pad") else (0, n)
         m, low, high = int(m), int(low), int(high)  # counts are laid out for these sizes alone
-        at = (np.arange(int(m)) * window.strides[k] - window.before[k])[:, None] + np.arange(window.kernel[k]) * window.dilations[k]
+        at = (np.arange(m) * window.strides[k] - window.before[k])[:, None] + np.arange(window.kernel[k]) * window.dilations[k]
         counts = counts[..., None] * ((at >= low) & (at < high)).sum(axis=1).astype(np.float32)
     build.pointwise(node.name, y, y, ("div", weight_view(counts)))
 
