@@ -239,8 +239,7 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     if packed.kernel.name == "depthwise":
         if target.strides[-1] != 1:
             target = build.scratch(last_y.shape)
-        offsets = [sum(i * t for i, t in zip(at, taps)) for at in np.ndindex(*kernel)]
-        multiply(build, node, packed, places, target, _channels_last, offsets)
+        multiply(build, node, packed, places, target, _channels_last, offsets_of(kernel, taps))
     else:
         _rows_times(build, node, packed, places, kernel, taps, target, _channels_last)
     if target is not last_y:
@@ -266,14 +265,17 @@ def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: V
         build.copy(node.name, written, target)
 
 
-def _segments(kernel, taps, channels: int, groups: int) -> tuple[list[Whole], Whole] | None:
+def _segments(kernel, taps, channels: Whole, groups: int) -> tuple[list[Whole], Whole] | None:
     """Offsets of a window's runs of neighbours, and floats of each; None where they are so short that copying them together costs less.
 
     A run of fewer than four floats does not outweigh its start (Conv 3x3 of groups of two channels).
     """
     outer, length = list(zip(kernel, taps)), channels
     while groups == 1 and outer and (outer[-1][0] == 1 or same(outer[-1][1], length)):
-        length *= outer.pop()[0]
-    if length < 4:
-        return None
-    return [sum(i * step for i, (_, step) in zip(at, outer)) for at in np.ndindex(*(n for n, _ in outer))], length
+        length = length * outer.pop()[0]
+    return None if length < 4 else (offsets_of([n for n, _ in outer], [step for _, step in outer]), length)
+
+
+def offsets_of(kernel, taps) -> list[Whole]:
+    """Where each entry of a window lies, in C order: `taps` apart along its axes."""
+    return [sum(i * t for i, t in zip(at, taps)) for at in np.ndindex(*kernel)]

@@ -16,7 +16,7 @@ from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.pooling import pooled
 from fastrnn.model.sizes import largest, wholes
 from fastrnn.plan.emit.emitter import by_size, emits, new_args, only_float32
-from fastrnn.plan.emit.matrix import by_grid
+from fastrnn.plan.emit.matrix import by_grid, offsets_of
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import number
 from fastrnn.plan.lowering.memory import View, weight_view
@@ -44,7 +44,7 @@ def average_pool(build, node):
         _pool(build, node, "pool_mean", window, last, sizes, whole)
         return
     y = _pool(build, node, "pool_mean", window, last, sizes)
-    counts = np.ones((), np.float32)
+    counts = np.ones((), np.float32)  # which ties a free dimension to its size
     for k, (n, m) in enumerate(zip(source, sizes)):
         low, high = (-window.before[k], n + window.after[k]) if node.get("count_include_pad") else (0, n)
         m, low, high = int(m), int(low), int(high)  # counts are laid out for these sizes alone
@@ -86,7 +86,7 @@ def _pool(build, node: Node, kernel: str, window: Window, last: View, sizes, div
     step = last.strides[1:-1]
     places = replace(last, shape=(shape[0], *sizes, shape[1]), strides=(last.strides[0], *(s * t for s, t in zip(step, window.strides)), last.strides[-1]))
     taps = [s * d for s, d in zip(step, window.dilations)]
-    offsets = [sum(i * t for i, t in zip(at, taps)) for at in np.ndindex(*window.kernel)]
+    offsets = offsets_of(window.kernel, taps)
     last_y = y.transposed((0, *range(2, n + 2), 1))
     target = last_y if last_y.strides[-1] == 1 or shape[1] == 1 else build.scratch(last_y.shape)
     chosen, size = build.kernel(kernel), len(offsets)
