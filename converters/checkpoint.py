@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from fastrnn.converters.archive import entries_of, is_archive, read_entry
-from fastrnn.converters.pickled import Symbol, Walk, walk
+from fastrnn.converters.pickled import EMPTY, NUMBERS, NUMPY, Symbol, Walk, walk
 
 from fastrnn.errors import InvalidModelError, MissingDependencyError, UnsupportedModelError
 
@@ -30,14 +32,18 @@ _CALLED = {
         "__builtin__": "set",
     }.items()
     for name in names.split()
-}
+} | NUMPY | EMPTY
 _DTYPES = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64 complex128"
 _STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat", "ComplexDouble")
 _TYPES = {Symbol("torch", name) for name in ("Tensor", *_DTYPES.split(), *(f"{kind}Storage" for kind in _STORAGES))} | {
+    Symbol("numpy", "ndarray"),
     Symbol("torch.nn.parameter", "Parameter"),
     Symbol("torch.storage", "UntypedStorage"),
     Symbol("torch.storage", "TypedStorage"),
 }
+
+_EVERYWHERE = {*sys.stdlib_module_names, "__builtin__", "numpy", "torch"}
+MOST_SHOWN = 5
 
 # A legacy checkpoint is this many pickles (magic number, protocol, system, object, storage keys), then raw tensor data.
 _LEGACY_PICKLES, _MAGIC = 5, 0x1950A86A20F9469CFC6C
@@ -65,9 +71,10 @@ def refuse_programs(path: Path) -> None:
 
 def _refuse_what_runs(path: Path, found: Walk) -> None:
     """Raises for a pickle that names or calls anything but tensors and containers, or is damaged."""
-    strange = sorted(map(str, (found.symbols - _CALLED - _TYPES) | (found.called - _CALLED)))
+    strange = [s for s in found.symbols if s not in _CALLED and s not in _TYPES or s in found.called and s not in _CALLED]
     if strange:
-        shown = ", ".join(strange[:3]) + (" and more" if len(strange) > 3 else "")
+        strange.sort(key=lambda s: s.module.partition(".")[0] in _EVERYWHERE)  # those of the model's own code first
+        shown = ", ".join(map(str, strange[:MOST_SHOWN])) + (f" and {len(strange) - MOST_SHOWN} more" if len(strange) > MOST_SHOWN else "")
         raise UnsupportedModelError(
             f"{path}: a pickle of whole objects ({shown}), not a state dict; reading it would run code, so it was not unpickled. To use it, {ADVICE}"
         )
@@ -114,6 +121,13 @@ def _check_legacy(path: Path) -> None:
         raise InvalidModelError(f"{path}: truncated: its storages claim {claimed} bytes, {left} are left")
 
 
+def _numpy_globals() -> list:
+    """What torch may call for arrays of numbers, whose form the walk has seen; under both names of NumPy's inner module."""
+    inner = np._core.multiarray
+    named = [(getattr(inner, symbol.name), str(symbol)) for symbol in NUMPY if symbol.name != "dtype"]
+    return [*named, *((bytes, str(symbol)) for symbol in EMPTY), np.ndarray, np.dtype, *{type(np.dtype(number)) for number in NUMBERS}]
+
+
 def read_checkpoint(path: Path):
     """What a torch checkpoint holds: nested dicts and lists of tensors. Raises UnsupportedModelError, before anything is unpickled, for a
     file that holds a whole module or anything else that would run code; InvalidModelError for a damaged one."""
@@ -126,6 +140,7 @@ def read_checkpoint(path: Path):
     except ModuleNotFoundError as error:
         raise MissingDependencyError("torch", "torch", f"reading {path.name}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types; all mean the file cannot be read safely
         raise InvalidModelError(f"{path}: torch cannot read it with weights_only=True: {(str(error) or repr(error)).splitlines()[0]}") from error

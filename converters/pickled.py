@@ -42,16 +42,25 @@ class Storage(NamedTuple):
 
 @dataclass
 class Walk:
-    """What the walk found. complaints: what does not fit; damage: where the pickle broke off."""
+    """What the walk found. symbols: as they come, each once; complaints: what does not fit; damage: where the pickle broke off."""
 
-    symbols: set[Symbol] = field(default_factory=set)
+    symbols: dict[Symbol, None] = field(default_factory=dict)
     called: set[Symbol] = field(default_factory=set)
     storages: dict[str, Storage] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     damage: str = ""
 
 
-_MARK, _OPAQUE, _ORDERED_DICT = object(), object(), object()  # opaque: anything that a call would make
+class _Number(NamedTuple):
+    """A NumPy dtype of plain numbers: the bytes of one."""
+
+    nbytes: int
+
+
+NUMBERS = {"b1": 1, "c8": 8, "c16": 16} | {f"{kind}{n}": n for kind in "iuf" for n in (1, 2, 4, 8) if kind + str(n) != "f1"}
+NUMPY = {Symbol(f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")} | {Symbol("numpy", "dtype")}
+EMPTY = {Symbol(builtins, "bytes") for builtins in ("builtins", "__builtin__")}  # bytes(), how protocols below 3 write no bytes
+_MARK, _OPAQUE, _ORDERED_DICT, _ARRAY = object(), object(), object(), object()  # opaque: anything that a call would make
 _CONSTANTS = {
     "MARK": _MARK,
     "NONE": None,
@@ -111,8 +120,13 @@ class _Walker:
     op_pop = op_append = pop
 
     def op_build(self, _) -> None:
-        self.stack.pop()
-        if self.stack[-1] is not _ORDERED_DICT:
+        state, made = self.stack.pop(), self.stack[-1]
+        if isinstance(made, _Number):
+            if not (isinstance(state, tuple) and state[1:3] in (("<", None), ("|", None), (">", None)) and all(n in (None, 0, -1) for n in state[3:])):
+                self.walk.complaints.append("a NumPy dtype that is no plain number")
+        elif made is _ARRAY:
+            self.array(*state[1:]) if isinstance(state, tuple) else self.array()
+        elif made is not _ORDERED_DICT:
             self.walk.complaints.append("a state is given to something other than a dict")
 
     def op_dup(self, _) -> None:
@@ -171,7 +185,8 @@ class _Walker:
             self.walk.complaints.append("a key of a dict is neither text nor a number")
 
     def symbol(self, module: str, name: str) -> None:
-        self.walk.symbols.add(found := Symbol(module, name))
+        found = Symbol(module, name)
+        self.walk.symbols[found] = None
         self.stack.append(found)
 
     def op_global(self, argument) -> None:
@@ -219,7 +234,34 @@ class _Walker:
             self.tensor(*arguments[:4])
         elif function.name == "_rebuild_from_type_v2":
             self.call(arguments[0], arguments[2])
+        elif function in NUMPY:
+            return self.numpy(function.name, arguments)
+        elif function in EMPTY:
+            if arguments == ():
+                return b""
+            self.walk.complaints.append("bytes that are made by a call")
+        elif function.name == "encode" and arguments[:1] and isinstance(arguments[0], str):
+            return arguments[0].encode("latin1")  # how protocols below 3 write bytes
         return _ORDERED_DICT if function.name == "OrderedDict" else _OPAQUE
+
+    def numpy(self, name: str, arguments: tuple) -> object:
+        """An array, which its state fills, a number, or a dtype; of plain numbers alone, since dtypes of objects hold pickles of their own."""
+        if name == "dtype":
+            if len(arguments) == 3 and arguments[0] in NUMBERS and arguments[1:] == (False, True):
+                return _Number(NUMBERS[arguments[0]])
+        elif name == "_reconstruct":
+            if len(arguments) == 3 and arguments[0] == Symbol("numpy", "ndarray") and arguments[1] == (0,):
+                return _ARRAY
+        elif len(arguments) == 2 and isinstance(arguments[0], _Number) and isinstance(arguments[1], bytes) and len(arguments[1]) == arguments[0].nbytes:
+            return _OPAQUE
+        self.walk.complaints.append(f"a NumPy {name.strip('_')} of something other than numbers")
+        return _OPAQUE
+
+    def array(self, sizes=None, number=None, fortran=None, data=None) -> None:
+        """Complains of an array whose bytes are not those of its shape."""
+        whole = isinstance(sizes, tuple) and len(sizes) <= MAX_AXES and all(map(_size, sizes)) and isinstance(number, _Number) and isinstance(data, bytes)
+        if not whole or not isinstance(fortran, bool) or math.prod(sizes) * number.nbytes != len(data):
+            self.walk.complaints.append("a NumPy array that does not fit its bytes")
 
     def op_persid(self, argument) -> None:
         raise ValueError("a storage named by text")

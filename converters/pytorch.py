@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from fastrnn.converters.samples import index_ranges
@@ -15,8 +17,9 @@ from fastrnn.model.stack import StackOptions, add_stack, stack_model
 
 
 def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None, cells: Mapping | None = None) -> Model:
-    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied; the module is left as it was, but while it is captured
-    no other thread may use it, since it is put into eval mode.
+    """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied. With example_inputs the module is run, on copies of them and
+    on values and sizes like theirs, in eval mode and with gradients off; it is left as it was, attributes that forward sets included. Meanwhile no other
+    thread may use it.
 
     **With example_inputs** (a tuple of arguments, a dict by name, or one tensor) any module that torch.export can capture is converted, for
     inference: in eval mode, whatever mode it is in. Inputs have the names of forward's arguments (those inside a tuple or dict, such as state_0),
@@ -24,10 +27,15 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     torch.export has it. Without it, every dimension of the example may, except where the module fixes it: by its weights, by a loop over
     the steps. torch.export takes a 1 for a constant, so axes of 1 are doubled for it where the module takes that; best give an example of at least
     2 rows and 2 steps, its sizes all different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
-    pad_packed_sequence gives is as long as the padded input.
+    pad_packed_sequence gives is as long as the padded input. Sizes that an operator needs fixed are the example's, and a warning says so. A module
+    whose outputs depend on its earlier calls, by self.hidden for one, is refused.
 
-    The model is then compared with the module, at the example and at other sizes made from it: ConversionError names the output that differs by
-    more than tolerance (1e-4) times its largest entry. An ExportedProgram is compared on its own example inputs, or on example_inputs.
+    The model is then compared with the module, on the example, on drawn values, and at other sizes and lengths: ConversionError names the output that
+    differs by more than tolerance (1e-4) times its largest entry, unless torch itself is as far from float64, of which a warning tells. An
+    ExportedProgram is compared on its own example inputs, or on example_inputs.
+
+    Buffers that forward writes (self.hidden[:] = h) become states: inputs under their names, outputs NAME_n, tied. Streams carry them, from the buffers' values at conversion on.
+    A torch.jit.ScriptModule is saved in memory and its code followed, not run by torch.jit; without example_inputs its weights and annotations say what it takes.
 
     cells keeps modules of these classes whole, however their forward loops, as compiled layers of a custom cell: {class: cell}, where the module's
     parameters have torch's names for it (weight_ih, weight_hh, bias_ih, ..., with or without _l0), or {class: function of the module that returns a
@@ -55,30 +63,60 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
             raise UnsupportedModelError("from_torch: an ExportedProgram's dimensions are settled; dynamic_shapes goes to torch.export.export")
         return convert_program(module, example_inputs, "program", tolerance)
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    if isinstance(module, torch.jit.ScriptModule):
+        return _scripted(module, example_inputs, dynamic_shapes, tolerance=tolerance, cells=cells)
+    if isinstance(module, torch.jit.ScriptFunction):
+        raise UnsupportedModelError("from_torch: torch.jit.script and torch.jit.trace of a function are not read; put the function into an nn.Module")
     if not isinstance(module, torch.nn.Module):
         raise UnsupportedModelError(f"from_torch takes a torch.nn.Module or an ExportedProgram, got {type(module).__name__}")
     if example_inputs is None and cells:
         raise UnsupportedModelError("from_torch: cells needs example_inputs, which the module is captured with")
     if example_inputs is None and dynamic_shapes is not None:
         raise UnsupportedModelError("from_torch: dynamic_shapes needs example_inputs, which the module is captured with")
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise UnsupportedModelError(f"from_torch: module {path or part.original_name!r} is TorchScript, from torch.jit.script or trace, which cannot be captured; give "
+                                        "the module that it was made from, or write it to ONNX with torch.onnx.export(..., dynamo=False) and read that with from_onnx")
     if example_inputs is not None and (dynamic_shapes is not None or cells or not _only_read(module, torch.nn)):
         from fastrnn.converters.torch_export import convert_module
+        from fastrnn.converters.torch_export.carried import convert_carried, written_buffers
 
+        if written := written_buffers(module, example_inputs):
+            return convert_carried(module, written, example_inputs, dynamic_shapes, tolerance, cells)
         return convert_module(module, example_inputs, dynamic_shapes, tolerance, cells)
     return _known_layers(module, torch.nn)
+
+
+def _scripted(module, example_inputs, dynamic_shapes, **options) -> Model:
+    """A ScriptModule by way of its archive, whose code is followed."""
+    from fastrnn.converters.torch_script import load_script, script_module
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module.original_name.lower()}.pt"
+        module.save(str(path))
+        if example_inputs is None and dynamic_shapes is None:
+            return load_script(path)
+        return from_torch(script_module(path), example_inputs, dynamic_shapes, **options)
 
 
 def _only_read(module, nn) -> bool:
     """Whether a module is read layer by layer in any case: bare recurrent ones, for their states, and Sequentials that hand on a recurrent layer's
     outputs, which torch cannot call."""
     bare = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+    if type(module) in bare and _hooked(module):
+        return False
     return type(module) in bare or type(module) is nn.Sequential and any(type(m) in bare[:3] for _, m in list(_flatten(module, nn))[:-1])
+
+
+def _hooked(module) -> bool:
+    """Whether more than its class's forward runs when it is called: weight_norm, spectral_norm and pruning set hooks."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
 def _known_layers(module, nn) -> Model:
     """A module made of known layers, read without running it."""
     for path, part in module.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks or "forward" in part.__dict__:
+        if _hooked(part):
             raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes; "
                                         "with example_inputs they are captured")
     if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
@@ -94,7 +132,7 @@ def _known_layers(module, nn) -> Model:
 
 def _compare(module, model: Model, nn) -> None:
     """Raises ConversionError where the model differs from the module on drawn inputs, where their sizes follow from the layers."""
-    from fastrnn.converters.torch_export.capture import evaluating
+    from fastrnn.converters.torch_export.subject import evaluating
     from fastrnn.converters.torch_export.check import check_at
 
     def run(x, *states):

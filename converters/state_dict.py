@@ -25,7 +25,7 @@ _REPLACED = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})(?:_g|_v|_
 _CLASS = {1: RNN, 3: GRU, 4: LSTM}
 # Names that checkpoints, DataParallel and torch.compile put in front of a model's own: a prefix may leave them out.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "_orig_mod", "net", "network", "weights", "params", "generator")
-# An archive holds some 50,000 tensors at most (archive.py); with what an optimiser notes of each, so many entries.
+# An archive holds some 50,000 tensors at most (archive.py), some of which stand at several places. Words and numbers beside them are as many as they are.
 MAX_DEPTH, MAX_ENTRIES = 16, 1 << 17
 
 
@@ -39,15 +39,18 @@ class _Module:
 
 
 def _flat(nested) -> Iterator[tuple[str, object]]:
-    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots; counted, as what is shared may be endless."""
-    seen, open_ = 0, [("", _items(nested))]
+    """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots. Tensors are counted, and everything in a container that was seen
+    before, as what is shared may be endless."""
+    seen, open_, known = 0, [("", _items(nested))], {id(nested)}
     while open_:
         above, items = open_[-1]
         for key, value in items:
-            seen += 1
+            container = isinstance(value, (dict, list, tuple, Mapping))
+            seen += len(value) if container and id(value) in known else hasattr(value, "shape") or isinstance(value, Stored)
             if seen > MAX_ENTRIES:
-                raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} entries")
-            if isinstance(value, (dict, list, tuple, Mapping)) and not _KEY.fullmatch(str(key)):
+                raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} tensors")
+            if container and not _KEY.fullmatch(str(key)):
+                known.add(id(value))
                 if len(open_) > MAX_DEPTH:
                     raise InvalidModelError(f"the state dict is nested more than {MAX_DEPTH} deep at {f'{above}{key}.'[:200]!r}")
                 open_.append((f"{above}{key}.", _items(value)))

@@ -41,6 +41,8 @@ def read_weights(path: Path) -> tuple[object, int]:
     """What a file holds, nested dicts and lists of tensors or Stored arrays; and the bytes that its recurrent weights may take in memory.
 
     Raises UnsupportedModelError for other kinds of files, saying what to do, and InvalidModelError for a damaged one."""
+    if path.is_dir():
+        raise UnsupportedModelError(f"{path}: a folder; give the file in it that holds the weights (.pt, .safetensors, .npz)")
     suffix = path.suffix.lower()
     if suffix in _OTHERS:
         raise UnsupportedModelError(f"{path}: not a state dict; {_OTHERS[suffix]}")

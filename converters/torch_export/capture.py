@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
+import logging
+import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
 from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
+from fastrnn.converters.torch_export.subject import REFUSALS, Subject, evaluating, separate
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from fastrnn.errors import FastRNNError, UnsupportedModelError
-
-
-@contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """The module in eval mode and no gradients, both as before afterwards."""
-    training = [(part, part.training) for part in module.modules()]
-    try:
-        for part, _ in training:
-            part.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for part, was in training:
-            part.training = was
 
 
 def arguments(example_inputs) -> tuple[tuple, dict]:
@@ -42,43 +33,117 @@ def arguments(example_inputs) -> tuple[tuple, dict]:
     return (example_inputs,), {}
 
 
-REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
 MOST_AXES = 6  # of size 1 in an example, of which all combinations are tried
 
 
-def enlarged(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-    """The example with as many of its axes of 1 doubled as the module takes, since torch.export sees a constant in a 1; None where it takes none."""
+def enlarged(subject: Subject, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """The example with as many of its axes of 1 doubled as the module takes, since torch.export sees a constant in a 1; None where it takes none.
+
+    An axis that inputs of one shape have in common, such as h's and c's, is doubled in all of them, or else in each by itself.
+    """
     leaves, spec = pytree.tree_flatten((args, kwargs))
     axes = [(k, axis) for k, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) for axis, n in enumerate(leaf.shape) if n == 1]
-    if not axes or len(axes) > MOST_AXES:
-        return None
-    chosen = sorted((subset for n in range(1, len(axes) + 1) for subset in itertools.combinations(axes, n)), key=len, reverse=True)
-    with evaluating(module):
-        for subset in chosen:
-            bigger = list(leaves)
-            for k, axis in subset:
-                bigger[k] = torch.cat([bigger[k], bigger[k]], axis)
-            given = pytree.tree_unflatten(bigger, spec)
-            try:
-                module(*given[0], **given[1])
-            except REFUSALS:
-                continue
-            return given
+    shared: dict[tuple, list[tuple[int, int]]] = {}
+    for k, axis in axes:
+        shared.setdefault((leaves[k].shape, axis), []).append((k, axis))
+    tried: set[tuple] = set()
+    for groups in (list(shared.values()), [[axis] for axis in axes]):
+        if not axes or len(groups) > MOST_AXES:
+            continue
+        subsets = [subset for n in range(len(groups), 0, -1) for subset in itertools.combinations(groups, n)]
+        for subset in sorted(subsets, key=lambda s: -sum(map(len, s))):
+            chosen = tuple(sorted(itertools.chain(*subset)))
+            if chosen not in tried:
+                tried.add(chosen)
+                given = pytree.tree_unflatten(_doubled(leaves, chosen), spec)
+                if _takes(subject, given):
+                    return given
     return None
 
 
-def open_dimensions(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
-    """dynamic_shapes that leave to torch.export which dimensions may vary."""
-    return pytree.tree_map(lambda leaf: {k: Dim.AUTO for k in range(leaf.dim())} if isinstance(leaf, torch.Tensor) else None,
-                           _bound(module, args, kwargs))
+def _doubled(leaves: list, axes: Iterable[tuple[int, int]]) -> list:
+    bigger = list(leaves)
+    for k, axis in axes:
+        bigger[k] = torch.cat([bigger[k], bigger[k]], axis)
+    return bigger
+
+
+def narrowed(example: tuple[tuple, dict], original: tuple[tuple, dict], axes: Collection[tuple[int, int]]) -> tuple[tuple, dict]:
+    """An enlarged example with these axes as long as they were: (which tensor, axis)."""
+    leaves, spec = pytree.tree_flatten(example)
+    places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    before = pytree.tree_leaves(original)
+    for k, axis in axes:
+        leaves[places[k]] = leaves[places[k]].narrow(axis, 0, before[places[k]].shape[axis])
+    return pytree.tree_unflatten(leaves, spec)
+
+
+def _takes(subject: Subject, given: tuple[tuple, dict]) -> bool:
+    try:
+        subject(*given[0], **given[1])
+    except REFUSALS:
+        return False
+    return True
+
+
+def open_dimensions(module: torch.nn.Module, args: tuple, kwargs: dict, fixed: Collection[tuple[int, int]] = ()) -> dict:
+    """dynamic_shapes that leave to torch.export which dimensions may vary, but for those that are fixed: (which tensor, axis)."""
+    leaves, spec = pytree.tree_flatten(_bound(module, args, kwargs))
+    numbers = itertools.count()
+    shapes = [_axes(leaf, next(numbers), fixed) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
+    return pytree.tree_unflatten(shapes, spec)
+
+
+def _axes(leaf: torch.Tensor, k: int, fixed: Collection[tuple[int, int]]) -> dict:
+    return {axis: Dim.STATIC if (k, axis) in fixed else Dim.AUTO for axis in range(leaf.dim())}
+
+
+def axes_of(program, symbols: Collection[str]) -> set[tuple[int, int]]:
+    """Where sizes of these names stand among the program's inputs: (which tensor, axis)."""
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in program.graph_signature.user_inputs]
+    fakes = [fake for n in nodes if isinstance(fake := n.meta.get("val"), torch.Tensor)]
+    return {(k, axis) for k, fake in enumerate(fakes) for axis, d in enumerate(fake.shape)
+            if isinstance(d, torch.SymInt) and {str(s) for s in d.node.expr.free_symbols} & set(symbols)}
+
+
+class _Others:
+    """A stream for the writes of other threads than this one."""
+
+    def __init__(self, stream):
+        self._stream, self._me = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._me else self._stream.write(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch logs its choices, and prints a whole program when it refuses one; what matters is in the error. What other threads say is passed on."""
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.partition(".")[0] == "torch"]
+    me, handlers = threading.get_ident(), {handler for logger in (logging.root, *loggers) for handler in logger.handlers}
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.thread != me or not record.name.startswith("torch")
+
+    for handler in handlers:
+        handler.addFilter(passes)
+    try:
+        with contextlib.redirect_stderr(_Others(sys.stderr)):
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(passes)
 
 
 def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes, leaves: Sequence[Leaf] = ()):
     """The module as torch.export sees it in eval mode, with these modules in it kept whole. Raises UnsupportedModelError with torch's own reason."""
     try:
-        with evaluating(module), standing_in(leaves), batches_left_open(module), KeepRecurrent(), warnings.catch_warnings():
+        with evaluating(module), standing_in(leaves), batches_left_open(module), KeepRecurrent(), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of attributes that torch's own recurrent layers set while they run
-            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes or None, strict=False)
+            return torch.export.export(module, *separate((args, kwargs)), dynamic_shapes=dynamic_shapes or None, strict=False)
     except FastRNNError:
         raise
     except Exception as error:  # whatever the module, or torch while it traces it, raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import sympy
@@ -32,18 +32,19 @@ def _decided_by_module(guard) -> bool:
     return not path.is_relative_to(TORCH) or path.is_relative_to(TORCH / "nn")
 
 
-def assumptions(program, inputs: list[Value], least: int, bounded: bool) -> list[sympy.Basic]:
+def assumptions(program, inputs: list[Value], several: Collection[str], bounded: bool) -> list[sympy.Basic]:
     """Relations between torch's symbols that hold wherever the program does. bounded: with the ranges of its dimensions, which the caller has set.
 
-    torch.export takes it that no open size is 0 or 1. Recurrent networks run with one row and one step, so that is only a condition with least = 2.
+    torch.export takes it that no open size is 0 or 1. Recurrent networks run with one row and one step, so that is only a condition
+    for the symbols in several.
     """
     symbols = {d for v in inputs for d in v.shape if isinstance(d, str)}
     found: dict[str, sympy.Basic] = {}
     for symbol, bounds in program.range_constraints.items():
         if str(symbol) in symbols:
             lower, upper = bounds.lower if bounded else 2, bounds.upper
-            if lower > 2 or least > 1:
-                found.setdefault(f"{symbol} >", sympy.Ge(symbol, max(int(lower), least), evaluate=False))
+            if lower > 2 or str(symbol) in several:
+                found.setdefault(f"{symbol} >", sympy.Ge(symbol, max(int(lower), 2), evaluate=False))
             if bounded and upper.is_number and upper.is_finite and upper < 1 << 31:
                 found.setdefault(f"{symbol} <", sympy.Le(symbol, int(upper), evaluate=False))
     for env in {id(e): e for e in _environments(program)}.values():

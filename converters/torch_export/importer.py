@@ -27,9 +27,11 @@ ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", tor
 
 
 class GraphImporter:
-    """The graph that grows: build has nodes and weights; zeros, the names of values that are all zeros."""
+    """The graph that grows: build has nodes and weights; zeros, the names of values that are all zeros. from_file: whether the program comes from
+    a file, which may be damaged."""
 
-    def __init__(self, live):
+    def __init__(self, live, from_file: bool = False):
+        self.from_file = from_file
         self.live = live  # fx nodes that an output follows from
         self.build, self.zeros = GraphBuilder(), set()
         self.values: dict[object, object] = {}  # by fx node: Tensor, Size, number, or a list of them
@@ -101,10 +103,13 @@ class GraphImporter:
         try:
             folded = self._folded(node)
             self.values[node] = self._converted(node) if folded is None else folded
-        except MALFORMED as error:  # sizes that a damaged program gives its tensors
+        except MALFORMED as error:
             if isinstance(error, FastRNNError):
                 raise
-            raise InvalidModelError(f"{Site(self, node).where}: {type(error).__name__}: {error}") from error
+            site, text = Site(self, node), f"{type(error).__name__}: {error}"
+            if self.from_file:  # sizes that a damaged program gives its tensors
+                raise InvalidModelError(f"{site.where}: {text}") from error
+            raise site.refuse(f"not with these arguments ({text})", *site.open_sizes) from error
 
     def _item(self, node):
         source, k = node.args
@@ -118,8 +123,10 @@ class GraphImporter:
         site, given = Site(self, node), self.read(node.args)
         if str(node.target) == "aten.sym_size.int":
             return site.size(*given)
+        if str(node.target) in CONVERTERS:
+            return CONVERTERS[str(node.target)](site)
         if node.target not in ARITHMETIC or not isinstance(value, torch.SymInt):
-            raise site.refuse("a number made of shapes in this way is not supported")
+            raise site.refuse("a number made of shapes in this way is not supported", *site.open_sizes)
         a, b = (v.name if isinstance(v, Size) else site.ints(v) for v in given)
         if node.target is operator.floordiv:
             a = site.emit("Sub", a, site.emit("Mod", a, b))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -24,6 +25,12 @@ MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
 
 def simplified(program):
     """The program without in-place changes, and with operators that have no converter taken apart as torch defines them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        return _simplified(program)
+
+
+def _simplified(program):
     if any(node.op == "get_attr" or isinstance(node.target,
                                                torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
         program = program.run_decompositions({})
@@ -42,15 +49,16 @@ def simplified(program):
     return program
 
 
-def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: int = 1, bounded: bool = True) -> Model:
-    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: the smallest size of an open dimension. bounded: whether
-    the program's ranges of sizes are the caller's."""
+def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: Collection[str] = (), bounded: bool = True,
+                   from_file: bool = False) -> Model:
+    """A Model of the program. dim_names: of dimensions, by torch's symbols. least: names of dimensions that must be 2 or more. bounded: whether
+    the program's ranges of sizes are the caller's. from_file: whether the program may be damaged."""
     given, program = program, simplified(program)
     live: set = set()
     for node in reversed(program.graph.nodes):
         if node.op == "output" or node in live:
             live |= {node, *node.all_input_nodes}
-    importer, signature = GraphImporter(live), program.graph_signature
+    importer, signature = GraphImporter(live, from_file), program.graph_signature
     specs = {spec.arg.name: spec for spec in signature.input_specs if not isinstance(spec.arg, ConstantArgument)}
     constants = {spec.arg.name: spec.arg.value for spec in signature.input_specs if isinstance(spec.arg, ConstantArgument)}
     inputs = []
@@ -67,7 +75,7 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least:
             elif node.op not in ("call_function", "output"):
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
-    return _finished(importer, inputs, results, name, dim_names, assumptions(given, inputs, least, bounded))
+    return _finished(importer, inputs, results, name, dim_names, lambda names: assumptions(given, inputs, {s for s in names if names[s] in least}, bounded))
 
 
 def _stored(importer: GraphImporter, program, spec) -> Tensor:
@@ -117,13 +125,13 @@ def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
 
 
 def _finished(importer: GraphImporter, inputs: list[Value], results: Mapping[str, Tensor], name: str, dim_names: Mapping[str, str],
-              relations: list) -> Model:
+              relations: Callable[[Mapping[str, str]], list]) -> Model:
     """Nodes and weights that the outputs need, each weight once, the outputs and dimensions named."""
     build, outputs = importer.build, [importer.unique(wanted) for wanted in results]
     sources = [value.name for value in results.values()]
     raw = Model(tuple(inputs), tuple(dict.fromkeys(sources)), tuple(_needed(build.nodes, sources)), build.weights, (), name)
     names = named_dimensions(raw, dim_names)
-    for text, condition in conditions(importer, inputs, relations, names):
+    for text, condition in conditions(importer, inputs, relations(names), names):
         checked = importer.unique("checked")
         build.add("Require", checked, [sources[0], condition], [checked], message=f"{ASSUMED} {text}")
         sources[0] = checked

@@ -37,8 +37,36 @@ def recurrent(x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.T
 def _(x, states, weights, lengths, kind, bias, num_layers, bidirectional, batch_first):
     if x.shape[-1] != weights[0].shape[1]:
         raise RuntimeError(f"{kind}: the input has {x.shape[-1]} features, its weights {weights[0].shape[1]}")
-    size = states[0].shape[-1] * (2 if bidirectional else 1)
+    directions, batch = 2 if bidirectional else 1, x.shape[0 if batch_first else 1]
+    for state, units in zip(states, (weights[1].shape[1], weights[1].shape[0] // 4)):  # of weight_hh: h, projected or not, and an LSTM's c
+        for axis, size in enumerate((num_layers * directions, batch, units)):  # torch does not look at those of packed rows; said here, sizes move together
+            torch._check(state.shape[axis] == size, lambda: f"{kind}: states must be (layers * directions, B, H) = ({num_layers * directions}, B, {units})")
+    if lengths is not None:
+        torch._check(lengths.shape[0] == batch, lambda: f"{kind}: there must be a length for every row")
+    size = states[0].shape[-1] * directions
     return [x.new_empty(*x.shape[:-1], size), *(torch.empty_like(s) for s in states)]
+
+
+@torch.library.custom_op("fastrnn::flat", mutates_args=())
+def flat(x: torch.Tensor) -> torch.Tensor:
+    """(T, B, ...) as (T * B, ...). torch's own reshape would make conditions of how open sizes lie in memory."""
+    return x.flatten(0, 1).clone()
+
+
+@flat.register_fake
+def _(x):
+    return x.new_empty(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+@torch.library.custom_op("fastrnn::unflat", mutates_args=())
+def unflat(data: torch.Tensor, steps: int, batch: int) -> torch.Tensor:
+    """(T * B, ...) as (T, B, ...)."""
+    return data.reshape(steps, batch, *data.shape[1:]).clone()
+
+
+@unflat.register_fake
+def _(data, steps, batch):
+    return data.new_empty(steps, batch, *data.shape[1:])
 
 
 @contextmanager
@@ -122,13 +150,13 @@ class KeepRecurrent(TorchFunctionMode):
                 return self._call(func.__name__, x, states, weights, None, bias, num_layers, dropout * train, bidirectional, batch_first)
             return func(*args, **kwargs)
         data, sizes, states, weights, bias, num_layers, dropout, train, bidirectional = args
-        x = data.reshape(sizes.shape[0], packed.batch, data.shape[-1])
+        x = torch.ops.fastrnn.unflat(data, sizes.shape[0], packed.batch)
         states = states if isinstance(states, (tuple, list)) else (states,)
         states = [s if (found := self._marked(s, "reordered")) is None or found[1] is not packed.order else found[0] for s in states]
         y, *final = self._call(func.__name__, x, states if func.__name__ == "lstm" else states[0], weights, packed.lengths, bias, num_layers,
                                dropout * train, bidirectional, False)
         final = [self._mark(s, "kept", packed.order) if packed.order is not None else s for s in final]
-        return (y.reshape(data.shape[0], y.shape[-1]), *final)
+        return (torch.ops.fastrnn.flat(y), *final)
 
     def _call(self, kind, x, states, weights, lengths, bias, num_layers, dropout, bidirectional, batch_first):
         if dropout:
@@ -170,7 +198,7 @@ class KeepRecurrent(TorchFunctionMode):
         x = x.transpose(0, 1) if batch_first else x
         sizes = torch.zeros(x.shape[0], dtype=torch.int64)
         self._mark(sizes, "batch_sizes", Packed(lengths, x.shape[1], order))
-        return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), sizes
+        return torch.ops.fastrnn.flat(x), sizes
 
     def _getitem(self, func, args, kwargs):
         packed = self._marked(args[0], "batch_sizes")
@@ -187,7 +215,7 @@ class KeepRecurrent(TorchFunctionMode):
         if packed is None:
             return func(*args, **kwargs)
         steps = sizes.shape[0]
-        y = data.reshape(steps, packed.batch, *data.shape[1:])
+        y = torch.ops.fastrnn.unflat(data, steps, packed.batch)
         there = torch.arange(steps)[:, None] < packed.lengths[None]
         y = torch.where(there.reshape(steps, packed.batch, *(1,) * (y.dim() - 2)), y, torch.full((), value, dtype=y.dtype))
         if total is not steps and total != steps:

@@ -30,6 +30,14 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+class OpenSizesError(UnsupportedModelError):
+    """What fastrnn lacks where sizes vary. symbols: torch's names for those."""
+
+    def __init__(self, message: str, symbols: set[str]):
+        super().__init__(message)
+        self.symbols = symbols
+
+
 class Site:
     """The op's name, what is known of its result, and the graph that grows. graph: the importer.GraphImporter."""
 
@@ -46,9 +54,16 @@ class Site:
         """How messages name the op, with the caller's line."""
         return f"node {self.name!r} ({self.target}{user_line(self.node)})"
 
-    def refuse(self, why: str) -> UnsupportedModelError:
-        """The error for what fastrnn lacks."""
-        return UnsupportedModelError(f"{self.where}: {why}")
+    def refuse(self, why: str, *sizes) -> UnsupportedModelError:
+        """The error for what fastrnn lacks; sizes: the dimensions, as torch has them, of which it is because they are open."""
+        symbols = {str(s) for d in sizes if isinstance(d, torch.SymInt) for s in d.node.expr.free_symbols}
+        return OpenSizesError(f"{self.where}: {why}", symbols) if symbols else UnsupportedModelError(f"{self.where}: {why}")
+
+    @property
+    def open_sizes(self) -> list:
+        """All dimensions of its operands and results."""
+        fakes = [n.meta.get("val") for n in (self.node, *self.node.all_input_nodes)]
+        return [d for fake in torch.utils._pytree.tree_leaves(fakes) for d in (fake.shape if isinstance(fake, torch.Tensor) else [fake])]
 
     def uses(self, k: int) -> bool:
         """Whether anything reads result k of several."""

@@ -13,7 +13,7 @@
     layers.py       layers without time; recurrent.py: those with it; native/: their time loops
     losses.py       losses and their gradients; gradient.py: value_and_grad
     optim.py        optimisers, clipping; schedules.py: learning rates over time
-    fit.py          epochs, validation, early stopping; progress.py: what it shows
+    fit.py          epochs, validation, early stopping; progress.py: what it shows; resume.py: what a run goes on from
     export.py       a network as a Model
     diagnostics.py  what one pass keeps, looked at
 

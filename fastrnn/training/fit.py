@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
-from fastrnn.training.base import State, positive
+from fastrnn.training.base import State, positive, same_names
 from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.gradient import network, value, value_and_grad
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
 from fastrnn.training.progress import shown
 from fastrnn.training.recurrent import Recurrent
+from fastrnn.training.resume import LOSSES, generator_state, joined, load_generator, parted
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
 from fastrnn.training.sequential import Sequential
 
@@ -32,6 +34,17 @@ class History:
     lr: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
+    _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False, compare=False)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What fit(resume=...) goes on from, as arrays for np.savez: the weights as the last epoch left them and the best ones, the optimiser, the
+        schedule, the generators, and this history. Copies. In on_epoch, or after fit; UnsupportedModelError for a History that fit did not make."""
+        if self._state is None:
+            raise UnsupportedModelError("a History that fit did not make has no state")
+        return self._state()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_state": None}  # the state is arrays by itself; a run does not travel
 
     @property
     def best(self) -> float | None:
@@ -41,7 +54,8 @@ class History:
 
 def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16, clip_norm: float | None = None,
         clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None, seed=0,
-        tbptt: int | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None) -> History:
+        tbptt: int | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None, resume: Mapping | None = None,
+        threads: int = 1) -> History:
     """Trains in place and returns the History.
 
     train, valid: Sequences, or (xs, ys) as Sequences takes them, or any object with batches(batch_size, rng) that gives Batches. loss: cross_entropy or its
@@ -49,8 +63,10 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     validation loss, or after every batch (schedule_per="batch"). tbptt: steps of a chunk; a batch is then cut into chunks, each with a step of the
     optimiser, and states are carried from one to the next. patience: stops after so many epochs without a lower validation loss. With
     validation the network ends with its best weights, also when a run is broken off by an error or a key. seed: of the order of the sequences and of Dropout;
-    the same seed, weights and data give the same bits
-    on one machine with one number of BLAS threads. progress: see below. on_epoch: called after each epoch; a run stops where it returns True.
+    the same seed, weights and data give the same bits on one machine with the same threads. progress: see below. on_epoch: called after each epoch; a run
+    stops where it returns True. resume: what an earlier run's History.state_dict() gave; the run goes on as if it had never stopped, to the bit, up to
+    `epochs` in all, and its History has both. Network, optimiser and schedule are to be made anew with the same arguments. threads: of the BLAS library
+    beneath NumPy, for the time of the run and for the whole process; small matrices gain nothing from more.
 
     progress None: a bar on a terminal (with rich), else silence; True: always; False: never.
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
@@ -58,14 +74,17 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     """
     train, valid = _data(train, network(net)), None if valid is None else _data(valid, net)
     _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt)
-    for size, what in ((batch_size, "batch_size"), (epochs, "epochs")):
+    for size, what in ((batch_size, "batch_size"), (epochs, "epochs"), (threads, "threads")):
         positive(size, what, "fit")
     order, drop = np.random.default_rng(seed).spawn(2)
     step = _Step(net, loss, optimiser, drop, tbptt, clip_norm, clip_value, schedule if schedule_per == "batch" else None)
-    history, best = History(), {}
+    run = _Progress(net, optimiser, schedule, order, drop)
+    if resume is not None:
+        run.load(resume)
+    history = run.history
     try:
-        with shown(progress, epochs) as show:
-            for epoch in range(epochs):
+        with shown(progress, epochs) as show, threadpool_limits(threads, "blas"):
+            for epoch in range(len(history.train), epochs):
                 begun = time.perf_counter()
                 history.train.append(step.epoch(epoch, train.batches(batch_size, order)))
                 if valid is not None:
@@ -73,7 +92,7 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
                     if not math.isfinite(history.valid[-1]):
                         raise DivergedError(f"epoch {epoch}: the validation loss is {history.valid[-1]}")
                     if history.best_epoch is None or history.valid[-1] < history.best:
-                        history.best_epoch, best = epoch, net.state_dict()
+                        history.best_epoch, run.best = epoch, net.state_dict()
                 if schedule is not None and schedule_per == "epoch":
                     schedule.step(history.valid[-1] if history.valid else None)
                 history.lr.append(optimiser.lr)
@@ -82,9 +101,50 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
                 if on_epoch is not None and on_epoch(history) is True or patience is not None and epoch - history.best_epoch >= patience:
                     break
     finally:
-        if best:
-            net.load_state_dict(best)
+        run.end()
     return history
+
+
+class _Progress:
+    """How far a run has come. best: the best epoch's weights; ended: the state at the end, before the network got those."""
+
+    def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator):
+        self.net, self.optimiser, self.schedule, self.order, self.drop = net, optimiser, schedule, order, drop
+        self.history, self.best, self.ended = History(), {}, None
+        self.history._state = self.state
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything, as fit's resume takes it."""
+        if self.ended is not None:
+            return {name: array.copy() for name, array in self.ended.items()}
+        history = {name: np.array(getattr(self.history, name), np.float64) for name in LOSSES}
+        history["best_epoch"] = np.array(-1 if self.history.best_epoch is None else self.history.best_epoch)
+        return joined({"net": self.net.state_dict(), "best": {name: array.copy() for name, array in self.best.items()}, "optimiser": self.optimiser.state_dict(),
+                       "schedule": {} if self.schedule is None else self.schedule.state_dict(), "order": generator_state(self.order),
+                       "drop": generator_state(self.drop), "history": history})
+
+    def load(self, state) -> None:
+        """From where state was taken. ShapeError, DTypeError or UnsupportedModelError where it is of something else."""
+        parts, history = parted(state), self.history
+        same_names(parts["history"], (*LOSSES, "best_epoch"), "resume: the history")
+        if bool(parts["schedule"]) != (self.schedule is not None):
+            raise UnsupportedModelError(f"resume: the run was begun {'with' if parts['schedule'] else 'without'} a schedule")
+        load_generator(self.order, parts["order"])
+        load_generator(self.drop, parts["drop"])
+        self.net.load_state_dict(parts["net"])
+        self.optimiser.load_state_dict(parts["optimiser"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(parts["schedule"])
+        for name in LOSSES:
+            getattr(history, name).extend(parts["history"][name].tolist())
+        best = int(parts["history"]["best_epoch"])
+        history.best_epoch, self.best = None if best < 0 else best, parts["best"]
+
+    def end(self) -> None:
+        """Keeps what a later run needs and gives the network its best weights."""
+        self.ended = self.state()
+        if self.best:
+            self.net.load_state_dict(self.best)
 
 
 def evaluate(net: Sequential, loss: Callable, data, batch_size: int = 64) -> float:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from fastrnn.errors import UnsupportedModelError
-from fastrnn.training.base import number, positive
+import numpy as np
+
+from fastrnn.errors import ShapeError, UnsupportedModelError
+from fastrnn.runtime.checks import as_mapping
+from fastrnn.training.base import number, positive, same_names
 from fastrnn.training.optim import Optimiser, fraction
 
 
@@ -26,6 +30,26 @@ class Schedule:
         """Counts one epoch, or one batch, whichever the caller has chosen. loss: of validation; only ReduceOnPlateau looks at it."""
         self.count += 1
         self.optimiser.lr = self.rate(self.count)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What a later run goes on from: how often it was stepped, the rate that it started from and the one that it has come to."""
+        return {"count": np.array(self.count), "base": np.array(float(self.base)), "lr": np.array(float(self.optimiser.lr))}
+
+    def load_state_dict(self, state_dict: Mapping[str, np.ndarray]) -> None:
+        """Takes what state_dict gave, for a schedule made with the same arguments, and sets the optimiser's lr; before or after the optimiser's own state is
+        loaded. ShapeError or UnsupportedModelError; nothing is changed then."""
+        given = as_mapping(state_dict, "the schedule's state")
+        same_names(given, self.state_dict(), f"the state of {type(self).__name__}")
+        values = {name: np.asarray(value) for name, value in given.items()}
+        for name, value in values.items():
+            if value.shape:
+                raise ShapeError(f"the schedule's {name!r} must be one number, got shape {value.shape}")
+        self._load({name: value.item() for name, value in values.items()})
+
+    def _load(self, values: Mapping[str, float]) -> None:
+        """Of numbers, which are checked before the first is taken."""
+        count, base, lr = (number(values[name], f"the schedule's {name!r}") for name in ("count", "base", "lr"))
+        self.count, self.base, self.optimiser.lr = int(count), base, lr
 
 
 class StepLR(Schedule):
@@ -65,6 +89,15 @@ class WarmupLR(Schedule):
             self.base = then.base
             optimiser.lr = self.rate(0)
 
+    def state_dict(self):
+        """Its own, and that of `then` with "then." in front."""
+        return super().state_dict() | ({} if self.then is None else {f"then.{name}": value for name, value in self.then.state_dict().items()})
+
+    def _load(self, values):
+        if self.then is not None:
+            self.then._load({name.removeprefix("then."): value for name, value in values.items() if name.startswith("then.")})
+        super()._load(values)
+
     def rate(self, count):
         if count >= self.steps and self.then is not None:
             return self.then.rate(count - self.steps)
@@ -82,6 +115,15 @@ class ReduceOnPlateau(Schedule):
         self.patience, self.cooldown = number(patience, "patience"), number(cooldown, "cooldown")
         self.best, self.bad, self.cooling = math.inf, 0, 0
         super().__init__(optimiser)
+
+    def state_dict(self):
+        """With the best loss, how many steps were no better, and how many are still not counted."""
+        return super().state_dict() | {"best": np.array(float(self.best)), "bad": np.array(self.bad), "cooling": np.array(float(self.cooling))}
+
+    def _load(self, values):
+        bad, cooling = (number(values[name], f"the schedule's {name!r}") for name in ("bad", "cooling"))
+        super()._load(values)
+        self.best, self.bad, self.cooling = float(values["best"]), int(bad), cooling
 
     def rate(self, count):
         return self.optimiser.lr

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -270,6 +272,51 @@ def test_sizes_are_checked_before_anything_is_allocated():
                   {"weight_ih_l0": np.zeros((0, 10**10), np.float32), "weight_hh_l0": w}, {"weight_ih_l0": w, "weight_hh_l0": np.zeros((0, 10**10), np.float32)}):
         with pytest.raises(fr.ShapeError, match="layer"):
             fr.from_state_dict(state)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_checkpoints_with_arrays_and_words_beside_the_weights(tmp_path, protocol, legacy):
+    module = torch.nn.LSTM(3, 5)
+    beside = {"vocabulary": {f"word {k}": k for k in range(140_000)}, "mean": np.arange(4, dtype="f8"), "best": np.float64(0.5), "counts": np.arange(6).reshape(2, 3),
+              "fortran": np.asfortranarray(np.ones((2, 3), "f2")), "seen": np.array([True]), "step": np.int32(7), "none": np.zeros(0, "i8"), "complex": np.complex64(1j)}
+    torch.save({"state_dict": module.state_dict(), **beside}, tmp_path / "a.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    (layer,) = fr.from_state_dict(tmp_path / "a.pt").values()
+    assert all(np.array_equal(a, module.state_dict()[name].numpy()) for name, a in layer.state_dict().items())
+    arrays = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    torch.save(arrays, tmp_path / "b.pt", pickle_protocol=protocol)
+    (layer,) = fr.from_state_dict(tmp_path / "b.pt").values()
+    assert all(np.array_equal(a, arrays[name]) for name, a in layer.state_dict().items())
+
+
+def test_what_is_shared_without_end_is_still_counted():
+    nested = [torch.zeros(1)]
+    for _ in range(14):
+        nested = [nested] * 50
+    with pytest.raises(fr.InvalidModelError, match="more than 131072 tensors"):
+        fr.from_state_dict({"a": nested})
+
+
+def test_the_classes_that_matter_are_named_first(tmp_path):
+    import argparse
+    import collections
+    import pathlib
+
+    made = type("Vocabulary", (), {"__module__": "their_project.text"})
+    sys.modules["their_project"], sys.modules["their_project.text"] = types.ModuleType("their_project"), types.ModuleType("their_project.text")
+    sys.modules["their_project.text"].Vocabulary = made
+    try:
+        path = tmp_path / "lightning.ckpt"
+        torch.save({"callbacks": collections.defaultdict(int), "args": argparse.Namespace(), "dir": pathlib.Path(), "a": np.random.default_rng(0), "vocab": made()}, path)
+    finally:
+        del sys.modules["their_project"], sys.modules["their_project.text"]
+    with pytest.raises(fr.UnsupportedModelError, match=r"whole objects \(their_project\.text\.Vocabulary, .*more\)"):
+        fr.from_state_dict(path)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path):
+    with pytest.raises(fr.UnsupportedModelError, match="a folder; give the file in it"):
+        fr.from_state_dict(tmp_path)
 
 
 def test_sources_of_the_wrong_kind():

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from functools import cache
 
+import numpy as np
 import torch
 from case import file_case
 from files_corpus import zipped
@@ -25,6 +26,16 @@ class Call:
 
     def __reduce__(self):
         return self.function, self.arguments
+
+
+class Array:
+    """Pickled as a NumPy array whose parts are these."""
+
+    def __init__(self, shape, dtype, data, kind=np.ndarray):
+        self.kind, self.state = kind, (1, shape, dtype, False, data)
+
+    def __reduce__(self):
+        return np._core.multiarray._reconstruct, (self.kind, (0,), b"b"), self.state
 
 
 class Data:
@@ -150,7 +161,14 @@ CASES = {
     },
     "whole_module": (lambda: saved(torch.nn.LSTM(2, 3)), RUNS),
     "whole_module_legacy": (lambda: saved(torch.nn.LSTM(2, 3), _use_new_zipfile_serialization=False), RUNS),
-    "numpy_scalar": (lambda: saved({"best": __import__("numpy").float64(1)}), RUNS),
+    "numpy_objects": (lambda: saved({"a": np.array([None], object)}), "something other than numbers"),
+    "numpy_text": (lambda: saved({"a": np.array(["a"])}), "something other than numbers"),
+    "numpy_fields": (lambda: saved({"a": np.zeros(2, [("x", "f4")])}), "no plain number|something other than numbers"),
+    "numpy_array_of_another_size": (lambda: archive({"a": Array((BIG,), np.dtype("f4"), b"1234")}), "does not fit its bytes"),
+    "numpy_array_of_its_own_class": (lambda: archive({"a": Array((1,), np.dtype("f4"), b"1234", np.matrix)}), RUNS),
+    "numpy_scalar_of_an_array": (lambda: archive({"a": Call(np._core.multiarray.scalar, np.dtype("f4"), b"12345678")}), "something other than numbers"),
+    "bytes_by_a_call": (lambda: archive({"a": Call(bytes, BIG)}), "bytes that are made by a call"),
+    "numpy_function": (lambda: archive({"a": Call(np.load, "x", None, True)}), RUNS),
     "quantised_tensor": (lambda: saved({"w": torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)}), "qtensor"),
     "sparse_tensor": (lambda: saved({"w": torch.eye(3).to_sparse()}), "_rebuild_sparse_tensor"),
     "meta_tensor": (lambda: saved({"w": torch.empty(3, device="meta")}), "_meta_"),

@@ -38,16 +38,38 @@ def avg_pool(g: Site, x, kernel_size, stride=(), padding=0, ceil_mode=False, cou
     return _pool(g, "AveragePool", x, _dims(g), kernel_size, stride, padding, ceil_mode, count_include_pad=int(count_include_pad))
 
 
+MOST_WINDOWS = 64  # of different lengths along an axis: so many slices
+
+
 @converts(*(f"aten.adaptive_{kind}_pool{n}d.default" for kind in ("avg", "max") for n in (1, 2, 3)), "aten._adaptive_avg_pool2d.default")
 def adaptive_pool(g: Site, x, output_size):
-    """To one entry, or to a number that divides a known size."""
+    """Each axis by itself: to one entry, to as many as there are, or a fixed size to a number of windows."""
     n, is_max = _dims(g), "max" in g.target
-    output, axes = [output_size] * n if isinstance(output_size, int) else list(output_size), range(x.rank - n, x.rank)
-    if all(o == 1 for o in output):
-        y = g.emit("ReduceMax" if is_max else "ReduceMean", x, g.ints(*axes), keepdims=1)
-    elif all(isinstance(x.shape[a], int) and x.shape[a] % o == 0 for a, o in zip(axes, output)):
-        kernel = [x.shape[a] // o for a, o in zip(axes, output)]
-        y = _pool(g, "MaxPool" if is_max else "AveragePool", x, n, kernel, kernel, 0, False)
-    else:
-        raise g.refuse(f"to {output} of {[x.shape[a] for a in axes]}: only to 1, or to a number that divides a fixed size")
+    outputs = [output_size] * n if isinstance(output_size, int) else list(output_size)
+    axes, y, windows = list(range(x.rank - n, x.rank)), x.name, [1] * n
+    before, after = x.fake.shape, (g.node.meta["val"][0] if is_max else g.node.meta["val"]).shape
+    whole = [axis for axis, o in zip(axes, outputs) if isinstance(o, int) and o == 1]
+    if whole:
+        y = g.emit("ReduceMax" if is_max else "ReduceMean", y, g.ints(*whole), keepdims=1)
+    for k, axis in enumerate(axes):
+        size = x.shape[axis]
+        if axis in whole or str(before[axis]) == str(after[axis]):
+            continue
+        if size is None or not isinstance(after[axis], int):
+            raise g.refuse(f"axis {axis} to {outputs[k]} entries is only supported where its size is fixed", before[axis], after[axis])
+        if size % after[axis] == 0:
+            windows[k] = size // after[axis]
+            continue
+        if after[axis] > MOST_WINDOWS:
+            raise g.refuse(f"axis {axis} from {size} to {after[axis]} entries: more than {MOST_WINDOWS} windows of different lengths")
+        y = _windows(g, y, axis, size, after[axis], is_max)
+    if any(w > 1 for w in windows):
+        y = _pool(g, "MaxPool" if is_max else "AveragePool", Tensor(y, x.shape, x.dtype), n, windows, windows, 0, False)
+    y = g.emit("Identity", y) if y == x.name else y
     return [y, None] if is_max else y
+
+
+def _windows(g: Site, y: str, axis: int, size: int, count: int, is_max: bool) -> str:
+    """Windows from floor(k * size / count) to ceil((k + 1) * size / count), each reduced to one entry."""
+    parts = [g.emit("Slice", y, g.ints(k * size // count), g.ints(-(-(k + 1) * size // count)), g.ints(axis)) for k in range(count)]
+    return g.emit("Concat", *(g.emit("ReduceMax" if is_max else "ReduceMean", part, g.ints(axis), keepdims=1) for part in parts), axis=axis)

@@ -38,6 +38,18 @@ def recurrent(g: Site, x, states, weights, lengths, kind, bias, num_layers, bidi
     return _stack(g, o, x.name, [s.name for s in states], weights, "" if lengths is None else g.cast(lengths, "int64"), [g.uses(k + 1) for k in range(len(states))])
 
 
+@converts("fastrnn.flat.default")
+def flat(g: Site, x):
+    """The rows of all steps, one after the other."""
+    return g.emit("Reshape", x, g.sizes([g.product([g.size(x, 0), g.size(x, 1)]), *(g.size(x, k) for k in range(2, x.rank))]))
+
+
+@converts("fastrnn.unflat.default")
+def unflat(g: Site, data, steps, batch):
+    """And back."""
+    return g.emit("Reshape", data, g.sizes([steps, batch, *(g.size(data, k) for k in range(1, data.rank))]))
+
+
 @converts("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
 def layer(g: Site, x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first):
     """As torch.export keeps it, its length fixed."""

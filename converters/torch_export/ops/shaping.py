@@ -100,7 +100,7 @@ def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
         return _parts(g, x, axis, sizes)
     if split_sizes is not None or isinstance(split_size, (list, tuple)):
         return _parts(g, x, axis, split_sizes or split_size)
-    raise g.refuse("parts of an axis whose length varies: how many there are would vary too")
+    raise g.refuse("parts of an axis whose length varies: how many there are would vary too", x.fake.shape[axis])
 
 
 @converts("aten.unfold.default")
@@ -120,7 +120,7 @@ def unbind(g: Site, x, dim=0):
     """Each entry of an axis."""
     axis = x.axis(dim)
     if x.shape[axis] is None:
-        raise g.refuse("over an axis whose length varies")
+        raise g.refuse("over an axis whose length varies", x.fake.shape[axis])
     return [g.emit("Squeeze", part, g.ints(axis)) for part in _parts(g, x, axis, [1] * x.shape[axis])]
 
 
@@ -199,7 +199,7 @@ def select_scatter(g: Site, x, src, dim, index):
     """One entry of an axis replaced."""
     axis = x.axis(dim)
     if not isinstance(index, int):
-        raise g.refuse("at an index that varies")
+        raise g.refuse("at an index that varies", index)
     entry = g.emit("Unsqueeze", src, g.ints(axis))
     parts = [cut(g, x, axis, 0, index)] if index else []
     parts += [entry, *([] if index == -1 else [cut(g, x, axis, index + 1, LAST)])]

@@ -1,0 +1,64 @@
+"""Inputs like an example's, of any sizes, in which no two entries mean the same: an example's zeros, ones and copies prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from fastrnn.converters.samples import index_ranges
+from torch.utils import _pytree as pytree
+
+from fastrnn.model import Model
+
+JITTER = 0.05  # of an entry, so that none stands there twice: what sorts or picks the largest leaves the order of equals open
+FEW = 8  # different values in an example, below which others are drawn than its own
+
+
+def drawn(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], seed: int, falling: bool = False) -> tuple[tuple, dict]:
+    """Inputs of these sizes, each drawn for itself. Floats are like the example's own entries, or normal ones of its size where it has few;
+    indices lie within their tables, lengths within the steps, one row of them whole and, with falling, the longest first; bools are both; other integers
+    lie within the example's."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    random, values = torch.Generator().manual_seed(seed), iter(model.inputs)
+    ranges, lengths = index_ranges(model), index_ranges(model, lengths_only=True)
+
+    def one(leaf: torch.Tensor) -> torch.Tensor:
+        value = next(values)
+        shape = [sizes.get(d, n) if isinstance(d, str) else d for d, n in zip(value.shape, leaf.shape)]
+        if leaf.is_floating_point():
+            return _floats(leaf, shape, random)
+        if leaf.dtype == torch.bool:
+            return torch.rand(shape, generator=random) < 0.5
+        if value.name in lengths and len(shape) == 1:
+            steps = lengths[value.name]
+            return _lengths(sizes.get(steps, 1) if isinstance(steps, str) else steps - 1, shape, random, falling).to(leaf.dtype)
+        low, high = _bounds(leaf)
+        known = ranges.get(value.name)
+        low, high = (0, known) if isinstance(known, int) else (low, high)
+        return torch.randint(low, max(high, low + 1), shape, generator=random).to(leaf.dtype)
+
+    return pytree.tree_unflatten([one(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], spec)
+
+
+def _floats(leaf: torch.Tensor, shape: list[int], random: torch.Generator) -> torch.Tensor:
+    known = leaf.detach().cpu()[torch.isfinite(leaf.detach().cpu())]
+    if len(torch.unique(known)) > FEW:
+        return (known[torch.randint(len(known), shape, generator=random)] * (1 + JITTER * torch.randn(shape, generator=random))).to(leaf.dtype)
+    size = float(known.abs().max()) if len(known) else 0.0
+    made = torch.randn(shape, generator=random, dtype=torch.float64) * (size or 0.5)
+    return (made.abs() if len(known) and size and float(known.min()) >= 0 else made).to(leaf.dtype)
+
+
+def _lengths(steps: int, shape: list[int], random: torch.Generator, falling: bool) -> torch.Tensor:
+    lengths = torch.randint(1, max(steps, 1) + 1, shape, generator=random)
+    if len(lengths):
+        lengths[len(lengths) // 2] = max(steps, 1)
+    return lengths.sort(descending=True).values if falling else lengths
+
+
+def _bounds(leaf: torch.Tensor) -> tuple[int, int]:
+    """Of integers whose meaning is not known: from the smallest there is, at most 0 or 1, to the largest."""
+    if not leaf.numel():
+        return 0, 1
+    low, high = int(leaf.min()), int(leaf.max())
+    return min(low, 1), high + 1

@@ -1,0 +1,83 @@
+"""Upsampling and interpolation, one axis after another: entries fetched by index, two of them weighted where the mode is linear.
+
+Where the entries of an axis lie is computed by nodes from its size, in float as torch computes it; a size that is fixed makes them constants.
+Axes that keep their size are left alone, so they may be open.
+"""
+
+from __future__ import annotations
+
+from fastrnn.converters.torch_export.registry import Size, Tensor, converts
+from fastrnn.converters.torch_export.site import Site
+
+
+def _resized_axes(g: Site, x: Tensor, output_size, scale_factors) -> list[tuple[int, int | Size, float | None]]:
+    """(axis, new size, what torch multiplies places by, where a factor is given) of each axis that changes."""
+    before, after = x.fake.shape, g.node.meta["val"].shape
+    axes = []
+    for k, axis in enumerate(range(2, x.rank)):
+        factor = scale_factors[k] if scale_factors else None
+        if factor is None and isinstance(before[axis] == after[axis], bool) and str(before[axis]) == str(after[axis]):
+            continue
+        if output_size is not None:
+            size = output_size[k]
+        elif isinstance(after[axis], int):
+            size = after[axis]
+        elif float(factor).is_integer():
+            size = g.product([g.size(x, axis), int(factor)])
+        else:
+            floats = g.emit("Mul", g.cast(g.size(x, axis), "float64"), g.constant(factor, "float64"))
+            size = Size(g.emit("Reshape", g.emit("Cast", g.emit("Floor", floats), to="int64"), g.ints(1)))
+        axes.append((axis, size, None if factor is None else 1 / factor))
+    return axes
+
+
+def _float(g: Site, size: int | Size) -> str:
+    return g.cast(size, "float32")
+
+
+def _places(g: Site, size: int | Size) -> str:
+    """0, 1, ... as floats."""
+    return g.emit("Cast", g.emit("Range", *(g.cast(v, "int64") for v in (0, size, 1))), to="float32")
+
+
+def _last(g: Site, n: int | Size) -> str:
+    return g.emit("Sub", g.cast(n, "int64"), g.constant(1, "int64"))
+
+
+@converts(*(f"aten.upsample_nearest{n}d.vec" for n in (1, 2, 3)), *(f"aten._upsample_nearest_exact{n}d.vec" for n in (1, 2, 3)))
+def nearest(g: Site, x, output_size=None, scale_factors=None):
+    """The entry at floor(place * ratio), or in the exact form at floor((place + 0.5) * ratio)."""
+    y = x.name
+    for axis, size, ratio in _resized_axes(g, x, output_size, scale_factors):
+        n = g.size(x, axis)
+        scale = g.constant(ratio, "float32") if ratio is not None else g.emit("Div", _float(g, n), _float(g, size))
+        places = _places(g, size)
+        if "exact" in g.target:
+            places = g.emit("Add", places, g.constant(0.5, "float32"))
+        index = g.emit("Cast", g.emit("Floor", g.emit("Mul", places, scale)), to="int64")
+        y = g.emit("Gather", y, g.emit("Min", index, _last(g, n)), axis=axis)
+    return g.emit("Identity", y) if y == x.name else y
+
+
+@converts("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec", "aten.upsample_trilinear3d.vec")
+def linear(g: Site, x, align_corners, output_size=None, scale_factors=None):
+    """Between two neighbours, by how near each is."""
+    y = x.name
+    for axis, size, ratio in _resized_axes(g, x, output_size, scale_factors):
+        n, places = g.size(x, axis), _places(g, size)
+        if align_corners:
+            gaps = g.emit("Max", g.emit("Sub", _float(g, size), g.constant(1, "float32")), g.constant(1, "float32"))
+            scale = g.emit("Div", g.emit("Sub", _float(g, n), g.constant(1, "float32")), gaps)
+            where = g.emit("Mul", places, scale)
+        else:
+            half = g.constant(0.5, "float32")
+            scale = g.constant(ratio, "float32") if ratio is not None else g.emit("Div", _float(g, n), _float(g, size))
+            where = g.emit("Max", g.emit("Sub", g.emit("Mul", g.emit("Add", places, half), scale), half), g.constant(0, "float32"))
+        below = g.emit("Min", g.emit("Cast", where, to="int64"), _last(g, n))
+        above = g.emit("Min", g.emit("Add", below, g.constant(1, "int64")), _last(g, n))
+        share = g.emit("Unsqueeze", g.emit("Sub", where, g.emit("Cast", below, to="float32")), g.ints(*range(1, x.rank - axis)))
+        rest = g.emit("Sub", g.constant(1, "float32"), share)
+        y = g.emit("Add", g.emit("Mul", g.emit("Gather", y, below, axis=axis), rest), g.emit("Mul", g.emit("Gather", y, above, axis=axis), share))
+    return g.emit("Identity", y) if y == x.name else y
+
+

@@ -1,0 +1,368 @@
+"""from_torch with examples that hide something: one tensor for two inputs, zeros, one row, one step; and modules that remember, or take sizes apart.
+
+What an example cannot tell, drawn values, sizes and lengths do: each model is compared here at sizes of its own.
+"""
+
+import contextlib
+import logging
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+
+torch = pytest.importorskip("torch")
+from torch import nn
+from torch.export import Dim
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils import _pytree as pytree
+
+F = nn.functional
+TOLERANCE = 5e-6  # of an output's largest entry: a layer or two in float32
+
+
+class Of(nn.Module):
+    """A function of parts and inputs as a module."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleDict(parts)
+
+    def forward(self, *inputs):
+        return self.function(self.parts, *inputs)
+
+
+def agree(model, module, *inputs):
+    """Cut as the module cuts: what pad_packed_sequence gives is as long as the padded input here."""
+    with torch.no_grad():
+        want = pytree.tree_leaves(module.eval()(*inputs))
+    got = fr.compile(model).run(dict(zip(model.input_names, (t.numpy() for t in pytree.tree_leaves(inputs)), strict=True)))
+    for mine, theirs in zip(got.values(), want, strict=True):
+        mine = mine[tuple(slice(0, n) for n in theirs.shape)]
+        assert mine.shape == tuple(theirs.shape) and np.abs(mine - theirs.numpy()).max() <= TOLERANCE * max(1.0, theirs.abs().max())
+
+
+def shapes(model):
+    return [v.shape for v in model.inputs]
+
+
+LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+def with_states(kind, packed=False, **options):
+    layer = LAYERS[kind](3, 5, batch_first=True, **options)
+
+    def forward(p, x, *rest):
+        n, states = (rest[0], rest[1:]) if packed else (None, rest)
+        x = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False) if packed else x
+        y, final = p.layer(x, states if kind == "lstm" else states[0])
+        return (pad_packed_sequence(y, batch_first=True)[0] if packed else y, final)
+
+    return Of(forward, layer=layer)
+
+
+def states(kind, layers, batch):
+    return [torch.randn(layers, batch, 5) for _ in range(2 if kind == "lstm" else 1)]
+
+
+def packed_inputs(kind, layers, batch, steps):
+    lengths = torch.randint(1, steps + 1, (batch,))
+    lengths[-1] = steps
+    return torch.randn(batch, steps, 3), lengths, *states(kind, layers, batch)
+
+
+X = torch.randn(4, 6, 3)
+SHARED = {
+    "tensor": lambda x: (x, x), "view": lambda x: (x, x[:]), "reversed": lambda x: (x, x.transpose(0, 1).transpose(0, 1)),
+    "expanded": lambda x: (x[:1].expand(4, 6, 3), x), "zeros": lambda x: (torch.zeros(4, 6, 3),) * 2,
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("how", SHARED)
+def test_inputs_that_share_memory_are_two_inputs(how, kind):
+    module = Of(lambda p, a, b: p.layer(a)[0].mean(1) - 2 * p.layer(b)[0].mean(1), layer=LAYERS[kind](3, 5, batch_first=True))
+    agree(fr.from_torch(module, SHARED[how](X)), module, torch.randn(3, 5, 3), torch.randn(3, 5, 3))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_one_tensor_of_zeros_for_all_states(kind):
+    module, z = with_states(kind), torch.zeros(1, 4, 5)
+    model = fr.from_torch(module, (X, *[z] * len(states(kind, 1, 1))))
+    assert shapes(model)[0] == ("B", "T", 3) and {*shapes(model)[1:]} == {(1, "B", 5)}
+    agree(model, module, torch.randn(2, 9, 3), *states(kind, 1, 2))
+
+
+def test_shared_tensors_inside_containers():
+    module = Of(lambda p, d: d["a"] - 2 * d["b"][0])
+    agree(fr.from_torch(module, ({"a": X, "b": (X,)},)), module, {"a": torch.randn(2, 6, 3), "b": (torch.randn(2, 6, 3),)})
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}, {"num_layers": 2, "bidirectional": True}], ids=str)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_packed_rows_with_states(kind, options, batch):
+    """torch does not look at the sizes of an LSTM's states here: wrong ones end the process, so none are tried."""
+    layers = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
+    module = with_states(kind, packed=True, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = fr.from_torch(module, packed_inputs(kind, layers, batch, 7))
+    assert shapes(model)[:2] == [("B", "T", 3), ("B",)] and {*shapes(model)[2:]} == {(layers, "B", 5)}
+    for rows, steps in ((3, 5), (1, 4), (5, 1)):
+        agree(model, module, *packed_inputs(kind, layers, rows, steps))
+
+
+def test_packed_rows_with_states_and_dimensions_of_the_caller():
+    module, B = with_states("lstm", packed=True, num_layers=2), Dim("B")
+    model = fr.from_torch(module, packed_inputs("lstm", 2, 4, 7), dynamic_shapes=(({0: B, 1: Dim("T")}, {0: B}, {1: B}, {1: B}),))
+    agree(model, module, *packed_inputs("lstm", 2, 3, 5))
+    assert shapes(model) == [("B", "T", 3), ("B",), (2, "B", 5), (2, "B", 5)]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_last_state_of_packed_rows_for_one_row(kind, ordered, batch_first):
+    def last(p, x, n):
+        h = p.layer(pack_padded_sequence(x, n, batch_first=batch_first, enforce_sorted=ordered))[1]
+        return (h[0] if kind == "lstm" else h)[-1]
+
+    module = Of(last, layer=LAYERS[kind](3, 5, batch_first=batch_first))
+    def rows(n, steps):
+        return torch.randn(n, steps, 3) if batch_first else torch.randn(steps, n, 3)
+
+    model = fr.from_torch(module, (rows(4, 7), torch.tensor([7, 5, 4, 2])))
+    for lengths in ([6], [1], [6, 3], [5, 5, 1]):
+        agree(model, module, rows(len(lengths), max(lengths)), torch.tensor(lengths))
+
+
+def lazily(self, x):
+    if self.hidden is None or self.hidden.shape[1] != x.shape[0]:
+        self.hidden = torch.zeros(1, x.shape[0], 5)
+    y, self.hidden = self.gru(x, self.hidden)
+    return y
+
+
+def in_a_dict(self, x):
+    y, self.memory["h"] = self.gru(x, self.memory["h"])
+    return y
+
+
+def in_place(self, x):
+    y, h = self.gru(x, self.tensor.expand(1, x.shape[0], 5).contiguous())
+    self.tensor.copy_(h.mean(1, keepdim=True))
+    return y
+
+
+def counting(self, x):
+    self.last = self.gru(x)[0]
+    self.calls += 1
+    return self.last * self.calls
+
+
+def in_an_object(self, x):
+    y, self.holder.h = self.gru(x, self.holder.h)
+    return y
+
+
+def queueing(self, x):
+    self.queue.append(x.mean())
+    return self.gru(x)[0] + sum(self.queue)
+
+
+def in_a_part(self, x):
+    y, self.gru.kept = self.gru(x, getattr(self.gru, "kept", None))
+    return y
+
+
+class Holder:
+    """A plain object."""
+
+    h = None
+
+
+class Memory(nn.Module):
+    """Of several kinds; forward uses one."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.gru, self.step = nn.GRU(3, 5, batch_first=True), step
+        self.hidden, self.memory, self.tensor, self.calls, self.holder, self.queue = None, {"h": None}, torch.zeros(1, 1, 5), 0, Holder(), []
+        self.register_buffer("buffer", torch.zeros(5))
+
+    def forward(self, x):
+        return self.step(self, x)
+
+
+def in_a_buffer(self, x):
+    y = self.gru(x)[0] + self.buffer
+    self.buffer += y.mean((0, 1))
+    return y
+
+
+REMEMBER = {lazily: "self.hidden", in_a_dict: "self.memory", in_place: "self.tensor", counting: "self.calls", in_an_object: "self.holder", queueing: "self.queue",
+            in_a_part: "self.gru.kept", in_a_buffer: "self.buffer"}
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("step", REMEMBER, ids=lambda s: s.__name__)
+def test_what_a_module_remembers_is_refused_by_name(step, rows):
+    module = Memory(step)
+    before = dict(module.__dict__)
+    with pytest.raises(fr.UnsupportedModelError, match=f"Memory: forward keeps '{REMEMBER[step]}' .*pass it in as an input"):
+        fr.from_torch(module, X[:rows])
+    assert module.__dict__ == before and module.memory == {"h": None} and not module.tensor.any() and not module.buffer.any() and module.queue == []
+    assert module.calls == 0 and module.holder.h is None and "kept" not in module.gru.__dict__
+
+
+def test_what_a_module_keeps_and_does_not_read_is_let_pass_and_put_back():
+    def noting(self, x):
+        self.calls, self.hidden = self.calls + 1, self.gru(x)[1]
+        self.queue.append(self.hidden)
+        return self.gru(x)[0]
+
+    module = Memory(noting)
+    model = fr.from_torch(module, X)
+    assert module.hidden is None and module.calls == 0 and module.queue == []
+    agree(model, module, torch.randn(2, 4, 3))
+
+
+def test_memory_outside_of_the_module_is_refused():
+    kept = []
+    module = Of(lambda p, x: (kept.append(x.mean()), x + sum(kept))[1])
+    with pytest.raises(fr.UnsupportedModelError, match="no attribute of the module has changed"):
+        fr.from_torch(module, X)
+
+
+@pytest.mark.parametrize("example,taken", [((1, 12), (1, 7)), ((4, 1), (2, 1)), ((1, 1), (1, 1)), ((4, 12), (3, 5))])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_squeeze(kind, example, taken):
+    module = Of(lambda p, x: p.head(p.layer(x)[0]).squeeze(), layer=LAYERS[kind](3, 5, batch_first=True), head=nn.Linear(5, 1))
+    model = fr.from_torch(module, torch.randn(*example, 3))
+    agree(model, module, torch.randn(*taken, 3))
+    for rows, steps in ((1, 5), (5, 1), (1, 1), (2, 2)):
+        with contextlib.suppress(fr.ShapeError):  # refused where it means something else
+            agree(model, module, torch.randn(rows, steps, 3))
+
+
+H = 8
+MIDDLES = {  # between a convolution over (B, 1, 8, T) and a recurrent layer: rows that are left
+    "pool": (1, nn.AdaptiveAvgPool2d((1, None))), "pool_to_3": (3, nn.AdaptiveAvgPool2d((3, None))), "pool_to_4": (4, nn.AdaptiveMaxPool2d((4, 9))),
+    "nearest": (16, nn.Upsample(scale_factor=2)), "bilinear": (16, nn.Upsample(scale_factor=2, mode="bilinear")),
+    "corners": (16, nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)), "one_and_a_half": (12, nn.Upsample(scale_factor=1.5)),
+    "to_size": (6, lambda x: F.interpolate(x, size=(6, x.shape[3]))), "to_size_linear": (6, lambda x: F.interpolate(x, size=(6, x.shape[3]), mode="bilinear")),
+    "exact": (16, lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact")), "down": (4, lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear")),
+}
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+def test_resizing_between_convolutions_and_a_layer(name):
+    rows, middle = MIDDLES[name]
+    module = Of(lambda p, x: p.gru(middle(p.conv(x)).flatten(1, 2).transpose(1, 2))[0], conv=nn.Conv2d(1, 2, 3, padding=1), gru=nn.GRU(2 * rows, 5, batch_first=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an axis that must stay as long as it is
+        model = fr.from_torch(module, torch.randn(2, 1, H, 9))
+    assert isinstance(shapes(model)[0][0], str) and (isinstance(shapes(model)[0][3], str) or name == "pool_to_4")
+    for batch, steps in ((3, 13), (1, 6)):
+        agree(model, module, torch.randn(batch, 1, H, steps if isinstance(shapes(model)[0][3], str) else 9))
+
+
+@pytest.mark.parametrize("mode,kwargs", [("nearest", {}), ("linear", {}), ("linear", {"align_corners": True}), ("nearest-exact", {})])
+@pytest.mark.parametrize("factor", [2, 3, 1.7, 0.4])
+def test_upsampling_along_time(factor, mode, kwargs):
+    module = Of(lambda p, x: p.gru(F.interpolate(x, scale_factor=factor, mode=mode, **kwargs).transpose(1, 2))[0], gru=nn.GRU(3, 5, batch_first=True))
+    model = fr.from_torch(module, torch.randn(2, 3, 10))
+    for batch, steps in ((3, 13), (1, 6), (2, 64)):
+        agree(model, module, torch.randn(batch, 3, steps))
+
+
+def test_an_operator_that_needs_one_size_fixes_that_one():
+    module = Of(lambda p, x: p.gru(torch.cat(x.chunk(3, 1)[::-1], 1))[0], gru=nn.GRU(3, 5, batch_first=True))
+    for rows in (1, 2):
+        with pytest.warns(UserWarning, match="some sizes are the example's alone: node 'chunk'"):
+            model = fr.from_torch(module, torch.randn(rows, 7, 3))
+        assert shapes(model) == [("B", 7, 3)]
+        agree(model, module, torch.randn(4, 7, 3))
+
+
+def test_an_error_of_our_own_is_no_damaged_file(monkeypatch):
+    from fastrnn.converters.torch_export.registry import CONVERTERS
+
+    def broken(g, x):
+        raise TypeError("int() argument must be a string")
+
+    monkeypatch.setitem(CONVERTERS, "aten.tanh.default", broken)
+    with pytest.raises(fr.UnsupportedModelError, match=r"aten.tanh.default.*not with these arguments"):
+        fr.from_torch(Of(lambda p, x: x.tanh()), X)
+
+
+NORMED = {
+    "weight_norm": lambda m: weight_norm(m, "weight_hh_l0"), "spectral_norm": lambda m: spectral_norm(m, "weight_hh_l0"),
+    "pruned": lambda m: prune.l1_unstructured(m, "weight_hh_l0", amount=0.5), "parametrized": lambda m: parametrizations.weight_norm(m, "weight_ih_l0"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("how", NORMED)
+def test_a_layer_with_reparametrized_weights_is_captured(how, kind):
+    module = LAYERS[kind](3, 5, batch_first=True)
+    NORMED[how](module)
+    agree(fr.from_torch(module, X), module, torch.randn(2, 9, 3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_refused_with_what_to_do():
+    for module in (torch.jit.script(nn.LSTM(3, 5)), torch.jit.trace(nn.Linear(3, 5), X), nn.Sequential(torch.jit.script(nn.Linear(3, 5)), nn.Tanh())):
+        for example in (X, None):
+            with pytest.raises(fr.UnsupportedModelError, match=r"TorchScript.*give the module that it was made from"):
+                fr.from_torch(module, example)
+    with pytest.raises(fr.UnsupportedModelError, match=r"put the function into an nn\.Module"):
+        fr.from_torch(torch.jit.trace(torch.relu, X), X)
+
+
+class Deep(nn.Module):
+    """Chaotic: a recurrence with large weights doubles a rounding every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.RNN(3, 24, batch_first=True)
+        with torch.no_grad():
+            self.rnn.weight_hh_l0.mul_(30)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+def test_a_network_that_is_ill_conditioned_is_said_to_be():
+    torch.manual_seed(1)
+    with pytest.warns(UserWarning, match=r"ill-conditioned.*from float64 the module is off by .*, the model by"):
+        fr.from_torch(Deep(), torch.randn(2, 40, 3))
+
+
+def test_a_wrong_model_is_told_from_an_ill_conditioned_one(monkeypatch):
+    from fastrnn.converters.torch_export.registry import CONVERTERS
+
+    monkeypatch.setitem(CONVERTERS, "aten.tanh.default", lambda g, x: g.emit("Sigmoid", x))
+    with pytest.raises(fr.ConversionError, match=r"from float64 the module is off by .*, the model by \d"):
+        fr.from_torch(Of(lambda p, x: x.tanh()), X)
+
+
+def test_refusing_what_depends_on_data_says_nothing_on_stderr():
+    code = ("import torch, fastrnn as fr\nfrom torch import nn\n"
+            "class M(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.lstm = nn.LSTM(3, 5)\n"
+            "    def forward(self, x):\n        return self.lstm(x[:int((x > 0).sum())])[0]\n"
+            "try:\n    fr.from_torch(M(), torch.randn(4, 2, 3))\nexcept fr.UnsupportedModelError as error:\n    print('refused', error)\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("refused") and done.stderr == ""
+
+
+def test_logging_is_as_it_was():
+    handlers = {id(h): list(h.filters) for h in logging.getLogger("torch").handlers}
+    fr.from_torch(Of(lambda p, x: x * 2), X)
+    assert {id(h): list(h.filters) for h in logging.getLogger("torch").handlers} == handlers
