@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 NATIVE, RUNTIME, TRAINING = "fastrnn/kernels/native", "fastrnn/runtime", "fastrnn/training/native"
-HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd"), *glob(f"{RUNTIME}/*.h"), *glob(f"{RUNTIME}/*.pxd"),
+HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd"), *glob(f"{RUNTIME}/*.h"), *glob(f"{RUNTIME}/*.pxd"), *glob(f"{RUNTIME}/*.pxi"),
                   *glob(f"{TRAINING}/*.h"), *glob(f"{TRAINING}/*.pxi")])
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]

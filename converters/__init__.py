@@ -8,6 +8,8 @@
     onnx_import/    ONNX files -> Model
     foreign.py      ops that only the onnx package has a meaning for
     load.py         a file -> Model, by its suffix
+    verify.py       a Model against its source's own engine; samples.py: random inputs that it may have
+    engines/        those engines behind one interface
 
 Gate orders come from fastrnn.cells.gate_order alone.
 """

@@ -10,7 +10,8 @@ from fastrnn.converters.samples import index_ranges
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model, State, Value
-from fastrnn.model.stack import StackBuilder, StackOptions, stack_model
+from fastrnn.model.builder import GraphBuilder
+from fastrnn.model.stack import StackOptions, add_stack, stack_model
 
 
 def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None, cells: Mapping | None = None) -> Model:
@@ -155,12 +156,12 @@ def _cell_model(cell) -> Model:
     kind = type(cell).__name__[:-4].lower()
     relu = kind == "rnn" and cell.nonlinearity == "relu"
     o = StackOptions(kind, cell.input_size, cell.hidden_size, bias=cell.bias, activations=((Activation("relu"),),) if relu else ())
-    build, letters = StackBuilder(), o.states
+    build, letters = GraphBuilder(), o.states
     first = build.whole("first_axis", 0)
     build.add("Unsqueeze", "x.step", ["x", first], ["x.step"])
     for s in letters:
         build.add("Unsqueeze", f"{s}0.layer", [f"{s}0", first], [f"{s}0.layer"])
-    build.stack(kind, o, _parameters(cell, o, type(cell).__name__), "x.step", "y.step",
+    add_stack(build, kind, o, _parameters(cell, o, type(cell).__name__), "x.step", "y.step",
                 {s: f"{s}0.layer" for s in letters}, {s: f"{s}_n.layer" for s in letters})
     build.add("Squeeze", "y", ["y.step", first], ["y"])
     for s in letters:
@@ -186,7 +187,7 @@ def _sequential_model(module, nn) -> Model:
     if len(orders) > 1:
         raise UnsupportedModelError(f"module {recurrent[-1][0]!r}: batch_first differs from the layers before it")
     leading = ("B",) if not recurrent else ("B", "T") if orders.pop() else ("T", "B")
-    build, x, value = StackBuilder(), "x", None
+    build, x, value = GraphBuilder(), "x", None
     for path, m in leaves:
         if type(m) is nn.Embedding and x != "x":
             raise UnsupportedModelError(f"module {path!r} (Embedding): only the first layer can take indices")
@@ -235,12 +236,12 @@ def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
     return None
 
 
-def _weights(build: StackBuilder, path: str, m) -> list[str]:
+def _weights(build: GraphBuilder, path: str, m) -> list[str]:
     """A module's weight and bias, those that it has."""
     return [build.weight(f"{path}.{n}", _array(t, f"{path}.{n}")) for n in ("weight", "bias") if (t := getattr(m, n)) is not None]
 
 
-def _conv1d(build: StackBuilder, path: str, m, x: str, y: str) -> None:
+def _conv1d(build: GraphBuilder, path: str, m, x: str, y: str) -> None:
     """A Conv1d, its padding as widths; other than zeros, by a Pad in front."""
     if isinstance(m.padding, str):
         total = m.dilation[0] * (m.kernel_size[0] - 1) if m.padding == "same" else 0
@@ -254,14 +255,14 @@ def _conv1d(build: StackBuilder, path: str, m, x: str, y: str) -> None:
     build.add("Conv", path, [x, *_weights(build, path, m)], [y], strides=list(m.stride), dilations=list(m.dilation), pads=pads, group=m.groups)
 
 
-def _leaf(build: StackBuilder, path: str, m, x: str, nn) -> str:
+def _leaf(build: GraphBuilder, path: str, m, x: str, nn) -> str:
     """Adds one layer behind value x; returns the value it makes."""
     y = f"{path}.y"
     if type(m) in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.Identity):
         return x
     if type(m) in (nn.RNN, nn.GRU, nn.LSTM):
         o = stack_options(m)
-        build.stack(path, o, _parameters(m, o, path), x, y)
+        add_stack(build, path, o, _parameters(m, o, path), x, y)
     elif type(m) is nn.Linear:
         build.add("Gemm", path, [x, *_weights(build, path, m)], [y], transB=1)
     elif type(m) is nn.Conv1d:

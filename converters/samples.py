@@ -9,8 +9,8 @@ import numpy as np
 from fastrnn.errors import ShapeError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
-from fastrnn.model.recurrent import RECURRENT
-from fastrnn.plan.streaming import batch_symbol, steppable, time_symbol
+from fastrnn.model.recurrent import RECURRENT, input_of
+from fastrnn.plan.streams.streaming import batch_symbol, steppable, time_symbol
 from fastrnn.runtime.session import Session
 
 DEFAULT_SIZE = 16  # of dimensions that nobody named
@@ -32,8 +32,8 @@ def index_ranges(model: Model, lengths_only: bool = False) -> dict[str, int | st
         if node.op == "Gather" and not lengths_only and node.inputs[1] in source and isinstance(n := data.shape[node.get("axis")], int):
             name = source[node.inputs[1]]
             sizes[name] = min(n, sizes[name]) if isinstance(sizes.get(name), int) else n
-        elif node.op in RECURRENT and node.input(4) in source:
-            sizes[source[node.input(4)]] = dim if isinstance(dim := data.shape[node.get("layout")], str) else dim + 1
+        elif node.op in RECURRENT and (lengths := input_of(node, "sequence_lens")) in source:
+            sizes[source[lengths]] = dim if isinstance(dim := data.shape[node.get("layout")], str) else dim + 1
     return sizes
 
 

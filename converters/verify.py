@@ -10,7 +10,7 @@ from fastrnn.converters.engines import Engine
 from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given, stream_batch
 
 from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
-from fastrnn.plan.streaming import batch_symbol
+from fastrnn.plan.streams.streaming import batch_symbol
 from fastrnn.runtime.session import Session
 from fastrnn.runtime.stream import Stream
 

@@ -1,9 +1,25 @@
-"""fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md."""
+"""fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md.
 
+    errors.py    every error and warning
+    cells/       what a recurrent cell is
+    model/       a network as plain data
+    kernels/     functions that compute, for each instruction set
+    plan/        from a Model to a program
+    runtime/     running programs: sessions, streams, layers
+    converters/  from other people's files and modules
+    training/    training small networks
+    cli/         the command line; __main__.py: as python -m fastrnn
+    testing.py   what tests and benchmarks share
+
+Each may import those above it; ARCHITECTURE.md says why things are as they are.
+
+Names load on first use, and with them the packages they need: a bare import costs errors and the check that kernels are there.
+"""
+
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fastrnn.cells import Gate, cell
-from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
 from fastrnn.errors import (
     BusyError,
     ConversionError,
@@ -20,14 +36,17 @@ from fastrnn.errors import (
     SuspectModelWarning,
     UnsupportedModelError,
 )
-from fastrnn.model import Model
-from fastrnn.plan.guess import Guess, guess_states
-from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
-from fastrnn.runtime.session import Session, compile
-from fastrnn.runtime.stream import Stream
+from fastrnn.kernels import native  # noqa: F401  (which says what to do where nothing is compiled)
 
 if TYPE_CHECKING:
+    from fastrnn.cells import Gate, cell
+    from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
     from fastrnn.converters import from_onnx, from_state_dict, from_torch, load
+    from fastrnn.model import Model
+    from fastrnn.plan.streams.guess import Guess, guess_states
+    from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
+    from fastrnn.runtime.session import Session, compile
+    from fastrnn.runtime.stream import Stream
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,11 +56,28 @@ __all__ = [
     "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
 ]
 
+# Module of each name that is not here yet.
+_HOME = {name: module for module, names in {
+    "cells": ("Gate", "cell"),
+    "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
+    "converters": ("from_onnx", "from_state_dict", "from_torch", "load"),
+    "model": ("Model",),
+    "plan.streams.guess": ("Guess", "guess_states"),
+    "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
+    "runtime.session": ("Session", "compile"),
+    "runtime.stream": ("Stream",),
+}.items() for name in names}
+
+if "threadpoolctl" in sys.modules:  # then it may limit the pool from here on
+    import_module("fastrnn.runtime")
+
 
 def __getattr__(name: str):
-    """Converters load on first use, and with them the packages they need."""
-    if name in ("from_onnx", "from_state_dict", "from_torch", "load"):
-        from fastrnn import converters
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"fastrnn.{_HOME[name]}"), name)
+    return value
 
-        return getattr(converters, name)
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

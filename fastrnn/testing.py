@@ -15,9 +15,11 @@ from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
-from fastrnn.plan.chain import Chain
-from fastrnn.plan.emit import new_args
-from fastrnn.plan.layout import OPERANDS
+from fastrnn.plan.emit.emitter import new_args
+from fastrnn.plan.lowering.chain import Chain
+from fastrnn.plan.lowering.layout import OPERANDS
+from fastrnn.plan.specialise import program_for
+from fastrnn.plan.program import KernelStep, PythonStep
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -208,6 +210,23 @@ def activation_errors(got: np.ndarray, x: np.ndarray, exact) -> tuple[np.ndarray
 
 # Ways to write a causal convolution: pads of its own, a Pad in front (of zeros, a value, copies of the first step, or more than it needs), both
 # sides padded and the end cut off, zeros joined in front.
+def kernels_said(session, shapes) -> dict[str, set[str]]:
+    """The kernels of each node that runs any, as explain(shapes) names them."""
+    said: dict[str, set[str]] = {}
+    for _, label, kernels, *_ in session.plan.rows(shapes):
+        said.setdefault(label.strip().removesuffix(" (reverse)"), set()).update(set(kernels.split(", ")) - {"-"})
+    return {name: kernels for name, kernels in said.items() if kernels}
+
+
+def kernels_called(session, shapes) -> dict[str, set[str]]:
+    """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
+    called: dict[str, set[str]] = {}
+    for step in program_for(session.plan, shapes)[1].steps:
+        if isinstance(step, (KernelStep, PythonStep)):
+            called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
+    return called
+
+
 CAUSAL = ("pads", "pad", "chomp", "zeros", "edge", "value", "more")
 
 
@@ -274,3 +293,28 @@ class Net:
     def model(self, x):
         self.nodes.append(Node("Identity", "end", (x,), ("y",)))
         return Model(self.inputs, ("y",), tuple(self.nodes), self.weights)
+
+
+class FakeClock:
+    """Stands for the module `time`: work takes the seconds it is said to, but for pieces of it that are interrupted.
+
+    interrupted: {number of a piece: seconds that another process has the core meanwhile}.
+    """
+
+    def __init__(self, interrupted: dict[int, float]):
+        self.now, self.pieces, self._interrupted = 0.0, 0, interrupted
+
+    def work(self, seconds: float) -> None:
+        """A piece of work."""
+        self.now += seconds + self._interrupted.get(self.pieces, 0.0)
+        self.pieces += 1
+
+    def perf_counter(self) -> float:
+        """Seconds of wall time."""
+        return self.now
+
+    process_time = perf_counter
+
+    def perf_counter_ns(self) -> int:
+        """Nanoseconds of wall time."""
+        return round(self.now * 1e9)

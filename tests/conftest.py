@@ -1,7 +1,12 @@
-"""Fixtures: instruction sets that run here, and the folder of real models and vectors where there is one."""
+"""Fixtures: instruction sets that run here, and the folder of real models and vectors where there is one. How many tests run at once, and what was skipped."""
 
 import os
+from collections import Counter
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors, so the libraries that each loads below take one; read when they load
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")
 
 import pytest
 
@@ -37,10 +42,19 @@ def each_jit_isa(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture
+def cells_compile():
+    """For what compiles cells for the instruction set in use, whichever that is; the test is skipped where none are compiled for it."""
+    if isa.chosen() not in JIT_ISAS:
+        pytest.skip(f"cells are not compiled for {isa.chosen()}, which has no fused multiply-add")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_kernels(tmp_path_factory):
-    """Compiled cells are kept for this run alone, away from the user's own."""
-    os.environ["FASTRNN_CACHE_DIR"] = str(tmp_path_factory.mktemp("kernels"))
+    """Compiled cells are kept for this run alone, away from the user's own; processes that share the run share them."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "kernels"
+    os.environ["FASTRNN_CACHE_DIR"] = str(folder)
 
 
 @pytest.fixture
@@ -52,15 +66,24 @@ def shared():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Long sweeps run only when asked for by -m."""
+    """Sweeps run only when asked for by -m."""
     if not config.getoption("-m"):
         for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+            for mark, what in (("slow", "for minutes"), ("sweep", "more of what this run samples, CI runs it")):
+                if mark in item.keywords:
+                    item.add_marker(pytest.mark.skip(reason=f"{mark}, {what}: -m {mark}"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """For -n auto: a process for each processor that this one may use, none beside it for one; four at most, since each holds torch and others in 1 GB."""
+    processors = len(os.sched_getaffinity(0))
+    return min(4, processors) if processors > 1 else 0
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many tests went without the shared folder."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("no folder of shared models" in str(report.longrepr) for report in skipped)
-    terminalreporter.write_line(f"{count} tests skipped for want of the shared models; ISAs run: {', '.join(ISAS)}")
+    """What was skipped, a line for each reason, and where everything ran."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.write_sep("-", f"ISAs run: {', '.join(ISAS)}; skipped: {sum(reasons.values())}")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5} {reason}")

@@ -10,7 +10,7 @@ from fastrnn.converters.engines.engine import Bound, Engine
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.ops.registry import ANY_DIM, count
-from fastrnn.plan.fold import fold
+from fastrnn.plan.graph.fold import fold
 
 
 class TorchEngine(Engine):

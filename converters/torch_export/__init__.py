@@ -1,12 +1,14 @@
 """PyTorch modules and exported programs to Models, by way of torch.export's graph of ATen operators.
 
-    capture.py          nn.Module -> ExportedProgram, in eval mode, dimensions left open
+    subject.py, kept.py the module as something to call: on copies, in eval mode, put back as it was after every run
+    capture.py          nn.Module -> ExportedProgram, dimensions left open
     recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
     cell_leaf.py        and modules that the caller says are layers of a custom cell
     program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
     importer.py         the nodes; what only constants make is computed
     registry.py, site.py, ops/    one overload, one short function
-    check.py            module and Model compared, as part of converting
+    guards.py           relations between sizes that the capture took for granted, as nodes
+    check.py, drawn.py  module and Model compared, as part of converting, on values, sizes and lengths that are drawn
     pt2.py              .pt2 files, read without unpickling
 """
 

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from fastrnn.cells import Cell
 from fastrnn.errors import UnsupportedModelError
+from fastrnn.model.stack import add_stack, side_by_side
 from fastrnn.runtime.layers import Recurrent
 
 _leaves: dict[str, Leaf] = {}
@@ -72,8 +73,8 @@ def custom_cell(g: Site, x: Tensor, states: Sequence[Tensor], scalars: Sequence[
     o = layer.options
     finals = {state: g.value() for k, state in enumerate(o.states) if g.uses(k + 1)}
     given = {state: s.name for state, s in zip(o.states, states) if s.name not in g.graph.zeros}
-    side = g.graph.build.side_by_side(name, dict(zip(o.scalars, (s.name for s in scalars))))
-    g.graph.build.stack(name, o, layer.state_dict(), x.name, y, given, finals, "", side)
+    side = side_by_side(g.graph.build, name, dict(zip(o.scalars, (s.name for s in scalars))))
+    add_stack(g.graph.build, name, o, layer.state_dict(), x.name, y, given, finals, "", side)
     return [y, *(finals.get(state) for state in o.states)]
 
 

@@ -12,9 +12,9 @@ from fastrnn.converters.torch_export.site import Site, dtype_name
 
 from fastrnn.errors import DTypeError, FastRNNError, InvalidModelError, UnsupportedModelError
 from fastrnn.model import Value
+from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import DTYPES
-from fastrnn.model.stack import StackBuilder
 
 CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg", "aten.sym_constrain_range.default",
           "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range",
@@ -33,7 +33,7 @@ class GraphImporter:
     def __init__(self, live, from_file: bool = False):
         self.from_file = from_file
         self.live = live  # fx nodes that an output follows from
-        self.build, self.zeros = StackBuilder(), set()
+        self.build, self.zeros = GraphBuilder(), set()
         self.values: dict[object, object] = {}  # by fx node: Tensor, Size, number, or a list of them
         self.tensors: dict[str, torch.Tensor] = {}  # what torch has for a constant
         self._taken: set[str] = set()

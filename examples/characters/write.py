@@ -7,6 +7,7 @@ model predicts it, in bits a character, and what it writes at several temperatur
 """
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -82,6 +83,7 @@ def main() -> None:
     given = parser.parse_args()
     training, held_out = corpus()
     net, read = train(training, 2 if given.quick else given.seconds)
+    sys.stdout.reconfigure(errors="replace")  # what is written may hold characters that a locale lacks
     console = Console()
     console.print(f"read {read / 1e6:.1f} million characters; {bits(net, held_out[:50_000]):.2f} bits a character on modules held out")
     stream, began = fr.compile(net.to_model()).stream(), time.perf_counter()

@@ -7,6 +7,7 @@ Writes results.json, results.md and results.svg beside this file. Losses are tho
 
 import argparse
 import json
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,7 @@ def main() -> None:
     (out / "results.json").write_text("[\n" + ",\n".join(map(json.dumps, rounded)) + "\n]\n")
     (out / "results.md").write_text(table(runs))
     draw(runs, out / "results.svg")
+    sys.stdout.reconfigure(errors="replace")  # rich shortens words with an ellipsis, which not every locale has
     Console().print(Markdown(table(runs)))
 
 

@@ -9,6 +9,7 @@ The data is not shipped: jsb_chorales.npz and nottingham.npz are looked for in .
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from functools import partial
@@ -97,6 +98,7 @@ def main() -> None:
     (out / "results.json").write_text("[\n" + ",\n".join(json.dumps(rounded(run)) for run in runs) + "\n]\n")
     (out / "results.md").write_text(table(runs))
     draw(runs, out / "results.svg")
+    sys.stdout.reconfigure(errors="replace")  # rich shortens words with an ellipsis, which not every locale has
     Console().print(Markdown(table(runs)))
     if names[0] == DATA[0]:
         print(f"music: {perform(nets[DATA[0]], read(DATA[0], given.data)['test'][0], out)}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 
 from fastrnn.cells.spec import MOST_GATES, MOST_STATES, Cell, Gate
 from fastrnn.errors import UnsupportedModelError
@@ -55,6 +55,8 @@ def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand
 
 
 def _check(made: Cell) -> None:
+    from inspect import signature
+
     where, names = f"cell {made.name!r}", made.values
     bad = [n for n in names if not isinstance(n, str) or not n.isidentifier()]
     if bad or len(set(names)) < len(names):
@@ -72,7 +74,7 @@ def _check(made: Cell) -> None:
         allowed = set(names) - (set(made.second_gates) if function is made.operand else set())
         called = getattr(function, "__name__", repr(function))
         try:
-            arguments = inspect.signature(function).parameters.values()
+            arguments = signature(function).parameters.values()
         except (TypeError, ValueError) as error:
             raise UnsupportedModelError(f"{where}: {called}: its arguments cannot be told: {error}") from error
         for argument in arguments:
@@ -83,10 +85,25 @@ def _check(made: Cell) -> None:
                                             f"there are {', '.join(n for n in names if n in allowed)}")
 
 
+def registered_cell(name: str, fingerprint: str | None = None) -> Cell | None:
+    """The cell of that name: the one of that fingerprint, or the last; None where there is none."""
+    return _versions.get((name, fingerprint), _registered.get(name))
+
+
+def imported_cell(module: str, name: str, fingerprint: str) -> Cell:
+    """A cell that was pickled: the one of that name here, where needed by importing the module that defines it. UnsupportedModelError as find_cell."""
+    if (name, fingerprint) not in _versions:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise UnsupportedModelError(f"cell {name!r} is defined in module {module!r}, which cannot be imported here: {error}") from error
+    return find_cell(name, fingerprint)
+
+
 def find_cell(name: str, fingerprint: str | None = None, where: str = "") -> Cell:
     """The cell of that name: the one of that fingerprint, or the last. UnsupportedModelError where there is none, or where it computes something else
     than when the model was made."""
-    found = _versions.get((name, fingerprint), _registered.get(name))
+    found = registered_cell(name, fingerprint)
     if found is None:
         known = f"; registered are {', '.join(sorted(_registered))}" if _registered else ""
         raise UnsupportedModelError(f"{where}cell {name!r} is not registered; import the module that defines it with @fastrnn.cell{known}")

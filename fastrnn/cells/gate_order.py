@@ -35,6 +35,11 @@ def permute(a: np.ndarray, kind: str, source: str, target: str, axis: int = 0) -
     return _reorder(a, GATE_ORDER[kind][source], GATE_ORDER[kind][target], axis)
 
 
+def peephole_blocks(a: np.ndarray, source: str, target: str) -> list[np.ndarray]:
+    """The same views of an LSTM's peephole vectors, stacked along axis 0."""
+    return _blocks(a, PEEPHOLE_ORDER[source], PEEPHOLE_ORDER[target], 0)
+
+
 def permute_peepholes(a: np.ndarray, source: str, target: str, axis: int = 0) -> np.ndarray:
-    """The same for an LSTM's peephole vectors."""
+    """As `permute`, for an LSTM's peephole vectors."""
     return _reorder(a, PEEPHOLE_ORDER[source], PEEPHOLE_ORDER[target], axis)

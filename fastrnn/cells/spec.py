@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,7 +92,9 @@ class Cell:
 
     @cached_property
     def _arguments(self) -> dict[Callable, list[str]]:
-        return {f: [n for n in inspect.signature(f).parameters if n in self.values] for f in (self.pointwise, self.operand) if f}
+        from inspect import signature
+
+        return {f: [n for n in signature(f).parameters if n in self.values] for f in (self.pointwise, self.operand) if f}
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -129,8 +129,18 @@ class Cell:
     @property
     def fingerprint(self) -> str:
         """Names what the cell computes: gates, states and instructions, whatever its code looks like."""
+        from hashlib import sha256
+
         said = (self.gates, self.states, self.parameters, self.scalars, *map(str, self.programs()))
-        return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+        return sha256(repr(said).encode()).hexdigest()[:32]
+
+    def __reduce__(self):
+        """A custom cell travels by name: its function is found where it is defined."""
+        if not self.custom:
+            return super().__reduce__()
+        from fastrnn.cells.custom import imported_cell
+
+        return imported_cell, (self.pointwise.__module__, self.name, self.fingerprint)
 
     def __call__(self, *arguments, **named):
         """The pointwise function itself, on arrays."""

@@ -7,11 +7,8 @@ the same list are the same cell, whatever their code looks like. A compiled back
 
 from __future__ import annotations
 
-import hashlib
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -42,7 +39,9 @@ class Program:
     @property
     def digest(self) -> str:
         """Names what is computed: equal for equal programs."""
-        return hashlib.sha256(str(self).encode()).hexdigest()
+        from hashlib import sha256
+
+        return sha256(str(self).encode()).hexdigest()
 
     def replay(self, inputs: Mapping[str, object], perform: Callable) -> list:
         """The outputs, with `perform(operation, *operands)` doing each instruction."""
@@ -159,6 +158,9 @@ def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n
 
 def _line(function: Callable, error: Exception) -> str:
     """Where in the cell's code an error arose: the innermost line that is neither of the recording nor of NumPy, else where the function begins."""
+    import traceback
+    from pathlib import Path
+
     own, numpy = (__file__, str(Path(__file__).with_name("maths.py"))), Path(np.__file__).parent
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in own and numpy not in Path(f.filename).parents]
     if frames:

@@ -6,12 +6,13 @@ import argparse
 import os
 import sys
 
+import fastrnn
 from fastrnn.cli import bench, commands, info, inspection, running
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters.engines import ENGINES
 from fastrnn.converters.verify import LENGTHS
 from fastrnn.errors import FastRNNError, MissingDependencyError
-from fastrnn.plan.parallel import MOST_THREADS
+from fastrnn.plan.lowering.parallel import MOST_THREADS
 from fastrnn.plan.policy import BACKENDS
 
 LARGEST = 1 << 31
@@ -63,6 +64,7 @@ def json_file(text: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser("fastrnn", description="Recurrent networks on the CPU.", epilog=EXIT_CODES)
+    top.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
     sub = top.add_subparsers(dest="command", required=True)
 
     def command(name: str, run, text: str, with_model: bool = True):

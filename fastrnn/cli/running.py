@@ -13,7 +13,7 @@ from fastrnn.cli.console import Console, UsageError
 from fastrnn.cli.options import compiled, load_npy, pairs
 from fastrnn.errors import ShapeError
 from fastrnn.model.file import write_whole
-from fastrnn.plan.streaming import steppable
+from fastrnn.plan.streams.streaming import steppable
 
 SUFFIXES = (".npy", ".wav")
 BLOCK = 64  # steps handed over at once

@@ -15,7 +15,7 @@ from fastrnn.errors import FastRNNError
 from fastrnn.kernels import roofline
 from fastrnn.kernels.roofline import Work
 from fastrnn.model.recurrent import RECURRENT
-from fastrnn.plan.streaming import batch_symbol, time_symbol
+from fastrnn.plan.streams.streaming import batch_symbol, time_symbol
 from fastrnn.plan.work import work_of
 from fastrnn.runtime.session import Session
 

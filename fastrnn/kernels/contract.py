@@ -63,7 +63,8 @@ MAX_VALUES = 24
 @dataclass(frozen=True)
 class Kernel:
     """A compiled kernel: what it computes (`name`), for which backend and ISA, how many lanes a unit block of its
-    panels has, and the addresses of ``void run(const Args *)`` and ``int64_t work_bytes(const Args *)``."""
+    panels has, and the addresses of ``void run(const Args *)`` and ``int64_t work_bytes(const Args *)``,
+    0 for a kernel that takes no work space."""
 
     name: str
     backend: str
@@ -71,3 +72,6 @@ class Kernel:
     lanes: int
     run: int
     work_bytes: int
+
+    def __reduce__(self):
+        raise TypeError(f"kernel {self.name!r} holds addresses of this process; pickle or copy the Session, layer or Model that uses it")

@@ -22,7 +22,7 @@ from fastrnn.kernels.native import _invoke
 
 CHAINS = 12  # PROBE_CHAINS of native/probe.h
 GRAIN = 512  # floats; a multiple of what probe_load takes at once
-BLOCK_SECONDS, SECONDS = 2e-3, 0.2  # of a block; of all blocks of a probe
+BLOCK_SECONDS, SECONDS, BLOCKS = 2e-3, 0.2, 5  # of a block; of all blocks of a probe, and how many there are at least
 DRAM = "DRAM"
 CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}  # bytes, where the system does not say
 
@@ -100,17 +100,19 @@ def cache_bytes() -> dict[str, int]:
 
 
 def _fastest(run: Callable[[int], None]) -> float:
-    """Seconds of one round of run(rounds), at best: the machine's limit is what nothing disturbed."""
-    rounds, best = 1, 0.0
-    while best < BLOCK_SECONDS / 2:  # blocks long enough for the clock
-        rounds, started = rounds * 2, time.perf_counter()
-        run(rounds)
-        best = time.perf_counter() - started
+    """Seconds of one round of run(rounds), at best: the machine's limit is what nothing disturbed.
+
+    Blocks double for as long as one of them is over too soon for the clock, whenever that shows: one that was interrupted only seems long enough.
+    """
+    rounds, times = 1, []
     stop = time.perf_counter() + SECONDS
-    while (started := time.perf_counter()) < stop:
+    while time.perf_counter() < stop or len(times) < BLOCKS:
+        started = time.perf_counter()
         run(rounds)
-        best = min(best, time.perf_counter() - started)
-    return best / rounds
+        times.append(time.perf_counter() - started)
+        if times[-1] < BLOCK_SECONDS / 2:
+            rounds, times = 2 * rounds, []
+    return min(times) / rounds
 
 
 def _probe(name: str, isa_name: str, x: np.ndarray | None = None) -> Callable[[int], None]:

@@ -17,7 +17,7 @@ def absent_like(array: np.ndarray) -> Absent:
 
 
 def refuse_absent(model, action: str) -> None:
-    """Raises StateError where a model lacks numbers, as Session.model does."""
+    """Raises StateError where a model lacks numbers, as Session.model does. action: what to do with the other one, as an imperative."""
     for name, array in model.weights.items():
         if isinstance(array, Absent):
             raise StateError(f"weight {name!r}: a session keeps it packed only; {action} the model that was given to compile")

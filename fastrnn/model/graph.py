@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
 
+from fastrnn.cells import registered_cell
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
+from fastrnn.model.absent import refuse_absent
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
 from fastrnn.model.ops.registry import check_rank
@@ -188,7 +190,7 @@ class Model:
             if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
                 raise InvalidModelError(f"{where}: index {state.index!r} is outside axis 0 of {result}")
             result = (1, *result[1:]) if len(shape) == len(result) else result[1:]
-        if dtype != given.dtype or len(shape) != len(result) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, result)):
+        if dtype != given.dtype or len(shape) != len(result) or any(not isinstance(a, str) and not isinstance(b, str) and a != b for a, b in zip(shape, result)):
             raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 
     def _check_names(self):
@@ -270,11 +272,32 @@ class Model:
 
         save(self, path)
 
+    def __reduce__(self):
+        """As its fields, checked again where they arrive, and its custom cells, which go by name."""
+        refuse_absent(self, "pickle or copy")
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        named = {(node.get("cell"), node.get("fingerprint")) for node, _ in every_node(self.nodes) if node.op == "Recurrent"}
+        cells = [cell for names in named if (cell := registered_cell(*names)) is not None]
+        return _arrived, (given | {"weights": dict(self.weights)}, cells)
+
+    @property
+    def graph(self) -> Graph:
+        """Nodes, inputs and outputs by name; print(model.graph) shows every node, input, output, state and weight."""
+        from fastrnn.model.show import WholeGraph
+
+        return WholeGraph(self)
+
     def __repr__(self) -> str:
-        state_of = {s.input: s.source for s in self.states}
-        lines = [f"Model {self.name!r}: {len(self.nodes)} nodes, {sum(w.nbytes for w in self.weights.values()):,} bytes of weights"]
-        lines += [f"  input  {value}" + (f"  <- {state_of[value.name]}" if value.name in state_of else "") for value in self.inputs]
-        lines += [f"  output {value}" for value in self.outputs]
-        lines += [f"  {'  ' * depth}{node.op:<10} {node.name}: {', '.join(n or '-' for n in node.inputs)} -> {', '.join(n or '-' for n in node.outputs)}"
-                  for node, depth in every_node(self.nodes)]
-        return "\n".join(lines)
+        from fastrnn.model.show import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from fastrnn.model.show import listing, notebook, summary
+
+        return notebook(summary(self), listing(self), "every node")
+
+
+def _arrived(given: dict, cells: list) -> Model:
+    """A model from its pickled fields; its cells are there, for they were read before."""
+    return Model(**given)

@@ -11,6 +11,7 @@ from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError, Unsuppor
 from fastrnn.model.ops import EVAL, MAX_ELEMENTS, OPS, UNKNOWN, Spec
 from fastrnn.model.ops.control import Repetition, after_the_runs, agreed, before_a_run, handed_on
 from fastrnn.model.ops.registry import ANY_DIM, check_rank, count, where
+from fastrnn.model.sizes import Size, value_of
 
 MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
 SMALL = 1024  # elements up to which a value is followed: shapes, axes, conditions
@@ -18,13 +19,16 @@ MOST_SUMMED = 1 << 22  # products, or entries of the axes of an empty array, tha
 WINDOWS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "onnx.LpPool", "onnx.RoiAlign", "onnx.DeformConv", "onnx.Col2Im")
 # Ops that only move entries, so that they do for symbols as well.
 MOVING = ("Identity", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Transpose")
+# Ops that calculate with Sizes as with numbers.
+CALCULATING = ("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Neg", "Abs", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "And", "Or", "Xor",
+               "Where", "ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Expand", "Tile", "Split", "ConstantOfShape")
 # Behind a missing optional input these give a missing value; others say that it is missing.
 PASSING = ("Identity", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Cast")
 
 
 def spec_of(array: np.ndarray) -> Spec:
-    """The spec of a constant."""
-    return Spec(str(array.dtype), array.shape, array if array.size <= SMALL else None)
+    """The spec of a constant; Sizes are int64."""
+    return Spec("int64" if array.dtype == object else str(array.dtype), array.shape, array if array.size <= SMALL else None)
 
 
 def evaluate(node, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
@@ -75,7 +79,7 @@ def _check_sizes(node, specs: Iterable[Spec | None]) -> None:
     for spec in specs:
         if spec is not None and spec.shape is not None:
             check_rank(f"{where(node)}: the result", spec.shape)
-            if (n := count(spec.shape)) != ANY_DIM and n > MAX_ELEMENTS:
+            if (n := value_of(count(spec.shape))) != ANY_DIM and n > MAX_ELEMENTS:
                 raise UnsupportedModelError(f"{where(node)}: the result would have {n:,} elements")
 
 
@@ -84,10 +88,17 @@ def _followed(node, given, specs) -> bool:
     present = [s for s in given if s is not None]
     if node.op not in EVAL or not present or any(s.value is None for s in present):
         return False
-    symbolic = [s.value.dtype == object for s in present]
+    symbolic = [s.constant is None for s in present]
     if any(symbolic) and (node.op not in MOVING or node.op != "Concat" and any(symbolic[1:]) or not specs[0].dtype.startswith("int")):
         return False
+    if any(s.value.dtype == object for s in present) and not _calculated(node, specs) or node.op == "Gather" and given[1].value.dtype == object:
+        return False
     return all(s.shape is not None and (n := count(s.shape)) != ANY_DIM and n <= SMALL for s in specs) and bounded(node, given)
+
+
+def _calculated(node, specs: Iterable[Spec | None]) -> bool:
+    """Whether a node makes of Sizes what it makes of numbers."""
+    return node.op in (*MOVING, *CALCULATING) and all(s.dtype in ("int32", "int64") or s.dtype == "bool" and node.op != "Cast" for s in specs)
 
 
 def bounded(node, specs: Iterable[Spec | None]) -> bool:
@@ -96,12 +107,12 @@ def bounded(node, specs: Iterable[Spec | None]) -> bool:
     shapes = [s.shape for s in specs if s is not None]
     if node.op == "Einsum" and math.prod(map(math.prod, shapes)) > MOST_SUMMED:
         return False
-    return node.op not in WINDOWS and all(0 not in shape or math.prod(d for d in shape if d) <= MOST_SUMMED for shape in shapes)
+    return node.op not in WINDOWS and all(not any(d == 0 for d in shape) or math.prod(d for d in shape if d) <= MOST_SUMMED for shape in shapes)
 
 
 def _plain(value: np.ndarray, dtype: str) -> np.ndarray:
-    """Symbols gone, an array of the dtype."""
-    return value.astype(dtype) if value.dtype == object and not any(isinstance(v, str) for v in value.ravel()) else value
+    """Without symbols and Sizes an array of the dtype."""
+    return value.astype(dtype) if value.dtype == object and not any(isinstance(v, (str, Size)) for v in value.ravel()) else value
 
 
 def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:

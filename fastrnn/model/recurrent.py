@@ -11,13 +11,19 @@ import numpy as np
 
 from fastrnn.cells import Cell, find_cell, gru, lstm, rnn
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
-from fastrnn.cells.gate_order import gate_blocks, permute_peepholes
+from fastrnn.cells.gate_order import gate_blocks, peephole_blocks
 from fastrnn.model.graph import Node
 
 RECURRENT = ("RNN", "GRU", "LSTM", "Recurrent")
 # Of all four ops; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4")
 WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection"))  # constant, and packed
+MATRIX_INPUTS = tuple(k for k in WEIGHT_INPUTS if INPUTS[k] != "B")  # of these, what packing keeps number for number
+
+
+def input_of(node: Node, which: str) -> str:
+    """The value behind one of INPUTS, empty where omitted."""
+    return node.input(INPUTS.index(which))
 
 
 class StateInput(NamedTuple):
@@ -40,7 +46,7 @@ def cell_of(node: Node, direction: int = 0) -> Cell:
         return rnn(activations, node.get("clip"))
     if kind == "gru":
         return gru(activations, node.get("clip"), reset_after=bool(node.get("linear_before_reset")))
-    return lstm(activations, node.get("clip"), peepholes=bool(node.input(7)), input_forget=bool(node.get("input_forget")))
+    return lstm(activations, node.get("clip"), peepholes=bool(input_of(node, "P")), input_forget=bool(node.get("input_forget")))
 
 
 def states_of(node: Node) -> list[StateInput]:
@@ -97,7 +103,7 @@ class RecurrentNode:
 
     def name(self, which: str) -> str:
         """The value behind one of INPUTS, empty where omitted."""
-        return self.node.input(INPUTS.index(which))
+        return input_of(self.node, which)
 
     def array(self, which: str) -> np.ndarray | None:
         """The array behind one of INPUTS, None where omitted."""
@@ -119,7 +125,7 @@ class RecurrentNode:
             return gate_blocks(a, self.kind, "onnx", "torch")
 
         w_x, w_h = ordered(w), ordered(r)
-        peepholes = () if p is None else tuple(np.split(permute_peepholes(p[direction], "onnx", "torch"), 3))
+        peepholes = () if p is None else tuple(peephole_blocks(p[direction], "onnx", "torch"))
         return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction])
 
     def _custom_weights(self, direction: int) -> DirectionWeights:

@@ -1,4 +1,4 @@
-"""A stack of recurrent layers with torch's options and parameter names, and its graph."""
+"""A stack of recurrent layers with torch's options and parameter names, and its nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fastrnn.cells.activations import Activation, parse_activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.gate_order import permute, permute_peepholes
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
-from fastrnn.model.graph import Model, Node, State, Value
+from fastrnn.model.builder import GraphBuilder
+from fastrnn.model.graph import Model, State, Value
 from fastrnn.model.recurrent import INPUTS
 
 PEEPHOLES = ("i", "f", "o")
@@ -170,87 +171,68 @@ def _node_weights(o: StackOptions, layer: int, parameters: Mapping[str, np.ndarr
     return weights
 
 
-class StackBuilder:
-    """Nodes and weights of a graph that grows layer by layer."""
-
-    def __init__(self):
-        self.nodes: list[Node] = []
-        self.weights: dict[str, np.ndarray] = {}
-
-    def add(self, op: str, name: str, inputs, outputs, **attributes) -> None:
-        """Appends a node."""
-        self.nodes.append(Node(op, name, tuple(inputs), tuple(outputs), attributes))
-
-    def weight(self, name: str, array: np.ndarray) -> str:
-        """Adds a weight and returns its name."""
-        self.weights[name] = np.asarray(array, order="C")
-        return name
-
-    def whole(self, name: str, *values: int) -> str:
-        """Adds a constant int64 (n,) and returns its name."""
-        return self.weight(name, np.array(values, np.int64))
-
-    def stack(self, name: str, o: StackOptions, parameters: Mapping[str, np.ndarray], x: str, y: str, states: Mapping[str, str] = {},
+def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mapping[str, np.ndarray], x: str, y: str, states: Mapping[str, str] = {},
               finals: Mapping[str, str] = {}, lengths: str = "", scalars: str = "") -> None:
-        """Adds a stack from value x to value y.
+    """Adds a stack from value x to value y.
 
-        states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside. scalars: a value with
-        x's first two axes and one for those of a custom cell.
-        """
-        D, parts = o.directions, {letter: [] for letter in finals}
-        for layer in range(o.num_layers):
-            node = f"{name}.{layer}" if o.num_layers > 1 else name
-            weights = {k: self.weight(f"{node}.{k}", a) for k, a in _node_weights(o, layer, parameters).items()}
-            given = {}
-            for letter, whole in states.items():
-                given[letter] = whole
-                if o.num_layers > 1:
-                    given[letter] = f"{node}.{letter}.initial"
-                    bounds = [self.whole(f"{given[letter]}.{what}", value) for what, value in (("start", layer * D), ("stop", (layer + 1) * D), ("axis", 0))]
-                    self.add("Slice", given[letter], [whole, *bounds], [given[letter]])
-            outputs = [y if layer == o.num_layers - 1 else f"{node}.y"]
-            for letter in o.states:
-                final = "" if letter not in finals else finals[letter] if o.num_layers == 1 else f"{node}.{letter}.final"
-                outputs.append(final)
-                if final:
-                    parts[letter].append(final)
-            values = {"X": x, "sequence_lens": lengths, "scalars": scalars, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}
-            inputs = [values.get(name, "") for name in INPUTS]
-            while not inputs[-1]:
-                inputs.pop()
-            self.add("Recurrent" if o.cell else o.kind.upper(), node, inputs, outputs, **self._attributes(o))
-            x = outputs[0]
-        if o.num_layers > 1:
-            for letter, final in finals.items():
-                self.add("Concat", f"{name}.{letter}.final", parts[letter], [final], axis=0)
+    states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside. scalars: a value with
+    x's first two axes and one for those of a custom cell.
+    """
+    D, parts = o.directions, {letter: [] for letter in finals}
+    for layer in range(o.num_layers):
+        node = f"{name}.{layer}" if o.num_layers > 1 else name
+        weights = {k: build.weight(f"{node}.{k}", a) for k, a in _node_weights(o, layer, parameters).items()}
+        given = {}
+        for letter, whole in states.items():
+            given[letter] = whole
+            if o.num_layers > 1:
+                given[letter] = f"{node}.{letter}.initial"
+                bounds = [build.whole(f"{given[letter]}.{what}", value) for what, value in (("start", layer * D), ("stop", (layer + 1) * D), ("axis", 0))]
+                build.add("Slice", given[letter], [whole, *bounds], [given[letter]])
+        outputs = [y if layer == o.num_layers - 1 else f"{node}.y"]
+        for letter in o.states:
+            final = "" if letter not in finals else finals[letter] if o.num_layers == 1 else f"{node}.{letter}.final"
+            outputs.append(final)
+            if final:
+                parts[letter].append(final)
+        values = {"X": x, "sequence_lens": lengths, "scalars": scalars, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}
+        inputs = [values.get(name, "") for name in INPUTS]
+        while not inputs[-1]:
+            inputs.pop()
+        build.add("Recurrent" if o.cell else o.kind.upper(), node, inputs, outputs, **_attributes(o))
+        x = outputs[0]
+    if o.num_layers > 1:
+        for letter, final in finals.items():
+            build.add("Concat", f"{name}.{letter}.final", parts[letter], [final], axis=0)
 
-    def side_by_side(self, name: str, scalars: Mapping[str, str]) -> str:
-        """The value that has these values (T, B) in a last axis; empty for none."""
-        if not scalars:
-            return ""
-        columns = [f"{name}.{scalar}" for scalar in scalars]
-        for value, column in zip(scalars.values(), columns):
-            self.add("Unsqueeze", column, [value, self.whole(f"{column}.axis", 2)], [column])
-        if len(columns) == 1:
-            return columns[0]
-        self.add("Concat", f"{name}.scalars", columns, [f"{name}.scalars"], axis=2)
-        return f"{name}.scalars"
 
-    @staticmethod
-    def _attributes(o: StackOptions) -> dict:
-        attributes = {"hidden_size": o.hidden_size, "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
-                      "layout": int(o.batch_first), "torch_form": 1}
-        if o.cell:
-            attributes |= {"cell": o.cell.name, "fingerprint": o.cell.fingerprint}
-        if o.clip is not None:
-            attributes["clip"] = float(o.clip)
-        if o.activations:
-            attributes["activations"] = tuple(a for d in o.activations for a in d)
-        if o.kind == "gru":
-            attributes["linear_before_reset"] = int(o.reset_after)
-        if o.input_forget:
-            attributes["input_forget"] = 1
-        return attributes
+def side_by_side(build: GraphBuilder, name: str, scalars: Mapping[str, str]) -> str:
+    """The value that has these values (T, B) in a last axis; empty for none."""
+    if not scalars:
+        return ""
+    columns = [f"{name}.{scalar}" for scalar in scalars]
+    for value, column in zip(scalars.values(), columns):
+        build.add("Unsqueeze", column, [value, build.whole(f"{column}.axis", 2)], [column])
+    if len(columns) == 1:
+        return columns[0]
+    build.add("Concat", f"{name}.scalars", columns, [f"{name}.scalars"], axis=2)
+    return f"{name}.scalars"
+
+
+def _attributes(o: StackOptions) -> dict:
+    attributes = {"hidden_size": o.hidden_size, "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
+                  "layout": int(o.batch_first), "torch_form": 1}
+    if o.cell:
+        attributes |= {"cell": o.cell.name, "fingerprint": o.cell.fingerprint}
+    if o.clip is not None:
+        attributes["clip"] = float(o.clip)
+    if o.activations:
+        attributes["activations"] = tuple(a for d in o.activations for a in d)
+    if o.kind == "gru":
+        attributes["linear_before_reset"] = int(o.reset_after)
+    if o.input_forget:
+        attributes["input_forget"] = 1
+    return attributes
 
 
 def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str, with_lengths: bool = False) -> Model:
@@ -263,8 +245,8 @@ def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str
     inputs = [Value("x", "float32", shape), *(Value(name, "float32", shape[:2]) for name in o.scalars)]
     inputs += [Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", o.hidden_size if k else o.output_size), optional=True) for k, s in enumerate(o.states)]
     inputs += [Value("lengths", "int64", ("B",), optional=True)] if with_lengths else []
-    build = StackBuilder()
-    scalars = build.side_by_side(name, {scalar: scalar for scalar in o.scalars})
-    build.stack(name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars)
+    build = GraphBuilder()
+    scalars = side_by_side(build, name, {scalar: scalar for scalar in o.scalars})
+    add_stack(build, name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars)
     states = tuple(State(f"{s}0", f"{s}_n") for s in o.states)
     return Model(tuple(inputs), ("y", *(f"{s}_n" for s in o.states)), tuple(build.nodes), build.weights, states, name)

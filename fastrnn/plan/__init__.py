@@ -1,22 +1,21 @@
-"""From a Model to something that runs: weights packed once, then a program for each set of shapes.
+"""From a Model to something that runs: weights packed once, then a program for each region of sizes.
 
-    Model --planner.py--> Plan (constants folded, kernels chosen, weights packed; shared by threads)
-                 fold.py        what constants and shapes decide: values, branches of If, dead nodes
-                 rewrite.py     patterns that run better as another op
-                 pack.py        a node's weights in its kernel's layout (packing.py: panels)
-    Plan  --build.py-->   Program (program.py) for concrete shapes: steps, their arguments, one block of work space
-                 layout.py      where values are put (memory.py: views, loops, the arena), copies and elementwise calls
-                 views.py       ops that compute nothing: a view of their input
-                 fuse.py        which nodes become one call; chain.py: elementwise nodes as one program
-                 emit.py        one function an op: its node becomes kernel calls (emit_matrix.py, emit_elementwise.py, ...)
-    parallel.py   what runs at once on several threads
-    policy.py     candidates, rank, pick; thresholds and their measurements
-    streaming.py  a model made steppable: hidden states exposed, time axes found
+    Model --planner.py-->  Plan     constants folded, kernels chosen, weights packed; shared by threads
+             graph/         a Model made into one that runs better: folded, rewritten, its layers recognised
+             weights/       a node's weights in its kernel's layout
+    Plan  --specialise.py-> Program (program.py): steps, their arguments, blocks of work space; sizes stay symbols (model/sizes.py)
+             lowering/      the nodes of a specialised Model become steps
+             emit/          one function an op: its node becomes kernel calls
+    streams/      a model made steppable: hidden states exposed, time axes found, histories kept
+    route.py      who runs a node and why: a jump, a view, a copy, a kernel, NumPy; asked by the planner, the builder and
+    explain.py    what runs, as a table: of given shapes, the program's own kernels
+    policy.py     which kernel: candidates, rank, pick; thresholds and their measurements
+    work.py       what one call multiplies and reads, for the roofline
 
-To compile an op: a kernel in kernels/native and a function in an emit_*.py that registers under the op's name. To spare it the work: views.py.
+Each folder's __init__ names its modules. To compile an op: a kernel in kernels/native and a function in emit/. To spare it the work: lowering/views.py.
 """
 
-from fastrnn.plan.build import build_program
+from fastrnn.plan.lowering.build import build_program
 from fastrnn.plan.planner import Plan, compile_plan
 from fastrnn.plan.program import Program
 

@@ -13,12 +13,13 @@ from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa, registry
 from fastrnn.kernels.contract import Kernel
 from fastrnn.kernels.jit import compiler
+from fastrnn.model.sizes import Whole, largest, less, smallest
 
 BACKENDS = ("auto", "native", "jit", "reference")
 # A call that is estimated above this gives up the GIL; below, giving it up costs more than it gives.
 RELEASE_GIL_NS = 5_000.0
 # What the estimate assumes one core does: float32 FMA out of cache, and weights streamed from L3.
-FLOPS_PER_NS, BYTES_PER_NS, STEP_NS = 80.0, 60.0, 20.0
+FLOPS_PER_NS, BYTES_PER_NS, STEP_NS = 80, 60, 20
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ def resolve_backend(backend: str) -> str:
     return backend
 
 
-def candidates(name: str, backend: str) -> list[Choice]:
-    """Every kernel that may run `name`, best first: the backend's own, then native, then NumPy."""
+def candidates(name: str, backend: str, isa_name: str = "") -> list[Choice]:
+    """Every kernel that may run `name`, best first: the backend's own, then native, then NumPy; for the instruction set chosen now, if not said."""
     if backend == "reference":
         return [Choice(None, "backend='reference'")]
-    chosen_isa = isa.chosen()
+    chosen_isa = isa_name or isa.chosen()
     found = [Choice(table[name], f"{source} kernel for {chosen_isa}")
              for source in dict.fromkeys((backend, "native")) if name in (table := registry.kernels(source, chosen_isa))]
     return [*found, Choice(None, f"no compiled kernel {name!r}")]
 
 
-def pick(name: str, backend: str) -> Choice:
+def pick(name: str, backend: str, isa_name: str = "") -> Choice:
     """The best candidate."""
-    return candidates(name, backend)[0]
+    return candidates(name, backend, isa_name)[0]
 
 
 def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:
@@ -76,29 +77,29 @@ def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Ch
     return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")
 
 
-def chunk(T: int, B: int, input_size: int) -> int:
+def chunk(T: Whole, B: Whole, input_size: int) -> Whole:
     """Steps whose input projection is hoisted out of the time loop at once; 0: none.
 
     Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
     input part is more than a few FMAs. 16 steps keep a projected chunk of H = 256 in 64 KB.
     """
-    if T < 4 or not 0 < B < 4 or input_size < 8:
+    if input_size < 8 or not 0 < B < 4 or T < 4:
         return 0
-    return min(T, max(8, 16 // B))
+    return smallest(T, largest(8, 16 // B))
 
 
-def ahead(kernel: Kernel, T: int, B: int, hoisted: int, input_size: int, x_bytes: int, h_bytes: int) -> bool:
-    """Whether the projections of the next chunk are computed beside the steps of a few rows, while those wait for the recurrent weights.
+def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x_bytes: int, h_bytes: int) -> Whole:
+    """1 or 0: whether the projections of the next chunk are computed beside the steps of a few rows, while those wait for the recurrent weights.
 
     x_bytes, h_bytes: of the panels over x and h. LSTM I = H, of the time without: B = 1 1.08 at H = 48, whose weights L1 holds; 0.90 at 64,
     0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher does not follow the second one: 1.0 to 1.3. I = 14, H = 64: 1.05.
     B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    if kernel.backend != "native" or kernel.lanes < 16 or not 0 < hoisted < T or input_size < 24 or x_bytes > 1 << 20:
-        return False
-    return h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19
+    if kernel.backend != "native" or kernel.lanes < 16 or isinstance(hoisted, int) and hoisted == 0 or input_size < 24 or x_bytes > 1 << 20:
+        return 0
+    return less(hoisted, T) if (h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19) else 0
 
 
-def estimate_ns(flops: float, weight_bytes: float) -> float:
+def estimate_ns(flops: Whole, weight_bytes: Whole) -> Whole:
     """A rough time of one kernel call, for the decision on the GIL."""
-    return STEP_NS + max(flops / FLOPS_PER_NS, weight_bytes / BYTES_PER_NS)
+    return STEP_NS + largest(flops // FLOPS_PER_NS, weight_bytes // BYTES_PER_NS)

@@ -1,4 +1,8 @@
-"""A plan made concrete for one set of shapes: steps with their arguments, and where every address goes."""
+"""What a runtime frame is made from: steps with their arguments, where every address goes, and for which sizes it all holds.
+
+A number in a program may be a Size (model/sizes.py): a formula over the free dimensions of a call. The executor evaluates them when a call
+brings other sizes than the one before.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,36 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn.kernels.contract import Kernel
-from fastrnn.plan.memory import View
+from fastrnn.model.sizes import Guard, Size, Whole
+from fastrnn.plan.lowering.memory import Blocks, View
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An input or output of a call: its memory is C-contiguous of this shape. low, high: range of its integers, or None."""
+    """An input or output of a call: its memory is C-contiguous of this shape. low, high: range of its integers, or None. value: what an
+    input must hold for the program to be the right one, or None."""
 
     name: str
     dtype: np.dtype
-    shape: tuple[int, ...]
-    low: int | None = None
-    high: int | None = None
+    shape: tuple[Whole, ...]
+    low: Whole | None = None
+    high: Whole | None = None
+    value: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class KernelStep:
-    """One kernel call: sizes and options in `args`, addresses by field in `pointers`.
+    """One kernel call: sizes and options by field in `args`, addresses by field in `pointers`.
 
-    together: this call and the next ones, so many in all, run at once; 0: it runs alone, though maybe in several parts (args["parts"]).
-    follows: it reads what the call before it in such a group makes, step by step.
+    work: the block that the kernel says the size of. together: this call and the next ones, so many in all, run at once; 0: it runs alone, though
+    maybe in several parts (args["parts"]). follows: it reads what the call before it in such a group makes, step by step.
     """
 
     node: str
     kernel: Kernel
-    args: np.void
+    args: Mapping[str, object]
     pointers: Mapping[str, View]
+    work: int | None = None
     together: int = 0
     follows: bool = False
 
@@ -63,22 +71,44 @@ class CheckStep:
 
     node: str
     view: View
-    low: int
-    high: int
+    low: Whole
+    high: Whole
 
 
 Step = KernelStep | PythonStep | JumpStep | CheckStep
 
 
 @dataclass(frozen=True)
+class Region:
+    """The sizes for which a program holds: its free dimensions, 2 or more, and what must be decided of them as it was."""
+
+    dimensions: Mapping[str, Size]
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A state of a stream: the input that reads it, and the view that holds what it is at the next step."""
+
+    input: str
+    following: View
+
+
+@dataclass(frozen=True)
 class Program:
-    """What a runtime frame is made from. Immutable and shared; holds its weights alive through the views."""
+    """What a runtime frame is made from. Immutable and shared; holds its weights alive through the views.
+
+    first: steps before it depend on nothing but sizes, and run when those change. states: inputs that streams keep.
+    """
 
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
     steps: tuple[Step, ...]
-    work_bytes: int
-    estimated_ns: float
+    blocks: Blocks
+    estimated_ns: Whole
+    region: Region
+    first: int = 0
+    states: tuple[Kept, ...] = ()
 
     def without_time(self, names: set[str]) -> Program:
         """The same program whose slots of these names, time-first and one step long, leave that axis out."""

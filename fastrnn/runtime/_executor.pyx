@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The executor: walks a program's steps, calling kernels by address. It does not know who compiled them.
 
-A Runner owns one copy of a program's arguments and its work space, so it serves one call at a time; whoever shares a program
-between threads makes several. Calls check their arguments through NumPy's C API and, with `out` given and arrays as the
-program wants them, allocate nothing.
+A Runner owns one copy of a program's arguments and its work space, so it serves one call at a time; Runners hands them out. Calls check
+their arguments through NumPy's C API. Where the sizes of a call are those of the one before, nothing is computed but the result; where they are
+others, the program's formulas are evaluated again (resize.h). With `out` given and arrays as the program wants them, nothing is allocated
+unless the work space has to grow.
 """
 
 import numpy as np
@@ -13,22 +14,39 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
-from fastrnn.kernels.native._args cimport fr_args, fr_run
+from libc.string cimport memcmp, memcpy
+from fastrnn.kernels.native._args cimport fr_args, fr_run, fr_work_bytes
 
-from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
-from fastrnn.model.ops import MAX_RANK as MODEL_MAX_RANK
+from fastrnn.errors import ShapeError, UnsupportedModelError
 from fastrnn.kernels.contract import ARGS, POINTERS
-from fastrnn.plan.packing import aligned_zeros
-from fastrnn.plan.program import CheckStep, JumpStep, KernelStep
+from fastrnn.model.ops import MAX_RANK as MODEL_MAX_RANK
+from fastrnn.model.sizes import LEAST as LEAST_SIZE, MOST as MOST_SIZE, Size, has_sizes
+from fastrnn.plan.lowering.formulas import Formulas
+from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.plan.program import CheckStep, JumpStep, KernelStep, PythonStep
+from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
 
 cnp.import_array()
 assert MODEL_MAX_RANK == MAX_RANK
 
+cdef enum:
+    MOST_IDLE = 16  # runners that are kept for the next calls
+    MOST_DIMENSIONS = 64
+
+cdef int64_t MOST_BYTES = 1 << 46  # of a block
+
+cdef int64_t LEAST = LEAST_SIZE, MOST = MOST_SIZE
+
 cdef extern from "../kernels/native/fpmode.h":
     uint64_t fr_flush_denormals() nogil
     void fr_restore_denormals(uint64_t) nogil
+
+cdef extern from "resize.h":
+    void fr_evaluate(const fr_formula *, int64_t *, int, int) nogil
+    int fr_guards_hold(const fr_guard *, int, const int64_t *) nogil
+    int64_t fr_lay_out(const int *, int, const int64_t *, int64_t *, fr_range *) nogil
+    int64_t FR_ALIGNED(int64_t) nogil
 
 cdef extern from "threads.h":
     ctypedef struct fr_team:
@@ -58,151 +76,81 @@ def set_thread_limit(int n):
     fastrnn_set_num_threads(n)
 
 
+include "_memory.pxi"
+
+
+cdef void *_room(size_t n, size_t nbytes) except NULL:
+    cdef void *memory = PyMem_Calloc(n + 1, nbytes)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
 @cython.final
 cdef class Runner:
-    """One program, ready to be called.
+    """One program, ready to be called. release_ns: the estimate above which the GIL is released."""
 
-    program: what to run. states: arrays that stay bound to slots, by slot name. commits: (target array, source array)
-    copied after each successful call. release_ns: the estimate above which the GIL is released. work: work space to use, at least as
-    much as the program wants, shared with runners that never run at the same time; its own if left out.
-    """
-
-    def __cinit__(self, program, states, commits, double release_ns, work=None):
-        cdef int k, d
+    def __cinit__(self, program, double release_ns=RELEASE_GIL_NS):
         everything = [*program.inputs, *program.outputs]
-        self.program, self._keep, self._owned, self._work = program, (states, commits), [], work
-        if work is not None and work.nbytes < program.work_bytes:
-            raise ValueError(f"{work.nbytes} bytes of work space, the program wants {program.work_bytes}")
+        self.program, self._owned, self._tables, self._keep = program, [], [], []
         self._names = [slot.name for slot in everything]
-        self.n_inputs, self.n_slots = len(program.inputs), len(everything)
-        self.n_steps, self.n_commits = len(program.steps), len(commits)
-        self.slots = <Slot *>PyMem_Calloc(self.n_slots + 1, sizeof(Slot))
-        self.bases = <char **>PyMem_Calloc(self.n_slots + 1, sizeof(char *))
-        self.kernels = <fr_run *>PyMem_Calloc(self.n_steps + 1, sizeof(fr_run))
-        self.controls = <Control *>PyMem_Calloc(self.n_steps + 1, sizeof(Control))
-        self.commits = <Commit *>PyMem_Calloc(self.n_commits + 1, sizeof(Commit))
-        if not (self.slots and self.bases and self.kernels and self.controls and self.commits):
-            raise MemoryError
-        self.only_input = self.only_output = -1
-        for k, slot in enumerate(everything):
-            if len(slot.shape) > MAX_RANK:
-                raise UnsupportedModelError(f"{slot.name!r} has {len(slot.shape)} dimensions; at most {MAX_RANK} are supported")
-            self.slots[k].dtype, self.slots[k].rank = slot.dtype.num, len(slot.shape)
-            self.slots[k].count = 1
-            for d in range(self.slots[k].rank):
-                self.slots[k].dims[d] = slot.shape[d]
-                self.slots[k].count *= slot.shape[d]
-            self.slots[k].nbytes = self.slots[k].count * slot.dtype.itemsize
-            if slot.low is not None:
-                self.slots[k].limited, self.slots[k].low, self.slots[k].high = 1, slot.low, slot.high
-                owned = aligned_zeros((self.slots[k].count,), np.int64)
-                self.slots[k].checked = <char *><size_t>owned.ctypes.data
-                self._owned.append(owned)
-            key = ("input" if k < self.n_inputs else "output", slot.name)
-            if key in states:
-                if self.slots[k].limited:
-                    raise UnsupportedModelError(f"state {slot.name!r} serves as an index or a length; only inputs may, their range is checked")
-                if states[key].shape != tuple(slot.shape) or states[key].dtype != slot.dtype:
-                    raise NotStreamableError(f"state {slot.name!r} holds {states[key].shape}, the program wants {tuple(slot.shape)}")
-                self.slots[k].fixed = <char *><size_t>states[key].ctypes.data
-                self.bases[k] = self.slots[k].fixed
-            elif k < self.n_inputs:
-                self.n_free_inputs, self.only_input = self.n_free_inputs + 1, k
-            else:
-                self.n_free_outputs, self.only_output = self.n_free_outputs + 1, k
-        for k, (target, source) in enumerate(commits):
-            self.commits[k].target = <char *><size_t>target.ctypes.data
-            self.commits[k].source = <char *><size_t>source.ctypes.data
-            self.commits[k].nbytes = target.nbytes
-        self._bind_steps()
-        self.release = program.estimated_ns > release_ns
-
-    def _bind_steps(self):
-        cdef int k
-        # a cache line for each call's barrier and for its count of steps
-        self._meeting = aligned_zeros((self.n_steps, 2, 8), np.int64)
-        cdef size_t meeting = self._meeting.ctypes.data
-        self.most_threads = 1
-        if self._work is None:
-            self._work = aligned_zeros((max(self.program.work_bytes, 1),), np.uint8)
-        self._args_array = np.zeros(self.n_steps, ARGS)
-        self.args = <fr_args *><size_t>self._args_array.ctypes.data
-        patches, self._python = [], [None] * self.n_steps
-        cdef size_t base = self._args_array.ctypes.data, work = self._work.ctypes.data
-        for k, step in enumerate(self.program.steps):
-            if not isinstance(step, KernelStep):
-                view = self._bind_control(k, step)
-                if view is not None and view.space == "slot":
-                    patches.append((<size_t>&self.controls[k].data, view.index, view.offset))
-                continue
-            self.kernels[k] = <fr_run><size_t>step.kernel.run
-            record = step.args.copy()
-            for field, view in step.pointers.items():
-                if view.space == "slot":
-                    patches.append((base + k * ARGS.itemsize + ARGS.fields[field][1], view.index, view.offset))
-                    record[field] = 0
-                elif view.space == "work":
-                    record[field] = work + view.offset
-                else:
-                    record[field] = view.array.ctypes.data + view.offset
-            for field in POINTERS:
-                if field not in step.pointers:
-                    record[field] = 0
-            if record["parts"] > 1:
-                record["barrier"] = meeting + 128 * k
-            if step.follows:
-                record["ready"] = meeting + 128 * (k - 1) + 64
-                self._args_array[k - 1]["done"] = record["ready"]
-            self._args_array[k] = record
-            if step.together or record["parts"] > 1:
-                self.controls[k].kind, self.controls[k].count = TOGETHER, max(step.together, 1)
-                self.controls[k].target = sum(max(int(s.args["parts"]), 1) for s in self.program.steps[k:k + self.controls[k].count])
-                self.most_threads = max(self.most_threads, self.controls[k].target)
-        self.n_patches = len(patches)
-        self.patches = <Patch *>PyMem_Calloc(self.n_patches + 1, sizeof(Patch))
-        if not self.patches:
-            raise MemoryError
-        for k, (field, slot, offset) in enumerate(patches):
-            self.patches[k].field, self.patches[k].slot, self.patches[k].offset = <char **><size_t>field, slot, offset
-
-    def _bind_control(self, int k, step):
-        """Notes a step that is no kernel call; returns the view that it reads, if any."""
-        if isinstance(step, JumpStep):
-            self.controls[k].kind, self.controls[k].target, view = JUMP, step.target, step.condition
-        elif isinstance(step, CheckStep):
-            self.controls[k].kind, view = CHECK, step.view
-            self.controls[k].count = int(np.prod(view.shape, dtype=np.int64))
-            self.controls[k].low, self.controls[k].high = step.low, step.high
-        else:
-            # arrays over work space and weights stay; those over the caller's are made at each call
-            inputs, outputs = ([v if v is None or v.space == "slot" else self._array(v) for v in views] for views in (step.inputs, step.outputs))
-            self.controls[k].kind, self._python[k], view = RUN_PYTHON, (step, inputs, outputs), None
-        if view is not None and view.space == "work":
-            self.controls[k].data = <char *><size_t>self._work.ctypes.data + <int64_t>view.offset
-        elif view is not None and view.space == "weight":
-            self.controls[k].data = <char *><size_t>view.array.ctypes.data + <int64_t>view.offset
-        return view
+        self.n_inputs, self.n_slots, self.n_steps, self.first = len(program.inputs), len(everything), len(program.steps), program.first
+        self.release_ns = <int64_t>release_ns
+        self.slots = <Slot *>_room(self.n_slots, sizeof(Slot))
+        self.bases = <char **>_room(self.n_slots, sizeof(char *))
+        self.kernels = <fr_run *>_room(self.n_steps, sizeof(fr_run))
+        self.controls = <Control *>_room(self.n_steps, sizeof(Control))
+        self._work, self._kept = Workspace(), Workspace()
+        formulas = Formulas(program.region.dimensions.values())
+        self.n_dimensions = len(formulas)
+        if self.n_dimensions > MOST_DIMENSIONS:
+            raise UnsupportedModelError(f"{self.n_dimensions} free dimensions; at most {MOST_DIMENSIONS} are supported")
+        guards = [formulas.guard(guard) for guard in program.region.guards]
+        self.n_guarded = len(formulas)
+        _bind_slots(self, everything, formulas)
+        _bind_blocks(self, formulas)
+        _bind_steps(self, formulas)
+        _bind_formulas(self, formulas, guards)
 
     def __dealloc__(self):
-        PyMem_Free(self.slots)
-        PyMem_Free(self.patches)
-        PyMem_Free(self.commits)
-        PyMem_Free(self.bases)
-        PyMem_Free(self.kernels)
-        PyMem_Free(self.controls)
+        for memory in (<size_t>self.slots, <size_t>self.patches, <size_t>self.places, <size_t>self.scalars, <size_t>self.commits, <size_t>self.bases,
+                       <size_t>self.kernels, <size_t>self.asks, <size_t>self.asking, <size_t>self.controls, <size_t>self.guards, <size_t>self.ranges,
+                       <size_t>self.values, <size_t>self.block_bytes, <size_t>self.block_offsets, <size_t>self.block_at, <size_t>self.events):
+            PyMem_Free(<void *><size_t>memory)
 
-    cdef bint _fits(self, int k, object value) noexcept:
-        """Whether value is an array just as slot k wants it."""
+    def resize(self, dimensions):
+        """To these sizes by name; whether the program holds for them."""
+        cdef int64_t values[MOST_DIMENSIONS]
+        cdef int k
+        for k, name in enumerate(self.program.region.dimensions):
+            values[k] = dimensions[name]
+        return _resize(self, values)
+
+    cdef bint resize_to(self, object dimensions) except -1:
+        """To these sizes, int64 in the order of the region's; whether the program holds for them."""
+        cdef int64_t *wanted = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions)
+        return True if self.sized and memcmp(wanted, self.values, self.n_dimensions * sizeof(int64_t)) == 0 else _resize(self, wanted)
+
+    # What a call brings.
+
+    cdef bint _is_like(self, int k, object value) noexcept:
+        """Whether value is an array of slot k's dtype and rank, in C order, and holds what it must."""
         cdef cnp.ndarray a
-        cdef int d
         cdef Slot *slot = &self.slots[k]
         if not cnp.PyArray_Check(value):
             return False
         a = <cnp.ndarray>value
         if cnp.PyArray_TYPE(a) != slot.dtype or cnp.PyArray_NDIM(a) != slot.rank or not cnp.PyArray_IS_C_CONTIGUOUS(a) or not PyArray_ISBEHAVED_RO(a):
             return False
-        for d in range(slot.rank):
-            if cnp.PyArray_DIM(a, d) != slot.dims[d]:
+        return slot.wanted == NULL or cnp.PyArray_NBYTES(a) == <cnp.npy_intp>slot.nbytes and memcmp(slot.wanted, cnp.PyArray_DATA(a), slot.nbytes) == 0
+
+    cdef bint _fits(self, int k, object value) noexcept:
+        """Whether value is an array just as slot k wants it, for the sizes at hand."""
+        cdef int d
+        if not self._is_like(k, value):
+            return False
+        for d in range(self.slots[k].rank):
+            if cnp.PyArray_DIM(<cnp.ndarray>value, d) != self.slots[k].dims[d]:
                 return False
         return True
 
@@ -211,7 +159,7 @@ cdef class Runner:
         cdef int64_t i, index
         if not self._fits(k, value):
             slot = self.program.inputs[k]
-            value = checks.as_input(value, slot.name, slot.dtype, slot.shape)
+            value = checks.as_input(value, slot.name, slot.dtype, self.shape(k))
         self.bases[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
         if self.slots[k].limited:
             memcpy(self.slots[k].checked, self.bases[k], self.slots[k].nbytes)
@@ -222,6 +170,10 @@ cdef class Runner:
                     raise checks.out_of_range(self._names[k], index, self.slots[k].low, self.slots[k].high)
         return value
 
+    def shape(self, int k):
+        """The shape of slot k, inputs first, for the sizes at hand."""
+        return tuple([self.slots[k].dims[d] for d in range(self.slots[k].rank)])
+
     cdef object _output(self, int k, object out):
         """Binds slot k to `out`, or to a new array."""
         cdef cnp.ndarray a
@@ -231,7 +183,7 @@ cdef class Runner:
         else:
             if not self._fits(k, out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out):
                 slot = self.program.outputs[k - self.n_inputs]
-                checks.refuse_out(out, slot.name, slot.dtype, slot.shape)
+                checks.refuse_out(out, slot.name, slot.dtype, self.shape(k))
             a = <cnp.ndarray>out
             for i in range(k):
                 self._check_apart(k, <char *>cnp.PyArray_DATA(a), i)
@@ -244,37 +196,77 @@ cdef class Runner:
             raise checks.overlap(self._names[k], self._names[other])
         return 0
 
-    def call(self, given, out):
-        """Runs the program. given: an array for the only input, or a dict; out: None, or arrays as the result has.
-
-        Returns the outputs that are not states: an array, or a tuple. On an error nothing was written to any state.
-        """
-        return self.run(given, out)
+    def call(self, states, given, out):
+        """Runs the program for the sizes at hand. states: of a stream (States), or None. given: an array for the only input, or a dict; out: None,
+        or arrays as the result has. Returns the outputs: an array, or a tuple. On an error nothing was written to any state."""
+        return self.run(states, given, out)
 
     def run_named(self, inputs):
-        """Outputs by name, in new arrays, from a dict of arrays just as the program wants them; None, and nothing done, for anything else."""
-        cdef int k
+        """Outputs by name, in new arrays, from a dict of arrays in C order; None, and nothing done, for anything that the program does not take."""
+        cdef int k, d
+        cdef bint same = self.sized
         cdef PyObject *value
+        cdef Slot *slot
         if type(inputs) is not dict or len(<dict>inputs) != self.n_free_inputs:
             return None
         kept = []
         for k in range(self.n_inputs):
             value = PyDict_GetItem(inputs, self._names[k])
-            if value == NULL or not self._fits(k, <object>value):
+            if value == NULL or not self._is_like(k, <object>value):
                 return None
             kept.append(<object>value)
+            slot = &self.slots[k]
+            for d in range(slot.rank):
+                same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == slot.dims[d]
+        if not same and not _resize_to(self, kept):
+            return None
         for k in range(self.n_inputs):
             self._input(k, kept[k])
         outputs = {}
         for k in range(self.n_inputs, self.n_slots):
             outputs[self._names[k]] = self._output(k, None)
-        self._execute()
+        self._execute(None)
         return outputs
 
-    cdef object run(self, object given, object out):
+    cdef object run_listed(self, tuple given):
+        """The outputs, a tuple of new arrays, from arrays in the order of the inputs; None, and nothing done, for anything that the program does not
+        take. For calls that skip the dicts of run_named."""
+        cdef int k, d
+        cdef bint same = self.sized
+        cdef object value
+        if len(given) != self.n_inputs or self.n_free_inputs != self.n_inputs:
+            return None
+        for k in range(self.n_inputs):
+            value = given[k]
+            if not self._is_like(k, value):
+                return None
+            for d in range(self.slots[k].rank):
+                same = same and cnp.PyArray_DIM(<cnp.ndarray>value, d) == self.slots[k].dims[d]
+        if not same and not _resize_to(self, list(given)):
+            return None
+        for k in range(self.n_inputs):
+            self._input(k, given[k])
+        outputs = []
+        for k in range(self.n_inputs, self.n_slots):
+            outputs.append(self._output(k, None))
+        self._execute(None)
+        return tuple(outputs)
+
+    cdef int _bind_states(self, States states) except -1:
+        cdef int k
+        if states is not None:
+            for k in range(self.n_inputs):
+                if self.slots[k].state >= 0:
+                    self.bases[k] = states.data + states.offsets[self.slots[k].state]
+        return 0
+
+    cdef object run(self, States states, object given, object out):
         """call, without the look-up of a method that a subclass might replace."""
         cdef object kept, result
         cdef int k, j = 0
+        if (states is None) != (self.n_commits == 0):
+            raise ValueError("the program's states are missing")
+        self._bind_states(states)
         if self.n_free_inputs == 1 and not isinstance(given, dict):
             kept = self._input(self.only_input, given)
         else:
@@ -286,26 +278,25 @@ cdef class Runner:
                 raise checks.count_mismatch("out", self.n_free_outputs, out)
             arrays = []
             for k in range(self.n_inputs, self.n_slots):
-                if not self.slots[k].fixed:
-                    arrays.append(self._output(k, None if out is None else out[j]))
-                    j += 1
+                arrays.append(self._output(k, None if out is None else out[j]))
+                j += 1
             result = tuple(arrays)
-        self._execute()
+        self._execute(states)
         return result
 
     cdef object _inputs(self, object given):
         cdef int k
-        names = [self._names[k] for k in range(self.n_inputs) if not self.slots[k].fixed]
+        names = [self._names[k] for k in range(self.n_inputs) if self.slots[k].state < 0]
         if not isinstance(given, dict):
             raise checks.needs_dict(names)
         checks.same_names(given, names)
-        return [self._input(k, given[self._names[k]]) for k in range(self.n_inputs) if not self.slots[k].fixed]
+        return [self._input(k, given[self._names[k]]) for k in range(self.n_inputs) if self.slots[k].state < 0]
 
-    cdef int _execute(self) except -1:
-        cdef int k
-        for k in range(self.n_patches):
-            self.patches[k].field[0] = self.bases[self.patches[k].slot] + self.patches[k].offset
-        k = 0
+    cdef int _execute(self, States states) except -1:
+        cdef int k = self.first if self.settled else 0
+        cdef int i
+        for i in range(self.n_patches):
+            self.patches[i].field[0] = self.bases[self.patches[i].slot] + self.values[self.patches[i].offset]
         while k < self.n_steps:
             if self.release:
                 with nogil:
@@ -315,10 +306,11 @@ cdef class Runner:
             if k < self.n_steps:
                 if self.controls[k].kind == CHECK:
                     raise self._outside(k)
-                self._run_python(self._python[k])
+                self._run_python(k)
                 k += 1
-        for k in range(self.n_commits):
-            memcpy(self.commits[k].target, self.commits[k].source, self.commits[k].nbytes)
+        self.settled = True
+        for i in range(self.n_commits):
+            memcpy(states.data + states.offsets[i], self.commits[i].source, self.commits[i].nbytes)
         return 0
 
     cdef int _walk(self, int k) noexcept nogil:
@@ -352,15 +344,14 @@ cdef class Runner:
         return k
 
     cdef bint _within(self, Control *control) noexcept nogil:
-        cdef int64_t i, value
+        cdef int64_t i
         for i in range(control.count):
-            value = (<int64_t *>control.data)[i]
-            if value < control.low or value > control.high:
+            if (<int64_t *>control.data)[i] < control.low or (<int64_t *>control.data)[i] > control.high:
                 return False
         return True
 
     cdef object _outside(self, int k):
-        """The error for a CheckStep that found something."""
+        """The error for the integers that a check has stopped at."""
         cdef Control *control = &self.controls[k]
         cdef int64_t i, value = 0
         for i in range(control.count):
@@ -373,23 +364,33 @@ cdef class Runner:
         cdef cnp.npy_intp shape[MAX_RANK]
         cdef cnp.npy_intp strides[MAX_RANK]
         cdef char *data
-        cdef int d, rank = len(view.shape)
-        if view.space == "weight":
-            data = <char *><size_t>view.array.ctypes.data
+        cdef int d, i, rank
+        space, index, base, offset, dtype, itemsize, sizes, steps = view
+        rank = len(sizes)
+        if base is not None:
+            data = <char *><size_t>base
         else:
-            data = self.bases[<int>view.index] if view.space == "slot" else <char *><size_t>self._work.ctypes.data
+            data = self.bases[<int>index] if space == "slot" else self.block_at[<int>index]
         for d in range(rank):
-            shape[d], strides[d] = view.shape[d], view.strides[d] * view.dtype.itemsize
-        return PyArray_New(<void *>np.ndarray, rank, shape, view.dtype.num, strides, data + <int64_t>view.offset, 0,
-                           cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED, NULL)
+            i = sizes[d]
+            shape[d] = self.values[i]
+            i = steps[d]
+            strides[d] = self.values[i] * <int>itemsize
+        i = offset
+        return PyArray_New(<void *>np.ndarray, rank, shape, dtype, strides, data + self.values[i], 0, cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_ALIGNED, NULL)
 
-    cdef int _run_python(self, object step) except -1:
-        step, inputs, outputs = step
-        results = step.function([v if v is None or isinstance(v, np.ndarray) else self._array(v) for v in inputs])
-        for target, value in zip(outputs, results):
-            if target is not None:
+    cdef int _run_python(self, int k) except -1:
+        step, inputs, outputs = self._python[k]
+        results = step.function([None if view is None else self._array(view) for view in inputs])
+        for view, value in zip(outputs, results):
+            if view is not None:
+                target = self._array(view)
                 if value.shape != target.shape:
                     raise ShapeError(f"node {step.node!r}: computed shape {value.shape}, planned {target.shape}")
-                target = target if isinstance(target, np.ndarray) else self._array(target)
                 target[...] = value
         return 0
+
+
+include "_binding.pxi"
+include "_resizing.pxi"
+include "_runners.pxi"

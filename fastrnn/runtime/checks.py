@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError
+from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError, StateError
 from fastrnn.model import Value
 from fastrnn.model.ops import ANY_DIM
 
@@ -105,9 +106,15 @@ def busy() -> BusyError:
     return BusyError("this stream is running a call already; a stream belongs to one thread at a time")
 
 
-def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the given inputs, checked against what is declared, dtypes too; a symbol must mean the same size everywhere."""
-    symbols: dict[str, tuple[int, str]] = {}
+def closed() -> StateError:
+    """The error for a call of a stream that was closed."""
+    return StateError("this stream is closed")
+
+
+def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[int, ...]]:
+    """Shapes of the given inputs, checked against what is declared, dtypes too; a symbol must mean the same size everywhere. sizes: of symbols
+    that are known."""
+    symbols: dict[str, tuple[int, str]] = {symbol: (size, "") for symbol, size in sizes.items()}
     shapes = {}
     for value in values:
         if value.name not in arrays:
@@ -122,7 +129,7 @@ def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray]) -> di
         for axis, (dim, size) in enumerate(zip(value.shape, shape)):
             if dim == ANY_DIM:
                 continue
-            wanted, source = (dim, "") if isinstance(dim, int) else symbols.setdefault(dim, (size, value.name))
+            wanted, source = symbols.setdefault(dim, (size, value.name)) if isinstance(dim, str) else (dim, "")
             if size != wanted:
                 reason = f" ({dim} = {wanted} in {source!r})" if source else ""
                 raise ShapeError(f"input {value.name!r} must have shape {declared}, got {shape}: axis {axis} is not {wanted}{reason}")

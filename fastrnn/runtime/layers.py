@@ -9,6 +9,7 @@ import numpy as np
 from fastrnn.cells import Cell, find_cell
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
+from fastrnn.model import Model
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
 from fastrnn.runtime import checks
@@ -16,7 +17,12 @@ from fastrnn.runtime.session import Session
 
 
 class RecurrentLayer:
-    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls."""
+    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls.
+
+    Can be pickled and copied: compiled again where it arrives, for the instruction set there, to the same bits.
+    """
+
+    _MADE = ("_session",)  # by _set
 
     def __init__(self, options: StackOptions, seed, backend: str, precision: str, threads: int):
         self.options = options
@@ -42,6 +48,23 @@ class RecurrentLayer:
         """Copies of the parameters under torch's names; peepholes as weight_p{i,f,o}_l0 (H,)."""
         return {name: array.copy() for name, array in self._parameters.items()}
 
+    def __getstate__(self) -> dict:
+        """Everything but what is made of the parameters, which holds addresses of this process; custom cells go by name."""
+        return {name: value for name, value in self.__dict__.items() if name not in self._MADE}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._set(self._parameters)
+
+    def to_model(self, lengths: bool = False) -> Model:
+        """The layer as a Model that compiles, streams and saves, with copies of its parameters.
+
+        Inputs are x, a custom cell's scalars, h0 (and c0, or a custom cell's states), outputs y, h_n (c_n), the states tied, as from_torch names those of
+        a bare layer; lengths: an input of that name too. Initial states and lengths may be left out of a call.
+        """
+        o = self.options
+        return stack_model(o, self.state_dict(), o.cell.name if o.cell else o.kind, with_lengths=lengths)
+
     def explain(self) -> str:
         """What was chosen for each layer, and why."""
         return self._session.explain()
@@ -57,6 +80,14 @@ class RecurrentLayer:
 
         Returns y (T, B, D * P) or as x, and h_n, or (h_n, c_n); new arrays. Safe from many threads. Raises ShapeError or DTypeError.
         """
+        if lengths is None and not scalars:  # as most calls are, straight to a program that was run before
+            given = (x,) if state is None else (x, *state) if type(state) is tuple else (x, state)
+            if (result := self._session.listed(given)) is not None:
+                return result[0], result[1] if len(result) == 2 else result[1:]
+        return self._checked(x, state, lengths, scalars)
+
+    def _checked(self, x, state, lengths, scalars: Mapping[str, object]):
+        """A call whose arguments are looked at one by one, and brought to the model's shapes."""
         o, x = self.options, checks.as_array(x, "x")
         checks.check_dtype(x, "input 'x'", np.dtype(np.float32))
         unbatched, axis = x.ndim == 2, 0 if o.batch_first else 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -15,27 +13,30 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
-from fastrnn.plan import Plan, Program, build_program, compile_plan, parallel
-from fastrnn.plan.guess import Guess, guess_states, with_states
-from fastrnn.plan.packing import aligned_zeros
-from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.model.show import notebook, summary
+from fastrnn.plan import Plan, compile_plan
+from fastrnn.plan.lowering import parallel
+from fastrnn.plan.streams.guess import Guess, guess_states, with_states
+from fastrnn.plan.specialise import program_for, specialise
+from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
-from fastrnn.runtime._executor import Runner
+from fastrnn.runtime._executor import Runners
+from fastrnn.runtime.forms import Forms
 from fastrnn.runtime.stream import Stream
 from fastrnn.runtime.threads import announce
 
-# Specialisations kept by a session; the least recently used goes. Memory does not grow with the number of shapes.
-CACHE_SIZE = 8
-MAX_LANES = 16
-# For looking programs up, in all sessions; a fork waits for it, or the child would never get it.
+# Programs kept by a session, one a region of sizes; the oldest goes. Memory does not grow with the number of shapes.
+MOST_PROGRAMS = 32
+# For adding a program, in all sessions; a fork waits for it, or the child would never get it.
 _LOCK = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
-def compile(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
+def compile(model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
     """Packs a model's weights and returns a Session.
 
+    model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
     precision: "float32"; others are refused by name
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
@@ -51,16 +52,27 @@ def compile(model: Model, backend: str = "auto", precision: str = "float32", thr
     return Session(plan, model, guess=states is None)
 
 
-def bound(model: Model, states=None, constants=None) -> Model:
+def _recompiled(model: Model, backend: str, precision: str, threads: int, guess: bool) -> Session:
+    return Session(compile_plan(model, backend, precision, threads), model, guess)
+
+
+def bound(model, states=None, constants=None) -> Model:
     """The model with its states tied and inputs fixed as compile does it; weights are shared."""
+    if not isinstance(model, Model | type) and hasattr(model, "to_model"):
+        model = model.to_model()
     if not isinstance(model, Model):
-        raise InvalidModelError(f"compile takes a fastrnn Model, got {type(model).__name__}; see from_torch and load")
+        raise InvalidModelError(f"compile takes a fastrnn Model or layer, got {type(model).__name__}; see from_torch and load")
     if constants is not None:
         model = _fix(model, checks.as_mapping(constants, "constants", InvalidModelError))
     if states is not None:
         tied = [_tied(i, o) for i, o in checks.as_mapping(states, "states", InvalidModelError).items()]
         model = replace(model, states=tuple(tied))
     return model
+
+
+def _shapes(arrays) -> str:
+    """Names and shapes, for a message."""
+    return ", ".join(f"{name!r} {np.shape(value)}" for name, value in arrays)
 
 
 def _tied(name: str, output) -> State:
@@ -82,37 +94,11 @@ def _fix(model: Model, constants: Mapping) -> Model:
     return replace(model, inputs=tuple(inputs.values()), weights=weights, states=free)
 
 
-class Specialised:
-    """A program for one set of shapes, and when it was last used. Compared by identity."""
-
-    __slots__ = ("program", "used")
-
-    def __init__(self, program: Program, used: int):
-        self.program, self.used = program, used
-
-
-class Lane:
-    """What one call at a time needs: work space as large as any program wanted so far, and the runners that share it."""
-
-    def __init__(self):
-        self._work = aligned_zeros((1,), np.uint8)
-        self.runners: dict[Specialised, Runner] = {}
-
-    def runner(self, entry: Specialised) -> Runner:
-        """The runner of a program in this lane."""
-        runner = self.runners.get(entry)
-        if runner is None:
-            if entry.program.work_bytes > self._work.nbytes:
-                self._work = aligned_zeros((entry.program.work_bytes,), np.uint8)
-                self.runners.clear()
-            while len(self.runners) >= CACHE_SIZE:
-                del self.runners[next(iter(self.runners))]
-            runner = self.runners[entry] = Runner(entry.program, {}, (), RELEASE_GIL_NS, self._work)
-        return runner
-
-
 class Session:
-    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space."""
+    """A compiled model. Immutable, safe to use from many threads at once: each call has its own work space.
+
+    Can be pickled and copied: it is compiled again where it arrives, with its backend, for the instruction set there, to the same bits.
+    """
 
     def __init__(self, plan: Plan, model: Model, guess: bool = False):
         if plan.threads > 1:
@@ -120,9 +106,7 @@ class Session:
         # what the caller gave may go: the plan has it packed
         packed = {name: a for name, a in plan.model.weights.items() if isinstance(a, Absent) and name in model.weights}
         self._plan, self._model = plan, replace(model, weights={**model.weights, **packed}) if packed else model
-        self._programs: dict[tuple, Specialised] = {}
-        self._lanes: deque[Lane] = deque(maxlen=MAX_LANES)
-        self._clock = itertools.count()
+        self._runners: tuple[Runners, ...] = ()  # of every region met
         self._names = model.input_names
         self._guesses = guess and not model.states
 
@@ -142,44 +126,51 @@ class Session:
         Raises ShapeError or DTypeError naming the input, OutOfMemoryError where work space or outputs do not fit.
         """
         try:
-            lane = self._lanes.pop()
-        except IndexError:
-            lane = Lane()
-        try:
-            for runner in lane.runners.values():
-                if (result := runner.run_named(inputs)) is not None:
+            for runners in self._runners:
+                if (result := runners.run_named(inputs)) is not None:
                     return result
-            given = checks.as_mapping(inputs, "inputs")
-            checks.known_names(given, self._names)
-            arrays = {name: checks.as_array(value, name) for name, value in given.items() if value is not None}
-            outputs = lane.runner(self._specialise(checks.bind_shapes(self.model.inputs, arrays))).call(arrays, None)
-            return dict(zip(self.model.output_names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+            return self._run(checks.as_mapping(inputs, "inputs"))
         except MemoryError as error:
-            given = ", ".join(f"{name!r} {np.shape(value)}" for name, value in inputs.items())
-            raise OutOfMemoryError(f"running {given}: {error or 'no memory left'}") from error
-        finally:
-            self._lanes.append(lane)
+            raise OutOfMemoryError(f"running {_shapes(inputs.items())}: {error or 'no memory left'}") from error
+
+    def _run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+        """run, for inputs that no program so far takes as they are."""
+        checks.known_names(inputs, self._names)
+        arrays = {name: checks.as_array(value, name) for name, value in inputs.items() if value is not None}
+        checks.bind_shapes(self.model.inputs, arrays)
+        arrays = {name: np.require(a, requirements="CA") for name, a in arrays.items()}
+        for runners in self._runners:
+            if (result := runners.run_named(arrays)) is not None:
+                return result
+        result = self._specialise(arrays).run_named(arrays)
+        assert result is not None, "a program that was made for a call does not hold for it"
+        return result
+
+    def _specialise(self, arrays: Mapping[str, np.ndarray]) -> Runners:
+        """The runners of a new program, for inputs such as these; kept, the oldest goes."""
+        runners = Runners(specialise(self._plan, arrays), self._names)
+        with _LOCK:
+            self._runners = (runners, *self._runners)[:MOST_PROGRAMS]
+        return runners
 
     def __call__(self, *arrays):
         """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""
         if len(arrays) > len(self._names):
             raise checks.count_mismatch("inputs", len(self._names), arrays)
-        outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
+        outputs = self.listed(arrays)
+        if outputs is None:
+            outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _specialise(self, shapes: Mapping[str, tuple[int, ...]]) -> Specialised:
-        """The program for these shapes, kept; the least recently used goes."""
-        key = tuple(sorted(shapes.items()))
-        with _LOCK:
-            entry = self._programs.get(key)
-        if entry is None:
-            entry = Specialised(build_program(self._plan, self._plan.specialised(shapes)), 0)
-        with _LOCK:
-            entry = self._programs.setdefault(key, entry)
-            entry.used = next(self._clock)
-            while len(self._programs) > CACHE_SIZE:
-                del self._programs[min(self._programs, key=lambda k: self._programs[k].used)]
-        return entry
+    def listed(self, arrays: tuple) -> tuple[np.ndarray, ...] | None:
+        """The outputs in order, from the model's first inputs; None, and nothing done, unless a program so far takes these arrays as they are."""
+        try:
+            for runners in self._runners:
+                if (result := runners.run_listed(arrays)) is not None:
+                    return result
+        except MemoryError as error:
+            raise OutOfMemoryError(f"running {_shapes(zip(self._names, arrays))}: {error or 'no memory left'}") from error
+        return None
 
     @cached_property
     def guess(self) -> Guess:
@@ -199,12 +190,16 @@ class Session:
             raise NotStreamableError(f"which outputs feed the states is not certain: {reasons}. Say it with states={{input: output}}, or states={{}} for none")
         return with_states(self._plan, self.states) if self.guess.states else self._plan
 
+    @cached_property
+    def _forms(self) -> Forms:
+        return Forms(self.stream_plan)
+
     def stream(self, batch: int = 1) -> Stream:
         """A Stream of `batch` rows with zero or initial states; see `states` for what it carries beside what the graph keeps inside.
 
         Raises NotStreamableError naming the node in the way, or the input whose state is not certain.
         """
-        return Stream(self.stream_plan, batch)
+        return Stream(self._forms, batch)
 
     def pool(self, capacity: int = 4096):
         """Many independent streams in one batched step; not available yet."""
@@ -220,7 +215,18 @@ class Session:
         whole = {v.name: v.shape for v in self.model.inputs if not v.optional} | dict(shapes or {})
         if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):
             return text
-        return "\n".join([text, *parallel.describe(build_program(self._plan, self._plan.specialised(whole)).steps)])
+        return "\n".join([text, *parallel.describe(program_for(self._plan, whole)[1].steps)])
+
+    def __reduce__(self):
+        """Travels as its model, whose packed weights are unpacked on the way, and is compiled again where it arrives: for that machine, to the same bits."""
+        there = {**self._model.weights, **{name: a for name, a in absent_weights(self._plan).items() if name in self._model.weights}}
+        plan = self._plan
+        return _recompiled, (replace(self._model, weights=there), plan.backend, plan.precision, plan.threads, self._guesses)
 
     def __repr__(self) -> str:
-        return f"Session of {self.model!r}"
+        plan = self._plan
+        threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+        return f"Session: backend {plan.backend}, ISA {plan.isa}, {plan.precision}, {threads}; explain() says what runs each op\n{summary(self.model)}"
+
+    def _repr_html_(self) -> str:
+        return notebook(repr(self), self.explain(), "what runs each op")

@@ -7,7 +7,6 @@ fastrnn is registered there: when it is imported after threadpoolctl, else when 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 
 from fastrnn.runtime._executor import set_thread_limit, thread_limit
 
@@ -40,6 +39,8 @@ def announce(only_if_imported: bool = False) -> None:
             self.dynlib.fastrnn_set_num_threads(num_threads)
 
         def get_version(self) -> str:
+            from importlib.metadata import version
+
             return version("fastrnn")
 
     threadpoolctl.register(Controller)

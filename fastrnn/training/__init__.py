@@ -7,6 +7,16 @@
     net.to_model()                                              into fr.compile
     diagnostics.hidden_gradients(net, ...)                      how far back a loss reaches; spectral radii, saturated gates
 
+    data.py         sequences of any length, batches of them
+    packing.py      a batch as rows (N, F), time step after time step, longest first
+    sequential.py   layers one behind the other; base.py: what a layer is
+    layers.py       layers without time; recurrent.py: those with it; native/: their time loops
+    losses.py       losses and their gradients; gradient.py: value_and_grad
+    optim.py        optimisers, clipping; schedules.py: learning rates over time
+    fit.py          epochs, validation, early stopping; progress.py: what it shows; resume.py: what a run goes on from
+    export.py       a network as a Model
+    diagnostics.py  what one pass keeps, looked at
+
 Inside a network a batch is rows (N, F) without padding (packing.py), so no layer or loss sees what lies past the end of a sequence.
 To add a layer: a subclass of Layer with forward and backward (base.py), its nodes in export.py, its row in tests/training/test_layers.py.
 """

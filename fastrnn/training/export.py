@@ -9,7 +9,8 @@ import numpy as np
 
 from fastrnn.errors import DTypeError, UnsupportedModelError
 from fastrnn.model import Model, Value
-from fastrnn.model.stack import StackBuilder, parse_activations
+from fastrnn.model.builder import GraphBuilder
+from fastrnn.model.stack import add_stack, parse_activations
 from fastrnn.training import layers
 from fastrnn.training.base import Layer
 from fastrnn.training.recurrent import Recurrent
@@ -23,7 +24,7 @@ def to_model(net: Sequential, name: str = "model", lengths: bool = False) -> Mod
     if net.takes is None and not net.integers:
         raise UnsupportedModelError("to_model: no layer says how many features the input has")
     x = Value("x", "int64", ("T", "B")) if net.integers else Value("x", "float32", ("T", "B", net.takes))
-    build, last = StackBuilder(), "x"
+    build, last = GraphBuilder(), "x"
     for place, layer in net.leaves():
         last = _nodes(layer, build, f"{place}.{layer.kind}", last, "lengths" if lengths else "")
     build.add("Identity", "y", [last], ["y"])
@@ -31,13 +32,13 @@ def to_model(net: Sequential, name: str = "model", lengths: bool = False) -> Mod
     return Model(inputs, ("y",), tuple(build.nodes), build.weights, name=name)
 
 
-def _weights(build: StackBuilder, node: str, layer: Layer) -> list[str]:
+def _weights(build: GraphBuilder, node: str, layer: Layer) -> list[str]:
     """Copies of all parameters, so that training on leaves the model as it is."""
     return [build.weight(f"{node}.{name}", array) for name, array in layer.state_dict().items()]
 
 
 @singledispatch
-def _nodes(layer: Layer, build: StackBuilder, node: str, x: str, lengths: str) -> str:
+def _nodes(layer: Layer, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     """Adds what the layer computes from value x, within the lengths that a value of this name has; returns its own value."""
     raise UnsupportedModelError(f"to_model: layer {node!r} is a {type(layer).__name__}, which has no nodes")
 
@@ -82,7 +83,7 @@ for _layer, _op in ((layers.Tanh, "Tanh"), (layers.ReLU, "Relu"), (layers.Sigmoi
 @_nodes.register
 def _(layer: Recurrent, build, node, x, lengths):
     options = replace(layer.options, activations=parse_activations("rnn", ("relu",), layer.options.bidirectional)) if layer.relu else layer.options
-    build.stack(node, options, layer.state_dict(), x, f"{node}.y", lengths=lengths)
+    add_stack(build, node, options, layer.state_dict(), x, f"{node}.y", lengths=lengths)
     return f"{node}.y"
 
 

@@ -10,8 +10,9 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.cells import find_cell, gru, lstm, rnn
+from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.graph import Model, Node, Value
-from fastrnn.model.stack import StackBuilder, stack_model
+from fastrnn.model.stack import add_stack, stack_model
 from fastrnn.testing import Case, Shape
 
 
@@ -57,6 +58,7 @@ def test_the_function_runs_on_arrays_as_it_stands():
     assert plain(z, n, h).dtype == np.float64
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_everything_at_once():
     """Gates that see one side or have no bias, a second phase of two gates, four states, parameters, scalars, x itself."""
 
@@ -87,6 +89,7 @@ def test_everything_at_once():
     assert np.array_equal(unbatched[0], batched[0][:, 0])
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_projection():
     @fr.cell(gates=("i", "g"), states=("h", "c"))
     def projectable(i, g, c):
@@ -177,12 +180,14 @@ def test_what_would_change_the_array_in_place_is_refused():
     refused(rf"line {doubles.__code__.co_firstlineno + 2}, `h \+= a`.*write h = h \+ a", function=doubles)
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_functions_of_numbers_are_numbers():
     assert fr.sigmoid(2) == pytest.approx(1 / (1 + np.exp(-2))) and fr.where(True, 1.5, 2.5) == 1.5
     cell = fr.cell(gates=("a",), name="numbers")(lambda a, h: a * fr.sigmoid(2) + fr.where(len("xy") > 1, 0.5, 1.5) * fr.tanh(h))
     close(*both(cell, 3, 5, np.ones((3, 2, 3), np.float32)))
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_layers_refuse_what_the_cell_cannot():
     hidden = fr.cell(gates=("a",), name="reads_h")(lambda a, h: a + h)
     raw = fr.cell(gates=("a",), name="reads_x")(lambda a, x: a + x)
@@ -206,6 +211,7 @@ def test_layers_refuse_what_the_cell_cannot():
         fr.Recurrent(lstm(), 3, 4)
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_file_names_its_cell(tmp_path):
     """Loading it in a process that has no such cell says so; one that has another of that name is told apart."""
     cell = fr.cell(gates=("a",), name="saved_cell")(lambda a, h: fr.tanh(a) * 0.5 + h)
@@ -226,6 +232,7 @@ for function in (None, lambda a, h: fr.tanh(a) * 0.25 + h, lambda a, h: 0.5 * fr
 
 
 @pytest.mark.parametrize("backend", ["jit", "reference"])
+@pytest.mark.usefixtures("cells_compile")
 def test_a_layer_keeps_its_cell_when_the_name_is_given_to_another(backend, tmp_path):
     """As where a notebook runs a definition again, changed: layers, sessions and models made before stay what they were, for lengths they have not met too."""
     first = fr.cell(gates=("a",), name="again")(lambda a, h: fr.tanh(a) + 0.5 * h)
@@ -235,7 +242,11 @@ def test_a_layer_keeps_its_cell_when_the_name_is_given_to_another(backend, tmp_p
     before = layer(x)[0]
     second = fr.cell(gates=("a",), name="again")(lambda a, h: 0.25 * fr.tanh(a))
     for kept in (layer, fr.Recurrent(first, 3, 4, seed=0, backend=backend)):
-        assert np.array_equal(kept(x)[0], before) and np.array_equal(kept(x[:5])[0], before[:5])
+        assert np.array_equal(kept(x)[0], before)
+        if backend == "jit":  # NumPy's products promise no bits over lengths
+            assert np.array_equal(kept(x[:5])[0], before[:5])
+        else:
+            np.testing.assert_allclose(kept(x[:5])[0], before[:5], rtol=1e-6, atol=1e-6)
     for kept in (model, fr.load(tmp_path / "model.safetensors")):
         assert np.array_equal(fr.compile(kept, backend=backend).run({"x": x})["y"], before)
     assert find_cell("again") is second
@@ -255,12 +266,13 @@ def test_no_features_and_no_outputs(backend, each_jit_isa):
         np.testing.assert_allclose(y, np.full((3, 2, P), 5 * np.tanh(0.5)), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_beside_native_layers_in_one_program():
     cell = fr.cell(gates=("a",), name="beside")(lambda a, h: 0.5 * (fr.tanh(a) + h))
     first, second, third = fr.LSTM(5, 12, seed=1), fr.Recurrent(cell, 12, 9, seed=2), fr.GRU(9, 4, seed=3)
-    build = StackBuilder()
+    build = GraphBuilder()
     for name, layer, x, y in (("one", first, "x", "u"), ("two", second, "u", "v"), ("three", third, "v", "y")):
-        build.stack(name, layer.options, layer.state_dict(), x, y)
+        add_stack(build, name, layer.options, layer.state_dict(), x, y)
     model = Model((Value("x", "float32", ("T", "B", 5)),), ("y",), tuple(build.nodes), build.weights, (), "mixed")
     session = fr.compile(model)
     x = np.random.default_rng(0).standard_normal((11, 3, 5)).astype(np.float32)

@@ -156,6 +156,7 @@ def test_alone_in_a_batch_in_pieces_and_on_every_isa_the_same_bits(cell, monkeyp
 
 
 @each_cell
+@pytest.mark.usefixtures("cells_compile")
 def test_stacked_bidirectional_ragged(cell):
     x, _, scalars = inputs(cell)
     options = {"num_layers": 2, "bidirectional": not cell.uses_input, "seed": 2}
@@ -168,6 +169,7 @@ def test_stacked_bidirectional_ragged(cell):
 
 
 @each_cell
+@pytest.mark.usefixtures("cells_compile")
 def test_saved_and_loaded(cell, tmp_path):
     x, _, scalars = inputs(cell)
     layer = fr.Recurrent(cell, I, H, seed=3)

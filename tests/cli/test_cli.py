@@ -27,6 +27,13 @@ def test_convert_writes_a_file_that_runs_and_streams(capsys, tmp_path):
     assert code == 0 and "parameters" in out and "77825" in out
 
 
+def test_python_dash_m_is_the_same_command():
+    done = subprocess.run([sys.executable, "-P", "-m", "fastrnn", "--version"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"fastrnn {fr.__version__}\n", "")
+    done = subprocess.run([sys.executable, "-P", "-m", "fastrnn", "convert"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "usage: fastrnn convert" in done.stderr
+
+
 def test_inspect_shows_what_runs(capsys):
     code, out, _ = call(capsys, "inspect", ONNX, *STATE)
     assert code == 0 and all(word in out for word in ("tokens", "T, B", "h_n", "gru", "native", "a view"))

@@ -32,7 +32,12 @@ def on_a_terminal(*arguments):
             break
         seen += part
     os.close(parent)
-    return process.wait(), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
+    return process.wait(), ours(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode()))
+
+
+def ours(text):
+    """Without lines that ONNX Runtime logs, as of a home that it cannot write to."""
+    return re.sub(r"^.*\[\w:onnxruntime:.*\n", "", text, flags=re.MULTILINE)
 
 
 def test_inspect_says_which_states_are_guessed_and_what_to_write(capsys):
@@ -152,4 +157,4 @@ def test_progress_on_a_terminal_and_nowhere_else(command, tmp_path):
     code, seen = on_a_terminal(*arguments, "--json")
     assert code == 0 and json.loads(seen) and f"{command}: " not in seen
     done = subprocess.run([*FASTRNN, *map(str, arguments)], capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode == 0 and not done.stderr and f"{command}: " not in done.stdout and "\r" not in done.stdout
+    assert done.returncode == 0 and not ours(done.stderr) and f"{command}: " not in done.stdout and "\r" not in done.stdout

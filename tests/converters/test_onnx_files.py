@@ -47,9 +47,9 @@ def test_external_data_is_read_from_beside_a_path(tmp_path):
 
 def test_thousands_of_nodes_of_one_name_take_no_longer():
     nodes = [helper.make_node("Relu", ["x" if k == 0 else f"v{k}"], [f"v{k + 1}"], "same") for k in range(4_000)]
-    started = time.perf_counter()
+    started = time.process_time()
     model = fr.from_onnx(build(nodes, outputs=[value("v4000", "B", 3)]))
-    assert len({n.name for n in model.nodes}) == 4_000 and time.perf_counter() - started < 1.0
+    assert len({n.name for n in model.nodes}) == 4_000 and time.process_time() - started < 1.0
 
 
 def test_a_branch_may_use_the_name_of_a_later_value():

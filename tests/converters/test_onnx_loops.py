@@ -13,6 +13,7 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.plan import build_program
 from fastrnn.plan.program import JumpStep
+from fastrnn.testing import kernels_called, kernels_said
 
 BACKENDS = ["native", "reference"]
 RANDOM = np.random.default_rng(0)
@@ -153,7 +154,8 @@ def test_against_onnxruntime_and_float64(name, tmp_path):
             session = fr.compile(again, backend=backend)
             agree(session.run(feed).values(), wanted)
             agree(session.run(feed).values(), wanted)
-            session.explain()
+            shapes = {n: a.shape for n, a in feed.items()}
+            assert session.explain() and kernels_said(session, shapes) == kernels_called(session, shapes)
 
 
 def test_a_loop_runs_in_the_program_or_is_laid_out():
@@ -209,12 +211,12 @@ def test_flipped_bits_are_refused_or_leave_a_model_that_compiles():
         for bit in range(0, len(data) * 8, 29):
             damaged = bytearray(data)
             damaged[bit // 8] ^= 1 << bit % 8
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 fr.compile(fr.from_onnx(bytes(damaged)))
             except fr.FastRNNError:
                 pass
-            assert time.perf_counter() - started < 1.0
+            assert time.process_time() - started < 1.0
 
 
 def loop_of(trips, body, start):
@@ -257,10 +259,10 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_by_name_and_in_time(name):
     make, message = REFUSED[name]
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError), match=message):
         fr.from_onnx(make())
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_results_of_as_many_runs_as_data_say_are_refused():
@@ -309,10 +311,10 @@ def test_laying_out_has_an_end():
     grow = loop_body([node("Concat", "s one", "s_out", axis=0), node("Identity", "s", "y")], ["s"], ["y"])
     proto = loop_of(100_000, grow, np.zeros(1, np.float32))
     proto.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError)):
         fr.compile(fr.from_onnx(proto)).run({"x": np.zeros(2, np.float32)})
-    assert time.perf_counter() - started < 1.0
-    started = time.perf_counter()
+    assert time.process_time() - started < 1.0
+    started = time.process_time()
     fr.compile(fr.from_onnx(deep(3)))
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0

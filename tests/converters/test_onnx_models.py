@@ -212,7 +212,7 @@ def test_saved_and_loaded_models_give_the_same_bits(path, name, tmp_path):
     model = fr.from_onnx(path(name))
     model.save(tmp_path / "m.safetensors")
     again = fr.load(tmp_path / "m.safetensors")
-    assert repr(again) == repr(model) and again.outputs == model.outputs
+    assert str(again.graph) == str(model.graph) and again.outputs == model.outputs
     inputs = draw(model, np.random.default_rng(5), batch=2, batch_size=2, unk__130=2, sequence=576, sequence_length=9, length=9)
     for a, b in zip(fr.compile(model).run(inputs).values(), fr.compile(again).run(inputs).values(), strict=True):
         assert np.array_equal(a, b)

@@ -8,6 +8,7 @@ from fastrnn.cells import gallery
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
+pytestmark = pytest.mark.usefixtures("cells_compile")
 
 
 class Minimal(nn.Module):

@@ -58,7 +58,7 @@ def test_sampling_keeps_to_the_likeliest_and_to_the_temperature(monkeypatch):
 def test_music_from_rolls_to_midi(shared, tmp_path):
     text = run("music/run.py", "--data", shared / "data", "--out", tmp_path)
     assert "JSB Chorales" in text and "Chung" in text
-    runs = json.loads((tmp_path / "results.json").read_text())
+    runs = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert [r["cell"] for r in runs] == ["tanh", "GRU", "LSTM"] and all(r["test"] < 60 for r in runs)
     played = mido.MidiFile(tmp_path / "music.mid")
     sounding = set()
@@ -105,13 +105,13 @@ def test_adding_and_copying_are_what_they_say(monkeypatch):
 
 def test_committed_results_reach_what_they_claim():
     """The literature's comparison and the memory problems, as last run in full."""
-    music = json.loads((EXAMPLES / "music/results.json").read_text())
+    music = json.loads((EXAMPLES / "music/results.json").read_text(encoding="utf-8"))
     assert len(music) == 18
     for data, bound in (("jsb_chorales", 9.0), ("nottingham", 4.2)):
         for cell in ("tanh", "GRU", "LSTM"):
             of = [r["test"] for r in music if (r["data"], r["cell"]) == (data, cell)]
             assert len(of) == 3 and median(of) <= bound, (data, cell, of)
-    memory = {(r["task"], r["T"], r["cell"]): r["loss"] for r in json.loads((EXAMPLES / "memory/results.json").read_text())}
+    memory = {(r["task"], r["T"], r["cell"]): r["loss"] for r in json.loads((EXAMPLES / "memory/results.json").read_text(encoding="utf-8"))}
     for T in (100, 400):
         assert memory["adding", T, "LSTM"] < 0.01 and memory["adding", T, "GRU"] < 0.01
     assert memory["adding", 400, "RNN"] > 0.14

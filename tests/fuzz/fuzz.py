@@ -42,9 +42,10 @@ class Result:
 
 def fuzz(name: str, folder: Path, first: int, cases: int = 1 << 60, seconds: float = 1e9, keep: Path | None = None) -> Result:
     """Damaged files with the seeds from `first` on, until there were so many or the time is up."""
-    loader, result, started = LOADERS[name], Result(), time.monotonic()
+    loader, result = LOADERS[name], Result()
     path = folder / f"damaged{loader.suffix}"
     loader.seeds()
+    started = time.monotonic()
     for seed in range(first, first + cases):
         if time.monotonic() - started > seconds:
             break

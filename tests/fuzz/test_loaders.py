@@ -5,6 +5,8 @@ import pytest
 from fuzz import fuzz
 from loaders import LOADERS
 
+# Files for each loader: what took one machine a second or two, the same number on every other.
+CASES = {"onnx": 1000, "model": 1500, "checkpoint": 1200, "safetensors": 1500, "program": 300, "npz": 700}
 NEEDS = {"onnx": "onnx", "model": "onnx", "checkpoint": "torch", "program": "torch"}
 
 
@@ -24,8 +26,8 @@ def test_whole_files_load(loader, tmp_path):
 
 
 def test_damaged_files_load_or_are_refused(loader, tmp_path):
-    """The same files each time: 2 s for each loader at most."""
-    result = fuzz(loader, tmp_path, first=0, cases=1500, seconds=2.0)
+    """The same files each time, on every machine."""
+    result = fuzz(loader, tmp_path, first=0, cases=CASES[loader])
     assert not result.faults, result.faults[0]
     assert result.counts["loaded"] and result.counts["InvalidModelError"] > result.counts["loaded"]
 

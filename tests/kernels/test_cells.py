@@ -19,8 +19,16 @@ def assert_within(case, got):
         assert error <= case.tolerance(reference), f"{case}: error {error:.2e}, allowed {case.tolerance(reference):.2e}"
 
 
-@pytest.mark.parametrize("backend,isa_name", BACKENDS, ids=[f"{backend}-{name}" if name else backend for backend, name in BACKENDS])
-@pytest.mark.parametrize("kind,option", ROWS, ids=[f"{kind}-{option}" for kind, option in ROWS])
+def every_way():
+    """Each option with each backend and instruction set; the options of cells that are compiled for a narrower one than the widest are a sweep."""
+    compiled = [name for backend, name in BACKENDS if backend == "jit"]
+    for backend, name in BACKENDS:
+        for kind, option in ROWS:
+            narrower = backend == "jit" and name != compiled[0] and option != "default"
+            yield pytest.param(backend, name, kind, option, id=f"{kind}-{option}-{backend}-{name}" if name else f"{kind}-{option}-{backend}", marks=[pytest.mark.sweep] if narrower else [])
+
+
+@pytest.mark.parametrize("backend,isa_name,kind,option", list(every_way()))
 def test_options_on_trap_shapes(backend, isa_name, kind, option, monkeypatch):
     if isa_name:
         monkeypatch.setenv("FASTRNN_ISA", isa_name)
@@ -32,9 +40,10 @@ def test_options_on_trap_shapes(backend, isa_name, kind, option, monkeypatch):
             assert_within(case, case.run(case.layer(backend)))
 
 
-def test_drawn_configurations_on_the_chosen_isa():
+@pytest.mark.parametrize("count", [500, pytest.param(2_000, marks=pytest.mark.sweep)])
+def test_drawn_configurations_on_the_chosen_isa(count):
     random = np.random.default_rng(20)
-    for _ in range(2_000):
+    for _ in range(count):
         case = draw_case(random)
         assert_within(case, case.run(case.layer()))
 

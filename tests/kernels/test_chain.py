@@ -7,7 +7,7 @@ import pytest
 
 from fastrnn.kernels import isa
 from fastrnn.kernels.contract import MAX_VALUES, OPERATIONS
-from fastrnn.plan.chain import Chain
+from fastrnn.plan.lowering.chain import Chain
 from fastrnn.testing import TINY, run_chain
 
 # ulp: correctly rounded but for ties that a double cannot tell; erf is a fit in float.

@@ -26,7 +26,7 @@ def test_activation_codes_follow_the_header():
     from fastrnn.cells import ACTIVATIONS
 
     header = Path(__file__).parents[2] / "fastrnn/kernels/native/args.h"
-    enum = header.read_text().split("enum {")[1].split("}")[0]
+    enum = header.read_text(encoding="utf-8").split("enum {")[1].split("}")[0]
     names = [name.strip()[len("FR_ACT_"):].replace("_", "").lower() for name in enum.split(",")]
     assert names == list(ACTIVATIONS)
 
@@ -36,7 +36,7 @@ def test_operations_follow_the_header():
     from pathlib import Path
 
     header = Path(__file__).parents[2] / "fastrnn/kernels/native/operations.h"
-    listed = re.findall(r"^    X\((\w+), (\d),", header.read_text(), re.MULTILINE)
+    listed = re.findall(r"^    X\((\w+), (\d),", header.read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: int(reads) for name, reads in listed} == contract.OPERATIONS
     assert [name for name, _ in listed] == list(contract.OPERATIONS)
     assert contract.INSTRUCTION.itemsize % 8 == 0
@@ -124,6 +124,7 @@ def test_jit_without_numba_says_what_installs_it(monkeypatch):
         fr.LSTM(3, 4, backend="jit")
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_registered_kernel_comes_before_one_that_is_compiled(foreign):
     native = registry.find("rnn", "native", isa.chosen())
     foreign("rnn", native.run, native.work_bytes)

@@ -104,6 +104,7 @@ print(y.view("u4").sum(), "numba" in sys.modules)
 """
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_second_process_compiles_nothing(tmp_path):
     folder = tmp_path / "kernels"
     bits, compiled = run_python(ONE, folder)
@@ -111,6 +112,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert run_python(ONE, folder) == [bits, "False"]
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_damaged_entry_is_compiled_again(tmp_path):
     folder = tmp_path / "kernels"
     bits, _ = run_python(ONE, folder)
@@ -122,6 +124,7 @@ def test_a_damaged_entry_is_compiled_again(tmp_path):
         assert entry.read_bytes() == whole
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_folder_that_cannot_be_written_or_that_others_write_to_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
     bits, _ = run_python(ONE, tmp_path / "file" / "kernels")
@@ -131,6 +134,7 @@ def test_a_folder_that_cannot_be_written_or_that_others_write_to_is_left_alone(t
     assert run_python(ONE, shared) == [bits, "True"] and not list(shared.iterdir())
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_the_cache_is_never_stale(tmp_path):
     """A helper in another file, a constant, a number closed over: each changes what is computed, at once, with the cache of the run before."""
     helper = tmp_path / "helper.py"
@@ -152,11 +156,13 @@ print(layer(np.zeros((1, 1, 1), "f4"))[0].item())
 
 
 def test_keys_name_the_processor_and_the_package(monkeypatch):
-    keys = {compiler._key("text", "avx512"), compiler._key("other", "avx512"), compiler._key("text", "avx2")}
+    """A text, each instruction set that runs here, and whatever the toolchain names."""
+    keys = {compiler._key("other", JIT_ISAS[0]), *(compiler._key("text", name) for name in JIT_ISAS)}
     monkeypatch.setattr(compiler, "_toolchain", lambda: "another processor")
-    assert len(keys | {compiler._key("text", "avx512")}) == 4
+    assert len(keys | {compiler._key("text", JIT_ISAS[0])}) == len(JIT_ISAS) + 2
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_many_threads_compile_at_once_and_agree():
     cell = fr.cell(gates=("z", "n"), name="many_threads")(lambda z, n, h: h + fr.sigmoid(z) * (fr.tanh(n * 0.987) - h))
     x, results = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32), []
@@ -170,6 +176,7 @@ def test_many_threads_compile_at_once_and_agree():
         assert np.array_equal(y, fr.Recurrent(cell, 4, H, seed=2)(x)[0])
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_compiles_after_fork(tmp_path):
     code = """
 import os, numpy as np, fastrnn as fr
@@ -185,6 +192,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run_python(code, tmp_path / "kernels") == ["0"]
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_fork_waits_for_what_another_thread_compiles(tmp_path):
     """The lock that a child would inherit locked, with no thread to release it."""
     code = """
@@ -207,6 +215,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run_python(code, tmp_path / "kernels") == ["0"]
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_numba_switched_off_is_refused_by_name(tmp_path):
     code = """
 import fastrnn as fr
@@ -234,6 +243,7 @@ def test_an_entry_is_whole_or_absent(tmp_path, monkeypatch):
     assert cache.read("other") is None and [p.name for p in (tmp_path / "kernels").iterdir()] == ["key"]
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_code_loads_where_gigabytes_lie_between_its_neighbours(tmp_path):
     """Constants are reached by 32-bit distances, so a kernel must lie in one piece however the process's memory is laid out."""
     code = """

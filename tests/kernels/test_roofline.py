@@ -9,8 +9,9 @@ from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.roofline import Level, Roofline, Work, recurrent_work
 from fastrnn.model import Node, Value
 from fastrnn.model.stack import StackOptions, stack_model
-from fastrnn.plan.emit import new_args
+from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.work import work_of
+from fastrnn.testing import FakeClock
 
 
 def test_probes_do_all_of_their_work(each_isa):
@@ -35,6 +36,16 @@ def test_the_measured_roofline_makes_sense():
     sizes = [level.capacity for level in limits.levels[:-1]]
     assert sizes == sorted(sizes) and sizes == list(roofline.cache_bytes().values())
     assert limits.facts()["read_gbytes"].keys() == rates.keys()
+
+
+@pytest.mark.parametrize("interrupted", [{}, {0: 1e-2}, {3: 5e-3}, {10: 1.0}, {k: 3e-3 for k in range(4)}, {k: 1e-2 for k in range(0, 400, 2)}], ids=str)
+@pytest.mark.parametrize("round_seconds", [1e-9, 3e-6, 5e-2])
+def test_an_interruption_hides_no_speed(monkeypatch, interrupted, round_seconds):
+    """Calling a probe costs 2 us, so blocks that an interruption kept short would show a fraction of the rate: 12 GFLOP/s of 97, once."""
+    clock = FakeClock(interrupted)
+    monkeypatch.setattr(roofline, "time", clock)
+    found = roofline._fastest(lambda rounds: clock.work(2e-6 + rounds * round_seconds))
+    assert found == pytest.approx(round_seconds, rel=4e-3) and clock.pieces < 400
 
 
 LIMITS = Roofline("any", 100.0, (Level("L1", 1000, 200.0), Level("L2", 100_000, 50.0), Level("DRAM", None, 10.0)))
@@ -64,7 +75,7 @@ def test_work_adds_up():
     ("lstm", {}, 4 * 6 * (5 + 6)), ("gru", {}, 3 * 6 * (5 + 6)), ("gru", {"reset_after": False}, 3 * 6 * (5 + 6)), ("lstm", {"proj_size": 2}, 4 * 6 * (5 + 2) + 6 * 2),
     ("rnn", {"bidirectional": True}, 2 * 6 * (5 + 6)), ("lstm", {"num_layers": 2}, 4 * 6 * (5 + 6) + 4 * 6 * (6 + 6))], ids=str)
 def test_work_of_a_layer(kind, options, weights):
-    session = fr.compile(stack_model(StackOptions(kind, 5, 6, **options), fr.__dict__[kind.upper()](5, 6, **options).state_dict(), kind))
+    session = fr.compile(stack_model(StackOptions(kind, 5, 6, **options), getattr(fr, kind.upper())(5, 6, **options).state_dict(), kind))
     work = work_of(session.plan.specialised({"x": (7, 3, 5)}))
     assert work.flops == 2 * 21 * weights and work.weight_bytes == 4 * weights
 

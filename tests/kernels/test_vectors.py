@@ -84,7 +84,7 @@ def test_all_node_cases_of_onnx(each_backend):
 
 
 def test_all_vectors_of_onnxruntime(shared, each_backend):
-    cases = json.loads((shared / "vectors/ort_rnn_vectors.json").read_text())["cases"]
+    cases = json.loads((shared / "vectors/ort_rnn_vectors.json").read_text(encoding="utf-8"))["cases"]
     assert len(cases) == 63
 
     def array(entry, dtype=np.float32):

@@ -24,7 +24,7 @@ def test_round_trip_gives_the_same_bits_and_graph(tmp_path, options):
     before, path = model(**options), tmp_path / "m.safetensors"
     before.save(path)
     after = fr.load(path)
-    assert repr(after) == repr(before) and after.states == before.states
+    assert str(after.graph) == str(before.graph) and after.states == before.states
     x = np.random.default_rng(1).standard_normal((7, 2, 3)).astype(np.float32)
     assert all(np.array_equal(a, b) for a, b in zip(fr.compile(before)(x), fr.compile(after)(x), strict=True))
     after.save(tmp_path / "again.safetensors")

@@ -207,13 +207,12 @@ def test_nonsense_is_refused_with_a_typed_error(name, backend):
 def test_a_branch_that_cannot_fit_is_left_alone_until_it_matters():
     fits = Graph((Node("Tanh", "t", ("x",), ("e",)),), ("e",))
     unfit = Graph((Node("Add", "a", ("x", "w5"), ("a0",)), Node("Pow", "p", ("a0", "two"), ("p0",))), ("p0",))
-    graph = Model((Value("x", "float32", ("A", 4)), Value("c", "bool", ())), ("y",), (Node("If", "i", ("c",),
-                                                                                           ("y",), {"then_branch": unfit, "else_branch": fits}),),
-                  {"w5": noise(5), "two": np.float32([2])})
+    nodes = Node("Greater", "above", ("level", "zero"), ("c",)), Node("If", "i", ("c",), ("y",), {"then_branch": unfit, "else_branch": fits})
+    graph = Model((Value("x", "float32", ("A", 4)), Value("level", "float32", ())), ("y",), nodes, {"w5": noise(5), "two": np.float32([2]), "zero": np.float32(0)})
     with pytest.raises(fr.UnsupportedModelError, match="'i'.*constants="):
-        fr.compile(graph).run({"x": noise(2, 4), "c": np.array(False)})
+        fr.compile(graph).run({"x": noise(2, 4), "level": np.float32(-1)})
     x = noise(2, 4)
-    np.testing.assert_allclose(fr.compile(graph, constants={"c": np.array(False)})(x), np.tanh(x), rtol=1e-6)
+    np.testing.assert_allclose(fr.compile(graph, constants={"level": np.array(-1, np.float32)})(x), np.tanh(x), rtol=1e-6)
 
 
 def test_models_that_cannot_be_stated():

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import fastrnn as fr
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Graph, Model, Node, State, Value
-from fastrnn.plan.fold import BUDGET_PER_BYTE, LEAST_BUDGET, fold
+from fastrnn.plan.graph.fold import BUDGET_PER_BYTE, LEAST_BUDGET, fold
 
 MODEL = Path(__file__).parents[2] / "examples/characters/char_gru.safetensors"
 RANDOM = np.random.default_rng(0)
@@ -109,7 +109,8 @@ def test_an_if_that_data_decides_runs_one_branch(backend, monkeypatch):
     for sign in (1, -1, 1):
         x = sign * np.abs(weights(4, 3))
         np.testing.assert_allclose(session(x), x @ model.weights["w1" if sign > 0 else "w2"], rtol=1e-5, atol=1e-6)
-        assert np.array_equal(session(x[:1]), session(x)[:1])
+        if backend == "native":  # NumPy's products promise no bits over batches
+            assert np.array_equal(session(x[:1]), session(x)[:1])
 
 
 def test_ifs_inside_ifs_and_values_from_around_them():
@@ -140,11 +141,12 @@ def test_an_index_inside_a_branch_is_only_checked_where_it_is_taken():
 
 def test_branches_of_different_shapes_are_refused_only_where_data_decides():
     uneven = {"then_branch": Graph((Node("Identity", "a", ("x",), ("t",)),), ("t",)), "else_branch": Graph((Node("Transpose", "b", ("x",), ("e",)),), ("e",))}
-    model = Model((Value("x", "float32", (2, 3)), Value("c", "bool", ())), ("y",), (Node("If", "choice", ("c",), ("y",), uneven),), {})
+    nodes = Node("Greater", "above", ("level", "zero"), ("c",)), Node("If", "choice", ("c",), ("y",), uneven)
+    model = Model((Value("x", "float32", (2, 3)), Value("level", "float32", ())), ("y",), nodes, {"zero": np.float32(0)})
     with pytest.raises(fr.UnsupportedModelError, match="'choice'.*constants="):
-        fr.compile(model)(weights(2, 3), np.array(True))
-    for flag, shape in ((True, (2, 3)), (False, (3, 2))):
-        assert fr.compile(model, constants={"c": np.array(flag)})(weights(2, 3)).shape == shape
+        fr.compile(model)(weights(2, 3), np.float32(1))
+    for level, shape in ((1, (2, 3)), (-1, (3, 2))):
+        assert fr.compile(model, constants={"level": np.array(level, np.float32)})(weights(2, 3)).shape == shape
 
 
 def test_names_in_subgraphs_are_checked():
@@ -164,7 +166,7 @@ def test_subgraphs_survive_the_file(tmp_path):
     model, x = data_model(), weights(4, 3)
     model.save(tmp_path / "m.safetensors")
     again = fr.load(tmp_path / "m.safetensors")
-    assert repr(again) == repr(model) and "then" in repr(model)
+    assert str(again.graph) == str(model.graph) and "then" in str(model.graph)
     for sign in (1, -1):
         assert np.array_equal(fr.compile(again)(sign * np.abs(x)), fr.compile(model)(sign * np.abs(x)))
 
@@ -253,11 +255,11 @@ def test_a_small_result_that_takes_much_memory_or_time_is_not_computed_beforehan
         "an empty array": (Node("Trilu", "a", ("c",), ("a",)), {"c": np.ones((0, 1 << 20, 1 << 20), np.float32)}),
     }[what]
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     fr.compile(Model((Value("x", "float32", ("N",)),), ("y", "a"), (Node("Relu", "y", ("x",), ("y",)), node), weights))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.perf_counter() - started < 1 and peak < 64 << 20
+    assert time.process_time() - started < 1 and peak < 64 << 20
 
 
 def test_too_little_memory_for_a_run_is_a_typed_error(monkeypatch):
@@ -269,7 +271,7 @@ def test_too_little_memory_for_a_run_is_a_typed_error(monkeypatch):
 
     with monkeypatch.context() as patch:
         session(x[:2])  # the first call makes room for few
-        patch.setattr("fastrnn.runtime.session.aligned_zeros", nothing_left)
+        patch.setattr("fastrnn.runtime._executor.aligned_zeros", nothing_left)
         with pytest.raises(fr.OutOfMemoryError, match=r"'x' \(400,\): Unable to allocate") as raised:
             session(np.zeros(400, np.float32))
     assert isinstance(raised.value, MemoryError)

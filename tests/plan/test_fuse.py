@@ -5,8 +5,8 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.model import Graph, Model, Node, Value
-from fastrnn.plan import build
-from fastrnn.plan.fuse import Fused, fuse
+from fastrnn.plan.lowering import build
+from fastrnn.plan.lowering.fuse import Fused, fuse
 
 
 def rand(*shape, seed=0):
@@ -91,7 +91,7 @@ def test_a_run_is_one_call_without_buffers(monkeypatch):
     session = fr.compile(model)
     assert "7 nodes in one pass" in session.explain()
     program = build.build_program(session.plan, session.plan.specialised({"x": (300, 7)}))
-    assert len(program.steps) == 1 and program.work_bytes == 0
+    assert len(program.steps) == 1 and not program.blocks.nbytes
     same_unfused(model, {"x": rand(300, 7)}, monkeypatch)
 
 
@@ -146,7 +146,7 @@ def test_a_chain_of_replacements_copies_the_data_once():
     inputs = {"x": rand(4, 5), **{f"u{k}": rand(1, 5, seed=k) for k in range(3)}}
     session = fr.compile(model_of(nodes, inputs, {f"i{k}": i for k, i in enumerate(index)}))
     program = build.build_program(session.plan, session.plan.specialised({n: a.shape for n, a in inputs.items()}))
-    assert len(program.steps) == 4 and program.work_bytes == 0
+    assert len(program.steps) == 4 and not program.blocks.nbytes
     assert np.array_equal(session.run(inputs)["y"], np.concatenate([*(inputs[f"u{k}"] for k in range(3)), inputs["x"][3:]]))
 
 

@@ -10,8 +10,9 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import every_node
-from fastrnn.plan import build
-from fastrnn.plan.fuse import Fused, fuse
+from fastrnn.plan.lowering import build
+from fastrnn.plan.lowering.fuse import Fused, fuse
+from fastrnn.testing import kernels_called, kernels_said
 
 
 class Growth:
@@ -256,11 +257,13 @@ def test_random_graphs(block, monkeypatch):
             session = fr.compile(model, backend=backend)
             got, again = session.run(inputs), session.run(inputs)
             for key, want in wanted.items():
-                np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model!r}")
+                np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model.graph}")
                 assert got[key].tobytes() == again[key].tobytes()
             if backend == "native":
                 text = session.explain()
                 assert "NumPy" not in text, f"seed {seed}\n{text}"
+                shapes = {n: a.shape for n, a in inputs.items()}
+                assert way is not counting or kernels_said(session, shapes) == kernels_called(session, shapes), f"seed {seed}"
                 bits.append([a.tobytes() for a in got.values()])
         assert all(b == bits[0] for b in bits), seed
     assert fused["chain"] > 20 and fused["behind a product"]

@@ -1,6 +1,7 @@
 """The benchmarks run, and their report says what was measured; README's tables keep their markers."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -15,24 +16,26 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 def python(*arguments):
-    return subprocess.run([sys.executable, *map(str, arguments)], check=False, capture_output=True, text=True, cwd="/")
+    """As by hand: pytest-benchmark times nothing where it believes itself a worker of pytest-xdist."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    return subprocess.run([sys.executable, *map(str, arguments)], check=False, capture_output=True, text=True, cwd="/", env=environment)
 
 
 def test_a_tiny_run_measures_every_engine(tmp_path):
     done = python(BENCHMARKS / "run.py", "--quick", "--only", "step,memory", "--match", "16 or 256", "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    suites = json.loads((tmp_path / "benchmarks.json").read_text())
+    suites = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
     assert set(suites) == {"step", "memory"} and suites["step"]["machine"]["roofline"]["fma_gflops"] > 0 and suites["step"]["machine"]["quick"]
     case = next(c for c in suites["step"]["cases"] if c["case"] == "LSTM I=1 H=16 step")
     assert set(case["us"]) == {"fastrnn", "onnxruntime", "onnxruntime_bound", "openvino", "torch", "numpy"} and not case["refused"]
     assert all(0 < e["p50_call"] <= e["p99_call"] for e in case["us"].values()) and case["bound_us"] > 0
-    report = (tmp_path / "benchmarks.md").read_text()
+    report = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert "LSTM I=1 H=16 step" in report and "A QUICK RUN" in report and "## Memory" in report and "](layers.svg)" in report
     for plot in ("layers", "bound", "growth"):
         assert ElementTree.parse(tmp_path / f"{plot}.svg").getroot().tag.endswith("svg")
     again = tmp_path / "benchmarks.md"
     again.unlink()
-    assert python(BENCHMARKS / "report.py", "--out", tmp_path).returncode == 0 and again.read_text() == report
+    assert python(BENCHMARKS / "report.py", "--out", tmp_path).returncode == 0 and again.read_text(encoding="utf-8") == report
 
 
 def test_unknown_suites_are_refused():
@@ -78,10 +81,10 @@ def test_the_readme_keeps_its_tables_between_markers(report, tmp_path):
     page.write_text("before\n<!-- benchmarks:layers -->\nold\n<!-- end -->\nafter\n")
     us = {"fastrnn": {"us": 2.0, "p99": 3.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}}
     report.rewrite_readme(suites_of("LSTM H=8 step", "step", us=us), page)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- benchmarks:layers -->\n\n|  | fastrnn") and "| LSTM H=8 step | 2.00 | 5.00 | 2.50 |" in text and "old" not in text
     assert text.endswith("<!-- end -->\nafter\n")
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"<!-- benchmarks:{name} -->" in readme for name in ("layers", "models"))
 
 

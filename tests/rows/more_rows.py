@@ -9,6 +9,7 @@ BYTES = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(np.uint8)
 SIGNED = (BYTES.astype(np.int16) - 128).astype(np.int8)
 SMALL = np.clip(X, -0.9, 0.9)
 IMAGE, KERNEL = BYTES[:2, :4, :6].reshape(2, 2, 2, 6), SIGNED[:3, :2, :6].reshape(3, 2, 2, 3)
+TABLE = SIGNED[0, :, :4].repeat(2, 0)[:7]
 UP = np.abs(X) + np.float32(1.5)
 
 
@@ -68,21 +69,22 @@ MORE = [
         ((np.abs(rand(3, 5, 2)), BYTES[:, :, :2]), {"axis": 2, "block_size": 4}, 21))),
     Row("DequantizeLinear", [SIGNED, scale(0.3), np.array(-2, np.int8)], constant=(1, 2)), Row("DequantizeLinear", [ints(7, -9, dtype=np.int32), scale(0.3)], constant=(1,)),
     Row("DynamicQuantizeLinear", [X], opset=11, outputs=3), Row("DynamicQuantizeLinear", [X * 0], opset=11, outputs=3), Row("QuantizeLinear", [X[0, 0], scale(0.1).reshape(1)], opset=11), Row("DynamicQuantizeLinear", [np.abs(X)], opset=11, outputs=3),
-    Row("MatMulInteger", [BYTES, SIGNED[0, :, :2].repeat(2, 0)[:7]], opset=10), Row("MatMulInteger", [BYTES, BYTES[0].T, np.array(100, np.uint8), np.array(9, np.uint8)], opset=10),
+    # Signed weights of 8 bits, and of 7: tests/oracles/oracles.py says what ONNX Runtime makes of which.
+    *(Row("MatMulInteger", [BYTES, w[:, :2]], opset=10) for w in (TABLE, TABLE // 2)), Row("MatMulInteger", [BYTES, BYTES[0].T, np.array(100, np.uint8), np.array(9, np.uint8)], opset=10),
     Row("QLinearMatMul", [*quantised((3, 4)), *quantised((4, 5), 1), scale(0.2), np.array(7, np.uint8)], opset=10, constant=(1, 2, 3, 4, 5, 6, 7)),
     Row("ConvInteger", [IMAGE, KERNEL.view(np.uint8), np.array(100, np.uint8), np.array(9, np.uint8)], {"pads": [1, 0, 0, 1]}, 10, constant=(1, 2, 3)),
-    Row("QLinearConv", [IMAGE, scale(0.05), np.array(110, np.uint8), KERNEL, scale(0.02), np.array(0, np.int8), scale(0.3), np.array(128, np.uint8)], {"strides": [1, 2]}, 10,
-        constant=(1, 2, 3, 4, 5, 6, 7)),
-    Row("QLinearConv", [IMAGE, scale(0.05), np.array(110, np.uint8), KERNEL, scale(0.02, 0.01, 0.05), np.zeros(3, np.int8), scale(0.3), np.array(128, np.uint8), ints(30, -9, 200, dtype=np.int32)],
-        {"pads": [0, 1, 1, 1]}, 10, constant=(1, 2, 3, 4, 5, 6, 7, 8)),
+    *(Row("QLinearConv", [IMAGE, scale(0.05), np.array(110, np.uint8), w, scale(0.02), np.array(0, np.int8), scale(0.3), np.array(128, np.uint8)], {"strides": [1, 2]}, 10,
+          constant=(1, 2, 3, 4, 5, 6, 7)) for w in (KERNEL, KERNEL // 2)),
+    *(Row("QLinearConv", [IMAGE, scale(0.05), np.array(110, np.uint8), w, scale(0.02, 0.01, 0.05), np.zeros(3, np.int8), scale(0.3), np.array(128, np.uint8), ints(30, -9, 200, dtype=np.int32)],
+          {"pads": [0, 1, 1, 1]}, 10, constant=(1, 2, 3, 4, 5, 6, 7, 8)) for w in (KERNEL, KERNEL // 2)),
     Row(MICROSOFT + "QuantizeLinear", [X, scale(0.1), np.array(100, np.uint8)], constant=(1, 2), gives=TensorProto.UINT8),
     Row(MICROSOFT + "DequantizeLinear", [BYTES, scale(0.1), np.array(100, np.uint8)], constant=(1, 2)),
     *(Row(MICROSOFT + op, [*quantised((3, 4)), *quantised((3, 4), 1), scale(0.2), np.array(7, np.uint8)], constant=(1, 2, 4, 5, 6, 7), gives=TensorProto.UINT8)
       for op in ("QLinearAdd", "QLinearMul")),
     *(Row(MICROSOFT + op, [*quantised((3, 4)), scale(0.05), np.array(7, np.uint8)], a, constant=(1, 2, 3, 4), gives=TensorProto.UINT8)
       for op, a in (("QLinearSigmoid", {}), ("QLinearLeakyRelu", {"alpha": 0.2}))),
-    Row(MICROSOFT + "DynamicQuantizeMatMul", [X, SIGNED[0, :, :4].repeat(2, 0)[:7], scale(0.02), np.array(3, np.int8), rand(4)], constant=(1, 2, 3, 4)),
-    Row(MICROSOFT + "MatMulIntegerToFloat", [BYTES, SIGNED[0, :, :4].repeat(2, 0)[:7], scale(0.1), scale(0.02), np.array(9, np.uint8), np.array(3, np.int8), rand(4)], constant=(1, 2, 3, 4, 5, 6)),
+    *(Row(MICROSOFT + "DynamicQuantizeMatMul", [X, w, scale(0.02), np.array(3, np.int8), rand(4)], constant=(1, 2, 3, 4)) for w in (TABLE, TABLE // 2)),
+    *(Row(MICROSOFT + "MatMulIntegerToFloat", [BYTES, w, scale(0.1), scale(0.02), np.array(9, np.uint8), np.array(3, np.int8), rand(4)], constant=(1, 2, 3, 4, 5, 6)) for w in (TABLE, TABLE // 2)),
     *(Row(MICROSOFT + "FusedMatMul", [rand(2, *a), rand(2, *b)], {"transA": ta, "transB": tb, "alpha": 0.5}) for ta, tb, a, b in ((0, 0, (3, 4), (4, 5)), (1, 0, (4, 3), (4, 5)), (0, 1, (3, 4), (5, 4)))),
     Row(MICROSOFT + "FusedMatMul", [rand(2, 3, 4), rand(4, 5)], constant=(1,)), Row(MICROSOFT + "TransposeMatMul", [rand(2, 4, 3), rand(2, 4, 5)], {"transA": 1}),
     *(Row(MICROSOFT + "FusedConv", [X, rand(4, 5, 3), rand(4)], {"activation": kind, **more}, constant=(1, 2))

@@ -185,6 +185,7 @@ def three_states(z, n, h, m, k):
     return h, m * z + h, k + m
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_every_state_of_a_custom_cell_behind_a_convolution():
     net = Net(4)
     y = net.conv("x", pads=(2, 0))

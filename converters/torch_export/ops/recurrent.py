@@ -7,7 +7,7 @@ from fastrnn.converters.torch_export.site import Site
 
 from fastrnn.cells import GATES
 from fastrnn.cells.activations import Activation
-from fastrnn.model.stack import StackOptions
+from fastrnn.model.stack import StackOptions, add_stack
 
 
 def _options(kind: str, weights, **options) -> StackOptions:
@@ -25,7 +25,7 @@ def _stack(g: Site, o: StackOptions, x: str, states: list[str], weights: list[Te
     parameters = o.check(dict(zip(o.shapes(), arrays)), g.where)
     name, y, finals = g.value(), g.value(), {letter: g.value() if wanted else None for letter, wanted in zip(o.states, used)}
     given = {letter: s for letter, s in zip(o.states, states) if s not in g.graph.zeros}
-    g.graph.build.stack(name, o, parameters, x, y, given, {letter: final for letter, final in finals.items() if final}, lengths)
+    add_stack(g.graph.build, name, o, parameters, x, y, given, {letter: final for letter, final in finals.items() if final}, lengths)
     return [y, *finals.values()]
 
 

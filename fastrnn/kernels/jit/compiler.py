@@ -1,14 +1,13 @@
-"""A cell to a Kernel: from memory, from the cache on disk, or compiled."""
+"""A cell to a Kernel: from memory, from the cache on disk, or compiled.
+
+Every plan asks here whether cells can be compiled, few compile any: what that needs is imported by whoever needs it.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import hashlib
-import importlib.metadata
 import importlib.util
 import os
-import platform
 import threading
 from contextlib import contextmanager
 from functools import cache
@@ -18,7 +17,6 @@ from fastrnn.cells import Cell
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
 from fastrnn.kernels.contract import ARGS, Kernel
-from fastrnn.kernels.jit import cache as disk
 
 # Lanes of a vector and vector registers.
 ISAS = {"avx512": (16, 32), "avx2": (8, 16), "neon": (8, 16)}
@@ -43,6 +41,8 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
     The first one of a machine takes 2 to 3 s, for the time loop is compiled too; another cell, or another size of its last block, 0.5 to 1.3 s.
     UnsupportedModelError names what cannot be compiled.
     """
+    import ctypes
+
     from fastrnn.kernels.jit.recipe import recipe_of
 
     if (error := obstacle(isa)) is not None:
@@ -66,6 +66,9 @@ def _compile_recipe(*arguments):
 
 @cache
 def _driver(isa: str) -> int:
+    from importlib.metadata import version
+    from platform import python_version
+
     def compile_it():
         from numba import config
 
@@ -76,10 +79,12 @@ def _driver(isa: str) -> int:
         code, name = compile_driver(_features(isa))
         return code, [name]
 
-    return _addresses(_key(f"driver {importlib.metadata.version('numba')} {platform.python_version()}", isa), compile_it)[0]
+    return _addresses(_key(f"driver {version('numba')} {python_version()}", isa), compile_it)[0]
 
 
 def _addresses(key: str, compile_it) -> list[int]:
+    from fastrnn.kernels.jit import cache as disk
+
     found = disk.read(key)
     if found is None:
         with _no_collection():
@@ -108,15 +113,20 @@ def _loader():
 
 def _key(text: str, isa: str) -> str:
     """Names what is compiled and all that its code depends on: this package's own sources, the contract, LLVM, the processor."""
-    return hashlib.sha256("\n".join([text, _toolchain(), _features(isa)]).encode()).hexdigest()
+    from hashlib import sha256
+
+    return sha256("\n".join([text, _toolchain(), _features(isa)]).encode()).hexdigest()
 
 
 @cache
 def _toolchain() -> str:
+    from hashlib import sha256
+    from importlib.metadata import version
+
     import llvmlite.binding as llvm
 
-    sources = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
-    return f"{sources} {ARGS} {MOST_STATES} {importlib.metadata.version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
+    sources = sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+    return f"{sources} {ARGS} {MOST_STATES} {version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
 
 
 @cache

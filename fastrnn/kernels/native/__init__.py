@@ -9,6 +9,7 @@
     rows.h          rows in time and batch, states in and out
     sync.h          how calls that run at once on several threads meet
     recurrence.h    the tiles of a cell, a template, and (time_loop.h) its steps; cell_*.h the pointwise part of each cell
+    fpmode.h        denormals flushed, the caller's mode restored
     functions.h     log, sin, cos, pow, erf
     operations.h    elementwise operations, and programs of them
     chain.h         a program over arrays of any layout
@@ -16,7 +17,13 @@
     grid.h          walks over arrays of any layout; copies. reduce.h: reductions, softmax. integers.h: integers, casts, moves by index
     ops.h           packing of weights, sorting of lengths. probe.h: what the roofline is measured with
     table.h         the kernels by name; _avx512.pyx, _avx2.pyx, _neon.pyx, _baseline.pyx export it
-    _cpu.pyx        what this CPU and operating system run
+    _cpu.pyx        what this CPU and operating system run; _invoke.pyx: kernels called from Python, by address
 
 NEON has run only under emulation (.ci/neon), never on an ARM machine.
 """
+
+from importlib.util import find_spec
+
+if find_spec(f"{__name__}._cpu") is None:
+    raise ImportError(f"nothing is compiled in {__path__[0]}: this is fastrnn's source folder, and if fastrnn is installed too, that lies behind it on the path. "
+                      "Run from another folder (tests by `pytest`, not `python -m pytest`), or compile it here: pip install -e .")

@@ -18,7 +18,9 @@ cdef const fr_args *_record(args) except NULL:
 
 
 def work_bytes(size_t address, args) -> int:
-    """What ``int64_t work_bytes(const Args *)`` at this address answers."""
+    """What ``int64_t work_bytes(const Args *)`` at this address answers; 0 of a kernel that has none (address 0)."""
+    if not address:
+        return 0
     return (<fr_work_bytes>address)(_record(args))
 
 

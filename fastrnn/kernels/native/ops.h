@@ -2,7 +2,6 @@
 #include "affine.h"
 #include "rows.h"
 
-static int64_t no_work(const fr_args *a) { (void)a; return 0; }
 
 /* LANES rows become LANES columns: zipping each row with the one half way down, log2(LANES) times over. */
 FR_INLINE void fr_transpose(vf *rows) {

@@ -45,8 +45,8 @@
 #include "cell_end.h"
 
 #define ENTRY(cell) {#cell, cell##_run, cell##_work_bytes}
-#define PLAIN(name) {#name, name##_run, no_work}
-#define INTEGER_ENTRY(name, type) {#name "_" #type, name##_##type##_t_run, no_work}
+#define PLAIN(name) {#name, name##_run, 0}
+#define INTEGER_ENTRY(name, type) {#name "_" #type, name##_##type##_t_run, 0}
 #define INTEGER_ENTRIES(type)                                                                                          \
     INTEGER_ENTRY(add, type), INTEGER_ENTRY(sub, type), INTEGER_ENTRY(mul, type), INTEGER_ENTRY(div, type), INTEGER_ENTRY(mod, type), \
     INTEGER_ENTRY(fmod, type), INTEGER_ENTRY(min, type), INTEGER_ENTRY(max, type), INTEGER_ENTRY(neg, type), INTEGER_ENTRY(abs, type), \
@@ -73,7 +73,7 @@ static const fr_kernel fr_table[] = {
     PLAIN(logsoftmax),
     INTEGER_ENTRIES(int32),
     INTEGER_ENTRIES(int64),
-    {"equal_uint8", equal_uint8_t_run, no_work},
+    {"equal_uint8", equal_uint8_t_run, 0},
     PLAIN(choose8),
     PLAIN(choose16),
     PLAIN(choose32),

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.registry import ANY_DIM, MANY, UNKNOWN, Dim, Spec, axis_of, meaning, op, require, where
+from fastrnn.model.sizes import largest, whole
 
 
 @op("If", outputs=MANY, then_branch=None, else_branch=None)
@@ -105,18 +106,18 @@ class Repetition:
     def count(self, specs) -> Dim:
         """How often the body runs, where that follows from shapes and constants; else ANY_DIM."""
         if self.scan:
-            dims = {specs[t.source].shape[axis_of(self.node, t.axis, specs[t.source].rank)] for t in self.taken}
-            numbers = [d for d in dims if isinstance(d, int)]
-            if len(set(numbers)) > 1:
-                raise ShapeError(f"{where(self.node)}: its inputs have {', '.join(map(str, sorted(set(numbers))))} entries along the scanned axes")
-            return numbers[0] if numbers else dims.pop() if len(dims) == 1 else ANY_DIM
+            dims = [specs[t.source].shape[axis_of(self.node, t.axis, specs[t.source].rank)] for t in self.taken]
+            numbers, symbols = [d for d in dims if not isinstance(d, str)], {d for d in dims if isinstance(d, str)}
+            if any(d != numbers[0] for d in numbers[1:]):
+                raise ShapeError(f"{where(self.node)}: its inputs have {', '.join(map(str, numbers))} entries along the scanned axes")
+            return numbers[0] if numbers else symbols.pop() if len(symbols) == 1 else ANY_DIM
         if self.condition and _false(specs, self.condition):
             return 0
         value = specs[self.trips].value if self.trips and self.trips in specs else None
         if value is None or not self.unconditional(specs):
             return ANY_DIM
         n = value.reshape(-1)[0]
-        return n if isinstance(n, str) else max(0, int(n))
+        return n if isinstance(n, str) else largest(0, whole(n))
 
 
 def _listed(node, name: str, n: int) -> list[int]:

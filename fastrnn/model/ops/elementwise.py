@@ -118,7 +118,7 @@ def binary(node, inputs):
     if a.dtype != b.dtype and node.op != "Pow":
         raise InvalidModelError(f"{where(node)}: dtypes {a.dtype} and {b.dtype} differ")
     shape = broadcast(node, a.shape, b.shape)
-    if node.op == "PRelu" and (len(shape) != a.rank or any(isinstance(x, int) and x != y for x, y in zip(a.shape, shape))):
+    if node.op == "PRelu" and (len(shape) != a.rank or any(not isinstance(x, str) and x != y for x, y in zip(a.shape, shape))):
         raise ShapeError(f"{where(node)}: slope {b.shape} does not broadcast to {a.shape}")
     return [Spec("bool" if node.op in COMPARISONS else a.dtype, shape)]
 

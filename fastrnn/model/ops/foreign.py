@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from fastrnn.errors import MissingDependencyError
-from fastrnn.model.ops.registry import MANY, meaning, op
+from fastrnn.model.ops.registry import MANY, Spec, meaning, op
+from fastrnn.model.sizes import has_sizes
 
 PREFIX = "onnx."
 # Held against ONNX's own cases and ONNX Runtime in tests/converters/test_onnx_cases.py. Left out: what draws random numbers, what holds text, sequences or optional
@@ -36,8 +39,15 @@ def _provided() -> tuple[Callable, Callable]:
 
 @op(*(PREFIX + name for name in NAMES), inputs=(0, MANY), outputs=MANY, opset=None, options="{}")
 def foreign(node, inputs):
-    """opset: of ONNX's default domain. options: its attributes as JSON."""
-    return _provided()[0](node, inputs)
+    """opset: of ONNX's default domain. options: its attributes as JSON. The onnx package knows numbers alone, so Sizes are tied."""
+    return _provided()[0](node, [None if s is None else _numbers(s) for s in inputs])
+
+
+def _numbers(spec: Spec) -> Spec:
+    """The spec with a number for each Size."""
+    shape = None if spec.shape is None else tuple(d if isinstance(d, str) else int(d) for d in spec.shape)
+    value = spec.value if spec.value is None or not has_sizes(spec.value) else np.array([int(v) for v in spec.value.ravel()], spec.dtype).reshape(spec.value.shape)
+    return Spec(spec.dtype, shape, value)
 
 
 @meaning(*(PREFIX + name for name in NAMES))

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, Spec, axes_of, axis_of, count, meaning, op, require, same_dim, where
+from fastrnn.model.sizes import Size, n_steps, whole
 from fastrnn.model.ops.shaping import INTS, known
 
 
@@ -19,7 +20,7 @@ def tile(node, inputs):
         return [Spec(data.dtype, (ANY_DIM,) * data.rank)]
     if len(repeats) != data.rank or min(repeats, default=0) < 0:
         raise InvalidModelError(f"{where(node)}: repeats {repeats.tolist()} do not fit rank {data.rank}")
-    return [Spec(data.dtype, tuple(d if r == 1 else ANY_DIM if isinstance(d, str) else d * int(r) for d, r in zip(data.shape, repeats)))]
+    return [Spec(data.dtype, tuple(d if r == 1 else ANY_DIM if isinstance(d, str) else d * whole(r) for d, r in zip(data.shape, repeats)))]
 
 
 @meaning("Tile")
@@ -38,7 +39,7 @@ def pad_widths(node, rank: int, pads, axes=None) -> list[tuple[int, int]]:
         raise InvalidModelError(f"{where(node)}: {len(pads)} pads for {len(axes)} axes")
     widths = [(0, 0)] * rank
     for k, axis in enumerate(axes):
-        widths[axis] = int(pads[k]), int(pads[k + len(axes)])
+        widths[axis] = whole(pads[k]), whole(pads[k + len(axes)])
     return widths
 
 
@@ -61,14 +62,14 @@ def pad(node, inputs):
         return [Spec(data.dtype, (ANY_DIM,) * data.rank)]
     widths = pad_widths(node, data.rank, pads, None if axes is None else axes.constant)
     dims = tuple(ANY_DIM if isinstance(d, str) and w != (0, 0) else d if isinstance(d, str) else d + sum(w) for d, w in zip(data.shape, widths))
-    if any(isinstance(d, int) and d < 0 for d in dims):
+    if any(not isinstance(d, str) and d < 0 for d in dims):
         raise ShapeError(f"{where(node)}: cutting {widths} leaves less than nothing of {data.shape}")
     for d, w in zip(data.shape, widths):
         cut = sum(min(0, n) for n in w)
-        if isinstance(d, int) and -cut > d:
+        if not isinstance(d, str) and -cut > d:
             raise ShapeError(f"{where(node)}: cutting {w} from an axis of {d}")
-        d = d + cut if isinstance(d, int) else d
-        room = {"constant": None, "reflect": d - 1}.get(node.get("mode"), max(w) if d else 0) if isinstance(d, int) else None
+        d = d if isinstance(d, str) else d + cut
+        room = {"constant": None, "reflect": d - 1}.get(node.get("mode"), max(w) if d else 0) if not isinstance(d, str) else None
         if room is not None and max(*w, 0) > max(room, 0):
             raise ShapeError(f"{where(node)}: {node.get('mode')} cannot make {max(w)} from an axis of {d}")
     return [Spec(data.dtype, dims)]
@@ -93,9 +94,9 @@ def constant_of_shape(node, inputs):
     if node.get("dtype") not in DTYPES:
         raise UnsupportedModelError(f"{where(node)}: dtype {node.get('dtype')!r} is not supported")
     if target.value is None:
-        return [Spec(node.get("dtype"), (ANY_DIM,) * target.shape[0] if isinstance(target.shape[0], int) else None)]
-    dims = tuple(d if isinstance(d, str) else int(d) for d in target.value)
-    if any(isinstance(d, int) and d < 0 for d in dims):
+        return [Spec(node.get("dtype"), (ANY_DIM,) * int(target.shape[0]) if not isinstance(target.shape[0], str) else None)]
+    dims = tuple(d if isinstance(d, str) else whole(d) for d in target.value)
+    if any(not isinstance(d, str) and d < 0 for d in dims):
         raise InvalidModelError(f"{where(node)}: the shape {dims} holds a negative size")
     return [Spec(node.get("dtype"), dims)]
 
@@ -115,7 +116,10 @@ def range_(node, inputs):
     values = [s.constant for s in specs]
     if any(v is None for v in values):
         return [Spec(specs[0].dtype, (ANY_DIM,))]
-    values = [float(v.reshape(-1)[0]) for v in values]
+    values = [v.reshape(-1)[0] for v in values]
+    if any(isinstance(v, Size) for v in values) and not isinstance(values[2], Size) and values[2]:
+        return [Spec(specs[0].dtype, (n_steps(whole(values[0]), whole(values[1]), int(values[2])),))]
+    values = [float(v) for v in values]
     if values[2] == 0:
         raise InvalidModelError(f"{where(node)}: delta is 0")
     return [Spec(specs[0].dtype, (max(0, math.ceil((values[1] - values[0]) / values[2])),))]
@@ -139,15 +143,15 @@ def gather(node, inputs):
     data, index = require(node, inputs[0], "data"), require(node, inputs[1], "indices", INTS)
     axis = axis_of(node, node.get("axis"), data.rank)
     n = data.shape[axis]
-    if index.constant is not None and isinstance(n, int) and index.constant.size:
+    if index.constant is not None and not isinstance(n, str) and index.constant.size:
         check_range(node, index.constant, -n if node.get("wrap") else 0, n - 1)
     return [Spec(data.dtype, (*data.shape[:axis], *index.shape, *data.shape[axis + 1:]))]
 
 
 def check_range(node, index: np.ndarray, low: int, high: int) -> None:
     """Raises ShapeError for an index that is outside low..high."""
-    if index.size and (index.min() < low or index.max() > high):
-        bad = index.min() if index.min() < low else index.max()
+    if index.size and ((index < low).any() or (index > high).any()):
+        bad = index.min() if (index < low).any() else index.max()
         raise ShapeError(f"{where(node)}: index {bad} is outside {low}..{high}")
 
 
@@ -169,7 +173,7 @@ def scatter_nd(node, inputs):
     k = index.shape[-1] if index.rank else None
     if isinstance(k, str):
         return [Spec(data.dtype, data.shape)]
-    if updates.dtype != data.dtype or not isinstance(k, int) or not 1 <= k <= data.rank:
+    if updates.dtype != data.dtype or isinstance(k, str) or not 1 <= k <= data.rank:
         raise InvalidModelError(f"{where(node)}: data {data.dtype} {data.shape}, indices {index.shape} and updates {updates.dtype} do not fit")
     expected = (*index.shape[:-1], *data.shape[k:])
     if len(expected) != updates.rank or not all(map(same_dim, expected, updates.shape)):

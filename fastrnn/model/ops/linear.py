@@ -88,7 +88,8 @@ def einsum(node, inputs):
         for letter, dim in zip(term, spec.shape, strict=True):
             sizes.setdefault(letter, []).append(dim)
     for letter, dims in sizes.items():
-        if len({d for d in dims if isinstance(d, int) and d != 1}) > 1:
+        numbers = [d for d in dims if not isinstance(d, str) and d != 1]
+        if any(d != numbers[0] for d in numbers[1:]):
             raise ShapeError(f"{where(node)}: index {letter!r} of {node.get('equation')!r} has sizes {dims}")
     return [Spec(specs[0].dtype, tuple(broadcast(node, *((d,) for d in sizes[letter]))[0] for letter in result))]
 
@@ -216,7 +217,7 @@ def conv(node, inputs):
     _conv_bias(node, inputs, units)
     window = window_of(node, w.shape[2:], x.shape[2:])
     sizes = tuple(window.length(k, s) for k, s in enumerate(x.shape[2:]))
-    if any(isinstance(s, int) and s < 0 for s in sizes):
+    if any(not isinstance(s, str) and s < 0 for s in sizes):
         raise ShapeError(f"{where(node)}: the window is larger than X {x.shape} with its padding")
     return [Spec(x.dtype, (x.shape[0], units, *sizes))]
 
@@ -275,7 +276,7 @@ def conv_transpose(node, inputs):
     _conv_bias(node, inputs, w.shape[1] * group)
     window = window_of(node, w.shape[2:], ("",) * (x.rank - 2) if node.get("auto_pad") == "NOTSET" else (1,) * (x.rank - 2))
     sizes = [ANY_DIM if isinstance(s, str) else s for s in transposed_padding(node, window, x.shape[2:])[2]]
-    if any(isinstance(s, int) and s < 0 for s in sizes):
+    if any(not isinstance(s, str) and s < 0 for s in sizes):
         raise ShapeError(f"{where(node)}: the padding is larger than the output of X {x.shape}")
     return [Spec(x.dtype, (x.shape[0], w.shape[1] * group, *sizes))]
 

@@ -155,7 +155,7 @@ def group_normalization(node, inputs):
     x = _channels(node, inputs)
     if node.op == "GroupNormalization":
         groups = node.get("num_groups")
-        if groups is None or groups < 1 or isinstance(x.shape[1], int) and x.shape[1] % groups:
+        if groups is None or groups < 1 or not isinstance(x.shape[1], str) and x.shape[1] % groups:
             raise InvalidModelError(f"{where(node)}: num_groups {groups} does not divide X {x.shape}")
     return [Spec(x.dtype, x.shape)]
 

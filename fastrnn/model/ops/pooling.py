@@ -41,7 +41,7 @@ def pool(node, inputs):
         raise ShapeError(f"{where(node)}: X {x.shape} must have at least 3 axes")
     window = _window(node, x.shape[2:])
     sizes = tuple(pooled(node, window, k, s) for k, s in enumerate(x.shape[2:]))
-    if any(isinstance(s, int) and s < 0 for s in sizes):
+    if any(not isinstance(s, str) and s < 0 for s in sizes):
         raise ShapeError(f"{where(node)}: the window is larger than X {x.shape} with its padding")
     shape = (*x.shape[:2], *sizes)
     return [Spec(x.dtype, shape), Spec("int64", shape)] if node.op == "MaxPool" else [Spec(x.dtype, shape)]
@@ -122,13 +122,13 @@ def blocks(node, inputs):
     n, c, h, w = x.shape
     down = node.op == "DepthToSpace"
     for d, part in ((c, size * size),) if down else ((h, size), (w, size)):
-        if isinstance(d, int) and d % part:
+        if not isinstance(d, str) and d % part:
             raise ShapeError(f"{where(node)}: {x.shape} does not divide into blocks of {size}")
-    grow = lambda d: d * size if isinstance(d, int) else ANY_DIM
-    shrink = lambda d, by: d // by if isinstance(d, int) else ANY_DIM
+    grow = lambda d: ANY_DIM if isinstance(d, str) else d * size
+    shrink = lambda d, by: ANY_DIM if isinstance(d, str) else d // by
     if down:
         return [Spec(x.dtype, (n, shrink(c, size * size), grow(h), grow(w)))]
-    return [Spec(x.dtype, (n, c * size * size if isinstance(c, int) else ANY_DIM, shrink(h, size), shrink(w, size)))]
+    return [Spec(x.dtype, (n, ANY_DIM if isinstance(c, str) else c * size * size, shrink(h, size), shrink(w, size)))]
 
 
 @meaning("DepthToSpace", "SpaceToDepth")

@@ -19,7 +19,7 @@ def _scale_shape(node, shape, scale, what: str) -> None:
         return
     axis, block = axis_of(node, node.get("axis"), len(shape)), node.get("block_size")
     if block:
-        expected = tuple(-(-d // block) if k == axis and isinstance(d, int) else d for k, d in enumerate(shape))
+        expected = tuple(-(-d // block) if k == axis and not isinstance(d, str) else d for k, d in enumerate(shape))
         fits = len(expected) == scale.rank and all(same_dim(a, b) or k == axis and isinstance(shape[k], str) for k, (a, b) in enumerate(zip(expected, scale.shape)))
     else:
         expected, fits = (shape[axis],), scale.rank == 1 and same_dim(scale.shape[0], shape[axis])

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.model.sizes import Size
 
-Dim = int | str
+Dim = int | Size | str  # a number, a free dimension of the call in hand, or a symbol
 Shape = tuple[Dim, ...]
 ANY_DIM = "?"  # a dimension that inference cannot name; equal to nothing, not even to itself
 DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
@@ -23,7 +24,7 @@ MANY = 1 << 16
 class Spec(NamedTuple):
     """dtype and shape of a value, and its content where that is known beforehand.
 
-    shape is None where not even the rank is known. value: an array; its entries may be symbols (dtype object).
+    shape is None where not even the rank is known. value: an array; its entries may be Sizes or symbols (dtype object).
     """
 
     dtype: str
@@ -32,8 +33,8 @@ class Spec(NamedTuple):
 
     @property
     def constant(self) -> np.ndarray | None:
-        """The value, if all its entries are known."""
-        return None if self.value is None or self.value.dtype == object else self.value
+        """The value, if all its entries are known; Sizes are."""
+        return None if self.value is None or self.value.dtype == object and any(isinstance(v, str) for v in self.value.ravel()) else self.value
 
     @property
     def rank(self) -> int:
@@ -49,7 +50,7 @@ class Op:
     """infer: (node, specs of its inputs, None where omitted) -> specs of its outputs. inputs: fewest and most; outputs: most.
 
     apart: (node, specs, axes) -> whether the op keeps positions along the time axis apart, axes[k] being that axis of input k
-    or None; an op without it mixes steps. See plan/streaming.py.
+    or None; an op without it mixes steps. See plan/streams/streaming.py.
     """
 
     infer: Callable[[Any, list[Spec | None]], list[Spec | None]]
@@ -217,15 +218,20 @@ def axes_of(node, given, rank: int) -> tuple[int, ...]:
 
 def count(shape: Shape) -> Dim:
     """Number of elements; ANY_DIM where a dimension is a symbol."""
-    return ANY_DIM if any(isinstance(d, str) for d in shape) else math.prod(shape)
+    return ANY_DIM if has_symbol(shape) else math.prod(shape)
+
+
+def has_symbol(shape: Shape | None) -> bool:
+    """Whether dimensions of a shape are not known, or not even how many there are."""
+    return shape is None or any(isinstance(d, str) for d in shape)
 
 
 def broadcast(node, *shapes: Shape) -> Shape:
     """The common shape of several, as NumPy and ONNX broadcast."""
     rank, result = max(map(len, shapes)), []
     for dims in zip(*((1,) * (rank - len(s)) + tuple(s) for s in shapes), strict=True):
-        numbers, symbols = {d for d in dims if isinstance(d, int) and d != 1}, {d for d in dims if isinstance(d, str)}
-        if len(numbers) > 1:
+        numbers, symbols = [d for d in dims if not isinstance(d, str) and d != 1], {d for d in dims if isinstance(d, str)}
+        if any(d != numbers[0] for d in numbers[1:]):
             raise ShapeError(f"{where(node)}: shapes {', '.join(map(str, shapes))} do not broadcast")
-        result.append(numbers.pop() if numbers else 1 if not symbols else symbols.pop() if len(symbols) == 1 else ANY_DIM)
+        result.append(numbers[0] if numbers else 1 if not symbols else symbols.pop() if len(symbols) == 1 else ANY_DIM)
     return tuple(result)

@@ -8,6 +8,7 @@ from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.elementwise import FLOATS, NUMBERS
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, Spec, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.sizes import whole
 from fastrnn.model.ops.shaping import INTS, known
 
 
@@ -37,8 +38,8 @@ def arg_meaning(node, inputs):
 def top_k(node, inputs):
     """The k largest or least entries along an axis in order, and where they stood."""
     x, k = require(node, inputs[0], "X", NUMBERS), known(node, inputs[1], "K")
-    axis, n = axis_of(node, node.get("axis"), x.rank), ANY_DIM if k is None else int(k.reshape(()))
-    if isinstance(n, int) and (n < 0 or isinstance(x.shape[axis], int) and n > x.shape[axis]):
+    axis, n = axis_of(node, node.get("axis"), x.rank), ANY_DIM if k is None else whole(k.reshape(())[()])
+    if not isinstance(n, str) and (n < 0 or not isinstance(x.shape[axis], str) and n > x.shape[axis]):
         raise ShapeError(f"{where(node)}: {n} entries of axis {axis} of {x.shape}")
     shape = (*x.shape[:axis], n, *x.shape[axis + 1:])
     return [Spec(x.dtype, shape), Spec("int64", shape)]
@@ -117,7 +118,7 @@ def gather_nd(node, inputs):
     """Slices of the data at indices (..., k) into k axes behind the leading ones that both share."""
     data, index, b = require(node, inputs[0], "data"), require(node, inputs[1], "indices", INTS), node.get("batch_dims")
     k = index.shape[-1] if index.rank else None
-    if not 0 <= b < min(index.rank, data.rank) or isinstance(k, int) and not 1 <= k <= data.rank - b:
+    if not 0 <= b < min(index.rank, data.rank) or not isinstance(k, str) and not 1 <= k <= data.rank - b:
         raise InvalidModelError(f"{where(node)}: data {data.shape}, indices {index.shape} and batch_dims={b} do not fit")
     if not all(map(same_dim, data.shape[:b], index.shape[:b])):
         raise ShapeError(f"{where(node)}: data {data.shape} and indices {index.shape} differ in their first {b} axes")
@@ -139,8 +140,8 @@ def one_hot(node, inputs):
     """An axis more, on at the index and off elsewhere; an index outside is off everywhere."""
     index, depth, values = (require(node, s, what) for s, what in zip(inputs, ("indices", "depth", "values")))
     require(node, index, "indices", NUMBERS)
-    axis, n = axis_of(node, node.get("axis"), index.rank + 1), ANY_DIM if depth.constant is None else int(depth.constant.reshape(()))
-    if values.rank != 1 or not same_dim(values.shape[0], 2) or isinstance(n, int) and n < 0:
+    axis, n = axis_of(node, node.get("axis"), index.rank + 1), ANY_DIM if depth.constant is None else whole(depth.constant.reshape(())[()])
+    if values.rank != 1 or not same_dim(values.shape[0], 2) or not isinstance(n, str) and n < 0:
         raise InvalidModelError(f"{where(node)}: values must be (off, on), got shape {values.shape}, depth {n}")
     return [Spec(values.dtype, (*index.shape[:axis], n, *index.shape[axis:]))]
 

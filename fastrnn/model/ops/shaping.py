@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import ANY_DIM, MANY, OPS, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, MAX_ELEMENTS, OPS, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
+from fastrnn.model.sizes import largest, same, smallest, whole, wholes
 
 INTS = ("int32", "int64")
 
@@ -25,8 +26,7 @@ def known(node, spec: Spec, what: str) -> np.ndarray | None:
 def shape(node, inputs):
     """The dimensions as int64 (rank,)."""
     spec = require(node, inputs[0], "the input")
-    symbolic = any(isinstance(d, str) for d in spec.shape)
-    return [Spec("int64", (spec.rank,), np.array(spec.shape, object if symbolic else np.int64))]
+    return [Spec("int64", (spec.rank,), wholes(spec.shape))]
 
 
 @meaning("Shape")
@@ -39,7 +39,7 @@ def shape_meaning(node, inputs):
 def size(node, inputs):
     """The number of elements, a scalar."""
     n = count(require(node, inputs[0], "the input").shape)
-    return [Spec("int64", (), None if n == ANY_DIM else np.array(n, np.int64))]
+    return [Spec("int64", (), None if isinstance(n, str) else wholes([n]).reshape(()))]
 
 
 @meaning("Size")
@@ -50,7 +50,7 @@ def size_meaning(node, inputs):
 
 def reshaped(node, shape, target) -> tuple:
     """The shape that a target of Reshape asks for: 0 keeps a dimension, -1 takes what is left."""
-    target, left, kept = [d if isinstance(d, str) else int(d) for d in target], list(shape), []
+    target, left, kept = [d if isinstance(d, str) else whole(d) for d in target], list(shape), []
     for k, dim in enumerate(target):
         if dim == 0 and not node.get("allowzero"):
             if k >= len(shape):
@@ -59,23 +59,25 @@ def reshaped(node, shape, target) -> tuple:
             kept.append(shape[k])
         elif not isinstance(dim, str) and dim < -1:
             raise InvalidModelError(f"{where(node)}: the target holds {dim}")
-    if target.count(-1) > 1:
+    free = [k for k, dim in enumerate(target) if not isinstance(dim, str) and dim == -1]
+    if len(free) > 1:
         raise InvalidModelError(f"{where(node)}: the target {target} holds -1 twice")
-    taken = [d for d in target if d != -1]
-    for dim in (*kept, *(d for d in taken if isinstance(d, str) and d != ANY_DIM)):
-        if dim in left and dim in taken:  # a kept 0, or a symbol, says nothing about the rest
-            left.remove(dim)
-            taken.remove(dim)
+    taken = [d for k, d in enumerate(target) if k not in free]
+    for dim in (*kept, *(d for d in taken if isinstance(d, str) and d != ANY_DIM)):  # a kept 0, or a symbol, says nothing about the rest
+        places = [next((k for k, d in enumerate(dims) if (d == dim if isinstance(dim, str) else not isinstance(d, str) and same(d, dim))), None)
+                  for dims in (left, taken)]
+        if None not in places:
+            del left[places[0]], taken[places[1]]
     known = not any(isinstance(d, str) for d in (*left, *taken))
     total, part = (math.prod(left), math.prod(taken)) if known else (0, 0)
-    if -1 in target:
+    if free:
         if known and (part == 0 or total % part):
             raise ShapeError(f"{where(node)}: {tuple(shape)} cannot become {tuple(target)}")
-        whole = left[0] if len(left) == 1 and not taken else ANY_DIM
-        target[target.index(-1)] = total // part if known else whole
-    elif known and total != part and 0 not in kept:
+        single = left[0] if len(left) == 1 and not taken else ANY_DIM
+        target[free[0]] = total // part if known else single
+    elif known and total != part and not any(d == 0 for d in kept if not isinstance(d, str)):
         raise ShapeError(f"{where(node)}: {tuple(shape)} cannot become {tuple(target)}")
-    return tuple(d if isinstance(d, str) else int(d) for d in target)
+    return tuple(d if isinstance(d, str) else whole(d) for d in target)
 
 
 def _regroup_apart(node, specs, axes) -> bool:
@@ -96,7 +98,7 @@ def reshape(node, inputs):
     if target.value is not None:
         return [Spec(data.dtype, reshaped(node, data.shape, target.value))]
     rank = target.shape[0]
-    return [Spec(data.dtype, (ANY_DIM,) * rank if isinstance(rank, int) else None)]
+    return [Spec(data.dtype, (ANY_DIM,) * int(rank) if not isinstance(rank, str) else None)]
 
 
 @meaning("Reshape")
@@ -201,7 +203,7 @@ def slices(node, shape, starts, ends, axes=None, steps=None) -> list[tuple[int, 
         raise InvalidModelError(f"{where(node)}: starts, ends, axes and steps differ in length")
     result = []
     for axis, start, end, step in zip(axes_of(node, list(axes), len(shape)) if len(starts) else (), starts, ends, steps):
-        start, end, step, n = int(start), int(end), int(step), shape[axis]
+        start, end, step, n = whole(start), whole(end), max(-2 * MAX_ELEMENTS, min(int(step), 2 * MAX_ELEMENTS)), shape[axis]
         if step == 0:
             raise InvalidModelError(f"{where(node)}: a step is 0")
         start, end = (v + n if v < 0 else v for v in (start, end))
@@ -236,7 +238,7 @@ def slice_(node, inputs):
     result = list(data.shape)
     for (axis, _, _, n), start, end in zip(slices(node, dims, starts, ends, axes, steps), starts, ends):
         step = 1 if steps is None else int(steps[list(axes).index(axis)])
-        if isinstance(data.shape[axis], int):
+        if not isinstance(data.shape[axis], str):
             result[axis] = n
         elif not (start == 0 and end >= 2**31 - 1 and step == 1):  # all of an axis of unknown length stays itself
             result[axis] = ANY_DIM
@@ -267,10 +269,10 @@ def concat(node, inputs):
         if k == axis:
             dims.append(column[0] if len(column) == 1 else ANY_DIM if any(isinstance(d, str) for d in column) else sum(column))
             continue
-        known = {d for d in column if isinstance(d, int)}
-        if len(known) > 1:
+        known = [d for d in column if not isinstance(d, str)]
+        if any(d != known[0] for d in known[1:]):
             raise InvalidModelError(f"{where(node)}: cannot join shapes {', '.join(str(s.shape) for s in specs)} along axis {axis}")
-        dims.append(known.pop() if known else column[0] if len(set(column)) == 1 else ANY_DIM)
+        dims.append(known[0] if known else column[0] if len(set(column)) == 1 else ANY_DIM)
     return [Spec(specs[0].dtype, tuple(dims))]
 
 
@@ -283,7 +285,7 @@ def concat_meaning(node, inputs):
 def split_sizes(node, n: int, split) -> list[int]:
     """Lengths of the parts of a Split: those given, or equal ones with a smaller last."""
     if split is not None:
-        parts = [int(p) for p in split]
+        parts = [whole(p) for p in split]
     else:
         n_parts = node.get("num_outputs") or len(node.outputs)
         if n_parts != len(node.outputs):
@@ -291,7 +293,7 @@ def split_sizes(node, n: int, split) -> list[int]:
         if node.get("num_outputs") is None and n % n_parts:
             raise InvalidModelError(f"{where(node)}: {n} is not divisible by {n_parts}, and no sizes are given")
         length = -(-n // n_parts) if n_parts > 0 else 0
-        parts = [max(0, min(length, n - k * length)) for k in range(n_parts)]
+        parts = [largest(0, smallest(length, n - k * length)) for k in range(n_parts)]
     if sum(parts) != n or min(parts, default=0) < 0 or len(parts) != len(node.outputs):
         raise InvalidModelError(f"{where(node)}: cannot split {n} into {parts} for {len(node.outputs)} outputs")
     return parts
@@ -306,7 +308,7 @@ def split(node, inputs):
     if len(inputs) > 1 and inputs[1] is not None:
         given = known(node, inputs[1], "split")
     unknown = isinstance(data.shape[axis], str) and given is None or len(inputs) > 1 and inputs[1] is not None and given is None
-    parts = [ANY_DIM] * len(node.outputs) if unknown else split_sizes(node, int(sum(given)) if isinstance(data.shape[axis], str) else data.shape[axis], given)
+    parts = [ANY_DIM] * len(node.outputs) if unknown else split_sizes(node, whole(sum(given)) if isinstance(data.shape[axis], str) else data.shape[axis], given)
     return [Spec(data.dtype, (*data.shape[:axis], n, *data.shape[axis + 1:])) for n in parts]
 
 
@@ -324,9 +326,9 @@ def expand(node, inputs):
     data, target = require(node, inputs[0], "the input"), require(node, inputs[1], "shape", INTS)
     if target.value is None:
         rank = target.shape[0] if target.rank == 1 else None
-        return [Spec(data.dtype, (ANY_DIM,) * max(rank, data.rank) if isinstance(rank, int) else None)]
-    dims = tuple(d if isinstance(d, str) else int(d) for d in target.value)
-    if any(isinstance(d, int) and d < 0 for d in dims):
+        return [Spec(data.dtype, (ANY_DIM,) * max(int(rank), data.rank) if not isinstance(rank, str) else None)]
+    dims = tuple(d if isinstance(d, str) else whole(d) for d in target.value)
+    if any(not isinstance(d, str) and d < 0 for d in dims):
         raise InvalidModelError(f"{where(node)}: the target {dims} holds a negative size")
     return [Spec(data.dtype, broadcast(node, data.shape, dims))]
 

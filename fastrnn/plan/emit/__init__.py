@@ -1,0 +1,11 @@
+"""One function an op: a node becomes kernel calls over views. planner.py imports those below, which registers them under their ops' names.
+
+    emitter.py      Emitter: kernel, refusal and function of an op; the registry EMIT; argument records
+    elementwise.py  elementwise ops, alone or fused, as one chain
+    matrix.py       matrix products, convolutions, depthwise and transposed ones
+    normal.py       normalisation, softmax and reductions
+    recurrent.py    RNN, LSTM, GRU and cells of one's own
+    indexing.py     Pad, Tile, Gather, ScatterND: copies by place; entries taken and put by a Loop's counter
+
+To add an op: a function under @emits in the file that it is of a kind with.
+"""

@@ -1,0 +1,11 @@
+"""Model to Model: what follows from constants and shapes is computed, and what runs better as another op becomes one.
+
+    Model --fold.py------->  what constants and shapes decide: values, branches of If, runs of loops laid out, dead nodes dropped
+          --recognise.py-->  recurrent layers in the place of Loops, Scans and chains of cells
+                reading.py       reads nodes in order into Forms, and finds cells among them
+                cell_steps.py    the equations of RNN, LSTM and GRU, found in the Form of a new state
+                algebra.py       Form: what nodes compute, multiplied out
+          --rewrite.py---->  small patterns that run better as another op
+
+To add a pattern: a function in rewrite.py. To add a cell that is recognised: its equation in cell_steps.py.
+"""

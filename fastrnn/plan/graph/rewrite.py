@@ -1,0 +1,206 @@
+"""Patterns that run better as another op: each is a function (graph, node) -> nodes in its place, or None.
+
+    BatchNormalization behind Conv or ConvTranspose   into its weights; elsewhere one product and one sum
+    MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
+    Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
+    Pow by 2                                          Mul
+    GlobalAveragePool                                 ReduceMean
+    ConstantOfShape, Tile along axes of size 1        Expand, a view
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fastrnn.model import Graph, Model, Node
+from fastrnn.model.infer import known, spec_of
+from fastrnn.model.ops import Spec
+from fastrnn.model.ops.normal import batch_factors
+from fastrnn.model.ops.registry import has_symbol
+from fastrnn.model.sizes import same, wholes
+from fastrnn.plan.graph.fold import live, replace_model
+
+REWRITES: dict[str, Callable] = {}
+
+
+def rewrites(op: str):
+    """Registers a pattern under the op of its last node."""
+
+    def register(function):
+        REWRITES[op] = function
+        return function
+
+    return register
+
+
+class Patterns:
+    """A graph being rewritten: weights and specs by name, who makes a value, how often it is read."""
+
+    def __init__(self, model: Model):
+        self.weights, self.specs = dict(model.weights), model.specs
+        self.made: dict[str, Node] = {}
+        self.reads: Counter = Counter(model.output_names)
+
+    def walk(self, nodes) -> list[Node]:
+        """The nodes with patterns replaced, subgraphs too."""
+        for node in nodes:
+            self.reads.update(node.inputs)
+            self.reads.update({name: 2 for graph in node.subgraphs for name in graph.captures()})
+        result = []
+        for node in nodes:
+            if node.subgraphs:
+                node = replace(node, attributes={k: replace(v, nodes=tuple(self.walk_branch(v))) if isinstance(v, Graph) else v
+                                                 for k, v in node.attributes.items()})
+            # of unknown shape: in a branch that may not fit, which is left as it is
+            found = REWRITES[node.op](self, node) if node.op in REWRITES and known(self.specs, (*node.inputs, *node.outputs)) else None
+            for made in found or [node]:
+                result.append(made)
+                self.made |= {name: made for name in made.outputs if name}
+        return result
+
+    def walk_branch(self, graph: Graph) -> tuple[Node, ...]:
+        """A subgraph's nodes with patterns replaced, what they made useless gone."""
+        self.reads.update(graph.outputs)
+        return live(self.walk(graph.nodes), set(graph.outputs))[0]
+
+    def only(self, name: str, *ops: str) -> Node | None:
+        """The node of one of these ops that makes `name`, if nothing else reads it."""
+        node = self.made.get(name)
+        return node if node is not None and node.op in ops and self.reads[name] == 1 else None
+
+    def weight(self, name: str, array: np.ndarray) -> str:
+        """Adds a constant under a new name."""
+        while name in self.specs:
+            name += "'"
+        self.weights[name], self.specs[name] = array, spec_of(array)
+        return name
+
+    def scalar(self, name: str) -> float | None:
+        """The number behind a constant of one element."""
+        array = self.weights.get(name)
+        return None if array is None or array.size != 1 else float(array.reshape(()))
+
+
+def rewrite(model: Model) -> Model:
+    """The model with every pattern replaced. Specs of the values stay."""
+    graph = Patterns(model)
+    nodes, needed = live(graph.walk(model.nodes), set(model.output_names))
+    result = replace_model(model, model.inputs, nodes, {name: a for name, a in graph.weights.items() if name in needed})
+    result.__dict__["specs"] = graph.specs
+    return result
+
+
+@rewrites("Pow")
+def power(graph: Patterns, node: Node):
+    """x ** 2. A root is no power of 0.5: they differ at -inf and at -0."""
+    x, exponent = node.inputs[0], graph.scalar(node.inputs[1])
+    if exponent != 2.0 or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
+        return None
+    return [replace(node, op="Mul", inputs=(x, x))]
+
+
+@rewrites("ConstantOfShape")
+def constant_of_shape(graph: Patterns, node: Node):
+    """One number in every place: a view of it."""
+    return [Node("Expand", node.name, (graph.weight(f"{node.name}.value", np.array(node.get("value"), node.get("dtype"))), node.inputs[0]), node.outputs)]
+
+
+@rewrites("Tile")
+def tile(graph: Patterns, node: Node):
+    """Repeats along axes of size 1 alone: a view."""
+    shape, repeats = graph.specs[node.inputs[0]].shape, graph.weights.get(node.inputs[1])
+    if repeats is None or not all(same(r, 1) or n == 1 for n, r in zip(shape, repeats) if not isinstance(n, str)) or has_symbol(shape):
+        return None
+    return [Node("Expand", node.name, (node.inputs[0], graph.weight(f"{node.name}.shape", wholes(graph.specs[node.outputs[0]].shape))), node.outputs)]
+
+
+@rewrites("GlobalAveragePool")
+def global_average_pool(graph: Patterns, node: Node):
+    """The mean over all spatial axes."""
+    rank = len(graph.specs[node.inputs[0]].shape)
+    return [replace(node, op="ReduceMean", inputs=(*node.inputs, graph.weight(f"{node.name}.axes", np.arange(2, rank))))] if rank > 2 else None
+
+
+@rewrites("MatMul")
+def matmul(graph: Patterns, node: Node):
+    """Rows times a constant matrix."""
+    a, b = node.inputs
+    if b not in graph.weights or graph.weights[b].ndim != 2 or not graph.specs[a].shape:
+        return None
+    return [replace(node, op="Gemm")]
+
+
+@rewrites("Gemm")
+def gemm(graph: Patterns, node: Node):
+    """alpha A B + beta C where B, or a C that is not one constant row, is computed: the product, then scaled and added."""
+    (a, b), c = node.inputs[:2], node.input(2)
+    bias, n = graph.weights.get(c), graph.specs[node.outputs[0]].shape[-1]
+    row = not c or bias is not None and bias.size in (1, n) and bias.size == (bias.shape[-1] if bias.ndim else 1)
+    if graph.specs[a].dtype != "float32" or b in graph.weights and row:
+        return None
+    nodes: list[Node] = []
+
+    def then(op: str, what: str, *inputs: str, shape=graph.specs[node.outputs[0]].shape, **attributes) -> str:
+        name = f"{node.name}.{what}"
+        graph.specs[name] = Spec("float32", shape)
+        nodes.append(Node(op, name, inputs, (name,), attributes))
+        return name
+
+    def scaled(value: str, factor: float, what: str) -> str:
+        if factor == 1:
+            return value
+        return then("Mul", what, value, graph.weight(f"{node.name}.{what}.factor", np.array(factor, np.float32)), shape=graph.specs[value].shape)
+
+    if b in graph.weights:
+        whole = then("Gemm", "product", a, b, **{k: v for k, v in node.attributes.items() if k != "beta"})
+    else:
+        a = then("Transpose", "A", a, shape=graph.specs[a].shape[::-1], perm=(1, 0)) if node.get("transA") else a
+        b = then("Transpose", "B", b, shape=graph.specs[b].shape[::-1], perm=(1, 0)) if node.get("transB") else b
+        whole = scaled(then("MatMul", "product", a, b), node.get("alpha"), "scaled")
+    if c:
+        whole = then("Add", "sum", whole, scaled(c, node.get("beta"), "C"))
+    return [*nodes[:-1], replace(nodes[-1], outputs=node.outputs)]
+
+
+@rewrites("Add")
+def add(graph: Patterns, node: Node):
+    """A bias behind a Gemm that has none."""
+    for product, bias in (node.inputs, node.inputs[::-1]):
+        gemm, b = graph.only(product, "Gemm"), graph.weights.get(bias)
+        if gemm is None or gemm.input(2) or (gemm.get("alpha"), gemm.get("beta")) != (1, 1) or b is None or b.ndim > len(graph.specs[product].shape or ()):
+            continue
+        n = graph.specs[product].shape[-1]
+        if b.shape == (*(1,) * (b.ndim - 1), n):
+            return [replace(gemm, inputs=(*gemm.inputs[:2], graph.weight(f"{node.name}.bias", b.reshape(n))), outputs=node.outputs)]
+    return None
+
+
+@rewrites("BatchNormalization")
+def batch_normalization(graph: Patterns, node: Node):
+    """Into the convolution in front, or a product and a sum."""
+    parameters = [graph.weights.get(name) for name in node.inputs[1:]]
+    if any(p is None for p in parameters):
+        return None
+    a, b = batch_factors(node, *(p.astype(np.float64) for p in parameters))
+    dtype, conv = np.dtype(graph.specs[node.inputs[0]].dtype), graph.only(node.inputs[0], "Conv", "ConvTranspose")
+    if conv is not None and all(not name or name in graph.weights for name in conv.inputs[1:]):
+        w, bias = graph.weights[conv.inputs[1]].astype(np.float64), graph.weights.get(conv.input(2))
+        if conv.op == "Conv":
+            w = w * a.reshape(-1, *(1,) * (w.ndim - 1))
+        else:
+            groups = conv.get("group")
+            w = (w.reshape(groups, -1, *w.shape[1:]) * a.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))).reshape(w.shape)
+        bias = b if bias is None else bias * a + b
+        inputs = conv.inputs[0], graph.weight(f"{conv.name}.W", w.astype(dtype)), graph.weight(f"{conv.name}.B", bias.astype(dtype))
+        return [replace(conv, inputs=inputs, outputs=node.outputs)]
+    rank = len(graph.specs[node.inputs[0]].shape or ())
+    if rank < 1:
+        return None
+    a, b = (graph.weight(f"{node.name}.{n}", v.reshape(-1, *(1,) * max(0, rank - 2)).astype(dtype)) for n, v in (("scale", a), ("shift", b)))
+    middle = f"{node.name}.product"
+    graph.specs[middle] = Spec(str(dtype), graph.specs[node.inputs[0]].shape)
+    return [Node("Mul", middle, (node.inputs[0], a), (middle,)), Node("Add", node.name, (middle, b), node.outputs)]

@@ -1,0 +1,66 @@
+"""A program for a call: of what the call brings, sizes stay symbols, and only what truly decides something is fixed.
+
+What an integer input decides, a branch whose shapes differ or a size, is fixed where a program cannot be had otherwise: such an input steers, and
+a program then holds for its value alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.model import Model
+from fastrnn.model.graph import every_node
+from fastrnn.model.sizes import Scope, sizes_in
+from fastrnn.plan.lowering.build import build_program
+from fastrnn.plan.program import Program
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
+
+MOST_STEERING = 16  # entries of an input that may steer
+# Inputs of ops, by position, whose content decides shapes.
+DECIDING = {"If": (0,), "Reshape": (1,), "Expand": (1,), "Tile": (1,), "ConstantOfShape": (0,), "Range": (0, 1, 2), "Slice": (1, 2, 3, 4), "Pad": (1, 3), "Split": (1,),
+            "Squeeze": (1,), "Unsqueeze": (1,), "TopK": (1,), "OneHot": (1,), "Loop": (0, 1), "CumSum": (1,), "Trilu": (1,)}
+
+
+def specialise(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Program:
+    """The program for inputs such as these (checked against the model before), for all sizes and values that decide the same."""
+    shapes = {name: a.shape for name, a in arrays.items()}
+    try:
+        return program_for(plan, shapes)[1]
+    except UnsupportedModelError:
+        if not (values := steering_values(plan.model, arrays)):
+            raise
+        return program_for(plan, shapes, values)[1]
+
+
+def program_for(plan: Plan, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> tuple[Model, Program]:
+    """The model that is left for inputs of these shapes, their free dimensions as Sizes, and its program. values: of inputs that steer."""
+    scope, declared = Scope(), {v.name: v.shape for v in plan.model.inputs}
+    model = plan.specialised({name: sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values)
+    return model, build_program(plan, model, scope, values=values)
+
+
+def steering_values(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies of those arrays that steer."""
+    return {name: arrays[name].copy() for name in steering(model) if name in arrays and arrays[name].size <= MOST_STEERING}
+
+
+def steering(model: Model) -> set[str]:
+    """Inputs of integers or bools from which follows what decides branches or shapes."""
+    deciding: set[str] = set()
+    for node, _ in every_node(model.nodes):
+        deciding |= {node.input(k) for k in DECIDING.get(node.op, ())} | {name for name in node.inputs[1:] if node.op.startswith("Reduce")}
+    makers = {name: node for node, _ in every_node(model.nodes) for name in node.outputs if name}
+    todo, seen = list(deciding - {""}), set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += makers[name].reads() if name in makers else ()
+    return {v.name for v in model.inputs if v.name in seen and not v.dtype.startswith("float")}

@@ -1,0 +1,6 @@
+"""Weights in the layout that a kernel reads, made once a plan.
+
+    packed.py   Packed: a node's weights as views, and which of its inputs they come from
+    unpack.py   and out of it again, for what travels
+    panels.py   the layout itself, [unit block][k][gate][lane], filled by the kernel's module; aligned memory
+"""

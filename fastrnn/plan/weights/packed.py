@@ -1,0 +1,128 @@
+"""A node's weights in the layout of the kernel that runs it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.contract import Kernel
+from fastrnn.model import Node
+from fastrnn.model.absent import Absent
+from fastrnn.model.ops.linear import taps_of, window_of
+from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
+from fastrnn.plan import policy
+from fastrnn.plan.lowering.memory import View, weight_view
+from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
+
+    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of.
+    """
+
+    kernel: Kernel | None
+    why: str
+    arrays: Mapping[str, np.ndarray]
+    units: int = 0
+    sources: tuple[np.ndarray | None, ...] = ()
+    groups: int = 1
+
+    @property
+    def views(self) -> dict[str, View]:
+        """The contract's weight fields."""
+        return {name: weight_view(a) for name, a in self.arrays.items()}
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of packed weights that a call reads."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+def sources_of(node: Node, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray | None, ...]:
+    """The arrays that a node is packed from, None for those that are not constant: weights, not states or what is multiplied."""
+    positions = WEIGHT_INPUTS if node.op in RECURRENT else range(1, len(node.inputs))
+    return tuple(weights.get(node.input(k)) for k in positions)
+
+
+def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
+    """The packed directions of a recurrent node, phases of a ConvTranspose with strides, or the one of a Gemm or convolution."""
+    sources = sources_of(node, weights)
+    if any(isinstance(a, Absent) for a in sources):
+        raise AssertionError(f"node {node.name!r}: the numbers of its weights were given up")
+    if node.op in RECURRENT:
+        return _recurrent(node, weights, backend, sources)
+    single = node.op != "Gemm" and depthwise(node, sources[0].shape)
+    choice = policy.pick("depthwise" if single else "dense", backend)
+    if choice.kernel is None:
+        return [Packed(None, choice.why, {}, 0, sources)]
+    if node.op == "Gemm":
+        w, bias = gemm_matrix(node, sources)
+        kinds = [[w]]
+    else:
+        bias = sources[1] if len(sources) > 1 else None
+        kinds = [[np.concatenate(conv_matrices(node, sources[0]))]] if single else _phases(node, sources[0])
+    return [_joined(choice, matrices, bias, sources) for matrices in kinds]
+
+
+def depthwise(node: Node, w_shape) -> bool:
+    """Whether every channel of a convolution is a group, with one unit."""
+    return node.get("group") > 1 and tuple(w_shape[:2]) == ((node.get("group"), 1))
+
+
+def _phases(node: Node, w: np.ndarray) -> list[list[np.ndarray]]:
+    """The matrices of a convolution's groups; of a ConvTranspose, for each residue of its strides."""
+    if node.op == "Conv":
+        return [conv_matrices(node, w)]
+    window = window_of(node, w.shape[2:], (1,) * (w.ndim - 2))
+    return [conv_matrices(node, w, taps) for taps in itertools.product(*(taps_of(window, k) for k in range(w.ndim - 2)))]
+
+
+def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray | None, sources) -> Packed:
+    """Groups' panels one behind the other."""
+    biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
+    parts = [pack_dense(w, b, choice.kernel.lanes) for w, b in zip(matrices, biases)]
+    return Packed(choice.kernel, choice.why, {name: joined([part[name] for part in parts]) for name in parts[0]}, 0, sources, len(parts))
+
+
+def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
+    for position in WEIGHT_INPUTS:
+        if node.input(position) and node.input(position) not in weights:
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {node.input(position)!r} must be a constant weight")
+    layer, result = RecurrentNode(node, weights.get), []
+    for d, cell in enumerate(layer.cells):
+        w = layer.weights(d)
+        choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected)
+        arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
+        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources))
+    return result
+
+
+def gemm_matrix(node: Node, sources) -> tuple[np.ndarray, np.ndarray | None]:
+    """(N, K) and (N,) of a Gemm, its factors multiplied in."""
+    b, c = sources[0], sources[1] if len(sources) > 1 else None
+    w = b if node.get("transB") else b.T
+    w = w if node.get("alpha") == 1 else w * np.float32(node.get("alpha"))
+    if c is None:
+        return w, None
+    c = c if node.get("beta") == 1 else c * np.float32(node.get("beta"))
+    return w, np.broadcast_to(c.reshape(-1), (len(w),))
+
+
+def conv_matrices(node: Node, w: np.ndarray, taps=None) -> list[np.ndarray]:
+    """(M, kernel * C) for each group: what a dense layer over channels-last windows takes. Of a ConvTranspose, flipped, and of these taps."""
+    groups = node.get("group")
+    if node.op == "Conv":
+        parts = np.split(w, groups)  # (M/g, C/g, kernel)
+    else:
+        flipped = np.flip(w, tuple(range(2, w.ndim)))
+        for axis, chosen in enumerate(taps or ()):
+            flipped = np.take(flipped, chosen, axis=2 + axis)
+        parts = [p.swapaxes(0, 1) for p in np.split(flipped, groups)]
+    return [np.moveaxis(p, 1, -1).reshape(len(p), math.prod(p.shape[1:])) for p in parts]
