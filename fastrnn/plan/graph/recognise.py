@@ -24,7 +24,7 @@ from fastrnn.plan.graph.fold import REPEATING, live, replace_model
 from fastrnn.plan.graph.reading import RUN, Reading
 
 MOST_ROUNDS = 16  # layers on top of one another
-ENDS = {"Tanh", "Sigmoid", "Relu", "HardSigmoid", "Softsign", "Elu", "LeakyRelu", "ThresholdedRelu", "Softplus"}
+ENDS = {"Tanh", "Sigmoid", "Relu", "HardSigmoid", "Softsign", "Elu", "LeakyRelu", "ThresholdedRelu", "Softplus", "Clip"}
 
 
 def recognise(model: Model) -> Model:
