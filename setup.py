@@ -12,7 +12,7 @@ NATIVE, RUNTIME, TRAINING = "fastrnn/kernels/native", "fastrnn/runtime", "fastrn
 HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd"), *glob(f"{RUNTIME}/*.h"), *glob(f"{RUNTIME}/*.pxd"), *glob(f"{RUNTIME}/*.pxi"),
                   *glob(f"{TRAINING}/*.h"), *glob(f"{TRAINING}/*.pxi")])
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
-COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]
+COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"] if os.environ.get("FASTRNN_SANITIZE") else []
 
 # ISA: processor family, macro, flags. The baseline promises bits, not speed.

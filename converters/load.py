@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastrnn.converters.archive import entries_of, is_archive
 from fastrnn.converters.checkpoint import refuse_programs
+from fastrnn.converters.keras_import import from_keras
 from fastrnn.converters.onnx_import import from_onnx
+from fastrnn.converters.torch_script import is_script, load_script
 
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model, file
@@ -18,7 +21,8 @@ ADVICE = {
 
 
 def load(path, *, outputs: Sequence[str] | None = None) -> Model:
-    """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), or from a .pt2 file of torch.export.save (see from_torch).
+    """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), from a .pt2 file of torch.export.save (see from_torch), from
+    Keras's .keras and .h5 (see from_keras), or from a TorchScript archive (.pt; its code is followed, see from_torch).
 
     outputs: of an .onnx file, as from_onnx has it; UnsupportedModelError for others.
     Nothing in a file is run or unpickled beyond tensors in containers. Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one.
@@ -28,12 +32,16 @@ def load(path, *, outputs: Sequence[str] | None = None) -> Model:
         return from_onnx(path, outputs=outputs)
     if outputs is not None:
         raise UnsupportedModelError(f"{path}: outputs are chosen of .onnx files alone")
+    if suffix in (".keras", ".h5", ".hdf5"):
+        return from_keras(path)
     if suffix == ".pt2":
         return _load_program(Path(path))
-    if suffix in (".pt", ".pth"):
+    if suffix in (".pt", ".pth", ".jit", ".ts"):
+        if Path(path).is_file() and is_archive(Path(path)) and is_script(entries_of(Path(path))):
+            return load_script(Path(path))
         refuse_programs(Path(path))
     if suffix != ".safetensors":
-        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2 and fastrnn's .safetensors")
+        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2, .keras, .h5, TorchScript's .pt and fastrnn's .safetensors")
     return file.load(path)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from fastrnn.converters.samples import index_ranges
@@ -32,6 +34,9 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     differs by more than tolerance (1e-4) times its largest entry, unless torch itself is as far from float64, of which a warning tells. An
     ExportedProgram is compared on its own example inputs, or on example_inputs.
 
+    Buffers that forward writes (self.hidden[:] = h) become states: inputs under their names, outputs NAME_n, tied. Streams carry them, from the buffers' values at conversion on.
+    A torch.jit.ScriptModule is saved in memory and its code followed, not run by torch.jit; without example_inputs its weights and annotations say what it takes.
+
     cells keeps modules of these classes whole, however their forward loops, as compiled layers of a custom cell: {class: cell}, where the module's
     parameters have torch's names for it (weight_ih, weight_hh, bias_ih, ..., with or without _l0), or {class: function of the module that returns a
     fastrnn.Recurrent}. Such a forward takes x (T, B, I) (with an attribute batch_first (B, T, I)), the cell's scalars by name and at most a state,
@@ -58,6 +63,8 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
             raise UnsupportedModelError("from_torch: an ExportedProgram's dimensions are settled; dynamic_shapes goes to torch.export.export")
         return convert_program(module, example_inputs, "program", tolerance)
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    if isinstance(module, torch.jit.ScriptModule):
+        return _scripted(module, example_inputs, dynamic_shapes, tolerance=tolerance, cells=cells)
     if isinstance(module, torch.jit.ScriptFunction):
         raise UnsupportedModelError("from_torch: torch.jit.script and torch.jit.trace of a function are not read; put the function into an nn.Module")
     if not isinstance(module, torch.nn.Module):
@@ -72,9 +79,24 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
                                         "the module that it was made from, or write it to ONNX with torch.onnx.export(..., dynamo=False) and read that with from_onnx")
     if example_inputs is not None and (dynamic_shapes is not None or cells or not _only_read(module, torch.nn)):
         from fastrnn.converters.torch_export import convert_module
+        from fastrnn.converters.torch_export.carried import convert_carried, written_buffers
 
+        if written := written_buffers(module, example_inputs):
+            return convert_carried(module, written, example_inputs, dynamic_shapes, tolerance, cells)
         return convert_module(module, example_inputs, dynamic_shapes, tolerance, cells)
     return _known_layers(module, torch.nn)
+
+
+def _scripted(module, example_inputs, dynamic_shapes, **options) -> Model:
+    """A ScriptModule by way of its archive, whose code is followed."""
+    from fastrnn.converters.torch_script import load_script, script_module
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{module.original_name.lower()}.pt"
+        module.save(str(path))
+        if example_inputs is None and dynamic_shapes is None:
+            return load_script(path)
+        return from_torch(script_module(path), example_inputs, dynamic_shapes, **options)
 
 
 def _only_read(module, nn) -> bool:

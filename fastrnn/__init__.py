@@ -41,7 +41,7 @@ from fastrnn.kernels import native  # noqa: F401  (which says what to do where n
 if TYPE_CHECKING:
     from fastrnn.cells import Gate, cell
     from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
-    from fastrnn.converters import from_onnx, from_state_dict, from_torch, load
+    from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch, load
     from fastrnn.model import Model
     from fastrnn.plan.streams.guess import Guess, guess_states
     from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
@@ -52,7 +52,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "DivergedError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
     "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
-    "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_onnx", "from_state_dict", "from_torch", "guess_states",
+    "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
     "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
 ]
 
@@ -60,7 +60,7 @@ __all__ = [
 _HOME = {name: module for module, names in {
     "cells": ("Gate", "cell"),
     "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
-    "converters": ("from_onnx", "from_state_dict", "from_torch", "load"),
+    "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch", "load"),
     "model": ("Model",),
     "plan.streams.guess": ("Guess", "guess_states"),
     "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),

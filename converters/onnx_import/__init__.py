@@ -2,11 +2,12 @@
 
     importer.py   the graph: order, names, subgraphs
     wanted.py     the part of a graph that some of its outputs need
+    older.py      opsets 1 to 6, brought to 7 before
     proto.py      messages to plain data: dtypes, shapes, tensors, external data
     registry.py   Given, a node as importers see it, and the table of importers
     ops/          an importer for each op: older forms become the newest one, which the model's vocabulary has
 
-To add an op: one decorated function in ops/, one row in tests/converters/test_onnx_ops.py.
+To add an op: one decorated function in ops/, one row in tests/rows.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
+from fastrnn.converters.onnx_import.older import upgraded
 from fastrnn.converters.onnx_import.proto import WIDENED, Folder, array_of, dtype_name, parse, spec_of, without_functions
 from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
 from fastrnn.converters.onnx_import.wanted import advice, only
@@ -21,7 +22,7 @@ from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.foreign import NAMES as FOREIGN
 
-OLDEST, NEWEST = 7, 28
+OLDEST, OURS, NEWEST = 1, 7, 28  # older than OURS: by way of onnx's version converter
 
 
 def import_model(source, external_data: bool, outputs: Sequence[str] | None = None) -> Model:
@@ -31,6 +32,8 @@ def import_model(source, external_data: bool, outputs: Sequence[str] | None = No
     opset = _opset(proto)
     proto = without_functions(proto)
     proto = proto if outputs is None else only(proto, list(outputs) if not isinstance(outputs, str) else outputs, _reads)
+    if opset < OURS:
+        proto, opset = upgraded(proto, opset, OURS), OURS
     widened = [value.name for value in (*proto.graph.input, *proto.graph.output) if value.type.tensor_type.elem_type in WIDENED]
     if widened:
         warnings.warn(f"floats of 16 bits are computed in float32, and so are {', '.join(map(repr, widened))}", stacklevel=4)
@@ -38,7 +41,7 @@ def import_model(source, external_data: bool, outputs: Sequence[str] | None = No
     graph = GraphImporter(proto.graph, opset, folder, names, {}, 0)
     inputs = [graph.declare(value) for value in proto.graph.input if value.name not in graph.weight_names]
     graph.run()
-    results = [graph.result(value.name) for value in proto.graph.output]
+    results = graph.results(proto.graph.output)
     declared = {}
     for value, name in zip(proto.graph.output, results):
         dtype, shape = spec_of(value, "output")
@@ -139,6 +142,17 @@ class GraphImporter:
         if name not in self.scope:
             raise InvalidModelError(f"output {name!r} is not defined by any node")
         return self.scope[name]
+
+    def results(self, values: Iterable[onnx.ValueInfoProto]) -> list[str]:
+        """The model's names of its outputs; one value that stands twice among them has a copy for the second."""
+        names: list[str] = []
+        for value in values:
+            name = self.result(value.name)
+            if name in names:
+                source, name = name, self.unique_value(name)
+                self.nodes.append(Node("Identity", self.unique_node(name), (source,), (name,)))
+            names.append(name)
+        return names
 
     def tensor(self, proto, where: str) -> np.ndarray:
         """A tensor attribute's content."""

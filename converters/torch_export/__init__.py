@@ -6,9 +6,10 @@
     cell_leaf.py        and modules that the caller says are layers of a custom cell
     program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
     importer.py         the nodes; what only constants make is computed
+    carried.py          modules that write their buffers: states
     registry.py, site.py, ops/    one overload, one short function
     guards.py           relations between sizes that the capture took for granted, as nodes
-    check.py, drawn.py  module and Model compared, as part of converting, on values, sizes and lengths that are drawn
+    check.py            module and Model compared, as part of converting, on drawn.py's inputs; subject.py and kept.py leave the module as it was
     pt2.py              .pt2 files, read without unpickling
 """
 

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         else:
             one.add_argument("--json", action="store_true", help="print one JSON object")
         if with_model:
-            one.add_argument("model", help=".onnx, .pt2 or .safetensors")
+            one.add_argument("model", help=".onnx, .pt2, .keras, .h5 or .safetensors")
             one.add_argument("--state", action="append", default=[], metavar="INPUT=OUTPUT[:INDEX]",
                              help="an output, or a slice of its axis 0, that feeds an input at the next step")
             one.add_argument("--constant", action="append", default=[], metavar="INPUT=VALUE",
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("verify", commands.verify, "Run the same random inputs, and a stream of steps, through the source's own engine and through fastrnn.")
     one.add_argument("--against", default="auto", choices=("auto", *ENGINES),
-                     help="onnxruntime or openvino (for .onnx), torch, reference (NumPy in float64), or auto: what the file was made for")
+                     help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for")
     one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
     one.add_argument("--length", type=positives, default=list(LENGTHS), metavar="N,N", help=f"lengths of a symbolic time axis ({','.join(map(str, LENGTHS))})")

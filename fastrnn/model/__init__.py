@@ -3,6 +3,7 @@
     graph.py      Value, Node, Graph, State, Model; validation
     ops/          the op vocabulary: attributes, shapes out of shapes, and meaning in NumPy
     infer.py      dtypes, shapes and small values of a whole graph
+    edit.py       changing a graph: free names, constants, nodes with their specs, what is live
     sizes.py      sizes that are symbols and numbers at once, so that one program serves all; polynomials.py: their arithmetic
     builder.py    a graph that grows node by node; stack.py: recurrent layers in it, with torch's options and parameter names
     recurrent.py  recurrent nodes: their inputs and attributes resolved

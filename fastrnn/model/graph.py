@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -135,6 +135,7 @@ class Model:
 
     declared: specs of outputs that a file states, used where inference cannot tell. Names are unique over the graph and all its
     subgraphs. Raises InvalidModelError when malformed, UnsupportedModelError for an op, attribute or dtype that is not known.
+    checked: specs of the values, where all was checked before (model/edit.py): nothing is validated or inferred again.
     """
 
     inputs: tuple[Value, ...]
@@ -144,8 +145,12 @@ class Model:
     states: tuple[State, ...] = ()
     name: str = "model"
     declared: Mapping[str, Spec] = field(default_factory=dict)
+    checked: InitVar[dict[str, Spec] | None] = None
 
-    def __post_init__(self):
+    def __post_init__(self, checked: dict[str, Spec] | None):
+        if checked is not None:
+            object.__setattr__(self, "specs", checked)
+            return
         self._check_names()
         _ = self.specs
         for name, spec in self.declared.items():

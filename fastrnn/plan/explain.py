@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
-from fastrnn.model.infer import known
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
@@ -82,7 +81,7 @@ class Explanation:
         found = route(node, self.model.specs, self.model.weights, self.plan.backend)
         if node.name in self.early and found.way != "jump":
             return [(node.op, label, "-", "-", "-", "-", "computed for the shapes in use, before anything runs")]
-        packed = self._packed(node, found)
+        packed = self.plan.packed_for(node, self.model.weights) if found.packs else []
         kernels, why = ([packed[0].kernel] if packed else [found.kernel] if found.kernel else [None] if found.way == "numpy" else []), found.why
         why = packed[0].why if packed else why
         if self.ran is not None:
@@ -93,12 +92,6 @@ class Explanation:
         if node.op not in RECURRENT:
             return [(node.op, label, *_names(kernels), _bytes(packed), why)]
         return self._directions(node, label, packed, kernels, why)
-
-    def _packed(self, node: Node, found: Route) -> list[Packed]:
-        """A node's packed weights, where they are known."""
-        if found.packs and (self.model is not self.plan.model or node.name in self.plan.packed) and known(self.model.specs, node.inputs):
-            return self.plan.packed_for(node, self.model.weights)
-        return []
 
     def _directions(self, node: Node, label: str, packed: list[Packed], kernels: list[Kernel | None], why: str) -> list[tuple[str, ...]]:
         if self.plan.threads > 1 and packed:

@@ -12,11 +12,12 @@ from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa
 from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
+from fastrnn.model.edit import changed
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
 from fastrnn.plan import explain, policy
-from fastrnn.plan.graph.fold import fold, replace_model
+from fastrnn.plan.graph.fold import fold
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
 from fastrnn.plan.lowering import parallel
@@ -93,6 +94,4 @@ def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict
     gone = {name: absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
     stand_in = {id(model.weights[name]): a for name, a in gone.items()}
     packed = {name: [replace(p, sources=tuple(stand_in.get(id(a), a) for a in p.sources)) for p in parts] for name, parts in packed.items()}
-    lighter = replace_model(model, model.inputs, model.nodes, {**model.weights, **gone})
-    lighter.__dict__["specs"] = model.specs
-    return lighter, packed
+    return changed(model, weights={**model.weights, **gone}), packed

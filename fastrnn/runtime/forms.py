@@ -13,10 +13,10 @@ import numpy as np
 
 from fastrnn.errors import NotStreamableError, UnsupportedModelError
 from fastrnn.model import Model
+from fastrnn.model.edit import changed
 from fastrnn.model.ops.registry import has_symbol
 from fastrnn.model.sizes import LEAST, MOST, Scope, Whole, evaluate, has_sizes
 from fastrnn.plan import Plan, Program, build_program
-from fastrnn.plan.graph.fold import replace_model
 from fastrnn.plan.specialise import steering, steering_values
 from fastrnn.plan.streams.streaming import check_calls, steppable
 from fastrnn.plan.streams.timeline import Prefix
@@ -105,7 +105,7 @@ class Form:
         return program.without_time({v.name for v in form.inputs} | set(form.outputs)) if squeeze and self.timed else program
 
     def _built(self, shapes, values: Mapping[str, np.ndarray]) -> Program:
-        model = self.plan.specialised(shapes, self.model, values)
+        model = self.plan.specialised({**shapes, **{name: a.shape for name, a in values.items()}}, self.model, values)
         if not self.timed:
             check_calls(model)
         for state in self.model.states:
@@ -175,6 +175,4 @@ def _numbers(model: Model, sizes: Mapping[str, int]) -> Model:
     weights = {}
     for name, a in model.weights.items():
         weights[name] = np.array([evaluate(v, sizes) for v in a.ravel()], model.specs[name].dtype).reshape(a.shape) if has_sizes(a) else a
-    result = replace_model(model, model.inputs, model.nodes, weights)
-    result.__dict__.update(specs=model.specs, output_names=model.output_names)
-    return result
+    return changed(model, weights=weights)

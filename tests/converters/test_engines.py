@@ -23,7 +23,7 @@ def close(got, want):
     return got.shape == want.shape and np.abs(got - want).max(initial=0) <= 2e-6 * max(1, np.abs(want).max(initial=0))
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [name for name, (_, _, reads) in ENGINES.items() if not reads or ".onnx" in reads])
 def test_engines_agree_and_carry_states(name):
     model = fr.load(ONNX)
     session = fr.compile(model, states={"h": "h_n"})

@@ -30,9 +30,7 @@ REASONS = {
     r"shape depends on data|depends on data, and with it": "shapes are decided before anything runs",
     r"'ImageDecoder' is not supported": "not of a network",
     r"none of the default domain|domain 'ai.onnx[\w.]+' is not supported": "other domains",
-    r"opset [1-6] is not supported": "older than opset 7",
     r"Dropout\): (its mask is used|training_mode must)|'training_mode' = 1": "training",
-    r"fmod must be 1 for float": "the sign of the divisor only for whole numbers",
     r"Reduce(Max|Min)\): data must be .* got bool": "no order of bools",
 }
 

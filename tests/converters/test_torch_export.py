@@ -264,10 +264,11 @@ class Counter(nn.Module):
         return x + self.h
 
 
-def test_buffers_that_change_are_refused():
+def test_buffers_that_change_are_states_and_refused_in_a_program():
     module = Counter()
-    with pytest.raises(fr.UnsupportedModelError, match="'self.h'.*pass it in as an input"):
-        fr.from_torch(module, (X,))
+    assert [s.input for s in fr.from_torch(module, (X,)).states] == ["h"]
+    with pytest.raises(fr.UnsupportedModelError, match="'h'.*pass it in as an input"):
+        fr.from_torch(torch.export.export(module, (X,)))
     assert not module.h.any()
 
 

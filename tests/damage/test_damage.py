@@ -14,6 +14,7 @@ from pathlib import Path
 
 import checkpoint_corpus
 import files_corpus
+import keras_corpus
 import numpy as np
 import onnx_corpus
 import onnx_nodes_corpus
@@ -26,7 +27,7 @@ from onnx_graphs import build, small, value
 import fastrnn as fr
 
 LOAD = {"model": lambda path: run(fr.load(path)), "layers": layers}
-CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS]
+CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS, *keras_corpus.CORPUS]
 REFUSALS = (fr.InvalidModelError, fr.UnsupportedModelError, fr.ShapeError, fr.DTypeError)
 
 
@@ -52,7 +53,7 @@ def refused(load, path, size: int, message: str = "."):
 
 def test_the_corpus_is_large_and_no_name_stands_twice():
     names = [case.name for case in CORPUS]
-    assert len(names) == len(set(names)) >= 700
+    assert len(names) == len(set(names)) >= 900
 
 
 @pytest.mark.parametrize("case", CORPUS, ids=lambda case: case.name)
@@ -119,6 +120,10 @@ for name in ["cycle", "npz_npy_of_objects", "checkpoint_stack_underflow", *sys.a
 print("all")
 """
 GREEDY = (
+    "keras_bomb",
+    "keras_hdf5_gaps_of_a_terabyte",
+    "keras_json_nested",
+    "h5_structure_names_size",
     "npz_bomb_of_one_weight",
     "npz_bomb_of_many_weights",
     "npz_directory_of_many_entries",

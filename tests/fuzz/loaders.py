@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mutations
 import numpy as np
+from keras_files import h5_seeds, keras_seeds, mutate_h5, mutate_keras
 
 import fastrnn as fr
 from fastrnn.model.file import KEY
@@ -244,5 +245,7 @@ LOADERS = {
     "checkpoint": Loader(".pt", checkpoint_seeds, mutate_checkpoint, layers),
     "safetensors": Loader(".safetensors", safetensors_seeds, mutate_safetensors, layers),
     "program": Loader(".pt2", program_seeds, mutate_program, lambda path: run(fr.load(path))),
+    "keras": Loader(".keras", keras_seeds, mutate_keras, lambda path: run(fr.load(path))),
+    "h5": Loader(".h5", h5_seeds, mutate_h5, lambda path: run(fr.load(path))),
     "npz": Loader(".npz", npz_seeds, mutate_npz, layers),
 }

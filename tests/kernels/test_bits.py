@@ -8,7 +8,7 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.jit import compiler
 from fastrnn.model.stack import stack_model
 from fastrnn.runtime.session import compile
-from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, draw_case
+from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, Shape, draw_case
 
 EACH_ISA = isa.supported()
 NATIVE = [("native", name) for name in EACH_ISA]
@@ -95,6 +95,24 @@ def test_every_option_on_awkward_shapes(kind, monkeypatch):
     for options in OPTIONS[kind].values():
         for name in ("tail", "prime", "ragged", "long"):
             check(Case(kind, TRAP_SHAPES[name], options, seed=5), random, monkeypatch, NATIVE + JIT if name in ("ragged", "long") else NATIVE)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before", "rnn"])
+@pytest.mark.parametrize(("H", "I"), [(64, 5), (72, 24), (100, 65)])  # whole blocks, a narrow last one (AVX-512), and one that is not full
+def test_tiles_of_every_height(kind, H, I, monkeypatch):
+    """Layers wide enough for products of any vectors: all rows of every batch up to 14, and of one of more rows than are done at once, are as alone."""
+    options = {"reset_after": False} if kind == "gru_before" else {}
+    case = Case(kind.partition("_")[0], Shape(T=5, B=80, I=I, H=H), options, seed=H)
+    whole = None
+    for name in EACH_ISA:
+        monkeypatch.setenv("FASTRNN_ISA", name)
+        layer = case.layer()
+        batches = [[b] for b in (0, 7, 79)] if name == "baseline" else [range(b) for b in range(1, 15)]
+        results = case.run(layer) if name != "baseline" else whole
+        whole = whole or results
+        assert same_bits(whole, results), f"{kind} H={H} differs on {name}"
+        for rows in batches:
+            assert same_bits(rows_of(case, whole, list(rows)), outputs(layer, *take_rows(case, list(rows)))), f"{kind} H={H} {rows} differ on {name}"
 
 
 def test_ragged_row_is_its_own_sequence():

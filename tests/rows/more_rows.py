@@ -45,6 +45,7 @@ MORE = [
     *(Row(op, [X], {"kernel_shape": [3], **a}, 12) for op in ("MaxPool", "AveragePool") for a in ({}, {"strides": [2], "pads": [1, 1]}, {"auto_pad": "SAME_UPPER", "strides": [2]})),
     *(Row(op, [rand(2, 3, 6, 7)], {"kernel_shape": [3, 2], "strides": [2, 3], "pads": [1, 0, 0, 1], "ceil_mode": 1}, 12) for op in ("MaxPool", "AveragePool")),
     Row("AveragePool", [rand(2, 3, 6, 7)], {"kernel_shape": [3, 2], "strides": [2, 3], "pads": [1, 0, 1, 1], "count_include_pad": 1}, 12),
+    *(Row(op, [rand(2, 70, 5, 6)], {"kernel_shape": [2, 2], "strides": [2, 2]}, 12) for op in ("MaxPool", "AveragePool")),
     Row("MaxPool", [rand(1, 2, 9)], {"kernel_shape": [3], "dilations": [2]}, 10), Row("MaxPool", [rand(1, 2, 9)], {"kernel_shape": [3]}, 8, 2),
     *(Row("MaxPool", [rand(2, 3, 6, 7)], {"kernel_shape": [3, 2], "strides": [2, 3], "pads": [1, 0, 1, 1], "storage_order": order}, 12, 2) for order in (0, 1)),
     Row("MaxPool", [BYTES], {"kernel_shape": [2]}, 12), *(Row(op, [rand(2, 3, 4, 5)]) for op in ("GlobalAveragePool", "GlobalMaxPool")),

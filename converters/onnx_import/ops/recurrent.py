@@ -12,6 +12,8 @@ from fastrnn.errors import UnsupportedModelError
 def recurrent_attributes(node: Given, kind: str) -> dict[str, object]:
     """A layer's attributes; the three lists of activations become one."""
     attributes = node.given("hidden_size", "direction", "clip", "layout", "linear_before_reset", "input_forget")
+    if attributes.get("clip") == float("inf"):
+        del attributes["clip"]  # which is none
     directions = 2 if node.attribute("direction", "forward") == "bidirectional" else 1
     names = node.attribute("activations")
     alphas, betas = node.attribute("activation_alpha", []), node.attribute("activation_beta", [])

@@ -1,5 +1,5 @@
 """Converters, by the files in which the model's vocabulary has the ops: elementwise.py, indexing.py, linear.py, normal.py, pooling.py, recurrent.py,
-shaping.py; filling.py, tensors made from sizes; and resizing.py, upsampling and interpolation."""
+shaping.py; and filling.py, tensors made from sizes, and resizing.py, interpolation."""
 
 from fastrnn.converters.torch_export.ops import elementwise, filling, indexing, linear, normal, pooling, recurrent, resizing, shaping
 

@@ -78,21 +78,4 @@ FR_INLINE void fr_part(vf *acc, const int pairs, const int R) {
     UNROLL for (int p = 0; p < pairs; p++)
         UNROLL for (int r = 0; r < R; r++) acc[(2 * p + 1) * R + r] = vf_high(acc[2 * p * R + r]);
 }
-
-/* out[r] (units,) = act(bias + W rows[r]) for one gate: projections and dense layers. */
-FR_INLINE void fr_dense_tile(const int NB, const int R, const float *panel, const float *bias, int64_t block,
-                             int64_t K, int64_t units, const float *const *rows, float *const *out,
-                             const fr_activation *act) {
-    vf acc[NB * R];
-    UNROLL for (int b = 0; b < NB; b++) {
-        vf start = bias ? vf_load(bias + (block + b) * LANES) : vf_zero();
-        UNROLL for (int r = 0; r < R; r++) acc[b * R + r] = start;
-    }
-    fr_chain(acc, NB, 0, 1, R, 1, 0x0, panel, block, K, rows);
-    UNROLL for (int b = 0; b < NB; b++)
-        UNROLL for (int r = 0; r < R; r++) {
-            vf y = act ? vf_activate(act, acc[b * R + r]) : acc[b * R + r];
-            vf_store_tail(out[r] + (block + b) * LANES, y, fr_valid(units, block + b));
-        }
-}
 #endif

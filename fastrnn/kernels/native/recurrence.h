@@ -114,58 +114,97 @@ FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, con
         }
 }
 
-/* The input projections of a chunk: time steps serve as rows. */
+#if CELL_PAIRS
+/* The input projections of a narrow block. */
 FR_INLINE void CELL(project_tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
     const CELL(rows) *s = context;
     const fr_args *a = s->a;
-    vf acc[(NB + TAIL) * CELL_ACC * R];
-    UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB + TAIL, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
+    vf acc[CELL_ACC * R];
+    UNROLL for (int r = 0; r < R; r++) fr_start(acc, 1, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
     fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->project_x + row);
-    UNROLL for (int b = 0; b < NB + TAIL; b++) {
-        const unsigned slots = b < NB ? CELL_XSLOTS : EVEN_SLOTS(CELL_XSLOTS);
-        UNROLL for (int g = 0; g < (b < NB ? CELL_GX : PAIRS(CELL_GX)); g++)
-            UNROLL for (int r = 0; r < R; r++)
-                vf_store(s->projected + (((row + r) * (s->padded / LANES) + block + b) * CELL_GX + g) * LANES,
-                         acc[(b * CELL_ACC + SLOT(slots, g)) * R + r]);
+    UNROLL for (int g = 0; g < PAIRS(CELL_GX); g++)
+        UNROLL for (int r = 0; r < R; r++)
+            vf_store(s->projected + (((row + r) * (s->padded / LANES) + block) * CELL_GX + g) * LANES, acc[SLOT(EVEN_SLOTS(CELL_XSLOTS), g) * R + r]);
+}
+#endif
+
+/* As CELL(tile), by way of memory: products of any vectors, of a few blocks for up to MANY_ROWS rows, and their pointwise part while they are hot. */
+#define CELL_JOINT (CELL_XSLOTS == CELL_HSLOTS && CELL_GX == CELL_GH) /* every gate sees x and h: both are one product */
+static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
+    const CELL(rows) *s = context;
+    const fr_args *a = s->a;
+    float sums[MANY_ROWS][MANY_VECTORS * LANES] __attribute__((aligned(64)));
+    float *out[MANY_ROWS];
+    for (int64_t r = 0; r < n_rows; r++) out[r] = sums[r];
+    fr_product p = {.gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = MANY_VECTORS * LANES};
+    if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){a->w_x, a->I, s->x + row};
+    p.operand[p.n_operands++] = (fr_operand){a->w_h, a->P, s->h + row};
+    const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
+    const float *pre = s->pre[row];
+    for (int g = 0; g < CELL_GH; g++) {
+        const int slot = SLOT(CELL_HSLOTS, g);
+        p.start[g] = a->bias + slot * LANES, p.start_block[g] = CELL_ACC * LANES;
+        for (int x = 0; x < CELL_GX && a->chunk; x++)
+            if (SLOT(CELL_XSLOTS, x) == slot) p.start[g] = pre + x * LANES, p.start_block[g] = pre_block, p.start_row[g] = pre_row;
     }
+    fr_multiply(&p, block * CELL_GH, end * CELL_GH, 0, n_rows);
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t b = block; b < end; b++) {
+            vf acc[CELL_ACC];
+            if (!CELL_JOINT || a->chunk) /* only a chunk has a cell here whose gates see less */
+                UNROLL for (int x = 0; x < CELL_GX; x++) acc[SLOT(CELL_XSLOTS, x)] = vf_load(pre + r * pre_row + b * pre_block + x * LANES);
+            UNROLL for (int g = 0; g < CELL_GH; g++) acc[SLOT(CELL_HSLOTS, g)] = vf_load(sums[r] + ((b - block) * CELL_GH + g) * LANES);
+            CELL(unit) unit = CELL(unit_of)(s, b, row + r);
+            CELL(finish)(a, acc, 1, &unit);
+        }
 }
 
 #ifdef CELL_SECOND
-FR_INLINE void CELL(second_tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+static void CELL(second_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
     const CELL(rows) *s = context;
-    const float *u[TILE_ROWS];
-    vf acc[NB * R];
-    UNROLL for (int r = 0; r < R; r++) {
-        u[r] = s->u + (row + r) * s->padded;
-        UNROLL for (int b = 0; b < NB; b++) acc[b * R + r] = vf_load(s->n + (row + r) * s->padded + (block + b) * LANES);
-    }
-    fr_chain(acc, NB, TAIL, 1, R, 1, 0x0, s->a->w_u, block, s->a->H, u);
-    UNROLL for (int b = 0; b < NB; b++)
-        UNROLL for (int r = 0; r < R; r++) {
-            CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
-            CELL(second)(s->a, acc[b * R + r], &unit);
+    float sums[MANY_ROWS][MANY_VECTORS * LANES] __attribute__((aligned(64)));
+    const float *u[MANY_ROWS];
+    float *out[MANY_ROWS];
+    for (int64_t r = 0; r < n_rows; r++) u[r] = s->u + (row + r) * s->padded, out[r] = sums[r];
+    const fr_product p = {.operand = {{s->a->w_u, s->a->H, u}}, .n_operands = 1, .gates = 1, .start = {s->n + row * s->padded}, .start_block = {LANES},
+                          .start_row = {s->padded}, .out = out, .first = block, .units = MANY_VECTORS * LANES};
+    fr_multiply(&p, block, end, 0, n_rows);
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t b = block; b < end; b++) {
+            CELL(unit) unit = CELL(unit_of)(s, b, row + r);
+            CELL(second)(s->a, vf_load(sums[r] + (b - block) * LANES), &unit);
         }
 }
 #endif
 
 /* torch's proj_size: h = W_hr hidden. */
-FR_INLINE void CELL(shrink_tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
-    (void)TAIL;
+static void CELL(shrink_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
     const CELL(rows) *s = context;
-    fr_dense_tile(NB, R, s->a->w_p, NULL, block, s->a->H, s->a->P, (const float *const *)s->out + row, s->y + row, NULL);
+    const fr_product p = {.operand = {{s->a->w_p, s->a->H, (const float *const *)s->out + row}}, .n_operands = 1, .gates = 1, .out = s->y + row, .units = s->a->P};
+    fr_multiply(&p, block, end, 0, n_rows);
+}
+
+/* The input projections of a chunk: time steps serve as rows. */
+static void CELL(project_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
+    const CELL(rows) *s = context;
+    const fr_args *a = s->a;
+    float *out[MANY_ROWS];
+    const int64_t row_floats = s->padded * CELL_GX;
+    for (int64_t r = 0; r < n_rows; r++) out[r] = s->projected + (row + r) * row_floats;
+    fr_product p = {.operand = {{a->w_x, a->I, s->project_x + row}}, .n_operands = 1, .gates = CELL_GX, .out = out, .units = row_floats};
+    for (int g = 0; g < CELL_GX; g++) p.start[g] = a->bias + SLOT(CELL_XSLOTS, g) * LANES, p.start_block[g] = CELL_ACC * LANES;
+    fr_multiply(&p, block * CELL_GX, end * CELL_GX, 0, n_rows);
 }
 
 #if CELL_PAIRS
-#define CELL_TILES FR_TAILED_TILES
+FR_TAILED_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
+FR_NARROW_TILES(CELL(project_tile))
+#define CELL_NARROW_PROJECT &CELL(project_tile_set)
 #else
-#define CELL_TILES FR_TILES
-#endif
-CELL_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
-CELL_TILES(CELL(project_tile), CELL_W1, CELL_W2, CELL_W)
-#undef CELL_TILES
-FR_TILES(CELL(shrink_tile), 4, 4, 2)
-#ifdef CELL_SECOND
-FR_TILES(CELL(second_tile), 4, 4, 2)
+#define CELL_NARROW_PROJECT NULL
+FR_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
 #endif
 
 #include "time_loop.h"
+#undef CELL_JOINT
+#undef CELL_NARROW_PROJECT

@@ -39,6 +39,17 @@
 #define TILE_ROWS 6
 #define AHEAD_ROWS 8
 #define AHEAD_BESIDE 3
+#define V_MOST 8
+#define ROWS_MOST 6
+#define HEIGHT 6
+#define FR_MANY 7 /* rows from which on products come first */
+#define ROWS_WIDEST {0, 8, 8, 8, 6, 5, 4}
+#define ROWS_1 UP_TO_8
+#define ROWS_2 UP_TO_8
+#define ROWS_3 UP_TO_8
+#define ROWS_4 UP_TO_6
+#define ROWS_5 UP_TO_5
+#define ROWS_6 UP_TO_4
 typedef __m512 vf;
 typedef __mmask16 vm;
 FR_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
@@ -214,6 +225,20 @@ FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 
 #else
 #error "define one of FR_AVX512, FR_AVX2, FR_NEON, FR_BASELINE"
+#endif
+
+#ifndef V_MOST /* with sixteen registers; vectors of a product's tile, by its rows (product.h) */
+#define V_MOST 8
+#define ROWS_MOST 6
+#define HEIGHT 4
+#define FR_MANY 2
+#define ROWS_WIDEST {0, 8, 6, 4, 3, 2, 2}
+#define ROWS_1 UP_TO_8
+#define ROWS_2 UP_TO_6
+#define ROWS_3 UP_TO_4
+#define ROWS_4 UP_TO_3
+#define ROWS_5 UP_TO_2
+#define ROWS_6 UP_TO_2
 #endif
 
 FR_INLINE vf vf_zero(void) { return vf_set1(0.0f); }

@@ -5,7 +5,9 @@
 #include "dense.h"
 #include "integers.h"
 #include "ops.h"
+#include "pool.h"
 #include "probe.h"
+#include "product.h"
 #include "reduce.h"
 
 #define JOIN2(a, b) a##_##b
@@ -57,13 +59,15 @@
     PLAIN(cast_##from##_##a), PLAIN(cast_##from##_##b), PLAIN(cast_##from##_##c), PLAIN(cast_##from##_##d), PLAIN(cast_##from##_##e)
 static const fr_kernel fr_table[] = {
     ENTRY(rnn), ENTRY(rnn_any), ENTRY(lstm), ENTRY(lstm_any), ENTRY(gru), ENTRY(gru_any), ENTRY(gru_before),
-    ENTRY(gru_before_any), ENTRY(dense), ENTRY(product),
+    ENTRY(gru_before_any), PLAIN(dense), ENTRY(product),
     PLAIN(copy8),
     PLAIN(copy16),
     PLAIN(copy32),
     PLAIN(copy64),
     PLAIN(chain),
     PLAIN(depthwise),
+    PLAIN(pool_max),
+    PLAIN(pool_mean),
     PLAIN(reduce),
     PLAIN(reduce_squares),
     PLAIN(reduce_max),

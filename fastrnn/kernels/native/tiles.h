@@ -51,6 +51,11 @@ typedef struct {
     FR_TAIL_TILES(tile)                   \
     static const fr_tiles tile##_set = {W1, W2, W, tile##_one, tile##_half, tile##_two, FR_BY_ROWS(tile##_rows), FR_BY_ROWS(tile##_last), \
                                         {tile##_tail1, tile##_beside1}, FR_BY_ROWS(tile##_tail)};
+/* The narrow last block alone. */
+#define FR_NARROW_TILES_(tile)            \
+    FR_EACH_ROWS(tile, tail, 0, 1)        \
+    static const fr_tiles tile##_set = {1, 1, 1, 0, 0, 0, {0}, {0}, {tile##_tail1}, FR_BY_ROWS(tile##_tail)};
+#define FR_NARROW_TILES(tile) FR_NARROW_TILES_(tile)
 /* Compiles `tile(context, NB, TAIL, R, block, row)`, an inline function, for every count that fr_cover uses, as tile_set. */
 #define FR_TILES(tile, W1, W2, W) FR_TILES_(tile, W1, W2, W)
 #define FR_TAILED_TILES(tile, W1, W2, W) FR_TAILED_TILES_(tile, W1, W2, W)
@@ -103,9 +108,4 @@ static void fr_cover(int64_t block, int64_t end, int narrow, int64_t n_rows, int
 FR_INLINE int64_t fr_first_block(const fr_args *a, int64_t n) { return a->parts > 1 ? n * a->part / a->parts : 0; }
 FR_INLINE int64_t fr_end_block(const fr_args *a, int64_t n) { return a->parts > 1 ? n * (a->part + 1) / a->parts : n; }
 
-/* Covers this part's blocks of `units`; `gates`: in their panel two gates may share a vector. */
-FR_INLINE void fr_cover_part(const fr_args *a, int64_t units, int gates, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
-    const int64_t n = fr_blocks(units), end = fr_end_block(a, n);
-    fr_cover(fr_first_block(a, n), end, gates && end == n && fr_narrow(units), n_rows, backward, tiles, context);
-}
 #endif

@@ -113,8 +113,6 @@ def binary(node, inputs):
     """Of one dtype (but for Pow's exponent), broadcast; PRelu's slope broadcasts to x."""
     dtypes = _FUNCTIONS_OF_TWO[node.op][0]
     a, b = (require(node, s, what, dtypes) for s, what in zip(inputs, "AB"))
-    if node.op == "Mod" and not node.get("fmod") and a.dtype in FLOATS:
-        raise InvalidModelError(f"{where(node)}: fmod must be 1 for {a.dtype}")
     if a.dtype != b.dtype and node.op != "Pow":
         raise InvalidModelError(f"{where(node)}: dtypes {a.dtype} and {b.dtype} differ")
     shape = broadcast(node, a.shape, b.shape)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastrnn.kernels.contract import ARGS
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
 
@@ -76,6 +77,13 @@ class Arguments(dict):
     def copy(self) -> Arguments:
         """Another one, to be changed."""
         return Arguments(self, act=list(self["act"]))
+
+    def record(self) -> np.ndarray:
+        """One record of the contract, for a call from Python; all fields must be numbers."""
+        record = np.zeros(1, ARGS)
+        for name, value in self.items():
+            record[name] = value
+        return record
 
 
 def new_args(**fields) -> Arguments:

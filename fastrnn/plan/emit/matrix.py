@@ -1,7 +1,7 @@
 """Gemm, MatMul, Conv and ConvTranspose: rows times a matrix, and what is fused behind it.
 
-A convolution is a dense layer whose rows are windows of a channels-last input: where they lie one after the other, a window is
-simply an address; elsewhere a strided copy lays them out. One whose groups are single channels reads its taps where they are. The
+A convolution is a dense layer whose rows are windows of a channels-last input: where a window's entries lie one after the other, it is
+simply an address; elsewhere an address and where its segments start; only where segments are very short, a strided copy lays them out. One whose groups are single channels reads its taps where they are. The
 result lies channels-last too, so chains need no transposes.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
-from fastrnn.model.sizes import Size, Whole, largest, n_steps, smallest, wholes
+from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest, wholes
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
 from fastrnn.plan.emit.emitter import constant_but_first, emits, new_args, only_float32
 from fastrnn.plan.lowering import parallel
@@ -73,10 +73,12 @@ def matmul(build, node):
         build.copy(node.name, made, target)
 
 
-def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[View], View], taps: list[Whole] | None = None) -> None:
+def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[View], View], taps: list[Whole] | None = None,
+             segments: tuple[list[Whole], Whole] | None = None) -> None:
     """y = rows times the packed matrix, a group a part of the features, then what is fused behind the node.
 
-    taps: of a depthwise kernel, whose rows are addresses. turned: a view of the node's result in the form of y.
+    taps: of a depthwise kernel, whose rows are addresses. segments: of windows where they lie: offsets, and floats of each.
+    turned: a view of the node's result in the form of y.
     """
     fused = build.epilogues.get(node.name)
     operands = [turned(build.view_of(name).broadcast(build.infer_output(node, 0))) for name in fused.operands[1:]] if fused else []
@@ -86,13 +88,14 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         calls, operands = list(by_grid(1, rows, y)), None
     for (T, B, (x_t, x_b), (y_t, y_b), *steps), (x, target, *more) in calls:
         units = y.shape[-1] // packed.groups
-        table = [] if taps is None else [taps]
+        table = [taps] if taps is not None else [segments[0]] if segments else []
         if fused and operands is not None:
             program, channel = fused.instructions(), [v.strides[-1] if v.shape[-1] > 1 else 0 for v in more]
             table += [[len(more), len(program)], [n for (t, b), u in zip(steps, channel) for n in (t, b, u)], program.view(np.int64)]
-        elif taps is not None:
+        elif table:
             table.append([0, 0])
-        args = new_args(I=rows.shape[-1] // packed.groups if taps is None else len(taps), H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
+        depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
+        args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
         pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, T * B * packed.weight_bytes // 2, T, B)
         with build.at_once(len(parts) > 1):
@@ -236,8 +239,7 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     if packed.kernel.name == "depthwise":
         if target.strides[-1] != 1:
             target = build.scratch(last_y.shape)
-        offsets = [sum(i * t for i, t in zip(at, taps)) for at in np.ndindex(*kernel)]
-        multiply(build, node, packed, places, target, _channels_last, offsets)
+        multiply(build, node, packed, places, target, _channels_last, offsets_of(kernel, taps))
     else:
         _rows_times(build, node, packed, places, kernel, taps, target, _channels_last)
     if target is not last_y:
@@ -250,8 +252,30 @@ def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: V
     windows = replace(places, shape=(*places.shape[:-1], packed.groups, *kernel, channels),
                       strides=(*places.strides[:-1], channels * places.strides[-1], *taps, places.strides[-1]))
     flat = windows.reshaped((*places.shape[:-1], width))
+    if (flat is None or not build.walks(flat)) and (segments := _segments(kernel, taps, channels, packed.groups)) is not None:
+        target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape)
+        multiply(build, node, packed, places, target_last, turned, segments=segments)
+        if target_last is not target:
+            build.copy(node.name, target_last, target)
+        return
     rows = build.rows(flat) if flat is not None else build.contiguous(windows).reshaped((*places.shape[:-1], width))
     rows, written = build.row_pair(rows, target)
     multiply(build, node, packed, rows, written, turned)
     if written is not target:
         build.copy(node.name, written, target)
+
+
+def _segments(kernel, taps, channels: Whole, groups: int) -> tuple[list[Whole], Whole] | None:
+    """Offsets of a window's runs of neighbours, and floats of each; None where they are so short that copying them together costs less.
+
+    A run of fewer than four floats does not outweigh its start (Conv 3x3 of groups of two channels).
+    """
+    outer, length = list(zip(kernel, taps)), channels
+    while groups == 1 and outer and (outer[-1][0] == 1 or same(outer[-1][1], length)):
+        length = length * outer.pop()[0]
+    return None if length < 4 else (offsets_of([n for n, _ in outer], [step for _, step in outer]), length)
+
+
+def offsets_of(kernel, taps) -> list[Whole]:
+    """Where each entry of a window lies, in C order: `taps` apart along its axes."""
+    return [sum(i * t for i, t in zip(at, taps)) for at in np.ndindex(*kernel)]

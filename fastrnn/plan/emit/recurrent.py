@@ -92,7 +92,8 @@ def _initial(build, name: str) -> View:
 def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, places: Places, shared: parallel.Share, sorted_lengths) -> None:
     """The calls of one direction, a call for each part of its rows."""
     P, input_size, rows = places.y.shape[-1] // (layer.directions if layer.torch_form else 1), places.x.shape[2], -(-places.B // shared.rows)
-    hoisted = policy.chunk(places.T, rows, input_size) if cell.x_gates else 0
+    apart = cell.x_gates != cell.first_gates
+    hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart) if cell.x_gates else 0
     args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
                     reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units,
                     ahead=_ahead(packed, places.T, rows, hoisted, input_size, shared.units))

@@ -13,8 +13,9 @@ from types import MappingProxyType
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model import Graph, Model, Node, Value
+from fastrnn.model import Graph, Model, Node
 from fastrnn.model.absent import Absent
+from fastrnn.model.edit import changed, fresh, live
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import PASSING, SMALL, bounded, evaluate, infer_node, infer_repetition, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
@@ -66,9 +67,7 @@ class _Folder:
         nodes, needed = live(nodes, set(self.model.output_names))
         # in C order once and for all: a program takes them as they lie
         weights = {name: a if isinstance(a, Absent) else np.require(a, requirements="C") for name, a in self.constants.items() if name in needed}
-        model = replace_model(self.model, self.inputs, nodes, weights)
-        model.__dict__["specs"] = self.specs
-        return model
+        return changed(self.model, inputs=self.inputs, nodes=nodes, weights=weights, specs=self.specs)
 
     def visit(self, nodes) -> list[Node]:
         """The nodes that are left of these."""
@@ -238,7 +237,7 @@ class _Folder:
             if name:
                 self.constants[inner[name]], self.specs[inner[name]] = array, spec_of(array)
         for t in repetition.taken:
-            index = f"{inner[t.entry]}.index"
+            index = fresh(f"{inner[t.entry]}.index", self.specs)
             self.constants[index] = np.array(n - 1 - run if t.backwards else run)
             self.specs[index] = spec_of(self.constants[index])
             nodes.append(Node("Gather", f"{inner[t.entry]}.taken", (t.source, index), (inner[t.entry],), {"axis": t.axis}))
@@ -256,10 +255,10 @@ class _Folder:
             array = np.expand_dims(np.zeros(spec.shape, spec.dtype), stacked.axis).take([], axis=stacked.axis)
             self.constants[stacked.result], self.specs[stacked.result] = array, spec_of(array)
             return []
-        axes = f"{stacked.result}.axes"
+        axes = fresh(f"{stacked.result}.axes", self.specs)
         self.constants[axes] = np.array([stacked.axis])
         self.specs[axes] = spec_of(self.constants[axes])
-        raised = [f"{stacked.result}.{k}" for k in range(len(names))]
+        raised = [fresh(f"{stacked.result}.{k}", self.specs) for k in range(len(names))]
         nodes = [Node("Unsqueeze", whole, (name, axes), (whole,)) for name, whole in zip(names, raised)]
         return [*nodes, Node("Concat", f"{stacked.result}.stacked", tuple(raised), (stacked.result,), {"axis": stacked.axis})]
 
@@ -288,10 +287,7 @@ def instance(body: Graph, prefix: str, given: Mapping[str, str], taken: Mapping[
     names = dict(given)
 
     def own(name: str) -> str:
-        fresh = f"{prefix}.{name}"
-        while fresh in taken:
-            fresh += "'"
-        return fresh
+        return fresh(f"{prefix}.{name}", taken)
 
     def copy(graph: Graph) -> Graph:
         names.update({name: own(name) for name in graph.inputs if name not in names})
@@ -305,23 +301,3 @@ def instance(body: Graph, prefix: str, given: Mapping[str, str], taken: Mapping[
         return Graph(tuple(nodes), tuple(names.get(name, name) for name in graph.outputs), tuple(names[name] for name in graph.inputs))
 
     return copy(body)
-
-
-def live(nodes: list[Node], needed: set[str]) -> tuple[tuple[Node, ...], set[str]]:
-    """The nodes that the needed values depend on, unneeded outputs emptied; and all names that are read."""
-    kept, needed = [], set(needed)
-    for node in reversed(nodes):
-        if not needed.isdisjoint(node.outputs):
-            kept.append(replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs)))
-            needed |= node.reads()
-    return tuple(reversed(kept)), needed
-
-
-def replace_model(model: Model, inputs: tuple[Value, ...], nodes, weights) -> Model:
-    """A model made of parts that were checked before: nothing is validated again."""
-    result = object.__new__(Model)
-    states = tuple(s for s in model.states if s.input in {v.name for v in inputs})
-    fields = {"inputs": inputs, "output_names": model.output_names, "nodes": tuple(nodes), "weights": weights, "states": states,
-              "name": model.name, "declared": model.declared}
-    result.__dict__.update(fields)
-    return result

@@ -7,20 +7,19 @@ its outputs; a Loop that also computes something else, or hands on more than the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from fastrnn.model import Graph, Model, Node
+from fastrnn.model.edit import Edit, live
 from fastrnn.model.graph import every_node
-from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import ANY_DIM
 from fastrnn.model.ops.control import Repetition
 from fastrnn.plan.graph.algebra import Form, Vector, mapped
 from fastrnn.plan.graph.cell_steps import CellStep, step_of_rnn
-from fastrnn.plan.graph.fold import REPEATING, live, replace_model
+from fastrnn.plan.graph.fold import REPEATING
 from fastrnn.plan.graph.reading import RUN, Reading
 
 MOST_ROUNDS = 16  # layers on top of one another
@@ -35,22 +34,17 @@ def recognise(model: Model) -> Model:
     return _Recogniser(model).run()
 
 
-class _Recogniser:
-    """weights, specs: of the model being changed."""
+class _Recogniser(Edit):
+    """The model being changed."""
 
     def __init__(self, model: Model):
-        self.model, self.weights, self.specs = model, dict(model.weights), model.specs
+        super().__init__(model)
         self.changed = False
         self._digests: dict[int, bytes] = {}
 
     def run(self) -> Model:
         nodes = self.walk(list(self.model.nodes), {}, set(self.model.output_names))
-        if not self.changed:
-            return self.model
-        nodes, needed = live(nodes, set(self.model.output_names))
-        result = replace_model(self.model, self.model.inputs, nodes, {name: a for name, a in self.weights.items() if name in needed})
-        result.__dict__["specs"] = self.specs
-        return result
+        return self.result(nodes) if self.changed else self.model
 
     def walk(self, nodes: list[Node], forms: dict[str, Form], wanted: set[str]) -> list[Node]:
         """The nodes of a graph with layers in it recognised, and those in subgraphs. forms: of values around it."""
@@ -73,26 +67,6 @@ class _Recogniser:
 
     # What is put in their place.
 
-    def add(self, nodes: list[Node], op: str, name: str, inputs: Iterable[str], outputs: int = 1, **attributes) -> list[str]:
-        """Appends a node under a new name; the names of its outputs."""
-        while name in self.specs or any(f"{name}.{k}" in self.specs for k in range(outputs)):
-            name += "'"
-        node = Node(op, name, tuple(inputs), tuple(f"{name}.{k}" for k in range(outputs)), attributes)
-        infer([node], self.specs)
-        nodes.append(node)
-        return list(node.outputs)
-
-    def weight(self, name: str, array: np.ndarray) -> str:
-        """Adds a constant under a new name."""
-        while name in self.specs:
-            name += "'"
-        self.weights[name], self.specs[name] = array, spec_of(array)
-        return name
-
-    def axes(self, name: str, *axes: int) -> str:
-        """A constant of whole numbers."""
-        return self.weight(f"{name}.axes", np.array(axes, np.int64))
-
     def shaped(self, nodes: list[Node], name: str, value: str, shape: tuple) -> str | None:
         """The value with axes of size 1 put in or left out, None where that does not give the shape."""
         have = self.specs[value].shape
@@ -100,10 +74,10 @@ class _Recogniser:
             return None
         ones = [k for k, d in enumerate(have) if d == 1]
         if have != shape and ones:
-            value = self.add(nodes, "Squeeze", f"{name}.whole", (value, self.axes(name, *ones)))[0]
+            value = self.node(nodes, "Squeeze", f"{name}.whole", (value, self.whole(f"{name}.axes", *ones)))[0]
         new = [k for k, d in enumerate(shape) if d == 1]
         if have != shape and new:
-            value = self.add(nodes, "Unsqueeze", f"{name}.shaped", (value, self.axes(name, *new)))[0]
+            value = self.node(nodes, "Unsqueeze", f"{name}.shaped", (value, self.whole(f"{name}.axes", *new)))[0]
         return value
 
     def value(self, nodes: list[Node], vector: Vector) -> str:
@@ -111,7 +85,7 @@ class _Recogniser:
         if vector.index is None:
             return vector.name
         at = self.weight(f"{vector.name}.at", np.array(vector.index))
-        return self.add(nodes, "Gather", f"{vector.name}.entry", (vector.name, at), axis=vector.axis)[0]
+        return self.node(nodes, "Gather", f"{vector.name}.entry", (vector.name, at), axis=vector.axis)[0]
 
     def layer(self, nodes: list[Node], step: CellStep, x: Vector, h: Vector, sequence: str, states: list[str], backwards: bool) -> list[str]:
         """The recurrent node over X (T, B, I): names of Y (T, 1, B, H), Y_h and, of an LSTM, Y_c (1, B, H)."""
@@ -120,13 +94,13 @@ class _Recogniser:
         w, r, b = (self.weight(f"{name}.{what}", a) for what, a in zip("WRB", arrays))
         attributes = step.attributes(size) | ({"direction": "reverse"} if backwards else {})
         self.changed = True
-        return self.add(nodes, step.op, name, (sequence, w, r, b, "", *states), 3 if step.op == "LSTM" else 2, **attributes)
+        return self.node(nodes, step.op, name, (sequence, w, r, b, "", *states), 3 if step.op == "LSTM" else 2, **attributes)
 
     def sequence(self, nodes: list[Node], source: str, axis: int, name: str) -> str | None:
         """A value of three axes with time first."""
         if len(self.specs[source].shape) != 3 or axis not in (0, 1):
             return None
-        return self.add(nodes, "Transpose", f"{name}.time_first", (source,), perm=(1, 0, 2))[0] if axis else source
+        return self.node(nodes, "Transpose", f"{name}.time_first", (source,), perm=(1, 0, 2))[0] if axis else source
 
     # Loops and Scans over one cell.
 
@@ -208,13 +182,13 @@ class _Recogniser:
         """Y (T, 1, B, H) as the loop's result: time at its axis, in its order."""
         part = self.specs[stacked.part].shape
         axis = stacked.axis % (len(part) + 1)
-        flat = self.add(nodes, "Squeeze", f"{stacked.result}.flat", (y, self.axes(stacked.result, 1)))[0]
+        flat = self.node(nodes, "Squeeze", f"{stacked.result}.flat", (y, self.whole(f"{stacked.result}.axes", 1)))[0]
         if stacked.backwards != backwards:
-            bounds = [self.axes(stacked.result, n) for n in (-1, np.iinfo(np.int64).min, 0, -1)]
-            flat = self.add(nodes, "Slice", f"{stacked.result}.turned", (flat, *bounds))[0]
+            bounds = [self.whole(f"{stacked.result}.axes", n) for n in (-1, np.iinfo(np.int64).min, 0, -1)]
+            flat = self.node(nodes, "Slice", f"{stacked.result}.turned", (flat, *bounds))[0]
         new = [k + 1 for k, d in enumerate(part) if d == 1][:max(0, len(part) - 2)]
         if new:
-            flat = self.add(nodes, "Unsqueeze", f"{stacked.result}.shaped", (flat, self.axes(stacked.result, *new)))[0]
+            flat = self.node(nodes, "Unsqueeze", f"{stacked.result}.shaped", (flat, self.whole(f"{stacked.result}.axes", *new)))[0]
         order = [*range(1, axis + 1), 0, *range(axis + 1, len(part) + 1)]
         nodes.append(Node("Transpose", f"{stacked.result}.stacked", (flat,), (stacked.result,), {"perm": tuple(order)}))
 
@@ -336,10 +310,10 @@ class _Recogniser:
         if None in states:
             return None
         y, *ends = self.layer(new, last, xs[-1], hs[-1], sequence, states, backwards)
-        flat = self.add(new, "Squeeze", f"{first.result}.flat", (y, self.axes(y, 1)))[0]
+        flat = self.node(new, "Squeeze", f"{first.result}.flat", (y, self.whole(f"{y}.axes", 1)))[0]
         for k, step in enumerate(chain):
             at = self.weight(f"{step.result}.at", np.array(len(chain) - 1 - k if backwards else k))
-            whole = self.add(new, "Gather", f"{step.result}.entry", (flat, at), axis=0)[0]
+            whole = self.node(new, "Gather", f"{step.result}.entry", (flat, at), axis=0)[0]
             new.append(Node("Identity", f"{step.result}.state", (self.shaped(new, step.result, whole, self.specs[step.result].shape),), (step.result,)))
         if last.cell:
             new.append(Node("Identity", f"{last.cell}.state", (self.shaped(new, last.cell, ends[1], self.specs[last.cell].shape),), (last.cell,)))
@@ -374,8 +348,8 @@ class _Recogniser:
             return None
         T = self.specs[sequence].shape[0]
         if T != high - low:
-            bounds = [self.axes(name, n) for n in (low, high, 0)]
-            sequence = self.add(new, "Slice", f"{name}.steps", (sequence, *bounds))[0]
+            bounds = [self.whole(f"{name}.axes", n) for n in (low, high, 0)]
+            sequence = self.node(new, "Slice", f"{name}.steps", (sequence, *bounds))[0]
         return sequence, step < 0
 
     def _single(self, new: list[Node], x: Vector, step: CellStep) -> tuple[str, bool] | None:
@@ -383,8 +357,8 @@ class _Recogniser:
         if x.index is not None:
             if not isinstance(x.index, int) or (sequence := self.sequence(new, x.name, x.axis, step.result)) is None:
                 return None
-            bounds = [self.axes(step.result, n) for n in (x.index, x.index + 1, 0)]
-            return self.add(new, "Slice", f"{step.result}.steps", (sequence, *bounds))[0], False
+            bounds = [self.whole(f"{step.result}.axes", n) for n in (x.index, x.index + 1, 0)]
+            return self.node(new, "Slice", f"{step.result}.steps", (sequence, *bounds))[0], False
         shape = [d for d in self.specs[x.name].shape[:-1] if d != 1]
         if len(shape) > 1:
             return None

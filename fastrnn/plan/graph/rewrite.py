@@ -17,12 +17,12 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.model import Graph, Model, Node
-from fastrnn.model.infer import known, spec_of
+from fastrnn.model.edit import Edit, live
+from fastrnn.model.infer import known
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.normal import batch_factors
 from fastrnn.model.ops.registry import has_symbol
-from fastrnn.model.sizes import same, wholes
-from fastrnn.plan.graph.fold import live, replace_model
+from fastrnn.model.sizes import same
 
 REWRITES: dict[str, Callable] = {}
 
@@ -37,11 +37,11 @@ def rewrites(op: str):
     return register
 
 
-class Patterns:
-    """A graph being rewritten: weights and specs by name, who makes a value, how often it is read."""
+class Patterns(Edit):
+    """A graph being rewritten: who makes a value, how often it is read."""
 
     def __init__(self, model: Model):
-        self.weights, self.specs = dict(model.weights), model.specs
+        super().__init__(model)
         self.made: dict[str, Node] = {}
         self.reads: Counter = Counter(model.output_names)
 
@@ -72,13 +72,6 @@ class Patterns:
         node = self.made.get(name)
         return node if node is not None and node.op in ops and self.reads[name] == 1 else None
 
-    def weight(self, name: str, array: np.ndarray) -> str:
-        """Adds a constant under a new name."""
-        while name in self.specs:
-            name += "'"
-        self.weights[name], self.specs[name] = array, spec_of(array)
-        return name
-
     def scalar(self, name: str) -> float | None:
         """The number behind a constant of one element."""
         array = self.weights.get(name)
@@ -88,10 +81,7 @@ class Patterns:
 def rewrite(model: Model) -> Model:
     """The model with every pattern replaced. Specs of the values stay."""
     graph = Patterns(model)
-    nodes, needed = live(graph.walk(model.nodes), set(model.output_names))
-    result = replace_model(model, model.inputs, nodes, {name: a for name, a in graph.weights.items() if name in needed})
-    result.__dict__["specs"] = graph.specs
-    return result
+    return graph.result(graph.walk(model.nodes))
 
 
 @rewrites("Pow")
@@ -115,14 +105,14 @@ def tile(graph: Patterns, node: Node):
     shape, repeats = graph.specs[node.inputs[0]].shape, graph.weights.get(node.inputs[1])
     if repeats is None or not all(same(r, 1) or n == 1 for n, r in zip(shape, repeats) if not isinstance(n, str)) or has_symbol(shape):
         return None
-    return [Node("Expand", node.name, (node.inputs[0], graph.weight(f"{node.name}.shape", wholes(graph.specs[node.outputs[0]].shape))), node.outputs)]
+    return [Node("Expand", node.name, (node.inputs[0], graph.whole(f"{node.name}.shape", *graph.specs[node.outputs[0]].shape)), node.outputs)]
 
 
 @rewrites("GlobalAveragePool")
 def global_average_pool(graph: Patterns, node: Node):
     """The mean over all spatial axes."""
     rank = len(graph.specs[node.inputs[0]].shape)
-    return [replace(node, op="ReduceMean", inputs=(*node.inputs, graph.weight(f"{node.name}.axes", np.arange(2, rank))))] if rank > 2 else None
+    return [replace(node, op="ReduceMean", inputs=(*node.inputs, graph.whole(f"{node.name}.axes", *range(2, rank))))] if rank > 2 else None
 
 
 @rewrites("MatMul")
@@ -145,10 +135,7 @@ def gemm(graph: Patterns, node: Node):
     nodes: list[Node] = []
 
     def then(op: str, what: str, *inputs: str, shape=graph.specs[node.outputs[0]].shape, **attributes) -> str:
-        name = f"{node.name}.{what}"
-        graph.specs[name] = Spec("float32", shape)
-        nodes.append(Node(op, name, inputs, (name,), attributes))
-        return name
+        return graph.node(nodes, op, f"{node.name}.{what}", inputs, spec=Spec("float32", shape), **attributes)[0]
 
     def scaled(value: str, factor: float, what: str) -> str:
         if factor == 1:
@@ -201,6 +188,6 @@ def batch_normalization(graph: Patterns, node: Node):
     if rank < 1:
         return None
     a, b = (graph.weight(f"{node.name}.{n}", v.reshape(-1, *(1,) * max(0, rank - 2)).astype(dtype)) for n, v in (("scale", a), ("shift", b)))
-    middle = f"{node.name}.product"
-    graph.specs[middle] = Spec(str(dtype), graph.specs[node.inputs[0]].shape)
-    return [Node("Mul", middle, (node.inputs[0], a), (middle,)), Node("Add", node.name, (middle, b), node.outputs)]
+    nodes: list[Node] = []
+    middle, = graph.node(nodes, "Mul", f"{node.name}.product", (node.inputs[0], a), spec=Spec(str(dtype), graph.specs[node.inputs[0]].shape))
+    return [*nodes, Node("Add", node.name, (middle, b), node.outputs)]

@@ -118,7 +118,7 @@ def chain_of(nodes: Sequence[Node], weights: Mapping[str, np.ndarray], fed: str 
 
 def refused(node: Node, specs: Mapping[str, Spec], constants: Mapping[str, np.ndarray]) -> str | None:
     """Why a node is no part of a chain, or None."""
-    if node.op not in PLAIN and node.op not in SPELLED:
+    if node.op not in PLAIN and node.op not in SPELLED or node.op == "Mod" and not node.get("fmod"):  # whose sign is the divisor's
         return "no kernel"
     names = [node.inputs[0] if node.op == "Pow" and _whole_exponent(node, constants) else name for name in (*node.inputs, *node.outputs) if name]
     dtypes = {node.get("to")} if node.op == "Cast" else set()

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn.model import Graph, Model, Node
+from fastrnn.model.edit import changed
 from fastrnn.model.ops import ANY_DIM, Spec
 from fastrnn.model.sizes import same
 from fastrnn.plan.emit.emitter import EMIT
-from fastrnn.plan.graph.fold import replace_model
 from fastrnn.plan.lowering import chain
 from fastrnn.plan.lowering.hoist import hoisted
 
@@ -39,9 +39,7 @@ def main_of(node: Node) -> Node:
 def fuse(model: Model) -> Model:
     """The model with Fused nodes in the place of the last of those that each holds. What runs when sizes change is not joined to what always does."""
     nodes = _fuse_nodes(model.nodes, set(model.output_names), model.specs, model.weights, hoisted(model))
-    result = replace_model(model, model.inputs, nodes, model.weights)
-    result.__dict__["specs"] = model.specs
-    return result
+    return changed(model, nodes=tuple(nodes))
 
 
 def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spec], weights: Mapping[str, np.ndarray],

@@ -135,6 +135,10 @@ class Layout:
         """y, if entries of its last axis lie one after the other; else scratch of its shape."""
         return y if y.strides[-1] == 1 or y.shape[-1] == 1 else self.scratch(y.shape)
 
+    def walks(self, view: View) -> bool:
+        """Whether rows() takes the view as it is."""
+        return _walks(view)
+
     def as_rows(self, y: View) -> View:
         """y, if rows can be written to it; else scratch of its shape."""
         return y if _walks(y) else self.scratch(y.shape)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from fastrnn.errors import FastRNNError
 from fastrnn.model import Model, State, Value
-from fastrnn.plan.graph.fold import fold, replace_model
+from fastrnn.model.edit import changed
+from fastrnn.plan.graph.fold import fold
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.streams.flow import Flow, sources
 from fastrnn.plan.streams.streaming import batch_symbol, time_symbol
@@ -98,9 +99,7 @@ def _ties(model: Model, flow: Flow) -> dict[str, list]:
 
 def with_states(plan: Plan, states: tuple[State, ...]) -> Plan:
     """The plan with these states tied in its model; kernels and packed weights are shared."""
-    model = replace_model(plan.model, plan.model.inputs, plan.model.nodes, plan.model.weights)
-    model.__dict__.update(states=states, specs=plan.model.specs)
-    return replace(plan, model=model)
+    return replace(plan, model=changed(plan.model, states=states))
 
 
 def _listed(sources) -> str:

@@ -7,7 +7,7 @@
     Reshape              axes folded into time, and taken out again
     Shape                the number of steps, followed through integer arithmetic
 
-To add one: a function under `@steps("Op")`.
+To add one: a function under `@mixing("Op")`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastrnn.model import Node, State, Value
+from fastrnn.model import Node, State
 from fastrnn.model.infer import infer_node
 from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.ops.indexing import pad_widths
@@ -25,12 +25,12 @@ from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.registry import axis_of
 from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of, states_of
 from fastrnn.model.sizes import whole
-from fastrnn.plan.streams.timeline import OPEN_END, Length, Timeline, Track, refuse, steps
+from fastrnn.plan.streams.timeline import OPEN_END, Length, Timeline, Track, mixing, refuse
 
 SCALARS = INPUTS.index("scalars")  # of a custom cell, step by step
 
 
-@steps("Shape")
+@mixing("Shape")
 def shape(line: Timeline, node: Node) -> None:
     """The number of steps as an entry."""
     track, dims = line.tracks[node.inputs[0]], np.array(line.specs[node.inputs[0]].shape, object)
@@ -39,7 +39,7 @@ def shape(line: Timeline, node: Node) -> None:
     line.lengths[node.outputs[0]] = dims
 
 
-@steps("Reshape")
+@mixing("Reshape")
 def reshape(line: Timeline, node: Node) -> None:
     """Axes before time folded into it, or taken out again, and any beside it: no step's entries move to another step."""
     x, track = node.inputs[0], line.tracks.get(node.inputs[0])
@@ -74,7 +74,7 @@ def reshape(line: Timeline, node: Node) -> None:
     line.add(Node("Reshape", node.name, (x, line.whole(f"{node.name}.target", *rest)), node.outputs), replace(track, axis=axis, rows=rows))
 
 
-@steps("Conv")
+@mixing("Conv")
 def conv(line: Timeline, node: Node) -> None:
     """The window looks back over a history; what padding puts in front of step 0 is where the history starts."""
     track = line.tracks.get(node.inputs[0])
@@ -106,7 +106,7 @@ def look_back(line: Timeline, node: Node, kernel, fill: float = 0.0) -> None:
              Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge))
 
 
-@steps("MaxPool", "AveragePool")
+@mixing("MaxPool", "AveragePool")
 def pool(line: Timeline, node: Node) -> None:
     """As a convolution; what a mean leaves out of its count cannot be kept as a history."""
     track = line.tracks[node.inputs[0]]
@@ -121,7 +121,7 @@ def pool(line: Timeline, node: Node) -> None:
     return look_back(line, node, tuple(kernel), least if node.op == "MaxPool" else 0.0)
 
 
-@steps("CumSum")
+@mixing("CumSum")
 def cum_sum(line: Timeline, node: Node) -> None:
     """The sum so far is kept; along another axis it keeps steps apart."""
     x, axis = line.align(node.inputs[0]), line.weights.get(node.inputs[1])
@@ -148,7 +148,7 @@ def cum_sum(line: Timeline, node: Node) -> None:
     return line.add(Node("Slice", node.name, (sums, *bounds), node.outputs), track)
 
 
-@steps("ConvTranspose")
+@mixing("ConvTranspose")
 def conv_transpose(line: Timeline, node: Node) -> None:
     """Each step adds to the outputs from its own on: an output reads a history, and what lies past the last step has to be cut off."""
     x, track = node.inputs[0], line.tracks.get(node.inputs[0])
@@ -176,7 +176,7 @@ def conv_transpose(line: Timeline, node: Node) -> None:
     return None
 
 
-@steps("Pad")
+@mixing("Pad")
 def pad(line: Timeline, node: Node) -> None:
     """Entries in front of the first step, and behind the last; other axes as they are."""
     x, track, mode = node.inputs[0], line.tracks.get(node.inputs[0]), node.get("mode")
@@ -203,7 +203,7 @@ def _drop(line: Timeline, node: Node, before: int, track: Track) -> None:
         raise refuse(node, f"it drops the first {_steps(-before)}: what follows looks {_steps(-before - track.lead)} ahead")
 
 
-@steps("Slice")
+@mixing("Slice")
 def slice_(line: Timeline, node: Node) -> None:
     """Entries cut off in front or behind."""
     x, track = node.inputs[0], line.tracks.get(node.inputs[0])
@@ -241,7 +241,7 @@ def _cut(line: Timeline, node: Node, track: Track, start, end, stride: int) -> T
     return replace(track, lead=track.lead - int(start), tail=track.tail - gone)
 
 
-@steps("Concat")
+@mixing("Concat")
 def concat(line: Timeline, node: Node) -> None:
     """Constants in front of a sequence, or behind it; along another axis it keeps steps apart."""
     timed = [k for k, name in enumerate(node.inputs) if name in line.tracks]
@@ -262,7 +262,7 @@ def concat(line: Timeline, node: Node) -> None:
     line.add(Node("Identity", node.name, (x,), node.outputs), replace(track, lead=track.lead + before, tail=track.tail + after))
 
 
-@steps(*RECURRENT)
+@mixing(*RECURRENT)
 def recurrent(line: Timeline, node: Node) -> None:
     """Its states become inputs and outputs; one whose batch is time starts afresh at each step."""
     track = line.tracks.get(node.inputs[0])
@@ -313,13 +313,9 @@ def _expose(line: Timeline, node: Node, track: Track) -> None:
             continue
         if source and not line.constant(source):
             raise refuse(node, f"initial_{letter} comes from {source!r}, which is not a state; tie it with states=")
-        name = f"{node.name}.{letter}"
-        while name in line.specs or f"{name}.next" in line.specs:
-            name += "'"
+        name = line.state(f"{node.name}.{letter}", "float32", results[output].shape, history=False)
         if source:
             line.initial[name] = line.weights[source] if source in line.weights else line.before(node, source)
-        line.inputs.append(Value(name, "float32", results[output].shape))
-        line.specs[name] = results[output]
         node_inputs[position] = name
         following = node_outputs[output] = node_outputs[output] or f"{name}.next"
         if following not in line.outputs:

@@ -16,21 +16,21 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, NotStreamableError
 from fastrnn.model import Model, Node, State, Value
+from fastrnn.model.edit import Edit, changed, fresh, live
 from fastrnn.model.infer import MOVING, evaluate, infer_node, spec_of
 from fastrnn.model.ops import ANY_DIM, OPS, Spec
-from fastrnn.model.sizes import Whole, formula, whole, wholes
-from fastrnn.plan.graph.fold import live, replace_model
+from fastrnn.model.sizes import Whole, formula, whole
 from fastrnn.plan.lowering.views import VIEWS
 
 OPEN_END = 2**31 - 1  # a bound of Slice from which it means the end
-STEPS: dict[str, Callable] = {}
+MIXING: dict[str, Callable] = {}
 
 
-def steps(*names: str):
-    """Registers (timeline, node) for ops that mix steps in a way that can be stepped."""
+def mixing(*names: str):
+    """Registers (timeline, node) for ops that mix time steps in a way that can be followed from chunk to chunk."""
 
     def register(function):
-        STEPS.update(dict.fromkeys(names, function))
+        MIXING.update(dict.fromkeys(names, function))
         return function
 
     return register
@@ -91,15 +91,14 @@ class Length:
     __rmul__ = __mul__
 
 
-class Timeline:
+class Timeline(Edit):
     """The walk. model: folded, its time a symbol, all else numbers where it matters. What it leaves: nodes, specs, inputs, outputs, states,
     initial (arrays that broadcast to the state, a Model of constants that computes it, or Prefix), histories: the states that it added for ops other than recurrent ones."""
 
     def __init__(self, model: Model, time: str):
-        self.model, self.time = model, time
-        self.weights, self.nodes = dict(model.weights), []
-        self.specs = {name: spec_of(a) if isinstance(a, np.ndarray) else model.specs[name] for name, a in model.weights.items()}
-        self.specs |= {v.name: Spec(v.dtype, v.shape) for v in model.inputs}
+        specs = {name: spec_of(a) if isinstance(a, np.ndarray) else model.specs[name] for name, a in model.weights.items()}
+        super().__init__(model, specs | {v.name: Spec(v.dtype, v.shape) for v in model.inputs})
+        self.time, self.nodes = time, []
         self.tracks = {v.name: Track(v.shape.index(time)) for v in model.inputs if time in v.shape}
         self.inputs, self.outputs, self.states = list(model.inputs), list(model.output_names), list(model.states)
         self.initial: dict[str, np.ndarray | Prefix] = {}
@@ -108,7 +107,6 @@ class Timeline:
         self.producer = {name: node for node in model.nodes for name in node.outputs if name}
         self.tied = {s.input for s in model.states}
         self._aligned: dict[str, str] = {}
-        self._names = {node.name for node in model.nodes} | set(model.specs)
 
     def run(self) -> Model:
         """The steppable model; raises NotStreamableError naming the node that stands in the way."""
@@ -128,10 +126,7 @@ class Timeline:
                 self.tracks[name] = self.tracks[aligned]
         nodes = [replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs), outputs=tuple(renamed.get(o, o) for o in n.outputs)) for n in self.nodes]
         specs = {renamed.get(name, name): spec for name, spec in self.specs.items()}
-        nodes, needed = live(nodes, {*self.outputs, *(s.output for s in self.states)})
-        result = replace_model(self.model, tuple(self.inputs), nodes, {name: a for name, a in self.weights.items() if name in needed})
-        result.__dict__.update(output_names=tuple(self.outputs), states=tuple(self.states), specs=specs)
-        return result
+        return self.result(nodes, inputs=tuple(self.inputs), output_names=tuple(self.outputs), states=tuple(self.states), specs=specs)
 
     def _visit(self, node: Node) -> None:
         timed = [name for name in node.reads() if name in self.tracks]
@@ -139,7 +134,7 @@ class Timeline:
             return self._untimed(node)
         if node.subgraphs:
             raise refuse(node, "whether it mixes time steps is not known before it runs")
-        return STEPS[node.op](self, node) if node.op in STEPS else self.apart(node)
+        return MIXING[node.op](self, node) if node.op in MIXING else self.apart(node)
 
     # What handlers share.
 
@@ -151,13 +146,6 @@ class Timeline:
         """Raises where several sequences lie one behind the other."""
         if track.rows > 1:
             raise refuse(node, f"it mixes time steps: along its axis lie the steps of {track.rows} sequences, one behind the other")
-
-    def fresh(self, name: str) -> str:
-        """The name, with marks behind it where it is taken."""
-        while name in self._names:
-            name += "'"
-        self._names.add(name)
-        return name
 
     def add(self, node: Node, track: Track | None = None) -> None:
         """Appends a node; track: of its outputs, whose length along time is the chunk's."""
@@ -172,17 +160,7 @@ class Timeline:
 
     def put(self, op: str, name: str, *inputs: str, shape=None, dtype: str = "", **attributes) -> str:
         """Appends a node of one output, of this shape where inference cannot tell; returns the value."""
-        name = self.fresh(name)
-        self.nodes.append(Node(op, name, inputs, (name,), attributes))
-        self.specs[name] = Spec(dtype or self.specs[inputs[0]].dtype, tuple(shape))
-        return name
-
-    def whole(self, name: str, *values: Whole) -> str:
-        """Adds a constant int64 (n,)."""
-        name = self.fresh(name)
-        self.weights[name] = wholes(values)
-        self.specs[name] = spec_of(self.weights[name])
-        return name
+        return self.node(self.nodes, op, name, inputs, spec=Spec(dtype or self.specs[inputs[0]].dtype, tuple(shape)), **attributes)[0]
 
     def cut(self, name: str, value: str, axis: int, start: int, end: int, size) -> str:
         """value[start:end] along an axis, of this size then."""
@@ -208,14 +186,14 @@ class Timeline:
         self.tie(name, following)
         return full
 
-    def state(self, name: str, dtype: str, shape) -> str:
-        """Adds an input that a stream keeps; returns its name, with marks behind it where that is taken."""
-        while name in self._names or f"{name}.next" in self._names:
-            name += "'"
-        self._names.add(name)
+    def state(self, name: str, dtype: str, shape, history: bool = True) -> str:
+        """Adds an input that a stream keeps; returns its name, with marks behind it where that, or that with .next, is taken."""
+        name = fresh(name, self._taken, ".next")
+        self._taken.add(name)
         self.inputs.append(Value(name, dtype, tuple(shape)))
         self.specs[name] = Spec(dtype, tuple(shape))
-        self.histories.add(name)
+        if history:
+            self.histories.add(name)
         return name
 
     def tie(self, name: str, following: str) -> None:
@@ -244,9 +222,8 @@ class Timeline:
         nodes, needed = live(list(self.model.nodes), {value})
         if tied := needed & self.tied:
             raise refuse(node, f"what it reads before the first step depends on the state {min(tied)!r}")
-        model = replace_model(self.model, self.model.inputs, nodes, {name: a for name, a in self.model.weights.items() if name in needed})
-        model.__dict__.update(output_names=(value,), states=(), specs=self.model.specs)
-        return model
+        weights = {name: a for name, a in self.model.weights.items() if name in needed}
+        return changed(self.model, nodes=nodes, weights=weights, output_names=(value,), states=())
 
     def align(self, value: str) -> str:
         """The value delayed so that its entries and steps have the same numbers: entry t comes with step t."""

@@ -1,0 +1,43 @@
+/* Pooling: y (T, B, H) from I windows' entries, each channel on its own. The entry k of a row's window lies axes[k] elements behind the row's
+ * address, as a depthwise convolution's taps do; taken in their order, so the same bits at every width. */
+#ifndef FASTRNN_POOL_H
+#define FASTRNN_POOL_H
+#include "operations.h"
+#include "rows.h"
+
+#define POOL_BLOCKS 4 /* vectors of channels side by side: maxima and sums wait for one another otherwise */
+
+FR_INLINE void pool_vectors(const fr_args *a, const int largest, const int NB, const float *x, float *y, int valid) {
+    FR_UNIT(unit);
+    (void)unit;
+    vf acc[POOL_BLOCKS];
+    for (int64_t k = 0; k < a->I; k++) {
+        const float *from = x + a->axes[k];
+        UNROLL for (int b = 0; b < NB; b++) {
+            vf v = NB > 1 ? vf_load(from + b * LANES) : vf_load_tail(from, valid);
+            v = largest ? FLUSH(v) : v;
+            acc[b] = !k ? v : largest ? vf_either(acc[b], v, vf_max(acc[b], v)) : vf_add(acc[b], v);
+        }
+    }
+    const vf scale = vf_set1(a->scale);
+    UNROLL for (int b = 0; b < NB; b++) {
+        const vf v = largest ? acc[b] : vf_div(acc[b], scale);
+        if (NB > 1) vf_store(y + b * LANES, v);
+        else vf_store_tail(y, v, valid);
+    }
+}
+
+FR_INLINE void pool_rows(const fr_args *a, const int largest) {
+    for (int64_t t = 0; t < a->T; t++)
+        for (int64_t b = 0; b < a->B; b++) {
+            const float *x = fr_x_row(a, b, t);
+            float *y = fr_y_row(a, b, t);
+            int64_t c = 0;
+            for (; c + POOL_BLOCKS * LANES <= a->H; c += POOL_BLOCKS * LANES) pool_vectors(a, largest, POOL_BLOCKS, x + c, y + c, LANES);
+            for (; c < a->H; c += LANES) pool_vectors(a, largest, 1, x + c, y + c, a->H - c < LANES ? (int)(a->H - c) : LANES);
+        }
+}
+static void pool_max_run(const fr_args *a) { pool_rows(a, 1); }
+/* the sum, divided by scale */
+static void pool_mean_run(const fr_args *a) { pool_rows(a, 0); }
+#endif
