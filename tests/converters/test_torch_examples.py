@@ -227,7 +227,8 @@ def test_what_a_module_keeps_and_does_not_read_is_let_pass_and_put_back():
         return self.gru(x)[0]
 
     module = Memory(noting)
-    model = fr.from_torch(module, X)
+    with pytest.warns(UserWarning, match="forward changes 'self.calls'; three calls gave the same"):
+        model = fr.from_torch(module, X)
     assert module.hidden is None and module.calls == 0 and module.queue == []
     agree(model, module, torch.randn(2, 4, 3))
 
@@ -313,6 +314,8 @@ NORMED = {
 def test_a_layer_with_reparametrized_weights_is_captured(how, kind):
     module = LAYERS[kind](3, 5, batch_first=True)
     NORMED[how](module)
+    for _ in range(10 if how == "spectral_norm" else 0):
+        module.train()(X)  # until its vectors have come to the largest singular value, and weights are of size 1
     agree(fr.from_torch(module, X), module, torch.randn(2, 9, 3))
 
 
@@ -359,7 +362,21 @@ def test_refusing_what_depends_on_data_says_nothing_on_stderr():
             "    def forward(self, x):\n        return self.lstm(x[:int((x > 0).sum())])[0]\n"
             "try:\n    fr.from_torch(M(), torch.randn(4, 2, 3))\nexcept fr.UnsupportedModelError as error:\n    print('refused', error)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.startswith("refused") and done.stderr == ""
+    assert "depends on what is in a tensor, in <string>:8" in done.stdout and done.stderr == ""
+
+
+def test_arrays_are_no_examples():
+    for example in (X.numpy(), (X.numpy(),), {"x": X.numpy()}):
+        with pytest.raises(fr.DTypeError, match=r"pass torch\.from_numpy"):
+            fr.from_torch(Of(lambda p, x: x * 2), example)
+
+
+def test_weights_that_forward_changes_are_put_back():
+    module = Of(lambda p, x: (p.head.weight.data.renorm_(2, 0, 0.05), p.head(x))[1], head=nn.Linear(3, 2))
+    before = module.parts.head.weight.detach().clone()
+    with pytest.raises(fr.UnsupportedModelError):
+        fr.from_torch(module, X)
+    assert torch.equal(before, module.parts.head.weight)
 
 
 def test_logging_is_as_it_was():
