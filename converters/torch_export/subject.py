@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from fastrnn.converters.torch_export.kept import Kept
@@ -67,6 +67,16 @@ class Subject:
     def restore(self) -> None:
         """The module as it was given."""
         self._kept.restore()
+
+    @contextmanager
+    def left_as_called(self, args: tuple, kwargs: Mapping) -> Iterator[None]:
+        """With the module as a call leaves it, whether or not it takes the inputs; as it was given afterwards."""
+        try:
+            with suppress(*REFUSALS):
+                self._run(args, kwargs)
+            yield
+        finally:
+            self.restore()
 
     def _run(self, args: tuple, kwargs: Mapping):
         args, kwargs = separate((args, dict(kwargs)))

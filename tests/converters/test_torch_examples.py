@@ -199,14 +199,8 @@ class Memory(nn.Module):
         return self.step(self, x)
 
 
-def in_a_buffer(self, x):
-    y = self.gru(x)[0] + self.buffer
-    self.buffer += y.mean((0, 1))
-    return y
-
-
 REMEMBER = {lazily: "self.hidden", in_a_dict: "self.memory", in_place: "self.tensor", counting: "self.calls", in_an_object: "self.holder", queueing: "self.queue",
-            in_a_part: "self.gru.kept", in_a_buffer: "self.buffer"}
+            in_a_part: "self.gru.kept"}
 
 
 @pytest.mark.parametrize("rows", [1, 4])
@@ -216,7 +210,7 @@ def test_what_a_module_remembers_is_refused_by_name(step, rows):
     before = dict(module.__dict__)
     with pytest.raises(fr.UnsupportedModelError, match=f"Memory: forward keeps '{REMEMBER[step]}' .*pass it in as an input"):
         fr.from_torch(module, X[:rows])
-    assert module.__dict__ == before and module.memory == {"h": None} and not module.tensor.any() and not module.buffer.any() and module.queue == []
+    assert module.__dict__ == before and module.memory == {"h": None} and not module.tensor.any() and module.queue == []
     assert module.calls == 0 and module.holder.h is None and "kept" not in module.gru.__dict__
 
 
@@ -320,11 +314,11 @@ def test_a_layer_with_reparametrized_weights_is_captured(how, kind):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_is_refused_with_what_to_do():
-    for module in (torch.jit.script(nn.LSTM(3, 5)), torch.jit.trace(nn.Linear(3, 5), X), nn.Sequential(torch.jit.script(nn.Linear(3, 5)), nn.Tanh())):
-        for example in (X, None):
-            with pytest.raises(fr.UnsupportedModelError, match=r"TorchScript.*give the module that it was made from"):
-                fr.from_torch(module, example)
+def test_torchscript_inside_a_module_is_refused_with_what_to_do():
+    """By itself it is read: test_torch_script.py."""
+    for example in (X, None):
+        with pytest.raises(fr.UnsupportedModelError, match=r"module '0' is TorchScript.*give the module that it was made from"):
+            fr.from_torch(nn.Sequential(torch.jit.script(nn.Linear(3, 5)), nn.Tanh()), example)
     with pytest.raises(fr.UnsupportedModelError, match=r"put the function into an nn\.Module"):
         fr.from_torch(torch.jit.trace(torch.relu, X), X)
 
