@@ -210,11 +210,16 @@ def test_gaps_are_named():
 
 
 def test_a_torchscript_archive_by_the_advice_it_is_refused_with(shared, tmp_path):
-    """noaa: refused by both doors; its state dict, saved as the message says, gives the archive's own numbers."""
+    """noaa: what each door says does it. Its state dict, saved as the message says, and an example beside it give the archive's own numbers."""
     path = shared / "models/noaa-lstm/sugar_creek_trained.pt"
-    for door in (fr.from_state_dict, fr.load):
-        with pytest.raises(fr.UnsupportedModelError, match=r"TorchScript.*torch\.save\(torch\.jit\.load\(.*\)\.state_dict\(\)"):
-            door(path)
+    with pytest.raises(fr.UnsupportedModelError, match=r"TorchScript.*torch\.save\(torch\.jit\.load\(.*\)\.state_dict\(\)"):
+        fr.from_state_dict(path)
+    with pytest.raises(fr.UnsupportedModelError, match=r"from_torch\(torch\.jit\.load\(.*\), example_inputs\)"):
+        fr.load(path)
+    archive = torch.jit.load(path, map_location="cpu")
+    example = torch.randn(archive.seq_length, archive.batch_size, archive.input_size), torch.randn(1, archive.batch_size, 64), torch.randn(1, archive.batch_size, 64)
+    for got, other in zip(fr.compile(fr.from_torch(archive, example))(*(e.numpy() for e in example)), archive(*example)):
+        np.testing.assert_allclose(got, other.detach().numpy(), atol=1e-6)
     scripted = torch.jit.load(path, map_location="cpu")
     torch.save(scripted.state_dict(), tmp_path / "weights.pt")
     lstm = fr.from_state_dict(tmp_path / "weights.pt")["lstm"]
