@@ -355,7 +355,7 @@ def test_refusing_what_depends_on_data_says_nothing_on_stderr():
             "class M(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.lstm = nn.LSTM(3, 5)\n"
             "    def forward(self, x):\n        return self.lstm(x[:int((x > 0).sum())])[0]\n"
             "try:\n    fr.from_torch(M(), torch.randn(4, 2, 3))\nexcept fr.UnsupportedModelError as error:\n    print('refused', error)\n")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True, cwd="/")
     assert "depends on what is in a tensor, in <string>:8" in done.stdout and done.stderr == ""
 
 
