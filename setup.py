@@ -35,5 +35,6 @@ def extension(folder, name, flags, macros=()):
 here = [(f"_{isa}", flags, [(macro, None)]) for isa, (family, macro, flags) in ISAS.items() if family in ("any", FAMILY)]
 extensions = [extension(NATIVE, *one) for one in here]
 extensions += [extension(TRAINING, name, [*flags, "-ffp-contract=fast", "-Wno-psabi"], macros) for name, flags, macros in here]
-extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(RUNTIME, "_executor", ["-O3"]), extension(RUNTIME, "_stream", ["-O3"])]
+extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(RUNTIME, "_executor", ["-O3"]), extension(RUNTIME, "_stream", ["-O3"]),
+               extension(RUNTIME, "_pool", ["-O3"])]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}), options={"build_ext": {"parallel": os.cpu_count()}})

@@ -30,10 +30,12 @@ from fastrnn.errors import (
     MissingDependencyError,
     NotStreamableError,
     OutOfMemoryError,
+    OverloadedError,
     PoolFullError,
     ShapeError,
     StateError,
     SuspectModelWarning,
+    UnknownStreamError,
     UnsupportedModelError,
 )
 from fastrnn.kernels import native  # noqa: F401  (which says what to do where nothing is compiled)
@@ -45,14 +47,15 @@ if TYPE_CHECKING:
     from fastrnn.model import Model
     from fastrnn.plan.streams.guess import Guess, guess_states
     from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
+    from fastrnn.runtime.pool import Pool
     from fastrnn.runtime.session import Session, compile
     from fastrnn.runtime.stream import Stream
 
 __version__ = "0.1.0"
 __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "DivergedError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
-    "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
-    "SuspectModelWarning", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
+    "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "OverloadedError", "Pool", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
+    "SuspectModelWarning", "UnknownStreamError", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
     "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
 ]
 
@@ -64,6 +67,7 @@ _HOME = {name: module for module, names in {
     "model": ("Model",),
     "plan.streams.guess": ("Guess", "guess_states"),
     "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
+    "runtime.pool": ("Pool",),
     "runtime.session": ("Session", "compile"),
     "runtime.stream": ("Stream",),
 }.items() for name in names}

@@ -37,6 +37,14 @@ class PoolFullError(FastRNNError, RuntimeError):
     """The pool has no room for another stream."""
 
 
+class UnknownStreamError(FastRNNError, LookupError):
+    """No stream goes by this handle or name: it was never opened, was closed or evicted. Nothing was stepped, and nothing starts from zeros."""
+
+
+class OverloadedError(FastRNNError, RuntimeError):
+    """More requests wait than may; this one was not taken."""
+
+
 class StateError(FastRNNError, ValueError):
     """A stream state has a wrong name, shape or dtype; no state was changed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import struct
@@ -41,10 +42,9 @@ def _node(node: Node) -> dict:
             "attributes": {k: _plain(v) for k, v in node.attributes.items()}}
 
 
-def save(model: Model, path) -> None:
-    """Writes the model to `path` by temporary file, fsync and rename: the old file or the new one, never half of one."""
-    refuse_absent(model, "save")
-    graph = {
+def _graph(model: Model) -> dict:
+    """All of a model but its weights, as JSON has it."""
+    return {
         "version": VERSION, "name": model.name,
         "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],
         "outputs": list(model.output_names),
@@ -52,6 +52,22 @@ def save(model: Model, path) -> None:
         "declared": {name: [spec.dtype, list(spec.shape)] for name, spec in model.declared.items()},
         "nodes": [_node(n) for n in model.nodes],
     }
+
+
+def fingerprint(model: Model) -> str:
+    """A text that two models share only where graph and weights are equal: the same in every process and on every machine."""
+    refuse_absent(model, "fingerprint")
+    digest = hashlib.blake2b(json.dumps(_graph(model), sort_keys=True).encode(), digest_size=20)
+    for name, a in sorted(model.weights.items()):
+        digest.update(json.dumps([name, a.dtype.name, a.shape]).encode())
+        digest.update(np.ascontiguousarray(a, a.dtype.newbyteorder("<")))
+    return digest.hexdigest()
+
+
+def save(model: Model, path) -> None:
+    """Writes the model to `path` by temporary file, fsync and rename: the old file or the new one, never half of one."""
+    refuse_absent(model, "save")
+    graph = _graph(model)
     for name in (*model.weights, *model.input_names, *(n for node in model.nodes for n in node.outputs)):
         if name == "__metadata__" or not name.isascii() and not _encodable(name):
             raise UnsupportedModelError(f"a file cannot hold the name {name!r}")

@@ -14,6 +14,10 @@ cdef extern from "resize.h":
     ctypedef struct fr_range:
         int64_t start, length
 
+ctypedef void (*Share)(void *, int) noexcept nogil  # fr_share of threads.h, whose workers belong to _executor alone
+
+cdef int together(int most, Share run, void *context) noexcept nogil
+
 cdef enum:
     MAX_RANK = 8
     RUN_KERNEL = 0
@@ -114,6 +118,9 @@ cdef class Runner:
     cdef object run(self, States states, object given, object out)
     cdef object _inputs(self, object given)
     cdef int _execute(self, States states) except -1
+    cdef int start(self) noexcept nogil
+    cdef bint run_kernels(self) noexcept nogil
+    cdef int run_steps(self) except -1
     cdef int _walk(self, int k) noexcept nogil
     cdef bint _within(self, Control *control) noexcept nogil
     cdef object _outside(self, int k)

@@ -54,6 +54,7 @@ cdef extern from "threads.h":
     int fr_claim(fr_team *, int) nogil
     void fr_release(fr_team *) nogil
     void fr_run_group(fr_team *, const fr_run *, fr_args *, int, int) nogil
+    void fr_together(fr_team *, Share, void *) nogil
     int fastrnn_get_num_threads() nogil
     void fastrnn_set_num_threads(int) nogil
 
@@ -64,6 +65,15 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_New(void *, int, cnp.npy_intp *, int, cnp.npy_intp *, void *, int, int, void *)
     object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
     bint PyArray_ISBEHAVED_RO(cnp.ndarray)
+
+
+cdef int together(int most, Share run, void *context) noexcept nogil:
+    """run(context, index) once on each of up to `most` threads, the caller's among them; how many there were."""
+    cdef fr_team team
+    fr_claim(&team, most)
+    fr_together(&team, run, context)
+    fr_release(&team)
+    return team.n
 
 
 def thread_limit():
@@ -293,10 +303,28 @@ cdef class Runner:
         return [self._input(k, given[self._names[k]]) for k in range(self.n_inputs) if self.slots[k].state < 0]
 
     cdef int _execute(self, States states) except -1:
-        cdef int k = self.first if self.settled else 0
+        cdef int i
+        self.run_steps()
+        for i in range(self.n_commits):
+            memcpy(states.data + states.offsets[i], self.commits[i].source, self.commits[i].nbytes)
+        return 0
+
+    cdef int start(self) noexcept nogil:
+        """Points the arguments at the slots; the step that comes first."""
         cdef int i
         for i in range(self.n_patches):
             self.patches[i].field[0] = self.bases[self.patches[i].slot] + self.values[self.patches[i].offset]
+        return self.first if self.settled else 0
+
+    cdef bint run_kernels(self) noexcept nogil:
+        """All steps, where none needs Python; False where one does, or a check fails."""
+        cdef bint done = self._walk(self.start()) == self.n_steps
+        self.settled = self.settled or done
+        return done
+
+    cdef int run_steps(self) except -1:
+        """All steps, from the slots' memory to it and the work space; no state is written."""
+        cdef int k = self.start()
         while k < self.n_steps:
             if self.release:
                 with nogil:
@@ -309,8 +337,6 @@ cdef class Runner:
                 self._run_python(k)
                 k += 1
         self.settled = True
-        for i in range(self.n_commits):
-            memcpy(states.data + states.offsets[i], self.commits[i].source, self.commits[i].nbytes)
         return 0
 
     cdef int _walk(self, int k) noexcept nogil:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError, StateError
+from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError, StateError, UnknownStreamError
 from fastrnn.model import Value
 from fastrnn.model.ops import ANY_DIM
 
@@ -101,14 +101,44 @@ def known_names(given: Mapping, names: Iterable[str]) -> None:
             raise ShapeError(f"unknown input {name!r}; inputs are {', '.join(map(repr, names))}")
 
 
-def busy() -> BusyError:
+def busy(what: str = "stream") -> BusyError:
     """The error for a second concurrent call."""
-    return BusyError("this stream is running a call already; a stream belongs to one thread at a time")
+    return BusyError(f"this {what} is running a call already; a {what} belongs to one thread at a time")
+
+
+def as_handles(value) -> np.ndarray:
+    """Handles of a pool's streams as int64, in C order."""
+    a = value if isinstance(value, np.ndarray) else np.array(list(value), object)
+    if a.dtype == object and all(isinstance(handle, (int, np.integer)) and not isinstance(handle, bool) for handle in a.ravel()):
+        unknown = next((handle for handle in a.ravel() if not 0 < handle < 1 << 63), None)
+        if unknown is not None:
+            raise UnknownStreamError(f"no stream of this pool has the handle {unknown}")
+        a = a.astype(np.int64)
+    if a.ndim != 1 or a.dtype != np.int64 and a.size:
+        raise ShapeError(f"handles are a sequence of ints, or an int64 array of one dimension, got {a.dtype} of shape {a.shape}")
+    return np.ascontiguousarray(a, np.int64)
 
 
 def closed() -> StateError:
     """The error for a call of a stream that was closed."""
     return StateError("this stream is closed")
+
+
+def chunk_outputs(steps: int, outputs: Mapping[str, tuple], arrays: Mapping[str, np.ndarray], out) -> list[np.ndarray]:
+    """Arrays for the outputs of so many calls, given dtype and shape of one call's by name: new, or the caller's, apart from the inputs and from each other."""
+    if out is None:
+        return [np.empty((steps, *shape), dtype) for dtype, shape in outputs.values()]
+    results, taken = [out] if len(outputs) == 1 else out, dict(arrays)
+    if not isinstance(results, (tuple, list)) or len(results) != len(outputs):
+        raise count_mismatch("out", len(outputs), out)
+    for result, (name, (dtype, shape)) in zip(results, outputs.items()):
+        if not isinstance(result, np.ndarray) or result.shape != (steps, *shape) or result.dtype != dtype or not result.flags.carray:
+            refuse_out(result, name, dtype, (steps, *shape))
+        for other_name, other in taken.items():
+            if np.may_share_memory(result, other):
+                raise overlap(name, other_name)
+        taken[name] = result
+    return list(results)
 
 
 def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[int, ...]]:

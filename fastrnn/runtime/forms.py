@@ -31,7 +31,7 @@ class Forms:
     """The forms of a plan's model, found by batch. Safe from many threads."""
 
     def __init__(self, plan: Plan):
-        self._plan, self._forms, self._lock = plan, [], threading.RLock()
+        self.plan, self._forms, self._lock = plan, [], threading.RLock()
 
     def of(self, batch: int) -> Form:
         """The form for streams of so many rows. Raises NotStreamableError naming the node that stands in the way."""
@@ -39,7 +39,7 @@ class Forms:
             if form.allows(batch):
                 return form
         with self._lock:
-            self._forms.append(Form(self._plan, batch))
+            self._forms.append(Form(self.plan, batch))
             return self._forms[-1]
 
 

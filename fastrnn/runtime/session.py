@@ -13,6 +13,7 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
+from fastrnn.model.file import fingerprint
 from fastrnn.model.show import notebook, summary
 from fastrnn.plan import Plan, compile_plan
 from fastrnn.plan.lowering import parallel
@@ -22,6 +23,7 @@ from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runners
 from fastrnn.runtime.forms import Forms
+from fastrnn.runtime.pool import Pool
 from fastrnn.runtime.stream import Stream
 from fastrnn.runtime.threads import announce
 
@@ -201,9 +203,15 @@ class Session:
         """
         return Stream(self._forms, batch)
 
-    def pool(self, capacity: int = 4096):
-        """Many independent streams in one batched step; not available yet."""
-        raise UnsupportedModelError("Session.pool is not supported yet; use Session.stream")
+    def pool(self, capacity: int = 4096, *, sizes: Mapping[str, int] | None = None, lock: bool = False) -> Pool:
+        """A Pool: up to `capacity` independent streams, and one batched step for whichever are ready.
+
+        sizes: of dimensions that the model leaves open beside batch and time, by symbol; unless they are given, the first step fixes them and pays for the
+        planning. lock: calls from several threads wait for each other instead of raising BusyError.
+
+        Raises NotStreamableError as stream does, and where the model's batch is fixed at more than one.
+        """
+        return Pool(self._forms, capacity, sizes, lock, lambda: self._fingerprint)
 
     def explain(self, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> str:
         """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.
@@ -217,11 +225,20 @@ class Session:
             return text
         return "\n".join([text, *parallel.describe(program_for(self._plan, whole)[1].steps)])
 
+    def _whole_model(self) -> Model:
+        """The model with the numbers of its packed weights."""
+        there = {**self._model.weights, **{name: a for name, a in absent_weights(self._plan).items() if name in self._model.weights}}
+        return replace(self._model, weights=there)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the model and the states that its streams carry."""
+        return fingerprint(replace(self._whole_model(), states=self.states))
+
     def __reduce__(self):
         """Travels as its model, whose packed weights are unpacked on the way, and is compiled again where it arrives: for that machine, to the same bits."""
-        there = {**self._model.weights, **{name: a for name, a in absent_weights(self._plan).items() if name in self._model.weights}}
         plan = self._plan
-        return _recompiled, (replace(self._model, weights=there), plan.backend, plan.precision, plan.threads, self._guesses)
+        return _recompiled, (self._whole_model(), plan.backend, plan.precision, plan.threads, self._guesses)
 
     def __repr__(self) -> str:
         plan = self._plan

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fastrnn.errors import StateError
 from fastrnn.plan.weights.panels import ALIGNMENT
+from fastrnn.runtime import checks
+
+ROW_ALIGNMENT = 16  # of a state in a stream's row of a pool: enough for a copy, and small states stay small
 
 
 class StateLayout:
@@ -25,3 +29,46 @@ class StateLayout:
         """The states in a block, by name, sharing its memory."""
         return {name: block[start:start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
                 for name, start, dtype, shape in zip(self.names, self.offsets.tolist(), self.dtypes, self.shapes)}
+
+    def checked(self, values, what: str) -> dict[str, np.ndarray]:
+        """Arrays for all states by name. Raises StateError for one that is missing, unknown, or of another dtype or shape."""
+        values = checks.as_mapping(values, what, StateError)
+        if set(values) != set(self.names):
+            raise StateError(f"states are {sorted(self.names)}, got {sorted(values)}")
+        result = {}
+        for name, dtype, shape in zip(self.names, self.dtypes, self.shapes):
+            array = checks.as_array(values[name], name)
+            if array.dtype != dtype or array.shape != shape:
+                raise StateError(f"state {name!r} must be {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}")
+            result[name] = array
+        return result
+
+
+class StateRows:
+    """The states of one stream as a row of `nbytes` bytes, one state behind the other. layout: of a stream of one row."""
+
+    def __init__(self, layout: StateLayout):
+        self.layout, self.offsets, end = layout, {}, 0
+        for name, dtype, shape in zip(layout.names, layout.dtypes, layout.shapes):
+            self.offsets[name] = end
+            end += -(-math.prod(shape) * dtype.itemsize // ROW_ALIGNMENT) * ROW_ALIGNMENT
+        self.nbytes = max(end, ROW_ALIGNMENT)
+
+    def place(self, name: str) -> tuple[int, int, int]:
+        """offset, outer, inner of a state: in a batch, a row of it is `outer` runs of `inner` bytes."""
+        k = self.layout.names.index(name)
+        shape, axis = self.layout.shapes[k], self.layout.batch_axes[name] or 0
+        outer = math.prod(shape[:axis])
+        return self.offsets[name], outer, math.prod(shape) * self.layout.dtypes[k].itemsize // max(outer, 1)
+
+    def views(self, row: np.ndarray) -> dict[str, np.ndarray]:
+        """The states in a row, by name, as a stream of batch 1 has them; sharing its memory."""
+        return {name: row[start:start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+                for (name, start), dtype, shape in zip(self.offsets.items(), self.layout.dtypes, self.layout.shapes)}
+
+    def packed(self, states: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The row of these states, which were checked."""
+        row = np.zeros(self.nbytes, np.uint8)
+        for name, view in self.views(row).items():
+            view[...] = states[name]
+        return row

@@ -130,7 +130,7 @@ class Stream(StreamCore):
             self._prepare({name: a[0] if steps else np.empty(a.shape[1:], a.dtype) for name, a in self._named(x).items()})
         inputs, outputs = self._slots()
         arrays = {n: checks.as_input(a, n, inputs[n][0], (steps, *inputs[n][1])) for n, a in self._named(x).items()}
-        results = self._chunk_outputs(steps, outputs, arrays, out)
+        results = checks.chunk_outputs(steps, outputs, arrays, out)
         before = self._memory.block.copy()
         try:
             for t in range(steps):
@@ -145,22 +145,6 @@ class Stream(StreamCore):
         """dtype and shape of a step's inputs and outputs, by name."""
         program = self._step_program()
         return tuple({s.name: (s.dtype, self._form.dims(s.shape, self._sizes)) for s in slots} for slots in (program.inputs, program.outputs))
-
-    def _chunk_outputs(self, steps: int, outputs: Mapping[str, tuple], arrays: dict[str, np.ndarray], out) -> list[np.ndarray]:
-        """Arrays for so many calls' outputs: new, or the caller's, apart from the inputs and from each other."""
-        if out is None:
-            return [np.empty((steps, *shape), dtype) for dtype, shape in outputs.values()]
-        results, taken = [out] if len(outputs) == 1 else out, dict(arrays)
-        if not isinstance(results, (tuple, list)) or len(results) != len(outputs):
-            raise checks.count_mismatch("out", len(outputs), out)
-        for result, (name, (dtype, shape)) in zip(results, outputs.items()):
-            if not isinstance(result, np.ndarray) or result.shape != (steps, *shape) or result.dtype != dtype or not result.flags.carray:
-                checks.refuse_out(result, name, dtype, (steps, *shape))
-            for other_name, other in taken.items():
-                if np.may_share_memory(result, other):
-                    raise checks.overlap(name, other_name)
-            taken[name] = result
-        return list(results)
 
     # States.
 
@@ -177,17 +161,10 @@ class Stream(StreamCore):
         self._exclusive(lambda: self._set(values))
 
     def _set(self, values) -> None:
-        values, states = checks.as_mapping(values, "stream.state", StateError), self._memory.layout.views(self._memory.block)
-        if set(values) != set(states):
-            raise StateError(f"states are {sorted(states)}, got {sorted(values)}")
-        checked = {}
-        for name, current in states.items():
-            array = checks.as_array(values[name], name)
-            if array.dtype != current.dtype or array.shape != current.shape:
-                raise StateError(f"state {name!r} must be {current.dtype} of shape {current.shape}, got {array.dtype} of shape {array.shape}")
-            checked[name] = array
-        for name, array in checked.items():
-            states[name][...] = array
+        layout = self._memory.layout
+        checked = layout.checked(values, "stream.state")
+        for name, current in layout.views(self._memory.block).items():
+            current[...] = checked[name]
 
     def reset(self, rows=None) -> None:
         """States back to their initial values: all rows, or those of the given batch indices. Raises StateError for a row that is not there."""

@@ -1,0 +1,83 @@
+# cython: language_level=3
+"""What the hot half of a pool holds."""
+
+cimport cython
+from libc.stdint cimport int32_t, int64_t
+from fastrnn.runtime._executor cimport Runner
+
+cdef enum:
+    SHARED = -1           # an array that all rows read
+
+cdef struct Field:        # an input or output of a call: shape[rows] is how many streams step, shape[steps] how long a chunk is; -1: none is
+    int dtype, rank, rows, steps, limited
+    int64_t shape[16]
+
+cdef struct Row:          # a state among a stream's: from offset on, `outer` runs of `inner` bytes
+    int64_t offset, outer, inner
+
+cdef struct Piece:        # how the rows of a tile's slot lie: the same run of all rows lies together
+    int64_t outer, inner
+    int axis              # the batch's, or SHARED
+    int source            # which of the streams' states, of the caller's inputs or outputs
+    char *room            # where its rows are put together
+
+cdef struct Work:         # what a call works on
+    int64_t *slots        # of the pool, by the caller's row
+    int64_t *order        # rows as the tiles take them, from `first` to `end`; in_order: as they come
+    bint in_order
+    int64_t n             # rows of the caller's arrays
+    int64_t from_step     # where a chunk starts in them
+    char *inputs[64]
+    char *outputs[64]
+    int64_t first, end, size, n_tiles, taken
+    void *tiles[65]       # of each thread
+    void *rest            # of the last one, where it has fewer rows
+
+@cython.final
+cdef class Tile:
+    cdef Runner runner
+    cdef Piece *pieces
+    cdef object _room, _dimensions, _table
+    cdef Row *states
+    cdef char *rows_of_pool
+    cdef int64_t stride, rows, steps
+    cdef bint plain
+    cdef int batch, time
+    cdef int fit(self, int64_t rows, int64_t steps) except -1
+    cdef void gather(self, Work *work, int64_t first) noexcept nogil
+    cdef void scatter(self, Work *work, int64_t first) noexcept nogil
+
+cdef class Tiles:
+    cdef readonly int64_t most
+    cdef readonly int threads
+    cdef readonly tuple input_names, output_names
+    cdef readonly bint steered  # by what an input holds: steered_by says whether a call's is the same
+    cdef list kinds
+    cdef Field inputs[64]
+    cdef Field outputs[64]
+    cdef list known           # by rows, where a step is taken
+    cdef list tiles_of(self, int64_t rows, int64_t steps)
+
+cdef class PoolCore:
+    cdef readonly int64_t capacity, stride
+    cdef readonly object block  # (capacity, stride) bytes: the states of a stream are a row
+    cdef object _lock, _handles, _marks, _counts, _free, _slots, _order, _first_row
+    cdef char *rows
+    cdef int64_t *handles     # by slot; 0: free
+    cdef int64_t *marks       # the last call that named the slot
+    cdef int64_t *counts      # steps since the stream was opened
+    cdef int32_t *free
+    cdef char *first_row
+    cdef int64_t n_free, calls
+    cdef Work work
+    cdef bint _busy
+    cdef readonly Tiles _tiles  # of a step
+    cdef int enter(self) except -1
+    cdef int leave(self) except -1
+    cdef bint is_open(self, int64_t handle) noexcept
+    cdef int64_t slot_of(self, object handle) except -1
+    cdef int64_t find(self, object handles) except -1
+    cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
+    cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1
+    cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1
+    cdef int _run_with_python(self) except -1

@@ -1,0 +1,620 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The hot half of runtime.pool.Pool: handles, and a step of those streams that are ready.
+
+A call's rows are cut into tiles of at most `most` rows, so that what a tile works on stays in cache. A Tile gathers its rows of states, runs a program
+that was made for so many rows, and puts the new states back where they came from. States are copied: kernels read the rows of a batch at one distance,
+streams lie anywhere, and a copy of a row costs some 10 ns beside the work on it. The caller's rows are read and written where they lie.
+"""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy
+from fastrnn.runtime._executor cimport MAX_RANK, Runner, together
+
+from fastrnn.errors import PoolFullError, ShapeError, UnknownStreamError, UnsupportedModelError
+from fastrnn.plan.policy import RELEASE_GIL_NS
+from fastrnn.plan.weights.panels import aligned_zeros
+from fastrnn.runtime import checks
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
+    bint PyArray_ISBEHAVED_RO(cnp.ndarray)
+
+cdef extern from *:
+    """
+    static inline int64_t fr_take_one(int64_t *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
+    """
+    int64_t fr_take_one(int64_t *) nogil
+    void __builtin_prefetch(const void *) nogil
+
+cdef enum:
+    SLOT_BITS = 24
+    MOST_ARRAYS = 64
+
+SHARED_SLOT = SHARED
+MOST_STREAMS = 1 << SLOT_BITS
+# A call that is estimated below this is not worth waking a thread for.
+cdef int64_t SHARE_NS = 20_000
+cdef int64_t RELEASE_NS = <int64_t>RELEASE_GIL_NS
+cdef int64_t opened = 0  # streams so far, of all pools: no two handles of a process are equal
+
+
+@cython.final
+cdef class Tile:
+    """A program with its work space, for any number of rows that it holds for.
+
+    program: its states are those of the pool, its batch is `batch`, its chunk's length `time` (symbols of its region; None where fixed).
+    axes: of each slot, the batch's, or SHARED. sources: of each slot, which of the caller's inputs or outputs it is.
+    plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner) of each of the program's states in a row of the pool, which is `block`.
+    """
+
+    def __cinit__(self, program, sizes, batch, time, axes, sources, states, block, bint plain):
+        cdef int k
+        self.runner = Runner(program)
+        names = list(program.region.dimensions)
+        self._dimensions = np.array([sizes[name] for name in names], np.int64)
+        self.batch = names.index(batch) if batch in names else -1
+        self.time = names.index(time) if time in names else -1
+        self.pieces = <Piece *>PyMem_Calloc(self.runner.n_slots + 1, sizeof(Piece))
+        if self.pieces == NULL:
+            raise MemoryError
+        for k in range(self.runner.n_slots):
+            self.pieces[k].axis, self.pieces[k].source = axes[k], sources[k]
+        self._table = np.array(states, np.int64).reshape(-1, 3), block
+        self.states = <Row *><size_t>self._table[0].ctypes.data
+        self.rows_of_pool, self.stride = <char *><size_t>block.ctypes.data, block.strides[0]
+        self.rows, self.plain = -1, plain
+
+    def __dealloc__(self):
+        PyMem_Free(self.pieces)
+
+    cdef int fit(self, int64_t rows, int64_t steps) except -1:
+        """To so many rows and steps. Raises MemoryError."""
+        cdef int64_t *dimensions
+        cdef int64_t total = 0
+        cdef int k, d
+        cdef Piece *piece
+        if rows == self.rows and steps == self.steps:
+            return 0
+        self.rows = -1
+        dimensions = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._dimensions)
+        if self.batch >= 0:
+            dimensions[self.batch] = rows
+        if self.time >= 0:
+            dimensions[self.time] = steps
+        if not self.runner.resize_to(self._dimensions):
+            raise AssertionError("a program that was made for a pool does not hold for it")
+        for k in range(self.runner.n_slots):
+            piece = &self.pieces[k]
+            piece.outer, piece.inner = 1, self.runner.slots[k].nbytes
+            if piece.axis >= 0:
+                for d in range(piece.axis):
+                    piece.outer *= self.runner.slots[k].dims[d]
+                piece.inner //= piece.outer * rows
+            total += (self.runner.slots[k].nbytes + 63) // 64 * 64
+        if self._room is None or self._room.nbytes < total:
+            self._room = None
+            self._room = aligned_zeros((total,), np.uint8)
+        total = <int64_t><size_t>self._room.ctypes.data
+        for k in range(self.runner.n_slots):
+            self.pieces[k].room = <char *>total
+            total += (self.runner.slots[k].nbytes + 63) // 64 * 64
+        self.rows, self.steps = rows, steps
+        return 0
+
+    cdef void gather(self, Work *work, int64_t first) noexcept nogil:
+        """Points every slot at its rows, the caller's from `first` on in their order; what does not lie together is put together."""
+        cdef int k
+        cdef int64_t r, o
+        cdef Piece *piece
+        cdef Row *state
+        cdef char *base
+        for k in range(self.runner.n_slots):
+            piece = &self.pieces[k]
+            self.runner.bases[k] = piece.room
+            if self.runner.slots[k].state >= 0:
+                state = &self.states[self.runner.slots[k].state]
+                for r in range(self.rows):
+                    base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
+                    if r + 1 < self.rows:
+                        __builtin_prefetch(self.rows_of_pool + work.slots[work.order[first + r + 1]] * self.stride + state.offset)
+                    for o in range(state.outer):
+                        memcpy(piece.room + (o * self.rows + r) * state.inner, base + o * state.inner, state.inner)
+                continue
+            base = work.inputs[piece.source] if k < self.runner.n_inputs else work.outputs[piece.source]
+            if piece.axis == SHARED:
+                self.runner.bases[k] = base + work.from_step * (piece.inner // self.steps)
+                continue
+            base += work.from_step * (piece.outer // self.steps) * work.n * piece.inner
+            if work.in_order and (piece.outer == 1 or self.rows == work.n):
+                self.runner.bases[k] = base + first * piece.inner
+            elif k < self.runner.n_inputs:
+                for o in range(piece.outer):
+                    for r in range(self.rows):
+                        memcpy(piece.room + (o * self.rows + r) * piece.inner, base + (o * work.n + work.order[first + r]) * piece.inner, piece.inner)
+
+    cdef void scatter(self, Work *work, int64_t first) noexcept nogil:
+        """New states to the pool, and outputs that were put together to the caller's rows."""
+        cdef int k
+        cdef int64_t r, o
+        cdef Piece *piece
+        cdef Row *state
+        cdef char *base
+        for k in range(self.runner.n_commits):
+            state = &self.states[k]
+            for r in range(self.rows):
+                base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
+                for o in range(state.outer):
+                    memcpy(base + o * state.inner, self.runner.commits[k].source + (o * self.rows + r) * state.inner, state.inner)
+        for k in range(self.runner.n_inputs, self.runner.n_slots):
+            piece = &self.pieces[k]
+            if self.runner.bases[k] == piece.room:
+                base = work.outputs[piece.source] + work.from_step * (piece.outer // self.steps) * work.n * piece.inner
+                for o in range(piece.outer):
+                    for r in range(self.rows):
+                        memcpy(base + (o * work.n + work.order[first + r]) * piece.inner, piece.room + (o * self.rows + r) * piece.inner, piece.inner)
+
+
+cdef void _run_tiles(void *context, int index) noexcept nogil:
+    """Tiles, one after the other, until none is left; for one of several threads."""
+    cdef Work *work = <Work *>context
+    cdef int64_t k
+    while True:
+        k = fr_take_one(&work.taken)
+        if k >= work.n_tiles:
+            return
+        _run_tile(work.rest if work.rest != NULL and k + 1 == work.n_tiles else work.tiles[index], work, work.first + k * work.size)
+
+
+cdef void _run_tile(void *at, Work *work, int64_t first) noexcept nogil:
+    (<Tile>at).gather(work, first)
+    (<Tile>at).runner.run_kernels()
+    (<Tile>at).scatter(work, first)
+
+
+cdef class Tiles:
+    """What runtime.tiling.Tiling is built on: the programs of a pool's step, or of its chunks, for every number of rows up to `most`.
+
+    inputs, outputs: (name, dtype, shape, where rows stand in it, where steps do (-1: nowhere), whether it holds integers whose range is checked).
+    """
+
+    def __cinit__(self, int64_t most, int threads, *args):
+        self.most, self.threads, self.known = most, threads, [None] * (most + 1)
+
+    def _describe(self, inputs, outputs, bint steered):
+        self.input_names, self.output_names, self.steered = tuple(f[0] for f in inputs), tuple(f[0] for f in outputs), steered
+        self.kinds = [f[1] for f in (*inputs, *outputs)]
+        if max(len(inputs), len(outputs)) > MOST_ARRAYS:
+            raise UnsupportedModelError(f"a pool takes at most {MOST_ARRAYS} inputs and outputs")
+        for k, field in enumerate(inputs):
+            _note(&self.inputs[k], field)
+        for k, field in enumerate(outputs):
+            _note(&self.outputs[k], field)
+
+    def _find(self, rows, steps):
+        """The tiles for so many rows and steps: one for each thread, and one more."""
+        raise NotImplementedError
+
+    cdef list tiles_of(self, int64_t rows, int64_t steps):
+        cdef object found = self.known[rows] if steps == 0 else None
+        if found is None:
+            found = self._find(rows, steps)
+            if steps == 0:
+                self.known[rows] = found
+        return <list>found
+
+    def output_slots(self, int64_t n):
+        """dtype and shape of a step's outputs for n rows, by name."""
+        return {name: (self.kinds[len(self.input_names) + k], _shape(&self.outputs[k], n, 0)) for k, name in enumerate(self.output_names)}
+
+    def warm(self):
+        """Makes all that a step needs."""
+        cdef int64_t rows
+        for rows in range(1, self.most + 1):
+            for tile in self.tiles_of(rows, 0):
+                (<Tile>tile).fit(rows, 1)
+
+
+cdef int _note(Field *field, described) except -1:
+    _, dtype, shape, field.rows, field.steps, field.limited = described
+    field.dtype, field.rank = dtype.num, len(shape)
+    for d in range(field.rank):
+        field.shape[d] = shape[d]
+    return 0
+
+
+cdef class PoolCore:
+    """What runtime.pool.Pool is built on. A handle is a slot and how many streams the process had opened before it."""
+
+    def __cinit__(self, *args, **kwargs):
+        self._busy = False
+
+    def _furnish(self, int64_t capacity, first_row, lock):
+        """Memory for so many streams, which start as first_row."""
+        cdef int64_t slot
+        self.capacity, self.stride, self._lock = capacity, first_row.nbytes, lock
+        self._first_row = first_row
+        self.block = aligned_zeros((capacity, self.stride), np.uint8)
+        self._handles, self._marks, self._counts = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
+        self._free = np.arange(capacity - 1, -1, -1, dtype=np.int32)
+        self._slots, self._order = np.zeros(64, np.int64), np.arange(64, dtype=np.int64)
+        self.rows, self.first_row = <char *><size_t>self.block.ctypes.data, <char *><size_t>first_row.ctypes.data
+        self.handles, self.marks = <int64_t *><size_t>self._handles.ctypes.data, <int64_t *><size_t>self._marks.ctypes.data
+        self.counts, self.free = <int64_t *><size_t>self._counts.ctypes.data, <int32_t *><size_t>self._free.ctypes.data
+        self.n_free = capacity
+
+    # One call at a time.
+
+    cdef int enter(self) except -1:
+        if self._lock is not None:
+            self._lock.acquire()
+        elif self._busy:
+            raise checks.busy("pool")
+        self._busy = True
+        return 0
+
+    cdef int leave(self) except -1:
+        self._busy = False
+        if self._lock is not None:
+            self._lock.release()
+        return 0
+
+    def _exclusive(self, function):
+        """function() while no other thread may call the pool."""
+        self.enter()
+        try:
+            return function()
+        finally:
+            self.leave()
+
+    # Handles.
+
+    def __len__(self):
+        return self.capacity - self.n_free
+
+    def __contains__(self, handle):
+        return isinstance(handle, int) and 0 <= handle < 1 << 63 and self.is_open(handle)
+
+    def _open_handles(self):
+        return self._handles[self._handles > 0]
+
+    cdef bint is_open(self, int64_t handle) noexcept:
+        cdef int64_t slot = handle & ((1 << SLOT_BITS) - 1)
+        return handle > 0 and slot < self.capacity and self.handles[slot] == handle
+
+    cdef int64_t slot_of(self, object handle) except -1:
+        """Where an open stream's states are. Raises UnknownStreamError."""
+        cdef int64_t number
+        if not isinstance(handle, (int, np.integer)) or isinstance(handle, bool):
+            raise TypeError(f"a handle is the int that open() gave, got {type(handle).__name__}")
+        if handle < 0 or handle >= 1 << 63 or not self.is_open(handle):
+            raise self._unknown(handle)
+        number = handle
+        return number & ((1 << SLOT_BITS) - 1)
+
+    def _unknown(self, handle):
+        cdef int64_t slot = int(handle) & ((1 << SLOT_BITS) - 1)
+        return UnknownStreamError(f"no stream of this pool has the handle {handle}: it was closed, or belongs to another pool")
+
+    def open(self):
+        """A new stream, its states as when nothing was stepped; its handle, an int. Raises PoolFullError."""
+        global opened
+        cdef int64_t slot
+        self.enter()
+        try:
+            if self.n_free == 0:
+                raise PoolFullError(f"all {self.capacity} streams of the pool are open")
+            self.n_free -= 1
+            slot = self.free[self.n_free]
+            memcpy(self.rows + slot * self.stride, self.first_row, self.stride)
+            opened += 1
+            self.counts[slot], self.handles[slot] = 0, opened << SLOT_BITS | slot
+            return self.handles[slot]
+        finally:
+            self.leave()
+
+    def close(self, handle):
+        """Ends a stream; its handle means nothing from then on. Raises UnknownStreamError."""
+        cdef int64_t slot
+        self.enter()
+        try:
+            slot = self.slot_of(handle)
+            self.handles[slot] = 0
+            self.free[self.n_free] = <int32_t>slot
+            self.n_free += 1
+        finally:
+            self.leave()
+
+    def reset(self, handle):
+        """A stream's states back to where they started. Raises UnknownStreamError."""
+        cdef int64_t slot
+        self.enter()
+        try:
+            slot = self.slot_of(handle)
+            memcpy(self.rows + slot * self.stride, self.first_row, self.stride)
+            self.counts[slot] = 0
+        finally:
+            self.leave()
+
+    def _steps_of(self, handle):
+        return self.counts[self.slot_of(handle)]
+
+    def _row_of(self, handle):
+        """The bytes of a stream's states, sharing memory."""
+        return self.block[self.slot_of(handle)]
+
+    def _count(self, handle, steps):
+        self.counts[self.slot_of(handle)] = steps
+
+    cdef int64_t find(self, object handles) except -1:
+        """The slots of the streams that a call names, to self._slots; how many. Raises UnknownStreamError, and ShapeError for one named twice."""
+        cdef int64_t k, n, handle, slot
+        cdef bint listed = type(handles) is list or type(handles) is tuple
+        cdef int64_t *slots
+        cdef int64_t *given = NULL
+        if listed:
+            n = len(handles)
+        else:
+            handles = checks.as_handles(handles)
+            n = len(handles)
+            given = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>handles)
+        if n > self.capacity:
+            raise ShapeError(f"{n} handles for a pool of {self.capacity} streams: one is named twice")
+        if n > len(self._slots):
+            self._slots, self._order = np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
+        slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
+        self.calls += 1
+        for k in range(n):
+            if listed:
+                slot = self.slot_of(handles[k])
+                handle = self.handles[slot]
+            else:
+                handle = given[k]
+                if not self.is_open(handle):
+                    raise self._unknown(handle)
+                slot = handle & ((1 << SLOT_BITS) - 1)
+            if self.marks[slot] == self.calls:
+                raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
+            self.marks[slot] = self.calls
+            slots[k] = slot
+        self.work.slots, self.work.order = slots, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
+        self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
+        return n
+
+    # A step.
+
+    def _use(self, Tiles tiles):
+        """The programs of a step from now on."""
+        self._tiles = tiles
+
+    def _prepare(self, x):
+        """Plans a step by what it brings."""
+        raise TypeError("pools come from Session.pool")
+
+    def step(self, handles, x, *, out=None):
+        """A step of the streams named, each by its row of x; see Pool."""
+        cdef int64_t n, k
+        self.enter()
+        try:
+            n = self.find(handles)
+            if self._tiles is None or self._tiles.steered and not self._tiles.steered_by(x):
+                self._prepare(x)
+            kept, result = self._bind(self._tiles, n, 0, x, out)
+            if n:
+                self._run_rows(self._tiles, 0)
+                for k in range(n):
+                    self.counts[self.work.slots[k]] += 1
+            return result
+        finally:
+            self.leave()
+
+    # A chunk: what runtime.pool.Pool does it with.
+
+    def _enter(self):
+        self.enter()
+
+    def _leave(self):
+        self.leave()
+
+    def _name(self, handles):
+        """The streams of the call, which are the work from now on; how many."""
+        return self.find(handles)
+
+    def _snapshot(self):
+        """Which streams the work is on, and what their states are."""
+        slots = self._slots[:self.work.n].copy()
+        return slots, self.block[slots]
+
+    def _put_back(self, before):
+        slots, rows = before
+        self.block[slots] = rows
+
+    def _advance(self, steps):
+        """Steps that the streams of the work have done more."""
+        self._counts[self._slots[:self.work.n]] += steps
+
+    def _bind_chunk(self, Tiles tiles, steps, x, out):
+        """Points the work at the arrays of a chunk of so many steps; the arrays that must stay alive, and the result."""
+        return self._bind(tiles, self.work.n, steps, x, out)
+
+    def _run_part(self, Tiles tiles, order, first, end, from_step, steps):
+        """Rows first..end of an order (int64; None: as they come) take so many steps of the chunk; steps 0: a step."""
+        self.work.in_order = order is None
+        self.work.order = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>(self._order if order is None else order))
+        self.work.first, self.work.end, self.work.from_step = first, end, from_step
+        if end > first:
+            self._run_rows(tiles, steps)
+
+    cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out):
+        """Points the work at the arrays of a call of n rows, and steps where it is a chunk. The arrays that must stay alive, and the result."""
+        cdef int k, i, n_inputs = len(tiles.input_names), n_outputs = len(tiles.output_names)
+        cdef object value
+        cdef list kept = [], results = []
+        if n_inputs == 1 and not isinstance(x, dict):
+            kept.append(_input(tiles, 0, n, steps, x))
+        else:
+            if not isinstance(x, dict):
+                raise checks.needs_dict(tiles.input_names)
+            checks.same_names(x, tiles.input_names)
+            for k in range(n_inputs):
+                kept.append(_input(tiles, k, n, steps, x[tiles.input_names[k]]))
+        for k in range(n_inputs):
+            self.work.inputs[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>kept[k])
+        if n_outputs == 1:
+            results.append(out)
+        elif out is None:
+            results = [None] * n_outputs
+        elif not isinstance(out, (tuple, list)) or len(out) != n_outputs:
+            raise checks.count_mismatch("out", n_outputs, out)
+        else:
+            results = list(out)
+        for k in range(n_outputs):
+            value = results[k] = _output(tiles, k, n, steps, results[k])
+            self.work.outputs[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
+            if out is not None:
+                for i in range(n_inputs):
+                    _check_apart(tiles.output_names[k], <cnp.ndarray>value, tiles.input_names[i], <cnp.ndarray>kept[i])
+                for i in range(k):
+                    _check_apart(tiles.output_names[k], <cnp.ndarray>value, tiles.output_names[i], <cnp.ndarray>results[i])
+        return kept, results[0] if n_outputs == 1 else tuple(results)
+
+    cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1:
+        """The streams of the work from `first` to `end`, one step, or so many steps of a chunk."""
+        cdef Work *work = &self.work
+        cdef int64_t count = work.end - work.first, each = max(steps, 1), estimate, rest
+        cdef int t, threads = 1
+        cdef list found
+        cdef Tile tile
+        work.n_tiles = (count + tiles.most - 1) // tiles.most
+        work.size = (count + work.n_tiles - 1) // work.n_tiles
+        found = tiles.tiles_of(work.size, steps)
+        (<Tile>found[0]).fit(work.size, each)
+        estimate = (<Tile>found[0]).runner.values[(<Tile>found[0]).runner.estimate] * work.n_tiles
+        if tiles.threads > 1 and estimate > SHARE_NS and count > 1:
+            threads = <int>min(tiles.threads, count)
+            if work.n_tiles % threads:
+                work.n_tiles += threads - work.n_tiles % threads
+                work.size = (count + work.n_tiles - 1) // work.n_tiles
+                found = tiles.tiles_of(work.size, steps)
+        work.n_tiles = (count + work.size - 1) // work.size
+        threads = <int>min(threads, work.n_tiles)
+        for t in range(threads):
+            tile = <Tile>found[t]
+            tile.fit(work.size, each)
+            work.tiles[t] = <void *>tile
+        rest = count - work.size * (work.n_tiles - 1)
+        work.rest = NULL
+        if rest != work.size:
+            tile = <Tile>tiles.tiles_of(rest, steps)[tiles.threads]
+            tile.fit(rest, each)
+            work.rest = <void *>tile
+        self._check_ranges(tiles, <Tile>found[0], steps)
+        work.taken = 0
+        if not ((<Tile>found[0]).plain and (work.rest == NULL or tile.plain)):
+            self._run_with_python()
+        elif estimate <= RELEASE_NS:
+            _run_tiles(work, 0)
+        elif threads == 1:
+            with nogil:
+                _run_tiles(work, 0)
+        else:
+            with nogil:
+                together(threads, _run_tiles, work)
+        return 0
+
+    cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1:
+        """Raises ShapeError for an integer of the call that is no index or length. The arrays are copies (_input)."""
+        cdef int k
+        cdef int64_t i, count
+        cdef int64_t *values
+        for k in range(tile.runner.n_inputs):
+            if not tile.runner.slots[k].limited:
+                continue
+            values = <int64_t *>self.work.inputs[tile.pieces[k].source]
+            count = _count(&tiles.inputs[tile.pieces[k].source], self.work.n, steps)
+            for i in range(count):
+                if values[i] < tile.runner.slots[k].low or values[i] > tile.runner.slots[k].high:
+                    raise checks.out_of_range(tiles.input_names[tile.pieces[k].source], values[i], tile.runner.slots[k].low, tile.runner.slots[k].high)
+        return 0
+
+    cdef int _run_with_python(self) except -1:
+        """Tiles whose steps may raise: then every stream is as it was."""
+        cdef Work *work = &self.work
+        cdef int64_t k, first
+        cdef Tile tile
+        slots = np.array([work.slots[work.order[k]] for k in range(work.first, work.end)])
+        before = self.block[slots]
+        try:
+            for k in range(work.n_tiles):
+                tile = <Tile>(work.rest if work.rest != NULL and k + 1 == work.n_tiles else work.tiles[0])
+                first = work.first + k * work.size
+                tile.gather(work, first)
+                tile.runner.run_steps()
+                tile.scatter(work, first)
+        except BaseException:
+            self.block[slots] = before
+            raise
+        return 0
+
+
+cdef int64_t _dim(Field *field, int d, int64_t n, int64_t steps) noexcept:
+    return n if d == field.rows else steps if d == field.steps else field.shape[d]
+
+
+cdef int64_t _count(Field *field, int64_t n, int64_t steps) noexcept:
+    cdef int64_t count = 1
+    for d in range(field.rank):
+        count *= _dim(field, d, n, steps)
+    return count
+
+
+cdef tuple _shape(Field *field, int64_t n, int64_t steps):
+    return tuple([_dim(field, d, n, steps) for d in range(field.rank)])
+
+
+cdef bint _fits(Field *field, int64_t n, int64_t steps, object value):
+    cdef cnp.ndarray a
+    cdef int d
+    if not cnp.PyArray_Check(value):
+        return False
+    a = <cnp.ndarray>value
+    if cnp.PyArray_TYPE(a) != field.dtype or cnp.PyArray_NDIM(a) != field.rank or not cnp.PyArray_IS_C_CONTIGUOUS(a) or not PyArray_ISBEHAVED_RO(a):
+        return False
+    for d in range(field.rank):
+        if cnp.PyArray_DIM(a, d) != _dim(field, d, n, steps):
+            return False
+    return True
+
+
+cdef object _input(Tiles tiles, int k, int64_t n, int64_t steps, object value):
+    """The array as the tiles read it: a copy where it is strided, or holds integers whose range is checked, which the caller could change meanwhile."""
+    if not _fits(&tiles.inputs[k], n, steps, value):
+        value = checks.as_input(value, tiles.input_names[k], np.dtype(tiles.kinds[k]), _shape(&tiles.inputs[k], n, steps))
+    return value.copy() if tiles.inputs[k].limited else value
+
+
+cdef object _output(Tiles tiles, int k, int64_t n, int64_t steps, object out):
+    cdef Field *field = &tiles.outputs[k]
+    cdef cnp.npy_intp shape[16]
+    cdef int d
+    if out is None:
+        for d in range(field.rank):
+            shape[d] = _dim(field, d, n, steps)
+        return PyArray_EMPTY(field.rank, shape, field.dtype, 0)
+    if not _fits(field, n, steps, out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out):
+        checks.refuse_out(out, tiles.output_names[k], np.dtype(tiles.kinds[len(tiles.input_names) + k]), _shape(field, n, steps))
+    return out
+
+
+cdef int _check_apart(name, cnp.ndarray a, other_name, cnp.ndarray b) except -1:
+    cdef char *start = <char *>cnp.PyArray_DATA(a)
+    cdef char *other = <char *>cnp.PyArray_DATA(b)
+    if start < other + cnp.PyArray_NBYTES(b) and other < start + cnp.PyArray_NBYTES(a):
+        raise checks.overlap(name, other_name)
+    return 0

@@ -1,0 +1,231 @@
+"""Many independent streams of one model, and a batched step of those that are ready."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from fastrnn.errors import ShapeError
+from fastrnn.plan.specialise import steering_values
+from fastrnn.runtime import blob, checks
+from fastrnn.runtime._pool import MOST_STREAMS, PoolCore
+from fastrnn.runtime.forms import Forms
+from fastrnn.runtime.states import StateRows
+from fastrnn.runtime.tiling import MOST_ROWS, Tiling, axes_of, single_threaded
+
+# Sets of values of inputs that steer, and with them programs, that a pool keeps.
+MOST_STEERED = 8
+
+
+class Pool(PoolCore):
+    """Streams by handle: each has the states of a Stream of batch 1, and gives the bits that such a Stream gives, whatever else is stepped beside it.
+
+    open() -> handle        a stream that starts afresh; an int, which no other stream of the process ever has. Raises PoolFullError
+    step(handles, x)        one step of each stream named, in any order, by its row of x (n, ...); returns outputs (n, ...)
+    push(handles, chunk)    a chunk of steps (T', n, ...), rows of different lengths if need be: the same bits as that many steps
+    reset, close, state     of one stream
+    export, restore         a stream as bytes, to another pool of the model: another process, machine or instruction set
+    len(pool), iter(pool), handle in pool
+
+    handles: a sequence of ints, or an int64 array. A stream named twice is a ShapeError; one that was closed, never opened, or is another pool's an
+    UnknownStreamError; whatever is raised, every stream is as it was. A step allocates nothing when `out` is given. Rows are shared out among the session's
+    threads. Belongs to one thread at a time: a second concurrent call raises BusyError, or waits its turn where the pool was made with lock=True.
+    """
+
+    def __init__(self, forms: Forms, capacity: int, sizes: Mapping[str, int] | None = None, lock: bool = False, identity=None):
+        if isinstance(capacity, bool) or not isinstance(capacity, (int, np.integer)) or not 1 <= capacity <= MOST_STREAMS:
+            raise ShapeError(f"capacity must be an integer in 1..{MOST_STREAMS}, got {capacity!r}")
+        self._forms, self._identity = single_threaded(forms), identity
+        self._threads = forms.plan.threads
+        form = self._form = self._forms.of(1)
+        self._bound = {}
+        self._free = [d for v in form.steppable.inputs for d in v.shape if isinstance(d, str) and d not in (form.steppable.batch, form.steppable.time)]
+        self._batch = {form.steppable.batch: 1} if isinstance(form.steppable.batch, str) else {}
+        layout, first = form.start(self._batch)
+        self._rows = StateRows(layout)
+        self._furnish(int(capacity), self._rows.packed(layout.views(first)), threading.Lock() if lock else None)
+        self._plans: dict[tuple, tuple[Tiling, Tiling | None]] = {}
+        if sizes is not None:
+            self._bound = dict(_sizes(sizes, self._free))
+        if not form.steered and not set(self._free) - set(self._bound):
+            self._plan({})
+
+    # What the model is stepped by.
+
+    def _plan(self, values: Mapping[str, np.ndarray]) -> None:
+        """The programs for the sizes at hand, and for what inputs hold that steer; used from now on."""
+        key = tuple((name, a.tobytes()) for name, a in sorted(values.items()))
+        if key not in self._plans:
+            axes, apart = axes_of(self._forms, self._bound, values)
+            most = MOST_ROWS if apart else 1
+            tilings = [Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, self.block, chunk) for chunk in ([False, True] if self._form.timed else [False])]
+            tilings[0].warm()
+            self._plans[key] = tilings[0], tilings[-1] if self._form.timed else None
+            while len(self._plans) > MOST_STEERED:
+                del self._plans[next(iter(self._plans))]
+        tiles, self._chunks = self._plans[key]
+        self._use(tiles)
+
+    def _prepare(self, x) -> None:
+        """Plans by what a step brings: dimensions that the model leaves open, and what inputs hold that steer."""
+        inputs = self._form.steppable.inputs
+        names = [v.name for v in inputs]
+        given = x if isinstance(x, dict) or len(names) != 1 else {names[0]: x}
+        checks.same_names(checks.as_mapping(given, "a step of several inputs"), names)
+        arrays = {name: checks.as_array(value, name) for name, value in given.items()}
+        if unbound := set(self._free) - set(self._bound):
+            found = {}
+            for v in inputs:
+                axis = self._form.steppable.time_axes.get(v.name)
+                shape = [d for k, d in enumerate(v.shape) if k != axis]
+                if arrays[v.name].ndim != len(shape):
+                    raise ShapeError(f"input {v.name!r} must have shape ({', '.join(map(str, shape))}), got {arrays[v.name].shape}")
+                found |= {d: n for d, n in zip(shape, arrays[v.name].shape) if d in unbound}
+            before, self._bound = self._bound, self._bound | found
+            try:
+                self._plan(self._steering(arrays))
+            except BaseException:
+                self._bound = before
+                raise
+        else:
+            self._plan(self._steering(arrays))
+
+    def _steering(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return steering_values(self._forms.plan.model, arrays) if self._form.steered else {}
+
+    # A chunk.
+
+    def push(self, handles, chunk, lengths=None, *, out=None):
+        """A chunk of steps of each stream named. chunk: (T', n, ...), time first, or a dict of several inputs; inputs that all rows share have T' in front too.
+        lengths: (n,) integers, how many of the T' steps each row takes; None: all. Returns outputs (T', n, ...), zeros past a row's length.
+
+        The same bits as that many steps. Raises as step does, and then no stream has moved.
+        """
+        self._enter()
+        try:
+            return self._push(handles, chunk, lengths, out)
+        finally:
+            self._leave()
+
+    def _push(self, handles, chunk, lengths, out):
+        n = self._name(handles)
+        arrays, steps = self._chunk_of(chunk)
+        lengths = _lengths(lengths, n, steps)
+        if self._tiles is None or self._tiles.steered and not self._tiles.steered_by({name: a[0] for name, a in arrays.items() if steps}):
+            self._prepare({name: a[0] if steps else np.zeros(a.shape[1:], a.dtype) for name, a in arrays.items()})
+        before = self._snapshot()
+        try:
+            result = (self._push_timed if self._form.timed else self._push_calls)(n, steps, arrays, lengths, out)
+        except BaseException:
+            self._put_back(before)
+            raise
+        self._advance(steps if lengths is None else lengths)
+        return result
+
+    def _chunk_of(self, chunk) -> tuple[dict[str, np.ndarray], int]:
+        names = [v.name for v in self._form.steppable.inputs]
+        given = chunk if isinstance(chunk, dict) or len(names) != 1 else {names[0]: chunk}
+        checks.same_names(checks.as_mapping(given, "a chunk of several inputs"), names)
+        arrays = {name: checks.as_array(value, name) for name, value in given.items()}
+        lengths = {len(a) if a.ndim else -1 for a in arrays.values()}
+        if len(lengths) != 1 or -1 in lengths:
+            raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
+        return arrays, lengths.pop()
+
+    def _push_timed(self, n: int, steps: int, arrays, lengths, out):
+        if lengths is not None:
+            arrays = {name: self._chunks.without_padding(name, a, lengths) for name, a in arrays.items()}
+        kept, result = self._bind_chunk(self._chunks, steps, arrays, out)
+        if lengths is not None:
+            for y in result if isinstance(result, tuple) else (result,):
+                y[...] = 0
+        for part in _parts(n, steps, lengths, self._chunks.most if self._threads == 1 else n):
+            self._run_part(self._chunks, *part)
+        return result
+
+    def _push_calls(self, n: int, steps: int, arrays, lengths, out):
+        results = checks.chunk_outputs(steps, self._tiles.output_slots(n), arrays, out)
+        order = None if lengths is None else np.argsort(-lengths, kind="stable")
+        if lengths is not None:
+            for y in results:
+                y[...] = 0
+        for t in range(steps):
+            running = n if lengths is None else int((lengths > t).sum())
+            step = tuple(y[t, ...] for y in results)
+            kept, _ = self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
+            self._run_part(self._tiles, order, 0, running, 0, 0)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    # Streams.
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._exclusive(lambda: self._open_handles().tolist()))
+
+    def state(self, handle: int) -> dict[str, np.ndarray]:
+        """Copies of a stream's states by name, as a Stream of batch 1 has them: `stream.state = pool.state(handle)` goes on with it there."""
+        return self._exclusive(lambda: {name: a.copy() for name, a in self._rows.views(self._row_of(handle)).items()})
+
+    def set_state(self, handle: int, values: Mapping[str, np.ndarray]) -> None:
+        """Sets all of a stream's states by name. Raises StateError and changes nothing where one does not fit."""
+        self._exclusive(lambda: self._set(handle, values))
+
+    def _set(self, handle: int, values) -> None:
+        row = self._row_of(handle)
+        row[...] = self._rows.packed(self._rows.layout.checked(values, "pool.set_state"))
+
+    def export(self, handle: int) -> bytes:
+        """A stream as bytes: its states and how many steps it has done, under the model's fingerprint and a checksum. The stream goes on."""
+        return self._exclusive(lambda: blob.pack(self._identity(), self._steps_of(handle), self._rows.layout, self._rows.views(self._row_of(handle))))
+
+    def restore(self, data: bytes) -> int:
+        """A new stream from what export gave; its handle. Raises StateError for bytes that are damaged or of another model, PoolFullError."""
+        steps, states = blob.unpack(data, self._identity(), self._rows.layout)
+        row, handle = self._rows.packed(states), self.open()
+        self._exclusive(lambda: (self._row_of(handle).__setitem__(..., row), self._count(handle, steps)))
+        return handle
+
+    def steps(self, handle: int) -> int:
+        """How many steps a stream has done since it was opened or reset."""
+        return self._exclusive(lambda: self._steps_of(handle))
+
+    def __reduce__(self):
+        raise TypeError("a pool belongs to its session and this process; what travels is a stream: data = pool.export(handle), and where it arrives: pool.restore(data)")
+
+    def __repr__(self) -> str:
+        return f"Pool of {self._form.model.name!r}: {len(self)} of {self.capacity} streams open, {self._rows.nbytes} bytes of states each"
+
+
+def _sizes(sizes, free: Sequence[str]) -> Mapping[str, int]:
+    for name, n in checks.as_mapping(sizes, "sizes").items():
+        if name not in free:
+            raise ShapeError(f"sizes: {name!r} is no dimension that the model leaves open; those are {', '.join(map(repr, free)) or 'none'}")
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+            raise ShapeError(f"sizes: {name!r} must be a whole number, got {n!r}")
+    return {name: int(n) for name, n in sizes.items()}
+
+
+def _lengths(lengths, n: int, steps: int) -> np.ndarray | None:
+    if lengths is None:
+        return None
+    a = checks.as_array(lengths, "lengths")
+    if a.shape != (n,) or a.dtype.kind not in "iu" and a.size:
+        raise ShapeError(f"lengths must be {n} integers, got {a.dtype} of shape {a.shape}")
+    if a.size and (a.min() < 0 or a.max() > steps):
+        raise ShapeError(f"lengths must lie in 0..{steps}, got {a.min()}..{a.max()}")
+    return a.astype(np.int64)
+
+
+def _parts(n: int, steps: int, lengths: np.ndarray | None, most: int) -> Iterator[tuple[np.ndarray | None, int, int, int, int]]:
+    """(order, first, end, start, count): which rows, of an order, take which steps together. Longest rows first: those still running are a prefix."""
+    if lengths is None:
+        if n and steps:
+            yield None, 0, n, 0, steps
+        return
+    order = np.argsort(-lengths, kind="stable")
+    for first in range(0, n, most):
+        rows, start = lengths[order[first:first + most]], 0
+        for end in np.unique(rows[rows > 0]).tolist():
+            yield order, first, first + int((rows >= end).sum()), start, end - start
+            start = end
