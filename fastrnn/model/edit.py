@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastrnn.model.graph import Model, Node, every_node
+from fastrnn.model.graph import Graph, Model, Node, every_node
 from fastrnn.model.infer import infer, spec_of
 from fastrnn.model.ops import Spec
 from fastrnn.model.sizes import Whole, wholes
@@ -31,6 +31,18 @@ def live(nodes: Iterable[Node], needed: Iterable[str]) -> tuple[tuple[Node, ...]
             kept.append(node if needed.issuperset(node.outputs) else replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs)))
             needed |= node.reads()
     return tuple(reversed(kept)), needed
+
+
+def reading(nodes: Iterable[Node], names: Mapping[str, str]) -> tuple[Node, ...]:
+    """The nodes, reading other values in the place of these, in subgraphs too."""
+    return tuple(node if names.keys().isdisjoint(node.reads()) else replace(
+        node, inputs=tuple(names.get(name, name) for name in node.inputs),
+        attributes={key: _body_reading(a, names) if isinstance(a, Graph) else a for key, a in node.attributes.items()}) for node in nodes)
+
+
+def _body_reading(graph: Graph, names: Mapping[str, str]) -> Graph:
+    names = {name: other for name, other in names.items() if name in graph.captures()}  # a body's own values may have the names of others
+    return replace(graph, nodes=reading(graph.nodes, names), outputs=tuple(names.get(name, name) for name in graph.outputs))
 
 
 def changed(model: Model, **fields) -> Model:

@@ -17,6 +17,7 @@ from fastrnn.model.file import fingerprint
 from fastrnn.model.show import notebook, summary
 from fastrnn.plan import Plan, compile_plan
 from fastrnn.plan.lowering import parallel
+from fastrnn.plan.streams.context import with_context
 from fastrnn.plan.streams.guess import Guess, guess_states, with_states
 from fastrnn.plan.specialise import program_for, specialise
 from fastrnn.plan.weights.unpack import absent_weights
@@ -111,6 +112,7 @@ class Session:
         self._runners: tuple[Runners, ...] = ()  # of every region met
         self._names = model.input_names
         self._guesses = guess and not model.states
+        self._forms: dict[tuple, Forms] = {}  # by the context of streams
 
     @property
     def model(self) -> Model:
@@ -192,26 +194,36 @@ class Session:
             raise NotStreamableError(f"which outputs feed the states is not certain: {reasons}. Say it with states={{input: output}}, or states={{}} for none")
         return with_states(self._plan, self.states) if self.guess.states else self._plan
 
-    @cached_property
-    def _forms(self) -> Forms:
-        return Forms(self.stream_plan)
+    def _forms_of(self, context: Mapping[str, int] | None) -> Forms:
+        """What streams with this context share."""
+        key = () if context is None else tuple(checks.as_mapping(context, "context").items())
+        if key not in self._forms:
+            plan = self.stream_plan
+            forms = Forms(with_context(plan, context) if key else plan)
+            with _LOCK:
+                self._forms.setdefault(key, forms)
+        return self._forms[key]
 
-    def stream(self, batch: int = 1) -> Stream:
+    def stream(self, batch: int = 1, context: Mapping[str, int] | None = None) -> Stream:
         """A Stream of `batch` rows with zero or initial states; see `states` for what it carries beside what the graph keeps inside.
 
-        Raises NotStreamableError naming the node in the way, or the input whose state is not certain.
-        """
-        return Stream(self._forms, batch)
+        context: {input: n} for a model whose frames overlap: its call takes, in the last dimension of that input, the last n entries of the frame before
+        and then a new frame. A step is given the new entries alone, and the stream keeps the others, zeros at first, as state "<input>.context". For models
+        that are called once a step.
 
-    def pool(self, capacity: int = 4096, *, sizes: Mapping[str, int] | None = None, lock: bool = False) -> Pool:
+        Raises NotStreamableError naming the node in the way, or the input whose state is not certain; ShapeError for a context that does not fit.
+        """
+        return Stream(self._forms_of(context), batch)
+
+    def pool(self, capacity: int = 4096, context: Mapping[str, int] | None = None, *, sizes: Mapping[str, int] | None = None, lock: bool = False) -> Pool:
         """A Pool: up to `capacity` independent streams, and one batched step for whichever are ready.
 
-        sizes: of dimensions that the model leaves open beside batch and time, by symbol; unless they are given, the first step fixes them and pays for the
+        context: as of stream. sizes: of dimensions that the model leaves open beside batch and time, by symbol; unless they are given, the first step fixes them and pays for the
         planning. lock: calls from several threads wait for each other instead of raising BusyError.
 
         Raises NotStreamableError as stream does, and where the model's batch is fixed at more than one.
         """
-        return Pool(self._forms, capacity, sizes, lock, lambda: self._fingerprint)
+        return Pool(self._forms_of(context), capacity, sizes, lock, lambda: self._fingerprint)
 
     def explain(self, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> str:
         """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.
