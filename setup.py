@@ -8,8 +8,8 @@ import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-NATIVE, RUNTIME, TRAINING = "fastrnn/kernels/native", "fastrnn/runtime", "fastrnn/training/native"
-HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd"), *glob(f"{RUNTIME}/*.h"), *glob(f"{RUNTIME}/*.pxd"), *glob(f"{RUNTIME}/*.pxi"),
+NATIVE, RUNTIME, POOLS, TRAINING = "fastrnn/kernels/native", "fastrnn/runtime", "fastrnn/runtime/pools", "fastrnn/training/native"
+HEADERS = sorted([*glob(f"{NATIVE}/*.h"), *glob(f"{NATIVE}/*.pxi"), *glob(f"{NATIVE}/*.pxd"), *glob(f"{RUNTIME}/*.h"), *glob(f"{RUNTIME}/*.pxd"), *glob(f"{RUNTIME}/*.pxi"), *glob(f"{POOLS}/*.pxi"), *glob(f"{POOLS}/*.pxd"),
                   *glob(f"{TRAINING}/*.h"), *glob(f"{TRAINING}/*.pxi")])
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
@@ -36,5 +36,5 @@ here = [(f"_{isa}", flags, [(macro, None)]) for isa, (family, macro, flags) in I
 extensions = [extension(NATIVE, *one) for one in here]
 extensions += [extension(TRAINING, name, [*flags, "-ffp-contract=fast", "-Wno-psabi"], macros) for name, flags, macros in here]
 extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(RUNTIME, "_executor", ["-O3"]), extension(RUNTIME, "_stream", ["-O3"]),
-               extension(RUNTIME, "_pool", ["-O3"])]
+               extension(POOLS, "_pool", ["-O3"])]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}), options={"build_ext": {"parallel": os.cpu_count()}})

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fastrnn.model import Model
     from fastrnn.plan.streams.guess import Guess, guess_states
     from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
-    from fastrnn.runtime.pool import Pool
+    from fastrnn.runtime.pools.pool import Pool
     from fastrnn.runtime.session import Session, compile
     from fastrnn.runtime.stream import Stream
 
@@ -67,7 +67,7 @@ _HOME = {name: module for module, names in {
     "model": ("Model",),
     "plan.streams.guess": ("Guess", "guess_states"),
     "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
-    "runtime.pool": ("Pool",),
+    "runtime.pools.pool": ("Pool",),
     "runtime.session": ("Session", "compile"),
     "runtime.stream": ("Stream",),
 }.items() for name in names}

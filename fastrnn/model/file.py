@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import struct
@@ -56,6 +55,8 @@ def _graph(model: Model) -> dict:
 
 def fingerprint(model: Model) -> str:
     """A text that two models share only where graph and weights are equal: the same in every process and on every machine."""
+    import hashlib  # an import that only exported streams need
+
     refuse_absent(model, "fingerprint")
     digest = hashlib.blake2b(json.dumps(_graph(model), sort_keys=True).encode(), digest_size=20)
     for name, a in sorted(model.weights.items()):

@@ -2,9 +2,10 @@
 
     checks.py      what a caller may pass; every refusal is a typed error that names the input
     _executor.pyx  Runner: one program with its own work space; walks the steps without the GIL
-                   _binding.pxi: made of a program; _resizing.pxi: other sizes; _runners.pxi: handed out; _memory.pxi: what it owns
+                   _binding.pxi: made of a program; _resizing.pxi: other sizes; _runners.pxi: handed out; _memory.pxi: what it owns; _threads.pxi
     _stream.pyx    the hot half of a stream
     session.py     Session.run over arrays of any batch and length, from many threads
+    pools/         Session.pool: many streams, one step for whichever are ready
     stream.py      Stream.step and push, states kept in between
     forms.py       what the streams of a session share; states.py: where their states lie
     resize.h       what the executor computes when a call brings other sizes

@@ -18,6 +18,8 @@ ctypedef void (*Share)(void *, int) noexcept nogil  # fr_share of threads.h, who
 
 cdef int together(int most, Share run, void *context) noexcept nogil
 
+cdef bint is_array(object value) noexcept
+
 cdef enum:
     MAX_RANK = 8
     RUN_KERNEL = 0

@@ -28,6 +28,7 @@ from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
 
 cnp.import_array()
+MASKED = np.ma.MaskedArray
 assert MODEL_MAX_RANK == MAX_RANK
 
 cdef enum:
@@ -48,16 +49,6 @@ cdef extern from "resize.h":
     int64_t fr_lay_out(const int *, int, const int64_t *, int64_t *, fr_range *) nogil
     int64_t FR_ALIGNED(int64_t) nogil
 
-cdef extern from "threads.h":
-    ctypedef struct fr_team:
-        int n
-    int fr_claim(fr_team *, int) nogil
-    void fr_release(fr_team *) nogil
-    void fr_run_group(fr_team *, const fr_run *, fr_args *, int, int) nogil
-    void fr_together(fr_team *, Share, void *) nogil
-    int fastrnn_get_num_threads() nogil
-    void fastrnn_set_num_threads(int) nogil
-
 cdef extern from "Python.h":
     PyObject *PyDict_GetItem(object, object)
 
@@ -67,25 +58,7 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISBEHAVED_RO(cnp.ndarray)
 
 
-cdef int together(int most, Share run, void *context) noexcept nogil:
-    """run(context, index) once on each of up to `most` threads, the caller's among them; how many there were."""
-    cdef fr_team team
-    fr_claim(&team, most)
-    fr_together(&team, run, context)
-    fr_release(&team)
-    return team.n
-
-
-def thread_limit():
-    """How many threads all calls of this process may use together."""
-    return fastrnn_get_num_threads()
-
-
-def set_thread_limit(int n):
-    """Sets it; at least 1."""
-    fastrnn_set_num_threads(n)
-
-
+include "_threads.pxi"
 include "_memory.pxi"
 
 
@@ -94,6 +67,11 @@ cdef void *_room(size_t n, size_t nbytes) except NULL:
     if memory == NULL:
         raise MemoryError
     return memory
+
+
+cdef bint is_array(object value) noexcept:
+    """Whether value is an array and nothing of it would be ignored, as a mask would."""
+    return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, MASKED)
 
 
 @cython.final
@@ -147,7 +125,7 @@ cdef class Runner:
         """Whether value is an array of slot k's dtype and rank, in C order, and holds what it must."""
         cdef cnp.ndarray a
         cdef Slot *slot = &self.slots[k]
-        if not cnp.PyArray_Check(value):
+        if not is_array(value):
             return False
         a = <cnp.ndarray>value
         if cnp.PyArray_TYPE(a) != slot.dtype or cnp.PyArray_NDIM(a) != slot.rank or not cnp.PyArray_IS_C_CONTIGUOUS(a) or not PyArray_ISBEHAVED_RO(a):

@@ -70,10 +70,11 @@ cdef class StreamCore:
         finally:
             self._busy = False
 
-    def push(self, x, *, out=None):
+    def push(self, x, *, resets=None, out=None):
         """A chunk of steps, (T', ...) for each input; returns outputs (T', ...). The same bits as T' calls of step.
 
-        x: an array, or a dict of several inputs. out: an array or tuple to write into.
+        x: an array, or a dict of several inputs. resets: (T', B) bool, where a row starts afresh before that step, as by reset(rows). out: an array or
+        tuple to write into.
         """
         cdef int64_t steps
         if self._busy:
@@ -82,6 +83,8 @@ cdef class StreamCore:
         try:
             if self._memory is None:
                 raise self._unusable()
+            if resets is not None:
+                return self._push_resets(x, resets, out)
             if self._chunk is not None and cnp.PyArray_Check(x) and cnp.PyArray_NDIM(<cnp.ndarray>x):
                 steps = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
                 if steps == self._chunk_steps or self._time >= 0 and steps > 1:
@@ -100,6 +103,9 @@ cdef class StreamCore:
         return checks.closed() if hasattr(self, "_form") else TypeError("streams come from Session.stream")
 
     def _push(self, x, out):
+        raise TypeError("streams come from Session.stream")
+
+    def _push_resets(self, x, resets, out):
         raise TypeError("streams come from Session.stream")
 
     def __reduce__(self):

@@ -124,6 +124,18 @@ def closed() -> StateError:
     return StateError("this stream is closed")
 
 
+def as_resets(value, steps: int, rows: int) -> np.ndarray | None:
+    """A mask (steps, rows) of bools, or None. Raises DTypeError or ShapeError."""
+    if value is None:
+        return None
+    a = as_array(value, "resets")
+    if a.dtype != np.bool_:
+        raise DTypeError(f"resets must be bool, got {a.dtype.str}")
+    if a.shape != (steps, rows):
+        raise ShapeError(f"resets must have shape ({steps}, {rows}), one for each step and row, got {a.shape}")
+    return a
+
+
 def chunk_outputs(steps: int, outputs: Mapping[str, tuple], arrays: Mapping[str, np.ndarray], out) -> list[np.ndarray]:
     """Arrays for the outputs of so many calls, given dtype and shape of one call's by name: new, or the caller's, apart from the inputs and from each other."""
     if out is None:

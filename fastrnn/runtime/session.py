@@ -7,10 +7,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, UnsupportedModelError
+from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
 from fastrnn.model.file import fingerprint
@@ -24,9 +25,11 @@ from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runners
 from fastrnn.runtime.forms import Forms
-from fastrnn.runtime.pool import Pool
 from fastrnn.runtime.stream import Stream
 from fastrnn.runtime.threads import announce
+
+if TYPE_CHECKING:
+    from fastrnn.runtime.pools.pool import Pool
 
 # Programs kept by a session, one a region of sizes; the oldest goes. Memory does not grow with the number of shapes.
 MOST_PROGRAMS = 32
@@ -223,6 +226,8 @@ class Session:
 
         Raises NotStreamableError as stream does, and where the model's batch is fixed at more than one.
         """
+        from fastrnn.runtime.pools.pool import Pool  # which most sessions never need
+
         return Pool(self._forms_of(context), capacity, sizes, lock, lambda: self._fingerprint)
 
     def explain(self, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> str:

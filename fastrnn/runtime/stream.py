@@ -20,7 +20,7 @@ class Stream(StreamCore):
     run at the same time, each in a thread of its own: they share programs and nothing else.
 
     step(x, *, out=None)   one step; allocates nothing when `out` is given (C-contiguous, not overlapping x)
-    push(x, *, out=None)   a chunk of steps, time first: the same bits as that many steps
+    push(x, *, resets=None, out=None)   a chunk of steps, time first: the same bits as that many steps; resets: where rows start afresh
     state, reset           copies of the states by name, and back to their initial values
     close                  gives up the states' memory; so does leaving a `with` block
 
@@ -140,6 +140,34 @@ class Stream(StreamCore):
             self._memory.block[...] = before
             raise
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _push_resets(self, x, resets, out):
+        """A chunk in pieces, cut where rows start afresh."""
+        arrays, steps = self._named(x), self._chunk_length(x)
+        mask = checks.as_resets(resets, steps, self.batch)
+        cuts = [0, *(np.flatnonzero(mask[1:].any(1)) + 1).tolist(), steps] if steps else [0, 0]
+        outs = None if out is None else out if isinstance(out, (tuple, list)) else (out,)
+        for k, y in enumerate(outs or ()):  # as a whole: its pieces might fit, and pieces of x lie apart from them
+            if not isinstance(y, np.ndarray) or y.shape[:1] != (steps,):
+                raise ShapeError(f"out {k} must be an array of {steps} steps, time first, got {getattr(y, 'shape', type(y).__name__)}")
+            for name, a in arrays.items():
+                if np.may_share_memory(y, a):
+                    raise checks.overlap(f"output {k}", name)
+        before, parts = self._memory.block.copy(), []
+        try:
+            for start, end in zip(cuts, cuts[1:]):
+                if steps and mask[start].any():
+                    self._reset(None if mask[start].all() else np.flatnonzero(mask[start]))
+                into = None if outs is None else tuple(y[start:end] for y in outs)
+                made = self._push({name: a[start:end] for name, a in arrays.items()}, into[0] if into is not None and len(into) == 1 else into)
+                parts.append(made if isinstance(made, tuple) else (made,))
+        except BaseException:
+            self._memory.block[...] = before
+            raise
+        if out is not None:
+            return out
+        whole = tuple(np.concatenate(pieces) for pieces in zip(*parts))
+        return whole[0] if len(whole) == 1 else whole
 
     def _slots(self) -> tuple[dict[str, tuple], dict[str, tuple]]:
         """dtype and shape of a step's inputs and outputs, by name."""

@@ -176,6 +176,17 @@ def test_lengths_that_are_no_integers(lengths):
         fr.GRU(2, 3)(np.zeros((4, 3, 2), np.float32), lengths=lengths)
 
 
+def test_masked_arrays_are_refused_whatever_ran_before():
+    layer, x = fr.LSTM(3, 4), np.ones((2, 1, 3), np.float32)
+    session = fr.compile(layer)
+    stream, pool = session.stream(), session.pool(2)
+    handle = pool.open()
+    for call, a in ((layer, x), (session, x), (lambda a: session.run({"x": a}), x), (stream.push, x), (stream.step, x[0]), (lambda a: pool.step([handle], a), x[0])):
+        call(a)
+        with pytest.raises(fr.DTypeError, match="masked"):
+            call(np.ma.masked_array(a, mask=True))
+
+
 def test_masked_arrays_are_refused_and_tensors_in_training_accepted():
     layer = fr.RNN(2, 3)
     with pytest.raises(fr.DTypeError, match="mask"):

@@ -104,9 +104,7 @@ def test_constants_fix_an_input():
         fr.compile(model(), constants={"nothing": h0})
 
 
-def test_unfinished_parts_are_refused_by_name():
-    with pytest.raises(fr.UnsupportedModelError, match="pool"):
-        fr.compile(model()).pool()
+def test_options_that_mean_nothing_are_refused_by_name():
     for threads in (0, -1, True, 1.5, "2"):
         with pytest.raises(fr.UnsupportedModelError, match="threads must be a positive integer"):
             fr.compile(model(), threads=threads)

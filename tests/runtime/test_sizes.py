@@ -140,7 +140,7 @@ def test_streams_share_programs_and_nothing_else():
             mine.append(stream.push(parts[k]))
     for mine, parts in zip(got, chunks):
         assert np.array_equal(np.concatenate(mine), layer(np.concatenate(parts))[0])
-    assert sum(len(runners) for form in session._forms._forms for runners in form._programs.values()) <= 8
+    assert sum(len(runners) for form in session._forms_of(None)._forms for runners in form._programs.values()) <= 8
 
 
 def test_streams_of_one_session_in_several_threads():

@@ -382,13 +382,13 @@ def test_a_refused_chunk_plans_nothing():
     session = fr.compile(model())
     stream = session.stream(2)
     stream.push(frames(5, 2))
-    before = {key: list(runners) for key, runners in session._forms.of(2)._programs.items()}
+    before = {key: list(runners) for key, runners in session._forms_of(None).of(2)._programs.items()}
     for n in range(11, 19):
         with pytest.raises(fr.ShapeError, match="'x'"):
             stream.push(frames(n, 2)[..., :3])
     with pytest.raises(fr.ShapeError):
         stream.push(np.broadcast_to(np.float32(0), (10**12, 1)))
-    assert session._forms.of(2)._programs == before
+    assert session._forms_of(None).of(2)._programs == before
 
 
 def test_reset_with_a_fixed_batch_of_one():

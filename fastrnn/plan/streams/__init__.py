@@ -3,6 +3,7 @@
     streaming.py  steppable(): hidden states exposed as inputs and outputs, time axes found; what a model is refused for
     timeline.py   Timeline: how many entries each value is behind or ahead of the input's, and the histories that follow
     lookback.py   ops that mix time steps and stream all the same: windows, padding, recurrent layers
+    context.py    with_context(): frames that overlap, as a state of the model
     guess.py      which outputs are states for which inputs, where a file does not say
     flow.py       numbers entries and follows them through views and recurrent layers
 

@@ -17,7 +17,7 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.ops.control import Repetition
 from fastrnn.model.ops.registry import ANY_DIM
 from fastrnn.plan.program import CheckStep, JumpStep, Program, PythonStep, Slot
-from fastrnn.runtime._pool import SHARED_SLOT, Tile, Tiles
+from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
 from fastrnn.runtime.forms import Form, Forms
 from fastrnn.runtime.states import StateRows
 from fastrnn.runtime.stream import Stream

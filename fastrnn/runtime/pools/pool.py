@@ -9,11 +9,13 @@ import numpy as np
 
 from fastrnn.errors import ShapeError
 from fastrnn.plan.specialise import steering_values
-from fastrnn.runtime import blob, checks
-from fastrnn.runtime._pool import MOST_STREAMS, PoolCore
+from fastrnn.runtime import checks
+from fastrnn.runtime.pools import blob
+from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
 from fastrnn.runtime.forms import Forms
 from fastrnn.runtime.states import StateRows
-from fastrnn.runtime.tiling import MOST_ROWS, Tiling, axes_of, single_threaded
+from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
+from fastrnn.runtime.pools.tiling import MOST_ROWS, Tiling, axes_of, single_threaded
 
 # Sets of values of inputs that steer, and with them programs, that a pool keeps.
 MOST_STEERED = 8
@@ -97,31 +99,34 @@ class Pool(PoolCore):
 
     # A chunk.
 
-    def push(self, handles, chunk, lengths=None, *, out=None):
+    def push(self, handles, chunk, lengths=None, *, resets=None, out=None):
         """A chunk of steps of each stream named. chunk: (T', n, ...), time first, or a dict of several inputs; inputs that all rows share have T' in front too.
-        lengths: (n,) integers, how many of the T' steps each row takes; None: all. Returns outputs (T', n, ...), zeros past a row's length.
+        lengths: (n,) integers, how many of the T' steps each row takes; None: all. resets: (T', n) bool, where a row starts afresh before that step. Returns
+        outputs (T', n, ...), zeros past a row's length.
 
         The same bits as that many steps. Raises as step does, and then no stream has moved.
         """
         self._enter()
         try:
-            return self._push(handles, chunk, lengths, out)
+            return self._push(handles, chunk, lengths, resets, out)
         finally:
             self._leave()
 
-    def _push(self, handles, chunk, lengths, out):
+    def _push(self, handles, chunk, lengths, resets, out):
         n = self._name(handles)
         arrays, steps = self._chunk_of(chunk)
-        lengths = _lengths(lengths, n, steps)
+        lengths, resets = checked_lengths(lengths, n, steps), checks.as_resets(resets, steps, n)
         if self._tiles is None or self._tiles.steered and not self._tiles.steered_by({name: a[0] for name, a in arrays.items() if steps}):
             self._prepare({name: a[0] if steps else np.zeros(a.shape[1:], a.dtype) for name, a in arrays.items()})
+        if lengths is not None:
+            arrays = {name: self._tiles.without_padding(name, a, lengths) for name, a in arrays.items()}
         before = self._snapshot()
         try:
-            result = (self._push_timed if self._form.timed else self._push_calls)(n, steps, arrays, lengths, out)
+            result = (self._push_timed if self._form.timed else self._push_calls)(n, steps, arrays, lengths, resets, out)
         except BaseException:
             self._put_back(before)
             raise
-        self._advance(steps if lengths is None else lengths)
+        self._advance(steps_done(n, steps, lengths, resets))
         return result
 
     def _chunk_of(self, chunk) -> tuple[dict[str, np.ndarray], int]:
@@ -134,28 +139,27 @@ class Pool(PoolCore):
             raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
         return arrays, lengths.pop()
 
-    def _push_timed(self, n: int, steps: int, arrays, lengths, out):
-        if lengths is not None:
-            arrays = {name: self._chunks.without_padding(name, a, lengths) for name, a in arrays.items()}
+    def _push_timed(self, n: int, steps: int, arrays, lengths, resets, out):
         kept, result = self._bind_chunk(self._chunks, steps, arrays, out)
         if lengths is not None:
             for y in result if isinstance(result, tuple) else (result,):
                 y[...] = 0
-        for part in _parts(n, steps, lengths, self._chunks.most if self._threads == 1 else n):
-            self._run_part(self._chunks, *part)
+        for part in parts(n, steps, lengths, resets, self._chunks.most if self._threads == 1 else n):
+            self._reset_rows(part.reset)
+            self._run_part(self._chunks, part.order, part.first, part.end, part.start, part.steps)
         return result
 
-    def _push_calls(self, n: int, steps: int, arrays, lengths, out):
+    def _push_calls(self, n: int, steps: int, arrays, lengths, resets, out):
         results = checks.chunk_outputs(steps, self._tiles.output_slots(n), arrays, out)
-        order = None if lengths is None else np.argsort(-lengths, kind="stable")
         if lengths is not None:
             for y in results:
                 y[...] = 0
-        for t in range(steps):
-            running = n if lengths is None else int((lengths > t).sum())
-            step = tuple(y[t, ...] for y in results)
-            kept, _ = self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
-            self._run_part(self._tiles, order, 0, running, 0, 0)
+        for part in parts(n, steps, lengths, resets, n):
+            self._reset_rows(part.reset)
+            for t in range(part.start, part.start + part.steps):
+                step = tuple(y[t, ...] for y in results)
+                kept, _ = self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
+                self._run_part(self._tiles, part.order, part.first, part.end, 0, 0)
         return results[0] if len(results) == 1 else tuple(results)
 
     # Streams.
@@ -204,28 +208,3 @@ def _sizes(sizes, free: Sequence[str]) -> Mapping[str, int]:
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ShapeError(f"sizes: {name!r} must be a whole number, got {n!r}")
     return {name: int(n) for name, n in sizes.items()}
-
-
-def _lengths(lengths, n: int, steps: int) -> np.ndarray | None:
-    if lengths is None:
-        return None
-    a = checks.as_array(lengths, "lengths")
-    if a.shape != (n,) or a.dtype.kind not in "iu" and a.size:
-        raise ShapeError(f"lengths must be {n} integers, got {a.dtype} of shape {a.shape}")
-    if a.size and (a.min() < 0 or a.max() > steps):
-        raise ShapeError(f"lengths must lie in 0..{steps}, got {a.min()}..{a.max()}")
-    return a.astype(np.int64)
-
-
-def _parts(n: int, steps: int, lengths: np.ndarray | None, most: int) -> Iterator[tuple[np.ndarray | None, int, int, int, int]]:
-    """(order, first, end, start, count): which rows, of an order, take which steps together. Longest rows first: those still running are a prefix."""
-    if lengths is None:
-        if n and steps:
-            yield None, 0, n, 0, steps
-        return
-    order = np.argsort(-lengths, kind="stable")
-    for first in range(0, n, most):
-        rows, start = lengths[order[first:first + most]], 0
-        for end in np.unique(rows[rows > 0]).tolist():
-            yield order, first, first + int((rows >= end).sum()), start, end - start
-            start = end

@@ -76,6 +76,7 @@ cdef class PoolCore:
     cdef int leave(self) except -1
     cdef bint is_open(self, int64_t handle) noexcept
     cdef int64_t slot_of(self, object handle) except -1
+    cdef void start_again(self, int64_t slot) noexcept
     cdef int64_t find(self, object handles) except -1
     cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1

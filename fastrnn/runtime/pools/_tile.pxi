@@ -1,0 +1,184 @@
+# A program with rows of a pool, and which program so many rows take. Part of _pool.pyx.
+
+@cython.final
+cdef class Tile:
+    """A program with its work space, for any number of rows that it holds for.
+
+    program: its states are those of the pool, its batch is `batch`, its chunk's length `time` (symbols of its region; None where fixed).
+    axes: of each slot, the batch's, or SHARED. sources: of each slot, which of the caller's inputs or outputs it is.
+    plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner) of each of the program's states in a row of the pool, which is `block`.
+    """
+
+    def __cinit__(self, program, sizes, batch, time, axes, sources, states, block, bint plain):
+        cdef int k
+        self.runner = Runner(program)
+        names = list(program.region.dimensions)
+        self._dimensions = np.array([sizes[name] for name in names], np.int64)
+        self.batch = names.index(batch) if batch in names else -1
+        self.time = names.index(time) if time in names else -1
+        self.pieces = <Piece *>PyMem_Calloc(self.runner.n_slots + 1, sizeof(Piece))
+        if self.pieces == NULL:
+            raise MemoryError
+        for k in range(self.runner.n_slots):
+            self.pieces[k].axis, self.pieces[k].source = axes[k], sources[k]
+        self._table = np.array(states, np.int64).reshape(-1, 3), block
+        self.states = <Row *><size_t>self._table[0].ctypes.data
+        self.rows_of_pool, self.stride = <char *><size_t>block.ctypes.data, block.strides[0]
+        self.rows, self.plain = -1, plain
+
+    def __dealloc__(self):
+        PyMem_Free(self.pieces)
+
+    cdef int fit(self, int64_t rows, int64_t steps) except -1:
+        """To so many rows and steps. Raises MemoryError."""
+        cdef int64_t *dimensions
+        cdef int64_t total = 0
+        cdef int k, d
+        cdef Piece *piece
+        if rows == self.rows and steps == self.steps:
+            return 0
+        self.rows = -1
+        dimensions = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._dimensions)
+        if self.batch >= 0:
+            dimensions[self.batch] = rows
+        if self.time >= 0:
+            dimensions[self.time] = steps
+        if not self.runner.resize_to(self._dimensions):
+            raise AssertionError("a program that was made for a pool does not hold for it")
+        for k in range(self.runner.n_slots):
+            piece = &self.pieces[k]
+            piece.outer, piece.inner = 1, self.runner.slots[k].nbytes
+            if piece.axis >= 0:
+                for d in range(piece.axis):
+                    piece.outer *= self.runner.slots[k].dims[d]
+                piece.inner //= piece.outer * rows
+            total += (self.runner.slots[k].nbytes + 63) // 64 * 64
+        if self._room is None or self._room.nbytes < total:
+            self._room = None
+            self._room = aligned_zeros((total,), np.uint8)
+        total = <int64_t><size_t>self._room.ctypes.data
+        for k in range(self.runner.n_slots):
+            self.pieces[k].room = <char *>total
+            total += (self.runner.slots[k].nbytes + 63) // 64 * 64
+        self.rows, self.steps = rows, steps
+        return 0
+
+    cdef void gather(self, Work *work, int64_t first) noexcept nogil:
+        """Points every slot at its rows, the caller's from `first` on in their order; what does not lie together is put together."""
+        cdef int k
+        cdef int64_t r, o
+        cdef Piece *piece
+        cdef Row *state
+        cdef char *base
+        for k in range(self.runner.n_slots):
+            piece = &self.pieces[k]
+            self.runner.bases[k] = piece.room
+            if self.runner.slots[k].state >= 0:
+                state = &self.states[self.runner.slots[k].state]
+                for r in range(self.rows):
+                    base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
+                    if r + 1 < self.rows:
+                        __builtin_prefetch(self.rows_of_pool + work.slots[work.order[first + r + 1]] * self.stride + state.offset)
+                    for o in range(state.outer):
+                        memcpy(piece.room + (o * self.rows + r) * state.inner, base + o * state.inner, state.inner)
+                continue
+            base = work.inputs[piece.source] if k < self.runner.n_inputs else work.outputs[piece.source]
+            if piece.axis == SHARED:
+                self.runner.bases[k] = base + work.from_step * (piece.inner // self.steps)
+                continue
+            base += work.from_step * (piece.outer // self.steps) * work.n * piece.inner
+            if work.in_order and (piece.outer == 1 or self.rows == work.n):
+                self.runner.bases[k] = base + first * piece.inner
+            elif k < self.runner.n_inputs:
+                for o in range(piece.outer):
+                    for r in range(self.rows):
+                        memcpy(piece.room + (o * self.rows + r) * piece.inner, base + (o * work.n + work.order[first + r]) * piece.inner, piece.inner)
+
+    cdef void scatter(self, Work *work, int64_t first) noexcept nogil:
+        """New states to the pool, and outputs that were put together to the caller's rows."""
+        cdef int k
+        cdef int64_t r, o
+        cdef Piece *piece
+        cdef Row *state
+        cdef char *base
+        for k in range(self.runner.n_commits):
+            state = &self.states[k]
+            for r in range(self.rows):
+                base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
+                for o in range(state.outer):
+                    memcpy(base + o * state.inner, self.runner.commits[k].source + (o * self.rows + r) * state.inner, state.inner)
+        for k in range(self.runner.n_inputs, self.runner.n_slots):
+            piece = &self.pieces[k]
+            if self.runner.bases[k] == piece.room:
+                base = work.outputs[piece.source] + work.from_step * (piece.outer // self.steps) * work.n * piece.inner
+                for o in range(piece.outer):
+                    for r in range(self.rows):
+                        memcpy(base + (o * work.n + work.order[first + r]) * piece.inner, piece.room + (o * self.rows + r) * piece.inner, piece.inner)
+
+
+cdef void _run_tiles(void *context, int index) noexcept nogil:
+    """Tiles, one after the other, until none is left; for one of several threads."""
+    cdef Work *work = <Work *>context
+    cdef int64_t k
+    while True:
+        k = fr_take_one(&work.taken)
+        if k >= work.n_tiles:
+            return
+        _run_tile(work.rest if work.rest != NULL and k + 1 == work.n_tiles else work.tiles[index], work, work.first + k * work.size)
+
+
+cdef void _run_tile(void *at, Work *work, int64_t first) noexcept nogil:
+    (<Tile>at).gather(work, first)
+    (<Tile>at).runner.run_kernels()
+    (<Tile>at).scatter(work, first)
+
+
+cdef class Tiles:
+    """What runtime.pools.tiling.Tiling is built on: the programs of a pool's step, or of its chunks, for every number of rows up to `most`.
+
+    inputs, outputs: (name, dtype, shape, where rows stand in it, where steps do (-1: nowhere), whether it holds integers whose range is checked).
+    """
+
+    def __cinit__(self, int64_t most, int threads, *args):
+        self.most, self.threads, self.known = most, threads, [None] * (most + 1)
+
+    def _describe(self, inputs, outputs, bint steered):
+        self.input_names, self.output_names, self.steered = tuple(f[0] for f in inputs), tuple(f[0] for f in outputs), steered
+        self.kinds = [f[1] for f in (*inputs, *outputs)]
+        if max(len(inputs), len(outputs)) > MOST_ARRAYS:
+            raise UnsupportedModelError(f"a pool takes at most {MOST_ARRAYS} inputs and outputs")
+        for k, field in enumerate(inputs):
+            _note(&self.inputs[k], field)
+        for k, field in enumerate(outputs):
+            _note(&self.outputs[k], field)
+
+    def _find(self, rows, steps):
+        """The tiles for so many rows and steps: one for each thread, and one more."""
+        raise NotImplementedError
+
+    cdef list tiles_of(self, int64_t rows, int64_t steps):
+        cdef object found = self.known[rows] if steps == 0 else None
+        if found is None:
+            found = self._find(rows, steps)
+            if steps == 0:
+                self.known[rows] = found
+        return <list>found
+
+    def output_slots(self, int64_t n):
+        """dtype and shape of a step's outputs for n rows, by name."""
+        return {name: (self.kinds[len(self.input_names) + k], _shape(&self.outputs[k], n, 0)) for k, name in enumerate(self.output_names)}
+
+    def warm(self):
+        """Makes all that a step needs."""
+        cdef int64_t rows
+        for rows in range(1, self.most + 1):
+            for tile in self.tiles_of(rows, 0):
+                (<Tile>tile).fit(rows, 1)
+
+
+cdef int _note(Field *field, described) except -1:
+    _, dtype, shape, field.rows, field.steps, field.limited = described
+    field.dtype, field.rank = dtype.num, len(shape)
+    for d in range(field.rank):
+        field.shape[d] = shape[d]
+    return 0

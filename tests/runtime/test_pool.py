@@ -1,0 +1,511 @@
+"""Pool: each stream gives the bits that it gives alone, and what is refused moves none."""
+
+import copy
+import pickle
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastrnn as fr
+from fastrnn.model import Model, Node, State, Value
+from fastrnn.runtime.pools import tiling
+from fastrnn.testing import CAUSAL as STYLES
+from fastrnn.testing import Net
+
+
+@fr.cell(gates=("f", "n"), name="pool_test_cell")
+def leaky(f, n, h):
+    keep = fr.sigmoid(f)
+    return keep * h + (1 - keep) * fr.tanh(n)
+
+
+def convolutional(style):
+    net = Net(6)
+    model = net.model(net.recurrent(net.causal(net.causal("x", style, 3, 2, units=7), style, 2)))
+    return fr.compile(model), (model.inputs[0].shape[1],)
+
+
+def layer(make, **options):
+    threads = options.pop("threads", 1)
+    made = make(4, 6, seed=1, **options)
+    return fr.compile(made, threads=threads), (4,)
+
+
+def exposed(number=None):
+    """A graph that is called once a step, states outside, one of them a slice of an output."""
+    random = np.random.default_rng(0)
+    weights = {"w": random.standard_normal((3, 5)).astype(np.float32) * 0.5, "first": np.array([0])}
+    nodes = (Node("MatMul", "m", ("x", "w"), ("mixed",)), Node("Add", "sum", ("mixed", "a"), ("sum",)), Node("Tanh", "y", ("sum",), ("y",)),
+             Node("Unsqueeze", "u", ("y", "first"), ("uy",)), Node("Unsqueeze", "v", ("a", "first"), ("ua",)), Node("Concat", "both", ("ua", "uy"), ("both",), {"axis": 0}))
+    batch = "B" if number is None else number
+    model = Model((Value("x", "float32", (batch, 3)), Value("a", "float32", (batch, 5))), ("y", "both"), nodes, weights)
+    return fr.compile(model, states={"a": ("both", 1)}), (3,)
+
+
+KINDS = {
+    "lstm": lambda: layer(fr.LSTM), "lstm_projected": lambda: layer(fr.LSTM, num_layers=2, proj_size=3, peepholes=True), "rnn": lambda: layer(fr.RNN, nonlinearity="relu"),
+    "gru_after": lambda: layer(fr.GRU, num_layers=3), "gru_before": lambda: layer(fr.GRU, reset_after=False, batch_first=True),
+    "two_threads": lambda: layer(fr.LSTM, threads=2), "jit": lambda: (fr.compile(fr.GRU(4, 6, seed=2), backend="jit"), (4,)),
+    "numpy": lambda: (fr.compile(fr.LSTM(4, 6, seed=2), backend="reference"), (4,)), "cell_of_ones_own": lambda: (fr.compile(fr.Recurrent(leaky, 4, 6, seed=1)), (4,)),
+    "exposed": exposed, "exposed_one": lambda: exposed(1), **{f"convolutions_{style}": lambda style=style: convolutional(style) for style in STYLES},
+}
+
+
+class Beside:
+    """A pool, and for each of its streams a Stream that does the same alone."""
+
+    def __init__(self, session, shape, capacity=70, seed=0, **options):
+        self.session, self.shape, self.random = session, shape, np.random.default_rng(seed)
+        self.pool, self.alone = session.pool(capacity, **options), {}
+
+    def open(self, n=1):
+        for _ in range(n):
+            self.alone[self.pool.open()] = self.session.stream()
+        return list(self.alone)
+
+    def draw(self, *shape):
+        return self.random.standard_normal((*shape, *self.shape)).astype(np.float32)
+
+    def some(self, n):
+        chosen = self.random.permutation(list(self.alone))[:n]
+        return chosen if self.random.random() < 0.5 else chosen.tolist()
+
+    def step(self, n):
+        handles, x = self.some(n), self.draw(n)
+        y = self.pool.step(handles, x)
+        for row, handle in enumerate(handles):
+            assert self.alone[int(handle)].step(x[row:row + 1]).tobytes() == y[row:row + 1].tobytes()
+
+    def push(self, n, steps, ragged, resets):
+        handles, x = self.some(n), self.draw(steps, n)
+        lengths = self.random.integers(0, steps + 1, n) if ragged else None
+        mask = self.random.random((steps, n)) < 0.2 if resets else None
+        y = self.pool.push(handles, x, lengths, resets=mask)
+        for row, handle in enumerate(handles):
+            length = steps if lengths is None else lengths[row]
+            stream = self.alone[int(handle)]
+            for t in range(length):
+                if mask is not None and mask[t, row]:
+                    stream.reset()
+                assert stream.step(x[t, row:row + 1]).tobytes() == y[t, row:row + 1].tobytes()
+            assert not y[length:, row].any()
+
+    def states_agree(self):
+        for handle, stream in self.alone.items():
+            here, there = self.pool.state(handle), stream.state
+            assert here.keys() == there.keys() and all(here[name].tobytes() == there[name].tobytes() for name in here)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_of_a_pool_is_a_stream_alone(kind):
+    beside = Beside(*KINDS[kind]())
+    beside.open(70)
+    for n in (1, 2, 3, 7, 33, 70):
+        beside.step(n)
+    for n, steps, ragged, resets in ((5, 4, False, False), (70, 3, True, False), (40, 6, True, True), (3, 9, False, True), (4, 0, False, False), (0, 3, False, False)):
+        beside.push(n, steps, ragged, resets)
+        beside.step(min(n + 1, 9))
+    beside.states_agree()
+
+
+def test_on_every_instruction_set(each_isa):
+    for kind in ("lstm", "gru_before", "convolutions_" + STYLES[0]):
+        beside = Beside(*KINDS[kind](), capacity=40)
+        beside.open(40)
+        for n in (1, 6, 40):
+            beside.step(n)
+        beside.push(17, 4, True, True)
+
+
+def interleaved(kind, capacity, actions, seed=0):
+    """Steps, chunks, opens, closes, resets, exports and restores in drawn order."""
+    beside = Beside(*KINDS[kind](), capacity=capacity, seed=seed)
+    random, closed = beside.random, []
+    for _ in range(actions):
+        what = random.choice(["step", "push", "open", "close", "reset", "move"], p=[0.6, 0.05, 0.15, 0.1, 0.05, 0.05])
+        if what == "open" or not beside.alone:
+            if len(beside.alone) < capacity:
+                beside.open()
+            else:
+                with pytest.raises(fr.PoolFullError):
+                    beside.pool.open()
+        elif what == "step":
+            beside.step(int(random.integers(1, len(beside.alone) + 1)))
+        elif what == "push":
+            beside.push(int(random.integers(1, len(beside.alone) + 1)), int(random.integers(1, 5)), True, bool(random.integers(2)))
+        else:
+            handle, = beside.some(1)
+            handle = int(handle)
+            if what == "close":
+                beside.pool.close(handle)
+                del beside.alone[handle]
+                closed.append(handle)
+            elif what == "reset":
+                beside.pool.reset(handle)
+                beside.alone[handle].reset()
+            else:
+                data, stream = beside.pool.export(handle), beside.alone.pop(handle)
+                beside.pool.close(handle)
+                closed.append(handle)
+                beside.alone[beside.pool.restore(data)] = stream
+        assert len(beside.pool) == len(beside.alone) and set(beside.pool) == set(beside.alone)
+    for handle in closed:
+        assert handle not in beside.pool
+        with pytest.raises(fr.UnknownStreamError):
+            beside.pool.step([handle], beside.draw(1))
+    beside.states_agree()
+    return len(closed)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru_after", "exposed"])
+def test_opened_closed_reset_and_moved_in_any_order(kind):
+    assert interleaved(kind, 40, 400) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_ten_thousand_streams_in_any_order(seed):
+    interleaved("lstm", 10_000, 40_000, seed)
+
+
+def test_what_is_refused_moves_no_stream():
+    session, shape = KINDS["lstm"]()
+    beside, other = Beside(session, shape, capacity=5), session.pool(5)
+    a, b, c = beside.open(3)
+    beside.step(3)
+    stranger, gone, x = other.open(), beside.pool.open(), beside.draw(2)
+    beside.pool.close(gone)
+    for handles, error, message in (
+            ([a, a], fr.ShapeError, "named twice"), ([a, gone], fr.UnknownStreamError, str(gone)), ([a, stranger], fr.UnknownStreamError, "another pool"),
+            ([a, 0], fr.UnknownStreamError, "0"), ([a, -1], fr.UnknownStreamError, "-1"), ([a, 1 << 70], fr.UnknownStreamError, "handle"), ([a, True], TypeError, "bool"),
+            ([a, "b"], TypeError, "str"), ([a, None], TypeError, "NoneType"), (np.array([a, a]), fr.ShapeError, "named twice"), (np.array([a, gone]), fr.UnknownStreamError, str(gone)),
+            (np.array([[a, b]]), fr.ShapeError, "one dimension"), (np.array([a, b], np.float64), fr.ShapeError, "float64"), ([a] * 6, fr.ShapeError, "twice"),
+            ([a], fr.ShapeError, r"\((1, )?1, 4\)"), ([a, b, c], fr.ShapeError, r"\((1, )?3, 4\)")):
+        for call in (lambda: beside.pool.step(handles, x), lambda: beside.pool.push(handles, x[None])):
+            with pytest.raises(error, match=message):
+                call()
+    for bad, error in ((x.astype(np.float64), fr.DTypeError), (x[:, :3], fr.ShapeError), (np.ma.masked_array(x), fr.DTypeError), ({"y": x}, fr.ShapeError), (None, fr.DTypeError)):
+        with pytest.raises(error):
+            beside.pool.step([a, b], bad)
+    y = np.empty((2, 6), np.float32)
+    frozen = y.copy()
+    frozen.flags.writeable = False
+    for out, error in ((y[:1], fr.ShapeError), (y.astype(np.float64), fr.DTypeError), (frozen, fr.ShapeError), (np.empty((2, 12), np.float32)[:, ::2], fr.ShapeError), (3, fr.DTypeError)):
+        with pytest.raises(error):
+            beside.pool.step([a, b], x, out=out)
+    room = np.zeros(20, np.float32)
+    with pytest.raises(fr.ShapeError, match="overlaps"):
+        beside.pool.step([a, b], room[:8].reshape(2, 4), out=room[4:16].reshape(2, 6))
+    for lengths, error in (([1], fr.ShapeError), ([1, 4], fr.ShapeError), ([-1, 0], fr.ShapeError), ([0.5, 1], fr.ShapeError)):
+        with pytest.raises(error, match="lengths"):
+            beside.pool.push([a, b], beside.draw(3, 2), lengths)
+    for mask, error in ((np.zeros((3, 1), bool), fr.ShapeError), (np.zeros((3, 2)), fr.DTypeError)):
+        with pytest.raises(error, match="resets"):
+            beside.pool.push([a, b], beside.draw(3, 2), resets=mask)
+    for call in (lambda: beside.pool.close(gone), lambda: beside.pool.reset([a, gone]), lambda: beside.pool.state(stranger), lambda: beside.pool.export(gone)):
+        with pytest.raises(fr.UnknownStreamError):
+            call()
+    beside.states_agree()
+    beside.step(3)
+
+
+def test_outputs_are_written_in_place():
+    beside = Beside(*KINDS["gru_after"]())
+    handles = beside.open(40)
+    y, x = np.empty((40, 6), np.float32), beside.draw(40)
+    assert beside.pool.step(handles, x, out=y) is y
+    assert y.tobytes() == np.concatenate([beside.alone[h].step(x[r:r + 1]) for r, h in enumerate(handles)]).tobytes()
+    y, x = np.empty((5, 40, 6), np.float32), beside.draw(5, 40)
+    assert beside.pool.push(handles, x, out=y) is y
+    assert y.tobytes() == np.concatenate([beside.alone[h].push(x[:, r:r + 1]) for r, h in enumerate(handles)], 1).tobytes()
+
+
+def test_strided_rows_are_read():
+    beside = Beside(*KINDS["lstm"]())
+    handles, wide = beside.open(40), beside.draw(80)
+    y = beside.pool.step(np.array(handles * 2)[:40], wide[::2])
+    assert y.tobytes() == np.concatenate([beside.alone[h].step(wide[2 * r:2 * r + 1]) for r, h in enumerate(handles)]).tobytes()
+
+
+def test_a_nan_stays_with_its_stream_and_leaves_no_trace():
+    beside = Beside(*KINDS["lstm_projected"](), capacity=64)
+    handles, x = beside.open(64), beside.draw(64)
+    sick = handles[::2]
+    x[::2] = np.random.default_rng(1).choice(np.float32([np.nan, np.inf, -np.inf]), x[::2].shape)
+    y = beside.pool.step(handles, x)
+    assert np.isnan(y[::2]).any()
+    for row, handle in enumerate(handles):
+        assert beside.alone[handle].step(x[row:row + 1]).tobytes() == y[row:row + 1].tobytes()
+    for handle in sick:
+        beside.pool.close(handle)
+        del beside.alone[handle]
+    beside.open(32)
+    beside.step(64)
+    assert all(np.isfinite(s).all() for h in beside.alone for s in beside.pool.state(h).values())
+
+
+def mixing():
+    """A mean over the batch: rows of a call are not apart."""
+    nodes = (Node("ReduceMean", "mean", ("x", "zero"), ("mean",), {"keepdims": 1}), Node("Sub", "centred", ("x", "mean"), ("centred",)),
+             Node("Add", "sum", ("centred", "x"), ("sum",)), Node("Add", "y", ("sum", "a"), ("y",)), Node("Identity", "next", ("y",), ("a_next",)))
+    model = Model((Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, {"zero": np.array([0])}, (State("a", "a_next"),))
+    return fr.compile(model), (3,)
+
+
+def branching():
+    """A branch that the sum of all of x decides."""
+    from fastrnn.model.graph import Graph
+
+    yes = Graph((Node("Relu", "relu", ("x",), ("up",)),), ("up",))
+    no = Graph((Node("Neg", "neg", ("x",), ("down",)),), ("down",))
+    nodes = (Node("ReduceSum", "total", ("x",), ("total",), {"keepdims": 0}), Node("Greater", "positive", ("total", "zero"), ("positive",)),
+             Node("If", "which", ("positive",), ("chosen",), {"then_branch": yes, "else_branch": no}), Node("Add", "y", ("chosen", "a"), ("y",)),
+             Node("Identity", "next", ("y",), ("a_next",)))
+    model = Model((Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, {"zero": np.float32(0)}, (State("a", "a_next"),))
+    return fr.compile(model), (3,)
+
+
+@pytest.mark.parametrize("make", [mixing, branching])
+def test_rows_that_a_model_mixes_are_stepped_one_by_one(make):
+    beside = Beside(*make(), capacity=20)
+    beside.open(20)
+    assert beside.pool._tiles.most == 1
+    for n in (1, 5, 20):
+        beside.step(n)
+    beside.push(7, 4, True, True)
+
+
+def test_indices_are_checked_before_anything_moves():
+    weights = {"table": np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)}
+    model = Model((Value("ids", "int64", ("B",)), Value("a", "float32", ("B", 4))), ("y", "a_next"),
+                  (Node("Gather", "words", ("table", "ids"), ("words",), {"axis": 0}), Node("Add", "y", ("words", "a"), ("y",)), Node("Identity", "n", ("y",), ("a_next",))),
+                  weights, (State("a", "a_next"),))
+    session = fr.compile(model)
+    pool, alone = session.pool(80), session.stream(80)
+    handles = [pool.open() for _ in range(80)]
+    ids = np.random.default_rng(1).integers(-9, 9, 80)
+    assert pool._tiles.most > 1 and pool.step(handles, ids).tobytes() == alone.step(ids).tobytes()
+    before = pool.block.copy()
+    for bad in (9, -10):
+        ids[79] = bad
+        for call in (lambda: pool.step(handles, ids), lambda: pool.push(handles, ids[None])):
+            with pytest.raises(fr.ShapeError, match=f"'ids': {bad} is outside"):
+                call()
+    assert np.array_equal(pool.block, before)
+    chunk = np.random.default_rng(2).integers(0, 9, (4, 80))
+    lengths = np.arange(80) % 5
+    chunk[np.arange(4)[:, None] >= lengths] = 77  # padding is no index
+    pool.push(handles, chunk, lengths)
+
+
+def test_a_step_that_raises_moves_no_stream(monkeypatch):
+    """A node left to NumPy that fails in the last tile."""
+    session, shape = KINDS["numpy"]()
+    beside = Beside(session, shape, capacity=8)
+    handles = beside.open(8)
+    beside.step(8)
+    calls = []
+
+    def failing(node, arrays, real=__import__("fastrnn.plan.lowering.build", fromlist=["evaluate"]).evaluate):
+        calls.append(node)
+        if len(calls) == 6:
+            raise fr.FastRNNError("a fault")
+        return real(node, arrays)
+
+    monkeypatch.setattr("fastrnn.plan.lowering.build.evaluate", failing)
+    x = beside.draw(8)
+    with pytest.raises(fr.FastRNNError, match="a fault"):
+        beside.pool.step(handles, x)
+    assert len(calls) == 6
+    beside.states_agree()
+    calls.extend([None] * 10)
+    beside.step(8)
+
+
+def test_steering_inputs_and_open_dimensions():
+    """Frames of any size, fixed by the first step or by sizes=; a network chosen by an integer, row by row of calls."""
+    from fastrnn.model.graph import Graph
+
+    def branch(scale):
+        name = f"by{scale}"
+        return Graph((Node("Mul", name, ("x", f"s{scale}"), (f"{name}.y",)), Node("Slice", f"{name}.cut", (f"{name}.y", "zero", f"n{scale}", "one"), (f"{name}.z",))), (f"{name}.z",))
+
+    weights = {"s2": np.float32(2), "s3": np.float32(3), "zero": np.array([0]), "one": np.array([1]), "n2": np.array([2]), "n3": np.array([3]), "wanted": np.array(16)}
+    nodes = (Node("Equal", "is16", ("rate", "wanted"), ("is16",)), Node("If", "which", ("is16",), ("z",), {"then_branch": branch(2), "else_branch": branch(3)}),
+             Node("ReduceSum", "sum", ("z", "one"), ("total",), {"keepdims": 1}), Node("Add", "y", ("total", "a"), ("y",)), Node("Identity", "next", ("y",), ("a_next",)))
+    model = Model((Value("x", "float32", ("B", "N")), Value("rate", "int64", ()), Value("a", "float32", ("B", 1))), ("y", "a_next"), nodes, weights, (State("a", "a_next"),))
+    session = fr.compile(model)
+    for options in ({}, {"sizes": {"N": 5}}):
+        pool, alone = session.pool(40, **options), session.stream(40)
+        handles = [pool.open() for _ in range(40)]
+        for k in range(4):
+            x = {"x": np.random.default_rng(k).standard_normal((40, 5)).astype(np.float32), "rate": np.array(16 if k % 2 else 8)}
+            assert pool.step(handles, x).tobytes() == alone.step(x).tobytes()
+        with pytest.raises(fr.ShapeError, match=r"\(40, 5\)"):
+            pool.step(handles, {"x": np.zeros((40, 6), np.float32), "rate": np.array(16)})
+        chunk = {"x": np.random.default_rng(9).standard_normal((3, 40, 5)).astype(np.float32), "rate": np.array([16] * 3)}
+        assert pool.push(handles, chunk).tobytes() == alone.push(chunk).tobytes()
+    for sizes, message in (({"M": 3}, "'M'"), ({"N": -1}, "whole"), ({"N": 2.5}, "whole"), (3, "dict")):
+        with pytest.raises(fr.ShapeError, match=message):
+            session.pool(3, sizes=sizes)
+
+
+def test_one_thread_at_a_time_or_in_turn():
+    session = fr.compile(fr.LSTM(64, 256, seed=0))
+    for lock in (False, True):
+        pool = session.pool(256, lock=lock)
+        handles, x, errors = np.array([pool.open() for _ in range(256)]), np.zeros((256, 64), np.float32), []
+
+        def work():
+            try:
+                for _ in range(20):
+                    pool.step(handles, x)
+            except fr.BusyError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for t in threads:
+            t.start()
+        deadline = time.monotonic() + 20
+        while not lock and not errors and time.monotonic() < deadline:
+            try:
+                pool.step(handles, x)
+            except fr.BusyError as error:
+                errors.append(error)
+        for t in threads:
+            t.join()
+        assert bool(errors) != lock
+        assert lock is False or pool.steps(int(handles[0])) == 80
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 1.5, True, None, "4", 1 << 25])
+def test_bad_capacity(capacity):
+    with pytest.raises(fr.ShapeError, match="capacity"):
+        KINDS["lstm"]()[0].pool(capacity)
+
+
+def test_a_fixed_batch_of_several_is_refused():
+    weights = {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)}
+    model = Model((Value("x", "float32", ("T", 2, 4)),), ("y",), (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"torch_form": 1}),), weights)
+    with pytest.raises(fr.NotStreamableError, match="fixed at 2"):
+        fr.compile(model).pool(4)
+    with pytest.raises(fr.NotStreamableError):
+        fr.compile(fr.LSTM(3, 4, bidirectional=True)).pool(4)
+
+
+def test_a_stream_travels_as_bytes():
+    session, shape = KINDS["lstm"]()
+    beside = Beside(session, shape)
+    a, b = beside.open(2)
+    beside.step(2)
+    data = beside.pool.export(a)
+    there = fr.compile(fr.LSTM(4, 6, seed=1), backend="jit").pool(3)  # the same model, elsewhere
+    moved, x = there.restore(data), beside.draw(1)
+    assert there.steps(moved) == beside.pool.steps(a) == 1
+    assert there.step([moved], x).tobytes() == beside.alone[a].step(x).tobytes()
+    other = fr.compile(fr.LSTM(4, 6, seed=2)).pool(3)
+    with pytest.raises(fr.StateError, match="another model"):
+        other.restore(data)
+    for k in range(len(data)):
+        damaged = bytearray(data)
+        damaged[k] ^= 1
+        for bad in (bytes(damaged), data[:k]):
+            with pytest.raises(fr.StateError):
+                there.restore(bad)
+    for bad in (b"", None, "text", data + b"x"):
+        with pytest.raises(fr.StateError):
+            there.restore(bad)
+    assert len(there) == 1
+    there.open(), there.open()
+    with pytest.raises(fr.PoolFullError):
+        there.restore(data)
+
+
+def test_states_are_set_and_handed_over():
+    session, shape = KINDS["lstm"]()
+    beside, x = Beside(session, shape), np.ones((1, 4), np.float32)
+    a, b = beside.open(2)
+    beside.step(2)
+    stream = session.stream()
+    stream.state = beside.pool.state(a)
+    beside.pool.set_state(b, stream.state)
+    assert beside.pool.step([b], x).tobytes() == stream.step(x).tobytes() == beside.pool.step([a], x).tobytes()
+    before = beside.pool.state(b)
+    for bad in ({}, {**before, "more": 1}, {name: s[..., :2] for name, s in before.items()}, 3):
+        with pytest.raises(fr.StateError):
+            beside.pool.set_state(b, bad)
+    assert all(np.array_equal(before[n], s) for n, s in beside.pool.state(b).items())
+
+
+def test_pools_stay_in_their_process():
+    pool = KINDS["lstm"]()[0].pool(4)
+    for call in (lambda: pickle.dumps(pool), lambda: copy.deepcopy(pool)):
+        with pytest.raises(TypeError, match="export"):
+            call()
+    assert "0 of 4 streams open" in repr(pool)
+
+
+def test_memory_of_many_streams():
+    session = fr.compile(fr.LSTM(40, 64))
+    pool = session.pool(100_000)
+    states = sum(s.nbytes for s in session.stream().state.values())
+    assert 100_000 * states <= pool.nbytes <= 1.1 * 100_000 * states
+
+
+def test_context_is_kept(monkeypatch):
+    """Frames of 6 entries, 2 of them from the frame before."""
+    random = np.random.default_rng(0)
+    weights = {"w": random.standard_normal((6, 4)).astype(np.float32)}
+    nodes = (Node("MatMul", "m", ("x", "w"), ("m",)), Node("Add", "s", ("m", "a"), ("s",)), Node("Tanh", "y", ("s",), ("y",)), Node("Identity", "n", ("y",), ("a_next",)))
+    model = Model((Value("x", "float32", ("B", 6)), Value("a", "float32", ("B", 4))), ("y", "a_next"), nodes, weights, (State("a", "a_next"),))
+    session, frames = fr.compile(model), random.standard_normal((7, 5, 4)).astype(np.float32)
+    whole, kept, pool = session.stream(5), session.stream(5, context={"x": 2}), session.pool(8, context={"x": 2})
+    handles, before, expected = [pool.open() for _ in range(5)], np.zeros((5, 2), np.float32), []
+    for frame in frames:
+        expected.append(whole.step(np.concatenate([before, frame], 1)))
+        before = frame[:, -2:]
+        assert kept.step(frame).tobytes() == pool.step(handles, frame).tobytes() == expected[-1].tobytes()
+    kept.reset()
+    assert kept.push(frames).tobytes() == np.stack(expected).tobytes()
+    assert set(kept.state) == {"a", "x.context"} and kept.state["x.context"].shape == (5, 2)
+    for context, error, message in (({"x": 6}, fr.ShapeError, "none for new"), ({"x": 0}, fr.ShapeError, "1 entry"), ({"a": 1}, fr.ShapeError, "no input of a step"),
+                                    ({"q": 1}, fr.ShapeError, "'x'"), (3, fr.ShapeError, "dict")):
+        with pytest.raises(error, match=message):
+            session.stream(context=context)
+    with pytest.raises(fr.NotStreamableError, match="time axis"):
+        fr.compile(fr.LSTM(3, 4)).pool(2, context={"x": 1})
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru_before", "exposed", "convolutions_" + STYLES[0]])
+def test_resets_of_a_stream(kind):
+    session, shape = KINDS[kind]()
+    random = np.random.default_rng(0)
+    x, mask = random.standard_normal((12, 3, *shape)).astype(np.float32), random.random((12, 3)) < 0.3
+    mask[0, 1] = True
+    stream, alone, start = session.stream(3), [session.stream() for _ in range(3)], random.standard_normal((2, 3, *shape)).astype(np.float32)
+    stream.push(start)
+    y = stream.push(x, resets=mask)
+    for row, single in enumerate(alone):
+        single.push(start[:, row:row + 1])
+        for t in range(12):
+            if mask[t, row]:
+                single.reset()
+            assert single.step(x[t, row:row + 1]).tobytes() == y[t, row:row + 1].tobytes()
+    out = np.empty_like(y)
+    stream.reset()
+    stream.push(start)
+    assert stream.push(x, resets=mask, out=out) is out and np.array_equal(out, y)
+    before = stream.state
+    for bad, error in ((mask[:, :2], fr.ShapeError), (mask.astype(int), fr.DTypeError), (mask[:3], fr.ShapeError)):
+        with pytest.raises(error, match="resets"):
+            stream.push(x, resets=bad)
+    with pytest.raises(fr.ShapeError, match="12 steps"):
+        stream.push(x, resets=mask, out=np.empty((13, *y.shape[1:]), np.float32))
+    assert all(np.array_equal(before[n], s) for n, s in stream.state.items())
+    assert stream.push(x[:0], resets=mask[:0]).shape == (0, *y.shape[1:])
+
+
+def test_tiles_are_small_enough_to_stay_in_cache():
+    assert tiling.MOST_ROWS == fr.compile(fr.LSTM(40, 64)).pool(4)._tiles.most
