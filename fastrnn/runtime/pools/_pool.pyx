@@ -201,7 +201,8 @@ cdef class PoolCore:
         if listed:
             n = len(handles)
         else:
-            handles = checks.as_handles(handles)
+            if not _is_handles(handles):
+                handles = checks.as_handles(handles)
             n = len(handles)
             given = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>handles)
         if n > self.capacity:
