@@ -27,7 +27,7 @@ FAMILY = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get
 
 def extension(folder, name, flags, macros=()):
     """One module from folder/name.pyx."""
-    return Extension(f"{folder.replace('/', '.')}.{name}", [f"{folder}/{name}.pyx"], include_dirs=[folder, NATIVE, np.get_include()], depends=HEADERS,
+    return Extension(f"{folder.replace('/', '.')}.{name}", [f"{folder}/{name}.pyx"], include_dirs=[folder, RUNTIME, NATIVE, np.get_include()], depends=HEADERS,
                      define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros], extra_compile_args=[*COMMON, *flags, *SANITIZE],
                      extra_link_args=SANITIZE)
 

@@ -30,22 +30,15 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
     long long PyLong_AsLongLongAndOverflow(object, int *)
 
+cdef extern from "rows_of_bytes.h":
+    void fr_copy_row(char *, const char *, int64_t) nogil
+    void fr_fetch_row(const char *, int64_t) nogil
+
 cdef extern from *:
     """
-    /* A row of states: whole lines by vector moves, where a call of memcpy takes as long as the copy. */
-    static inline void fr_copy_row(char *to, const char *from, int64_t nbytes) {
-        for (; nbytes >= 64; nbytes -= 64, to += 64, from += 64) memcpy(to, from, 64);
-        for (; nbytes >= 16; nbytes -= 16, to += 16, from += 16) memcpy(to, from, 16);
-        if (nbytes) memcpy(to, from, (size_t)nbytes);
-    }
-    static inline void fr_fetch(const char *at, int64_t nbytes) {
-        for (int64_t k = 0; k < nbytes; k += 64) __builtin_prefetch(at + k);
-    }
     static inline int64_t fr_take_one(int64_t *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
     """
     int64_t fr_take_one(int64_t *) nogil
-    void fr_copy_row(char *, const char *, int64_t) nogil
-    void fr_fetch(const char *, int64_t) nogil
 
 cdef enum:
     SLOT_BITS = 24

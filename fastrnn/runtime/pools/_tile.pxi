@@ -67,7 +67,7 @@ cdef class Tile:
         """Asks for the states of rows that come next, so that they are there when a tile gathers them."""
         cdef int64_t r
         for r in range(first, end):
-            fr_fetch(self.rows_of_pool + work.slots[work.order[r]] * self.stride, self.stride)
+            fr_fetch_row(self.rows_of_pool + work.slots[work.order[r]] * self.stride, self.stride)
 
     cdef void gather(self, Work *work, int64_t first) noexcept nogil:
         """Points every slot at its rows, the caller's from `first` on in their order; what does not lie together is put together."""
