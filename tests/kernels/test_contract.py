@@ -2,6 +2,8 @@
 
 import ctypes
 import importlib.util
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,31 +14,53 @@ from fastrnn.kernels.contract import ARGS, Kernel
 from fastrnn.model.stack import stack_model
 from fastrnn.testing import TRAP_SHAPES, Case
 
+NATIVE = Path(__file__).parents[2] / "fastrnn/kernels/native"
 
-def test_struct_and_record_agree(each_isa):
-    table = isa.load(each_isa)
-    assert table.SIZEOF_ARGS == ARGS.itemsize
-    assert table.offsets() == {name: ARGS.fields[name][1] for name in ARGS.names}
-    assert set(contract.POINTERS) <= set(ARGS.names)
+
+def fields_of(declarations: str) -> list[tuple[str, str]]:
+    """(name, type) of each field of a C or Cython struct, in order; any pointer is "*"."""
+    found = []
+    for line in re.sub(r"/\*.*?\*/", "", declarations, flags=re.DOTALL).replace(";", "\n").splitlines():
+        if line.strip():
+            kind, names = re.fullmatch(r"\s*((?:const )?\w+)\s+(.*?)\s*", line).groups()
+            found += [(name.strip(" *"), "*" if "*" in name else kind) for name in names.split(",")]
+    return found
+
+
+HEADER = (NATIVE / "args.h").read_text(encoding="utf-8")
+FIELDS = fields_of(HEADER[:HEADER.index("} fr_args;")].rpartition("typedef struct {")[2])
+TYPES = {"*": "u8", "int64_t": "i8", "float": "f4"}
+
+
+def test_the_record_is_the_header_s_struct(each_isa):
+    """Names, order and types; in C every field is aligned to its size."""
+    activation = np.dtype([("kind", "i8"), ("alpha", "f4"), ("beta", "f4")], align=True)
+    struct = np.dtype([("act", activation, 3) if name == "act[3]" else (name, TYPES[kind]) for name, kind in FIELDS], align=True)
+    assert struct.fields == ARGS.fields and struct.names == ARGS.names
+    assert struct.itemsize == ARGS.itemsize == isa.load(each_isa).SIZEOF_ARGS
+    assert {name for name, kind in FIELDS if kind == "*"} == set(contract.POINTERS)
+
+
+def test_cython_sees_the_header_s_struct():
+    text = (NATIVE / "_args.pxd").read_text(encoding="utf-8")
+    assert fields_of(text.split("ctypedef struct fr_args:")[1].split("ctypedef void")[0]) == FIELDS
+
+
+def test_the_contract_says_what_each_field_means():
+    said = re.findall(r"\w+", contract.__doc__.split("without the GIL")[1])
+    assert [name for name, _ in FIELDS if name not in said and name not in ("act[3]", "x4", "x5", "x6", "x7")] == []
 
 
 def test_activation_codes_follow_the_header():
-    from pathlib import Path
-
     from fastrnn.cells import ACTIVATIONS
 
-    header = Path(__file__).parents[2] / "fastrnn/kernels/native/args.h"
-    enum = header.read_text(encoding="utf-8").split("enum {")[1].split("}")[0]
+    enum = HEADER.split("enum {")[1].split("}")[0]
     names = [name.strip()[len("FR_ACT_"):].replace("_", "").lower() for name in enum.split(",")]
     assert names == list(ACTIVATIONS)
 
 
 def test_operations_follow_the_header():
-    import re
-    from pathlib import Path
-
-    header = Path(__file__).parents[2] / "fastrnn/kernels/native/operations.h"
-    listed = re.findall(r"^    X\((\w+), (\d),", header.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^    X\((\w+), (\d),", (NATIVE / "operations.h").read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: int(reads) for name, reads in listed} == contract.OPERATIONS
     assert [name for name, _ in listed] == list(contract.OPERATIONS)
     assert contract.INSTRUCTION.itemsize % 8 == 0

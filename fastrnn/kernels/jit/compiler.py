@@ -16,10 +16,10 @@ from pathlib import Path
 from fastrnn.cells import Cell
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
+from fastrnn.kernels import isas
 from fastrnn.kernels.contract import ARGS, Kernel
 
-# Lanes of a vector and vector registers.
-ISAS = {"avx512": (16, 32), "avx2": (8, 16), "neon": (8, 16)}
+ISAS = {name: isa for name, isa in isas.ISAS.items() if isa.registers}
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork waits for what other threads compile: the child would wait for ever, and for Numba's lock too
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -47,8 +47,8 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
 
     if (error := obstacle(isa)) is not None:
         raise error
-    lanes, registers = ISAS[isa]
-    recipe = recipe_of(cell, lanes, registers, units, projected)
+    lanes = ISAS[isa].lanes
+    recipe = recipe_of(cell, lanes, ISAS[isa].registers, units, projected)
     key = _key(str(recipe), isa)
     with _lock:
         if key not in _kernels:

@@ -96,13 +96,13 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
         args = new_args(I=depth, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
         pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
-        parts = parallel.row_parts(build.plan.threads, T * B * packed.weight_bytes // 2, T, B)
+        parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
                 args["T"], args["B"] = n_t, n_b
                 moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
                 build.call(node.name, kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
-                           flops=n_t * n_b * packed.weight_bytes // 2, weight_bytes=packed.weight_bytes)
+                           flops=2 * n_t * n_b * packed.multiplies, weight_bytes=packed.weight_bytes)
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
                                            for k, name in enumerate(fused.operands)}), y)
