@@ -183,10 +183,9 @@ def run_chain(isa_name: str, chain: Chain, *operands) -> np.ndarray:
     arrays = [np.ascontiguousarray(x, np.float32) for x in operands]
     y, program = np.empty(len(arrays[0]), np.float32), chain.instructions()
     axes = np.concatenate([np.array([len(y), *(1,) * (1 + len(arrays))], np.int64), program.view(np.int64)])
-    args = new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data)
-    for pointer, array in zip(OPERANDS, arrays):
-        args[pointer] = array.ctypes.data
-    _invoke.run(find("chain", "native", isa_name).run, args)
+    pointers = {pointer: array.ctypes.data for pointer, array in zip(OPERANDS, arrays)}
+    args = new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data, **pointers)
+    _invoke.run(find("chain", "native", isa_name).run, args.record())
     return y
 
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from fastrnn.converters.torch_export.capture import REFUSALS, arguments, evaluating
+from fastrnn.converters.torch_export.capture import arguments
+from fastrnn.converters.torch_export.subject import REFUSALS, evaluating
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model, Node, State, Value

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from fastrnn.errors import ConversionError, FastRNNError, ShapeError
 from fastrnn.model import Model
-from fastrnn.model.recurrent import RECURRENT, input_of
+from fastrnn.model.recurrent import RECURRENT
 from fastrnn.runtime.session import Session, compile
 
 # Of an output's largest entry. Float32 rounding through a deep network, or one that divides by small numbers, reaches a few 1e-5; a gate, mask

@@ -15,7 +15,8 @@ The executor calls it without the GIL, with denormals flushed.
                         which may be the same memory
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
-    chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit
+    chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit. Of a dense layer: segments
+                        that a row of x lies in (0: one), whose offsets stand first in `axes`
     ahead               1, with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
     sweep               steps that calls with these weights have done so far, which the executor counts: panels are read to and fro; changes no bit
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`

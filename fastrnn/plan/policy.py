@@ -85,11 +85,12 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
     only h, and products of any vectors (product.h) need the projections first. With sixteen registers, weights of x and h together outgrow the cache
     that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0.
     """
-    if kernel is None or kernel.backend != "native" or kernel.lanes >= 16 or h_size < 64:
-        return smallest(T, largest(8, 16 // B)) if input_size >= 8 and 0 < B < 4 and T >= 4 else 0
-    if B < 1 or T < 4 or input_size < 8 or not apart and B > 32:
-        return int(apart and B >= 2 and T > 0)
-    return smallest(T, largest(8, 16 // B) if B < 4 else largest(1, 32 // B))
+    many = kernel is not None and kernel.backend == "native" and kernel.lanes < 16 and h_size >= 64
+    if B < 1 or T < 1 or not many and B >= 4:
+        return 0
+    if input_size < 8 or T < 4:
+        return int(many and apart and B > 1)
+    return smallest(T, largest(8, 16 // B) if B < 4 else largest(int(apart), 32 // B))
 
 
 def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x_bytes: int, h_bytes: int) -> Whole:

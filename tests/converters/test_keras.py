@@ -130,6 +130,20 @@ def test_masks(layer, mask, tmp_path):
         close(a, b)
 
 
+@pytest.mark.parametrize("layer", [L.Add, L.Multiply, L.Subtract, L.Average, L.Maximum, L.Minimum, L.Concatenate])
+def test_merged_masks(layer, tmp_path):
+    """Of one mask, of two, and of one beside none: what stands at masked steps too, and how far a GRU behind them looks."""
+    a, b = keras.Input((5, 3), name="a"), keras.Input((5, 3), name="b")
+    x, y = L.Masking(0.0)(a), L.Masking(0.0)(b)
+    merged = [layer()([x, L.Dense(3)(x)]), layer()([x, y]), layer()([x, L.Dense(3)(b)]), *([] if layer is L.Subtract else [layer()([y, x, L.Dense(3)(y)])])]
+    model = randomise(keras.Model([a, b], [*merged, *(L.GRU(2)(m) for m in merged)]))
+    r = np.random.default_rng(11)
+    given = [r.standard_normal((2, 5, 3)).astype("f4") * np.array(MASKS[mask], "f4")[:, :, None] for mask in ("behind", "holes")]
+    for form in ("keras", "live"):
+        for got, want in zip(fr.compile(saved(model, tmp_path, form))(*given), nets.evaluated(model, given), strict=True):
+            close(got, want)
+
+
 def test_initial_states_and_shared_layers(tmp_path):
     """An encoder's states start a decoder; one Dense is called twice."""
     source, target = keras.Input((None, 3), name="source"), keras.Input((None, 2), name="target")

@@ -28,6 +28,13 @@ def relu(**fields):
     return build([node("Relu", ["x"], ["y"])], **fields)
 
 
+def old(change):
+    """One Relu of opset 6, changed."""
+    proto = relu(opset=6)
+    change(proto.graph)
+    return proto
+
+
 def nested(depth, other=None):
     """If inside If, so deep; o{depth - 1} is the outermost result."""
     graph = helper.make_graph([node("Relu", ["x"], ["r"])], "leaf", [], [value("r")])
@@ -170,7 +177,6 @@ GRAPHS = {
     "duplicate_value": (lambda: edited(lambda g: g.node[1].output.__setitem__(0, "h")), "'h' is defined twice"),
     "duplicate_input": (lambda: edited(lambda g: g.input.append(value("x", 1))), "'x' is defined twice"),
     "duplicate_weight": (lambda: edited(lambda g: g.initializer.append(g.initializer[0])), "'w' is defined twice"),
-    "duplicate_output": (lambda: edited(lambda g: g.output.append(g.output[0])), "twice"),
     "duplicate_output_of_a_node": (lambda: edited(lambda g: g.node[0].output.__setitem__(1, "h")), "'h' is defined twice"),
     "duplicate_attribute": (lambda: edited(lambda g: g.node[0].attribute.append(g.node[0].attribute[0])), "'gru'.*stands twice.*hidden_size"),
     "node_makes_a_weight": (lambda: edited(lambda g: g.node[1].output.__setitem__(0, "w")), "'w' is defined twice"),
@@ -253,7 +259,10 @@ BRANCHES = {
 }
 
 MODELS = {
-    "old_opset": (lambda: relu(opset=6), "opset 6"),
+    "old_opset_of_an_unknown_op": (lambda: old(lambda g: setattr(g.node[0], "op_type", "Evil")), "opset 6.*checker"),
+    "old_opset_of_an_attribute_of_another": (lambda: old(lambda g: g.node[0].attribute.append(helper.make_attribute("evil", 1))), "opset 6.*checker"),
+    "old_opset_in_a_cycle": (lambda: old(lambda g: g.node[0].input.__setitem__(0, g.node[0].output[0])), "opset 6.*checker"),
+    "old_opset_without_inputs": (lambda: old(lambda g: g.node[0].ClearField("input")), "opset 6.*checker"),
     "opset_0": (lambda: opsets(("", 0)), "opset 0"),
     "opset_999": (lambda: opsets(("", 999)), "opset 999"),
     "opset_negative": (lambda: opsets(("", -1)), "opset -1"),

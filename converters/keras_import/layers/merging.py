@@ -32,6 +32,10 @@ def merge(g: Site, xs) -> Tensor:
     xs = _tensors(g, xs)
     if g.layer.kind == "Subtract" and len(xs) != 2:
         raise g.invalid(f"it takes 2 tensors, got {len(xs)}")
+    if g.layer.kind in MASKED and g.graph.version[0] >= 3 and any(x.mask is not None for x in xs):
+        if any(x.mask is not None and x.rank != x.mask.rank + 1 for x in xs) or len({x.rank for x in xs}) > 1:
+            raise g.refuse(f"tensors {[x.shape for x in xs]} with masks are not supported, only of axes (B, T, features)")
+        return MASKED[g.layer.kind](g, xs)
     rank, spread = max(x.rank for x in xs), []
     for x in xs:
         spread.append(x if x.rank == rank else g.emit("Unsqueeze", x, g.ints(*range(1, 1 + rank - x.rank))))
@@ -42,6 +46,35 @@ def merge(g: Site, xs) -> Tensor:
         for x in spread[1:]:
             y = g.emit(ELEMENTWISE[g.layer.kind], y, x)
     return y.masked(joined_mask(g, xs))
+
+
+def _kept(g: Site, mask: Tensor, x: Tensor, other: Tensor | str) -> Tensor:
+    """x (B, T, F) at steps that a mask keeps, else another."""
+    return g.emit("Where", g.emit("Unsqueeze", mask, g.ints(mask.rank)), x, other)
+
+
+def _masked_product(g: Site, xs: list[Tensor]) -> Tensor:
+    """A step that a factor's mask leaves out counts as 1 there, and is 0 where all masks do."""
+    factors = [x if x.mask is None else _kept(g, x.mask, x, g.floats(1)) for x in xs]
+    y = factors[0]
+    for x in factors[1:]:
+        y = g.emit("Mul", y, x)
+    mask = joined_mask(g, xs)
+    return y.masked(None) if mask is None else _kept(g, mask, y, g.floats(0)).masked(mask)
+
+
+def _masked_extreme(g: Site, xs: list[Tensor]) -> Tensor:
+    """A step that a mask leaves out takes no part; where both of two do, the first stays."""
+    y = xs[0]
+    for x in xs[1:]:
+        other = x if x.mask is None else _kept(g, x.mask, x, y)
+        mine = y if y.mask is None else _kept(g, y.mask, y, other)
+        mask = joined_mask(g, [y, x])
+        y = g.emit(ELEMENTWISE[g.layer.kind], mine, other).masked(mask)
+    return y
+
+
+MASKED = {"Multiply": _masked_product, "Maximum": _masked_extreme, "Minimum": _masked_extreme}  # whose results Keras 3 has follow their masks
 
 
 @layer("Concatenate", masks=OWN)

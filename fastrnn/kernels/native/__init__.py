@@ -5,6 +5,7 @@
     activations.h   tanh, sigmoid, exp and the rest, as fixed sequences of operations
     affine.h        the matrix driver: panels, and the chains of FMAs of a register tile
     tiles.h         covering blocks x rows with tiles, to and fro
+    product.h       many rows times a panel: tiles of any vectors, units put together behind them
     ahead.h         input projections of later steps beside the steps of few rows
     rows.h          rows in time and batch, states in and out
     sync.h          how calls that run at once on several threads meet
@@ -15,6 +16,7 @@
     chain.h         a program over arrays of any layout
     product.h       many rows times a panel, in tiles of any of its vectors; pool.h: pooling windows
     dense.h         dense layers, computed products, depthwise convolutions, a program behind them
+    pool.h          maxima and means of windows
     grid.h          walks over arrays of any layout; copies. reduce.h: reductions, softmax. integers.h: integers, casts, moves by index
     ops.h           packing of weights, sorting of lengths. probe.h: what the roofline is measured with
     table.h         the kernels by name; _avx512.pyx, _avx2.pyx, _neon.pyx, _baseline.pyx export it

@@ -24,7 +24,7 @@ typedef struct {
     int64_t h0_b, c0_b, hn_b, cn_b;   /* their row strides; h0_b = 0 lets all rows share one */
     const int64_t *lengths, *order;   /* NULL, or lengths sorted descending and the row each belongs to */
     void *work;                       /* work_bytes(args) bytes, 64-byte aligned */
-    int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step */
+    int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step. Of a dense layer, segments that a row of x lies in; 0: one */
     int64_t ahead;                    /* 1, with a chunk: each chunk's projection is done beside the steps of the one before */
     int64_t sweep;                    /* steps that calls with these weights have done: odd ones run through the units backward */
     int64_t part, parts;              /* which share of the units this call computes, of how many calls at once that meet at `barrier`; 0, 0: all */

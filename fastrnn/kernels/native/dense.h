@@ -104,11 +104,8 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
     }
 }
 
-/* axes: NULL, or the epilogue. */
-static void dense_run(const fr_args *a) { dense_walk(a, a->axes, 0, NULL); }
-
-/* Windows where they lie: axes has how many segments of I floats a window has, where each starts, from the row's address on, and the epilogue. */
-static void windows_run(const fr_args *a) { dense_walk(a, a->axes + 1 + a->axes[0], a->axes[0], a->axes + 1); }
+/* axes: NULL, or the epilogue; behind, with a chunk, where each of so many segments of a row starts, from its address on: windows where they lie. */
+static void dense_run(const fr_args *a) { dense_walk(a, a->chunk ? a->axes + a->chunk : a->axes, a->chunk, a->axes); }
 
 /* y = x x2, matrices (B, I) and (I, H) in T loops of (size, strides of y, x and x2). x_b and y_b are strides of rows, of unit stride along
  * the other axis; x_t and y_t those of x2 along I and H. A panel of x2 is laid out for every new x2. No epilogue. */

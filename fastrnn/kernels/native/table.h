@@ -59,7 +59,7 @@
     PLAIN(cast_##from##_##a), PLAIN(cast_##from##_##b), PLAIN(cast_##from##_##c), PLAIN(cast_##from##_##d), PLAIN(cast_##from##_##e)
 static const fr_kernel fr_table[] = {
     ENTRY(rnn), ENTRY(rnn_any), ENTRY(lstm), ENTRY(lstm_any), ENTRY(gru), ENTRY(gru_any), ENTRY(gru_before),
-    ENTRY(gru_before_any), PLAIN(dense), PLAIN(windows), ENTRY(product),
+    ENTRY(gru_before_any), PLAIN(dense), ENTRY(product),
     PLAIN(copy8),
     PLAIN(copy16),
     PLAIN(copy32),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastrnn.kernels.contract import ARGS
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
 
@@ -76,6 +77,13 @@ class Arguments(dict):
     def copy(self) -> Arguments:
         """Another one, to be changed."""
         return Arguments(self, act=list(self["act"]))
+
+    def record(self) -> np.ndarray:
+        """The record (1,), where all are numbers: for one call by address."""
+        args = np.zeros(1, ARGS)
+        for name, value in self.items():
+            args[name] = value
+        return args
 
 
 def new_args(**fields) -> Arguments:

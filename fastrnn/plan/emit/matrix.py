@@ -1,7 +1,7 @@
 """Gemm, MatMul, Conv and ConvTranspose: rows times a matrix, and what is fused behind it.
 
-A convolution is a dense layer whose rows are windows of a channels-last input: where they lie one after the other, a window is
-simply an address; elsewhere a strided copy lays them out. One whose groups are single channels reads its taps where they are. The
+A convolution is a dense layer whose rows are windows of a channels-last input: where a window's entries lie one after the other, it is
+simply an address; elsewhere an address and where its segments start; only where segments are very short, a strided copy lays them out. One whose groups are single channels reads its taps where they are. The
 result lies channels-last too, so chains need no transposes.
 """
 
@@ -77,9 +77,10 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
              segments: tuple[list[Whole], Whole] | None = None) -> None:
     """y = rows times the packed matrix, a group a part of the features, then what is fused behind the node.
 
-    taps: of a depthwise kernel, whose rows are addresses. segments: of windows where they lie: offsets, and floats of each. turned: a view of the node's result in the form of y.
+    taps: of a depthwise kernel, whose rows are addresses. segments: of windows where they lie: offsets, and floats of each.
+    turned: a view of the node's result in the form of y.
     """
-    fused, kernel = build.epilogues.get(node.name), build.kernel("windows") if segments else packed.kernel
+    fused = build.epilogues.get(node.name)
     operands = [turned(build.view_of(name).broadcast(build.infer_output(node, 0))) for name in fused.operands[1:]] if fused else []
     try:
         calls = list(by_grid(1, rows, y, *operands))
@@ -87,21 +88,21 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         calls, operands = list(by_grid(1, rows, y)), None
     for (T, B, (x_t, x_b), (y_t, y_b), *steps), (x, target, *more) in calls:
         units = y.shape[-1] // packed.groups
-        table = [taps] if taps is not None else [[len(segments[0])], segments[0]] if segments else []
+        table = [taps] if taps is not None else [segments[0]] if segments else []
         if fused and operands is not None:
             program, channel = fused.instructions(), [v.strides[-1] if v.shape[-1] > 1 else 0 for v in more]
             table += [[len(more), len(program)], [n for (t, b), u in zip(steps, channel) for n in (t, b, u)], program.view(np.int64)]
         elif table:
             table.append([0, 0])
         depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
-        args = new_args(I=depth, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
+        args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
         pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
                 args["T"], args["B"] = n_t, n_b
                 moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
-                build.call(node.name, kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
+                build.call(node.name, packed.kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
                            flops=2 * n_t * n_b * packed.multiplies, weight_bytes=packed.weight_bytes)
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y

@@ -44,9 +44,10 @@ def average_pool(build, node):
         _pool(build, node, "pool_mean", window, last, sizes, whole)
         return
     y = _pool(build, node, "pool_mean", window, last, sizes)
-    counts = np.ones((), np.float32)
+    counts = np.ones((), np.float32)  # which ties a free dimension to its size
     for k, (n, m) in enumerate(zip(source, sizes)):
         low, high = (-window.before[k], n + window.after[k]) if node.get("count_include_pad") else (0, n)
+        m, low, high = int(m), int(low), int(high)  # counts are laid out for these sizes alone
         at = (np.arange(m) * window.strides[k] - window.before[k])[:, None] + np.arange(window.kernel[k]) * window.dilations[k]
         counts = counts[..., None] * ((at >= low) & (at < high)).sum(axis=1).astype(np.float32)
     build.pointwise(node.name, y, y, ("div", weight_view(counts)))
