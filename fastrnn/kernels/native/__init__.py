@@ -14,7 +14,6 @@
     functions.h     log, sin, cos, pow, erf
     operations.h    elementwise operations, and programs of them
     chain.h         a program over arrays of any layout
-    product.h       many rows times a panel, in tiles of any of its vectors; pool.h: pooling windows
     dense.h         dense layers, computed products, depthwise convolutions, a program behind them
     pool.h          maxima and means of windows
     grid.h          walks over arrays of any layout; copies. reduce.h: reductions, softmax. integers.h: integers, casts, moves by index
