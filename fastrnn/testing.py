@@ -184,8 +184,8 @@ def run_chain(isa_name: str, chain: Chain, *operands) -> np.ndarray:
     y, program = np.empty(len(arrays[0]), np.float32), chain.instructions()
     axes = np.concatenate([np.array([len(y), *(1,) * (1 + len(arrays))], np.int64), program.view(np.int64)])
     pointers = {pointer: array.ctypes.data for pointer, array in zip(OPERANDS, arrays)}
-    args = new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data, **pointers)
-    _invoke.run(find("chain", "native", isa_name).run, args.record())
+    args = new_args(T=1, I=len(arrays), H=len(program), y=y.ctypes.data, axes=axes.ctypes.data, **pointers).record()
+    _invoke.run(find("chain", "native", isa_name).run, args)
     return y
 
 

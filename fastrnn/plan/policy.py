@@ -86,10 +86,12 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
     that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0.
     """
     many = kernel is not None and kernel.backend == "native" and kernel.lanes < 16 and h_size >= 64
-    if B < 1 or T < 1 or not many and B >= 4:
+    if B < 1 or T < 1:
         return 0
-    if input_size < 8 or T < 4:
+    if input_size < 8 or T < 4:  # before the batch is looked at, which would divide programs for nothing
         return int(many and apart and B > 1)
+    if not many and B >= 4:
+        return 0
     return smallest(T, largest(8, 16 // B) if B < 4 else largest(int(apart), 32 // B))
 
 

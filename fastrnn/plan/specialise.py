@@ -42,7 +42,8 @@ def specialise(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Program:
 def program_for(plan: Plan, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> tuple[Model, Program]:
     """The model that is left for inputs of these shapes, their free dimensions as Sizes, and its program. values: of inputs that steer."""
     scope, declared = Scope(), {v.name: v.shape for v in plan.model.inputs}
-    model = plan.specialised({name: sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values)
+    model = plan.specialised({
+        name: shape if name in values else sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values)
     return model, build_program(plan, model, scope, values=values)
 
 

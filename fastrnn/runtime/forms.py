@@ -105,7 +105,7 @@ class Form:
         return program.without_time({v.name for v in form.inputs} | set(form.outputs)) if squeeze and self.timed else program
 
     def _built(self, shapes, values: Mapping[str, np.ndarray]) -> Program:
-        model = self.plan.specialised(shapes, self.model, values)
+        model = self.plan.specialised({**shapes, **{name: a.shape for name, a in values.items()}}, self.model, values)
         if not self.timed:
             check_calls(model)
         for state in self.model.states:

@@ -10,6 +10,7 @@ from oracles import SATURATES, WEIGHTS, exact, ort_is_exact
 from row import Row, agree, ints, ort, outputs_of, rand
 
 import fastrnn as fr
+from fastrnn.model import Model, Node, Value
 from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model.ops import OPS
@@ -93,11 +94,14 @@ def test_a_row_has_the_same_bits_alone(row):
     assert whole.shape[0] == row.inputs[0].shape[0] and np.array_equal(whole[1:2], alone)
 
 
-def test_sizes_from_data_are_refused_by_name():
-    row = Row("Reshape", [X, ints(7, 15)])
-    with pytest.raises(fr.UnsupportedModelError, match="'o0'.*depends on data"):
-        fr.compile(fr.from_onnx(row.model())).run(row.feed())
-    assert fr.compile(fr.from_onnx(row.model()), constants={"i1": ints(7, 15)}).run({"i0": X})["o0"].shape == (7, 15)
+def test_sizes_from_an_integer_input_steer_and_those_from_data_are_refused_by_name():
+    session = fr.compile(fr.from_onnx(Row("Reshape", [X, ints(7, 15)]).model()))
+    for target in ((7, 15), (15, 7), (5, 21), (7, 15)):
+        assert np.array_equal(session.run({"i0": X, "i1": ints(*target)})["o0"], X.reshape(target))
+    counted = Model((Value("x", "float32", (2, 3)), Value("n", "float32", (2,))), ("y",),
+                    (Node("Cast", "whole", ("n",), ("size",), {"to": "int64"}), Node("Reshape", "turned", ("x", "size"), ("y",))), {})
+    with pytest.raises(fr.UnsupportedModelError, match="'y'.*depends on data"):
+        fr.compile(counted)(np.ones((2, 3), np.float32), np.float32([3, 2]))
 
 
 @pytest.mark.parametrize("row,message", [

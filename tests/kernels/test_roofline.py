@@ -19,12 +19,12 @@ def test_probes_do_all_of_their_work(each_isa):
     y = np.empty(64, np.float32)
     kernel = registry.find("probe_load", "native", each_isa)
     x = np.arange(roofline.GRAIN, dtype=np.float32)
-    args = new_args(T=3, I=len(x), x=x.ctypes.data, y=y.ctypes.data)
-    _invoke.run(kernel.run, args.record())
+    args = new_args(T=3, I=len(x), x=x.ctypes.data, y=y.ctypes.data).record()
+    _invoke.run(kernel.run, args)
     assert y[:kernel.lanes].sum(dtype=np.float64) == 3 * x.sum(dtype=np.float64)
     kernel = registry.find("probe_fma", "native", each_isa)
-    args = new_args(T=2, y=y.ctypes.data, scale=0.5)
-    _invoke.run(kernel.run, args.record())
+    args = new_args(T=2, y=y.ctypes.data, scale=0.5).record()
+    _invoke.run(kernel.run, args)
     assert np.allclose(y[:kernel.lanes], sum(k / 4 + 1.5 for k in range(roofline.CHAINS)))
 
 

@@ -79,11 +79,11 @@ class Arguments(dict):
         return Arguments(self, act=list(self["act"]))
 
     def record(self) -> np.ndarray:
-        """The record (1,), where all are numbers: for one call by address."""
-        args = np.zeros(1, ARGS)
+        """One record of the contract, for a call from Python; all fields must be numbers."""
+        record = np.zeros(1, ARGS)
         for name, value in self.items():
-            args[name] = value
-        return args
+            record[name] = value
+        return record
 
 
 def new_args(**fields) -> Arguments:
