@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastrnn.converters.archive import entries_of, is_archive
@@ -19,15 +20,18 @@ ADVICE = {
 }
 
 
-def load(path) -> Model:
+def load(path, *, outputs: Sequence[str] | None = None) -> Model:
     """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), from a .pt2 file of torch.export.save (see from_torch), from
     Keras's .keras and .h5 (see from_keras), or from a TorchScript archive (.pt; its code is followed, see from_torch).
 
+    outputs: of an .onnx file, as from_onnx has it; UnsupportedModelError for others.
     Nothing in a file is run or unpickled beyond tensors in containers. Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
-        return from_onnx(path)
+        return from_onnx(path, outputs=outputs)
+    if outputs is not None:
+        raise UnsupportedModelError(f"{path}: outputs are chosen of .onnx files alone")
     if suffix in (".keras", ".h5", ".hdf5"):
         return from_keras(path)
     if suffix == ".pt2":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registr
 from fastrnn.converters.onnx_import.older import upgraded
 from fastrnn.converters.onnx_import.proto import WIDENED, Folder, array_of, dtype_name, parse, spec_of, without_functions
 from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
+from fastrnn.converters.onnx_import.wanted import advice, only
 from onnx import AttributeProto
 
 from fastrnn.errors import FastRNNError, InvalidModelError, SuspectModelWarning, UnsupportedModelError
@@ -24,12 +25,13 @@ from fastrnn.model.ops.foreign import NAMES as FOREIGN
 OLDEST, OURS, NEWEST = 1, 7, 28  # older than OURS: by way of onnx's version converter
 
 
-def import_model(source, external_data: bool) -> Model:
+def import_model(source, external_data: bool, outputs: Sequence[str] | None = None) -> Model:
     """from_onnx, its errors as they come."""
     proto, folder = parse(source)
     folder = folder if external_data else None
     opset = _opset(proto)
     proto = without_functions(proto)
+    proto = proto if outputs is None else only(proto, list(outputs) if not isinstance(outputs, str) else outputs, _reads)
     if opset < OURS:
         proto, opset = upgraded(proto, opset, OURS), OURS
     widened = [value.name for value in (*proto.graph.input, *proto.graph.output) if value.type.tensor_type.elem_type in WIDENED]
@@ -39,9 +41,9 @@ def import_model(source, external_data: bool) -> Model:
     graph = GraphImporter(proto.graph, opset, folder, names, {}, 0)
     inputs = [graph.declare(value) for value in proto.graph.input if value.name not in graph.weight_names]
     graph.run()
-    outputs = graph.results(proto.graph.output)
+    results = graph.results(proto.graph.output)
     declared = {}
-    for value, name in zip(proto.graph.output, outputs):
+    for value, name in zip(proto.graph.output, results):
         dtype, shape = spec_of(value, "output")
         if shape is not None:
             declared[name] = Spec(dtype, shape)
@@ -50,7 +52,7 @@ def import_model(source, external_data: bool) -> Model:
         if node.op == "GRU" and not node.get("linear_before_reset") and "pytorch" in proto.producer_name.lower():
             warnings.warn(f"node {node.name!r} (GRU): linear_before_reset=0 in a file that PyTorch wrote; PyTorch's GRU means 1, and its newer exporter "
                           "has written 0 by mistake: it is read as written; compare with the original", SuspectModelWarning, stacklevel=4)
-    return Model(tuple(inputs), tuple(outputs), tuple(graph.nodes), names.weights, (), name, declared)
+    return Model(tuple(inputs), tuple(results), tuple(graph.nodes), names.weights, (), name, declared)
 
 
 def _opset(proto: onnx.ModelProto) -> int:
@@ -175,24 +177,33 @@ class GraphImporter:
     def run(self) -> None:
         """Imports the nodes in an order in which each comes after what it reads."""
         for proto in self._sorted():
-            name = self.unique_node(proto.name or f"{proto.op_type}_{proto.output[0] if proto.output else len(self.nodes)}")
-            where = f"node {name!r} ({proto.op_type})"
-            importer = self._importer(proto, where)
-            inputs = [self.scope[name] if name else "" for name in proto.input]
-            given = Given(proto, name, inputs, [self.define(name) if name else "" for name in proto.output], self.opset, self)
-            if not given.outputs:
-                raise given.invalid("it gives no output")
-            if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
-                raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
             try:
-                importer(given)
-            except (*MALFORMED, AttributeError) as error:
-                if isinstance(error, FastRNNError):
+                self._node(proto)
+            except UnsupportedModelError as error:
+                if self.depth or not (what := advice(self.proto, proto, _reads)):
                     raise
-                raise given.invalid(f"{type(error).__name__}: {error}") from error
-            for attribute in proto.attribute:
-                if attribute.name not in given.used:
-                    raise given.refuse(f"attribute {attribute.name!r} is not supported")
+                raise UnsupportedModelError(f"{error}{what}") from error
+
+    def _node(self, proto: onnx.NodeProto) -> None:
+        """One of them, by its importer."""
+        name = self.unique_node(proto.name or f"{proto.op_type}_{proto.output[0] if proto.output else len(self.nodes)}")
+        where = f"node {name!r} ({proto.op_type})"
+        importer = self._importer(proto, where)
+        inputs = [self.scope[name] if name else "" for name in proto.input]
+        given = Given(proto, name, inputs, [self.define(name) if name else "" for name in proto.output], self.opset, self)
+        if not given.outputs:
+            raise given.invalid("it gives no output")
+        if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
+            raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
+        try:
+            importer(given)
+        except (*MALFORMED, AttributeError) as error:
+            if isinstance(error, FastRNNError):
+                raise
+            raise given.invalid(f"{type(error).__name__}: {error}") from error
+        for attribute in proto.attribute:
+            if attribute.name not in given.used:
+                raise given.refuse(f"attribute {attribute.name!r} is not supported")
 
     def _importer(self, proto: onnx.NodeProto, where: str) -> Callable[[Given], None]:
         own = proto.domain in ("", "ai.onnx")

@@ -1,6 +1,7 @@
 """PyTorch modules and exported programs to Models, by way of torch.export's graph of ATen operators.
 
-    capture.py          nn.Module -> ExportedProgram, in eval mode, dimensions left open
+    subject.py, kept.py the module as something to call: on copies, in eval mode, put back as it was after every run
+    capture.py          nn.Module -> ExportedProgram, dimensions left open
     recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
     cell_leaf.py        and modules that the caller says are layers of a custom cell
     program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions

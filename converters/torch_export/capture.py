@@ -8,10 +8,13 @@ import itertools
 import logging
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import torch
 from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
 from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
@@ -19,11 +22,13 @@ from fastrnn.converters.torch_export.subject import REFUSALS, Subject, evaluatin
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from fastrnn.errors import FastRNNError, UnsupportedModelError
+from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 
 
 def arguments(example_inputs) -> tuple[tuple, dict]:
-    """(args, kwargs) of a call: a tuple or list of arguments, a dict by name, a tensor alone, or a pair (args, kwargs)."""
+    """(args, kwargs) of a call: a tuple or list of arguments, a dict by name, a tensor alone, or a pair (args, kwargs). DTypeError for arrays of NumPy's."""
+    if any(isinstance(leaf, np.ndarray) for leaf in pytree.tree_leaves(example_inputs)):
+        raise DTypeError("example_inputs must be tensors, as forward takes them, got an array of NumPy's; pass torch.from_numpy(array)")
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, (tuple, list)):
@@ -147,8 +152,18 @@ def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes, 
     except FastRNNError:
         raise
     except Exception as error:  # whatever the module, or torch while it traces it, raises
+        if type(error).__name__ == "GuardOnDataDependentSymNode":
+            raise UnsupportedModelError(f"{type(module).__name__}: a size or a branch depends on what is in a tensor{_callers_line(error)}; fastrnn decides both beforehand. Use "
+                                        "torch.where or a mask, and give lengths to pack_padded_sequence as a tensor") from error
         reason = str(error).strip().splitlines() or [""]
         raise UnsupportedModelError(f"{type(module).__name__}: torch.export cannot capture it: {type(error).__name__}: {' '.join(reason[:4])}") from error
+
+
+def _callers_line(error: Exception) -> str:
+    """The innermost line of an error that is neither torch's nor fastrnn's; empty where there is none."""
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    return f", in {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
 
 
 def _bound(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:

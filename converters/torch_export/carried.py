@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from fastrnn.converters.torch_export.capture import arguments
-from fastrnn.converters.torch_export.subject import REFUSALS, evaluating
+from fastrnn.converters.torch_export.subject import Subject, evaluating
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model, Node, State, Value
@@ -25,23 +25,12 @@ def written_buffers(module: torch.nn.Module, example_inputs) -> list[str]:
     """Names of the buffers that a call with these inputs writes; the module is left as it was. None are known where the module does not take the inputs."""
     args, kwargs = arguments(example_inputs)
     before = {name: (owner, leaf, owner._buffers[leaf]) for name, owner, leaf in _buffers(module)}
-    copies, versions = {name: b.detach().clone() for name, (_, _, b) in before.items()}, {name: b._version for name, (_, _, b) in before.items()}
-    written = []
+    if not before:
+        return []
     with evaluating(module):
-        try:
-            module(*_copied(args), **_copied(kwargs))
-        except REFUSALS:
-            pass  # capturing it will say why
-        for name, (owner, leaf, buffer) in before.items():
-            if owner._buffers.get(leaf) is not buffer or buffer._version != versions[name]:
-                written.append(name)
-                owner._buffers[leaf] = buffer
-                buffer.copy_(copies[name])
-    return written
-
-
-def _copied(tree):
-    return torch.utils._pytree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, tree)
+        subject, versions = Subject(module), {name: b._version for name, (_, _, b) in before.items()}
+        with subject.left_as_called(args, kwargs):
+            return [name for name, (owner, leaf, buffer) in before.items() if owner._buffers.get(leaf) is not buffer or buffer._version != versions[name]]
 
 
 def _buffers(module: torch.nn.Module) -> list[tuple[str, torch.nn.Module, str]]:

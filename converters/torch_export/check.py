@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from fastrnn.errors import ConversionError, FastRNNError, ShapeError
 from fastrnn.model import Model
-from fastrnn.model.recurrent import RECURRENT
+from fastrnn.model.recurrent import RECURRENT, input_of
 from fastrnn.runtime.session import Session, compile
 
 # Of an output's largest entry. Float32 rounding through a deep network, or one that divides by small numbers, reaches a few 1e-5; a gate, mask
@@ -145,7 +145,7 @@ class _Comparison:
         except FastRNNError as error:
             raise ConversionError(f"the model does not run on {case}, where the module does: {error}") from error
         named = {name: tensor.detach().cpu().numpy() for name, tensor in zip(model.output_names, wanted, strict=True)}
-        if any(node.op in RECURRENT and node.input(4) for node in model.nodes):
+        if any(node.op in RECURRENT and input_of(node, "sequence_lens") for node in model.nodes):
             got = {name: _cut(got[name], want) for name, want in named.items()}
         try:
             differences = compare(case, named, got, self.tolerance)

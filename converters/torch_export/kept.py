@@ -39,6 +39,11 @@ class Kept:
             names += [where + n for n in {**before, **space} if n not in before or n not in space or not _same(before[n], space[n])]
         return list(dict.fromkeys(names))
 
+    def numbers(self) -> list[str]:
+        """Names of numbers that are no longer what they were."""
+        return [where + n for space, where, before in self._spaces for n, value in before.items()
+                if isinstance(value, (int, float)) and n in space and not _same(value, space[n])]
+
     def restore(self, but: str | None = None) -> None:
         """Everything as it was; but: the name of an attribute to leave as it is."""
         for space, where, before in self._spaces:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from fastrnn.converters.torch_export.kept import Kept
@@ -67,6 +68,16 @@ class Subject:
         """The module as it was given."""
         self._kept.restore()
 
+    @contextmanager
+    def left_as_called(self, args: tuple, kwargs: Mapping) -> Iterator[None]:
+        """With the module as a call leaves it, whether or not it takes the inputs; as it was given afterwards."""
+        try:
+            with suppress(*REFUSALS):
+                self._run(args, kwargs)
+            yield
+        finally:
+            self.restore()
+
     def _run(self, args: tuple, kwargs: Mapping):
         args, kwargs = separate((args, dict(kwargs)))
         with torch.no_grad(), torch.random.fork_rng(devices=[]), CheckStates():
@@ -81,6 +92,7 @@ class Subject:
             return  # capturing it will say why
         try:
             if self._same_again(args, kwargs, first, None):
+                self._warn_of_counts(args, kwargs)
                 return
             self._run(args, kwargs)
             changed = self._kept.changed()
@@ -93,6 +105,14 @@ class Subject:
                                         "what it keeps elsewhere cannot be converted")
         raise UnsupportedModelError(f"{self.name}: forward keeps {', '.join(map(repr, blamed))} from one call to the next, and what it returns depends on it; pass it in "
                                     "as an input and return its new value, and tie the two as a state, or set it anew in every call")
+
+    def _warn_of_counts(self, args: tuple, kwargs: Mapping) -> None:
+        """Numbers that every call changes may yet decide something, after so many calls."""
+        self._run(args, kwargs)
+        counts = self._kept.numbers()
+        if counts:
+            warnings.warn(f"{self.name}: forward changes {', '.join(map(repr, counts))}; three calls gave the same, and what may depend on it later is not in the model",
+                          stacklevel=5)
 
     def _same_again(self, args: tuple, kwargs: Mapping, first, name: str | None) -> bool:
         """Whether a call after two others gives the same, where they left only this attribute as they made it; None: everything."""

@@ -43,5 +43,5 @@ def load_script(path: Path, example_inputs=None) -> Model:
     module = script_module(path)
     example = find_example(module) if example_inputs is None else example_inputs
     if example is None:
-        raise UnsupportedModelError(f"{path}: what inputs it takes does not follow from its weights; fastrnn.from_torch({path.name!r}, example_inputs) says it")
+        raise UnsupportedModelError(f"{path}: what inputs it takes does not follow from its weights; fastrnn.from_torch(torch.jit.load({path.name!r}), example_inputs) says it")
     return from_torch(module, example)

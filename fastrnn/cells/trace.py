@@ -157,11 +157,12 @@ def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n
 
 
 def _line(function: Callable, error: Exception) -> str:
-    """Where in the cell's code an error arose: the innermost line that is neither of the recording nor of NumPy, else where the function begins."""
+    """Where in the cell's code an error arose: the innermost line that is not of the recording, fastrnn's names or NumPy, else where the function begins."""
     import traceback
     from pathlib import Path
 
-    own, numpy = (__file__, str(Path(__file__).with_name("maths.py"))), Path(np.__file__).parent
+    here, numpy = Path(__file__), Path(np.__file__).parent
+    own = (str(here), str(here.with_name("maths.py")), str(here.parents[1] / "__init__.py"))  # the last says which names fastrnn does not have
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in own and numpy not in Path(f.filename).parents]
     if frames:
         return f"{frames[-1].filename}, line {frames[-1].lineno}" + (f", `{frames[-1].line}`: " if frames[-1].line else ": ")

@@ -5,6 +5,7 @@
     commands.py  convert and verify
     inspection.py  inspect
     running.py   run: arrays and audio through a model
+    audio.py     .wav files
     bench.py     bench: a model timed beside other engines
     subject.py   the model as bench calls it, results compared
     timing.py    calls that take turns

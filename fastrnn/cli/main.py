@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("convert", commands.convert, "Write a model as fastrnn's .safetensors.")
     one.add_argument("-o", "--output", required=True, help="the file to write")
+    one.add_argument("--output-names", metavar="NAME,NAME", help="of an .onnx file, the outputs to keep; what feeds no other is left out")
     one.add_argument("--precision", default="float32", help="float32; others are refused by name")
 
     one = command("inspect", inspection.inspect, "Show a model: inputs, outputs, states (declared or guessed), parameters, and what runs each op.")

@@ -95,7 +95,8 @@ def loaded(arguments, console: Console) -> Model:
     """The model of the command line as its file has it. What is suspect in the file is said, and stands under "suspect"."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(arguments.model)
+        names = getattr(arguments, "output_names", None)
+        model = load(arguments.model, outputs=names.split(",")) if names else load(arguments.model)
     console.data["suspect"] = [str(w.message) for w in caught if issubclass(w.category, SuspectModelWarning)]
     for warning in caught:
         console.warn(f"{'SUSPECT: ' if issubclass(warning.category, SuspectModelWarning) else ''}{warning.message}")

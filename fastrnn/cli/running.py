@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import io
 import time
-import wave
 from pathlib import Path
 
 import numpy as np
 
+from fastrnn.cli.audio import read_wav, wav_bytes
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.cli.options import compiled, load_npy, pairs
-from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
+from fastrnn.errors import ShapeError
 from fastrnn.model.file import write_whole
 from fastrnn.plan.streams.streaming import steppable
 
-SCALE = {1: 128.0, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
 SUFFIXES = (".npy", ".wav")
 BLOCK = 64  # steps handed over at once
-
-
-def read_wav(path) -> tuple[np.ndarray, int]:
-    """Samples (n,) float32 in -1..1, channels averaged, and the rate in Hz. PCM of 8, 16, 24 or 32 bits."""
-    try:
-        with wave.open(str(path), "rb") as file:
-            width, channels, rate, data = file.getsampwidth(), file.getnchannels(), file.getframerate(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise InvalidModelError(f"{path}: no PCM .wav file: {error}") from error
-    if width not in SCALE or not channels or not rate:
-        raise UnsupportedModelError(f"{path}: {8 * width} bits, {channels} channels at {rate} Hz; supported are 8, 16, 24 and 32 bits")
-    data = data[:len(data) // (width * channels) * width * channels]
-    if width == 1:
-        samples = np.frombuffer(data, np.uint8).astype(np.float32) - 128
-    elif width == 3:
-        samples = (np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32) << np.array([8, 16, 24])).sum(axis=1, dtype=np.int32) >> 8
-    else:
-        samples = np.frombuffer(data, f"<i{width}")
-    return np.mean(samples.astype(np.float32).reshape(-1, channels) / np.float32(SCALE[width]), axis=1, dtype=np.float32), rate
-
-
-def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
-    """A .wav file: PCM of 16 bits, clipped to -1..1. Raises ShapeError where a sample is no number."""
-    if not np.isfinite(samples).all():
-        raise ShapeError("samples that are NaN or infinite cannot be written as audio")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((np.clip(samples, -1, 1 - 2.0**-15) * 2**15).round().astype("<i2").tobytes())
-    return buffer.getvalue()
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
@@ -90,16 +57,14 @@ def run(arguments, console: Console) -> int:
             arrays[name] = _audio_steps(samples, name, shapes[name], arguments)
         else:
             arrays[name] = load_npy(path)
-    started = time.perf_counter()
-    results = _stream(session, arrays, console) if streamed else session.run(arrays)
-    seconds = time.perf_counter() - started
+    results, planning, seconds = _stream(session, arrays, console) if streamed else (session.run(arrays), 0.0, 0.0)
     made = {path: wav_bytes(results[name].reshape(-1), rate or 16_000) if Path(path).suffix.lower() == ".wav" else npy_bytes(results[name])
             for name, path in outputs.items()}
     for path, data in made.items():
         write_whole(path, data)
     if streamed:
         steps = len(next(iter(arrays.values())))
-        console.facts(steps=steps, microseconds_per_step=round(1e6 * seconds / max(steps, 1), 2))
+        console.facts(steps=steps, microseconds_per_step=round(1e6 * seconds / max(steps, 1), 2), planning_milliseconds=round(1e3 * planning, 2))
     console.table("outputs", "Outputs", ("name", "dtype", "shape", "smallest", "largest", "file"),
                   ((n, str(a.dtype), list(a.shape), _bound(a, np.min), _bound(a, np.max), outputs.get(n)) for n, a in results.items()))
     return 0
@@ -132,20 +97,29 @@ def _batch(session, arrays) -> int:
     return 1
 
 
-def _stream(session, arrays, console: Console) -> dict[str, np.ndarray]:
-    """A chunk of every input through a stream, in blocks, with a bar."""
+def _stream(session, arrays, console: Console) -> tuple[dict[str, np.ndarray], float, float]:
+    """A chunk of every input through a stream, in blocks, with a bar; the seconds that planning took, and those of the steps."""
     steps = {len(a) if a.ndim else -1 for a in arrays.values()}
     if len(steps) != 1 or -1 in steps:
         raise ShapeError(f"a stream needs the same number of steps in front of every input, got {sorted(steps)}")
-    stream, total = session.stream(_batch(session, arrays)), steps.pop()
+    total, started = steps.pop(), time.perf_counter()
+    stream = session.stream(_batch(session, arrays))
     wanted = stream.step_shapes()
     for name, a in arrays.items():
         if name in wanted and a.ndim - 1 != len(wanted[name]):  # audio: one channel, one row
             arrays[name] = a.reshape(len(a), *(1,) * (len(wanted[name]) - 1), *a.shape[1:])
-    parts: list[tuple] = []
-    with console.progress("run", total) as progress:
-        for start in range(0, max(total, 1), BLOCK):
+    def blocks(*starts: int):
+        for start in starts:
             part = stream.push({name: np.ascontiguousarray(a[start:start + BLOCK]) for name, a in arrays.items()})
-            parts.append(part if isinstance(part, tuple) else (part,))
+            yield part if isinstance(part, tuple) else (part,)
+
+    starts = range(0, max(total, 1), BLOCK)
+    list(blocks(starts[0], starts[-1]))  # plans for both sizes of blocks
+    stream.reset()
+    begun, parts = time.perf_counter(), []
+    with console.progress("run", total) as progress:
+        for start, part in zip(starts, blocks(*starts)):
+            parts.append(part)
             progress(done=min(start + BLOCK, total))
-    return {name: np.concatenate(column) for name, column in zip(stream.output_names, zip(*parts))}
+    ended = time.perf_counter()
+    return {name: np.concatenate(column) for name, column in zip(stream.output_names, zip(*parts))}, begun - started, ended - begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -72,6 +73,8 @@ def _encodable(name: str) -> bool:
 def write_whole(path, data: bytes) -> None:
     """Puts bytes in a file by temporary file, fsync and rename: the old file or the new one, never half of one."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write to", str(path.parent))
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

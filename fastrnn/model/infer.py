@@ -139,6 +139,9 @@ def _infer_if(node, given, specs) -> list[Spec]:
             if condition is not None:
                 raise
             return unknown  # a branch that these shapes rule out
+    for name, *specs_of_it in zip(node.outputs, *results):
+        if len({s.dtype for s in specs_of_it} - {""}) > 1:
+            raise InvalidModelError(f"{where(node)}: its branches give {' and '.join(s.dtype for s in specs_of_it)} for {name!r}")
     return results[0] if len(results) == 1 else [agreed(a, b) for a, b in zip(*results)]
 
 

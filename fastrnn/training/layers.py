@@ -25,6 +25,9 @@ class Embedding(Layer):
         weight = self._parameters["weight"]
         weight[...] = rng.standard_normal(weight.shape)
 
+    def __repr__(self) -> str:
+        return f"Embedding({self.num_embeddings} -> {self.gives}, {self.dtype})"
+
     def forward(self, x, run, state=None, keep=True):
         return self._parameters["weight"][x], x if keep else None, None
 

@@ -160,6 +160,7 @@ def test_errors_name_the_line_of_the_cell():
 
     line = helper.__code__.co_firstlineno + 1
     refused(rf"test_custom.py, line {line}, `if a > 0:  # the line`.*fr.where", function=lambda a, h: helper(a) + h)
+    refused(r"test_custom.py, line \d+, .*no attribute 'log'", function=lambda a, h: fr.log(a))
     refused(r"numpy.sin", function=lambda a, h: np.sin(a))
     refused(r"declare a vector as a parameter", function=lambda a, h: a * np.ones(3))
     refused(r"Python number", function=lambda a, h: a * float(h))

@@ -11,7 +11,8 @@ from calling import CHARACTERS, ONNX, STATE, call, call_json
 
 import fastrnn as fr
 from fastrnn.cli import main
-from fastrnn.cli.running import frames_of, read_wav, wav_bytes
+from fastrnn.cli.audio import read_wav, wav_bytes
+from fastrnn.cli.running import frames_of
 from fastrnn.model import Node, Value
 
 

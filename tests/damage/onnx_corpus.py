@@ -108,6 +108,13 @@ def choice(then, other, outputs=("y",), condition="c", **fields):
     )
 
 
+def choice_by_data(then, other):
+    """An If over two graphs whose condition follows from numbers."""
+    before = [node("ReduceMax", ["x"], ["top"], keepdims=0), node("Greater", ["top", "zero"], ["positive"])]
+    return build([*before, node("If", ["positive"], ["y"], "choice", then_branch=then, else_branch=other)], [value("x", "B", 3)],
+                 weights={"zero": np.array(0, np.float32)})
+
+
 def graph_of(*nodes, outputs=("o",), inputs=(), **fields):
     """A branch."""
     return helper.make_graph(list(nodes), "branch", list(inputs), [value(name) for name in outputs], **fields)
@@ -237,7 +244,7 @@ BRANCHES = {
     "branch_with_a_cycle": (lambda: choice(graph_of(node("Add", ["x", "b"], ["o"]), node("Neg", ["o"], ["b"])), branch("Neg", "x")), "cycle"),
     "branch_with_a_sparse_weight": (lambda: edited(lambda g: g.node[2].attribute[0].g.sparse_initializer.add()), "sparse"),
     "branches_of_different_dtypes": (lambda: choice(graph_of(node("Shape", ["x"], ["o"])), branch("Neg", "x")), "'choice'"),
-    "branches_of_different_ranks": (lambda: choice(graph_of(node("ReduceSum", ["x"], ["o"], keepdims=0)), branch("Neg", "x")), "'choice'"),
+    "branches_of_different_ranks": (lambda: choice_by_data(graph_of(node("ReduceSum", ["x"], ["o"], keepdims=0)), branch("Neg", "x")), "'choice'"),
     "branches_that_give_different_numbers": (
         lambda: choice(graph_of(node("Neg", ["x"], ["o"]), outputs=("o", "x")), branch("Neg", "x"), ("y", "z")),
         "'choice'.*outputs",

@@ -73,7 +73,8 @@ class Drawn(nn.Module):
 
     def forward(self, x, *rest):
         if self.c.siamese != "no":
-            return self.once(x, ()) - 2 * self.once(rest[0], ())
+            one, other = self.once(x, ()), self.once(rest[0], ())
+            return one[0] - 2 * other[0] if isinstance(one, tuple) else one - 2 * other
         return self.once(x, rest)
 
     def once(self, x, rest):

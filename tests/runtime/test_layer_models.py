@@ -46,7 +46,9 @@ def same(got, want) -> bool:
 
 
 @pytest.mark.parametrize("kind,options", [*LAYER_OPTIONS, (gallery.mgu, {}), (gallery.decay_lstm, {"num_layers": 2}), (gallery.sru, {})], ids=named)
-def test_it_computes_what_the_layer_does_and_is_saved(kind, options, tmp_path):
+def test_it_computes_what_the_layer_does_and_is_saved(kind, options, tmp_path, request):
+    if kind not in LAYERS:
+        request.getfixturevalue("cells_compile")
     layer = layer_of(kind, options)
     given, model = inputs_of(layer), layer.to_model()
     names = layer.options.states
@@ -64,7 +66,9 @@ def test_it_computes_what_the_layer_does_and_is_saved(kind, options, tmp_path):
 
 @pytest.mark.parametrize("kind,options", [("lstm", {}), ("lstm", {"num_layers": 2, "batch_first": True}), ("gru", {"reset_after": False}), ("rnn", {}), (gallery.mgu, {}),
                                           (gallery.decay_lstm, {})], ids=named)
-def test_it_streams(kind, options):
+def test_it_streams(kind, options, request):
+    if kind not in LAYERS:
+        request.getfixturevalue("cells_compile")
     layer = layer_of(kind, options)
     given = inputs_of(layer)
     stream, want = fr.compile(layer).stream(batch=3), called(layer, given)

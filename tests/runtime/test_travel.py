@@ -44,6 +44,7 @@ def test_what_was_packed_is_unpacked_to_the_bit(kind, name, H, each_isa):
 
 
 @pytest.mark.parametrize("cell", gallery.CELLS, ids=lambda cell: cell.name)
+@pytest.mark.usefixtures("cells_compile")
 def test_custom_cells_are_unpacked_too(cell):
     layer = fr.Recurrent(cell, 11, 11, num_layers=2, bidirectional=False, seed=0)
     model = model_of(layer)
@@ -130,6 +131,7 @@ def test_what_does_not_travel_says_what_does():
     assert same([there.push(x[3:])], [stream.push(x[3:])])
 
 
+@pytest.mark.usefixtures("cells_compile")
 def test_a_cell_that_is_nowhere_to_be_found_is_named():
     @fr.cell(gates=("a",), name="travels_nowhere")
     def local(a, h):
@@ -189,6 +191,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.usefixtures("cells_compile")
 def test_other_processes(method, tmp_path):
     """Used and unused ones, custom cells of a module and of __main__, and an instruction set narrower than here where there is one that cells are compiled for."""
     (tmp_path / "cells_of_mine.py").write_text(CELLS)

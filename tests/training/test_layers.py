@@ -284,3 +284,7 @@ def test_a_loss_of_ones_own():
     for error, bad in ((fr.DTypeError, kept.astype("f4")), (fr.DTypeError, 2.0), (fr.ShapeError, kept[:4])):
         with pytest.raises(error, match="loss: the gradient must"):
             tr.value_and_grad(net, lambda rows, target, bad=bad: (1.0, bad), x, zeros)
+
+
+def test_an_embedding_says_its_sizes():
+    assert repr(tr.Embedding(4, 8)) == "Embedding(4 -> 8, float32)"

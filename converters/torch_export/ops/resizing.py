@@ -6,8 +6,14 @@ Axes that keep their size are left alone, so they may be open.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import numpy as np
 from fastrnn.converters.torch_export.registry import Size, Tensor, converts
 from fastrnn.converters.torch_export.site import Site
+
+
+MOST_PARTS, MOST_ENTRIES = 10_000, 1 << 20  # of a factor as a quotient, and of an axis up to which it is tried
 
 
 def _resized_axes(g: Site, x: Tensor, output_size, scale_factors) -> list[tuple[int, int | Size, float | None]]:
@@ -22,13 +28,19 @@ def _resized_axes(g: Site, x: Tensor, output_size, scale_factors) -> list[tuple[
             size = output_size[k]
         elif isinstance(after[axis], int):
             size = after[axis]
-        elif float(factor).is_integer():
-            size = g.product([g.size(x, axis), int(factor)])
+        elif (quotient := _quotient(factor)) is not None:
+            size = g.product([g.size(x, axis), quotient.numerator])
+            size = size if quotient.denominator == 1 else Size(g.emit("Div", size, g.ints(quotient.denominator)))
         else:
-            floats = g.emit("Mul", g.cast(g.size(x, axis), "float64"), g.constant(factor, "float64"))
-            size = Size(g.emit("Reshape", g.emit("Cast", g.emit("Floor", floats), to="int64"), g.ints(1)))
+            raise g.refuse(f"by {factor} is only supported where the size of axis {axis} is fixed", before[axis])
         axes.append((axis, size, None if factor is None else 1 / factor))
     return axes
+
+
+def _quotient(factor: float) -> Fraction | None:
+    """The quotient by which whole numbers give the sizes that torch computes in float64, floor(n factor); None where there is none."""
+    quotient, n = Fraction(factor).limit_denominator(MOST_PARTS), np.arange(1, MOST_ENTRIES)
+    return quotient if np.array_equal(n * quotient.numerator // quotient.denominator, np.floor(n * float(factor)).astype(np.int64)) else None
 
 
 def _float(g: Site, size: int | Size) -> str:

@@ -1,6 +1,7 @@
 """Model to Model: what follows from constants and shapes is computed, and what runs better as another op becomes one.
 
     Model --fold.py------->  what constants and shapes decide: values, branches of If, runs of loops laid out, dead nodes dropped
+                counted.py       how often a Loop runs that constants end, and what it hands on that only counts
           --recognise.py-->  recurrent layers in the place of Loops, Scans and chains of cells
                 reading.py       reads nodes in order into Forms, and finds cells among them
                 cell_steps.py    the equations of RNN, LSTM and GRU, found in the Form of a new state

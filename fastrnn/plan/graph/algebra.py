@@ -2,7 +2,7 @@
 
 A Form stands for a row of numbers: matrices applied to vectors (parts), constants (biases), and products of functions of such
 (products), all summed. Polynomials are multiplied out, so (1 - z) n + z h and n + z (h - n) are one Form. Two equal Forms are equal for all
-real numbers; floats may round differently.
+real numbers, but for a rounding of constants to float32; floats may round differently.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def multiplied(a: Form, b: Form) -> Form | None:
             for factor, power in others:
                 powers[factor] = powers.get(factor, 0) + power
             key = frozenset(powers.items())
-            total[key] = total.get(key, 0.0) + scale * other
+            total[key] = total.get(key, 0.0) + float(np.float32(scale * other))  # as the file's constants: 6 times the float next to 1/6 is 1
     return _product(total) if len(total) <= MOST_PRODUCTS else None
 
 

@@ -23,6 +23,7 @@ from fastrnn.model.ops.control import Repetition, Stacked, agreed, steady
 from fastrnn.model.ops.registry import count, has_symbol
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.model.sizes import Size, has_sizes
+from fastrnn.plan.graph.counted import counted
 
 REPEATING = ("Loop", "Scan")
 LEAST_BUDGET, BUDGET_PER_BYTE = 1 << 20, 4
@@ -156,6 +157,13 @@ class _Folder:
 
     def visit_repetition(self, node: Node) -> list[Node]:
         """The node with its body folded; laid out run after run where that decides shapes that the runs change, or where all is constant."""
+        node, constants, behind = counted(node, self.constants)
+        self.constants |= constants
+        self.specs |= {name: spec_of(array) for name, array in constants.items()}
+        return [*self.folded_repetition(node), *self.visit(behind)]
+
+    def folded_repetition(self, node: Node) -> list[Node]:
+        """The same of one that is counted."""
         outer = self.snapshot()
         given = [self.specs.get(name) if name else None for name in node.inputs]
         results = infer_repetition(node, given, self.specs)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fastrnn.cells import Activation
 from fastrnn.model import Node
 from fastrnn.model.ops import ANY_DIM, Spec
 from fastrnn.model.ops.elementwise import UNARY_KINDS, unary_activation
@@ -16,15 +17,16 @@ from fastrnn.plan.graph.algebra import Form, Vector, added, applied, bias, cut, 
 from fastrnn.plan.graph.cell_steps import CellStep, cell_of_lstm, step_of_gru, step_of_lstm
 
 RUN = "run"  # the index of the entry that a run of a body takes
+ALL = np.iinfo(np.int32).max  # in place of a size that is not known: what files write for the end of an axis
 SAME = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast", "Transpose", "Expand")
 
 
 class Reading:
     """forms: of values, each along its last axis. joined: what a Concat along it puts together. made_of: what vectors are that matrices are
-    applied to. cells: of LSTMs, by the cell's new name. steps: by the new state's name, in order. counter: the value that numbers the runs."""
+    applied to. cells: of LSTMs, by the cell's new name. steps: by the new state's name, in order. counters: values that number the runs."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], specs: Mapping[str, Spec], forms: Mapping[str, Form] = (), counter: str = ""):
-        self.weights, self.specs, self.counter = weights, specs, counter
+        self.weights, self.specs, self.counters = weights, specs, {counter} - {""}
         self.forms: dict[str, Form] = dict(forms)
         self.joined: dict[str, list[str]] = {}
         self.made_of: dict[Vector, Form] = {}
@@ -38,6 +40,8 @@ class Reading:
         nodes = list(nodes)
         self.readers = Counter(name for node in nodes for name in node.reads())
         for k, node in enumerate(nodes):
+            if node.op in ("Cast", "Identity") and node.inputs[0] in self.counters:
+                self.counters.add(node.outputs[0])
             reader = READERS.get(node.op)
             if reader is None or not all(self._plain(name) for name in node.outputs if name):
                 continue
@@ -102,6 +106,17 @@ class Reading:
     def _activation(self, node: Node) -> Form | None:
         form = self.form(node.inputs[0], node.outputs[0])
         return None if form is None else applied(unary_activation(node), form)
+
+    def _clip(self, node: Node) -> Form | None:
+        """Between 0 and a bound, the bound times a hard sigmoid; from 0 on, Relu."""
+        low, high = (self.weights.get(node.input(k)) for k in (1, 2))
+        form = self.form(node.inputs[0], node.outputs[0])
+        if form is None or low is None or low.size != 1 or low.reshape(()) != 0 or node.input(2) and (high is None or high.size != 1 or not 0 < high.reshape(()) < np.inf):
+            return None
+        if not node.input(2):
+            return applied(Activation("relu"), form)
+        bound = float(high.reshape(()))
+        return multiplied(number(bound), applied(Activation("hardsigmoid", alpha=1 / bound, beta=0.0), form))
 
     def _neg(self, node: Node) -> Form | None:
         form = self.form(node.inputs[0], node.outputs[0])
@@ -186,11 +201,11 @@ class Reading:
         shape = self.specs[node.inputs[0]].shape
         if any(name and a is None for name, a in zip(node.inputs[1:], given)) or not self._plain(node.inputs[0]) or node.inputs[0] in self.weights:
             return None
-        axes = range(len(given[0])) if len(given) < 3 or given[2] is None else given[2]
-        if len(axes) != 1 or not isinstance(shape[int(axes[0])], int):
+        cuts = [(axis, start, n) if step == 1 else None for axis, start, step, n in slices(node, [d if isinstance(d, int) else ALL for d in shape], *given)]
+        cuts = [part for part in cuts if part is None or part[1:] != (0, shape[part[0]] if isinstance(shape[part[0]], int) else ALL)]  # whole axes
+        if len(cuts) != 1 or cuts[0] is None or not isinstance(shape[cuts[0][0]], int):
             return None
-        (axis, start, step, n), = slices(node, [d if isinstance(d, int) else 0 for d in shape], *given)
-        return self._piece(node.inputs[0], axis, start, n) if step == 1 else None
+        return self._piece(node.inputs[0], *cuts[0])
 
     def _gather(self, node: Node) -> Form | None:
         source, index = node.inputs
@@ -198,7 +213,7 @@ class Reading:
             return None
         rank = len(self.specs[source].shape)
         axis, n = node.get("axis") % rank, self.specs[source].shape[node.get("axis")]
-        if index == self.counter and self.counter:
+        if index in self.counters:
             return self._entry(source, axis, RUN)
         given = self.weights.get(index)
         if given is None or given.size != 1 or axis == rank - 1 or int(given.reshape(())) < 0 and not isinstance(n, int):
@@ -226,7 +241,7 @@ class Reading:
 READERS = {
     **dict.fromkeys(SAME, Reading._same), **dict.fromkeys(UNARY_KINDS, Reading._activation), "Neg": Reading._neg, "Add": Reading._add, "Sub": Reading._sub,
     "Mul": Reading._mul, "Sum": Reading._sum, "MatMul": Reading._matmul, "Gemm": Reading._gemm, "Concat": Reading._concat, "Split": Reading._split,
-    "Slice": Reading._slice, "Gather": Reading._gather,
+    "Slice": Reading._slice, "Gather": Reading._gather, "Clip": Reading._clip,
 }
 
 

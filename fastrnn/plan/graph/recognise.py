@@ -23,7 +23,7 @@ from fastrnn.plan.graph.fold import REPEATING
 from fastrnn.plan.graph.reading import RUN, Reading
 
 MOST_ROUNDS = 16  # layers on top of one another
-ENDS = {"Tanh", "Sigmoid", "Relu", "HardSigmoid", "Softsign", "Elu", "LeakyRelu", "ThresholdedRelu", "Softplus"}
+ENDS = {"Tanh", "Sigmoid", "Relu", "HardSigmoid", "Softsign", "Elu", "LeakyRelu", "ThresholdedRelu", "Softplus", "Clip"}
 
 
 def recognise(model: Model) -> Model:
