@@ -33,6 +33,7 @@ The executor calls it without the GIL, with denormals flushed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,18 +67,45 @@ INSTRUCTION = np.dtype([(name, "i8") for name in ("operation", "to", "a", "b", "
 MAX_VALUES = 24
 
 
+class Key(NamedTuple):
+    """What a kernel is found by.
+
+    role: what it does; "recurrent" for a cell as it is (native: with the default activations and no option), "general" for one with every option read
+    from the arguments. cell: of these, its name. dtype: of weights, or of what it reads; "bits8" to "bits64" where it only moves entries.
+    """
+
+    role: str
+    cell: str = ""
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        """Short, for tables and messages: lstm, lstm_any, copy32, add_int64, chain."""
+        name = f"{self.cell}_any" if self.role == "general" else self.cell or self.role
+        return name + ("" if self.dtype == "float32" else self.dtype[4:] if self.dtype.startswith("bits") else f"_{self.dtype}")
+
+
+def as_key(key: Key | str) -> Key:
+    """The key; a string is the role of a kernel for float32."""
+    return key if isinstance(key, Key) else Key(key)
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel: what it computes (`name`), for which backend and ISA, how many lanes a unit block of its
+    """A compiled kernel: what it is found by, for which backend and ISA, how many lanes a unit block of its
     panels has, and the addresses of ``void run(const Args *)`` and ``int64_t work_bytes(const Args *)``,
     0 for a kernel that takes no work space."""
 
-    name: str
+    key: Key
     backend: str
     isa: str
     lanes: int
     run: int
     work_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The key as tables show it."""
+        return str(self.key)
 
     def __reduce__(self):
         raise TypeError(f"kernel {self.name!r} holds addresses of this process; pickle or copy the Session, layer or Model that uses it")

@@ -10,7 +10,7 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.kernels import contract, isa, registry
-from fastrnn.kernels.contract import ARGS, Kernel
+from fastrnn.kernels.contract import ARGS, Kernel, Key
 from fastrnn.model.stack import stack_model
 from fastrnn.testing import TRAP_SHAPES, Case
 
@@ -71,9 +71,9 @@ def foreign():
     """Registers kernels for the jit backend and takes them out again."""
     added = []
 
-    def add(name, run, work_bytes):
-        lanes = registry.find("rnn", "native", isa.chosen()).lanes
-        kernel = Kernel(name, "jit", isa.chosen(), lanes, run, work_bytes)
+    def add(cell, run, work_bytes):
+        lanes = registry.find(Key("recurrent", cell), "native", isa.chosen()).lanes
+        kernel = Kernel(Key("recurrent", cell), "jit", isa.chosen(), lanes, run, work_bytes)
         registry.register(kernel)
         added.append(kernel)
         return kernel
@@ -85,7 +85,7 @@ def foreign():
 
 def test_a_forwarding_function_pointer_runs_like_the_native_kernel(foreign):
     """ctypes makes a C function pointer that counts calls and forwards to the native LSTM: same bits through the executor."""
-    native, calls = registry.find("lstm", "native", isa.chosen()), []
+    native, calls = registry.find(Key("recurrent", "lstm"), "native", isa.chosen()), []
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     forward = signature(native.run)
 
@@ -150,6 +150,20 @@ def test_jit_without_numba_says_what_installs_it(monkeypatch):
 
 @pytest.mark.usefixtures("cells_compile")
 def test_a_registered_kernel_comes_before_one_that_is_compiled(foreign):
-    native = registry.find("rnn", "native", isa.chosen())
+    native = registry.find(Key("recurrent", "rnn"), "native", isa.chosen())
     foreign("rnn", native.run, native.work_bytes)
     assert "registered" in fr.RNN(3, 4, backend="jit").explain() and "compiled" in fr.LSTM(3, 4, backend="jit").explain()
+
+
+def test_kernels_are_found_by_what_they_do(each_isa):
+    """Role, cell and dtype: no two under one key, and no two that tables would show alike."""
+    table = registry.kernels("native", each_isa)
+    assert len(table) == sum(1 for _ in isa.load(each_isa).kernels()) == len({str(key) for key in table})
+    assert {key.cell for key in table if key.role in ("recurrent", "general")} == {"rnn", "lstm", "gru", "gru_before"}
+    assert all(bool(key.cell) == (key.role in ("recurrent", "general")) for key in table)
+    shown = {Key("recurrent", "lstm"): "lstm", Key("general", "lstm"): "lstm_any", Key("copy", dtype="bits32"): "copy32", Key("add", dtype="int64"): "add_int64",
+             Key("chain"): "chain"}
+    assert all(registry.find(key, "native", each_isa).name == name for key, name in shown.items())
+    assert registry.find("chain", "native", each_isa) is table[Key("chain")]
+    with pytest.raises(fr.UnsupportedModelError, match="'lstm_int8'"):
+        registry.find(Key("recurrent", "lstm", "int8"), "native", each_isa)

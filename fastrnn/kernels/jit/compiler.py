@@ -17,7 +17,7 @@ from fastrnn.cells import Cell
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
 from fastrnn.kernels import isas
-from fastrnn.kernels.contract import ARGS, Kernel
+from fastrnn.kernels.contract import ARGS, Kernel, Key
 
 ISAS = {name: isa for name, isa in isas.ISAS.items() if isa.registers}
 _lock = threading.RLock()
@@ -54,7 +54,7 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
         if key not in _kernels:
             run, work_bytes, bind = _addresses(key, lambda: _compile_recipe(recipe, f"fr_{key[:32]}", _features(isa)))
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver(isa))
-            _kernels[key] = Kernel(cell.name, "jit", isa, lanes, run, work_bytes)
+            _kernels[key] = Kernel(Key("recurrent", cell.name), "jit", isa, lanes, run, work_bytes)
         return _kernels[key]
 
 

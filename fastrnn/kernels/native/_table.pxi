@@ -11,9 +11,10 @@ SIZEOF_ARGS = sizeof(fr_args)
 
 
 def kernels():
-    """(name, address of run, address of work_bytes) of every kernel."""
+    """(role, cell, dtype, address of run, address of work_bytes) of every kernel; see contract.Key."""
     result, k = [], 0
-    while fr_table[k].name != NULL:
-        result.append(((<bytes>fr_table[k].name).decode(), <size_t>fr_table[k].run, <size_t>fr_table[k].work_bytes))
+    while fr_table[k].role != NULL:
+        key = [(<bytes>part).decode() for part in (fr_table[k].role, fr_table[k].cell, fr_table[k].dtype)]
+        result.append((*key, <size_t>fr_table[k].run, <size_t>fr_table[k].work_bytes))
         k += 1
     return result

@@ -44,7 +44,7 @@ typedef void (*fr_run)(const fr_args *);
 typedef int64_t (*fr_work_bytes)(const fr_args *);
 
 typedef struct {
-    const char *name;
+    const char *role, *cell, *dtype; /* contract.Key */
     fr_run run;
     fr_work_bytes work_bytes;
 } fr_kernel;

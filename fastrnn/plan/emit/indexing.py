@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range, pad_widths
 from fastrnn.model.sizes import whole
@@ -93,7 +94,7 @@ def scatter(build, node):
         flat = build.scratch(index.shape[:1], np.int64)
         table = table_of(list(zip(data.shape, whole.strides[:n_indices])))
         args = new_args(T=index.shape[0], I=n_indices, x_t=index.strides[0], x_b=index.strides[1])
-        build.call(name, build.kernel("offsets"), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
+        build.call(name, build.kernel(Key("offsets", dtype="int64")), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
         source = build.contiguous(updates).reshaped((flat.shape[0], *rest[0]))
         target = replace(whole, shape=source.shape, strides=(0, *rest[1]))
         at = replace(flat, shape=source.shape, strides=(1, *(0,) * len(rest[0])))

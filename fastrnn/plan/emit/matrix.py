@@ -236,7 +236,7 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
         return
     last_y = _channels_last(y)
     target = build.as_rows(last_y)
-    if packed.kernel.name == "depthwise":
+    if packed.kernel.key.role == "depthwise":
         if target.strides[-1] != 1:
             target = build.scratch(last_y.shape)
         multiply(build, node, packed, places, target, _channels_last, offsets_of(kernel, taps))

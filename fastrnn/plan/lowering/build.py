@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn.errors import NotStreamableError, UnsupportedModelError
-from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.contract import Kernel, Key
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
 from fastrnn.model import Graph, Model, Node, State
 from fastrnn.model.absent import Absent
@@ -180,9 +180,9 @@ class Builder(Ranges):
         """The packed weights of a node."""
         return self.plan.packed_for(node, self.weights)
 
-    def kernel(self, name: str) -> Kernel:
-        """A kernel by name, as the plan's backend has it."""
-        return policy.pick(name, self.plan.backend, self.plan.isa).kernel
+    def kernel(self, key: Key | str) -> Kernel:
+        """A kernel by key, or by role, as the plan's backend has it."""
+        return policy.pick(key, self.plan.backend, self.plan.isa).kernel
 
     def infer_output(self, node: Node, k: int) -> tuple[int, ...]:
         """Shape of output k, whether or not it is wanted."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.control import Repetition
 from fastrnn.model.ops.registry import ANY_DIM
@@ -36,7 +37,7 @@ def repeat(build, node: Node) -> None:
     top, jumps = len(build.steps), []
     if bound is not None:
         less = build.hold((), np.bool_)
-        _whole(build, node.name, "less_int64", np.less, less, counter, bound)
+        _whole(build, node.name, "less", np.less, less, counter, bound)
         jumps.append(_jump(build, node.name, less))
     if loop.condition or loop.goes_on:
         jumps.append(_jump(build, node.name, going))
@@ -50,7 +51,7 @@ def repeat(build, node: Node) -> None:
         put_at(build, node.name, build.views[s.part], _turned(whole, s.axis, s.backwards), s.axis, counter)
     ends = [(build.views[loop.goes_on].reshaped(()), going)] if loop.goes_on else []
     _hand_on(build, node.name, [*((build.views[c.after], handed[c.before]) for c in loop.carried), *ends])
-    _whole(build, node.name, "add_int64", np.add, counter, counter, build.number(1, np.int64))
+    _whole(build, node.name, "add", np.add, counter, counter, build.number(1, np.int64))
     build.estimated_ns = build.estimated_ns + (build.estimated_ns - spent) * (0 if isinstance(trips, str) else trips - 1)
     build.steps.append(JumpStep(node.name, None, top))
     for k in jumps:
@@ -92,12 +93,12 @@ def _jump(build, name: str, condition: View) -> int:
     return len(build.steps) - 1
 
 
-def _whole(build, name: str, kernel: str, function, y: View, a: View, b: View) -> None:
+def _whole(build, name: str, role: str, function, y: View, a: View, b: View) -> None:
     """y = a function of two whole numbers."""
     if build.plan.backend == "reference":
         build.python(name, lambda arrays: [np.asarray(function(*arrays))], (a, b), (y,))
     else:
-        build.loops(name, kernel, y, a, b)
+        build.loops(name, Key(role, dtype="int64"), y, a, b)
 
 
 def _turned(view: View, axis: int, backwards: bool) -> View:
