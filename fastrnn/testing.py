@@ -18,8 +18,8 @@ from fastrnn.model.stack import stack_model
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
 from fastrnn.plan.lowering.layout import OPERANDS
-from fastrnn.plan.specialise import program_for
 from fastrnn.plan.program import KernelStep, PythonStep
+from fastrnn.plan.specialise import program_for
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 TINY = float(np.finfo(np.float32).tiny)

@@ -16,8 +16,8 @@ from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
 from fastrnn.plan import build_program
 from fastrnn.plan.lowering.fuse import Fused, fuse
-from fastrnn.plan.specialise import program_for
 from fastrnn.plan.route import route
+from fastrnn.plan.specialise import program_for
 from fastrnn.testing import LAYERS, OPTIONS, TRAP_SHAPES, Case, kernels_called, kernels_said
 
 COPIES = {"copy8", "copy16", "copy32", "copy64"}

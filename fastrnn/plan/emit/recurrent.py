@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.cells import Cell
 from fastrnn.model import Node
-from fastrnn.model.sizes import Whole
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
+from fastrnn.model.sizes import Whole
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
 from fastrnn.plan.lowering import parallel

@@ -29,11 +29,11 @@ from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.lowering.hoist import hoisted
-from fastrnn.plan.lowering.ranges import Ranges
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
+from fastrnn.plan.lowering.ranges import Ranges
 from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
-from fastrnn.plan.program import JumpStep, KernelStep, Kept, Program, PythonStep, Region, Slot, Step
+from fastrnn.plan.program import JumpStep, Kept, KernelStep, Program, PythonStep, Region, Slot, Step
 from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed
 
