@@ -57,7 +57,6 @@ class Node:
         """Name of output k, empty where omitted."""
         return self.outputs[k] if k < len(self.outputs) else ""
 
-
     @property
     def subgraphs(self) -> tuple[Graph, ...]:
         """Graphs among its attributes."""
@@ -88,6 +87,11 @@ class Graph:
         """Names that it takes from around it."""
         made = {name for node in self.nodes for name in node.outputs}.union(self.inputs)
         return set(self.outputs).union(*(node.reads() for node in self.nodes)) - made
+
+    def made(self) -> set[str]:
+        """Names of the values that are made in it, subgraphs and what their runs are given included."""
+        names = {name for node in self.nodes for name in node.outputs if name}.union(self.inputs)
+        return names.union(*(inner.made() for node in self.nodes for inner in node.subgraphs))
 
 
 def every_node(nodes: Iterable[Node], depth: int = 0) -> Iterator[tuple[Node, int]]:

@@ -131,8 +131,8 @@ def _toolchain() -> str:
 
 @cache
 def _features(isa: str) -> str:
-    """The processor's features; a narrower instruction set than it has does without the wider one's."""
+    """The processor's features; a narrower instruction set than it has does without those of wider ones."""
     import llvmlite.binding as llvm
 
     has = llvm.get_host_cpu_features()
-    return ",".join(f"{'+' if on and not (isa != 'avx512' and name.startswith(('avx512', 'avx10'))) else '-'}{name}" for name, on in sorted(has.items()))
+    return ",".join(f"{'+' if on and not name.startswith(ISAS[isa].beyond) else '-'}{name}" for name, on in sorted(has.items()))

@@ -120,7 +120,7 @@ def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
     if 0 in y.shape:
         return
     axis %= len(x.shape)
-    if build.plan.backend == "reference":
+    if not build.compiled:
         build.python(name, lambda arrays: [np.take(arrays[0], arrays[1], axis=axis)], (x, index), (y,))
         return
     before, after = axis, len(x.shape) - axis - 1
@@ -137,7 +137,7 @@ def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
     if 0 in x.shape or 0 in y.shape:
         return
     entry = replace(y, shape=x.shape, strides=(*y.strides[:axis], *y.strides[axis + 1:]))
-    if build.plan.backend == "reference":
+    if not build.compiled:
         build.python(name, lambda arrays: [_with(arrays[0], arrays[1], axis, int(arrays[2]))], (y, x, index), (y,))
         return
     table = np.ascontiguousarray(loops(x, entry, replace(index, shape=x.shape, strides=(0,) * len(x.shape)))[:, [0, 2, 1, 3]])

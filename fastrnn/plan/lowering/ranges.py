@@ -35,10 +35,10 @@ class Ranges(Layout):
     def _checked(self, node: Node, view: View, low: int, high: int) -> View:
         """Integers copied to where a step checks their range before they are used."""
         copy = self.scratch(view.shape, np.int64)
-        if self.plan.backend == "reference" or view.dtype not in (np.int32, np.int64):
-            self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
-        else:
+        if self.compiled and view.dtype in (np.int32, np.int64):
             self.loops(node.name, sized("copy", np.int64) if view.dtype == np.int64 else Key("cast_int64", dtype="int32"), copy, view)
+        else:
+            self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
         self.steps.append(CheckStep(node.name, copy, low, high))
         return copy
 

@@ -94,10 +94,10 @@ def _jump(build, name: str, condition: View) -> int:
 
 def _whole(build, name: str, role: str, function, y: View, a: View, b: View) -> None:
     """y = a function of two whole numbers."""
-    if build.plan.backend == "reference":
-        build.python(name, lambda arrays: [np.asarray(function(*arrays))], (a, b), (y,))
-    else:
+    if build.compiled:
         build.loops(name, Key(role, dtype="int64"), y, a, b)
+    else:
+        build.python(name, lambda arrays: [np.asarray(function(*arrays))], (a, b), (y,))
 
 
 def _turned(view: View, axis: int, backwards: bool) -> View:
