@@ -18,7 +18,7 @@ from fastrnn.model.stack import stack_model
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
 from fastrnn.plan.lowering.layout import OPERANDS
-from fastrnn.plan.program import KernelStep, PythonStep
+from fastrnn.plan.program import KernelStep, Program, PythonStep
 from fastrnn.plan.specialise import program_for
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
@@ -217,8 +217,13 @@ def kernels_said(session, shapes) -> dict[str, set[str]]:
 
 def kernels_called(session, shapes) -> dict[str, set[str]]:
     """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
+    return kernels_of(program_for(session.plan, shapes)[1])
+
+
+def kernels_of(program: Program) -> dict[str, set[str]]:
+    """The same of a program."""
     called: dict[str, set[str]] = {}
-    for step in program_for(session.plan, shapes)[1].steps:
+    for step in program.steps:
         if isinstance(step, (KernelStep, PythonStep)):
             called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
     return called

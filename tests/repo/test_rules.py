@@ -64,6 +64,11 @@ def test_imports_go_downwards_only():
     assert checked > 50
 
 
+def test_the_map_has_the_rooms_in_this_order():
+    rows = re.findall(r"^\| `(\w+)/?` \|", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert rows == list(ORDER)
+
+
 def test_the_runtime_never_names_torch_onnx_or_numba():
     for path, module in modules():
         if layer_of(module) not in ("converters",):
