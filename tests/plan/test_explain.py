@@ -1,6 +1,6 @@
 """explain(shapes) names the kernels of the program that runs; what route.py says without shapes is what does the work.
 
-Also over the test networks (test_nets.py), the loops (test_onnx_loops.py) and random graphs (test_graphs.py).
+The former holds for every program that a session makes in any test (conftest.py); here for what each op can be, and for routes.
 """
 
 import itertools

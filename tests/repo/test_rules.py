@@ -147,6 +147,18 @@ def test_packages_are_listed():
     assert listed == found
 
 
+def test_what_is_frozen_is_written_where_it_is_made():
+    """And nowhere else: who wants another one makes it (dataclasses.replace, model/edit.py)."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        made = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "__post_init__")]
+        inside = {inner for node in made for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            written = isinstance(node, ast.Attribute) and node.attr == "__setattr__" or isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and \
+                isinstance(node.value, ast.Attribute) and node.value.attr == "__dict__"
+            assert not written or node in inside, f"{path}:{node.lineno}"
+
+
 def test_every_module_is_named_in_its_folder():
     """In the docstring of its __init__, headers and folders too; a pattern such as cell_*.h names several."""
     named = 0

@@ -10,8 +10,7 @@ hold for all sizes that would have decided the same.
         hoist.py     nodes that depend on sizes alone, and run when those change
         views.py     ops that compute nothing: a view of their input
         chain.py     elementwise nodes as one list of operations
-        branch.py    an If that data decides: jumps around its branches
-        repeat.py    a Loop or a Scan: a counter, a jump out, the body once, a jump back
+        jumps.py     an If that data decides, a Loop, a Scan: jumps around steps, or back to them
         ../emit/     all other ops
     parallel.py  what runs at once on several threads
     formulas.py  Sizes as the executor evaluates them

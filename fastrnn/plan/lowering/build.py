@@ -24,13 +24,12 @@ from fastrnn.model.sizes import Scope, Whole
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import EMIT, sized
 from fastrnn.plan.lowering import parallel
-from fastrnn.plan.lowering.branch import agreed, branch
 from fastrnn.plan.lowering.chain import chain_of
 from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
 from fastrnn.plan.lowering.hoist import hoisted
+from fastrnn.plan.lowering.jumps import agreed, branch, repeat
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.ranges import Ranges
-from fastrnn.plan.lowering.repeat import repeat
 from fastrnn.plan.lowering.sharing import last_uses, share_places, sink_outputs
 from fastrnn.plan.lowering.views import VIEWS, is_view
 from fastrnn.plan.program import JumpStep, Kept, KernelStep, Program, PythonStep, Region, Slot, Step
