@@ -6,6 +6,7 @@ A number here carries the measurement behind it (one core of a Zen 4 at AVX-512,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastrnn.cells import Cell
@@ -42,19 +43,21 @@ def resolve_backend(backend: str) -> str:
     return backend
 
 
-def candidates(key: Key | str, backend: str, isa_name: str = "") -> list[Choice]:
+def candidates(key: Key | str, backend: str, isa_name: str = "") -> Iterator[Choice]:
     """Every kernel of that key, best first: the backend's own, then native, then NumPy; for the instruction set chosen now, if not said."""
     if backend == "reference":
-        return [Choice(None, "backend='reference'")]
+        yield Choice(None, "backend='reference'")
+        return
     chosen_isa, key = isa_name or isa.chosen(), as_key(key)
-    found = [Choice(table[key], f"{source} kernel for {chosen_isa}")
-             for source in dict.fromkeys((backend, "native")) if key in (table := registry.kernels(source, chosen_isa))]
-    return [*found, Choice(None, f"no compiled kernel {str(key)!r}")]
+    for source in dict.fromkeys((backend, "native")):
+        if (kernel := registry.kernels(source, chosen_isa).get(key)) is not None:
+            yield Choice(kernel, f"{source} kernel for {chosen_isa}")
+    yield Choice(None, f"no compiled kernel {str(key)!r}")
 
 
 def pick(key: Key | str, backend: str, isa_name: str = "") -> Choice:
     """The best candidate."""
-    return candidates(key, backend, isa_name)[0]
+    return next(candidates(key, backend, isa_name))
 
 
 def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:

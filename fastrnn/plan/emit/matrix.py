@@ -103,7 +103,7 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
                 args["T"], args["B"] = n_t, n_b
                 moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
                 build.call(node.name, packed.kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
-                           flops=2 * n_t * n_b * packed.multiplies, weight_bytes=packed.weight_bytes)
+                           flops=n_t * n_b * (2 * packed.multiplies), weight_bytes=packed.weight_bytes)
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
                                            for k, name in enumerate(fused.operands)}), y)

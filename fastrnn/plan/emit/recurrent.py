@@ -118,7 +118,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
             pointers = {name: view for name, (view, _) in by_row.items()} | dict(zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths)))
         else:
             pointers = {name: None if view is None else view.shifted(start * stride) for name, (view, stride) in by_row.items()}
-        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=2 * places.T * count * packed.multiplies,
+        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=places.T * count * (2 * packed.multiplies),
                    weight_bytes=packed.weight_bytes)
 
 
