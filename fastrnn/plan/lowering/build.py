@@ -25,7 +25,7 @@ from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import EMIT, sized
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
-from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
+from fastrnn.plan.lowering.fuse import Fused, main_of
 from fastrnn.plan.lowering.hoist import hoisted
 from fastrnn.plan.lowering.jumps import agreed, branch, repeat
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
@@ -56,8 +56,7 @@ class Builder(Ranges):
     def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int], kept: Sequence[State], values: Mapping[str, np.ndarray]):
         super().__init__(keep=plan.threads > 1)
         self.compiled = plan.backend != "reference"  # else every step is NumPy's
-        if self.compiled:
-            model = fuse(model)
+        model = plan.fused(model)
         self.plan, self.model, self.weights = plan, model, model.weights
         self.specs: dict[str, Spec] = model.specs
         self.views = {name: self._weight(name, a) for name, a in model.weights.items() if not isinstance(a, Absent)}
