@@ -17,7 +17,7 @@ from fastrnn.runtime.session import Session
 
 
 class RecurrentLayer:
-    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls.
+    """What fr.LSTM, GRU, RNN and Recurrent share. Parameters are float32; load_state_dict repacks them and must not run during calls.
 
     Can be pickled and copied: compiled again where it arrives, for the instruction set there, to the same bits.
     """
