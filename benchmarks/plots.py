@@ -78,7 +78,7 @@ def pools(tables: dict[str, list[dict]], path: Path) -> None:
     kinds = {case["case"].split(",")[0]: None for case in tables.get("pool", [])}
     figure, grid = plot.pyplot().subplots(1, len(kinds) + 1, figsize=(4 * (len(kinds) + 1), 3.5), layout="constrained", squeeze=False)
     for axes, kind in zip(grid[0], kinds):
-        cases = [case for case in tables["pool"] if case["case"].startswith(kind)]
+        cases = sorted((case for case in tables["pool"] if case["case"].startswith(kind)), key=lambda case: case["rows"])
         for engine in NAMES:
             line = [(case["rows"], 1e6 * case["rows"] / median(case, engine)) for case in cases if median(case, engine)]
             if line:
@@ -88,14 +88,14 @@ def pools(tables: dict[str, list[dict]], path: Path) -> None:
             axes.plot(*zip(*bound), "--", linewidth=1, color="black", label="roofline")
         axes.set(title=f"{kind} of many streams", xlabel="streams ready", ylabel="frames a second", xscale="log", yscale="log")
         axes.legend(frameon=False, fontsize=7)
-    axes, loaded = grid[0][-1], tables.get("open_loop", [])
+    axes, loaded = grid[0][-1], sorted(tables.get("open_loop", []), key=lambda case: case["load"])
     for engine in NAMES:
         for which, style in (("p50", ":"), ("p99", "-"), ("p99.9", "--")):
             line = [(100 * case["load"], case["waits"][engine][which]) for case in loaded if engine in case["waits"]]
             if line:
                 axes.plot(*zip(*line), style, marker="o", markersize=3, linewidth=1, color=plot.COLOURS[engine], label=f"{engine}, {which}")
     axes.set(title="waits of callers on their own clocks", xlabel="load, % of the pool's rate", ylabel="microseconds", yscale="log")
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
     plot.save(figure, path)
 
 

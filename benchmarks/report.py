@@ -94,7 +94,7 @@ def open_loop(cases: list[dict]) -> list[str]:
     """Waits by load, an engine a row."""
     return table(["load", "frames/s offered", "", "frames/s", "p50", "p99", "p99.9"],
                  ([f"{case['load']:.0%}", number(case["offered"]), name, number(w["rate"]), number(w["p50"]), number(w["p99"]), number(w["p99.9"])]
-                  for case in cases for name, w in case["waits"].items()))
+                  for case in sorted(cases, key=lambda case: case["load"]) for name, w in case["waits"].items()))
 
 
 def rates(cases: list[dict]) -> list[str]:
