@@ -101,7 +101,9 @@ class Callers:
             caller = self._known[name] = Caller(name)
             self._ended.pop(name, None)
         request.caller, request.before = caller, (caller.live, caller.number)
-        self._touch(caller, now)
+        caller.used = now
+        if self.idle_timeout_s is not None:
+            self._known.move_to_end(name)
         caller.live = not request.end
         if request.start or request.number is not None:
             caller.number = request.number
@@ -116,7 +118,9 @@ class Callers:
     def done(self, request: Request, answer: tuple, now: float) -> Request | None:
         """The request was answered; the caller's next one, which is ready now."""
         caller = request.caller
-        self._touch(caller, now)
+        caller.used = now
+        if self.idle_timeout_s is not None:
+            self._known.move_to_end(caller.name)
         if request.number is not None:
             caller.answer, caller.answer_of = answer, request
         if request.end:
@@ -181,11 +185,6 @@ class Callers:
         return waiting
 
     # Callers that do not ask any more.
-
-    def _touch(self, caller: Caller, now: float) -> None:
-        caller.used = now
-        if self.idle_timeout_s is not None:
-            self._known.move_to_end(caller.name)
 
     def expire(self, now: float) -> float | None:
         """Evicts who has been idle for too long; when to look again, None where nobody ever may."""

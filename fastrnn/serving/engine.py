@@ -19,7 +19,7 @@ from fastrnn.errors import OverloadedError, StateError
 from fastrnn.runtime.pools.pool import Pool
 from fastrnn.serving.callers import Callers, Request
 from fastrnn.serving.metrics import Metrics
-from fastrnn.serving.replies import again, deliver, resolve
+from fastrnn.serving.replies import deliver, resolve
 from fastrnn.serving.rows import Rows
 
 LOG = logging.getLogger("fastrnn")
@@ -62,7 +62,7 @@ class Engine:
                 if pending is not None or answer is not None:
                     metrics.retries += 1
                     if pending is not None:
-                        pending.twins = [*(pending.twins or ()), (request.future, request.loop)]
+                        pending.twins = [*(pending.twins or ()), request]
                         request.caller, request.taken = pending, True
                         return
             else:
@@ -82,7 +82,7 @@ class Engine:
                         self._rouse()
         if answer is not None:
             request.taken = True
-            resolve([(request.future, again(answer))])
+            resolve([(request, answer)], self._rows.result)
 
     def withdraw(self, request: Request) -> bool:
         """Takes a request back whose step has not begun; whether that was so. Then its stream does not move."""
@@ -102,7 +102,7 @@ class Engine:
                 self._make_ready(follower)
             outcomes = self._lose(lost)
             self._note_idle()
-        deliver(outcomes)
+        deliver(outcomes, self._rows.result)
         return True
 
     def _lose(self, lost: list[Request]) -> list[tuple[Request, Exception]]:
@@ -260,9 +260,11 @@ class Engine:
         return outcomes
 
     def _stepped(self, batch: list[Request]) -> list:
-        """Outputs of each request, or its error. A step that raises has moved no stream: halves of it find out whose fault it is."""
+        """The answer of each request, or its error. A step that raises has moved no stream: halves of it find out whose fault it is."""
         try:
-            return self._rows.split(self._pool.step([request.caller.handle for request in batch], self._rows.gather(batch)), batch)
+            outputs = self._pool.step([request.caller.handle for request in batch], self._rows.gather(batch))
+            outputs = outputs if type(outputs) is tuple else (outputs,)
+            return [(outputs, k) for k in range(len(batch))]
         except Exception as error:
             LOG.warning("a step of %d rows raised %s: %s", len(batch), type(error).__name__, error)
             if len(batch) == 1:
@@ -281,17 +283,17 @@ class Engine:
                     continue
                 metrics.started += request.start
                 metrics.ended += request.end
-                follower = callers.done(request, again(outcome) if request.number is not None else None, now)
+                follower = callers.done(request, None if request.number is None else self._rows.kept(outcome), now)
                 if follower is not None:
                     self._make_ready(follower)
+            metrics.answers += n
             if batch[0].act is None:
                 metrics.steps += 1
                 metrics.batch_rows.add(n)
                 metrics.run_us.add((now - started) * 1e6)
                 self._row_s = (now - started) / n if not self._row_s else 0.8 * self._row_s + 0.2 * (now - started) / n
-            metrics.answers += n
             self._running = False
-        deliver(answers, loop)
+        deliver(answers, self._rows.result, loop)
         with self._lock:
             self._n_taken -= n
             self._note_idle()
@@ -339,7 +341,7 @@ class Engine:
             self.metrics.failed += len(waiting)
             self._wake.put(None)
             self._idle.notify_all()
-        deliver([(request, StateError("this batcher was closed before the request's turn came")) for request in waiting])
+        deliver([(request, StateError("this batcher was closed before the request's turn came")) for request in waiting], self._rows.result)
         if threading.current_thread() is not self._worker:
             self._worker.join()
         LOG.info("closed: %d requests were refused", len(waiting))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from fastrnn.serving.callers import Request
@@ -34,36 +34,35 @@ class Reply(Future):
         return super().exception(timeout)
 
 
-def deliver(outcomes: Iterable[tuple[Request, object]], here: asyncio.AbstractEventLoop | None = None) -> None:
-    """Resolves the futures of requests, and of those that asked the same again, with outputs or an exception. here: the loop that is running."""
+def deliver(answers: Iterable[tuple[Request, object]], result: Callable, here: asyncio.AbstractEventLoop | None = None) -> None:
+    """Resolves the futures of requests, and of those that asked the same again, with an exception, or a result as it is, or with what result(answer, whole)
+    makes of a row of a step. here: the loop whose thread this is."""
     by_loop: dict[asyncio.AbstractEventLoop, list] = {}
-    for request, outcome in outcomes:
+    for request, answer in answers:
         to = by_loop.get(request.loop)
         if to is None:
             to = by_loop[request.loop] = []
-        to.append((request.future, outcome))
-        for future, loop in request.twins or ():
-            by_loop.setdefault(loop, []).append((future, again(outcome)))
+        to.append((request, answer))
+        for twin in request.twins or ():
+            by_loop.setdefault(twin.loop, []).append((twin, answer))
     for loop, pairs in by_loop.items():
         if loop is None or loop is here:
-            resolve(pairs)
+            resolve(pairs, result)
             continue
         try:
-            loop.call_soon_threadsafe(resolve, pairs)
+            loop.call_soon_threadsafe(resolve, pairs, result)
         except RuntimeError:  # it was closed: nobody waits there any more
             LOG.info("%d answers for an event loop that is closed", len(pairs))
 
 
-def resolve(pairs: Iterable[tuple[Future | asyncio.Future, object]]) -> None:
-    """Sets results, in the thread that futures belong to; those that were cancelled meanwhile are passed over."""
-    for future, outcome in pairs:
+def resolve(pairs: Iterable[tuple[Request, object]], result: Callable) -> None:
+    """Sets results, in the thread that futures belong to, which has more time than the engine; those that were cancelled meanwhile are passed over."""
+    for request, answer in pairs:
+        future = request.future
         if not future.done():
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
+            if type(answer) is tuple:
+                future.set_result(result(answer, request.whole))
+            elif isinstance(answer, BaseException):
+                future.set_exception(answer)
             else:
-                future.set_result(outcome[0] if type(outcome) is tuple and len(outcome) == 1 else outcome)
-
-
-def again(outcome):
-    """The same answer, as arrays of their own."""
-    return tuple(a.copy() for a in outcome) if type(outcome) is tuple else outcome
+                future.set_result(answer)

@@ -1,4 +1,8 @@
-"""What one request brings: a row of each input, and what all rows of a step share."""
+"""What one request brings: a row of each input, and what all rows of a step share.
+
+Rows wait as bytes. Joining bytes keeps Python's lock; numpy.concatenate gives it up at every row, and where a loop is at work the engine then waits 5 ms to
+have it back.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ from fastrnn.runtime.pools.pool import Pool
 from fastrnn.serving.callers import Request
 
 
+Answer = tuple[tuple[np.ndarray, ...], int]  # the outputs of a step, and which of their rows
+
+
 class Field:
     """An input of a step. shape: of a row, without the axis of rows; axis: where that stands, None where all rows share the array."""
 
@@ -21,17 +28,22 @@ class Field:
         self.name, self.dtype, self.shape, self.axis, self.low, self.high = name, dtype, shape, axis, low, high
         self.whole = shape if axis is None else (*shape[:axis], 1, *shape[axis:])
 
-    def read(self, value) -> tuple[np.ndarray, bool]:
-        """A copy with the axis of rows, and whether the caller's array has it. Raises ShapeError, also for integers out of range, or DTypeError."""
+    def read(self, value) -> tuple[bytes, bool]:
+        """The content, and whether the caller's array has the axis of rows. Raises ShapeError, also for integers out of range, or DTypeError."""
         a = value if type(value) is np.ndarray else checks.as_array(value, self.name)
         if a.dtype != self.dtype or a.shape != self.shape and a.shape != self.whole:
             checks.check_dtype(a, f"input {self.name!r}", self.dtype)
             raise ShapeError(f"input {self.name!r} of one request must have shape {self.shape}" + (f", or {self.whole}" if self.axis is not None else "") + f", got {a.shape}")
         if self.low is not None and a.size and not self.low <= a.min() <= a.max() <= self.high:
             raise checks.out_of_range(self.name, int(next(v for v in a.flat if not self.low <= v <= self.high)), self.low, self.high)
-        whole = a.ndim == len(self.whole)
-        a = a.copy()
-        return (a if whole else a.reshape(self.whole)), whole
+        return a.tobytes(), a.ndim == len(self.whole)
+
+    def joined(self, rows: Sequence[bytes]) -> np.ndarray:
+        """The array of a step."""
+        if self.axis is None:
+            return np.frombuffer(rows[0], self.dtype).reshape(self.shape)
+        a = np.frombuffer(b"".join(rows), self.dtype).reshape(len(rows), *self.shape)
+        return a if self.axis == 0 else np.moveaxis(a, 0, self.axis)
 
 
 class Rows:
@@ -44,43 +56,48 @@ class Rows:
         if pool._tiles is not None:
             self._learn()
 
-    def read(self, x) -> tuple[tuple[np.ndarray, ...], tuple[bytes, ...] | None, bool]:
-        """(arrays with the axis of rows, what must be equal in all requests of a step, whether the caller's have that axis) of one request: copies.
+    def read(self, x) -> tuple[bytes | tuple[bytes, ...], tuple[bytes, ...] | None, bool]:
+        """(content of each input, or of the only one; what must be equal in all requests of a step; whether the arrays have the axis of rows) of one request.
 
         x: an array, or a dict of several inputs. Raises ShapeError or DTypeError.
         """
         if self._fields is None:
             self._plan(x)
         if self._only is not None and type(x) is not dict:
-            a, whole = self._only.read(x)
-            return (a,), None, whole
-        arrays, key, wholes = [], [], set()
+            content, whole = self._only.read(x)
+            return content, None, whole
+        contents, key, wholes = [], [], set()
         x = self._by_name(x)
         for field in self._fields:
-            a, whole = field.read(x[field.name])
-            arrays.append(a)
+            content, whole = field.read(x[field.name])
+            contents.append(content)
             if field.axis is None:
-                key.append(a.tobytes())
+                key.append(content)
             else:
                 wholes.add(whole)
         if len(wholes) > 1:
             raise ShapeError("either all inputs of a request have the axis of rows, or none")
-        return tuple(arrays), tuple(key) or None, wholes == {True}
+        return contents[0] if self._only is not None else tuple(contents), tuple(key) or None, wholes == {True}
 
     def gather(self, batch: Sequence[Request]):
         """What Pool.step takes, of requests with one key."""
         if self._only is not None:
-            return batch[0].inputs[0] if len(batch) == 1 else np.concatenate([request.inputs[0] for request in batch], self._only.axis)
-        columns = zip(*(request.inputs for request in batch))
-        return {field.name: rows[0] if field.axis is None or len(batch) == 1 else np.concatenate(rows, field.axis) for field, rows in zip(self._fields, columns)}
+            return self._only.joined([request.inputs for request in batch])
+        return {field.name: field.joined(rows) for field, rows in zip(self._fields, zip(*(request.inputs for request in batch)))}
 
-    def split(self, y, batch: Sequence[Request]) -> list[tuple[np.ndarray, ...]]:
-        """Each request's outputs, in memory of their own."""
-        columns = []
-        for a, axis in zip(y if isinstance(y, tuple) else (y,), self._axes):
-            a = np.moveaxis(a, axis, 0)
-            columns.append([np.expand_dims(a[k, ...], axis).copy() if request.whole else a[k, ...].copy() for k, request in enumerate(batch)])
-        return list(zip(*columns))
+    def result(self, answer: Answer, whole: bool):
+        """What a request's future holds: an array, or a tuple of several, in memory of their own; whole: with the axis of rows."""
+        outputs, k = answer
+        found = []
+        for a, axis in zip(outputs, self._axes):
+            row = a[k, ...] if axis == 0 else a[(*(slice(None),) * axis, k)]
+            found.append(np.expand_dims(row, axis).copy() if whole else row.copy())
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def kept(self, answer: Answer) -> Answer:
+        """The answer without the rest of its step."""
+        outputs, k = answer
+        return tuple(a.take([k], axis) for a, axis in zip(outputs, self._axes)), 0
 
     def _by_name(self, x) -> dict:
         given = x if isinstance(x, dict) or len(self._names) != 1 else {self._names[0]: x}
