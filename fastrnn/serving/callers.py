@@ -177,11 +177,12 @@ class Callers:
             del self._known[caller.name]
         return None
 
-    def clear(self) -> list[Request]:
-        """Forgets everyone; what was waiting."""
-        waiting = [request for caller in self._known.values() for request in (caller.head, *caller.behind) if request is not None]
-        self._known.clear()
-        self._ended.clear()
+    def give_up(self) -> list[Request]:
+        """Whatever waits is not done any more; these."""
+        waiting = []
+        for caller in self._known.values():
+            waiting += ([] if caller.head is None or caller.head.taken else [caller.head]) + list(caller.behind)
+            caller.behind.clear()
         return waiting
 
     # Callers that do not ask any more.

@@ -332,8 +332,7 @@ class Engine:
             if self._stopped:
                 return
             self._stopped = True
-            self._idle.wait_for(lambda: not self._running)
-            waiting = self._callers.clear()
+            waiting = self._callers.give_up()
             for request in waiting:
                 request.taken = True
             self._ready.clear()
@@ -341,6 +340,7 @@ class Engine:
             self.metrics.failed += len(waiting)
             self._wake.put(None)
             self._idle.notify_all()
+            self._idle.wait_for(lambda: not self._running)
         deliver([(request, StateError("this batcher was closed before the request's turn came")) for request in waiting], self._rows.result)
         if threading.current_thread() is not self._worker:
             self._worker.join()
