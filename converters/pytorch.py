@@ -42,7 +42,7 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     fastrnn.Recurrent}. Such a forward takes x (T, B, I) (with an attribute batch_first (B, T, I)), the cell's scalars by name and at most a state,
     and returns y, or y and the final states, (B, H) or (layers * directions, B, H).
 
-    **Without**, a module made of known layers is read without running it: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Conv1d,
+    **Without**, a module made of known layers is read layer by layer, then run on drawn inputs to compare: RNN, LSTM, GRU and their cells, Sequential, Linear, Embedding, Conv1d,
     LayerNorm, BatchNorm1d (in eval mode), Dropout, Flatten, Identity and activations. A bare nn.RNN, GRU or LSTM has inputs x, h0, c0 and outputs
     y, h_n, c_n, with the states tied; a cell likewise, without the time axis; so also where example_inputs are given. Inside a Sequential a
     recurrent layer hands on its output sequence, and its states stay inside until a Stream carries them.
@@ -114,7 +114,7 @@ def _hooked(module) -> bool:
 
 
 def _known_layers(module, nn) -> Model:
-    """A module made of known layers, read without running it."""
+    """A module made of known layers, read layer by layer and compared."""
     for path, part in module.named_modules():
         if _hooked(part):
             raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes; "

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from fastrnn.converters.weights_file import Stored, read_weights
 
+from fastrnn.cells import GATES
 from fastrnn.errors import DTypeError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.stack import StackOptions
 from fastrnn.runtime.checks import as_array
@@ -22,7 +23,7 @@ _NAMES = r"(?:weight_(?:ih|hh|hr|p[ifo])|bias_(?:ih|hh))(?:_l(?P<layer>\d+)(?:_r
 _KEY = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})")
 # What weight norm, weight drop and torch's parametrizations store in place of a parameter.
 _REPLACED = re.compile(rf"(?:(?P<module>.*)\.)?(?P<parameter>{_NAMES})(?:_g|_v|_raw|_orig|\.original\d*)")
-_CLASS = {1: RNN, 3: GRU, 4: LSTM}
+_CLASS = {GATES[layer.__name__.lower()]: layer for layer in (RNN, GRU, LSTM)}  # by the number of its gates
 # Names that checkpoints, DataParallel and torch.compile put in front of a model's own: a prefix may leave them out.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "_orig_mod", "net", "network", "weights", "params", "generator")
 # An archive holds some 50,000 tensors at most (archive.py), some of which stand at several places. Words and numbers beside them are as many as they are.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn.cells import maths
 from fastrnn.cells.activations import RECURRENT_ACTIVATIONS, Activation
-from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
+from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS, GATES
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
@@ -18,8 +18,8 @@ from fastrnn.model.stack import stack_model
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
 from fastrnn.plan.lowering.layout import OPERANDS
+from fastrnn.plan.program import KernelStep, Program, PythonStep
 from fastrnn.plan.specialise import program_for
-from fastrnn.plan.program import KernelStep, PythonStep
 from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -207,8 +207,6 @@ def activation_errors(got: np.ndarray, x: np.ndarray, exact) -> tuple[np.ndarray
     return absolute, absolute / ulp
 
 
-# Ways to write a causal convolution: pads of its own, a Pad in front (of zeros, a value, copies of the first step, or more than it needs), both
-# sides padded and the end cut off, zeros joined in front.
 def kernels_said(session, shapes) -> dict[str, set[str]]:
     """The kernels of each node that runs any, as explain(shapes) names them."""
     said: dict[str, set[str]] = {}
@@ -219,13 +217,20 @@ def kernels_said(session, shapes) -> dict[str, set[str]]:
 
 def kernels_called(session, shapes) -> dict[str, set[str]]:
     """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
+    return kernels_of(program_for(session.plan, shapes)[1])
+
+
+def kernels_of(program: Program) -> dict[str, set[str]]:
+    """The same of a program."""
     called: dict[str, set[str]] = {}
-    for step in program_for(session.plan, shapes)[1].steps:
+    for step in program.steps:
         if isinstance(step, (KernelStep, PythonStep)):
             called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
     return called
 
 
+# Ways to write a causal convolution: pads of its own, a Pad in front (of zeros, a value, copies of the first step, or more than it needs), both
+# sides padded and the end cut off, zeros joined in front.
 CAUSAL = ("pads", "pad", "chomp", "zeros", "edge", "value", "more")
 
 
@@ -282,7 +287,7 @@ class Net:
         return self.cut(self.pad(x, n), 0, -n)
 
     def recurrent(self, x, kind="GRU", H=4):
-        gates, flipped = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind], self.add("Transpose", x, perm=(2, 0, 1))
+        gates, flipped = GATES[kind.lower()], self.add("Transpose", x, perm=(2, 0, 1))
         w, r = self.draw(1, gates * H, self.channels), self.draw(1, gates * H, H)
         name = f"{kind.lower()}{len(self.nodes)}"
         self.nodes.append(Node(kind, name, (flipped, w, r), (name,), {"torch_form": 1, "hidden_size": H}))

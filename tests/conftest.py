@@ -12,6 +12,8 @@ import pytest
 
 from fastrnn.kernels import isa
 from fastrnn.kernels.jit.compiler import ISAS as JIT_ISAS
+from fastrnn.runtime.session import Session
+from fastrnn.testing import kernels_of, kernels_said
 
 SHARED = Path(os.environ.get("FASTRNN_SHARED") or Path(__file__).parents[2] / "shared")
 ISAS = isa.supported()
@@ -55,6 +57,23 @@ def cache_of_kernels(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "kernels"
     os.environ["FASTRNN_CACHE_DIR"] = str(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_program_is_explained():
+    """Whatever program a session makes for a call, in any test: explain(shapes) names exactly its kernels. Programs for the value of an input that
+    steers are left out, for shapes do not tell them apart."""
+    made_for = Session._specialise
+
+    def specialise(self, arrays):
+        runners = made_for(self, arrays)
+        if not runners.steered:
+            assert kernels_said(self, {name: a.shape for name, a in arrays.items()}) == kernels_of(runners.program)
+        return runners
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "_specialise", specialise)
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The one registry of Keras's layers: what weights a class has and where they lie, and the function that turns a call into nodes.
 
-To add a layer: a function under `@layer` in layers/, with a case in tests/converters/keras_cases.py. Its options are read with `g.option`; those that nobody reads are refused
+To add a layer: a function under `@layer` in layers/, with a case in tests/nets/keras_nets.py. Its options are read with `g.option`; those that nobody reads are refused
 unless they have no meaning for inference.
 """
 

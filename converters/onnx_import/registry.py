@@ -1,6 +1,6 @@
 """The one registry of ONNX ops: an importer is a decorated function over a Given, which it turns into nodes.
 
-To add an op: one function in ops/, one row in tests/converters/test_onnx_ops.py.
+To add an op: one function in ops/, one row in tests/rows.
 """
 
 from __future__ import annotations

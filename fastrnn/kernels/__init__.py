@@ -2,12 +2,11 @@
 
     contract.py   the argument struct, field by field, and what a kernel may rely on
     registry.py   which kernels there are; `register` adds one from anywhere (another compiler's function pointer serves)
-    isa.py        which instruction sets this build holds and this CPU and operating system run
+    isas.py       THE table of instruction sets; isa.py: which of them this build holds and this CPU and operating system run
     native/       C behind Cython: one module per instruction set, the same sources
     jit/          any cell, compiled when it is first needed
     reference/    NumPy, from the cell's specification
     roofline.py   what a core multiplies and reads, measured, and the bound that follows
 
-To add an instruction set: a branch in native/simd.h, a two-line native/_NAME.pyx, a row in setup.py and in isa.py;
-tests/kernels then run over it by themselves.
+To add an instruction set, see isas.py.
 """

@@ -1,15 +1,18 @@
 """The kernel contract: ``void kernel(const Args *args)``, over one plain struct of pointers and sizes.
 
-ARGS mirrors ``fr_args`` of native/args.h; `tests/kernels/test_contract.py` compares size and offsets. A kernel gets valid
+ARGS mirrors ``fr_args`` of native/args.h; `tests/kernels/test_contract.py` compares them field by field. A kernel gets valid
 arguments, checks nothing, allocates nothing, keeps nothing, and may be called from many threads with different arguments.
 The executor calls it without the GIL, with denormals flushed.
 
-    x, y                rows (t, b) of a (T, B) grid: x + t * x_t + b * x_b elements, features contiguous
+    T, B, I, H, P       time, batch, input, hidden, projected hidden (= H without a projection); kernels of other ops say what they count in them
+    x, y                rows (t, b) of a (T, B) grid: x + t * x_t + b * x_b elements, y with y_t and y_b, features contiguous
     w_x, w_h, w_u, w_p  packed panels [unit block][k][gate][lane]: over x, h, a second phase's operand, a projection; in a last block of
                         at most half the lanes, two gates share a vector (native/affine.h)
     bias                [unit block][accumulator][lane]: each FMA chain starts here, then x in order, then h in order; where two
                         accumulators share a vector, the first holds both
-    h0 (B, P), c0 (B, H)  initial states with row strides in elements; hn, cn the final ones, which may be the same memory
+    peephole            [3][H padded to lanes] in the order i, f, o, or a custom cell's parameters; NULL without
+    h0 (B, P), c0 (B, H)  initial states, their rows h0_b and c0_b elements apart (0: all rows share one); hn, cn the final ones, hn_b and cn_b apart,
+                        which may be the same memory
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit. Of a dense layer: segments
@@ -18,6 +21,8 @@ The executor calls it without the GIL, with denormals flushed.
     sweep               steps that calls with these weights have done so far, which the executor counts: panels are read to and fro; changes no bit
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
+    reverse             1: the steps go from the end; input_forget: 1 couples an LSTM's forget gate to its input gate
+    clip, scale         bound of pre-activations, +inf without; the divisor of a reduction
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
                         of a custom cell, x2 + t * x2_t + b * x2_b are the scalars of a row and step; x3, x4 and on initial and final rows of states
                         from the third on, H floats each without gaps
@@ -28,6 +33,7 @@ The executor calls it without the GIL, with denormals flushed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,18 +67,45 @@ INSTRUCTION = np.dtype([(name, "i8") for name in ("operation", "to", "a", "b", "
 MAX_VALUES = 24
 
 
+class Key(NamedTuple):
+    """What a kernel is found by.
+
+    role: what it does; "recurrent" for a cell as it is (native: with the default activations and no option), "general" for one with every option read
+    from the arguments. cell: of these, its name. dtype: of weights, or of what it reads; "bits8" to "bits64" where it only moves entries.
+    """
+
+    role: str
+    cell: str = ""
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        """Short, for tables and messages: lstm, lstm_any, copy32, add_int64, chain."""
+        name = f"{self.cell}_any" if self.role == "general" else self.cell or self.role
+        return name + ("" if self.dtype == "float32" else self.dtype[4:] if self.dtype.startswith("bits") else f"_{self.dtype}")
+
+
+def as_key(key: Key | str) -> Key:
+    """The key; a string is the role of a kernel for float32."""
+    return key if isinstance(key, Key) else Key(key)
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel: what it computes (`name`), for which backend and ISA, how many lanes a unit block of its
+    """A compiled kernel: what it is found by, for which backend and ISA, how many lanes a unit block of its
     panels has, and the addresses of ``void run(const Args *)`` and ``int64_t work_bytes(const Args *)``,
     0 for a kernel that takes no work space."""
 
-    name: str
+    key: Key
     backend: str
     isa: str
     lanes: int
     run: int
     work_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The key as tables show it."""
+        return str(self.key)
 
     def __reduce__(self):
         raise TypeError(f"kernel {self.name!r} holds addresses of this process; pickle or copy the Session, layer or Model that uses it")

@@ -1,6 +1,6 @@
-"""Instruction sets: which are built, which this CPU and operating system run, which one is chosen.
+"""Instruction sets: which are built (isas.py has the table), which this CPU and operating system run, which one is chosen.
 
-FASTRNN_ISA=avx512|avx2|neon|baseline pins the choice; one that cannot run raises UnsupportedModelError.
+FASTRNN_ISA pins the choice; one that cannot run raises UnsupportedModelError.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 from types import ModuleType
 
 from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels import isas
 from fastrnn.kernels.native import _cpu
 
-# Widest first: the first supported one is chosen.
-ISAS = ("avx512", "avx2", "neon", "baseline")
+ISAS = tuple(isas.ISAS)  # widest first: the first supported one is chosen
 
 
 def load(name: str) -> ModuleType:

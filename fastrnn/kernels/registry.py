@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa
-from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.contract import Kernel, Key, as_key
 
-_registered: dict[tuple[str, str], dict[str, Kernel]] = {}
+_registered: dict[tuple[str, str], dict[Key, Kernel]] = {}
 
 
 def register(kernel: Kernel) -> None:
-    """Adds a kernel, or replaces the one of its name, backend and ISA. Plans made from then on may choose it."""
+    """Adds a kernel, or replaces the one of its key, backend and ISA. Plans made from then on may choose it."""
     if kernel.backend == "native":
         kernels("native", kernel.isa)  # the built-in table first, or it would stay hidden behind this one
-    _registered.setdefault((kernel.backend, kernel.isa), {})[kernel.name] = kernel
+    _registered.setdefault((kernel.backend, kernel.isa), {})[kernel.key] = kernel
 
 
 def unregister(kernel: Kernel) -> None:
     """Takes a kernel out again; plans that chose it keep it."""
-    _registered[kernel.backend, kernel.isa].pop(kernel.name)
+    _registered[kernel.backend, kernel.isa].pop(kernel.key)
 
 
-def kernels(backend: str, isa_name: str) -> dict[str, Kernel]:
-    """All kernels of a backend on an ISA, by name."""
-    key = backend, isa_name
-    if backend == "native" and key not in _registered:
+def kernels(backend: str, isa_name: str) -> dict[Key, Kernel]:
+    """All kernels of a backend on an ISA."""
+    place = backend, isa_name
+    if backend == "native" and place not in _registered:
         table = isa.load(isa_name)
-        _registered[key] = {name: Kernel(name, backend, isa_name, table.LANES, run, work) for name, run, work in table.kernels()}
-    return _registered.get(key, {})
+        _registered[place] = {Key(*key): Kernel(Key(*key), backend, isa_name, table.LANES, run, work) for *key, run, work in table.kernels()}
+    return _registered.get(place, {})
 
 
-def find(name: str, backend: str, isa_name: str) -> Kernel:
-    """The kernel of that name, or UnsupportedModelError."""
+def find(key: Key | str, backend: str, isa_name: str) -> Kernel:
+    """The kernel of that key (a string: of that role, for float32), or UnsupportedModelError."""
     try:
-        return kernels(backend, isa_name)[name]
+        return kernels(backend, isa_name)[as_key(key)]
     except KeyError:
-        raise UnsupportedModelError(f"backend {backend!r} has no kernel {name!r} for ISA {isa_name!r}") from None
+        raise UnsupportedModelError(f"backend {backend!r} has no kernel {str(key)!r} for ISA {isa_name!r}") from None

@@ -80,10 +80,10 @@ def recurrent_work(gates: int, I: int, H: int, rows: int, steps: int, P: int | N
     return matrices_work(gates * H * I, gates * H * P + (H * P if P != H else 0), rows, steps)
 
 
-def matrices_work(over_x: int, over_h: int, rows: int, steps: int) -> Work:
-    """The same from the number of weights that multiply x, and h."""
-    over_x, over_h = 4 * over_x, 4 * over_h
-    return Work(rows * (over_x + over_h) / 2, over_x + over_h if rows else 0, ((over_h, steps - 1),) if steps > 1 else ())
+def matrices_work(over_x: int, over_h: int, rows: int, steps: int, itemsize: int = 4) -> Work:
+    """The same from the number of weights that multiply x, and h; itemsize: bytes of one."""
+    multiplies, again = rows * (over_x + over_h), ((itemsize * over_h, steps - 1),) if steps > 1 else ()
+    return Work(2.0 * multiplies, itemsize * (over_x + over_h) if rows else 0, again)
 
 
 def cache_bytes() -> dict[str, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -60,7 +61,14 @@ class Edit:
 
     def __init__(self, model: Model, specs: Mapping[str, Spec] | None = None):
         self.model, self.weights, self.specs = model, dict(model.weights), dict(model.specs if specs is None else specs)
-        self._taken = {node.name for node, _ in every_node(model.nodes)} | set(model.specs)
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        """Names of values and nodes, in subgraphs too."""
+        taken = set(self.model.specs)
+        for node, _ in every_node(self.model.nodes):
+            taken.update((node.name, *node.outputs), *(graph.inputs for graph in node.subgraphs))
+        return taken
 
     def fresh(self, name: str, *endings: str) -> str:
         """The name, with marks behind it where a value or a node has it, or has it with one of these endings; taken from now on."""

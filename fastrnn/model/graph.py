@@ -57,7 +57,6 @@ class Node:
         """Name of output k, empty where omitted."""
         return self.outputs[k] if k < len(self.outputs) else ""
 
-
     @property
     def subgraphs(self) -> tuple[Graph, ...]:
         """Graphs among its attributes."""
@@ -88,6 +87,11 @@ class Graph:
         """Names that it takes from around it."""
         made = {name for node in self.nodes for name in node.outputs}.union(self.inputs)
         return set(self.outputs).union(*(node.reads() for node in self.nodes)) - made
+
+    def made(self) -> set[str]:
+        """Names of the values that are made in it, subgraphs and what their runs are given included."""
+        names = {name for node in self.nodes for name in node.outputs if name}.union(self.inputs)
+        return names.union(*(inner.made() for node in self.nodes for inner in node.subgraphs))
 
 
 def every_node(nodes: Iterable[Node], depth: int = 0) -> Iterator[tuple[Node, int]]:
@@ -200,11 +204,13 @@ class Model:
 
     def _check_names(self):
         for name, array in self.weights.items():
+            _check_text(name, "a weight")
             if str(array.dtype) not in DTYPES:
                 raise UnsupportedModelError(f"weight {name!r}: dtype {array.dtype} is not supported; supported are {', '.join(DTYPES)}")
             check_rank(f"weight {name!r}", array.shape)
         defined = set(self.weights)
         for value in self.inputs:
+            _check_text(value.name, "an input")
             if value.name in defined or not value.name:
                 raise InvalidModelError(f"input {value.name!r}: name is empty or taken")
             if value.dtype not in DTYPES:
@@ -229,6 +235,8 @@ class Model:
             raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
         for node in nodes:
             where = f"node {node.name!r} ({node.op})"
+            for name in (node.name, *node.inputs, *node.outputs, *(name for graph in node.subgraphs for name in (*graph.inputs, *graph.outputs))):
+                _check_text(name, where)
             if node.op not in OPS:
                 raise UnsupportedModelError(f"{where}: unknown op")
             if node.name in names:
@@ -301,6 +309,11 @@ class Model:
         from fastrnn.model.show import listing, notebook, summary
 
         return notebook(summary(self), listing(self), "every node")
+
+
+def _check_text(name: object, where: str) -> None:
+    if not isinstance(name, str):  # bytes, for one, where a file's text is no UTF-8
+        raise InvalidModelError(f"{where}: the name {name!r} is no text")
 
 
 def _arrived(given: dict, cells: list) -> Model:

@@ -10,7 +10,7 @@ from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan.lowering import parallel
-from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
+from fastrnn.plan.lowering.fuse import Fused, main_of
 from fastrnn.plan.program import KernelStep, Program, PythonStep
 from fastrnn.plan.route import Route, route
 from fastrnn.plan.specialise import program_for
@@ -65,7 +65,7 @@ class Explanation:
     def rows(self) -> list[tuple[str, ...]]:
         """One or more of each node, in order; then those of outputs that are copies of what no node makes."""
         result = []
-        for node, depth in every_node(self.model.nodes if self.plan.backend == "reference" else fuse(self.model).nodes):
+        for node, depth in every_node(self.plan.fused(self.model).nodes):
             result += self._fused(node, depth) if isinstance(node, Fused) else self._node(node, "  " * depth + node.name)
         made = {row[1].strip() for row in result}
         return result + [("Identity", name, *_names(kernels), "-", "copied to the output") for name, kernels in (self.ran or {}).items() if name not in made]

@@ -21,6 +21,7 @@ from fastrnn.plan.graph.fold import fold
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
 from fastrnn.plan.lowering import parallel
+from fastrnn.plan.lowering.fuse import fuse
 from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed, pack, sources_of
 
@@ -45,6 +46,10 @@ class Plan:
         everything computed that they decide; other inputs are omitted."""
         model = recognise(fold(model or self.model, shapes, values))
         return model if self.backend == "reference" else rewrite(model)
+
+    def fused(self, model: Model) -> Model:
+        """A specialised model with the nodes joined that one call runs."""
+        return model if self.backend == "reference" else fuse(model)
 
     def packed_for(self, node: Node, weights: Mapping[str, np.ndarray]) -> list[Packed]:
         """A node's directions or groups: packed when the model was compiled, or now where only the shapes in use made weights constant."""

@@ -6,12 +6,13 @@ A number here carries the measurement behind it (one core of a Zen 4 at AVX-512,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastrnn.cells import Cell
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels import isa, registry
-from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.contract import Kernel, Key, as_key
 from fastrnn.kernels.jit import compiler
 from fastrnn.model.sizes import Whole, largest, less, smallest
 
@@ -42,19 +43,21 @@ def resolve_backend(backend: str) -> str:
     return backend
 
 
-def candidates(name: str, backend: str, isa_name: str = "") -> list[Choice]:
-    """Every kernel that may run `name`, best first: the backend's own, then native, then NumPy; for the instruction set chosen now, if not said."""
+def candidates(key: Key | str, backend: str, isa_name: str = "") -> Iterator[Choice]:
+    """Every kernel of that key, best first: the backend's own, then native, then NumPy; for the instruction set chosen now, if not said."""
     if backend == "reference":
-        return [Choice(None, "backend='reference'")]
-    chosen_isa = isa_name or isa.chosen()
-    found = [Choice(table[name], f"{source} kernel for {chosen_isa}")
-             for source in dict.fromkeys((backend, "native")) if name in (table := registry.kernels(source, chosen_isa))]
-    return [*found, Choice(None, f"no compiled kernel {name!r}")]
+        yield Choice(None, "backend='reference'")
+        return
+    chosen_isa, key = isa_name or isa.chosen(), as_key(key)
+    for source in dict.fromkeys((backend, "native")):
+        if (kernel := registry.kernels(source, chosen_isa).get(key)) is not None:
+            yield Choice(kernel, f"{source} kernel for {chosen_isa}")
+    yield Choice(None, f"no compiled kernel {str(key)!r}")
 
 
-def pick(name: str, backend: str, isa_name: str = "") -> Choice:
+def pick(key: Key | str, backend: str, isa_name: str = "") -> Choice:
     """The best candidate."""
-    return candidates(name, backend, isa_name)[0]
+    return next(candidates(key, backend, isa_name))
 
 
 def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:
@@ -62,16 +65,16 @@ def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Ch
 
     Native kernels are of the built-in cells; any other is compiled, also where the backend is "native".
     """
+    key = Key("recurrent" if cell.default else "general", cell.name)
     if backend == "reference":
-        return pick(cell.name, backend)
-    name = cell.name if cell.default else f"{cell.name}_any"
+        return pick(key, backend)
     if backend == "native" and not cell.custom:
-        choice = pick(name, backend)
+        choice = pick(key, backend)
         if choice.kernel is None:
-            raise UnsupportedModelError(f"backend {backend!r} has no kernel {name!r}")
+            raise UnsupportedModelError(f"backend {backend!r} has no kernel {str(key)!r}")
         return Choice(choice.kernel, f"{choice.why}; " + ("default activations" if cell.default else "options read at run time"))
     chosen_isa = isa.chosen()
-    registered = registry.kernels("jit", chosen_isa).get(name)
+    registered = registry.kernels("jit", chosen_isa).get(key)
     if registered:
         return Choice(registered, f"registered jit kernel for {chosen_isa}")
     return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")

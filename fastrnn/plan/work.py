@@ -29,16 +29,15 @@ def _node_work(model: Model, node: Node, shapes) -> Work:
             return Work(0.0, 0)
         batch, steps = x[1 - node.get("layout")], x[node.get("layout")]
         over_x, over_h, shrink = (0 if a is None else a[0].size for a in map(layer.array, ("W", "R", "projection")))
-        one = matrices_work(over_x, over_h + shrink, steps * batch, steps)
+        one = matrices_work(over_x, over_h + shrink, steps * batch, steps, layer.array("W").itemsize)
         return sum([one] * layer.directions, Work(0.0, 0))
     if node.op in ("Gemm", "MatMul"):
-        contracted = x[0] if node.op == "Gemm" and node.get("transA") else x[-1]
-        flops = 2.0 * math.prod(y) * contracted
+        multiplies = math.prod(y) * (x[0] if node.op == "Gemm" and node.get("transA") else x[-1])
     elif node.op == "Conv":
-        flops = 2.0 * math.prod(y) * math.prod(w[1:])
+        multiplies = math.prod(y) * math.prod(w[1:])
     elif node.op == "ConvTranspose":
-        flops = 2.0 * math.prod(x) * math.prod(w[1:])
+        multiplies = math.prod(x) * math.prod(w[1:])
     else:
         return Work(0.0, 0)
     weight = model.weights.get(node.inputs[1])
-    return Work(flops, 0 if weight is None else weight.nbytes)
+    return Work(2.0 * multiplies, 0 if weight is None else weight.nbytes)

@@ -7,8 +7,10 @@
     session.py     Session.run over arrays of any batch and length, from many threads
     pools/         Session.pool: many streams, one step for whichever are ready
     stream.py      Stream.step and push, states kept in between
+    episodes.py    where rows start afresh, in layers and streams
     forms.py       what the streams of a session share; states.py: where their states lie
     resize.h       what the executor computes when a call brings other sizes
+    rows_of_bytes.h  copies of states
     threads.h      the worker threads that all sessions share; threads.py their limit, and threadpoolctl's say in it
     layers.py      fr.LSTM, fr.GRU, fr.RNN
 """

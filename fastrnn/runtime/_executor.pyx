@@ -49,6 +49,9 @@ cdef extern from "resize.h":
     int64_t fr_lay_out(const int *, int, const int64_t *, int64_t *, fr_range *) nogil
     int64_t FR_ALIGNED(int64_t) nogil
 
+cdef extern from "rows_of_bytes.h":
+    void fr_copy_row(char *, const char *, int64_t) nogil
+
 cdef extern from "Python.h":
     PyObject *PyDict_GetItem(object, object)
 
@@ -117,7 +120,11 @@ cdef class Runner:
     cdef bint resize_to(self, object dimensions) except -1:
         """To these sizes, int64 in the order of the region's; whether the program holds for them."""
         cdef int64_t *wanted = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions)
-        return True if self.sized and memcmp(wanted, self.values, self.n_dimensions * sizeof(int64_t)) == 0 else _resize(self, wanted)
+        cdef int k
+        for k in range(self.n_dimensions):
+            if wanted[k] != self.values[k]:
+                return _resize(self, wanted)
+        return self.sized or _resize(self, wanted)
 
     # What a call brings.
 
@@ -284,7 +291,7 @@ cdef class Runner:
         cdef int i
         self.run_steps()
         for i in range(self.n_commits):
-            memcpy(states.data + states.offsets[i], self.commits[i].source, self.commits[i].nbytes)
+            fr_copy_row(states.data + states.offsets[i], self.commits[i].source, self.commits[i].nbytes)
         return 0
 
     cdef int start(self) noexcept nogil:

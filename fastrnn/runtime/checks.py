@@ -106,6 +106,13 @@ def busy(what: str = "stream") -> BusyError:
     return BusyError(f"this {what} is running a call already; a {what} belongs to one thread at a time")
 
 
+def as_handle(value) -> int:
+    """A handle that is no plain int, as one. Raises TypeError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"a handle is the int that open() gave, got {type(value).__name__}")
+    return int(value) if 0 < value < 1 << 63 else 0
+
+
 def as_handles(value) -> np.ndarray:
     """Handles of a pool's streams as int64, in C order."""
     a = value if isinstance(value, np.ndarray) else np.array(list(value), object)

@@ -12,12 +12,12 @@ from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
-from fastrnn.runtime import checks
+from fastrnn.runtime import checks, episodes
 from fastrnn.runtime.session import Session
 
 
 class RecurrentLayer:
-    """What the three layers share. Parameters are float32; load_state_dict repacks them and must not run during calls.
+    """What fr.LSTM, GRU, RNN and Recurrent share. Parameters are float32; load_state_dict repacks them and must not run during calls.
 
     Can be pickled and copied: compiled again where it arrives, for the instruction set there, to the same bits.
     """
@@ -69,24 +69,26 @@ class RecurrentLayer:
         """What was chosen for each layer, and why."""
         return self._session.explain()
 
-    def __call__(self, x, state=None, lengths=None, **scalars):
+    def __call__(self, x, state=None, lengths=None, *, resets=None, **scalars):
         """y and the final state, as torch.nn returns them.
 
         x       : (T, B, I), (B, T, I) with batch_first, or unbatched (T, I); float32
         state   : h0 (layers * D, B, P), or for an LSTM (h0, c0) with c0 (layers * D, B, H); zeros if None; unbatched without B
         lengths : integers in 0..T, one a row, any order; outputs past a row's length are zero and its final state is the one
                   at its last valid step; None: all T
+        resets  : (T, B) bool, or (T,) unbatched, T first with batch_first too: where it is true the row goes, before that step, to the state that it has
+                  when none is given, never to `state` (episodes in reinforcement learning). For layers that run forward
         scalars : for a custom cell that declares them, by name: a number for each step and row, x's shape without its last axis
 
         Returns y (T, B, D * P) or as x, and h_n, or (h_n, c_n); new arrays. Safe from many threads. Raises ShapeError or DTypeError.
         """
-        if lengths is None and not scalars:  # as most calls are, straight to a program that was run before
+        if lengths is None and resets is None and not scalars:  # as most calls are, straight to a program that was run before
             given = (x,) if state is None else (x, *state) if type(state) is tuple else (x, state)
             if (result := self._session.listed(given)) is not None:
                 return result[0], result[1] if len(result) == 2 else result[1:]
-        return self._checked(x, state, lengths, scalars)
+        return self._checked(x, state, lengths, resets, scalars)
 
-    def _checked(self, x, state, lengths, scalars: Mapping[str, object]):
+    def _checked(self, x, state, lengths, resets, scalars: Mapping[str, object]):
         """A call whose arguments are looked at one by one, and brought to the model's shapes."""
         o, x = self.options, checks.as_array(x, "x")
         checks.check_dtype(x, "input 'x'", np.dtype(np.float32))
@@ -96,12 +98,33 @@ class RecurrentLayer:
             x, states = np.expand_dims(x, axis), {n: s if s is None else self._unbatched_state(n, s) for n, s in states.items()}
         if x.ndim != 3:
             raise ShapeError(f"input 'x' must have 3 dimensions, or 2 unbatched, got shape {x.shape}")
-        given = {"x": x, **states, "lengths": None if lengths is None else self._lengths(lengths, x.shape[axis]), **self._scalars(scalars, x.shape[:2], unbatched, axis)}
-        result = self._session.run(given)
-        y, *final = result.values()
+        lengths = None if lengths is None else self._lengths(lengths, x.shape[axis])
+        timed = {"x": x, **self._scalars(scalars, x.shape[:2], unbatched, axis)}
+        if resets is None:
+            y, *final = self._session.run({**timed, **states, "lengths": lengths}).values()
+        else:
+            y, final = self._in_episodes(timed, states, lengths, resets, unbatched, axis)
         if unbatched:
             y, final = y.squeeze(axis), [s.squeeze(1) for s in final]
         return y, tuple(final) if len(final) > 1 else final[0]
+
+    def _in_episodes(self, timed, states, lengths, resets, unbatched: bool, axis: int):
+        """A call with resets, checked as a whole before any of its pieces runs."""
+        o, x = self.options, timed["x"]
+        if o.bidirectional or o.reverse:
+            raise UnsupportedModelError(f"layer {o.kind!r}: resets are for layers that run forward; one that runs from the end meets an episode's last step first")
+        if x.shape[2] != o.input_size:
+            raise ShapeError(f"input 'x' must have {o.input_size} features, got shape {x.shape}")
+        mask = checks.as_array(resets, "resets")
+        mask = checks.as_resets(mask[:, None] if unbatched and mask.ndim == 1 else mask, x.shape[1 - axis], x.shape[axis])
+        if lengths is not None and lengths.size and not 0 <= lengths.min() <= lengths.max() <= len(mask):
+            raise ShapeError(f"lengths must lie in 0..{len(mask)}, got {lengths.min()}..{lengths.max()}")
+        sizes = {f"{s}0": o.output_size if s == "h" else o.hidden_size for s in o.states}
+        given = {}
+        for name, s in states.items():
+            shape = (o.num_layers, x.shape[axis], sizes[name])
+            given[name] = np.zeros(shape, np.float32) if s is None else checks.as_input(s, name, np.dtype(np.float32), shape)
+        return episodes.run(lambda inputs: list(self._session.run(inputs).values()), timed, given, lengths, mask, 1 - axis)
 
     def _states(self, state) -> dict[str, object]:
         names = [f"{s}0" for s in self.options.states]

@@ -10,6 +10,7 @@ from fastrnn.errors import ShapeError, StateError
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runners, States
 from fastrnn.runtime._stream import StreamCore
+from fastrnn.runtime.episodes import cuts
 from fastrnn.runtime.forms import Forms
 
 MAX_BATCH = 1 << 24
@@ -145,7 +146,6 @@ class Stream(StreamCore):
         """A chunk in pieces, cut where rows start afresh."""
         arrays, steps = self._named(x), self._chunk_length(x)
         mask = checks.as_resets(resets, steps, self.batch)
-        cuts = [0, *(np.flatnonzero(mask[1:].any(1)) + 1).tolist(), steps] if steps else [0, 0]
         outs = None if out is None else out if isinstance(out, (tuple, list)) else (out,)
         for k, y in enumerate(outs or ()):  # as a whole: its pieces might fit, and pieces of x lie apart from them
             if not isinstance(y, np.ndarray) or y.shape[:1] != (steps,):
@@ -155,7 +155,7 @@ class Stream(StreamCore):
                     raise checks.overlap(f"output {k}", name)
         before, parts = self._memory.block.copy(), []
         try:
-            for start, end in zip(cuts, cuts[1:]):
+            for start, end in cuts(mask):
                 if steps and mask[start].any():
                     self._reset(None if mask[start].all() else np.flatnonzero(mask[start]))
                 into = None if outs is None else tuple(y[start:end] for y in outs)

@@ -212,6 +212,7 @@ def test_layers_of_the_checkpoint_are_those_of_the_graph(folder, module):
     agree(layers["intra_rnn.rnn2"](x.numpy())[0], want.numpy())
 
 
+@pytest.mark.sweep
 def test_the_module_itself_agrees_through_torch_export(module):
     """from_torch captures the module by example inputs; its outputs over a stream are torch's."""
     mine = [torch.zeros(2, 1, 16, 16, 33), torch.zeros(2, 3, 1, 1, 16), torch.zeros(2, 1, 33, 16)]

@@ -21,6 +21,15 @@ def test_nodes_out_of_order_unused_domains_and_weights_that_are_inputs():
     assert fr.compile(imported)(np.float32([[-2, 0, 1]])).tolist() == [[0, 1, 2]]
 
 
+@pytest.mark.parametrize("name", [b"first node", b"hidden"])
+def test_names_that_are_no_text_are_refused(name):
+    """Bytes that are no UTF-8, in a node's name or a value's: such a model could neither be explained nor saved."""
+    whole = build([helper.make_node("Relu", ["x"], ["hidden"], "first node"), helper.make_node("Neg", ["hidden"], ["y"])]).SerializeToString()
+    fr.from_onnx(whole)
+    with pytest.raises(fr.InvalidModelError, match="text"):
+        fr.from_onnx(whole.replace(name, b"\xff" + name[1:]))
+
+
 def external(tmp_path, location, **entries):
     """A model whose weight lies in another file."""
     model = build([helper.make_node("Add", ["x", "w"], ["y"])], weights={"w": np.arange(3, dtype=np.float32)})

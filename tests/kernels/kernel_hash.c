@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef struct { const char *name; int acc, gx, gh; } cell;
-static const cell CELLS[] = {{"rnn", 1, 1, 1}, {"rnn_any", 1, 1, 1}, {"lstm", 4, 4, 4}, {"lstm_any", 4, 4, 4},
-                             {"gru", 4, 3, 3}, {"gru_any", 4, 3, 3}, {"gru_before", 3, 3, 2}, {"gru_before_any", 3, 3, 2}};
+typedef struct { const char *role, *name; int acc, gx, gh; } cell;
+static const cell CELLS[] = {{"recurrent", "rnn", 1, 1, 1}, {"general", "rnn", 1, 1, 1}, {"recurrent", "lstm", 4, 4, 4}, {"general", "lstm", 4, 4, 4},
+                             {"recurrent", "gru", 4, 3, 3}, {"general", "gru", 4, 3, 3}, {"recurrent", "gru_before", 3, 3, 2}, {"general", "gru_before", 3, 3, 2}};
 static const int SHAPES[][5] = {{1, 1, 1, 1, 0}, {5, 3, 7, 17, 0}, {11, 5, 13, 37, 0}, {20, 1, 12, 16, 4}, {6, 9, 9, 24, 0}, {33, 2, 40, 40, 8}}; /* T B I H chunk */
 
 static uint64_t state, hash = 1469598103934665603ull;
@@ -56,7 +56,7 @@ static void run_cell(const cell *c, const int *shape, int kind) {
     a.bias = panel(uniform(c->acc * H, 1.0f), c->acc, H, 1);
     float *peepholes = uniform(3 * H, 1.0f), *padded = calloc((size_t)(3 * fr_blocks(H) * LANES), sizeof(float));
     for (int g = 0; g < 3; g++) memcpy(padded + g * fr_blocks(H) * LANES, peepholes + g * H, (size_t)H * sizeof(float));
-    a.peephole = strcmp(c->name, "lstm_any") ? NULL : padded;
+    a.peephole = strcmp(c->name, "lstm") || strcmp(c->role, "general") ? NULL : padded;
     a.x = uniform(T * B * I, 2.0f);
     a.h0 = uniform(B * H, 1.0f);
     a.c0 = uniform(B * H, 1.0f);
@@ -65,7 +65,7 @@ static void run_cell(const cell *c, const int *shape, int kind) {
     a.cn = strstr(c->name, "lstm") ? uniform(B * H, 1.0f) : NULL;
     for (int k = 0; k < 3; k++) a.act[k] = (fr_activation){k || strstr(c->name, "rnn") ? kind : FR_ACT_SIGMOID, 0.7f, 0.3f};
     const fr_kernel *kernel = fr_table;
-    while (strcmp(kernel->name, c->name)) kernel++;
+    while (strcmp(kernel->cell, c->name) || strcmp(kernel->role, c->role)) kernel++;
     a.work = aligned_alloc(64, ((size_t)kernel->work_bytes(&a) + 127) / 64 * 64);
     kernel->run(&a);
     add(a.y, T * B * H);
@@ -76,7 +76,7 @@ int main(void) {
     fr_flush_denormals();
     for (size_t c = 0; c < sizeof CELLS / sizeof *CELLS; c++)
         for (size_t s = 0; s < sizeof SHAPES / sizeof *SHAPES; s++)
-            for (int kind = FR_ACT_SIGMOID; kind <= (strstr(CELLS[c].name, "any") ? FR_ACT_SOFTPLUS : FR_ACT_SIGMOID); kind++) {
+            for (int kind = FR_ACT_SIGMOID; kind <= (strcmp(CELLS[c].role, "recurrent") ? FR_ACT_SOFTPLUS : FR_ACT_SIGMOID); kind++) {
                 state = c * 100 + s + 1;
                 run_cell(&CELLS[c], SHAPES[s], kind);
             }

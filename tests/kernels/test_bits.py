@@ -89,12 +89,12 @@ def test_drawn_configurations_compiled(seed, monkeypatch):
         check(draw_case(random), random, monkeypatch, NATIVE[:1] + JIT)
 
 
+@pytest.mark.parametrize("shape", ["tail", "ragged", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("prime", "long"))])
 @pytest.mark.parametrize("kind", list(OPTIONS))
-def test_every_option_on_awkward_shapes(kind, monkeypatch):
+def test_every_option_on_awkward_shapes(kind, shape, monkeypatch):
     random = np.random.default_rng(9)
     for options in OPTIONS[kind].values():
-        for name in ("tail", "prime", "ragged", "long"):
-            check(Case(kind, TRAP_SHAPES[name], options, seed=5), random, monkeypatch, NATIVE + JIT if name in ("ragged", "long") else NATIVE)
+        check(Case(kind, TRAP_SHAPES[shape], options, seed=5), random, monkeypatch, NATIVE + JIT if shape in ("ragged", "long") else NATIVE)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before", "rnn"])

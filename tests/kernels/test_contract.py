@@ -2,41 +2,65 @@
 
 import ctypes
 import importlib.util
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastrnn as fr
 from fastrnn.kernels import contract, isa, registry
-from fastrnn.kernels.contract import ARGS, Kernel
+from fastrnn.kernels.contract import ARGS, Kernel, Key
 from fastrnn.model.stack import stack_model
 from fastrnn.testing import TRAP_SHAPES, Case
 
+NATIVE = Path(__file__).parents[2] / "fastrnn/kernels/native"
 
-def test_struct_and_record_agree(each_isa):
-    table = isa.load(each_isa)
-    assert table.SIZEOF_ARGS == ARGS.itemsize
-    assert table.offsets() == {name: ARGS.fields[name][1] for name in ARGS.names}
-    assert set(contract.POINTERS) <= set(ARGS.names)
+
+def fields_of(declarations: str) -> list[tuple[str, str]]:
+    """(name, type) of each field of a C or Cython struct, in order; any pointer is "*"."""
+    found = []
+    for line in re.sub(r"/\*.*?\*/", "", declarations, flags=re.DOTALL).replace(";", "\n").splitlines():
+        if line.strip():
+            kind, names = re.fullmatch(r"\s*((?:const )?\w+)\s+(.*?)\s*", line).groups()
+            found += [(name.strip(" *"), "*" if "*" in name else kind) for name in names.split(",")]
+    return found
+
+
+HEADER = (NATIVE / "args.h").read_text(encoding="utf-8")
+FIELDS = fields_of(HEADER[:HEADER.index("} fr_args;")].rpartition("typedef struct {")[2])
+TYPES = {"*": "u8", "int64_t": "i8", "float": "f4"}
+
+
+def test_the_record_is_the_header_s_struct(each_isa):
+    """Names, order and types; in C every field is aligned to its size."""
+    activation = np.dtype([("kind", "i8"), ("alpha", "f4"), ("beta", "f4")], align=True)
+    struct = np.dtype([("act", activation, 3) if name == "act[3]" else (name, TYPES[kind]) for name, kind in FIELDS], align=True)
+    assert struct.fields == ARGS.fields and struct.names == ARGS.names
+    assert struct.itemsize == ARGS.itemsize == isa.load(each_isa).SIZEOF_ARGS
+    assert {name for name, kind in FIELDS if kind == "*"} == set(contract.POINTERS)
+
+
+def test_cython_sees_the_header_s_struct():
+    text = (NATIVE / "_args.pxd").read_text(encoding="utf-8")
+    assert fields_of(text.split("ctypedef struct fr_args:")[1].split("ctypedef void")[0]) == FIELDS
+
+
+def test_the_contract_says_what_each_field_means():
+    said = re.findall(r"\w+", contract.__doc__.split("without the GIL")[1])
+    assert [name for name, _ in FIELDS if name not in said and name not in ("act[3]", "x4", "x5", "x6", "x7")] == []
 
 
 def test_activation_codes_follow_the_header():
-    from pathlib import Path
-
     from fastrnn.cells import ACTIVATIONS
 
-    header = Path(__file__).parents[2] / "fastrnn/kernels/native/args.h"
-    enum = header.read_text(encoding="utf-8").split("enum {")[1].split("}")[0]
+    enum = HEADER.split("enum {")[1].split("}")[0]
     names = [name.strip()[len("FR_ACT_"):].replace("_", "").lower() for name in enum.split(",")]
     assert names == list(ACTIVATIONS)
 
 
 def test_operations_follow_the_header():
-    import re
-    from pathlib import Path
-
-    header = Path(__file__).parents[2] / "fastrnn/kernels/native/operations.h"
-    listed = re.findall(r"^    X\((\w+), (\d),", header.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^    X\((\w+), (\d),", (NATIVE / "operations.h").read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: int(reads) for name, reads in listed} == contract.OPERATIONS
     assert [name for name, _ in listed] == list(contract.OPERATIONS)
     assert contract.INSTRUCTION.itemsize % 8 == 0
@@ -47,9 +71,9 @@ def foreign():
     """Registers kernels for the jit backend and takes them out again."""
     added = []
 
-    def add(name, run, work_bytes):
-        lanes = registry.find("rnn", "native", isa.chosen()).lanes
-        kernel = Kernel(name, "jit", isa.chosen(), lanes, run, work_bytes)
+    def add(cell, run, work_bytes):
+        lanes = registry.find(Key("recurrent", cell), "native", isa.chosen()).lanes
+        kernel = Kernel(Key("recurrent", cell), "jit", isa.chosen(), lanes, run, work_bytes)
         registry.register(kernel)
         added.append(kernel)
         return kernel
@@ -61,7 +85,7 @@ def foreign():
 
 def test_a_forwarding_function_pointer_runs_like_the_native_kernel(foreign):
     """ctypes makes a C function pointer that counts calls and forwards to the native LSTM: same bits through the executor."""
-    native, calls = registry.find("lstm", "native", isa.chosen()), []
+    native, calls = registry.find(Key("recurrent", "lstm"), "native", isa.chosen()), []
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     forward = signature(native.run)
 
@@ -126,6 +150,20 @@ def test_jit_without_numba_says_what_installs_it(monkeypatch):
 
 @pytest.mark.usefixtures("cells_compile")
 def test_a_registered_kernel_comes_before_one_that_is_compiled(foreign):
-    native = registry.find("rnn", "native", isa.chosen())
+    native = registry.find(Key("recurrent", "rnn"), "native", isa.chosen())
     foreign("rnn", native.run, native.work_bytes)
     assert "registered" in fr.RNN(3, 4, backend="jit").explain() and "compiled" in fr.LSTM(3, 4, backend="jit").explain()
+
+
+def test_kernels_are_found_by_what_they_do(each_isa):
+    """Role, cell and dtype: no two under one key, and no two that tables would show alike."""
+    table = registry.kernels("native", each_isa)
+    assert len(table) == sum(1 for _ in isa.load(each_isa).kernels()) == len({str(key) for key in table})
+    assert {key.cell for key in table if key.role in ("recurrent", "general")} == {"rnn", "lstm", "gru", "gru_before"}
+    assert all(bool(key.cell) == (key.role in ("recurrent", "general")) for key in table)
+    shown = {Key("recurrent", "lstm"): "lstm", Key("general", "lstm"): "lstm_any", Key("copy", dtype="bits32"): "copy32", Key("add", dtype="int64"): "add_int64",
+             Key("chain"): "chain"}
+    assert all(registry.find(key, "native", each_isa).name == name for key, name in shown.items())
+    assert registry.find("chain", "native", each_isa) is table[Key("chain")]
+    with pytest.raises(fr.UnsupportedModelError, match="'lstm_int8'"):
+        registry.find(Key("recurrent", "lstm", "int8"), "native", each_isa)

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from fastrnn.model.sizes import Scope, Size, bounds_of, evaluate, largest, less, n_steps, same, smallest, value_of, whole, wholes
 from fastrnn.plan.lowering.formulas import CODES, Formulas
 

@@ -5,7 +5,7 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.model import Graph, Model, Node, Value
-from fastrnn.plan.lowering import build
+from fastrnn.plan import Plan, build_program
 from fastrnn.plan.lowering.fuse import Fused, fuse
 
 
@@ -28,7 +28,7 @@ def same_unfused(model, inputs, monkeypatch):
     """The outputs, whose bits do not change without fusion and hold against NumPy."""
     fused = fr.compile(model).run(inputs)
     reference = fr.compile(model, backend="reference").run(inputs)
-    monkeypatch.setattr(build, "fuse", lambda model: model)
+    monkeypatch.setattr(Plan, "fused", lambda self, model: model)
     alone = fr.compile(model).run(inputs)
     for name, y in fused.items():
         assert y.tobytes() == alone[name].tobytes()
@@ -90,7 +90,7 @@ def test_a_run_is_one_call_without_buffers(monkeypatch):
     assert groups(model) == [tuple("abcdef") + ("y",)]
     session = fr.compile(model)
     assert "7 nodes in one pass" in session.explain()
-    program = build.build_program(session.plan, session.plan.specialised({"x": (300, 7)}))
+    program = build_program(session.plan, session.plan.specialised({"x": (300, 7)}))
     assert len(program.steps) == 1 and not program.blocks.nbytes
     same_unfused(model, {"x": rand(300, 7)}, monkeypatch)
 
@@ -134,7 +134,7 @@ def test_parts_of_a_concat_are_made_in_place(turned):
               ("Concat", ["a", "c"], "j", {"axis": 1}), ("ReduceMax", ["j", "axes"], "y", {})]
     model = model_of(joined, {"x": rand(4, 7)}, {"w": W2, "axes": np.array([1 - turned])})
     session = fr.compile(model)
-    program = build.build_program(session.plan, session.plan.specialised({"x": (4, 7)}))
+    program = build_program(session.plan, session.plan.specialised({"x": (4, 7)}))
     assert not [s for s in program.steps if s.kernel.name.startswith("copy")] or turned
     whole = np.concatenate([np.maximum(rand(4, 7), 0), rand(4, 7) @ W2], axis=1)
     np.testing.assert_allclose(session(rand(4, 7)), whole.max(axis=1 - turned, keepdims=True), rtol=1e-5)
@@ -145,7 +145,7 @@ def test_a_chain_of_replacements_copies_the_data_once():
     nodes = [("ScatterND", ["x" if k == 0 else f"s{k - 1}", f"i{k}", f"u{k}"], "y" if k == 2 else f"s{k}", {}) for k in range(3)]
     inputs = {"x": rand(4, 5), **{f"u{k}": rand(1, 5, seed=k) for k in range(3)}}
     session = fr.compile(model_of(nodes, inputs, {f"i{k}": i for k, i in enumerate(index)}))
-    program = build.build_program(session.plan, session.plan.specialised({n: a.shape for n, a in inputs.items()}))
+    program = build_program(session.plan, session.plan.specialised({n: a.shape for n, a in inputs.items()}))
     assert len(program.steps) == 4 and not program.blocks.nbytes
     assert np.array_equal(session.run(inputs)["y"], np.concatenate([*(inputs[f"u{k}"] for k in range(3)), inputs["x"][3:]]))
 

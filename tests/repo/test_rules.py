@@ -64,6 +64,11 @@ def test_imports_go_downwards_only():
     assert checked > 50
 
 
+def test_the_map_has_the_rooms_in_this_order():
+    rows = re.findall(r"^\| `(\w+)/?` \|", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert rows == list(ORDER)
+
+
 def test_the_runtime_never_names_torch_onnx_or_numba():
     for path, module in modules():
         if layer_of(module) not in ("converters",):
@@ -141,6 +146,18 @@ def test_packages_are_listed():
     found = {".".join(("fastrnn", *p.parent.relative_to(PACKAGE).parts)) for p in PACKAGE.rglob("__init__.py")}
     found |= {".".join(("fastrnn.converters", *p.parent.relative_to(ROOT / "converters").parts)) for p in (ROOT / "converters").rglob("__init__.py")}
     assert listed == found
+
+
+def test_what_is_frozen_is_written_where_it_is_made():
+    """And nowhere else: who wants another one makes it (dataclasses.replace, model/edit.py)."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        made = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "__post_init__")]
+        inside = {inner for node in made for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            written = isinstance(node, ast.Attribute) and node.attr == "__setattr__" or isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and \
+                isinstance(node.value, ast.Attribute) and node.value.attr == "__dict__"
+            assert not written or node in inside, f"{path}:{node.lineno}"
 
 
 def test_every_module_is_named_in_its_folder():

@@ -237,3 +237,48 @@ def test_isa_pinned_by_environment(monkeypatch, name):
 
 def test_explain_names_the_isa(each_isa):
     assert each_isa in fr.LSTM(2, 3).explain()
+
+
+@pytest.mark.parametrize("make,options", [(fr.LSTM, {"num_layers": 2, "proj_size": 3}), (fr.LSTM, {"batch_first": True}), (fr.GRU, {"reset_after": False}), (fr.GRU, {"num_layers": 2}),
+                                          (fr.RNN, {"batch_first": True, "num_layers": 2})])
+def test_resets_start_episodes(make, options):
+    """Every episode is as by itself: the first goes on from the state, unless the mask's first row says otherwise."""
+    layer, random = make(4, 6, seed=1, **options), np.random.default_rng(0)
+    T, B = 11, 3
+    x, mask = random.standard_normal((T, B, 4)).astype(np.float32), random.random((T, B)) < 0.25
+    mask[0], mask[5, 1] = [True, False, False], True
+    batch_first = options.get("batch_first", False)
+    given = x.transpose(1, 0, 2) if batch_first else x
+    state = layer(given[:, :1] if batch_first else given[:1])[1]
+    lengths = [T, 7, 9]
+    for n in (None, lengths):
+        y, final = layer(given, state, n, resets=mask)
+        y = y.transpose(1, 0, 2) if batch_first else y
+        finals = final if isinstance(final, tuple) else (final,)
+        for b in range(B):
+            end = T if n is None else n[b]
+            cuts = [0, *[t for t in range(1, end) if mask[t, b]], end]
+            for start, stop in zip(cuts, cuts[1:]):
+                first = None if mask[start, b] else tuple(s[:, b] for s in state) if isinstance(state, tuple) else state[:, b]
+                want, last = layer(x[start:stop, b], first)
+                assert np.array_equal(y[start:stop, b], want)
+            for mine, theirs in zip(finals, last if isinstance(last, tuple) else (last,)):
+                assert np.array_equal(mine[:, b], theirs)
+            assert not y[end:, b].any()
+    alone, _ = layer(x[:, 0], resets=mask[:, 0])
+    assert np.array_equal(alone, y[:, 0])
+    assert layer(given[:, :0] if batch_first else given[:0], resets=mask[:0])[0].size == 0
+
+
+def test_resets_are_checked():
+    layer, x = fr.GRU(4, 6), np.zeros((5, 2, 4), np.float32)
+    for mask, error in ((np.zeros((5, 3), bool), fr.ShapeError), (np.zeros((5, 2)), fr.DTypeError), (np.zeros(5, bool), fr.ShapeError)):
+        with pytest.raises(error, match="resets"):
+            layer(x, resets=mask)
+    mask = np.ones((5, 2), bool)
+    for state, lengths, error in ((np.zeros((1, 3, 6), np.float32), None, fr.ShapeError), (None, [1, 6], fr.ShapeError), (None, [-1, 2], fr.ShapeError)):
+        with pytest.raises(error):
+            layer(x, state, lengths, resets=mask)
+    for options in ({"bidirectional": True}, {"reverse": True}):
+        with pytest.raises(fr.UnsupportedModelError, match="forward"):
+            fr.GRU(4, 6, **options)(x, resets=mask)

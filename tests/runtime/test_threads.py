@@ -11,7 +11,7 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.kernels import isa, registry
-from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.contract import Kernel, Key
 from fastrnn.model.stack import stack_model
 from fastrnn.plan import build_program
 from fastrnn.plan.lowering import parallel
@@ -132,8 +132,8 @@ def test_a_layer_that_starts_where_another_ends_waits_for_it(state, monkeypatch,
 def test_kernels_of_other_backends_make_no_wavefront(monkeypatch):
     """They need not count their steps, nor wait for another's."""
     monkeypatch.setattr(parallel, "WORTH_NS", 0.0)
-    native = registry.find("gru", "native", isa.chosen())
-    foreign = Kernel("gru", "jit", isa.chosen(), native.lanes, native.run, native.work_bytes)
+    native = registry.find(Key("recurrent", "gru"), "native", isa.chosen())
+    foreign = Kernel(native.key, "jit", isa.chosen(), native.lanes, native.run, native.work_bytes)
     registry.register(foreign)
     try:
         layer = fr.GRU(20, 24, num_layers=3, seed=0, backend="jit")

@@ -16,10 +16,10 @@ from pathlib import Path
 from fastrnn.cells import Cell
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
-from fastrnn.kernels.contract import ARGS, Kernel
+from fastrnn.kernels import isas
+from fastrnn.kernels.contract import ARGS, Kernel, Key
 
-# Lanes of a vector and vector registers.
-ISAS = {"avx512": (16, 32), "avx2": (8, 16), "neon": (8, 16)}
+ISAS = {name: isa for name, isa in isas.ISAS.items() if isa.registers}
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork waits for what other threads compile: the child would wait for ever, and for Numba's lock too
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -47,14 +47,14 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
 
     if (error := obstacle(isa)) is not None:
         raise error
-    lanes, registers = ISAS[isa]
-    recipe = recipe_of(cell, lanes, registers, units, projected)
+    lanes = ISAS[isa].lanes
+    recipe = recipe_of(cell, lanes, ISAS[isa].registers, units, projected)
     key = _key(str(recipe), isa)
     with _lock:
         if key not in _kernels:
             run, work_bytes, bind = _addresses(key, lambda: _compile_recipe(recipe, f"fr_{key[:32]}", _features(isa)))
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver(isa))
-            _kernels[key] = Kernel(cell.name, "jit", isa, lanes, run, work_bytes)
+            _kernels[key] = Kernel(Key("recurrent", cell.name), "jit", isa, lanes, run, work_bytes)
         return _kernels[key]
 
 
@@ -131,8 +131,8 @@ def _toolchain() -> str:
 
 @cache
 def _features(isa: str) -> str:
-    """The processor's features; a narrower instruction set than it has does without the wider one's."""
+    """The processor's features; a narrower instruction set than it has does without those of wider ones."""
     import llvmlite.binding as llvm
 
     has = llvm.get_host_cpu_features()
-    return ",".join(f"{'+' if on and not (isa != 'avx512' and name.startswith(('avx512', 'avx10'))) else '-'}{name}" for name, on in sorted(has.items()))
+    return ",".join(f"{'+' if on and not name.startswith(ISAS[isa].beyond) else '-'}{name}" for name, on in sorted(has.items()))

@@ -1,7 +1,7 @@
 """C kernels behind Cython, compiled once for each instruction set from the same sources.
 
     args.h          the kernel contract (see ../contract.py)
-    simd.h          the vector vocabulary, the only file that knows an instruction set
+    simd.h          the vector vocabulary, in the instructions of each set
     activations.h   tanh, sigmoid, exp and the rest, as fixed sequences of operations
     affine.h        the matrix driver: panels, and the chains of FMAs of a register tile
     tiles.h         covering blocks x rows with tiles, to and fro

@@ -46,6 +46,8 @@ cdef extern from "args.h":
     ctypedef int64_t (*fr_work_bytes)(const fr_args *) noexcept nogil
 
     ctypedef struct fr_kernel:
-        const char *name
+        const char *role
+        const char *cell
+        const char *dtype
         fr_run run
         fr_work_bytes work_bytes

@@ -1,12 +1,12 @@
 /* The kernel contract: one argument struct, one signature. fastrnn/kernels/contract.py mirrors this
- * struct field by field and says what each field means; a test compares sizes and offsets. */
+ * struct field by field and says what each field means, _args.pxd declares it to Cython; tests/kernels/test_contract.py compares all three. */
 #ifndef FASTRNN_ARGS_H
 #define FASTRNN_ARGS_H
 #include <stdint.h>
 #undef I /* complex.h, which NumPy's headers include, takes the letter */
 
 typedef struct {
-    int64_t kind; /* FR_ACT_*; the order of contract.ACTIVATIONS */
+    int64_t kind; /* FR_ACT_*; the order of fastrnn.cells.ACTIVATIONS */
     float alpha, beta;
 } fr_activation;
 
@@ -44,7 +44,7 @@ typedef void (*fr_run)(const fr_args *);
 typedef int64_t (*fr_work_bytes)(const fr_args *);
 
 typedef struct {
-    const char *name;
+    const char *role, *cell, *dtype; /* contract.Key */
     fr_run run;
     fr_work_bytes work_bytes;
 } fr_kernel;

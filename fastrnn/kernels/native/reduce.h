@@ -80,8 +80,8 @@ REDUCE_INTEGERS(int64_t, INT64_MIN, INT64_MAX)
 static void softmax_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
     (void)x2;
     const float *from = (const float *)a->x + x;
-    float *to = a->y + y, most = from[0];
-    for (int64_t k = 1; k < row->size; k++) most = from[k * row->x] > most ? from[k * row->x] : most;
+    float *to = a->y + y;
+    const float most = fr_reduce(REDUCE_MAX, -INFINITY, from, row->x, row->size);
     for (int pass = 0; pass < 2; pass++) {
         const vf operand = vf_set1(pass ? fr_sum(to, row->y, row->size) : most);
         for (int64_t k = 0; k < row->size; k += LANES) {
@@ -97,8 +97,8 @@ static void softmax_run(const fr_args *a) { fr_walk(a, softmax_row); }
 static void logsoftmax_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
     (void)x2;
     const float *from = (const float *)a->x + x;
-    float *to = a->y + y, most = from[0];
-    for (int64_t k = 1; k < row->size; k++) most = from[k * row->x] > most ? from[k * row->x] : most;
+    float *to = a->y + y;
+    const float most = fr_reduce(REDUCE_MAX, -INFINITY, from, row->x, row->size);
     vf log = vf_zero();
     for (int pass = 0; pass < 2; pass++) {
         if (pass) log = vf_log(vf_set1(fr_sum(to, row->y, row->size)));

@@ -1,4 +1,4 @@
-/* The vector vocabulary, and the only file that knows an instruction set.
+/* The vector vocabulary, and the only file in which vectors are written for an instruction set.
  *
  * vf is a vector of LANES floats, vm a mask. The build defines one of FR_AVX512, FR_AVX2, FR_NEON or
  * FR_BASELINE; TILE_ROWS is the most batch rows a register tile holds with that many registers,

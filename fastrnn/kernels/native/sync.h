@@ -15,7 +15,7 @@
 #define FR_PAUSE() ((void)0)
 #endif
 
-/* Waits until `*count` is at least (or, `exactly` 0, other than) `value`. */
+/* Waits until `*count` is at least `value`. */
 static inline void fr_wait(_Atomic int64_t *count, int64_t value) {
     for (int spins = 0; atomic_load_explicit(count, memory_order_acquire) < value;)
         if (++spins < FR_SPINS) FR_PAUSE();

@@ -1,5 +1,5 @@
-/* The kernels of one instruction set. A cell comes twice: with torch's default activations and nothing else, and
- * (`_any`) with every option read from the arguments. */
+/* The kernels of one instruction set, by role, cell and dtype (contract.Key). A cell comes twice: with torch's default activations and nothing else
+ * (recurrent), and with every option read from the arguments (general). */
 #include "ahead.h"
 #include "chain.h"
 #include "dense.h"
@@ -46,24 +46,21 @@
 #include "cell_gru_before.h"
 #include "cell_end.h"
 
-#define ENTRY(cell) {#cell, cell##_run, cell##_work_bytes}
-#define PLAIN(name) {#name, name##_run, 0}
-#define INTEGER_ENTRY(name, type) {#name "_" #type, name##_##type##_t_run, 0}
-#define INTEGER_ENTRIES(type)                                                                                          \
-    INTEGER_ENTRY(add, type), INTEGER_ENTRY(sub, type), INTEGER_ENTRY(mul, type), INTEGER_ENTRY(div, type), INTEGER_ENTRY(mod, type), \
-    INTEGER_ENTRY(fmod, type), INTEGER_ENTRY(min, type), INTEGER_ENTRY(max, type), INTEGER_ENTRY(neg, type), INTEGER_ENTRY(abs, type), \
-    INTEGER_ENTRY(sign, type), INTEGER_ENTRY(equal, type), INTEGER_ENTRY(less, type), INTEGER_ENTRY(less_or_equal, type), \
-    INTEGER_ENTRY(greater, type), INTEGER_ENTRY(greater_or_equal, type), INTEGER_ENTRY(reduce, type), INTEGER_ENTRY(reduce_prod, type), \
-    INTEGER_ENTRY(reduce_max, type), INTEGER_ENTRY(reduce_min, type)
-#define CASTS_FROM(from, a, b, c, d, e) \
-    PLAIN(cast_##from##_##a), PLAIN(cast_##from##_##b), PLAIN(cast_##from##_##c), PLAIN(cast_##from##_##d), PLAIN(cast_##from##_##e)
+#define KERNEL(role, dtype, run) {role, "", dtype, run, 0}
+#define PLAIN(name) KERNEL(#name, "float32", name##_run)
+#define BOTH(cell) {"recurrent", #cell, "float32", cell##_run, cell##_work_bytes}, {"general", #cell, "float32", cell##_any_run, cell##_any_work_bytes}
+#define MOVES(name) KERNEL(#name, "bits8", name##8_run), KERNEL(#name, "bits16", name##16_run), KERNEL(#name, "bits32", name##32_run), \
+    KERNEL(#name, "bits64", name##64_run)
+#define INTEGER(name, type) KERNEL(#name, #type, name##_##type##_t_run)
+#define INTEGERS(type)                                                                                                 \
+    INTEGER(add, type), INTEGER(sub, type), INTEGER(mul, type), INTEGER(div, type), INTEGER(mod, type), INTEGER(fmod, type), INTEGER(min, type), \
+    INTEGER(max, type), INTEGER(neg, type), INTEGER(abs, type), INTEGER(sign, type), INTEGER(equal, type), INTEGER(less, type), \
+    INTEGER(less_or_equal, type), INTEGER(greater, type), INTEGER(greater_or_equal, type), INTEGER(reduce, type), INTEGER(reduce_prod, type), \
+    INTEGER(reduce_max, type), INTEGER(reduce_min, type)
+#define CAST(from, to) KERNEL("cast_" #to, #from, cast_##from##_##to##_run)
 static const fr_kernel fr_table[] = {
-    ENTRY(rnn), ENTRY(rnn_any), ENTRY(lstm), ENTRY(lstm_any), ENTRY(gru), ENTRY(gru_any), ENTRY(gru_before),
-    ENTRY(gru_before_any), PLAIN(dense), ENTRY(product),
-    PLAIN(copy8),
-    PLAIN(copy16),
-    PLAIN(copy32),
-    PLAIN(copy64),
+    BOTH(rnn), BOTH(lstm), BOTH(gru), BOTH(gru_before), PLAIN(dense), {"product", "", "float32", product_run, product_work_bytes},
+    MOVES(copy),
     PLAIN(chain),
     PLAIN(depthwise),
     PLAIN(pool_max),
@@ -75,30 +72,21 @@ static const fr_kernel fr_table[] = {
     PLAIN(reduce_prod),
     PLAIN(softmax),
     PLAIN(logsoftmax),
-    INTEGER_ENTRIES(int32),
-    INTEGER_ENTRIES(int64),
-    {"equal_uint8", equal_uint8_t_run, 0},
-    PLAIN(choose8),
-    PLAIN(choose16),
-    PLAIN(choose32),
-    PLAIN(choose64),
-    PLAIN(take8),
-    PLAIN(take16),
-    PLAIN(take32),
-    PLAIN(take64),
-    PLAIN(put8),
-    PLAIN(put16),
-    PLAIN(put32),
-    PLAIN(put64),
-    PLAIN(offsets),
-    CASTS_FROM(uint8, float32, float64, int32, int64, bool),
-    CASTS_FROM(int32, float32, float64, int64, uint8, bool),
-    CASTS_FROM(int64, float32, float64, int32, uint8, bool),
-    CASTS_FROM(float32, float64, int32, int64, bool, bool),
-    CASTS_FROM(float64, float32, int32, int64, bool, bool),
+    INTEGERS(int32),
+    INTEGERS(int64),
+    INTEGER(equal, uint8),
+    MOVES(choose),
+    MOVES(take),
+    MOVES(put),
+    KERNEL("offsets", "int64", offsets_run),
+    CAST(uint8, float32), CAST(uint8, float64), CAST(uint8, int32), CAST(uint8, int64), CAST(uint8, bool),
+    CAST(int32, float32), CAST(int32, float64), CAST(int32, int64), CAST(int32, uint8), CAST(int32, bool),
+    CAST(int64, float32), CAST(int64, float64), CAST(int64, int32), CAST(int64, uint8), CAST(int64, bool),
+    CAST(float32, float64), CAST(float32, int32), CAST(float32, int64), CAST(float32, bool),
+    CAST(float64, float32), CAST(float64, int32), CAST(float64, int64), CAST(float64, bool),
     PLAIN(pack),
-    {"sort_lengths", sort_lengths_run, sort_work_bytes},
+    {"sort_lengths", "", "int64", sort_lengths_run, sort_work_bytes},
     PLAIN(probe_fma),
     PLAIN(probe_load),
-    {0, 0, 0},
+    {0, 0, 0, 0, 0},
 };

@@ -15,7 +15,7 @@
     foreign.py       ONNX's ops that are none of these, by the meaning that the onnx package has
 
 Each op is a shape function (`op`) and a meaning in NumPy (`meaning`), side by side. Where an op carries more than ONNX's (marked +),
-the default is ONNX's meaning. To add an op: both functions here, a row in tests/model/test_ops.py, and for .onnx files an importer.
+the default is ONNX's meaning. To add an op: both functions here, a row in tests/rows, and for .onnx files an importer.
 """
 
 from fastrnn.model.ops import control, elementwise, foreign, functions, indexing, linear, normal, pooling, quantized, recurrent, selecting, shaping

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.plan.emit.emitter import emits, sized
 from fastrnn.plan.lowering import chain
@@ -18,24 +19,24 @@ CASTS = {"uint8": "float32 float64 int32 int64 bool", "int32": "float32 float64 
          "float32": "float64 int32 int64 bool", "float64": "float32 int32 int64 bool"}
 
 
-def _integer(node: Node, specs) -> str | None:
+def _integer(node: Node, specs) -> Key | None:
     """The kernel of an op on integers, None where there is none."""
     dtype = specs[node.inputs[0]].dtype
     if node.op == "Equal" and dtype == "uint8":
-        return "equal_uint8"
+        return Key("equal", dtype=dtype)
     if node.op not in INTEGER or dtype not in ("int32", "int64"):
         return None
-    return f"{'fmod' if node.op == 'Mod' and node.get('fmod') else INTEGER[node.op]}_{dtype}"
+    return Key("fmod" if node.op == "Mod" and node.get("fmod") else INTEGER[node.op], dtype=dtype)
 
 
-def _cast(node: Node, specs) -> str | None:
+def _cast(node: Node, specs) -> Key | None:
     """The kernel of a cast; a bool is a byte of 0 or 1."""
     source, target = specs[node.inputs[0]].dtype, node.get("to")
     source = "uint8" if source == "bool" else source
-    return f"cast_{source}_{target}" if target in CASTS.get(source, "").split() else None
+    return Key(f"cast_{target}", dtype=source) if target in CASTS.get(source, "").split() else None
 
 
-def _kernel(node: Node, specs) -> str:
+def _kernel(node: Node, specs) -> Key | str:
     if chain.refused(node, specs, {}) is None:
         return "chain"
     if node.op == "Where":
@@ -84,7 +85,7 @@ def _clip(build, node: Node, y: View, views) -> None:
     x = views[0]
     for bound, kernel in zip(views[1:], ("max", "min")):
         if bound is not None:
-            build.loops(node.name, f"{kernel}_{x.dtype.name}", y, x, bound)
+            build.loops(node.name, Key(kernel, dtype=x.dtype.name), y, x, bound)
             x = y
     if x is not y:
         build.copy(node.name, x, y)

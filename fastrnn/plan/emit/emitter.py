@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastrnn.kernels.contract import ARGS
+from fastrnn.kernels.contract import ARGS, Key
 from fastrnn.model import Node
 from fastrnn.model.ops import Spec
 
 
 @dataclass(frozen=True)
 class Emitter:
-    """run: (build.Builder, node) -> kernel calls. kernel: (node, specs) -> the name of the one that does the op's own work. packs: that kernel is chosen,
+    """run: (build.Builder, node) -> kernel calls. kernel: (node, specs) -> the key of the one that does the op's own work. packs: that kernel is chosen,
     and weights are packed for it, when the model is compiled. refused: (node, specs, constants) -> why NumPy has to run it, or None.
 
     plan/route.py asks.
     """
 
     run: Callable
-    kernel: Callable[[Node, Mapping[str, Spec]], str]
+    kernel: Callable[[Node, Mapping[str, Spec]], Key | str]
     refused: Callable[[Node, Mapping[str, Spec], Mapping[str, np.ndarray]], str | None]
     packs: bool = False
 
@@ -47,14 +47,14 @@ def constant_but_first(what: str):
     return refused
 
 
-def by_size(verb: str) -> Callable[[Node, Mapping[str, Spec]], str]:
-    """Names a kernel that only moves entries, by the size of the first input's."""
-    return lambda node, specs: sized(verb, specs[node.inputs[0]].dtype)
+def by_size(role: str) -> Callable[[Node, Mapping[str, Spec]], Key]:
+    """The key of a kernel that only moves entries, by the size of the first input's."""
+    return lambda node, specs: sized(role, specs[node.inputs[0]].dtype)
 
 
-def sized(verb: str, dtype) -> str:
-    """The name of a kernel that only moves entries of a dtype."""
-    return f"{verb}{8 * np.dtype(dtype).itemsize}"
+def sized(role: str, dtype) -> Key:
+    """The key of a kernel that only moves entries of a dtype."""
+    return Key(role, dtype=f"bits{8 * np.dtype(dtype).itemsize}")
 
 
 def emits(*names: str, kernel: Callable | str = "", refused=only_float32, packs: bool = False):

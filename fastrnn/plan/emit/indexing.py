@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range, pad_widths
 from fastrnn.model.sizes import whole
@@ -93,7 +94,7 @@ def scatter(build, node):
         flat = build.scratch(index.shape[:1], np.int64)
         table = table_of(list(zip(data.shape, whole.strides[:n_indices])))
         args = new_args(T=index.shape[0], I=n_indices, x_t=index.strides[0], x_b=index.strides[1])
-        build.call(name, build.kernel("offsets"), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
+        build.call(name, build.kernel(Key("offsets", dtype="int64")), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
         source = build.contiguous(updates).reshaped((flat.shape[0], *rest[0]))
         target = replace(whole, shape=source.shape, strides=(0, *rest[1]))
         at = replace(flat, shape=source.shape, strides=(1, *(0,) * len(rest[0])))
@@ -119,7 +120,7 @@ def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
     if 0 in y.shape:
         return
     axis %= len(x.shape)
-    if build.plan.backend == "reference":
+    if not build.compiled:
         build.python(name, lambda arrays: [np.take(arrays[0], arrays[1], axis=axis)], (x, index), (y,))
         return
     before, after = axis, len(x.shape) - axis - 1
@@ -136,7 +137,7 @@ def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
     if 0 in x.shape or 0 in y.shape:
         return
     entry = replace(y, shape=x.shape, strides=(*y.strides[:axis], *y.strides[axis + 1:]))
-    if build.plan.backend == "reference":
+    if not build.compiled:
         build.python(name, lambda arrays: [_with(arrays[0], arrays[1], axis, int(arrays[2]))], (y, x, index), (y,))
         return
     table = np.ascontiguousarray(loops(x, entry, replace(index, shape=x.shape, strides=(0,) * len(x.shape)))[:, [0, 2, 1, 3]])

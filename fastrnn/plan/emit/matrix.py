@@ -16,8 +16,8 @@ import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
-from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest, wholes
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
+from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest, wholes
 from fastrnn.plan.emit.emitter import constant_but_first, emits, new_args, only_float32
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.layout import OPERANDS
@@ -97,13 +97,13 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
         args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
         pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
-        parts = parallel.row_parts(build.plan.threads, T * B * packed.weight_bytes // 2, T, B)
+        parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
                 args["T"], args["B"] = n_t, n_b
                 moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
                 build.call(node.name, packed.kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
-                           flops=n_t * n_b * packed.weight_bytes // 2, weight_bytes=packed.weight_bytes)
+                           flops=n_t * n_b * (2 * packed.multiplies), weight_bytes=packed.weight_bytes)
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
                                            for k, name in enumerate(fused.operands)}), y)
@@ -236,7 +236,7 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
         return
     last_y = _channels_last(y)
     target = build.as_rows(last_y)
-    if packed.kernel.name == "depthwise":
+    if packed.kernel.key.role == "depthwise":
         if target.strides[-1] != 1:
             target = build.scratch(last_y.shape)
         multiply(build, node, packed, places, target, _channels_last, offsets_of(kernel, taps))

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.normal import reduced_axes
 from fastrnn.plan.emit.emitter import emits
@@ -16,9 +17,9 @@ REDUCTIONS = {"ReduceMean": ("reduce", np.nan), "ReduceSum": ("reduce", 0), "Red
               "ReduceProd": ("reduce_prod", 1), "ReduceL2": ("reduce_squares", 0), "ReduceSumSquare": ("reduce_squares", 0)}
 
 
-def _kernel(node: Node, specs) -> str:
+def _kernel(node: Node, specs) -> Key:
     name, dtype = REDUCTIONS[node.op][0], specs[node.inputs[0]].dtype
-    return name if dtype == "float32" else f"{name}_{dtype}"
+    return Key(name, dtype=dtype)
 
 
 def _refused(node: Node, specs, constants) -> str | None:
@@ -41,7 +42,7 @@ def reduce(build, node):
         empty = REDUCTIONS[node.op][1]
         ends = {"ReduceMax": "min", "ReduceMin": "max"}.get(node.op)
         return build.fill(node.name, y, getattr(np.iinfo(x.dtype), ends) if ends and x.dtype.kind == "i" else empty)
-    if not axes and kernel.startswith("reduce_squares"):
+    if not axes and kernel.role == "reduce_squares":
         return build.pointwise(node.name, y, x, ("mul", x), *([("sqrt", None)] if node.op == "ReduceL2" else []))
     if not axes:
         return build.copy(node.name, x, y)

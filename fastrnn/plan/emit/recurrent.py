@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.cells import Cell
 from fastrnn.model import Node
-from fastrnn.model.sizes import Whole
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
+from fastrnn.model.sizes import Whole
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
 from fastrnn.plan.lowering import parallel
@@ -118,7 +118,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
             pointers = {name: view for name, (view, _) in by_row.items()} | dict(zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths)))
         else:
             pointers = {name: None if view is None else view.shifted(start * stride) for name, (view, stride) in by_row.items()}
-        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=places.T * count * packed.weight_bytes // 2,
+        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=places.T * count * (2 * packed.multiplies),
                    weight_bytes=packed.weight_bytes)
 
 

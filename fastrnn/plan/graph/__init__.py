@@ -2,10 +2,13 @@
 
     Model --fold.py------->  what constants and shapes decide: values, branches of If, runs of loops laid out, dead nodes dropped
                 counted.py       how often a Loop runs that constants end, and what it hands on that only counts
-          --recognise.py-->  recurrent layers in the place of Loops, Scans and chains of cells
+          --recognise.py-->  recurrent layers in the place of cells that are spelled out
+                algebra.py       Form: what nodes compute, multiplied out
                 reading.py       reads nodes in order into Forms, and finds cells among them
                 cell_steps.py    the equations of RNN, LSTM and GRU, found in the Form of a new state
-                algebra.py       Form: what nodes compute, multiplied out
+                loops.py         a Loop or a Scan over one cell
+                chains.py        cells one after another, and a single one
+                placing.py       the layer, and the views that bring values to its layout
           --rewrite.py---->  small patterns that run better as another op
 
 To add a pattern: a function in rewrite.py. To add a cell that is recognised: its equation in cell_steps.py.

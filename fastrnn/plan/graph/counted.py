@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn.model import Graph, Node
+from fastrnn.model.edit import Edit
 from fastrnn.model.ops.control import Carried, Repetition
 
 SAME = ("Identity", "Cast", "Squeeze", "Unsqueeze")
@@ -28,25 +29,22 @@ class Count(NamedTuple):
     step: float
 
 
-def counted(node: Node, constants: Mapping[str, np.ndarray]) -> tuple[Node, dict[str, np.ndarray], list[Node]]:
-    """The Loop, simplified; constants that it reads now; and nodes behind it for results that it no longer gives. A Scan stays as it is."""
-    if node.op != "Loop":
-        return node, {}, []
-    loop = _Loop(node, constants)
-    return loop.simplified()
+def counted(node: Node, edit: Edit) -> tuple[Node, list[Node]]:
+    """The Loop, simplified, and nodes behind it for results that it no longer gives. A Scan stays as it is."""
+    return _Loop(node, edit).simplified() if node.op == "Loop" else (node, [])
 
 
 class _Loop:
-    def __init__(self, node: Node, constants: Mapping[str, np.ndarray]):
-        self.node, self.constants, self.loop = node, constants, Repetition(node)
+    def __init__(self, node: Node, edit: Edit):
+        self.node, self.edit, self.constants, self.loop = node, edit, edit.weights, Repetition(node)
         self.makers = {name: inner for inner in self.loop.body.nodes for name in inner.outputs if name}
         self.counts: dict[str, Count] = {self.loop.counter: Count(0, 1)}
         for c in self.loop.carried:
             if (count := self._carried(c)) is not None:
                 self.counts[c.before] = count
 
-    def simplified(self) -> tuple[Node, dict[str, np.ndarray], list[Node]]:
-        loop, body, made, behind = self.loop, self.loop.body, {}, []
+    def simplified(self) -> tuple[Node, list[Node]]:
+        loop, body, behind = self.loop, self.loop.body, []
         runs = self.runs()
         inputs, before, outputs, results, nodes = list(self.node.inputs[:2]), list(body.inputs[:2]), [body.outputs[0]], [], []
         instead: dict[str, str] = {}
@@ -54,24 +52,23 @@ class _Loop:
             count = self.counts.get(c.before)
             if self._behind(c.after) == c.before:
                 instead[c.before] = c.first
-                behind += [Node("Identity", f"{c.result}.kept", (c.first,), (c.result,))] if c.result else []
+                behind += [Node("Identity", self.edit.fresh(f"{c.result}.kept"), (c.first,), (c.result,))] if c.result else []
             elif count is not None and not c.result:
-                nodes += self._number(c, count, made)
+                nodes += self._number(c, count)
             else:
                 inputs.append(c.first)
                 before.append(c.before)
                 outputs.append(c.after)
                 results.append(c.result)
         if runs is not None:
-            inputs[0], outputs[0] = f"{self.node.name}.runs", loop.go_on
-            made[inputs[0]] = np.array(runs, np.int64)
+            inputs[0], outputs[0] = self.edit.weight(f"{self.node.name}.runs", np.array(runs, np.int64)), loop.go_on
         if inputs == list(self.node.inputs) and runs is None:
-            return self.node, {}, []
+            return self.node, []
         stacked = [instead.get(s.part, s.part) for s in loop.stacked]
         outputs = [instead.get(name, name) for name in outputs]
         graph = Graph((*nodes, *(renamed(inner, instead) for inner in body.nodes)), (*outputs, *stacked), tuple(before))
         kept = (*results, *(s.result for s in loop.stacked))
-        return replace(self.node, inputs=tuple(inputs), outputs=kept, attributes={**self.node.attributes, "body": graph}), made, behind
+        return replace(self.node, inputs=tuple(inputs), outputs=kept, attributes={**self.node.attributes, "body": graph}), behind
 
     def runs(self) -> int | None:
         """How often it runs, where conditions end it and that follows from constants; None where nothing is to be proved, or cannot be."""
@@ -87,16 +84,15 @@ class _Loop:
         runs = None if ends is None else min(max(limit, 0), ends + 1)
         return int(runs) if runs is not None and runs < EXACT else None
 
-    def _number(self, c: Carried, count: Count, made: dict[str, np.ndarray]) -> list[Node]:
+    def _number(self, c: Carried, count: Count) -> list[Node]:
         """Nodes that make what was handed on out of the number of the run."""
         value, nodes = self.loop.counter, []
         for op, number, neutral in (("Mul", count.step, 1), ("Add", count.first, 0)):
             if number != neutral:
-                name = f"{c.before}.{op}"
-                made[f"{name}.by"] = np.array(int(number), np.int64)
-                nodes.append(Node(op, name, (value, f"{name}.by"), (name,)))
+                name = self.edit.fresh(f"{c.before}.{op}")
+                nodes.append(Node(op, name, (value, self.edit.weight(f"{name}.by", np.array(int(number), np.int64))), (name,)))
                 value = name
-        return [*nodes, Node("Cast", f"{c.before}.counted", (value,), (c.before,), {"to": self.constants[c.first].dtype.name})]
+        return [*nodes, Node("Cast", self.edit.fresh(f"{c.before}.counted"), (value,), (c.before,), {"to": self.constants[c.first].dtype.name})]
 
     def _carried(self, c: Carried) -> Count | None:
         """Of a whole number that each run hands on larger by the same."""

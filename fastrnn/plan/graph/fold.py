@@ -6,7 +6,7 @@ bounded; a node past the bound is left to run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ import numpy as np
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model import Graph, Model, Node
 from fastrnn.model.absent import Absent
-from fastrnn.model.edit import changed, fresh, live
+from fastrnn.model.edit import Edit, changed, live
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import PASSING, SMALL, bounded, evaluate, infer_node, infer_repetition, spec_of
 from fastrnn.model.ops import ANY_DIM, EVAL, UNKNOWN, Spec
@@ -41,16 +41,15 @@ def budget_of(weights: Mapping[str, np.ndarray]) -> int:
     return max(LEAST_BUDGET, BUDGET_PER_BYTE * sum(a.nbytes for a in weights.values()))
 
 
-class _Folder:
-    """specs: of every value; constants: arrays by name, the weights among them; renamed: values that are another by now, "" if missing;
-    room: nodes that may still be laid out."""
+class _Folder(Edit):
+    """The model being folded; specs and weights are what is known so far, whatever was computed among them. renamed: values that are another by
+    now, "" if missing; room: nodes that may still be laid out."""
 
     def __init__(self, model: Model, shapes: Mapping[str, tuple], values: Mapping[str, np.ndarray]):
-        self.model = model
         self.inputs = tuple(replace(v, shape=tuple(shapes[v.name])) for v in model.inputs if v.name in shapes)
-        self.constants = {**model.weights, **values}
-        self.specs = {v.name: Spec(v.dtype, v.shape) for v in self.inputs}
-        self.specs |= {name: model.specs[name] if a.dtype == object else spec_of(a) for name, a in self.constants.items()}
+        super().__init__(model, {v.name: Spec(v.dtype, v.shape) for v in self.inputs})
+        self.weights |= values
+        self.specs |= {name: model.specs[name] if a.dtype == object else spec_of(a) for name, a in self.weights.items()}
         self.renamed = {v.name: "" for v in model.inputs if v.name not in shapes}
         self.room = MOST_UNROLLED
         self.budget = budget_of(model.weights)
@@ -62,11 +61,11 @@ class _Folder:
                 source = self.renamed[name]
                 if not source:
                     raise ShapeError(f"output {name!r} needs an optional input that was left out")
-                nodes.append(Node("Identity", f"output {name}", (source,), (name,)))
+                nodes.append(Node("Identity", self.fresh(f"output {name}"), (source,), (name,)))
                 self.specs[name] = self.specs[source]
         nodes, needed = live(nodes, set(self.model.output_names))
         # in C order once and for all: a program takes them as they lie
-        weights = {name: a if isinstance(a, Absent) else np.require(a, requirements="C") for name, a in self.constants.items() if name in needed}
+        weights = {name: a if isinstance(a, Absent) else np.require(a, requirements="C") for name, a in self.weights.items() if name in needed}
         return changed(self.model, inputs=self.inputs, nodes=nodes, weights=weights, specs=self.specs)
 
     def visit(self, nodes) -> list[Node]:
@@ -91,7 +90,7 @@ class _Folder:
                 if name:
                     self.specs[name] = specs[k] if arrays is None or arrays[k].dtype == object else spec_of(arrays[k])
                     if arrays is not None:
-                        self.constants[name] = arrays[k]
+                        self.weights[name] = arrays[k]
             decided = node.op == "Require" and given[1].constant is not None
             if arrays is None and (decided or node.op == "Identity" or node.op == "Cast" and specs[0].dtype == given[0].dtype):
                 self.renamed |= {node.outputs[0]: node.inputs[0]} if node.outputs[0] else {}
@@ -103,14 +102,14 @@ class _Folder:
         """The results, where all inputs are constant and the budget allows."""
         if all(s is not None and s.constant is not None for s in specs):
             return [s.constant for s in specs]
-        if any(has_sizes(self.constants[name]) for name in node.inputs if name in self.constants):
+        if any(has_sizes(self.weights[name]) for name in node.inputs if name in self.weights):
             return None
         if node.op == "Mul" and all(s.dtype.startswith(("int", "uint")) for s in specs) and any(self.zero(name) for name in node.inputs):
             shape = specs[0].shape
             return [np.zeros(shape, specs[0].dtype)] if shape is not None and count(shape) != ANY_DIM and count(shape) <= SMALL else None
-        if node.op in RECURRENT or node.op not in EVAL or any(name and name not in self.constants for name in node.inputs):
+        if node.op in RECURRENT or node.op not in EVAL or any(name and name not in self.weights for name in node.inputs):
             return None
-        inputs = [self.constants[name] if name else None for name in node.inputs]
+        inputs = [self.weights[name] if name else None for name in node.inputs]
         if not any(node.inputs) or any(has_symbol(s.shape) or any(isinstance(d, Size) for d in s.shape) for s in specs) or not bounded(node, inputs):
             return None
         nbytes = sum(count(s.shape) * np.dtype(s.dtype).itemsize for s in specs)
@@ -133,13 +132,13 @@ class _Folder:
 
     def zero(self, name: str) -> bool:
         """Whether a value is a constant of zeros: an integer times that is zero whatever it is."""
-        return name in self.constants and not self.constants[name].any()
+        return name in self.weights and not self.weights[name].any()
 
     def visit_if(self, node: Node) -> list[Node]:
         """Nothing but the branch's nodes where the condition is known; else the If, its branches folded."""
         given = [self.specs.get(name) if name else None for name in node.inputs]
         infer_node(node, given)
-        condition = self.constants.get(node.inputs[0], given[0].constant)
+        condition = self.weights.get(node.inputs[0], given[0].constant)
         if condition is not None:
             branch = node.branches[0 if condition.reshape(())[()] else 1]
             left = self.visit(branch.nodes)
@@ -157,9 +156,7 @@ class _Folder:
 
     def visit_repetition(self, node: Node) -> list[Node]:
         """The node with its body folded; laid out run after run where that decides shapes that the runs change, or where all is constant."""
-        node, constants, behind = counted(node, self.constants)
-        self.constants |= constants
-        self.specs |= {name: spec_of(array) for name, array in constants.items()}
+        node, behind = counted(node, self)
         return [*self.folded_repetition(node), *self.visit(behind)]
 
     def folded_repetition(self, node: Node) -> list[Node]:
@@ -187,7 +184,7 @@ class _Folder:
         symbols = {d for name in names if self.specs[name].shape is not None for d in self.specs[name].shape if isinstance(d, str)} - {ANY_DIM}
         if symbols:
             return True
-        constant = all(name in self.constants for name in node.reads())
+        constant = all(name in self.weights for name in node.reads())
         repetition = Repetition(node)
         open_ended = any(s.result for s in repetition.stacked) and repetition.count(self.specs) == ANY_DIM
         return not constant and not open_ended and steady(repetition, self.specs) and all(
@@ -198,9 +195,9 @@ class _Folder:
         outer, repetition = self.snapshot(), Repetition(node)
         n = repetition.count(self.specs)
         if n == ANY_DIM and repetition.trips:
-            if repetition.trips not in self.constants:
+            if repetition.trips not in self.weights:
                 return None  # a condition that is known may end it later than a trip count that is not
-            n = max(0, int(self.constants[repetition.trips].reshape(-1)[0]))
+            n = max(0, int(self.weights[repetition.trips].reshape(-1)[0]))
         n = n if isinstance(n, str) else int(n)  # a Size is tied: another number of runs is another program
         size = 1 + sum(1 for _ in every_node(node.get("body").nodes))
         if isinstance(n, str) and n != ANY_DIM or not isinstance(n, str) and n * size > self.room and repetition.unconditional(self.specs):
@@ -211,12 +208,12 @@ class _Folder:
         run = 0
         while n == ANY_DIM or run < n:
             self.room -= size
-            if going and going not in self.constants or self.room < 0:
+            if going and going not in self.weights or self.room < 0:
                 self.restore(outer)
                 return None
-            if going and not self.constants[going].reshape(-1)[0]:
+            if going and not self.weights[going].reshape(-1)[0]:
                 break
-            body = instance(repetition.body, f"{node.name}.{run}", values, self.specs)
+            body = instance(repetition.body, f"{node.name}.{run}", values, self.fresh)
             left += self.visit([*self.entries(repetition, run, n, body), *body.nodes])
             made = dict(zip(repetition.body.outputs, (self.renamed.get(name, name) for name in body.outputs)))
             values = {c.before: made[c.after] for c in repetition.carried}
@@ -235,12 +232,10 @@ class _Folder:
         nodes, inner = [], dict(zip(repetition.body.inputs, body.inputs))
         for name, array in ((repetition.counter, np.array(run)), (repetition.go_on, np.array(True))):
             if name:
-                self.constants[inner[name]], self.specs[inner[name]] = array, spec_of(array)
+                self.weights[inner[name]], self.specs[inner[name]] = array, spec_of(array)
         for t in repetition.taken:
-            index = fresh(f"{inner[t.entry]}.index", self.specs)
-            self.constants[index] = np.array(n - 1 - run if t.backwards else run)
-            self.specs[index] = spec_of(self.constants[index])
-            nodes.append(Node("Gather", f"{inner[t.entry]}.taken", (t.source, index), (inner[t.entry],), {"axis": t.axis}))
+            index = self.weight(f"{inner[t.entry]}.index", np.array(n - 1 - run if t.backwards else run))
+            nodes.append(Node("Gather", self.fresh(f"{inner[t.entry]}.taken"), (t.source, index), (inner[t.entry],), {"axis": t.axis}))
         return nodes
 
     def stack(self, stacked: Stacked, names: list[str], repetition: Repetition) -> list[Node]:
@@ -253,23 +248,21 @@ class _Folder:
             if spec.shape is None or count(spec.shape) == ANY_DIM:
                 raise ShapeError(f"node {repetition.node.name!r} ({repetition.node.op}): the shape of {stacked.result!r} is not known without a run")
             array = np.expand_dims(np.zeros(spec.shape, spec.dtype), stacked.axis).take([], axis=stacked.axis)
-            self.constants[stacked.result], self.specs[stacked.result] = array, spec_of(array)
+            self.weights[stacked.result], self.specs[stacked.result] = array, spec_of(array)
             return []
-        axes = fresh(f"{stacked.result}.axes", self.specs)
-        self.constants[axes] = np.array([stacked.axis])
-        self.specs[axes] = spec_of(self.constants[axes])
-        raised = [fresh(f"{stacked.result}.{k}", self.specs) for k in range(len(names))]
+        axes = self.whole(f"{stacked.result}.axes", stacked.axis)
+        raised = [self.fresh(f"{stacked.result}.{k}") for k in range(len(names))]
         nodes = [Node("Unsqueeze", whole, (name, axes), (whole,)) for name, whole in zip(names, raised)]
-        return [*nodes, Node("Concat", f"{stacked.result}.stacked", tuple(raised), (stacked.result,), {"axis": stacked.axis})]
+        return [*nodes, Node("Concat", self.fresh(f"{stacked.result}.stacked"), tuple(raised), (stacked.result,), {"axis": stacked.axis})]
 
     def snapshot(self) -> tuple:
         """What is known so far, to come back to."""
-        return self.specs.copy(), self.constants.copy(), self.renamed.copy(), self.budget
+        return self.specs.copy(), self.weights.copy(), self.renamed.copy(), self.budget
 
     def restore(self, state: tuple) -> None:
         """Forgets what was learned since."""
-        specs, constants, renamed, self.budget = state
-        self.specs, self.constants, self.renamed = specs.copy(), constants.copy(), renamed.copy()
+        specs, weights, renamed, self.budget = state
+        self.specs, self.weights, self.renamed = specs.copy(), weights.copy(), renamed.copy()
 
     def visit_branch(self, branch: Graph) -> Graph:
         outer = self.snapshot()
@@ -282,12 +275,12 @@ class _Folder:
             return branch
 
 
-def instance(body: Graph, prefix: str, given: Mapping[str, str], taken: Mapping[str, object]) -> Graph:
+def instance(body: Graph, prefix: str, given: Mapping[str, str], fresh: Callable[[str], str]) -> Graph:
     """A copy of a body whose values and nodes have names of their own; what it is given by another name is read there."""
     names = dict(given)
 
     def own(name: str) -> str:
-        return fresh(f"{prefix}.{name}", taken)
+        return fresh(f"{prefix}.{name}")
 
     def copy(graph: Graph) -> Graph:
         names.update({name: own(name) for name in graph.inputs if name not in names})
@@ -296,7 +289,7 @@ def instance(body: Graph, prefix: str, given: Mapping[str, str], taken: Mapping[
             inputs = tuple(names.get(name, name) for name in node.inputs)
             attributes = {k: copy(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
             names.update({name: own(name) for name in node.outputs if name})
-            nodes.append(replace(node, name=f"{prefix}.{node.name}", inputs=inputs, attributes=attributes,
+            nodes.append(replace(node, name=names[node.name] if node.name in node.outputs else own(node.name), inputs=inputs, attributes=attributes,
                                  outputs=tuple(name and names[name] for name in node.outputs)))
         return Graph(tuple(nodes), tuple(names.get(name, name) for name in graph.outputs), tuple(names[name] for name in graph.inputs))
 

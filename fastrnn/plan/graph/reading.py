@@ -43,14 +43,15 @@ class Reading:
             if node.op in ("Cast", "Identity") and node.inputs[0] in self.counters:
                 self.counters.add(node.outputs[0])
             reader = READERS.get(node.op)
-            if reader is None or not all(self._plain(name) for name in node.outputs if name):
+            if reader is None or not all(self.plain(name) for name in node.outputs if name):
                 continue
             form = reader(self, node)
             if form is not None:
                 self._found(node.outputs[0], form, k)
         return self
 
-    def _plain(self, name: str) -> bool:
+    def plain(self, name: str) -> bool:
+        """Whether a value is of floats with a last axis of known size."""
         spec = self.specs.get(name)
         return spec is not None and spec.dtype == "float32" and bool(spec.shape) and isinstance(spec.shape[-1], int) and ANY_DIM not in spec.shape
 
@@ -88,7 +89,7 @@ class Reading:
                 return number(float(first))
             if array.size == array.shape[-1] == self.width(like):
                 return bias(name, self.width(like))
-        if not self._plain(name) or self._size(name) != self._size(like) or self.width(name) != self.width(like):
+        if not self.plain(name) or self._size(name) != self._size(like) or self.width(name) != self.width(like):
             return None
         return self.forms[name] if name in self.forms else of_vector(self.whole(name))
 
@@ -157,7 +158,7 @@ class Reading:
 
     def _product(self, name: str, weight: str, turned: bool) -> Form | None:
         array = self.weights.get(weight)
-        if array is None or array.ndim != 2 or array.dtype != np.float32 or name in self.weights or not self._plain(name):
+        if array is None or array.ndim != 2 or array.dtype != np.float32 or name in self.weights or not self.plain(name):
             return None
         total, row = Form(), 0
         for part in self.joined.get(name, [name]):
@@ -168,13 +169,13 @@ class Reading:
 
     def _concat(self, node: Node) -> None:
         rank = len(self.specs[node.outputs[0]].shape)
-        if node.get("axis") % rank == rank - 1 and all(self._plain(name) and name not in self.weights for name in node.inputs):
+        if node.get("axis") % rank == rank - 1 and all(self.plain(name) and name not in self.weights for name in node.inputs):
             self.joined[node.outputs[0]] = [part for name in node.inputs for part in self.joined.get(name, [name])]
 
     def _same(self, node: Node) -> Form | None:
         """Axes of size 1 come and go; the last axis stays, and the others keep their order."""
         source, result = node.inputs[0], node.outputs[0]
-        if not self._plain(source) or self._size(source) != self._size(result) or self.width(source) != self.width(result):
+        if not self.plain(source) or self._size(source) != self._size(result) or self.width(source) != self.width(result):
             return None
         if node.op == "Transpose":
             perm = [a for a in (node.get("perm") or ()) if self.specs[source].shape[a] != 1]
@@ -188,7 +189,7 @@ class Reading:
         source, rank = node.inputs[0], len(self.specs[node.inputs[0]].shape)
         axis, given = node.get("axis") % rank, self.weights.get(node.input(1))
         n = self.specs[source].shape[axis]
-        if node.input(1) and given is None or not isinstance(n, int) or not self._plain(source) or source in self.weights:
+        if node.input(1) and given is None or not isinstance(n, int) or not self.plain(source) or source in self.weights:
             return
         start = 0
         for name, size in zip(node.outputs, split_sizes(node, n, given)):
@@ -199,7 +200,7 @@ class Reading:
     def _slice(self, node: Node) -> Form | None:
         given = [self.weights.get(name) if name else None for name in node.inputs[1:]]
         shape = self.specs[node.inputs[0]].shape
-        if any(name and a is None for name, a in zip(node.inputs[1:], given)) or not self._plain(node.inputs[0]) or node.inputs[0] in self.weights:
+        if any(name and a is None for name, a in zip(node.inputs[1:], given)) or not self.plain(node.inputs[0]) or node.inputs[0] in self.weights:
             return None
         cuts = [(axis, start, n) if step == 1 else None for axis, start, step, n in slices(node, [d if isinstance(d, int) else ALL for d in shape], *given)]
         cuts = [part for part in cuts if part is None or part[1:] != (0, shape[part[0]] if isinstance(shape[part[0]], int) else ALL)]  # whole axes
@@ -209,26 +210,26 @@ class Reading:
 
     def _gather(self, node: Node) -> Form | None:
         source, index = node.inputs
-        if not self._plain(source) or source in self.weights:
+        if not self.plain(source) or source in self.weights:
             return None
         rank = len(self.specs[source].shape)
         axis, n = node.get("axis") % rank, self.specs[source].shape[node.get("axis")]
         if index in self.counters:
-            return self._entry(source, axis, RUN)
+            return self.entry(source, axis, RUN)
         given = self.weights.get(index)
         if given is None or given.size != 1 or axis == rank - 1 or int(given.reshape(())) < 0 and not isinstance(n, int):
             return None
         at = int(given.reshape(()))
-        return self._entry(source, axis, at + n if at < 0 else at)
+        return self.entry(source, axis, at + n if at < 0 else at)
 
     def _piece(self, source: str, axis: int, start: int, n: int) -> Form | None:
         """n entries of an axis: of the last one a range of the Form, of another one entry."""
         form = self.forms.get(source) or of_vector(self.whole(source))
         if axis == len(self.specs[source].shape) - 1:
             return cut(form, start, start + n)
-        return self._entry(source, axis, start) if n == 1 else None
+        return self.entry(source, axis, start) if n == 1 else None
 
-    def _entry(self, source: str, axis: int, index: int | str) -> Form | None:
+    def entry(self, source: str, axis: int, index: int | str) -> Form | None:
         """One entry of an axis other than the last."""
         if axis == len(self.specs[source].shape) - 1:
             return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn.errors import NotStreamableError, UnsupportedModelError
-from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.contract import Kernel, Key
 from fastrnn.kernels.reference import recurrence  # noqa: F401  (gives the recurrent ops their meaning)
-from fastrnn.model import Graph, Model, Node, State
+from fastrnn.model import Model, Node, State
 from fastrnn.model.absent import Absent
 from fastrnn.model.graph import every_node
 from fastrnn.model.infer import evaluate
@@ -27,13 +25,14 @@ from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import EMIT, sized
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import chain_of
-from fastrnn.plan.lowering.fuse import Fused, fuse, main_of
+from fastrnn.plan.lowering.fuse import Fused, main_of
 from fastrnn.plan.lowering.hoist import hoisted
-from fastrnn.plan.lowering.ranges import Ranges
+from fastrnn.plan.lowering.jumps import agreed, branch, repeat
 from fastrnn.plan.lowering.memory import View, c_strides, weight_view
-from fastrnn.plan.lowering.repeat import repeat
-from fastrnn.plan.lowering.views import VIEWS, is_view, source_of
-from fastrnn.plan.program import JumpStep, KernelStep, Kept, Program, PythonStep, Region, Slot, Step
+from fastrnn.plan.lowering.ranges import Ranges
+from fastrnn.plan.lowering.sharing import last_uses, share_places, sink_outputs
+from fastrnn.plan.lowering.views import VIEWS, is_view
+from fastrnn.plan.program import JumpStep, Kept, KernelStep, Program, PythonStep, Region, Slot, Step
 from fastrnn.plan.route import route
 from fastrnn.plan.weights.packed import Packed
 
@@ -56,12 +55,12 @@ class Builder(Ranges):
 
     def __init__(self, plan: Plan, model: Model, time_axes: Mapping[str, int], kept: Sequence[State], values: Mapping[str, np.ndarray]):
         super().__init__(keep=plan.threads > 1)
-        if plan.backend != "reference":
-            model = fuse(model)
+        self.compiled = plan.backend != "reference"  # else every step is NumPy's
+        model = plan.fused(model)
         self.plan, self.model, self.weights = plan, model, model.weights
         self.specs: dict[str, Spec] = model.specs
         self.views = {name: self._weight(name, a) for name, a in model.weights.items() if not isinstance(a, Absent)}
-        self._hoisted = hoisted(model)
+        self.hoisted = hoisted(model)
         self.steps: list[Step | None] = []
         self.estimated_ns: Whole = 0
         self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
@@ -79,9 +78,9 @@ class Builder(Ranges):
         self._targets: list[View] = []
         for index, name in enumerate(self._names):
             self._add_slot(index, name, time_axes.get(name, 0))
-        self._sink_outputs()
-        self._share_places()
-        self._last_use = self._last_uses()
+        sink_outputs(self)
+        share_places(self)
+        self._last_use = last_uses(self)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         """The shape of a value, which must be known by now."""
@@ -89,7 +88,7 @@ class Builder(Ranges):
         if spec is None or has_symbol(spec.shape):
             maker = next((node for node in self.model.nodes if name in node.outputs), None)
             if maker is not None and maker.op == "If":
-                self._agreed(maker, maker.outputs.index(name))
+                agreed(self, maker, maker.outputs.index(name))
             of = f" of node {maker.name!r} ({maker.op})" if maker is not None else ""
             raise UnsupportedModelError(f"value {name!r}{of}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
                                         "follow from the inputs' shapes and from constants are supported")
@@ -114,65 +113,9 @@ class Builder(Ranges):
         if index >= self._n_inputs:
             self._targets.append(view)
 
-    def _is_view(self, node: Node) -> bool:
+    def is_view(self, node: Node) -> bool:
+        """Whether a node's result is its input's memory."""
         return is_view(node, self.weights)
-
-    def _sink_outputs(self) -> None:
-        """What a view or a Concat that lies in an output is made of is written there directly."""
-        produced = {name for node in self.model.nodes if node.name not in self._hoisted for name in node.outputs}
-        for node in reversed(self.model.nodes):
-            view = self.views.get(node.outputs[0])
-            if view is None or view.space != "slot" or len(node.outputs) > 1:
-                continue
-            if node.op == "Concat":
-                axis, start = node.get("axis") % len(view.shape), 0
-                for name in node.inputs:
-                    n = self.shape_of(name)[axis]
-                    if name in produced:
-                        self.views.setdefault(name, view.part(start, start + n, axis))
-                    start += n
-            elif self._is_view(node) and node.inputs[0] in produced - set(self.views):
-                source = source_of(node, view, self.shape_of(node.inputs[0]))
-                self.views |= {} if source is None else {node.inputs[0]: source}
-
-    def _share_places(self) -> None:
-        """What a Concat joins, what a view of it shows and what a ScatterND replaces parts of is made where the result will lie."""
-        made = {name: node for node in self.model.nodes for name in node.outputs if name}
-        readers = Counter(name for node in self.model.nodes for name in [*node.reads(), *node.inputs])  # 2 each, more if read twice
-        kept = {*self.model.output_names, *self.views}
-
-        def share(name: str, whole: str, part, ordered: bool = True) -> None:
-            node = made.get(name)
-            if node is None or node.subgraphs or node.name in self._hoisted or name in kept or name in self.inside or readers[name] > 2:
-                return
-            self.inside[name] = whole, part, ordered
-            self.root[name] = self.root.get(whole, whole)
-            if self._is_view(node) and len(node.outputs) == 1:
-                share(node.inputs[0], name, lambda view, node=node: source_of(node, view, self.shape_of(node.inputs[0])))
-
-        for node in reversed(self.model.nodes):
-            if node.op == "Concat":
-                axis, start = node.get("axis") % len(self.shape_of(node.outputs[0])), 0
-                sizes = {name: math.prod(self.shape_of(name)) for name in node.inputs}
-                # the order of axes that a small part would like is no reason to turn a large one, a cache from an input, around
-                ordered = 2 * sum(n for name, n in sizes.items() if name in made and not self._is_view(made[name])) > sum(sizes.values())
-                for name in node.inputs:
-                    n = self.shape_of(name)[axis]
-                    share(name, node.outputs[0], lambda view, start=start, n=n, axis=axis: view.part(start, start + n, axis), ordered)
-                    start += n
-            elif node.op == "ScatterND":
-                share(node.inputs[0], node.outputs[0], lambda view: view)
-
-    def _last_uses(self) -> dict[str, int]:
-        """Index of the last node that reads or writes a value's memory, through views as well; outputs stay to the end."""
-        last: dict[str, int] = {}
-        for k, node in enumerate(self.model.nodes):
-            if self._is_view(node):
-                self.root.update({name: self.root.get(node.inputs[0], node.inputs[0]) for name in node.outputs})
-            inner = {name for graph in node.subgraphs for name in _inside(graph)}
-            for name in (*node.reads(), *node.outputs, *inner):
-                last[self.root.get(name, name)] = k
-        return last | {self.root.get(name, name): len(self.model.nodes) for name in self.model.output_names}
 
     # What emitters call, beside what Layout has.
 
@@ -180,9 +123,9 @@ class Builder(Ranges):
         """The packed weights of a node."""
         return self.plan.packed_for(node, self.weights)
 
-    def kernel(self, name: str) -> Kernel:
-        """A kernel by name, as the plan's backend has it."""
-        return policy.pick(name, self.plan.backend, self.plan.isa).kernel
+    def kernel(self, key: Key | str) -> Kernel:
+        """A kernel by key, or by role, as the plan's backend has it."""
+        return policy.pick(key, self.plan.backend, self.plan.isa).kernel
 
     def infer_output(self, node: Node, k: int) -> tuple[int, ...]:
         """Shape of output k, whether or not it is wanted."""
@@ -222,10 +165,10 @@ class Builder(Ranges):
 
     def copy(self, name: str, source: View, target: View) -> None:
         """target = source, of one shape."""
-        if self.plan.backend == "reference":
-            self.python(name, list, (source,), (target,))
-        else:
+        if self.compiled:
             self.loops(name, sized("copy", source.dtype), target, source)
+        else:
+            self.python(name, list, (source,), (target,))
 
     # The walk.
 
@@ -234,11 +177,11 @@ class Builder(Ranges):
         makers = {name: main_of(node).name for node in self.model.nodes for name in node.outputs}
         self.keeping = True
         for node in self.model.nodes:
-            if node.name in self._hoisted:
+            if node.name in self.hoisted:
                 self.emit(node)
         self.keeping, self._first = False, len(self.steps)
         for k, node in enumerate(self.model.nodes):
-            if node.name not in self._hoisted:
+            if node.name not in self.hoisted:
                 self.emit(node)
             self.release(lambda name, k=k: self._last_use.get(self.root.get(name, name), -1) <= k)
         for name, target in zip(self._outputs, self._targets):
@@ -268,7 +211,7 @@ class Builder(Ranges):
         around, self.at = self.at, node.name
         match route(node, self.specs, self.weights, self.plan.backend).way:
             case "jump" if node.op == "If":
-                self._if(node)
+                branch(self, node)
             case "jump":
                 repeat(self, node)
             case "view":
@@ -311,22 +254,6 @@ class Builder(Ranges):
         self.estimated_ns = self.estimated_ns + 20_000
         self.python(node.name, lambda arrays, node=node: evaluate(node, arrays), inputs, outputs)
 
-    def _if(self, node: Node) -> None:
-        """Jumps around the branch that is not taken; both write to the outputs' places."""
-        made = [self.place(name, self._agreed(node, k)) if name else None for k, name in enumerate(node.outputs)]
-        condition = self.contiguous(self.views[node.inputs[0]])
-        jumps = []
-        for k, branch in enumerate(node.branches):
-            jumps.append(len(self.steps))
-            self.steps.append(None)
-            with self.inside_a_branch():
-                for inner in branch.nodes:
-                    self.emit(inner)
-            for name, target in zip(branch.outputs, made):
-                if target is not None:
-                    self.copy(node.name, self.views[name], target)
-            self.steps[jumps[k]] = JumpStep(node.name, condition if k == 0 else None, len(self.steps) + (k == 0))
-
     @contextmanager
     def inside_a_branch(self) -> Iterator[None]:
         """Steps made within may not run at all: nothing after them counts on what they make."""
@@ -334,20 +261,3 @@ class Builder(Ranges):
         self._lengths = {key: list(found) for key, found in lengths.items()}
         yield
         self._lengths, self._depth = lengths, self._depth - 1
-
-    def _agreed(self, node: Node, k: int) -> tuple[int, ...]:
-        """The shape that both branches of an If give its output k."""
-        where = f"node {node.name!r} (If): its condition is only known at run time"
-        for branch in node.branches:
-            if any(name not in self.specs for name in (*branch.outputs, *_inside(branch))):
-                raise UnsupportedModelError(f"{where}, and a branch does not fit these shapes; fix what it depends on with constants=")
-        a, b = (self.specs[branch.outputs[k]] for branch in node.branches)
-        if a[:2] != b[:2] or has_symbol(a.shape):
-            raise UnsupportedModelError(f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants=")
-        return a.shape
-
-
-def _inside(graph: Graph) -> set[str]:
-    """Every value that a subgraph makes, deeper ones included."""
-    names = {name for node in graph.nodes for name in node.outputs if name}.union(graph.inputs)
-    return names.union(*(_inside(inner) for node in graph.nodes for inner in node.subgraphs))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.contract import Key
 from fastrnn.model.sizes import Size, value_of, wholes
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering.chain import Chain
@@ -157,7 +158,7 @@ class Layout:
         """target = source, of one shape."""
         raise NotImplementedError
 
-    def loops(self, name: str, kernel: str, y: View, x: View, x2: View | None = None, **fields) -> None:
+    def loops(self, name: str, kernel: Key | str, y: View, x: View, x2: View | None = None, **fields) -> None:
         """A kernel of native/grid.h over views of one shape."""
         table = grid_table(y, x, x2)
         pointers = {"x": x, "y": y, "axes": weight_view(table)} | ({} if x2 is None else {"x2": x2})
@@ -190,14 +191,14 @@ class Layout:
         """y = value everywhere."""
         self.copy(name, self.number(value, y.dtype).broadcast(y.shape), y)
 
-    def rowwise(self, name: str, kernel: str, y: View, x: View, axis: int) -> None:
+    def rowwise(self, name: str, kernel: Key | str, y: View, x: View, axis: int) -> None:
         """A kernel of native/grid.h that takes one axis, from and to, at every position of the others."""
         others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
         table = table_of([*grid_table(*others), (x.shape[axis], y.strides[axis], x.strides[axis], 0)])
         size = math.prod(x.shape)
         self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30 * size, weight_bytes=8 * size)
 
-    def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: str = "reduce") -> None:
+    def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: Key | str = "reduce") -> None:
         """y = rows reduced over their last axis, a sum divided."""
         n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])
         table = table_of([*grid_table(y, lead), (n, 0, rows.strides[-1], 0)])

@@ -53,8 +53,8 @@ def share_of_layer(threads: int, packed: Sequence[Packed], T: Whole, B: Whole) -
     """How a layer of T steps and B rows is split over at most so many threads."""
     if threads == 1:
         return Share()
-    kernel, weight_bytes = packed[0].kernel, packed[0].weight_bytes
-    step_ns = policy.estimate_ns(B * weight_bytes // 2, weight_bytes)
+    kernel = packed[0].kernel
+    step_ns = policy.estimate_ns(B * (2 * packed[0].multiplies), packed[0].weight_bytes)
     if step_ns * T < WORTH_NS:
         return Share(why=f"one thread: {value_of(step_ns * T) / 1e3:.0f} us of work")
     directions = min(len(packed), threads)

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.sizes import largest, same, smallest
-from fastrnn.plan.emit.emitter import new_args
+from fastrnn.plan.emit.emitter import new_args, sized
 from fastrnn.plan.lowering.layout import Layout
 from fastrnn.plan.lowering.memory import View, weight_view
 from fastrnn.plan.program import CheckStep
@@ -34,10 +35,10 @@ class Ranges(Layout):
     def _checked(self, node: Node, view: View, low: int, high: int) -> View:
         """Integers copied to where a step checks their range before they are used."""
         copy = self.scratch(view.shape, np.int64)
-        if self.plan.backend == "reference" or view.dtype not in (np.int32, np.int64):
-            self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
+        if self.compiled and view.dtype in (np.int32, np.int64):
+            self.loops(node.name, sized("copy", np.int64) if view.dtype == np.int64 else Key("cast_int64", dtype="int32"), copy, view)
         else:
-            self.loops(node.name, "copy64" if view.dtype == np.int64 else "cast_int32_int64", copy, view)
+            self.python(node.name, lambda arrays: [arrays[0].astype(np.int64)], [view], [copy])
         self.steps.append(CheckStep(node.name, copy, low, high))
         return copy
 
@@ -66,7 +67,7 @@ class Ranges(Layout):
             view = self.limit(node, name, 0, T)
             B = view.shape[0]
             both = self.hold((2, B), np.int64)
-            self.step(name, self.kernel("sort_lengths"), new_args(T=T, B=B, P=deals), {"x": view, "y": both})
+            self.step(name, self.kernel(Key("sort_lengths", dtype="int64")), new_args(T=T, B=B, P=deals), {"x": view, "y": both})
             views = both.at(0, 0), both.at(0, 1)
             found.append((T, views))
         return views

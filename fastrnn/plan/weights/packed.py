@@ -24,7 +24,7 @@ from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
 class Packed:
     """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
 
-    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of.
+    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step.
     """
 
     kernel: Kernel | None
@@ -33,6 +33,7 @@ class Packed:
     units: int = 0
     sources: tuple[np.ndarray | None, ...] = ()
     groups: int = 1
+    multiplies: int = 0
 
     @property
     def views(self) -> dict[str, View]:
@@ -88,7 +89,8 @@ def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray 
     """Groups' panels one behind the other."""
     biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
     parts = [pack_dense(w, b, choice.kernel.lanes) for w, b in zip(matrices, biases)]
-    return Packed(choice.kernel, choice.why, {name: joined([part[name] for part in parts]) for name in parts[0]}, 0, sources, len(parts))
+    return Packed(choice.kernel, choice.why, {name: joined([part[name] for part in parts]) for name in parts[0]}, 0, sources, len(parts),
+                  sum(w.size for w in matrices))
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
@@ -100,7 +102,8 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
         w = layer.weights(d)
         choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected)
         arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
-        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources))
+        multiplies = sum(a.size for a in (*w.w_x, *w.w_h, *(() if w.w_p is None else (w.w_p,))))
+        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources, multiplies=multiplies))
     return result
 
 

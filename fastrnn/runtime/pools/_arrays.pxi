@@ -1,5 +1,11 @@
 # The caller's arrays: checked, made, and apart. Part of _pool.pyx.
 
+cdef bint _is_handles(object value) noexcept:
+    """Whether value is an int64 array of one dimension, in order."""
+    return (cnp.PyArray_CheckExact(value) and cnp.PyArray_TYPE(<cnp.ndarray>value) == cnp.NPY_INT64 and cnp.PyArray_NDIM(<cnp.ndarray>value) == 1
+            and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>value) and PyArray_ISBEHAVED_RO(<cnp.ndarray>value))
+
+
 cdef int64_t _dim(Field *field, int d, int64_t n, int64_t steps) noexcept:
     return n if d == field.rows else steps if d == field.steps else field.shape[d]
 

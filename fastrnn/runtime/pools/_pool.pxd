@@ -33,6 +33,11 @@ cdef struct Work:         # what a call works on
     void *tiles[65]       # of each thread
     void *rest            # of the last one, where it has fewer rows
 
+cdef struct Entry:        # of a slot
+    int64_t handle        # 0: free
+    int64_t mark          # the last call that named it
+    int64_t count         # steps since the stream was opened
+
 @cython.final
 cdef class Tile:
     cdef Runner runner
@@ -44,6 +49,7 @@ cdef class Tile:
     cdef bint plain
     cdef int batch, time
     cdef int fit(self, int64_t rows, int64_t steps) except -1
+    cdef void fetch(self, Work *work, int64_t first, int64_t end) noexcept nogil
     cdef void gather(self, Work *work, int64_t first) noexcept nogil
     cdef void scatter(self, Work *work, int64_t first) noexcept nogil
 
@@ -61,11 +67,9 @@ cdef class Tiles:
 cdef class PoolCore:
     cdef readonly int64_t capacity, stride
     cdef readonly object block  # (capacity, stride) bytes: the states of a stream are a row
-    cdef object _lock, _handles, _marks, _counts, _free, _slots, _order, _first_row
+    cdef object _lock, _table, _free, _slots, _order, _first_row
     cdef char *rows
-    cdef int64_t *handles     # by slot; 0: free
-    cdef int64_t *marks       # the last call that named the slot
-    cdef int64_t *counts      # steps since the stream was opened
+    cdef Entry *entries       # by slot: what a call looks at of it lies together
     cdef int32_t *free
     cdef char *first_row
     cdef int64_t n_free, calls

@@ -26,16 +26,24 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
     bint PyArray_ISBEHAVED_RO(cnp.ndarray)
 
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *)
+
+cdef extern from "rows_of_bytes.h":
+    void fr_copy_row(char *, const char *, int64_t) nogil
+    void fr_fetch_row(const char *, int64_t) nogil
+
 cdef extern from *:
     """
     static inline int64_t fr_take_one(int64_t *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
     """
     int64_t fr_take_one(int64_t *) nogil
-    void __builtin_prefetch(const void *) nogil
 
 cdef enum:
     SLOT_BITS = 24
     MOST_ARRAYS = 64
+    FETCHED = 4096  # bytes of a stream, at most, whose rows are asked for ahead: more than that of a tile would not stay in the first cache
 
 SHARED_SLOT = SHARED
 MOST_STREAMS = 1 << SLOT_BITS
@@ -61,12 +69,11 @@ cdef class PoolCore:
         self.capacity, self.stride, self._lock = capacity, first_row.nbytes, lock
         self._first_row = first_row
         self.block = aligned_zeros((capacity, self.stride), np.uint8)
-        self._handles, self._marks, self._counts = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
+        self._table = np.zeros((capacity, sizeof(Entry) // sizeof(int64_t)), np.int64)
         self._free = np.arange(capacity - 1, -1, -1, dtype=np.int32)
         self._slots, self._order = np.zeros(64, np.int64), np.arange(64, dtype=np.int64)
         self.rows, self.first_row = <char *><size_t>self.block.ctypes.data, <char *><size_t>first_row.ctypes.data
-        self.handles, self.marks = <int64_t *><size_t>self._handles.ctypes.data, <int64_t *><size_t>self._marks.ctypes.data
-        self.counts, self.free = <int64_t *><size_t>self._counts.ctypes.data, <int32_t *><size_t>self._free.ctypes.data
+        self.entries, self.free = <Entry *><size_t>self._table.ctypes.data, <int32_t *><size_t>self._free.ctypes.data
         self.n_free = capacity
 
     # One call at a time.
@@ -88,7 +95,7 @@ cdef class PoolCore:
     @property
     def nbytes(self):
         """Bytes that the states and handles of all streams, open or not, take."""
-        return self.block.nbytes + self._handles.nbytes + self._marks.nbytes + self._counts.nbytes + self._free.nbytes
+        return self.block.nbytes + self._table.nbytes + self._free.nbytes
 
     def _exclusive(self, function):
         """function() while no other thread may call the pool."""
@@ -107,24 +114,21 @@ cdef class PoolCore:
         return isinstance(handle, int) and 0 <= handle < 1 << 63 and self.is_open(handle)
 
     def _open_handles(self):
-        return self._handles[self._handles > 0]
+        return self._table[self._table[:, 0] > 0, 0]
 
     cdef bint is_open(self, int64_t handle) noexcept:
         cdef int64_t slot = handle & ((1 << SLOT_BITS) - 1)
-        return handle > 0 and slot < self.capacity and self.handles[slot] == handle
+        return handle > 0 and slot < self.capacity and self.entries[slot].handle == handle
 
     cdef int64_t slot_of(self, object handle) except -1:
         """Where an open stream's states are. Raises UnknownStreamError."""
-        cdef int64_t number
-        if not isinstance(handle, (int, np.integer)) or isinstance(handle, bool):
-            raise TypeError(f"a handle is the int that open() gave, got {type(handle).__name__}")
-        if handle < 0 or handle >= 1 << 63 or not self.is_open(handle):
+        cdef int overflow = 0
+        cdef int64_t number = PyLong_AsLongLongAndOverflow(handle, &overflow) if PyLong_CheckExact(handle) else checks.as_handle(handle)
+        if overflow or not self.is_open(number):
             raise self._unknown(handle)
-        number = handle
         return number & ((1 << SLOT_BITS) - 1)
 
     def _unknown(self, handle):
-        cdef int64_t slot = int(handle) & ((1 << SLOT_BITS) - 1)
         return UnknownStreamError(f"no stream of this pool has the handle {handle}: it was closed, or belongs to another pool")
 
     def open(self):
@@ -139,8 +143,8 @@ cdef class PoolCore:
             slot = self.free[self.n_free]
             self.start_again(slot)
             opened += 1
-            self.handles[slot] = opened << SLOT_BITS | slot
-            return self.handles[slot]
+            self.entries[slot].handle = opened << SLOT_BITS | slot
+            return self.entries[slot].handle
         finally:
             self.leave()
 
@@ -150,7 +154,7 @@ cdef class PoolCore:
         self.enter()
         try:
             slot = self.slot_of(handle)
-            self.handles[slot] = 0
+            self.entries[slot].handle = 0
             self.free[self.n_free] = <int32_t>slot
             self.n_free += 1
         finally:
@@ -169,17 +173,17 @@ cdef class PoolCore:
 
     cdef void start_again(self, int64_t slot) noexcept:
         memcpy(self.rows + slot * self.stride, self.first_row, self.stride)
-        self.counts[slot] = 0
+        self.entries[slot].count = 0
 
     def _steps_of(self, handle):
-        return self.counts[self.slot_of(handle)]
+        return self.entries[self.slot_of(handle)].count
 
     def _row_of(self, handle):
         """The bytes of a stream's states, sharing memory."""
         return self.block[self.slot_of(handle)]
 
     def _count(self, handle, steps):
-        self.counts[self.slot_of(handle)] = steps
+        self.entries[self.slot_of(handle)].count = steps
 
     cdef int64_t find(self, object handles) except -1:
         """The slots of the streams that a call names, to self._slots; how many. Raises UnknownStreamError, and ShapeError for one named twice."""
@@ -190,7 +194,8 @@ cdef class PoolCore:
         if listed:
             n = len(handles)
         else:
-            handles = checks.as_handles(handles)
+            if not _is_handles(handles):
+                handles = checks.as_handles(handles)
             n = len(handles)
             given = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>handles)
         if n > self.capacity:
@@ -202,15 +207,15 @@ cdef class PoolCore:
         for k in range(n):
             if listed:
                 slot = self.slot_of(handles[k])
-                handle = self.handles[slot]
+                handle = self.entries[slot].handle
             else:
                 handle = given[k]
                 if not self.is_open(handle):
                     raise self._unknown(handle)
                 slot = handle & ((1 << SLOT_BITS) - 1)
-            if self.marks[slot] == self.calls:
+            if self.entries[slot].mark == self.calls:
                 raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
-            self.marks[slot] = self.calls
+            self.entries[slot].mark = self.calls
             slots[k] = slot
         self.work.slots, self.work.order = slots, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
         self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
@@ -238,7 +243,7 @@ cdef class PoolCore:
             if n:
                 self._run_rows(self._tiles, 0)
                 for k in range(n):
-                    self.counts[self.work.slots[k]] += 1
+                    self.entries[self.work.slots[k]].count += 1
             return result
         finally:
             self.leave()
@@ -258,10 +263,10 @@ cdef class PoolCore:
     def _snapshot(self):
         """Which streams the work is on, their states and counts of steps."""
         slots = self._slots[:self.work.n].copy()
-        return slots, self.block[slots], self._counts[slots]
+        return slots, self.block[slots], self._table[slots, 2]
 
     def _put_back(self, before):
-        slots, self.block[slots], self._counts[slots] = before
+        slots, self.block[slots], self._table[slots, 2] = before
 
     def _reset_rows(self, int64_t[:] rows):
         """Streams of the work, by their rows, back to where they started."""
@@ -272,7 +277,7 @@ cdef class PoolCore:
     def _advance(self, steps):
         """Steps that the streams of the work have done since they were opened or reset, as far as this call knows: how many it did, or -1 - n for n since a reset."""
         slots = self._slots[:self.work.n]
-        self._counts[slots] = np.where(steps < 0, -1 - steps, self._counts[slots] + steps)
+        self._table[slots, 2] = np.where(steps < 0, -1 - steps, self._table[slots, 2] + steps)
 
     def _bind_chunk(self, Tiles tiles, steps, x, out):
         """Points the work at the arrays of a chunk of so many steps; the arrays that must stay alive, and the result."""
@@ -324,7 +329,7 @@ cdef class PoolCore:
         cdef Work *work = &self.work
         cdef int64_t count = work.end - work.first, each = max(steps, 1), estimate, rest
         cdef int t, threads = 1
-        cdef list found
+        cdef list found, left
         cdef Tile tile
         work.n_tiles = (count + tiles.most - 1) // tiles.most
         work.size = (count + work.n_tiles - 1) // work.n_tiles
@@ -346,7 +351,8 @@ cdef class PoolCore:
         rest = count - work.size * (work.n_tiles - 1)
         work.rest = NULL
         if rest != work.size:
-            tile = <Tile>tiles.tiles_of(rest, steps)[tiles.threads]
+            left = tiles.tiles_of(rest, steps)
+            tile = <Tile>left[len(left) - 1]
             tile.fit(rest, each)
             work.rest = <void *>tile
         self._check_ranges(tiles, <Tile>found[0], steps)

@@ -63,6 +63,12 @@ cdef class Tile:
         self.rows, self.steps = rows, steps
         return 0
 
+    cdef void fetch(self, Work *work, int64_t first, int64_t end) noexcept nogil:
+        """Asks for the states of rows that come next, so that they are there when a tile gathers them."""
+        cdef int64_t r
+        for r in range(first, end):
+            fr_fetch_row(self.rows_of_pool + work.slots[work.order[r]] * self.stride, self.stride)
+
     cdef void gather(self, Work *work, int64_t first) noexcept nogil:
         """Points every slot at its rows, the caller's from `first` on in their order; what does not lie together is put together."""
         cdef int k
@@ -77,10 +83,8 @@ cdef class Tile:
                 state = &self.states[self.runner.slots[k].state]
                 for r in range(self.rows):
                     base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
-                    if r + 1 < self.rows:
-                        __builtin_prefetch(self.rows_of_pool + work.slots[work.order[first + r + 1]] * self.stride + state.offset)
                     for o in range(state.outer):
-                        memcpy(piece.room + (o * self.rows + r) * state.inner, base + o * state.inner, state.inner)
+                        fr_copy_row(piece.room + (o * self.rows + r) * state.inner, base + o * state.inner, state.inner)
                 continue
             base = work.inputs[piece.source] if k < self.runner.n_inputs else work.outputs[piece.source]
             if piece.axis == SHARED:
@@ -106,7 +110,7 @@ cdef class Tile:
             for r in range(self.rows):
                 base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
                 for o in range(state.outer):
-                    memcpy(base + o * state.inner, self.runner.commits[k].source + (o * self.rows + r) * state.inner, state.inner)
+                    fr_copy_row(base + o * state.inner, self.runner.commits[k].source + (o * self.rows + r) * state.inner, state.inner)
         for k in range(self.runner.n_inputs, self.runner.n_slots):
             piece = &self.pieces[k]
             if self.runner.bases[k] == piece.room:
@@ -129,6 +133,8 @@ cdef void _run_tiles(void *context, int index) noexcept nogil:
 
 cdef void _run_tile(void *at, Work *work, int64_t first) noexcept nogil:
     (<Tile>at).gather(work, first)
+    if FETCHED >= (<Tile>at).stride:
+        (<Tile>at).fetch(work, first + (<Tile>at).rows, min(first + 2 * (<Tile>at).rows, work.end))
     (<Tile>at).runner.run_kernels()
     (<Tile>at).scatter(work, first)
 

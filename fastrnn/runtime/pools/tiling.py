@@ -24,6 +24,8 @@ from fastrnn.runtime.stream import Stream
 
 # Rows of a tile, at most. Silero and LSTM(40, 64) of 16, 32, 64 and 128 rows: see benchmarks/pool.py.
 MOST_ROWS = 32
+# Up to so many rows have tiles of their own, so that a call of other rows than the one before costs no change of sizes (GRU(1, 16), 1 to 7 rows: 0.6 us of 1.9).
+OWN_ROWS = 8
 DRAWN_STEPS = 3
 
 
@@ -41,7 +43,7 @@ class Tiling(Tiles):
     def __init__(self, most: int, threads: int, forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndarray], axes: Axes, rows: StateRows, block: np.ndarray,
                  chunk: bool = False):
         self._forms, self._sizes, self._values, self._axes, self._rows, self._block, self._chunk = forms, sizes, values, axes, rows, block, chunk
-        self._tiles: dict[int, list[Tile]] = {}
+        self._tiles: dict[tuple[int, int], list[Tile]] = {}
         self._programs: list[object] = []
         form = forms.of(most)
         inputs, outputs = [v.name for v in form.steppable.inputs], list(form.steppable.outputs)
@@ -75,10 +77,11 @@ class Tiling(Tiles):
         form = self._forms.of(rows)
         sizes = self._of(form, rows, steps or 1)
         runners = form.program(sizes, self._values, squeeze=not self._chunk)
-        if id(runners) not in self._tiles:
+        key = id(runners), rows if rows <= OWN_ROWS and not self._chunk else 0
+        if key not in self._tiles:
             self._programs.append(runners)
-            self._tiles[id(runners)] = [self._tile(form, runners.program, sizes) for _ in range(self.threads + 1)]
-        return self._tiles[id(runners)]
+            self._tiles[key] = [self._tile(form, runners.program, sizes) for _ in range(self.threads + (not key[1]))]
+        return self._tiles[key]
 
     def _tile(self, form: Form, program: Program, sizes: Mapping[str, int]) -> Tile:
         slots = (*program.inputs, *program.outputs)

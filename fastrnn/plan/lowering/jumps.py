@@ -1,24 +1,60 @@
-"""A Loop or a Scan as steps that a program comes back to: a counter, a jump out, the body once, a jump back.
+"""An If, a Loop and a Scan as steps that jumps go around, or back to.
+
+An If that only data decides: both branches are there, and both write to one place.
+
+    to else, unless the condition holds
+    then:  its nodes, its outputs copied to their places; to the end
+    else:  the same
+
+A Loop or a Scan: a counter, a jump out, the body once, a jump back.
 
     counter = 0, what is handed on = its first value
     top:  out, unless counter < trips and the condition holds
           entries taken from what is scanned, the body, what it gave put to its place
           what it hands on copied to where the next run reads it; counter + 1; to the top
-    out:
 """
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.control import Repetition
-from fastrnn.model.ops.registry import ANY_DIM
+from fastrnn.model.ops.registry import ANY_DIM, has_symbol
 from fastrnn.plan.emit.indexing import put_at, take_at
 from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.program import JumpStep
+
+
+def branch(build, node: Node) -> None:
+    """Jumps around the branch that is not taken; both write to the outputs' places."""
+    made = [build.place(name, agreed(build, node, k)) if name else None for k, name in enumerate(node.outputs)]
+    condition = build.contiguous(build.views[node.inputs[0]])
+    jumps = []
+    for k, taken in enumerate(node.branches):
+        jumps.append(len(build.steps))
+        build.steps.append(None)
+        with build.inside_a_branch():
+            for inner in taken.nodes:
+                build.emit(inner)
+        for name, target in zip(taken.outputs, made):
+            if target is not None:
+                build.copy(node.name, build.views[name], target)
+        build.steps[jumps[k]] = JumpStep(node.name, condition if k == 0 else None, len(build.steps) + (k == 0))
+
+
+def agreed(build, node: Node, k: int) -> tuple[int, ...]:
+    """The shape that both branches of an If give its output k."""
+    where = f"node {node.name!r} (If): its condition is only known at run time"
+    for taken in node.branches:
+        if any(name not in build.specs for name in (*taken.outputs, *taken.made())):
+            raise UnsupportedModelError(f"{where}, and a branch does not fit these shapes; fix what it depends on with constants=")
+    a, b = (build.specs[taken.outputs[k]] for taken in node.branches)
+    if a[:2] != b[:2] or has_symbol(a.shape):
+        raise UnsupportedModelError(f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants=")
+    return a.shape
 
 
 def repeat(build, node: Node) -> None:
@@ -36,7 +72,7 @@ def repeat(build, node: Node) -> None:
     top, jumps = len(build.steps), []
     if bound is not None:
         less = build.hold((), np.bool_)
-        _whole(build, node.name, "less_int64", np.less, less, counter, bound)
+        _whole(build, node.name, "less", np.less, less, counter, bound)
         jumps.append(_jump(build, node.name, less))
     if loop.condition or loop.goes_on:
         jumps.append(_jump(build, node.name, going))
@@ -50,7 +86,7 @@ def repeat(build, node: Node) -> None:
         put_at(build, node.name, build.views[s.part], _turned(whole, s.axis, s.backwards), s.axis, counter)
     ends = [(build.views[loop.goes_on].reshaped(()), going)] if loop.goes_on else []
     _hand_on(build, node.name, [*((build.views[c.after], handed[c.before]) for c in loop.carried), *ends])
-    _whole(build, node.name, "add_int64", np.add, counter, counter, build.number(1, np.int64))
+    _whole(build, node.name, "add", np.add, counter, counter, build.number(1, np.int64))
     build.estimated_ns = build.estimated_ns + (build.estimated_ns - spent) * (0 if isinstance(trips, str) else trips - 1)
     build.steps.append(JumpStep(node.name, None, top))
     for k in jumps:
@@ -92,12 +128,12 @@ def _jump(build, name: str, condition: View) -> int:
     return len(build.steps) - 1
 
 
-def _whole(build, name: str, kernel: str, function, y: View, a: View, b: View) -> None:
+def _whole(build, name: str, role: str, function, y: View, a: View, b: View) -> None:
     """y = a function of two whole numbers."""
-    if build.plan.backend == "reference":
-        build.python(name, lambda arrays: [np.asarray(function(*arrays))], (a, b), (y,))
+    if build.compiled:
+        build.loops(name, Key(role, dtype="int64"), y, a, b)
     else:
-        build.loops(name, kernel, y, a, b)
+        build.python(name, lambda arrays: [np.asarray(function(*arrays))], (a, b), (y,))
 
 
 def _turned(view: View, axis: int, backwards: bool) -> View:
