@@ -8,6 +8,7 @@
     runtime/     running programs: sessions, streams, layers
     converters/  from other people's files and modules
     training/    training small networks
+    serving/     many callers, gathered into steps of one pool
     cli/         the command line; __main__.py: as python -m fastrnn
     testing.py   what tests and benchmarks share
 

@@ -18,7 +18,7 @@ import fastrnn as fr
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastrnn"
 # A module may import what stands to its left, and its own layer.
-ORDER = ("errors", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "cli")
+ORDER = ("errors", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "serving", "cli")
 # These stand outside the order: public names, and what tests share.
 OUTSIDE = ("__init__", "__main__", "testing")
 
@@ -107,6 +107,7 @@ def run_python(code: str, **environment) -> str:
 def test_a_bare_import_loads_numpy_and_nothing_heavier():
     loaded = run_python("import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'llvmlite', 'rich', 'matplotlib', 'safetensors.torch', 'hypothesis') if m in sys.modules])")
     assert loaded == "[]"
+    assert run_python("import sys, fastrnn; fastrnn.compile, fastrnn.load; print([m for m in sys.modules if m.startswith(('fastrnn.serving', 'asyncio'))])") == "[]"
 
 
 def test_a_bare_import_takes_a_third_of_numpys_at_most():

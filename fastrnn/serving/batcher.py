@@ -1,0 +1,173 @@
+"""Requests of many streams, from threads and asyncio, gathered into steps of one pool."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Hashable, Iterator, Mapping
+from concurrent.futures import Future
+
+import numpy as np
+
+from fastrnn.errors import ShapeError
+from fastrnn.runtime.session import Session
+from fastrnn.serving.callers import Callers, Request
+from fastrnn.serving.engine import ACTS, Engine
+from fastrnn.serving.replies import Reply
+from fastrnn.serving.rows import Rows
+
+
+class Batcher:
+    """Steps the streams of named callers, whoever is ready together, and gives each the bits that a Stream alone gives.
+
+    y = await batcher.step("anna", x, start=True)     # asyncio
+    y = batcher.submit("anna", x).result()            # threads; a concurrent.futures.Future
+
+    caller: anything hashable. x: one row of the model's input, such as (I,), or with the axis of rows, (1, I), and then the answer has it; a dict for several
+    inputs. Copied when it is submitted. y: as Stream.step returns it for one row, one array or a tuple.
+
+    start: the caller's first step; without it a caller that is not known raises UnknownStreamError, and with it one that is raises StateError: nothing
+    starts anew on its own. end: its last step; the stream is closed after it. step: an int that counts up by one, from any, for retries: the last number again
+    gives the last answer again, also after the end, and does not move the stream; another than the next is a StateError. A request without counts as the next.
+
+    An idle engine runs at once; a busy one takes what is ready next, at most max_batch rows, for which it waits at most max_wait_us longer than it must. One caller's
+    requests run in order. max_queue: how many requests may wait, None: any number; one more raises OverloadedError and is not taken. capacity: streams at a
+    time; idle_timeout_s: a caller that has not asked for so long is evicted, None: never; when all are taken, a start raises PoolFullError. context, sizes: as of Session.pool.
+
+    Errors of a request's own making are raised by submit and step, and nothing is queued. If a step raises, the streams are as they were, it is tried in
+    halves, and whose row it was gets the error. What a caller has waiting behind a request that fails, is cancelled at a start, an end or under a number, gets a
+    StateError, for its stream is not where that expects it; other requests are cancelled as if never submitted. Once a step has begun, it moves the stream
+    whoever still waits. Every future resolves.
+
+    Safe to use from any thread and any event loop. A worker thread ends with close(), at the end of a with block (which drains), or with the last reference.
+    """
+
+    def __init__(self, session: Session, capacity: int = 4096, max_batch: int = 256, max_wait_us: float = 0, max_queue: int | None = None, idle_timeout_s: float | None = None, *,
+                 context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None):
+        _check("max_batch", max_batch, 1)
+        _check("max_wait_us", max_wait_us, 0, whole=False)
+        if max_queue is not None:
+            _check("max_queue", max_queue, 1)
+        if idle_timeout_s is not None:
+            _check("idle_timeout_s", idle_timeout_s, 0, whole=False)
+        pool = session.pool(capacity, context, sizes=sizes)
+        self._rows, self._callers = Rows(pool), Callers(pool.capacity, idle_timeout_s)
+        self._engine = Engine(pool, self._rows, self._callers, max_batch, max_wait_us * 1e-6, max_queue)
+        self.capacity, self.max_batch = pool.capacity, max_batch
+        _ENGINES.add(self._engine)
+        weakref.finalize(self, self._engine.close)
+
+    # Steps.
+
+    async def step(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None):
+        """The answer to one step, in a coroutine. Cancelled before the step begins, as by asyncio.timeout, the stream does not move; after, it does."""
+        inputs, key, whole = self._rows.read(x)
+        loop = asyncio.get_running_loop()
+        request = Request(inputs, key, whole, start, end, step if step is None else _number(step), loop.create_future(), loop)
+        self._engine.submit(caller, request)
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            self._engine.withdraw(request)
+            raise
+
+    def submit(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None) -> Future:
+        """The future of one step, for threads. Its cancel() succeeds until the step begins."""
+        inputs, key, whole = self._rows.read(x)
+        return self._submitted(caller, Request(inputs, key, whole, start, end, step if step is None else _number(step), Reply(), None))
+
+    # Acts on streams, in the order of their caller's requests.
+
+    def reset(self, caller: Hashable) -> Future:
+        """The caller's stream starts afresh after the requests before this; step numbers go on. The future's result is None."""
+        return self._act(caller, lambda pool, stream: pool.reset(stream.handle))
+
+    def export(self, caller: Hashable) -> Future:
+        """The caller's stream as bytes, after the requests before this; see Pool.export. It goes on."""
+        return self._act(caller, lambda pool, stream: pool.export(stream.handle))
+
+    def restore(self, caller: Hashable, data: bytes) -> Future:
+        """Starts a caller where export left a stream, instead of start=True. The future's result is None; StateError for bytes that are damaged or of another model."""
+        def restore(pool, stream):
+            stream.handle = pool.restore(data)
+        return self._act(caller, restore, start=True)
+
+    def _act(self, caller: Hashable, act, start: bool = False) -> Future:
+        return self._submitted(caller, Request((), ACTS, False, start, False, None, Reply(), None, act))
+
+    def _submitted(self, caller: Hashable, request: Request) -> Future:
+        request.future.bind(self._engine, request)
+        self._engine.submit(caller, request)
+        return request.future
+
+    # Callers, and what was done.
+
+    def __len__(self) -> int:
+        """Callers that have a stream."""
+        return len(self._callers)
+
+    def __contains__(self, caller: Hashable) -> bool:
+        return caller in self._callers
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self._engine.callers())
+
+    def metrics(self) -> dict:
+        """Counters since the batcher was made, `waiting` and `callers` now, and histograms of rows a step, time in the queue and time of a step."""
+        return self._engine.measured()
+
+    # The end.
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Takes no more requests from now on (OverloadedError) and waits until all that were taken are answered: whether they are, after timeout_s at most.
+
+        Blocks; in a coroutine: `await asyncio.to_thread(batcher.drain)`.
+        """
+        return self._engine.drain(timeout_s)
+
+    def close(self) -> None:
+        """Ends the batcher and its streams. A step that runs is finished and answered; requests that wait get a StateError, as do all that come later."""
+        self._engine.close()
+
+    def __enter__(self) -> Batcher:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self.drain()
+        self.close()
+
+    async def __aenter__(self) -> Batcher:
+        return self
+
+    async def __aexit__(self, *error) -> None:
+        await asyncio.to_thread(self.__exit__, *error)
+
+    def __reduce__(self):
+        raise TypeError("a batcher belongs to this process; what travels is a stream: data = batcher.export(caller).result(), and where it arrives batcher.restore(caller, data)")
+
+    def __repr__(self) -> str:
+        return f"Batcher: {len(self)} of {self.capacity} callers, at most {self.max_batch} rows a step"
+
+
+_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _orphan_all() -> None:
+    for engine in _ENGINES:
+        engine.orphan()
+
+
+os.register_at_fork(after_in_child=_orphan_all)
+
+
+def _check(name: str, value, least: int, whole: bool = True) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer) if whole else (int, float, np.integer, np.floating)) or not value >= least:
+        raise ShapeError(f"{name} must be {'an integer' if whole else 'a number'} of at least {least}, got {value!r}")
+
+
+def _number(step) -> int:
+    if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
+        raise TypeError(f"step must be an int that counts up, got {step!r}")
+    return int(step)

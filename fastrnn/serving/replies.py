@@ -1,0 +1,68 @@
+"""Answers on their way back: to threads by concurrent futures, to coroutines by one call of their event loop for all answers of a step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+
+from fastrnn.serving.callers import Request
+
+LOG = logging.getLogger("fastrnn")
+
+
+class Reply(Future):
+    """The future of a thread. cancel() succeeds, and then the stream does not move, until the request's step begins; a thread that waits for it runs the
+    step itself where the engine is idle."""
+
+    def bind(self, engine, request: Request) -> None:
+        """Before anyone else sees it."""
+        self._engine, self._request = engine, request
+
+    def cancel(self) -> bool:
+        return self.cancelled() or self._engine.withdraw(self._request) and super().cancel()
+
+    def result(self, timeout=None):
+        if not self.done():
+            self._engine.help()
+        return super().result(timeout)
+
+    def exception(self, timeout=None):
+        if not self.done():
+            self._engine.help()
+        return super().exception(timeout)
+
+
+def deliver(answers: Iterable[tuple[Request, object]], result: Callable, here: asyncio.AbstractEventLoop | None = None) -> None:
+    """Resolves the futures of requests, and of those that asked the same again, with an exception, or a result as it is, or with what result(answer, whole)
+    makes of a row of a step. here: the loop whose thread this is."""
+    by_loop: dict[asyncio.AbstractEventLoop, list] = {}
+    for request, answer in answers:
+        to = by_loop.get(request.loop)
+        if to is None:
+            to = by_loop[request.loop] = []
+        to.append((request, answer))
+        for twin in request.twins or ():
+            by_loop.setdefault(twin.loop, []).append((twin, answer))
+    for loop, pairs in by_loop.items():
+        if loop is None or loop is here:
+            resolve(pairs, result)
+            continue
+        try:
+            loop.call_soon_threadsafe(resolve, pairs, result)
+        except RuntimeError:  # it was closed: nobody waits there any more
+            LOG.info("%d answers for an event loop that is closed", len(pairs))
+
+
+def resolve(pairs: Iterable[tuple[Request, object]], result: Callable) -> None:
+    """Sets results, in the thread that futures belong to, which has more time than the engine; those that were cancelled meanwhile are passed over."""
+    for request, answer in pairs:
+        future = request.future
+        if not future.done():
+            if type(answer) is tuple:
+                future.set_result(result(answer, request.whole))
+            elif isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

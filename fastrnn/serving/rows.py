@@ -1,0 +1,139 @@
+"""What one request brings: a row of each input, and what all rows of a step share.
+
+Rows wait as bytes. Joining bytes keeps Python's lock; numpy.concatenate gives it up at every row, and where a loop is at work the engine then waits 5 ms to
+have it back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastrnn.errors import ShapeError
+from fastrnn.plan.program import Slot
+from fastrnn.runtime import checks
+from fastrnn.runtime.pools.pool import Pool
+from fastrnn.serving.callers import Request
+
+
+Answer = tuple[tuple[np.ndarray, ...], int]  # the outputs of a step, and which of their rows
+
+
+class Field:
+    """An input of a step. shape: of a row, without the axis of rows; axis: where that stands, None where all rows share the array."""
+
+    def __init__(self, name: str, dtype: np.dtype, shape: tuple[int, ...], axis: int | None, low: int | None, high: int | None):
+        self.name, self.dtype, self.shape, self.axis, self.low, self.high = name, dtype, shape, axis, low, high
+        self.whole = shape if axis is None else (*shape[:axis], 1, *shape[axis:])
+
+    def read(self, value) -> tuple[bytes, bool]:
+        """The content, and whether the caller's array has the axis of rows. Raises ShapeError, also for integers out of range, or DTypeError."""
+        a = value if type(value) is np.ndarray else checks.as_array(value, self.name)
+        if a.dtype != self.dtype or a.shape != self.shape and a.shape != self.whole:
+            checks.check_dtype(a, f"input {self.name!r}", self.dtype)
+            raise ShapeError(f"input {self.name!r} of one request must have shape {self.shape}" + (f", or {self.whole}" if self.axis is not None else "") + f", got {a.shape}")
+        if self.low is not None and a.size and not self.low <= a.min() <= a.max() <= self.high:
+            raise checks.out_of_range(self.name, int(next(v for v in a.flat if not self.low <= v <= self.high)), self.low, self.high)
+        return a.tobytes(), a.ndim == len(self.whole)
+
+    def joined(self, rows: Sequence[bytes]) -> np.ndarray:
+        """The array of a step."""
+        if self.axis is None:
+            return np.frombuffer(rows[0], self.dtype).reshape(self.shape)
+        a = np.frombuffer(b"".join(rows), self.dtype).reshape(len(rows), *self.shape)
+        return a if self.axis == 0 else np.moveaxis(a, 0, self.axis)
+
+
+class Rows:
+    """Reads requests, puts rows together for a step, and takes its outputs apart. A model that leaves sizes open is planned by the first request's."""
+
+    def __init__(self, pool: Pool):
+        self._pool, self._lock = pool, threading.Lock()
+        self._names = [v.name for v in pool._form.steppable.inputs]
+        self._fields: list[Field] | None = None
+        if pool._tiles is not None:
+            self._learn()
+
+    def read(self, x) -> tuple[bytes | tuple[bytes, ...], tuple[bytes, ...] | None, bool]:
+        """(content of each input, or of the only one; what must be equal in all requests of a step; whether the arrays have the axis of rows) of one request.
+
+        x: an array, or a dict of several inputs. Raises ShapeError or DTypeError.
+        """
+        if self._fields is None:
+            self._plan(x)
+        if self._only is not None and type(x) is not dict:
+            content, whole = self._only.read(x)
+            return content, None, whole
+        contents, key, wholes = [], [], set()
+        x = self._by_name(x)
+        for field in self._fields:
+            content, whole = field.read(x[field.name])
+            contents.append(content)
+            if field.axis is None:
+                key.append(content)
+            else:
+                wholes.add(whole)
+        if len(wholes) > 1:
+            raise ShapeError("either all inputs of a request have the axis of rows, or none")
+        return contents[0] if self._only is not None else tuple(contents), tuple(key) or None, wholes == {True}
+
+    def gather(self, batch: Sequence[Request]):
+        """What Pool.step takes, of requests with one key."""
+        if self._only is not None:
+            return self._only.joined([request.inputs for request in batch])
+        return {field.name: field.joined(rows) for field, rows in zip(self._fields, zip(*(request.inputs for request in batch)))}
+
+    def result(self, answer: Answer, whole: bool):
+        """What a request's future holds: an array, or a tuple of several, in memory of their own; whole: with the axis of rows."""
+        outputs, k = answer
+        found = []
+        for a, axis in zip(outputs, self._axes):
+            row = a[k, ...] if axis == 0 else a[(*(slice(None),) * axis, k)]
+            found.append(np.expand_dims(row, axis).copy() if whole else row.copy())
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def kept(self, answer: Answer) -> Answer:
+        """The answer without the rest of its step."""
+        outputs, k = answer
+        return tuple(a.take([k], axis) for a, axis in zip(outputs, self._axes)), 0
+
+    def _by_name(self, x) -> dict:
+        given = x if isinstance(x, dict) or len(self._names) != 1 else {self._names[0]: x}
+        checks.same_names(checks.as_mapping(given, "a request of several inputs"), self._names)
+        return given
+
+    # What the pool was planned for.
+
+    def _plan(self, x) -> None:
+        """By the first request, where the model leaves sizes open or an input steers. Nothing has been stepped before it."""
+        form = self._pool._form.steppable
+        given, arrays = self._by_name(x), {}
+        for v in form.inputs:
+            a = arrays[v.name] = checks.as_array(given[v.name], v.name)
+            checks.check_dtype(a, f"input {v.name!r}", np.dtype(v.dtype))
+            shape = [d for k, d in enumerate(v.shape) if k != form.time_axes.get(v.name)]
+            axis = shape.index(form.batch) if form.batch in shape else 0 if shape[:1] == [1] else None
+            if axis is not None and a.ndim == len(shape) - 1:
+                arrays[v.name] = np.expand_dims(a, axis)
+        with self._lock:
+            if self._fields is None:
+                self._pool._prepare(arrays)
+                self._learn()
+
+    def _learn(self) -> None:
+        tiles, form = self._pool._tiles, self._pool._form
+        sizes = tiles._of(form, 1, 1)
+        program = form.program(sizes, tiles.steering, squeeze=True).program
+        slots = {slot.name: slot for slot in program.inputs}
+        fields = []
+        for v in form.steppable.inputs:
+            unread = Slot(v.name, np.dtype(v.dtype), tuple(d for k, d in enumerate(v.shape) if k != form.steppable.time_axes.get(v.name)))
+            slot = slots.get(v.name, unread)
+            _, dtype, shape, axis, _, _ = tiles._field(form, slot, 1)
+            low, high = (None, None) if slot.low is None else form.dims((slot.low, slot.high), sizes)
+            fields.append(Field(v.name, dtype, shape if axis < 0 else shape[:axis] + shape[axis + 1:], None if axis < 0 else axis, low, high))
+        self._axes = [tiles._axes.of[name] for name in form.steppable.outputs]
+        self._only = fields[0] if len(fields) == 1 and fields[0].axis is not None else None
+        self._fields = fields
