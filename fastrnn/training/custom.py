@@ -81,9 +81,10 @@ class Recurrent(RecurrentLayer):
             reverse, k = bool(d) or o.reverse, layer * o.directions + d
             saved.h[:B, d * P:(d + 1) * P] = states[o.states[0]][k]
             gates = np.empty((N, len(cell.gates) * H), self.dtype)
-            gates[...] = self._bias(suffix)
+            gates[:, : x_gates.start], gates[:, x_gates.stop :] = 0, 0
             if cell.x_gates:
-                gates[:, x_gates] += saved.x @ self._matrix(suffix, "ih", cell.x_gates).T
+                np.matmul(saved.x, self._matrix(suffix, "ih", cell.x_gates).T, out=gates[:, x_gates])
+            gates += self._bias(suffix)
             c = np.empty((len(o.states) - 1, B + N, H), self.dtype)
             for j, name in enumerate(o.states[1:]):
                 c[j, :B] = states[name][k]
