@@ -156,5 +156,7 @@ class Recurrent(RecurrentLayer):
                 before = operand[rows] if operand is own.extra else operand[rows if isinstance(own.previous, slice) else own.previous[rows]]
                 total += own.gates[rows, span].T @ before
             add("weight_hh", cell.h_gates, gates, total)
-        for side, name in (("x", "bias_ih"), ("h", "bias_hh")):
-            add(name, cell.biased(side), self.code.columns, own.gates.sum(0))
+        if self.options.bias:
+            total = own.gates.sum(0)
+            for side, name in (("x", "bias_ih"), ("h", "bias_hh")):
+                add(name, cell.biased(side), self.code.columns, total)
