@@ -74,6 +74,7 @@ cdef class StreamCore:
         """A chunk of steps, (T', ...) for each input; returns outputs (T', ...). The same bits as T' calls of step.
 
         x: an array, or a dict of several inputs. out: an array or tuple to write into.
+        Ctrl-C: where the model has a time axis, KeyboardInterrupt comes when the chunk is over and its states have moved; elsewhere at once, the states as before.
         """
         cdef int64_t steps
         if self._busy:

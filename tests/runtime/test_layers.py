@@ -226,3 +226,21 @@ def test_isa_pinned_by_environment(monkeypatch, name):
 
 def test_explain_names_the_isa(each_isa):
     assert each_isa in fr.LSTM(2, 3).explain()
+
+
+def test_a_dtype_that_is_not_the_layers_is_refused_with_what_to_write():
+    layer, session = fr.LSTM(3, 5, seed=0), fr.compile(fr.GRU(3, 5, seed=0).to_model())
+    x = np.zeros((4, 2, 3))
+    for call in (lambda: layer(x), lambda: session.run({"x": x}), lambda: session.stream(batch=2).push(x), lambda: session.stream(batch=2).step(x[0])):
+        with pytest.raises(fr.DTypeError, match=r"input 'x' must be float32 .*, got <f8; .*write \.astype\('float32'\)"):
+            call()
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 0], (4, 1, 0), *(np.array([4, 1, 0], kind) for kind in ("i4", "u1", ">i2", "u8", "i8"))], ids=lambda n: getattr(n, "dtype", type(n)).__str__())
+@pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU, fr.RNN], ids=lambda k: k.__name__)
+def test_lengths_are_any_integers(kind, lengths):
+    layer, x = kind(3, 5, bidirectional=True, seed=0), np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)
+    y, _ = layer(x, lengths=lengths)
+    assert not y[1:, 1].any() and not y[:, 2].any()
+    assert np.array_equal(y[:1, 1], layer(x[:1, 1:2])[0][:, 0]) and np.array_equal(y[:, 0], layer(x[:, :1])[0][:, 0])
+    assert np.array_equal(fr.compile(layer.to_model(lengths=True)).run({"x": x, "lengths": lengths})["y"], y)
