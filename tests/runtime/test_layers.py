@@ -236,7 +236,7 @@ def test_a_dtype_that_is_not_the_layers_is_refused_with_what_to_write():
             call()
 
 
-@pytest.mark.parametrize("lengths", [[4, 1, 0], (4, 1, 0), *(np.array([4, 1, 0], kind) for kind in ("i4", "u1", ">i2", "u8", "i8"))], ids=lambda n: getattr(n, "dtype", type(n)).__str__())
+@pytest.mark.parametrize("lengths", [[4, 1, 0], (4, 1, 0), *(np.array([4, 1, 0], kind) for kind in ("i4", "u1", ">i2", "u8", "i8"))], ids=lambda n: str(getattr(n, "dtype", type(n).__name__)))
 @pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU, fr.RNN], ids=lambda k: k.__name__)
 def test_lengths_are_any_integers(kind, lengths):
     layer, x = kind(3, 5, bidirectional=True, seed=0), np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)
