@@ -243,4 +243,8 @@ def test_lengths_are_any_integers(kind, lengths):
     y, _ = layer(x, lengths=lengths)
     assert not y[1:, 1].any() and not y[:, 2].any()
     assert np.array_equal(y[:1, 1], layer(x[:1, 1:2])[0][:, 0]) and np.array_equal(y[:, 0], layer(x[:, :1])[0][:, 0])
-    assert np.array_equal(fr.compile(layer.to_model(lengths=True)).run({"x": x, "lengths": lengths})["y"], y)
+    session = fr.compile(layer.to_model(lengths=True))
+    assert np.array_equal(session.run({"x": x, "lengths": np.asarray(lengths).astype("int64")})["y"], y)
+    if isinstance(lengths, np.ndarray) and lengths.dtype != np.int64:
+        with pytest.raises(fr.DTypeError, match=r"input 'lengths' must be int64 .*write \.astype\('int64'\)"):
+            session.run({"x": x, "lengths": lengths})
