@@ -27,7 +27,7 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     torch.export has it. Without it, every dimension of the example may, except where the module fixes it: by its weights, by a loop over
     the steps. torch.export takes a 1 for a constant, so axes of 1 are doubled for it where the module takes that; best give an example of at least
     2 rows and 2 steps, its sizes all different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
-    pad_packed_sequence gives is as long as the padded input. Sizes that an operator needs fixed are the example's, and a warning says so. A module
+    pad_packed_sequence gives is as long as the padded input, and where the rest of the module depends on that, a call needs a row that reaches the last step. Sizes that an operator needs fixed are the example's, and a warning says so. A module
     whose outputs depend on its earlier calls, by self.hidden for one, is refused.
 
     The model is then compared with the module, on the example, on drawn values, and at other sizes and lengths: ConversionError names the output that

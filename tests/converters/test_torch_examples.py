@@ -285,6 +285,28 @@ def test_an_operator_that_needs_one_size_fixes_that_one():
         agree(model, module, torch.randn(4, 7, 3))
 
 
+class Parts(nn.Module):
+    """Features in parts, whose sizes torch knows only once a layer has taken them."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.layer, self.parts = nn.GRU(4, 6), parts
+
+    def forward(self, x):
+        a, b = self.parts(x)
+        return self.layer(torch.cat([b, a], -1))[0]
+
+
+@pytest.mark.parametrize("parts", [lambda x: x.chunk(2, -1), lambda x: x.split(2, -1), lambda x: x.split([1, 3], -1), lambda x: torch.unsafe_chunk(x, 2, 2)], ids=["chunk", "split", "sizes", "unsafe"])
+def test_parts_of_features_leave_batch_and_time_open(parts):
+    torch.manual_seed(0)
+    module = Parts(parts).eval()
+    model = fr.from_torch(module, torch.randn(6, 2, 4))
+    assert model.inputs[0].shape == ("T", "B", 4)
+    x = torch.randn(3, 5, 4)
+    assert np.abs(fr.compile(model)(x.numpy()) - module(x).detach().numpy()).max() <= 2e-6
+
+
 def test_an_error_of_our_own_is_no_damaged_file(monkeypatch):
     from fastrnn.converters.torch_export.registry import CONVERTERS
 
