@@ -77,6 +77,8 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
         if isinstance(part, torch.jit.ScriptModule):
             raise UnsupportedModelError(f"from_torch: module {path or part.original_name!r} is TorchScript, from torch.jit.script or trace, which cannot be captured; give "
                                         "the module that it was made from, or write it to ONNX with torch.onnx.export(..., dynamo=False) and read that with from_onnx")
+    if lazy := [path for path, tensor in (*module.named_parameters(), *module.named_buffers()) if torch.nn.parameter.is_lazy(tensor)]:
+        raise UnsupportedModelError(f"from_torch: {lazy[0]!r} has no values yet, nor a shape: call the lazy module once, as it is to be used, and convert it then")
     if example_inputs is not None and (dynamic_shapes is not None or cells or not _only_read(module, torch.nn)):
         from fastrnn.converters.torch_export import convert_module
         from fastrnn.converters.torch_export.carried import convert_carried, written_buffers

@@ -173,6 +173,8 @@ class KeepRecurrent(TorchFunctionMode):
     def _call(self, kind, x, states, weights, lengths, bias, num_layers, dropout, bidirectional, batch_first):
         if dropout:
             raise UnsupportedModelError(f"{kind}: dropout {dropout} is on; fastrnn converts modules in eval mode")
+        if torch.is_autocast_enabled("cpu"):
+            raise UnsupportedModelError(f"{kind}: forward has torch.autocast on, so torch computes it in {torch.get_autocast_dtype('cpu')}; fastrnn computes in float32: leave it out")
         states = list(states) if isinstance(states, (tuple, list)) else [states]
         return tuple(torch.ops.fastrnn.recurrent(x, states, list(weights), lengths, kind, bias, num_layers, bidirectional, batch_first))
 

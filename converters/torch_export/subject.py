@@ -21,12 +21,12 @@ MOST_BLAMED = 8  # attributes that changed, of which each is tried alone
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """The module in eval mode and no gradients, both as before afterwards."""
+    """The module in eval mode, without gradients and the caller's autocast, all as before afterwards."""
     training = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in training:
             part.training = False
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             yield
     finally:
         for part, was in training:

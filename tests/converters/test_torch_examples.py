@@ -381,6 +381,38 @@ def test_refusing_what_depends_on_data_says_nothing_on_stderr():
     assert "depends on what is in a tensor, in <string>:8" in done.stdout and done.stderr == ""
 
 
+class Lowered(nn.Module):
+    """Computes in half the bits, by torch's choice of where."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.layer = kind(3, 5)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.layer(x)[0].float()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN], ids=lambda k: k.__name__)
+def test_autocast(kind):
+    """In forward it is refused; around the conversion it has to do with the caller, not with the module."""
+    with pytest.raises(fr.UnsupportedModelError, match=r"forward has torch.autocast on, so torch computes it in torch\.bfloat16"):
+        fr.from_torch(Lowered(kind).eval(), X)
+    layer = kind(3, 5).eval()
+    module = nn.Sequential(layer) if kind is nn.GRU else Of(lambda p, x: layer(x)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        model = fr.from_torch(module, X)
+    assert np.abs(next(iter(fr.compile(model).run({model.input_names[0]: X.numpy()}).values())) - layer(X)[0].detach().numpy()).max() <= 2e-6
+
+
+@pytest.mark.parametrize("example", [True, False])
+@pytest.mark.parametrize("module", [nn.Sequential(nn.LSTM(3, 5), nn.LazyLinear(2)), nn.Sequential(nn.LazyConv1d(4, 3), nn.LazyBatchNorm1d())], ids=["linear", "conv"])
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_lazy_modules_are_refused_until_they_were_called(module, example):
+    with pytest.raises(fr.UnsupportedModelError, match=r"'\d\.weight' has no values yet.*call the lazy module once"):
+        fr.from_torch(module, X if example else None)
+
+
 def test_arrays_are_no_examples():
     for example in (X.numpy(), (X.numpy(),), {"x": X.numpy()}):
         with pytest.raises(fr.DTypeError, match=r"pass torch\.from_numpy"):
