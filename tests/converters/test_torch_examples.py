@@ -413,6 +413,22 @@ def test_lazy_modules_are_refused_until_they_were_called(module, example):
         fr.from_torch(module, X if example else None)
 
 
+@pytest.mark.parametrize("example,says", [(torch.randn(4, 2, 7), "RuntimeError"), (torch.randn(0, 2, 3), "RuntimeError"), (torch.ones(4, 2, 3, dtype=torch.int64), "ValueError"),
+                                          (torch.randn(4, 2, 3, device="meta"), "RuntimeError"), ("words", "AttributeError")], ids=["width", "empty", "dtype", "device", "text"])
+@pytest.mark.parametrize("buffer", [False, True])
+def test_an_example_that_the_module_does_not_take(example, says, buffer):
+    module = Of(lambda parts, x: parts["layer"](x)[0], layer=nn.LSTM(3, 5))
+    if buffer:
+        module.register_buffer("kept", torch.zeros(1))
+    with pytest.raises(fr.UnsupportedModelError, match=f"the module does not take the example inputs: {says}: "):
+        fr.from_torch(module, example)
+
+
+def test_a_module_that_raises_of_itself():
+    with pytest.raises(fr.UnsupportedModelError, match="the module does not take the example inputs: ZeroDivisionError"):
+        fr.from_torch(Of(lambda p, x: x / (x.shape[0] // 0)), X)
+
+
 def test_arrays_are_no_examples():
     for example in (X.numpy(), (X.numpy(),), {"x": X.numpy()}):
         with pytest.raises(fr.DTypeError, match=r"pass torch\.from_numpy"):
