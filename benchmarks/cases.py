@@ -110,6 +110,7 @@ LOOPS = [(64, 100, 1), (16, 100, 1), (256, 50, 1), (64, 50, 16), (256, 20, 32)] 
 PER_FLOP = [(64, 1), (64, 32), (256, 8)]
 TRAINING = [Case("lstm", 88, 36, T=100, B=16, quick=True), Case("gru", 88, 46, T=100, B=16), Case("rnn", 88, 100, T=100, B=16), Case("lstm", 64, 128, T=50, B=32),
             Case("lstm", 88, 36, T=100, B=16, ragged=True), Case("gru", 88, 46, T=100, B=16, ragged=True)]
+CELL_TRAINING = [(64, 100, 1), (32, 100, 16), (64, 100, 16)]  # hidden size, time, batch
 LENGTHS = [_square(kind, 128, T=100, B=32) for kind in ("rnn", "lstm", "gru")]  # what the option costs
 
 

@@ -39,6 +39,7 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "own_step": ("A cell of one's own, a step from Python", "The same cell built in and as fr.Recurrent; microseconds."),
     "compile": ("Compiling", "Milliseconds in a new process: an empty cache, then what the first process left."),
     "training": ("Training steps", "Forward, mean squared error, backward, Adam; losses and gradients compared first; microseconds. Ragged: torch's packed sequences."),
+    "cell_training": ("Training the gallery's cells", "Loss and gradients, beside autograd over an eager loop in PyTorch whose input is projected at once; microseconds."),
     "training_memory": ("Memory of a training step", "Megabytes, of a layer and a Linear to 88 at B=16: what is kept for the way back, x and the output among it; the peak."),
     "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
     "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
@@ -164,7 +165,7 @@ def training_memory(cases: list[dict]) -> list[str]:
 
 
 TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
-         "training_memory": training_memory,
+         "cell_training": beside, "training_memory": training_memory,
           "compile": milliseconds}
 
 
