@@ -69,10 +69,9 @@ def results_of(model, feed):
     try:
         return fr.compile(model).run(feed)
     except fr.UnsupportedModelError as error:
-        weights = "must be a constant weight" in str(error)
-        if not weights and "depend" not in str(error):
+        if "depend" not in str(error):
             raise
-    fixed = {name: a for k, (name, a) in enumerate(feed.items()) if (k if weights else a.dtype.kind in "iub" or k and a.size <= 8)}
+    fixed = {name: a for k, (name, a) in enumerate(feed.items()) if a.dtype.kind in "iub" or k and a.size <= 8}
     return fr.compile(model, constants=fixed).run({name: a for name, a in feed.items() if name not in fixed})
 
 

@@ -91,7 +91,7 @@ def run(case: Case) -> Outcome:
                         return Outcome(case.name, "refused", "an output that is no tensor")
                     if why := difference(got, want, tolerance):
                         return Outcome(case.name, "wrong", f"{name}: {why}")
-            text = session.explain({name: a.shape for name, a in feed.items()})
+            text = session.explain(feed)
     except fr.UnsupportedModelError as error:
         return Outcome(case.name, "refused", str(error))
     except Exception as error:  # noqa: BLE001  (whatever it is, it is counted)
