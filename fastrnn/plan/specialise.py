@@ -29,7 +29,7 @@ DECIDING = {"If": (0,), "Reshape": (1,), "Expand": (1,), "Tile": (1,), "Constant
             "onnx.AffineGrid": (1,), "onnx.BlackmanWindow": (0,), "onnx.CenterCropPad": (1,), "onnx.Col2Im": (1, 2), "onnx.CumProd": (1,), "onnx.DFT": (1, 2),
             "onnx.HammingWindow": (0,), "onnx.HannWindow": (0,), "onnx.MaxUnpool": (2,), "onnx.MelWeightMatrix": (0, 1, 2), "onnx.Resize": (3,), "onnx.STFT": (1, 3)}
 # Inputs of floats that do where they are a model's own: computed ones are data.
-DECIDING_FLOATS = {"Range": (0, 1, 2), "onnx.MelWeightMatrix": (3, 4), "onnx.Resize": (1, 2), "onnx.Upsample": (1,)}
+DECIDING_FLOATS = {"OneHot": (1,), "Range": (0, 1, 2), "onnx.MelWeightMatrix": (3, 4), "onnx.Resize": (1, 2), "onnx.Upsample": (1,)}
 
 
 def specialise(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Program:

@@ -20,7 +20,7 @@ from fastrnn.model.ops.foreign import PREFIX
 ROWS = COMMON + MORE
 # Ops of the vocabulary that ONNX does not have by that name; tests/converters/test_pytorch.py and test_torch_cells.py run them.
 NOT_ONNX = {"Silu", "Require", "Recurrent"}
-# Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_onnx_loops.py, test_onnx_files.py, test_onnx_cases.py.
+# Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_onnx_loops.py, test_onnx_files.py, test_onnx_suite.py.
 ELSEWHERE = {"If", "Loop", "Scan", "com.microsoft.DynamicQuantizeLSTM", "GridSample"}
 
 
@@ -114,7 +114,6 @@ def test_sizes_from_an_integer_input_steer_and_those_from_data_are_refused_by_na
     (Row("Cast", [X], {"to": TensorProto.STRING}), "STRING"),
     (Row("RNN", [X, rand(1, 5, 7), rand(1, 5, 5)], {"hidden_size": 5, "activations": ["Swish"]}, outputs=2, constant=(1, 2)), "'node'.*Swish"),
     (Row("Constant", [], {"value_string": "a"}, 13), "value_string"),
-    (Row("Dropout", [X], outputs=2), "mask"),
 ])
 def test_refused_by_name(row, message):
     with pytest.raises(fr.UnsupportedModelError, match=message):
