@@ -81,6 +81,7 @@ class _Names:
         self.nodes: set[str] = set()
         self.weights: dict[str, np.ndarray] = {}
         self.narrow: dict[str, str] = {}  # values of so few bits that only some ops may read them: their element type
+        self.sequences: dict[str, object] = {}  # values that are sequences of tensors: see ops/sequences.py
         self._numbers: dict[str, int] = {}
 
     def note(self, name: str, elem_type: int) -> None:
@@ -153,6 +154,8 @@ class GraphImporter:
         """The model's name of an output."""
         if name not in self.scope:
             raise InvalidModelError(f"output {name!r} is not defined by any node")
+        if self.scope[name] in self.names.sequences:
+            raise UnsupportedModelError(f"output {name!r}: only tensors are supported, got a sequence of them")
         return self.scope[name]
 
     def results(self, values: Iterable[onnx.ValueInfoProto]) -> list[str]:
@@ -211,6 +214,8 @@ class GraphImporter:
         for k, value in enumerate(inputs):
             if value in self.names.narrow and proto.op_type not in READ_NARROW and (proto.op_type != "CastLike" or k):
                 raise given.refuse(f"{value!r} is of {self.names.narrow[value]}, which only {', '.join(READ_NARROW)} may read")
+            if value in self.names.sequences and "Sequence" not in proto.op_type:
+                raise given.refuse(f"{value!r} is a sequence of tensors, which it does not take")
         if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
             raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
         try:
