@@ -53,7 +53,7 @@ def shape(call: Call) -> None:
 @operator("RANK")
 def rank(call: Call) -> None:
     """How many axes."""
-    call.give_stored(call.network.tensor(call.network.constant(call.tensor(0).rank, call.out().dtype)))
+    call.give_stored(call.network.named_constant(call.out().name, np.array(call.tensor(0).rank, call.out().dtype)))
 
 
 @operator("FILL")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from fastrnn.converters.keras_import.site import Tensor
-from fastrnn.converters.tflite_import.call import Call, real_array
+from fastrnn.converters.tflite_import.call import Call, real_array, stands_for_reals
 from fastrnn.converters.tflite_import.registry import operator
 
 from fastrnn.cells import gallery, parse_activation
@@ -39,7 +41,9 @@ def sequence_lstm(call: Call) -> None:
     """x (B, T, I), or (T, B, I) where it is time-major, to y (B, T, H)."""
     if call.flag(5):
         raise call.refuse("diagonal recurrent weights are not supported")
-    _lstm(call, call.real(0), not call.flag(3))
+    if stands_for_reals(call.info(0)):
+        return _integer_lstm(call)
+    return _lstm(call, call.real(0), not call.flag(3))
 
 
 @operator("LSTM")
@@ -51,6 +55,41 @@ def one_step(call: Call) -> None:
         raise call.refuse("outputs beside the last one, as older files have them, are not supported")
     axis = call.ints(0)
     _lstm(call, call.emit("Unsqueeze", call.real(0), axis), False, lambda y: call.emit("Squeeze", y, axis))
+
+
+def _integer_lstm(call: Call) -> None:
+    """Of bytes: computed in integers, as TFLite does."""
+    x, h, c = (call.info(k) for k in (0, *STATES))
+    places = [*range(1, 9), *BIASES]
+    if not all(call.has(k) for k in places) or any(call.has(k) for k in (*PEEPHOLES, PROJECTION, PROJECTION_BIAS, *NORMS)):
+        raise call.refuse("of integers only the plain form is supported: no coupled gates, peepholes, projection or layer normalization")
+    infos = [call.info(k) for k in places]
+    if any(i.array is None or i.quantization is None and k not in BIASES for i, k in zip(infos, places)):
+        raise call.refuse("its weights must be constants with a scale")
+    power = math.log2(c.quantization.scale[0]) if c.quantization is not None else 0.5
+    wrong = [i.dtype for i, kind in (*((i, "int32" if k in BIASES else "int8") for i, k in zip(infos, places)), (x, "int8"), (h, "int8"), (c, "int16"), (call.out(), "int8")) if i.dtype != kind]
+    if wrong or not power.is_integer() or not -15 <= power <= -10 or h.quantization is None or _activation(call, 0) != parse_activation("tanh"):
+        raise call.refuse(f"of integers only int8 with a cell of int16 in a power of 2 and TANH is supported{', not ' + ', '.join(wrong) if wrong else ''}")
+    if h.quantization.zero_point[0] or any(i.quantization is not None and i.quantization.zero_point.any() for i in infos) or any(
+            i.quantization is not None and len(i.quantization.scale) > 1 for i in (*infos, x, h, c)):
+        raise call.refuse("zero points of its states and weights other than 0, and scales by unit, are not supported")
+    if call.out().quantization is None or (call.out().quantization.scale[0], call.out().quantization.zero_point[0]) != (h.quantization.scale[0], 0):
+        raise call.refuse("an output of another scale than the state's is not supported")
+    if call.option(2, "f", 0.0) or not call.option(1, "f", 0.0) >= 0 or call.network.nested:
+        raise call.refuse("proj_clip, and states inside a WHILE or IF, are not supported")
+    H, value = infos[0].array.shape[0], call.tensor(0)
+    if value.rank != 3:
+        raise call.invalid(f"it takes (B, T, I), got {value.shape}")
+    w, r, b = (call.network.named_constant(f"lstm{call.index}.{name}", np.stack([i.array for i in part])) for name, part in (("W", infos[:4]), ("R", infos[4:8]), ("B", infos[8:])))
+    layout = int(not call.flag(3))
+    states, finals = _states(call, dict(zip("hc", STATES)), {letter: ((value.shape[1 - layout], H), dtype) for letter, dtype in (("h", "int8"), ("c", "int16"))})
+    y = call.network.unique(f"lstm{call.index}.y")
+    scales = {name: tuple(float(i.quantization.scale[0]) for i in part) for name, part in (("w_scales", infos[:4]), ("r_scales", infos[4:8]))}
+    call.network.build.add("IntegerLSTM", call.network.unique(f"lstm{call.index}"), (value.name, w.name, r.name, b.name, states["h"], states["c"]), (y, finals["h"], finals["c"]), layout=layout,
+                           x_scale=float(x.quantization.scale[0]), x_zero=int(x.quantization.zero_point[0]), h_scale=float(h.quantization.scale[0]), cell_power=int(power),
+                           cell_clip=float(call.option(1, "f", 0.0)), **scales)
+    _settle(call, finals)
+    call.give_stored(call.network.tensor(y))
 
 
 def _lstm(call: Call, x: Tensor, batch_first: bool, shown=lambda y: y) -> None:
@@ -113,21 +152,33 @@ def _layer(call: Call, options: StackOptions, parameters, x: Tensor, places: dic
     network = call.network
     if network.nested:
         raise call.refuse("states inside a WHILE or IF are not supported")
-    batch = x.shape[0 if options.batch_first else 1]
-    prefix = network.unique(f"{'lstm' if options.kind == 'lstm' else 'rnn'}{call.index}")
-    y, initial, finals = network.unique(f"{prefix}.y"), {}, {}
+    batch, sizes = x.shape[0 if options.batch_first else 1], {"h": options.output_size, "c": options.hidden_size}
+    initial, finals = _states(call, places, {letter: ((1, batch, sizes[letter]), "float32") for letter in places})
+    name = f"{'lstm' if options.kind == 'lstm' else 'rnn'}{call.index}"
+    y = network.unique(f"{name}.y")
+    add_stack(network.build, network.unique(name), options, options.check(parameters, call.where), x.name, y, initial, finals)
+    _settle(call, finals)
+    return network.tensor(y)
+
+
+def _states(call: Call, places: dict[str, int], kinds) -> tuple[dict[str, str], dict[str, str]]:
+    """Inputs and outputs of the model for an operator's states, tied. places: of the file's variables among its inputs; kinds: shape and dtype here."""
+    network, initial, finals = call.network, {}, {}
+    prefix = f"{'lstm' if len(places) > 1 else 'rnn'}{call.index}"
     for letter, place in places.items():
-        info = call.info(place)
+        info, (shape, dtype) = call.info(place), kinds[letter]
         if not info.variable or info.array is not None:
             raise call.refuse(f"a state ({info.name[:80]!r}) that is no variable is not supported")
-        n = options.output_size if letter == "h" else options.hidden_size
-        if info.shape[-1:] != (n,):
-            raise call.invalid(f"state {info.name[:80]!r} must have {n} entries a row, got {info.shape}")
-        initial[letter] = network.add_input(f"{prefix}.{letter}0", "float32", (1, batch, n), optional=True).name
+        if info.shape[-1:] != shape[-1:]:
+            raise call.invalid(f"state {info.name[:80]!r} must have {shape[-1]} entries a row, got {info.shape}")
+        initial[letter] = network.add_input(f"{prefix}.{letter}0", dtype, shape, optional=True).name
         finals[letter] = network.unique(f"{prefix}.{letter}_n")
         network.states.append(State(initial[letter], finals[letter]))
-    add_stack(network.build, network.unique(prefix), options, options.check(parameters, call.where), x.name, y, initial, finals)
-    network.settle()
+    return initial, finals
+
+
+def _settle(call: Call, finals: dict[str, str]) -> None:
+    """The specs of what was added, and the states' last values as outputs."""
+    call.network.settle()
     for final in finals.values():
-        network.outputs[final] = network.tensor(final)
-    return network.tensor(y)
+        call.network.outputs[final] = call.network.tensor(final)
