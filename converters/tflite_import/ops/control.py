@@ -93,9 +93,8 @@ def while_(call: Call) -> None:
     lists = [k for k in lists if k not in kept]
     entries = [_entry(call, after[k], k) for k in lists]
     nodes = network.end_body()
-    for k in carried:
-        if not isinstance(after[k], Tensor):
-            raise call.refuse(f"value {k} is a list after a run")
+    if not all(isinstance(t, Tensor) for t in (start, again, *(after[k] for k in carried))):
+        raise call.refuse("a condition that is a list, or a value that becomes one, is not supported")
     made = Body(tuple(nodes), tuple(t.name for t in (again, *(after[k] for k in carried), *(w.entry for w in entries))), tuple(t.name for t in (*ends, *(inner[k] for k in carried))))
     wanted = [call.operator.outputs[k] in call.frame.read for k in (*carried, *lists)]
     if not any(wanted):

@@ -209,7 +209,9 @@ def quantized_file() -> bytes:
 @cache
 def tflite_seeds() -> dict[str, bytes]:
     """Whole files of each kind."""
-    return {"lstm": rnn_file(), "projected": rnn_file_of_projection(), "while": while_file(), "quantized": quantized_file()}
+    w = Writer()
+    w.outputs = [w.add("ADD", [w.input((2, 3)), w.constant(np.float32([1, 2, 3]))], ((2, 3),), options={0: ("b", 1)})]
+    return {"small": write(w, names=False), "lstm": rnn_file(), "projected": rnn_file_of_projection(), "while": while_file(), "quantized": quantized_file()}
 
 
 def rnn_file_of_projection() -> bytes:
@@ -223,10 +225,24 @@ def rnn_file_of_projection() -> bytes:
 
 
 def mutate_tflite(random, data: bytes) -> bytes:
-    """A number of the file changed, where one stands: an offset, a count, a field."""
+    """A number of the file changed that looks like an offset, a count or a field, which weights do not."""
     data = bytearray(data)
-    size = int(mutations.one(random, (1, 2, 4, 4, 4)))
-    at = int(random.integers(0, len(data) - size + 1)) // size * size
-    number = int.from_bytes(data[at:at + size], "little", signed=True)
+    for _ in range(50):
+        size = int(mutations.one(random, (1, 2, 2, 4, 4)))
+        at = int(random.integers(0, len(data) - size + 1)) // size * size
+        number = int.from_bytes(data[at:at + size], "little", signed=True)
+        if 0 != abs(number) < len(data):
+            break
     data[at:at + size] = (mutations.near(random, number) % (1 << 8 * size)).to_bytes(size, "little")
     return bytes(data)
+
+
+def condition_of(kind: str, index: int) -> tuple[Writer, ...]:
+    """A WHILE or IF whose subgraphs are those of this number, the second of which calls it again."""
+    graphs = [Writer(), Writer()]
+    for w in graphs:
+        inputs = [w.input((2,))] if kind == "WHILE" else [w.input((), "bool"), w.input((2,))]
+        w.outputs = [w.add(kind, inputs, ((2,),), options={0: ("i", index), 1: ("i", index)})]
+    if kind == "IF":
+        graphs[1].inputs = graphs[1].inputs[1:]
+    return tuple(graphs)
