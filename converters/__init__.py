@@ -8,6 +8,7 @@
     onnx_import/    ONNX files -> Model
     torch_script/   TorchScript archives -> modules
     keras_import/   Keras files and models -> Model
+    tflite_import/  TensorFlow Lite's files -> Model
     foreign.py      ops that only the onnx package has a meaning for
     load.py         a file -> Model, by its suffix
     verify.py       a Model against its source's own engine; samples.py: random inputs that it may have

@@ -9,6 +9,7 @@ from fastrnn.converters.archive import entries_of, is_archive
 from fastrnn.converters.checkpoint import refuse_programs
 from fastrnn.converters.keras_import import from_keras
 from fastrnn.converters.onnx_import import from_onnx
+from fastrnn.converters.tflite_import import load_tflite
 from fastrnn.converters.torch_script import is_script, load_script
 
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
@@ -22,7 +23,7 @@ ADVICE = {
 
 def load(path, *, outputs: Sequence[str] | None = None) -> Model:
     """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), from a .pt2 file of torch.export.save (see from_torch), from
-    Keras's .keras and .h5 (see from_keras), or from a TorchScript archive (.pt; its code is followed, see from_torch).
+    Keras's .keras and .h5 (see from_keras), from a .tflite file (see converters/tflite_import), or from a TorchScript archive (.pt; its code is followed, see from_torch).
 
     outputs: of an .onnx file, as from_onnx has it; UnsupportedModelError for others.
     Nothing in a file is run or unpickled beyond tensors in containers. Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one.
@@ -34,6 +35,8 @@ def load(path, *, outputs: Sequence[str] | None = None) -> Model:
         raise UnsupportedModelError(f"{path}: outputs are chosen of .onnx files alone")
     if suffix in (".keras", ".h5", ".hdf5"):
         return from_keras(path)
+    if suffix == ".tflite":
+        return load_tflite(path)
     if suffix == ".pt2":
         return _load_program(Path(path))
     if suffix in (".pt", ".pth", ".jit", ".ts"):
@@ -41,7 +44,7 @@ def load(path, *, outputs: Sequence[str] | None = None) -> Model:
             return load_script(Path(path))
         refuse_programs(Path(path))
     if suffix != ".safetensors":
-        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2, .keras, .h5, TorchScript's .pt and fastrnn's .safetensors")
+        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2, .keras, .h5, .tflite, TorchScript's .pt and fastrnn's .safetensors")
     return file.load(path)
 
 

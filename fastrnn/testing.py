@@ -220,7 +220,7 @@ def kernels_said(session, shapes) -> dict[str, set[str]]:
 
 
 def kernels_called(session, shapes) -> dict[str, set[str]]:
-    """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy"."""
+    """The same, by the steps of the program for these shapes; of NumPy's steps "NumPy", but for those that lay weights out."""
     return kernels_of(program_for(session.plan, shapes)[1])
 
 
@@ -228,7 +228,7 @@ def kernels_of(program: Program) -> dict[str, set[str]]:
     """The same of a program."""
     called: dict[str, set[str]] = {}
     for step in program.steps:
-        if isinstance(step, (KernelStep, PythonStep)):
+        if isinstance(step, KernelStep) or isinstance(step, PythonStep) and not step.packs:
             called.setdefault(step.node, set()).add(step.kernel.name if isinstance(step, KernelStep) else "NumPy")
     return called
 

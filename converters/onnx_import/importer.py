@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
 from fastrnn.converters.onnx_import.older import upgraded
-from fastrnn.converters.onnx_import.proto import WIDENED, Folder, array_of, dtype_name, parse, spec_of, without_functions
+from fastrnn.converters.onnx_import.proto import NARROW, WIDENED, Folder, array_of, dtype_name, parse, spec_of, without_functions
 from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
 from fastrnn.converters.onnx_import.wanted import advice, only
 from onnx import AttributeProto
@@ -23,6 +23,7 @@ from fastrnn.model.ops import Spec
 from fastrnn.model.ops.foreign import NAMES as FOREIGN
 
 OLDEST, OURS, NEWEST = 1, 7, 28  # older than OURS: by way of onnx's version converter
+READ_NARROW = ("Cast", "DequantizeLinear")  # ops that bring numbers of NARROW to others
 
 
 def import_model(source, external_data: bool, outputs: Sequence[str] | None = None) -> Model:
@@ -37,6 +38,9 @@ def import_model(source, external_data: bool, outputs: Sequence[str] | None = No
     widened = [value.name for value in (*proto.graph.input, *proto.graph.output) if value.type.tensor_type.elem_type in WIDENED]
     if widened:
         warnings.warn(f"floats of 16 bits are computed in float32, and so are {', '.join(map(repr, widened))}", stacklevel=4)
+    few = [f"{v.name!r} as {NARROW[v.type.tensor_type.elem_type][1]}" for v in proto.graph.input if v.type.tensor_type.elem_type in NARROW]
+    if few:
+        warnings.warn(f"numbers of 8 bits and less are taken as what holds them all: {', '.join(few)}", stacklevel=4)
     names = _Names()
     graph = GraphImporter(proto.graph, opset, folder, names, {}, 0)
     inputs = [graph.declare(value) for value in proto.graph.input if value.name not in graph.weight_names]
@@ -76,7 +80,14 @@ class _Names:
         self.values: set[str] = set()
         self.nodes: set[str] = set()
         self.weights: dict[str, np.ndarray] = {}
+        self.narrow: dict[str, str] = {}  # values of so few bits that only some ops may read them: their element type
+        self.sequences: dict[str, object] = {}  # values that are sequences of tensors: see ops/sequences.py
         self._numbers: dict[str, int] = {}
+
+    def note(self, name: str, elem_type: int) -> None:
+        """Notes a value whose element type is one of NARROW."""
+        if elem_type in NARROW:
+            self.narrow[name] = onnx.TensorProto.DataType.Name(elem_type)
 
     def unique(self, name: str, taken: set[str]) -> str:
         """The name, or with a number behind it."""
@@ -103,7 +114,8 @@ class GraphImporter:
             if not tensor.name:
                 raise InvalidModelError("an initializer has no name")
             self.define(tensor.name)
-            names.weights[self.scope[tensor.name]] = array_of(tensor, "weight", folder)
+            names.weights[self.scope[tensor.name]] = array_of(tensor, "weight", folder, narrow=True)
+            names.note(self.scope[tensor.name], tensor.data_type)
         self.weight_names = {tensor.name for tensor in proto.initializer}
 
     def define(self, name: str) -> str:
@@ -118,10 +130,11 @@ class GraphImporter:
         """An input of the model."""
         if not value.name:
             raise InvalidModelError("an input has no name")
-        dtype, shape = spec_of(value, "input")
+        dtype, shape = spec_of(value, "input", narrow=True)
         if shape is None:
             raise UnsupportedModelError(f"input {value.name!r}: its rank is not declared")
-        return Value(self.define(value.name), dtype, shape)
+        self.names.note(self.define(value.name), value.type.tensor_type.elem_type)
+        return Value(self.scope[value.name], dtype, shape)
 
     def unique_value(self, name: str) -> str:
         """A value name that nothing else has."""
@@ -141,6 +154,8 @@ class GraphImporter:
         """The model's name of an output."""
         if name not in self.scope:
             raise InvalidModelError(f"output {name!r} is not defined by any node")
+        if self.scope[name] in self.names.sequences:
+            raise UnsupportedModelError(f"output {name!r}: only tensors are supported, got a sequence of them")
         return self.scope[name]
 
     def results(self, values: Iterable[onnx.ValueInfoProto]) -> list[str]:
@@ -156,7 +171,7 @@ class GraphImporter:
 
     def tensor(self, proto, where: str) -> np.ndarray:
         """A tensor attribute's content."""
-        return array_of(proto, where, self.folder)
+        return array_of(proto, where, self.folder, narrow=True)
 
     def dtype(self, elem_type: int, where: str) -> str:
         """An element type's dtype."""
@@ -172,7 +187,10 @@ class GraphImporter:
                 raise UnsupportedModelError(f"{value.name!r} in body {proto.name!r}: only tensors are supported, got {value.type.WhichOneof('value')}")
         inputs = tuple(inner.define(value.name) for value in proto.input)
         inner.run()
-        return Graph(tuple(inner.nodes), tuple(inner.result(value.name) for value in proto.output), inputs)
+        outputs = tuple(inner.result(value.name) for value in proto.output)
+        for name in self.names.narrow.keys() & set(outputs):
+            raise UnsupportedModelError(f"output {name!r} of subgraph {proto.name!r}: dtype {self.names.narrow[name]} is not supported")
+        return Graph(tuple(inner.nodes), outputs, inputs)
 
     def run(self) -> None:
         """Imports the nodes in an order in which each comes after what it reads."""
@@ -193,6 +211,11 @@ class GraphImporter:
         given = Given(proto, name, inputs, [self.define(name) if name else "" for name in proto.output], self.opset, self)
         if not given.outputs:
             raise given.invalid("it gives no output")
+        for k, value in enumerate(inputs):
+            if value in self.names.narrow and proto.op_type not in READ_NARROW and (proto.op_type != "CastLike" or k):
+                raise given.refuse(f"{value!r} is of {self.names.narrow[value]}, which only {', '.join(READ_NARROW)} may read")
+            if value in self.names.sequences and "Sequence" not in proto.op_type:
+                raise given.refuse(f"{value!r} is a sequence of tensors, which it does not take")
         if len({attribute.name for attribute in proto.attribute}) < len(proto.attribute):
             raise given.invalid(f"an attribute stands twice among {', '.join(sorted(attribute.name for attribute in proto.attribute))}")
         try:

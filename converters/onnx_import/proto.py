@@ -20,6 +20,10 @@ assert set(_DTYPE.values()) == set(DTYPES)
 # Floats of 16 bits are taken as the float32 that they are: what is computed, given and asked for in them is float32 here.
 WIDENED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _DTYPE |= dict.fromkeys(WIDENED, "float32")
+# Bits of numbers that inputs and weights may have, and the dtype that they are taken as; computed with, they would round as none here does.
+NARROW = {TensorProto.DataType.Value(name): (bits, dtype) for name, bits, dtype in (
+    *((f"FLOAT8{kind}", 8, "float32") for kind in ("E4M3FN", "E4M3FNUZ", "E5M2", "E5M2FNUZ", "E8M0")), ("FLOAT4E2M1", 4, "float32"),
+    *((f"{sign}INT{bits}", bits, f"{sign.lower()}int8") for sign in ("", "U") for bits in (4, 2))) if name in TensorProto.DataType.keys()}
 MOST_NODES = 1 << 16  # of a model whose functions are put in place
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
@@ -94,20 +98,22 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
         raise InvalidModelError(f"its functions cannot be put in place of their calls: {str(error).splitlines()[0]}") from error
 
 
-def dtype_name(elem_type: int, where: str) -> str:
-    """The dtype of an element type; raises UnsupportedModelError for others."""
+def dtype_name(elem_type: int, where: str, narrow: bool = False) -> str:
+    """The dtype of an element type, of those in NARROW where asked for; raises UnsupportedModelError for others."""
+    if narrow and elem_type in NARROW:
+        return NARROW[elem_type][1]
     if elem_type not in _DTYPE:
         known = elem_type in TensorProto.DataType.values()
         raise UnsupportedModelError(f"{where}: dtype {TensorProto.DataType.Name(elem_type) if known else elem_type} is not supported")
     return _DTYPE[elem_type]
 
 
-def spec_of(value: onnx.ValueInfoProto, where: str) -> tuple[str, tuple[int | str, ...] | None]:
+def spec_of(value: onnx.ValueInfoProto, where: str, narrow: bool = False) -> tuple[str, tuple[int | str, ...] | None]:
     """dtype and shape of a declared value; unnamed dimensions get a name, a shape that is not declared is None."""
     if not value.type.HasField("tensor_type"):
         raise UnsupportedModelError(f"{where} {value.name!r}: only tensors are supported, got {value.type.WhichOneof('value')}")
     tensor, dims = value.type.tensor_type, []
-    dtype = dtype_name(tensor.elem_type, f"{where} {value.name!r}")
+    dtype = dtype_name(tensor.elem_type, f"{where} {value.name!r}", narrow)
     if not tensor.HasField("shape"):
         return dtype, None
     for k, dim in enumerate(tensor.shape.dim):
@@ -119,24 +125,25 @@ def spec_of(value: onnx.ValueInfoProto, where: str) -> tuple[str, tuple[int | st
     return dtype, tuple(dims)
 
 
-def array_of(tensor: TensorProto, where: str, folder: Folder | None) -> np.ndarray:
+def array_of(tensor: TensorProto, where: str, folder: Folder | None, narrow: bool = False) -> np.ndarray:
     """A tensor's content; its size is checked against the bytes that are there before anything is allocated."""
     where = f"{where} {tensor.name!r}"
-    dtype = np.dtype(dtype_name(tensor.data_type, where))
-    stored = np.dtype(f"u{dtype.itemsize // 2}") if tensor.data_type in WIDENED else dtype
+    dtype = np.dtype(dtype_name(tensor.data_type, where, narrow))
+    few = tensor.data_type in NARROW
+    bits = NARROW[tensor.data_type][0] if few else 16 if tensor.data_type in WIDENED else 8 * dtype.itemsize
     if any(d < 0 for d in tensor.dims):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)}")
-    nbytes = math.prod(tensor.dims) * stored.itemsize
+    nbytes = -(-math.prod(tensor.dims) * bits // 8)
     if tensor.data_location == TensorProto.EXTERNAL:
         raw = _external(tensor, where, folder, nbytes)
-        if stored is not dtype:
+        if bits != 8 * dtype.itemsize:
             tensor = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw)
             return numpy_helper.to_array(tensor).astype(dtype)
         return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tensor.dims)
     typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
     if tensor.HasField("raw_data") and typed:
         raise InvalidModelError(f"{where}: its data is there twice, raw and typed")
-    if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != math.prod(tensor.dims):
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != (nbytes if few else math.prod(tensor.dims)):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)} of {dtype} do not fit its data")
     try:
         return np.array(numpy_helper.to_array(tensor), dtype)

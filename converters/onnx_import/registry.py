@@ -22,8 +22,7 @@ REFUSED = {
     **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"), "it draws random numbers"),
     **dict.fromkeys(("NonZero", "Compress", "Unique", "NonMaxSuppression"), "the size of its output depends on data"),
     **dict.fromkeys(("StringNormalizer", "StringConcat", "StringSplit", "RegexFullMatch"), "it works on text"),
-    **dict.fromkeys(("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence",
-                     "ConcatFromSequence"), "it works on sequences of tensors"),
+    "SequenceMap": "it works on sequences of tensors",
     **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), "it works on optional values"),
 }
 IMPORTERS: dict[str, Callable[[Given], None]] = {}

@@ -9,7 +9,7 @@ Each says where it comes from; a bar over a letter there is the pre-activation h
 from __future__ import annotations
 
 from fastrnn.cells.custom import cell
-from fastrnn.cells.maths import exp, maximum, relu, sigmoid, tanh
+from fastrnn.cells.maths import exp, maximum, minimum, relu, sigmoid, tanh
 from fastrnn.cells.spec import Gate
 
 
@@ -72,6 +72,14 @@ def decay_lstm(i, f, g, o, c, rate, offset, dt):
     return sigmoid(o) * tanh(c), c
 
 
+@cell(gates=("i", "f", "g", "o"), states=("h", "c"), parameters=("limit",))
+def clipped_lstm(i, f, g, o, c, limit):
+    """LSTM whose memory stays between -limit and limit, by unit. The cell clip of Sak et al. 2014, "Long short-term memory recurrent neural network
+    architectures for large scale acoustic modeling", and of TensorFlow Lite's LSTM."""
+    c = maximum(minimum(sigmoid(f) * c + sigmoid(i) * tanh(g), limit), -limit)
+    return sigmoid(o) * tanh(c), c
+
+
 @cell(gates=("a",), parameters=("leak",))
 def leaky(a, h, leak):
     """Leaky integrator: a unit keeps 1 - leak of what it was. Jaeger et al. 2007, "Optimization and applications of echo state networks with leaky-integrator
@@ -79,4 +87,4 @@ def leaky(a, h, leak):
     return h + leak * (tanh(a) - h)
 
 
-CELLS = (mgu, ligru, janet, ugrnn, indrnn, sru, coupled_lstm, decay_lstm, leaky)
+CELLS = (mgu, ligru, janet, ugrnn, indrnn, sru, coupled_lstm, decay_lstm, clipped_lstm, leaky)

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         else:
             one.add_argument("--json", action="store_true", help="print one JSON object")
         if with_model:
-            one.add_argument("model", help=".onnx, .pt2, .keras, .h5 or .safetensors")
+            one.add_argument("model", help=".onnx, .pt2, .keras, .h5, .tflite or .safetensors")
             one.add_argument("--state", action="append", default=[], metavar="INPUT=OUTPUT[:INDEX]",
                              help="an output, or a slice of its axis 0, that feeds an input at the next step")
             one.add_argument("--constant", action="append", default=[], metavar="INPUT=VALUE",

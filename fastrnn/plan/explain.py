@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
@@ -13,7 +15,7 @@ from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import Fused, main_of
 from fastrnn.plan.program import KernelStep, Program, PythonStep
 from fastrnn.plan.route import Route, route
-from fastrnn.plan.specialise import program_for
+from fastrnn.plan.specialise import steered_program
 from fastrnn.plan.weights.packed import Packed
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ SHAPE_OPS = ("Shape", "Size")
 BY_NUMPY = "outside the promise of equal bits"
 
 
-def table(plan: Plan, shapes: Mapping[str, tuple] | None = None) -> str:
+def table(plan: Plan, shapes: Mapping[str, tuple | np.ndarray] | None = None) -> str:
     """rows() under a line that says what the plan was made for."""
     lines = [HEAD, *rows(plan, shapes)]
     widths = [max(len(row[k]) for row in lines) for k in range(len(HEAD))]
@@ -32,23 +34,29 @@ def table(plan: Plan, shapes: Mapping[str, tuple] | None = None) -> str:
     return "\n".join([head, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in lines)])
 
 
-def rows(plan: Plan, shapes: Mapping[str, tuple] | None = None) -> list[tuple[str, ...]]:
+def rows(plan: Plan, shapes: Mapping[str, tuple | np.ndarray] | None = None) -> list[tuple[str, ...]]:
     """op, node, kernels, backend, isa, packed bytes and why of every op.
 
     shapes: of inputs, symbols among them, for what is left once they are known; other inputs keep their own, optional ones are left out. Where
-    all are numbers the kernels are those that the program calls, in its order, and what cannot run raises as it would in a call. Without
-    shapes: what holds for all of them.
+    all are numbers the kernels are those that the program calls, in its order, and what cannot run raises as it would in a call. An array in the
+    place of a shape has that shape, and says what an input holds that steers. Without shapes: what holds for all of them.
     """
     if shapes is None:
         return Explanation(plan, plan.model).rows()
-    whole = _in_use(plan.model, shapes)
+    whole = in_use(plan.model, shapes)
     if any(isinstance(n, str) for shape in whole.values() for n in shape):
         return Explanation(plan, plan.specialised(whole)).rows()
-    return Explanation(plan, *program_for(plan, whole)).rows()
+    return Explanation(plan, *steered_program(plan, whole, arrays_among(shapes))).rows()
 
 
-def _in_use(model: Model, shapes: Mapping[str, tuple]) -> dict[str, tuple]:
+def arrays_among(shapes: Mapping[str, tuple | np.ndarray]) -> dict[str, np.ndarray]:
+    """Those that are arrays."""
+    return {name: a for name, a in shapes.items() if isinstance(a, np.ndarray)}
+
+
+def in_use(model: Model, shapes: Mapping[str, tuple | np.ndarray]) -> dict[str, tuple]:
     """Shapes of the inputs of a call that gives these: a symbol of theirs is the same number in the others."""
+    shapes = {**shapes, **{name: a.shape for name, a in arrays_among(shapes).items()}}
     sizes = {d: n for v in model.inputs if v.name in shapes for d, n in zip(v.shape, shapes[v.name]) if isinstance(d, str)}
     return {v.name: tuple(shapes[v.name]) if v.name in shapes else tuple(sizes.get(d, d) for d in v.shape)
             for v in model.inputs if v.name in shapes or not v.optional}
@@ -123,7 +131,7 @@ def _by_node(program: Program) -> dict[str, list[Kernel | None]]:
     """The kernels of each node, in order, each once; None for NumPy."""
     result: dict[str, dict[Kernel | None, None]] = {}
     for step in program.steps:
-        if isinstance(step, (KernelStep, PythonStep)):
+        if isinstance(step, KernelStep) or isinstance(step, PythonStep) and not step.packs:
             result.setdefault(step.node, {})[step.kernel if isinstance(step, KernelStep) else None] = None
     return {name: list(kernels) for name, kernels in result.items()}
 

@@ -60,11 +60,11 @@ class Plan:
         packed = self.later[node.name] = pack(node, weights, self.backend)  # which another thread may replace at once
         return packed
 
-    def explain(self, shapes: Mapping[str, tuple] | None = None) -> str:
+    def explain(self, shapes: Mapping[str, tuple | np.ndarray] | None = None) -> str:
         """A line for each op: kernels, backend, ISA, packed bytes and why; ops left to NumPy are marked. See explain.py."""
         return explain.table(self, shapes)
 
-    def rows(self, shapes: Mapping[str, tuple] | None = None) -> list[tuple[str, ...]]:
+    def rows(self, shapes: Mapping[str, tuple | np.ndarray] | None = None) -> list[tuple[str, ...]]:
         """op, node, kernels, backend, isa, packed and why of every op; see explain.py."""
         return explain.rows(self, shapes)
 

@@ -48,12 +48,14 @@ class KernelStep:
 
 @dataclass(frozen=True)
 class PythonStep:
-    """One op through NumPy: function(list of arrays or None) -> list of arrays, copied into `outputs`."""
+    """One op through NumPy: function(list of arrays or None) -> list of arrays, copied into `outputs`. packs: it only lays weights out for a kernel
+    that comes after."""
 
     node: str
     function: Callable
     inputs: tuple[View | None, ...]
     outputs: tuple[View | None, ...]
+    packs: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from fastrnn.model import Node
 from fastrnn.model.infer import known
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.foreign import PREFIX
-from fastrnn.model.recurrent import RECURRENT
 from fastrnn.plan import policy
 from fastrnn.plan.emit import elementwise, indexing, matrix, normal, pooling, recurrent  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit.emitter import EMIT, by_size
 from fastrnn.plan.graph.fold import REPEATING
 from fastrnn.plan.lowering.views import is_view
+from fastrnn.plan.weights.packed import weight_positions
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,12 @@ def route(node: Node, specs: Mapping[str, Spec], constants: Mapping[str, np.ndar
     if emitter is None:
         return Route("numpy", why if node.op.startswith(PREFIX) else f"no compiled kernel {node.op.lower()!r}")
     why = emitter.refused(node, specs, constants)
-    if node.op in RECURRENT:  # it never drops to NumPy unasked
-        return Route("kernel", why or "", packs=why is None)
     if why is not None:
         return Route("numpy", why)
-    return Route("kernel", "", packs=True) if emitter.packs else _picked("kernel", node, specs, emitter.kernel, backend)
+    if not emitter.packs:
+        return _picked("kernel", node, specs, emitter.kernel, backend)
+    constant = all(node.input(k) in constants for k in weight_positions(node) if node.input(k))
+    return Route("kernel", "" if constant else "its weights are packed while it runs", packs=constant)
 
 
 def _picked(way: str, node: Node, specs, name, backend: str) -> Route:

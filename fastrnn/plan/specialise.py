@@ -25,18 +25,26 @@ if TYPE_CHECKING:
 MOST_STEERING = 16  # entries of an input that may steer
 # Inputs of ops, by position, whose content decides shapes.
 DECIDING = {"If": (0,), "Reshape": (1,), "Expand": (1,), "Tile": (1,), "ConstantOfShape": (0,), "Range": (0, 1, 2), "Slice": (1, 2, 3, 4), "Pad": (1, 3), "Split": (1,),
-            "Squeeze": (1,), "Unsqueeze": (1,), "TopK": (1,), "OneHot": (1,), "Loop": (0, 1), "CumSum": (1,), "Trilu": (1,)}
+            "Squeeze": (1,), "Unsqueeze": (1,), "TopK": (1,), "OneHot": (1,), "Loop": (0, 1), "CumSum": (1,), "Trilu": (1,),
+            "onnx.AffineGrid": (1,), "onnx.BlackmanWindow": (0,), "onnx.CenterCropPad": (1,), "onnx.Col2Im": (1, 2), "onnx.CumProd": (1,), "onnx.DFT": (1, 2),
+            "onnx.HammingWindow": (0,), "onnx.HannWindow": (0,), "onnx.MaxUnpool": (2,), "onnx.MelWeightMatrix": (0, 1, 2), "onnx.Resize": (3,), "onnx.STFT": (1, 3)}
+# Inputs of floats that do where they are a model's own: computed ones are data.
+DECIDING_FLOATS = {"OneHot": (1,), "Range": (0, 1, 2), "onnx.MelWeightMatrix": (3, 4), "onnx.Resize": (1, 2), "onnx.Upsample": (1,)}
 
 
 def specialise(plan: Plan, arrays: Mapping[str, np.ndarray]) -> Program:
     """The program for inputs such as these (checked against the model before), for all sizes and values that decide the same."""
-    shapes = {name: a.shape for name, a in arrays.items()}
+    return steered_program(plan, {name: a.shape for name, a in arrays.items()}, arrays)[1]
+
+
+def steered_program(plan: Plan, shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]) -> tuple[Model, Program]:
+    """program_for these shapes, where it cannot be had otherwise for what those inputs hold that steer and whose arrays are given."""
     try:
-        return program_for(plan, shapes)[1]
+        return program_for(plan, shapes)
     except UnsupportedModelError:
         if not (values := steering_values(plan.model, arrays)):
             raise
-        return program_for(plan, shapes, values)[1]
+        return program_for(plan, shapes, values)
 
 
 def program_for(plan: Plan, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> tuple[Model, Program]:
@@ -53,10 +61,12 @@ def steering_values(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def steering(model: Model) -> set[str]:
-    """Inputs of integers or bools from which follows what decides branches or shapes."""
+    """Inputs of integers or bools from which follows what decides branches or shapes; of floats, those that decide it themselves."""
     deciding: set[str] = set()
+    themselves: set[str] = set()
     for node, _ in every_node(model.nodes):
         deciding |= {node.input(k) for k in DECIDING.get(node.op, ())} | {name for name in node.inputs[1:] if node.op.startswith("Reduce")}
+        themselves |= {node.input(k) for k in DECIDING_FLOATS.get(node.op, ())}
     makers = {name: node for node, _ in every_node(model.nodes) for name in node.outputs if name}
     todo, seen = list(deciding - {""}), set()
     while todo:
@@ -64,4 +74,4 @@ def steering(model: Model) -> set[str]:
         if name not in seen:
             seen.add(name)
             todo += makers[name].reads() if name in makers else ()
-    return {v.name for v in model.inputs if v.name in seen and not v.dtype.startswith("float")}
+    return {v.name for v in model.inputs if v.name in (themselves if v.dtype.startswith("float") else seen | themselves)}

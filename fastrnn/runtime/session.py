@@ -17,10 +17,11 @@ from fastrnn.model.absent import Absent
 from fastrnn.model.file import fingerprint
 from fastrnn.model.show import notebook, summary
 from fastrnn.plan import Plan, compile_plan
+from fastrnn.plan.explain import arrays_among, in_use
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.streams.context import with_context
 from fastrnn.plan.streams.guess import Guess, guess_states, with_states
-from fastrnn.plan.specialise import program_for, specialise
+from fastrnn.plan.specialise import specialise, steered_program
 from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime._executor import Runners
@@ -230,17 +231,18 @@ class Session:
 
         return Pool(self._forms_of(context), capacity, sizes, lock, lambda: self._fingerprint)
 
-    def explain(self, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> str:
+    def explain(self, shapes: Mapping[str, tuple[int | str, ...] | np.ndarray] | None = None) -> str:
         """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.
 
-        shapes: of inputs by name, to see what is left once they are known; without, what holds for all of them. With several threads and
-        shapes that are all numbers, lines follow for the calls that run at once; the rest stays on the caller's thread.
+        shapes: of inputs by name, to see what is left once they are known; without, what holds for all of them. An array in the place of a shape
+        has that shape, and says what an input holds that decides branches or sizes. With several threads and shapes that are all numbers, lines
+        follow for the calls that run at once; the rest stays on the caller's thread.
         """
         text = self._plan.explain(shapes)
-        whole = {v.name: v.shape for v in self.model.inputs if not v.optional} | dict(shapes or {})
+        whole = in_use(self.model, shapes or {})
         if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):
             return text
-        return "\n".join([text, *parallel.describe(program_for(self._plan, whole)[1].steps)])
+        return "\n".join([text, *parallel.describe(steered_program(self._plan, whole, arrays_among(shapes or {}))[1].steps)])
 
     def _whole_model(self) -> Model:
         """The model with the numbers of its packed weights."""

@@ -95,7 +95,16 @@ def leaky(s, x, h):
     return ((1 - leak) * h[0] + leak * torch.tanh(x @ s["weight_ih_l0"].T + h[0] @ s["weight_hh_l0"].T + s["bias_ih_l0"] + s["bias_hh_l0"]),)
 
 
-LOOPS = {f.__name__: f for f in (mgu, ligru, janet, ugrnn, indrnn, sru, coupled_lstm, decay_lstm, leaky)}
+def clipped_lstm(s, x, h):
+    w, r = matrices(s, "ifgo", "ifgo")
+    b = biases(s, "ifgo", "ifgo")
+    i, f, g, o = (x @ w[k].T + h[0] @ r[k].T + b[k] for k in "ifgo")
+    limit = s["weight_limit_l0"]
+    c = torch.maximum(torch.minimum(torch.sigmoid(f) * h[1] + torch.sigmoid(i) * torch.tanh(g), limit), -limit)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+LOOPS = {f.__name__: f for f in (mgu, ligru, janet, ugrnn, indrnn, sru, coupled_lstm, decay_lstm, clipped_lstm, leaky)}
 each_cell = pytest.mark.parametrize("cell", gallery.CELLS, ids=lambda c: c.name)
 
 

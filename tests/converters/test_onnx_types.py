@@ -203,3 +203,55 @@ def test_what_torch_writes_by_itself(tmp_path):
     with torch.no_grad():
         agree([session(x.numpy())], [net(x).numpy()], 2e-6)
     assert sum(node.op == "LSTM" for node in session.plan.model.nodes) == 2
+
+
+FEW = ["INT4", "UINT4", "INT2", "UINT2", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT4E2M1"]
+
+
+def few_bits(kind, n=7):
+    """n numbers of few bits, the tensor that stores them and what they are."""
+    kind = getattr(TensorProto, kind)
+    to = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    array = np.round(RANDOM.uniform(0 if "U" in TensorProto.DataType.Name(kind)[:1] else -2, 2, n)).clip(-2, 1).astype(to)
+    return numpy_helper.from_array(array, "few"), array.astype(np.float32)
+
+
+@pytest.mark.parametrize("read", ["Cast", "CastLike", "DequantizeLinear"])
+@pytest.mark.parametrize("kind", [k for k in FEW if k in TensorProto.DataType.keys()])
+def test_numbers_of_few_bits_are_read(kind, read, tmp_path):
+    """As weights, in the file and beside it, as constants, and as an input, which is taken in a dtype that holds them all."""
+    tensor, wanted = few_bits(kind)
+    node = {"Cast": helper.make_node("Cast", ["few"], ["f"], to=TensorProto.FLOAT), "CastLike": helper.make_node("CastLike", ["few", "x"], ["f"]),
+            "DequantizeLinear": helper.make_node("DequantizeLinear", ["few", "scale"], ["f"])}[read]
+    nodes, ends = [node, helper.make_node("Add", ["f", "x"], ["y"])], [value("y", TensorProto.FLOAT, 7)]
+    x, free, weights = RANDOM.standard_normal(7).astype(np.float32), [value("x", TensorProto.FLOAT, 7)], {"scale": np.float32(0.5)}
+    wanted = wanted * (0.5 if read == "DequantizeLinear" else 1) + x
+    stored = build(nodes, free, ends, {**weights, "few": tensor}, opset=25)
+    constant = build([helper.make_node("Constant", [], ["few"], value=tensor), *nodes], free, ends, weights, opset=25)
+    onnx.save(onnx.ModelProto.FromString(stored.SerializeToString()), tmp_path / "beside.onnx", save_as_external_data=True, size_threshold=0)
+    for model in (fr.from_onnx(stored), fr.from_onnx(constant), fr.load(tmp_path / "beside.onnx")):
+        assert np.array_equal(fr.compile(model)(x), wanted)
+    given = build(nodes, [*free, value("few", tensor.data_type, 7)], ends, weights, opset=25)
+    with pytest.warns(UserWarning, match="'few' as"):
+        model = fr.from_onnx(given)
+    array = numpy_helper.to_array(tensor).astype(model.inputs[1].dtype)
+    assert np.array_equal(fr.compile(model).run({"x": x, "few": array})["y"], wanted)
+    if not kind.startswith("FLOAT"):
+        short = onnx.ModelProto.FromString(stored.SerializeToString())
+        next(t for t in short.graph.initializer if t.name == "few").dims[0] = 12
+        with pytest.raises(fr.InvalidModelError, match="'few'.*do not fit"):
+            fr.from_onnx(short)
+
+
+@pytest.mark.parametrize("nodes,message", [
+    ([helper.make_node("QuantizeLinear", ["x", "scale", "few"], ["q"]), helper.make_node("DequantizeLinear", ["q", "scale"], ["y"])], "QuantizeLinear.*'few' is of INT4"),
+    ([helper.make_node("Identity", ["few"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)], "Identity.*'few' is of INT4"),
+    ([helper.make_node("CastLike", ["x", "few"], ["c"]), helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT)], "CastLike.*'few' is of INT4"),
+    ([helper.make_node("If", ["yes"], ["i"], then_branch=helper.make_graph([], "a", [], [value("few", TensorProto.INT4, 3)]), else_branch=helper.make_graph(
+        [], "b", [], [value("few", TensorProto.INT4, 3)])), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)], "subgraph 'a'.*INT4"),
+])
+def test_nothing_computes_in_few_bits(nodes, message):
+    tensor, _ = few_bits("INT4", 3)
+    model = build(nodes, [value("x", TensorProto.FLOAT, 3)], [value("y", TensorProto.FLOAT, 3)], {"scale": np.float32(1), "yes": np.array(True), "few": tensor}, opset=21)
+    with pytest.raises(fr.UnsupportedModelError, match=message):
+        fr.from_onnx(model)

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_corpus
 import onnx_nodes_corpus
 import pytest
+import tflite_corpus
 from fuzz import MEMORY, SECONDS, peak
 from loaders import LOADERS, join_header, layers, run, split_header
 from onnx import helper
@@ -27,7 +28,7 @@ from onnx_graphs import build, small, value
 import fastrnn as fr
 
 LOAD = {"model": lambda path: run(fr.load(path)), "layers": layers}
-CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS, *keras_corpus.CORPUS]
+CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS, *keras_corpus.CORPUS, *tflite_corpus.CORPUS]
 REFUSALS = (fr.InvalidModelError, fr.UnsupportedModelError, fr.ShapeError, fr.DTypeError)
 
 
@@ -65,22 +66,22 @@ def test_refused(case, tmp_path):
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_truncations(name, tmp_path):
-    """Every place of a small ONNX file; so many places and the last byte of each other whole file: torch.export takes a while for each."""
+    """Every place of a small ONNX file, and of a small TFLite file; so many places and the last byte of each other whole file: torch.export takes a while for each."""
     many = 12 if name == "program" else 60
     loader, path = LOADERS[name], tmp_path / f"cut{LOADERS[name].suffix}"
     for seed, data in loader.seeds().items():
-        places = range(len(data)) if (name, seed) == ("onnx", "small") else [*(len(data) * k // many for k in range(many)), len(data) - 1]
+        places = range(len(data)) if seed == "small" and name in ("onnx", "tflite") else [*(len(data) * k // many for k in range(many)), len(data) - 1]
         for cut in places:
             path.write_bytes(data[:cut])
             refused(loader.load, path, cut)
 
 
-@pytest.mark.parametrize("name,step", [("onnx", 3), ("model", 5)])
+@pytest.mark.parametrize("name,step", [("onnx", 3), ("model", 5), ("tflite", 3)])
 def test_flipped_bits(name, step, tmp_path):
-    """Of a small ONNX file, and of a model's header: refused, or a model that runs (a weight's bit, a name used once)."""
+    """Of a small ONNX file, of a small TFLite file and of a model's header: refused, or a model that runs (a weight's bit, a name used once)."""
     loader, path, ran = LOADERS[name], tmp_path / f"flipped{LOADERS[name].suffix}", 0
     data = loader.seeds()["small"]
-    bits = range(0, 8 * (len(data) if name == "onnx" else 8 + struct.unpack("<Q", data[:8])[0]), step)
+    bits = range(0, 8 * (len(data) if name != "model" else 8 + struct.unpack("<Q", data[:8])[0]), step)
     for bit in bits:
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -120,6 +121,10 @@ for name in ["cycle", "npz_npy_of_objects", "checkpoint_stack_underflow", *sys.a
 print("all")
 """
 GREEDY = (
+    "tflite_constant_of_a_terabyte",
+    "tflite_fill_of_a_terabyte",
+    "tflite_pad_of_a_terabyte",
+    "tflite_lstm_buffers_of_2_to_the_32",
     "keras_bomb",
     "keras_hdf5_gaps_of_a_terabyte",
     "keras_json_nested",

@@ -12,6 +12,7 @@ from pathlib import Path
 import mutations
 import numpy as np
 from keras_files import h5_seeds, keras_seeds, mutate_h5, mutate_keras
+from tflite_files import mutate_tflite, tflite_seeds
 
 import fastrnn as fr
 from fastrnn.model.file import KEY
@@ -247,5 +248,6 @@ LOADERS = {
     "program": Loader(".pt2", program_seeds, mutate_program, lambda path: run(fr.load(path))),
     "keras": Loader(".keras", keras_seeds, mutate_keras, lambda path: run(fr.load(path))),
     "h5": Loader(".h5", h5_seeds, mutate_h5, lambda path: run(fr.load(path))),
+    "tflite": Loader(".tflite", tflite_seeds, mutate_tflite, lambda path: run(fr.load(path))),
     "npz": Loader(".npz", npz_seeds, mutate_npz, layers),
 }

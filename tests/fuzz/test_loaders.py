@@ -6,7 +6,7 @@ from fuzz import fuzz
 from loaders import LOADERS
 
 # Files for each loader: what took one machine a second or two, the same number on every other.
-CASES = {"onnx": 1000, "model": 1500, "checkpoint": 1200, "safetensors": 1500, "program": 300, "npz": 700, "keras": 250, "h5": 100}
+CASES = {"onnx": 1000, "model": 1500, "checkpoint": 1200, "safetensors": 1500, "program": 300, "npz": 700, "keras": 250, "h5": 100, "tflite": 400}
 NEEDS = {"onnx": "onnx", "model": "onnx", "checkpoint": "torch", "program": "torch"}
 
 

@@ -57,6 +57,7 @@ MORE = [
     Row("GroupNormalization", [rand(2, 6, 4), rand(6), rand(6)], {"num_groups": 3, "epsilon": 1e-3}, 21, constant=(1, 2)),
     Row("LpNormalization", [X]), Row("LpNormalization", [X], {"axis": 1, "p": 1}), Row("RMSNormalization", [X, rand(7)], opset=23, constant=(1,)),
     Row("RMSNormalization", [X, rand(5, 7)], {"axis": 1, "epsilon": 0.01}, 23, constant=(1,)),
+    Row("CastLike", [rand(3, 4), ints(1, dtype=np.int32)], {}, 15), Row("CastLike", [BYTES, rand(1)], {}, 19),
     Row("LayerNormalization", [X, rand(7)], outputs=3, constant=(1,)), Row("ScatterND", [X, ints(1, 1).reshape(2, 1), rand(2, 5, 7)], {"reduction": "add"}, 16),
     Row("Resize", [rand(1, 2, 3, 4), None, scale(1, 1, 2, 2)], {"mode": "nearest"}, 13, constant=(2,)),
     Row("Resize", [rand(1, 2, 4, 4), None, None, ints(1, 2, 6, 5)], {"mode": "linear"}, 13, constant=(3,)),

@@ -17,6 +17,7 @@ import fastrnn as fr
 
 STORED = ("simple", "pytorch-converted", "pytorch-operator")  # as files; those of nodes are made by the package
 HALVES = {str(np.dtype(np.float16)), "bfloat16"}
+FEW_BITS = {"float8": np.float32, "float4": np.float32, "uint4": np.uint8, "uint2": np.uint8, "int4": np.int8, "int2": np.int8}
 TOLERANCE, IN_16_BITS = 2e-5, 1e-2  # of an output's largest entry; cases in 16 bits round at every op where fastrnn does not
 FEW_DIGITS = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 2e-4, "test_roialign_aligned_false": 2e-4, "test_roialign_aligned_true": 2e-4}  # printed so
 
@@ -49,13 +50,14 @@ def cases() -> list[Case]:
 
 
 def _array(value) -> np.ndarray | None:
-    """An array; floats of 16 bits as fastrnn takes them."""
+    """An array; numbers of 16 bits and less as fastrnn takes them."""
     if isinstance(value, onnx.TensorProto):
         value = numpy_helper.to_array(value)
     if value is None or isinstance(value, (list, dict, onnx.SequenceProto, onnx.OptionalProto)):
         return None
     array = np.asarray(value)
-    return array.astype(np.float32) if str(array.dtype) in HALVES else array
+    few = next((to for kind, to in FEW_BITS.items() if str(array.dtype).startswith(kind)), None)
+    return array.astype(few or np.float32) if few or str(array.dtype) in HALVES else array
 
 
 def _stored(case) -> Case:
@@ -91,7 +93,7 @@ def run(case: Case) -> Outcome:
                         return Outcome(case.name, "refused", "an output that is no tensor")
                     if why := difference(got, want, tolerance):
                         return Outcome(case.name, "wrong", f"{name}: {why}")
-            text = session.explain({name: a.shape for name, a in feed.items()})
+            text = session.explain(feed)
     except fr.UnsupportedModelError as error:
         return Outcome(case.name, "refused", str(error))
     except Exception as error:  # noqa: BLE001  (whatever it is, it is counted)

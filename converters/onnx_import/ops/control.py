@@ -53,6 +53,7 @@ def constant(node: Given) -> None:
         raise node.invalid(f"it must have one attribute, got {given}")
     if given[0] == "value":
         array = node.graph.tensor(node.attribute("value"), node.where)
+        node.graph.names.note(node.outputs[0], node.attribute("value").data_type)
     elif given[0] in kinds:
         array = np.array(node.attribute(given[0]), kinds[given[0]])
     else:

@@ -9,9 +9,11 @@ from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 @imports("Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "Where",
          "Min", "Max", "Sum", "Mean", "Relu", "Sigmoid", "Tanh", "Softsign", "Softplus", "Exp", "Log", "Sqrt", "Reciprocal", "Erf", "Sin", "Cos", "Floor",
          "Ceil", "Round", "Neg", "Abs", "Sign", "Identity", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "IsNaN", "Mish",
-         "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
+         "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "CastLike")
 def as_it_is(node: Given) -> None:
-    """No attributes, one meaning since opset 7."""
+    """No attributes that count, one meaning since opset 7."""
+    if node.op == "CastLike":
+        node.ignore("saturate", "round_mode")
     node.emit()
 
 
@@ -48,12 +50,13 @@ def cast(node: Given) -> None:
 
 @imports("Dropout")
 def dropout(node: Given) -> None:
-    """Nothing, in inference."""
+    """Nothing, in inference: its mask lets everything through."""
     node.ignore("ratio", "seed")
-    if len(node.outputs) > 1 and node.outputs[1]:
-        raise node.refuse("its mask is used")
     if node.input(2):
         training = node.graph.names.weights.get(node.input(2))
         if training is None or training.reshape(-1)[:1].any():
             raise node.refuse("training_mode must be a constant false")
     node.emit("Identity", node.inputs[:1], node.outputs[:1])
+    if len(node.outputs) > 1 and node.outputs[1]:
+        shape = node.emit("Shape", node.inputs[:1], [node.value("shape")])
+        node.emit("ConstantOfShape", [shape], node.outputs[1:2], dtype="bool", value=1)

@@ -11,6 +11,7 @@
     selecting.py     ArgMax, TopK, GatherElements, GatherND, ScatterElements, OneHot, Trilu, CumSum, ReverseSequence
     pooling.py       pooling windows, blocks of pixels
     quantized.py     integers with a scale: QuantizeLinear, QLinearConv, MatMulInteger, ...
+    integer_lstm.py  an LSTM in integers, as TensorFlow Lite computes it
     control.py       If, Loop, Scan
     foreign.py       ONNX's ops that are none of these, by the meaning that the onnx package has
 
@@ -18,8 +19,8 @@ Each op is a shape function (`op`) and a meaning in NumPy (`meaning`), side by s
 the default is ONNX's meaning. To add an op: both functions here, a row in tests/rows, and for .onnx files an importer.
 """
 
-from fastrnn.model.ops import control, elementwise, foreign, functions, indexing, linear, normal, pooling, quantized, recurrent, selecting, shaping
+from fastrnn.model.ops import control, elementwise, foreign, functions, indexing, integer_lstm, linear, normal, pooling, quantized, recurrent, selecting, shaping
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
 
 __all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "check_node", "control",
-           "elementwise", "foreign", "functions", "indexing", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping"]
+           "elementwise", "foreign", "functions", "indexing", "integer_lstm", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping"]

@@ -193,6 +193,19 @@ def cast(node, inputs):
     return [Spec(node.get("to"), spec.shape)]
 
 
+@op("CastLike", inputs=(2, 2), apart=lambda node, specs, axes: axes[0] is not None)
+def cast_like(node, inputs):
+    """To the dtype of the second input; folding makes it a Cast."""
+    spec, like = (require(node, s, what) for s, what in zip(inputs, ("the input", "target_type")))
+    return [Spec(like.dtype, spec.shape)]
+
+
+@meaning("CastLike")
+def cast_like_meaning(node, inputs):
+    """NumPy's astype."""
+    return [inputs[0].astype(inputs[1].dtype)]
+
+
 @meaning("Cast")
 def cast_meaning(node, inputs):
     """NumPy's astype; a value of symbols stays as it is."""

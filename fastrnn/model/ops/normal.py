@@ -14,7 +14,7 @@ from fastrnn.model.ops.shaping import known
 
 def _ends(dtype: np.dtype) -> tuple:
     """The least and the greatest number of a dtype: what the maximum and the minimum of nothing are."""
-    return (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return (-np.inf, np.inf) if dtype.kind == "f" else (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def mean(x: np.ndarray, axis: tuple[int, ...], keepdims: bool = True) -> np.ndarray:
@@ -32,8 +32,8 @@ def _log_sum_exp(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.nda
 
 REDUCTIONS = {
     "ReduceMean": (FLOATS, lambda x, axis, keepdims: mean(x, axis, keepdims)), "ReduceSum": (NUMBERS, np.sum),
-    "ReduceMax": (NUMBERS, lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[0])),
-    "ReduceMin": (NUMBERS, lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[1])),
+    "ReduceMax": ((*NUMBERS, "bool"), lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[0])),
+    "ReduceMin": ((*NUMBERS, "bool"), lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[1])),
     "ReduceProd": (NUMBERS, np.prod), "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
     "ReduceSumSquare": (FLOATS, lambda x, axis, keepdims: np.sum(x * x, axis=axis, keepdims=keepdims)),
     "ReduceL1": (FLOATS, lambda x, axis, keepdims: np.sum(np.abs(x), axis=axis, keepdims=keepdims)),

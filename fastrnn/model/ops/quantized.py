@@ -72,8 +72,8 @@ def quantize_meaning(node, inputs):
 
 @op("DequantizeLinear", inputs=(2, 3), axis=1, block_size=0, apart=_apart)
 def dequantize(node, inputs):
-    """(x - zero point) scale."""
-    x, scale = require(node, inputs[0], "x", (*STORED, "int32")), require(node, inputs[1], "x_scale", ("float32",))
+    """(x - zero point) scale. x of float32: what floats of 8 bits are taken as."""
+    x, scale = require(node, inputs[0], "x", (*STORED, "int32", "float32")), require(node, inputs[1], "x_scale", ("float32",))
     zero = inputs[2] if len(inputs) > 2 else None
     for spec, what in ((scale, "x_scale"), (zero, "x_zero_point")):
         if spec is not None:
@@ -87,7 +87,8 @@ def dequantize(node, inputs):
 def dequantize_meaning(node, inputs):
     """The difference in whole numbers, then one product."""
     x, scale, zero = [*inputs, None][:3]
-    difference = x.astype(np.int64) if zero is None else x.astype(np.int64) - spread(node, zero, x.shape)
+    x = x if x.dtype.kind == "f" else x.astype(np.int64)
+    difference = x if zero is None else x - spread(node, zero, x.shape)
     return [np.asarray(difference.astype(scale.dtype) * spread(node, scale, x.shape), scale.dtype)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,18 +33,6 @@ def only_float32(node: Node, specs, constants) -> str | None:
     """Kernels of arithmetic are for float32."""
     others = {specs[name].dtype for name in node.inputs if name and name in specs} - {"float32", ""}
     return f"no kernel for {', '.join(sorted(others))}" if others else None
-
-
-def constant_but_first(what: str):
-    """A refusal unless all inputs but the first are constants; the first, and whatever else is no integer, must be float32."""
-
-    def refused(node: Node, specs, constants) -> str | None:
-        if any(name and name not in constants for name in node.inputs[1:]):
-            return f"no kernel for computed {what}"
-        numbers = tuple(name for name in node.inputs[1:] if name and not specs[name].dtype.startswith("int"))
-        return only_float32(replace(node, inputs=(node.inputs[0], *numbers)), specs, constants)
-
-    return refused
 
 
 def by_size(role: str) -> Callable[[Node, Mapping[str, Spec]], Key]:

@@ -18,7 +18,7 @@ from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
 from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest, wholes
-from fastrnn.plan.emit.emitter import constant_but_first, emits, new_args, only_float32
+from fastrnn.plan.emit.emitter import emits, new_args, only_float32
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.layout import OPERANDS
 from fastrnn.plan.lowering.memory import View, grid, grid_table, weight_view
@@ -120,12 +120,12 @@ def by_grid(keep: int, *views: View) -> Iterator[tuple[tuple, tuple[View, ...]]]
             yield from by_grid(keep, *(v.at(0, k) for v in views))
 
 
-@emits("Conv", refused=constant_but_first("weights"), packs=True)
+@emits("Conv", packs=True)
 def conv(build, node):
     """Windows of the padded input, times each group's matrix."""
-    x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]
-    window = _dense_taps(window_of(node, w.shape[2:], x.shape[2:]), x.shape[2:])
-    for k, dilation in enumerate(window_of(node, w.shape[2:], x.shape[2:]).dilations):
+    x, kernel = build.views[node.inputs[0]], _kernel_of(build, node)
+    window = _dense_taps(window_of(node, kernel, x.shape[2:]), x.shape[2:])
+    for k, dilation in enumerate(window_of(node, kernel, x.shape[2:]).dilations):
         x = x.part(0, x.shape[2 + k], 2 + k, dilation) if dilation != window.dilations[k] else x
     last = _channels_last(x)
     if any(window.before) or any(window.after):
@@ -138,12 +138,12 @@ def conv(build, node):
     _windows_times(build, node, last, window.kernel, window.strides, window.dilations)
 
 
-@emits("ConvTranspose", refused=constant_but_first("weights"), packs=True)
+@emits("ConvTranspose", packs=True)
 def conv_transpose(build, node):
     """A convolution of the input spread out with zeros between, its kernel flipped."""
-    x, w = build.views[node.inputs[0]], build.weights[node.inputs[1]]
-    n = w.ndim - 2
-    window = window_of(node, w.shape[2:], (1,) * n)
+    x, kernel = build.views[node.inputs[0]], _kernel_of(build, node)
+    n = len(kernel)
+    window = window_of(node, kernel, (1,) * n)
     before, _, sizes = transposed_padding(node, window, x.shape[2:])
     if len(build.packed(node)) > 1:
         return _phases(build, node, window, before, sizes)
@@ -206,6 +206,11 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
         _rows_times(build, node, packed, replace(places, shape=(*part.shape[:-1], x.shape[1])), kernel, taps, target, turned)
         if target is not part:
             build.copy(node.name, target, part)
+
+
+def _kernel_of(build, node: Node) -> tuple[int, ...]:
+    """Sizes of a convolution's window."""
+    return tuple(int(n) for n in build.shape_of(node.inputs[1])[2:])
 
 
 def _dense_taps(window: Window, sizes) -> Window:

@@ -8,19 +8,13 @@ import numpy as np
 
 from fastrnn.cells import Cell
 from fastrnn.model import Node
-from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
+from fastrnn.model.recurrent import RECURRENT, RecurrentNode
 from fastrnn.model.sizes import Whole
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.memory import View, weight_view
 from fastrnn.plan.weights.packed import Packed
-
-
-# The weights and peepholes of a recurrent node must be constant: it never drops to NumPy unasked, packing says so by name.
-def _refused(node: Node, specs, constants) -> str | None:
-    known = all(not node.input(k) or node.input(k) in constants for k in WEIGHT_INPUTS)
-    return None if known else "its weights are not known before it runs"
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Places:
 STATE_FIELDS = (("h0", "hn"), ("c0", "cn"), ("x3", "x4"), ("x5", "x6"), ("x7", "x8"))
 
 
-@emits(*RECURRENT, refused=_refused, packs=True)
+@emits(*RECURRENT, refused=lambda node, specs, constants: None, packs=True)  # it never drops to NumPy unasked
 def recurrent(build, node):
     """All directions write their parts of Y and of the final states in place."""
     layer, packed = RecurrentNode(node, build.weights.get), build.packed(node)

@@ -81,6 +81,8 @@ class _Folder(Edit):
                 left += self.visit_repetition(node)
                 continue
             given = [self.specs.get(name) if name else None for name in node.inputs]
+            if node.op == "CastLike" and given[1] is not None and given[1].dtype:
+                node, given = replace(node, op="Cast", inputs=node.inputs[:1], attributes={"to": given[1].dtype}), given[:1]
             if was_missing and node.op in PASSING:
                 self.renamed |= {name: "" for name in node.outputs if name}
                 continue

@@ -34,6 +34,7 @@ from fastrnn.plan.lowering.sharing import last_uses, share_places, sink_outputs
 from fastrnn.plan.lowering.views import VIEWS, is_view
 from fastrnn.plan.program import JumpStep, Kept, KernelStep, Program, PythonStep, Region, Slot, Step
 from fastrnn.plan.route import route
+from fastrnn.plan.weights.met import packed_while_running
 from fastrnn.plan.weights.packed import Packed
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Builder(Ranges):
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int], list[tuple]] = {}  # (value, deals) -> (T, (sorted lengths, their rows))
         self._depth = 0  # of Ifs around the node in hand
+        self._met: tuple[str, list[Packed]] = "", []  # the node whose weights were packed last while running, and those
         self._values = values
         self._kept, tied = tuple(kept), {state.output for state in kept}
         self._outputs = tuple(name for name in model.output_names if name not in tied)
@@ -120,8 +122,12 @@ class Builder(Ranges):
     # What emitters call, beside what Layout has.
 
     def packed(self, node: Node) -> list[Packed]:
-        """The packed weights of a node."""
-        return self.plan.packed_for(node, self.weights)
+        """The packed weights of a node; of those that are no constants, where they will lie."""
+        if route(node, self.specs, self.weights, self.plan.backend).packs:
+            return self.plan.packed_for(node, self.weights)
+        if self._met[0] != node.name:
+            self._met = node.name, packed_while_running(self, node)
+        return self._met[1]
 
     def kernel(self, key: Key | str) -> Kernel:
         """A kernel by key, or by role, as the plan's backend has it."""

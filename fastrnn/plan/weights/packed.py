@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.errors import UnsupportedModelError
 from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Node
 from fastrnn.model.absent import Absent
@@ -24,7 +23,8 @@ from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
 class Packed:
     """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
 
-    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step.
+    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step. places: where the arrays will
+    lie, of weights that are packed while a program runs (met.py): the arrays are then of that form, and hold nothing.
     """
 
     kernel: Kernel | None
@@ -34,11 +34,12 @@ class Packed:
     sources: tuple[np.ndarray | None, ...] = ()
     groups: int = 1
     multiplies: int = 0
+    places: Mapping[str, View] | None = None
 
     @property
     def views(self) -> dict[str, View]:
         """The contract's weight fields."""
-        return {name: weight_view(a) for name, a in self.arrays.items()}
+        return {name: weight_view(a) for name, a in self.arrays.items()} if self.places is None else dict(self.places)
 
     @property
     def weight_bytes(self) -> int:
@@ -48,8 +49,12 @@ class Packed:
 
 def sources_of(node: Node, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray | None, ...]:
     """The arrays that a node is packed from, None for those that are not constant: weights, not states or what is multiplied."""
-    positions = WEIGHT_INPUTS if node.op in RECURRENT else range(1, len(node.inputs))
-    return tuple(weights.get(node.input(k)) for k in positions)
+    return tuple(weights.get(node.input(k)) for k in weight_positions(node))
+
+
+def weight_positions(node: Node) -> Sequence[int]:
+    """The inputs that a node is packed from."""
+    return WEIGHT_INPUTS if node.op in RECURRENT else range(1, len(node.inputs))
 
 
 def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
@@ -94,9 +99,6 @@ def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray 
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
-    for position in WEIGHT_INPUTS:
-        if node.input(position) and node.input(position) not in weights:
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}): {node.input(position)!r} must be a constant weight")
     layer, result = RecurrentNode(node, weights.get), []
     for d, cell in enumerate(layer.cells):
         w = layer.weights(d)
