@@ -62,6 +62,8 @@ class Batcher:
 
     async def step(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None):
         """The answer to one step, in a coroutine. Cancelled before the step begins, as by asyncio.timeout, the stream does not move; after, it does."""
+        if step is None:
+            self._engine.room()
         inputs, key, whole = self._rows.read(x)
         loop = asyncio.get_running_loop()
         request = Request(inputs, key, whole, start, end, step if step is None else _number(step), loop.create_future(), loop)
@@ -74,6 +76,8 @@ class Batcher:
 
     def submit(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None) -> Future:
         """The future of one step, for threads. Its cancel() succeeds until the step begins."""
+        if step is None:
+            self._engine.room()
         inputs, key, whole = self._rows.read(x)
         return self._submitted(caller, Request(inputs, key, whole, start, end, step if step is None else _number(step), Reply(), None))
 
