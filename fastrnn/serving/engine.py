@@ -1,8 +1,9 @@
 """Whatever is ready goes into one step of the pool, again and again.
 
-One thread at a time runs the pool: the engine's own worker, or, where the engine is idle and the step is short, the event loop or thread that wants the
-answer. Handing work to another thread and back costs some 100 us, a step of one row a few. So what a loop's tasks submit in one of its rounds is one step in
-its next round, unless that is estimated to take longer than HERE_S: then, and for whatever comes while a step runs, it is the worker's.
+One thread at a time runs the pool: the engine's own worker, or, where the engine is idle and the step is short, the event loop or thread that wants
+the answer. Handing work to another thread and back costs some 100 us, a step of one row a few. So what a loop's tasks submit in one of its rounds
+is one step in its next round, unless that is estimated to take longer than HERE_S: then, and for whatever comes while a step runs, it is the
+worker's.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Engine:
     # Requests.
 
     def submit(self, name, request: Request) -> None:
-        """Takes a request, whose future will be resolved; or raises, and nothing has changed. Call with no lock that an answer's callback may want."""
+        """Takes a request, whose future will be resolved; or raises, and nothing has changed."""
         now = time.monotonic()
         with self._lock:
             if self._refusal is not None:
@@ -110,8 +111,8 @@ class Engine:
             request.taken = True
         self._n_waiting -= len(lost)
         self.metrics.failed += len(lost)
-        return [(request, StateError(f"caller {request.caller.name!r}: a request before this one was cancelled or failed, so its stream is not where this one expects it"))
-                for request in lost]
+        why = "a request before this one was cancelled or failed, so its stream is not where this one expects it"
+        return [(request, StateError(f"caller {request.caller.name!r}: {why}")) for request in lost]
 
     def _make_ready(self, request: Request) -> None:
         waiting = self._ready.get(request.key)
