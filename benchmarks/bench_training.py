@@ -6,9 +6,12 @@ import cases
 import numpy as np
 import pytest
 import torch
+from contenders.torch_cells import loops
 from torch.nn.utils.rnn import pack_padded_sequence
 
+import fastrnn as fr
 import fastrnn.training as tr
+from fastrnn.cells import gallery
 
 torch.set_num_threads(1)
 LAYERS = {"lstm": tr.LSTM, "gru": tr.GRU, "rnn": tr.RNN}
@@ -46,6 +49,35 @@ def test_training(race, case):
     for name, parameter in module.named_parameters():
         assert np.abs(grads["0." + name] - parameter.grad.numpy()).max() <= 1e-4 * parameter.grad.abs().max()
     race({"fastrnn": ours, "torch": torchs}, case)
+
+
+@pytest.mark.parametrize("cell", gallery.CELLS, ids=lambda c: c.name)
+@pytest.mark.parametrize("H,T,B", cases.CELL_TRAINING)
+def test_cell_training(race, cell, H, T, B):
+    """Loss and all gradients, beside autograd over a loop in PyTorch that projects its input at once."""
+    layer, random = fr.Recurrent(cell, H, H, seed=0), np.random.default_rng(1)
+    net = tr.Sequential(tr.Recurrent(cell, H, H))
+    net.layers[0].load_state_dict(layer.state_dict())
+    x, dt, target = random.standard_normal((T, B, H)), random.uniform(0, 2, (T, B)), random.standard_normal((T, B, H))
+    given, wanted = np.concatenate([x, dt[..., None]][:1 + len(cell.scalars)], 2).astype(np.float32), target.astype(np.float32)
+    loop, (rows, gaps, goal) = loops(cell, layer)[0], (torch.from_numpy(a).float() for a in (x, dt, target))
+    tensors = [t.requires_grad_() for part in (loop, loop.step) for t in vars(part).values() if isinstance(t, torch.Tensor) and t.numel()]
+
+    def ours():
+        return tr.value_and_grad(net, tr.mean_squared_error, given, wanted)
+
+    def torchs():
+        for t in tensors:
+            t.grad = None
+        loss = torch.nn.functional.mse_loss(loop(rows, gaps), goal)
+        loss.backward()
+        return loss.item()
+
+    (loss, grads), theirs = ours(), torchs()
+    assert abs(loss - theirs) <= 1e-5 * theirs
+    if (matrix := grads.get("0.weight_hh_l0")) is not None:
+        assert np.abs(matrix.T - loop.step.r.grad.numpy()).max() <= 1e-4 * np.abs(matrix).max()
+    race({"fastrnn": ours, "torch loop": torchs}, f"{cell.name} H={H} T={T} B={B}")
 
 
 def held(value, seen: set) -> int:

@@ -92,6 +92,8 @@ PUSHES = [Case(kind, I, H, T=64, carried=True, quick=I == 40) for kind, I, H in 
 PLOTTED = [*STEPS, *SEQUENCES, *(case for case in BATCHES if case.B in (8, 64) or (case.kind, case.H) != ("lstm", 256)), *RAGGED, *PUSHES]  # against the peers
 LOADS = [_square("lstm", H, quick=H == 256) for H in (64, 256, 1024)]
 MEMORY = [_square("lstm", H, quick=H == 256) for H in (256, 1024)]
+POOLS = [Case("lstm", 40, 64, quick=True), Case("gru", 1, 16)]
+READY = [(1, 7), (20, 99), (200, 599), (2000, 2000)]  # streams of a pool that step at once, drawn between
 THREADS = [_square("lstm", 512, carried=True), _square("lstm", 1024, carried=True), _square("lstm", 256, T=100), _square("lstm", 512, T=100, quick=True),
            _square("lstm", 256, T=50, B=32), _square("lstm", 256, T=50, B=2), _square("lstm", 128, T=100), _square("lstm", 64, T=100), _square("gru", 256, T=100),
            _square("rnn", 256, T=100), _square("lstm", 64, T=100, B=4), _square("lstm", 32, T=50, B=8), _square("lstm", 16, T=100), Case("lstm", 40, 64, carried=True)]
@@ -108,6 +110,7 @@ LOOPS = [(64, 100, 1), (16, 100, 1), (256, 50, 1), (64, 50, 16), (256, 20, 32)] 
 PER_FLOP = [(64, 1), (64, 32), (256, 8)]
 TRAINING = [Case("lstm", 88, 36, T=100, B=16, quick=True), Case("gru", 88, 46, T=100, B=16), Case("rnn", 88, 100, T=100, B=16), Case("lstm", 64, 128, T=50, B=32),
             Case("lstm", 88, 36, T=100, B=16, ragged=True), Case("gru", 88, 46, T=100, B=16, ragged=True)]
+CELL_TRAINING = [(64, 100, 1), (32, 100, 16), (64, 100, 16)]  # hidden size, time, batch
 LENGTHS = [_square(kind, 128, T=100, B=32) for kind in ("rnn", "lstm", "gru")]  # what the option costs
 
 

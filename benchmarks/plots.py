@@ -10,7 +10,7 @@ from contenders import NAMES, PEERS
 from fastrnn.cli import plot
 
 LAYERS = ("step", "sequence", "batch", "ragged", "push")
-PLOTS = {"layers": LAYERS, "models": ("model",), "bound": LAYERS, "growth": ("step", "sequence", "batch")}
+PLOTS = {"layers": LAYERS, "models": ("model",), "pool": ("pool", "open_loop"), "bound": LAYERS, "growth": ("step", "sequence", "batch")}
 GROWS = {"H": "hidden size", "B": "batch", "T": "time steps"}
 
 
@@ -73,10 +73,36 @@ def growth(cases: list[dict], path: Path) -> None:
     plot.save(figure, path)
 
 
+def pools(tables: dict[str, list[dict]], path: Path) -> None:
+    """Frames a second over how many streams are ready; and the tail of the waits over the load."""
+    kinds = {case["case"].split(",")[0]: None for case in tables.get("pool", [])}
+    figure, grid = plot.pyplot().subplots(1, len(kinds) + 1, figsize=(4 * (len(kinds) + 1), 3.5), layout="constrained", squeeze=False)
+    for axes, kind in zip(grid[0], kinds):
+        cases = sorted((case for case in tables["pool"] if case["case"].startswith(kind)), key=lambda case: case["rows"])
+        for engine in NAMES:
+            line = [(case["rows"], 1e6 * case["rows"] / median(case, engine)) for case in cases if median(case, engine)]
+            if line:
+                axes.plot(*zip(*line), "o-", markersize=3, linewidth=1, color=plot.COLOURS[engine], label=engine)
+        bound = [(case["rows"], 1e6 * case["rows"] / case["bound_us"]) for case in cases if case.get("bound_us")]
+        if bound:
+            axes.plot(*zip(*bound), "--", linewidth=1, color="black", label="roofline")
+        axes.set(title=f"{kind} of many streams", xlabel="streams ready", ylabel="frames a second", xscale="log", yscale="log")
+        axes.legend(frameon=False, fontsize=7)
+    axes, loaded = grid[0][-1], sorted(tables.get("open_loop", []), key=lambda case: case["load"])
+    for engine in NAMES:
+        for which, style in (("p50", ":"), ("p99", "-"), ("p99.9", "--")):
+            line = [(100 * case["load"], case["waits"][engine][which]) for case in loaded if engine in case["waits"]]
+            if line:
+                axes.plot(*zip(*line), style, marker="o", markersize=3, linewidth=1, color=plot.COLOURS[engine], label=f"{engine}, {which}")
+    axes.set(title="waits of callers on their own clocks", xlabel="load, % of the pool's rate", ylabel="microseconds", yscale="log")
+    axes.legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
+    plot.save(figure, path)
+
+
 def draw(tables: dict[str, list[dict]], folder: Path) -> None:
     """Every plot that there is something for."""
     layers, plotted = cases_of(tables, LAYERS), set(map(str, PLOTTED))
     makers = {"layers": lambda path: against_peers([case for case in layers if case["case"] in plotted], "One layer, one thread", path), "models": lambda path: against_peers(tables["model"], "Real models, batch 1, one thread", path),
-              "bound": lambda path: against_bound(layers, path), "growth": lambda path: growth(layers, path)}
+              "pool": lambda path: pools(tables, path), "bound": lambda path: against_bound(layers, path), "growth": lambda path: growth(layers, path)}
     for name in wanted(tables):
         makers[name](folder / f"{name}.svg")

@@ -26,6 +26,10 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "ragged": ("Ragged batches", "Lengths uniform in 1..T; ONNX engines get sequence_lens, torch a packed sequence, and all give padded outputs."),
     "push": ("Blocks through a stream", "64 samples a call, the state carried; microseconds a call, and a sample."),
     "model": ("Real models", "A frame with its states carried, or a whole call, batch 1. torch runs the same graph eagerly, op by op."),
+    "pool": ("Pools", "A step of those of 10,000 streams that are ready, drawn anew each call; the peers' states gathered and scattered with NumPy, in chunks of 16, 32, 64 or 256 "
+                      "rows, the best of them. The bound counts matrix work alone."),
+    "open_loop": ("Pools under load", "Callers tick on clocks of their own, with jitter; microseconds from a frame to its answer, the wait for the engine counted. Peers are offered the "
+                                      "same frames in chunks of 64 rows: where they cannot keep up, their waits grow with the run."),
     "rates": ("Rate of batches", "GFLOP/s at T=50, I=H, matrix work only, fastrnn alone."),
     "lengths": ("What lengths cost", "Microseconds, fastrnn alone."),
     "threads": ("Two threads", "Microseconds, fastrnn alone; both give the same bits."),
@@ -35,6 +39,7 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "own_step": ("A cell of one's own, a step from Python", "The same cell built in and as fr.Recurrent; microseconds."),
     "compile": ("Compiling", "Milliseconds in a new process: an empty cache, then what the first process left."),
     "training": ("Training steps", "Forward, mean squared error, backward, Adam; losses and gradients compared first; microseconds. Ragged: torch's packed sequences."),
+    "cell_training": ("Training the gallery's cells", "Loss and gradients, beside autograd over an eager loop in PyTorch whose input is projected at once; microseconds."),
     "training_memory": ("Memory of a training step", "Megabytes, of a layer and a Linear to 88 at B=16: what is kept for the way back, x and the output among it; the peak."),
     "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
     "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
@@ -84,6 +89,13 @@ def against(cases: list[dict], engines=(NAMES[0], *PEERS)) -> list[str]:
     lines = table(["microseconds", *engines, "fastest peer / fastrnn", "bound", "reached", *extra], rows)
     refusals = [f"{case['case']}: {name} - {' '.join(why.split())[:160]}" for case in cases for name, why in case.get("refused", {}).items()]
     return lines + (["", "Not taking part: " + "; ".join(refusals) + "."] if refusals else [])
+
+
+def open_loop(cases: list[dict]) -> list[str]:
+    """Waits by load, an engine a row."""
+    return table(["load", "frames/s offered", "", "frames/s", "p50", "p99", "p99.9"],
+                 ([f"{case['load']:.0%}", number(case["offered"]), name, number(w["rate"]), number(w["p50"]), number(w["p99"]), number(w["p99.9"])]
+                  for case in sorted(cases, key=lambda case: case["load"]) for name, w in case["waits"].items()))
 
 
 def rates(cases: list[dict]) -> list[str]:
@@ -152,8 +164,8 @@ def training_memory(cases: list[dict]) -> list[str]:
                                                          for c in cases))
 
 
-TABLES = {"rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
-         "training_memory": training_memory,
+TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
+         "cell_training": beside, "training_memory": training_memory,
           "compile": milliseconds}
 
 

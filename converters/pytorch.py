@@ -27,7 +27,7 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     torch.export has it. Without it, every dimension of the example may, except where the module fixes it: by its weights, by a loop over
     the steps. torch.export takes a 1 for a constant, so axes of 1 are doubled for it where the module takes that; best give an example of at least
     2 rows and 2 steps, its sizes all different. Numbers among the example inputs are fixed. A packed sequence becomes rows with lengths, in any order; what
-    pad_packed_sequence gives is as long as the padded input. Sizes that an operator needs fixed are the example's, and a warning says so. A module
+    pad_packed_sequence gives is as long as the padded input, and where the rest of the module depends on that, a call needs a row that reaches the last step. Sizes that an operator needs fixed are the example's, and a warning says so. A module
     whose outputs depend on its earlier calls, by self.hidden for one, is refused.
 
     The model is then compared with the module, on the example, on drawn values, and at other sizes and lengths: ConversionError names the output that
@@ -77,6 +77,8 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
         if isinstance(part, torch.jit.ScriptModule):
             raise UnsupportedModelError(f"from_torch: module {path or part.original_name!r} is TorchScript, from torch.jit.script or trace, which cannot be captured; give "
                                         "the module that it was made from, or write it to ONNX with torch.onnx.export(..., dynamo=False) and read that with from_onnx")
+    if lazy := [path for path, tensor in (*module.named_parameters(), *module.named_buffers()) if torch.nn.parameter.is_lazy(tensor)]:
+        raise UnsupportedModelError(f"from_torch: {lazy[0]!r} has no values yet, nor a shape: call the lazy module once, as it is to be used, and convert it then")
     if example_inputs is not None and (dynamic_shapes is not None or cells or not _only_read(module, torch.nn)):
         from fastrnn.converters.torch_export import convert_module
         from fastrnn.converters.torch_export.carried import convert_carried, written_buffers

@@ -208,8 +208,12 @@ def activation_errors(got: np.ndarray, x: np.ndarray, exact) -> tuple[np.ndarray
 
 
 def kernels_said(session, shapes) -> dict[str, set[str]]:
-    """The kernels of each node that runs any, as explain(shapes) names them."""
+    """The kernels of each node that runs any, as explain(shapes) names them. Checks that there, and without shapes, each row that NumPy or nothing runs has a
+    reason, and one that names what it is about."""
     said: dict[str, set[str]] = {}
+    for row in (*session.plan.rows(), *session.plan.rows(shapes)):
+        parts = [part.strip() for part in row[-1].split(";")]
+        assert row[3] not in ("reference", "-") and parts == [""] or all(parts) and not any(p.endswith(" for") or "  " in p for p in parts), row
     for _, label, kernels, *_ in session.plan.rows(shapes):
         said.setdefault(label.strip().removesuffix(" (reverse)"), set()).update(set(kernels.split(", ")) - {"-"})
     return {name: kernels for name, kernels in said.items() if kernels}

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import torch
 from fastrnn.converters.torch_export.capture import arguments, axes_of, capture, enlarged, given_names, narrowed, open_dimensions
 from fastrnn.converters.torch_export.cell_leaf import find_leaves, forget
-from fastrnn.converters.torch_export.check import TOLERANCE, SizeOneDiffersError, check
+from fastrnn.converters.torch_export.check import TOLERANCE, ShortRowsDifferError, SizeOneDiffersError, check
 from fastrnn.converters.torch_export.program import import_program
 from fastrnn.converters.torch_export.site import OpenSizesError
 from fastrnn.converters.torch_export.subject import Subject, evaluating
@@ -116,16 +116,22 @@ class _FixedError(Exception):
 
 
 def _checked(program, name: str, dim_names, subject: Subject, args, kwargs, tolerance: float, bounded: bool = True, from_file: bool = False) -> Model:
-    """The program's model, compared; for sizes from 2 on, where one row or one step is something else to the module."""
+    """The program's model, compared; for sizes from 2 on, where one row or one step is something else to the module, and for rows of which one reaches the last step,
+    where it matters how far they are padded."""
     least: frozenset[str] = frozenset()
+    longest = False
     while True:
-        model = import_program(program, name, dim_names, least, bounded, from_file)
+        model = import_program(program, name, dim_names, least, bounded, from_file, longest)
         try:
             check(subject, model, args, kwargs, tolerance, least)
         except SizeOneDiffersError as error:
             least |= error.dims
-            continue
-        return model
+        except ShortRowsDifferError:
+            if longest:
+                raise ConversionError(f"{name}: with rows that all end before the last step the module computes something else") from None
+            longest = True
+        else:
+            return model
 
 
 def convert_program(program, example_inputs, name: str, tolerance: float | None = None, from_file: bool = False) -> Model:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from fastrnn.converters.samples import index_ranges
 from fastrnn.converters.torch_export.drawn import drawn
-from fastrnn.converters.torch_export.guards import ASSUMED
+from fastrnn.converters.torch_export.site import ASSUMED
 from fastrnn.converters.torch_export.subject import REFUSALS, Subject
 from fastrnn.converters.verify import Difference, compare
 from torch.utils import _pytree as pytree
@@ -53,8 +53,13 @@ class SizeOneDiffersError(Exception):
         self.dims = frozenset(dims)
 
 
+class ShortRowsDifferError(Exception):
+    """Where all rows end before the last step the module computes something else: torch cuts what it pads at the longest row."""
+
+
 def check(subject: Subject, model: Model, args: tuple, kwargs: dict, tolerance: float, least: Collection[str] = ()) -> None:
-    """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least names them; raises ConversionError
+    """Raises SizeOneDiffersError where open dimensions must be at least 2, unless least names them, ShortRowsDifferError where one row must reach the last step, and
+    ConversionError
     naming the output that differs by more than tolerance times its largest entry, and by how much.
 
     Compared on the example, on values that are drawn anew for every input, and, where dimensions are free, with all of them 1, with each of them 1,
@@ -70,6 +75,7 @@ def check(subject: Subject, model: Model, args: tuple, kwargs: dict, tolerance: 
     _ones(trial, args, kwargs, sizes, sorted(whole - set(least)))
     for seed in range(DRAWS):
         trial.try_one_of(_variants(model, args, kwargs, sizes, seed), "drawn values" if not index_ranges(model, lengths_only=True) else "drawn values, rows of other lengths")
+    _short_rows(trial, args, kwargs, sizes)
     if whole:
         changes = (lambda n, k: n + 1 + k, lambda n, k: 2 * n + k, lambda n, k: max(2, n - 1), lambda n, k: n + 1, lambda n, k: 2 * n)
         for change in changes:  # each by another amount where the module takes that
@@ -82,8 +88,8 @@ def check(subject: Subject, model: Model, args: tuple, kwargs: dict, tolerance: 
 
 def _variants(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], seed: int) -> Iterator[tuple[tuple, dict]]:
     """Drawn inputs; where rows have lengths also falling ones, for modules that take no others."""
-    for falling in (False, True) if index_ranges(model, lengths_only=True) else (False,):
-        yield drawn(model, args, kwargs, sizes, seed, falling)
+    for order in ("any", "falling") if index_ranges(model, lengths_only=True) else ("any",):
+        yield drawn(model, args, kwargs, sizes, seed, order)
 
 
 def _ones(trial: _Comparison, args: tuple, kwargs: dict, sizes: Mapping[str, int], free: list[str]) -> None:
@@ -101,6 +107,18 @@ def _ones(trial: _Comparison, args: tuple, kwargs: dict, sizes: Mapping[str, int
         raise SizeOneDiffersError(found)
     if len(free) > 1 and differs(free):
         raise SizeOneDiffersError(free)
+
+
+def _short_rows(trial: _Comparison, args: tuple, kwargs: dict, sizes: Mapping[str, int]) -> None:
+    """Raises ShortRowsDifferError where the model, which goes on to the last step, gives something else than the module, or its outputs have other shapes but for that."""
+    model = trial.session.model
+    if index_ranges(model, lengths_only=True):
+        larger = {d: max(n, 3) for d, n in sizes.items()}
+        for order in ("any", "falling", "same"):  # any row may be the one that is looked at
+            try:
+                trial.try_one_of(iter([drawn(model, args, kwargs, larger, DRAWS, order, short=True)]), "rows that all end before the last step")
+            except (ConversionError, ShapeError):
+                raise ShortRowsDifferError from None
 
 
 @dataclass

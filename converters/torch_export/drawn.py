@@ -14,10 +14,10 @@ JITTER = 0.05  # of an entry, so that none stands there twice: what sorts or pic
 FEW = 8  # different values in an example, below which others are drawn than its own
 
 
-def drawn(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], seed: int, falling: bool = False) -> tuple[tuple, dict]:
+def drawn(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], seed: int, order: str = "any", short: bool = False) -> tuple[tuple, dict]:
     """Inputs of these sizes, each drawn for itself. Floats are like the example's own entries, or normal ones of its size where it has few;
-    indices lie within their tables, lengths within the steps, one row of them whole and, with falling, the longest first; bools are both; other integers
-    lie within the example's."""
+    indices lie within their tables, lengths within the steps, one row of them whole, in any order, falling, or all the same; bools are both; other integers
+    lie within the example's. short: no row reaches the last step."""
     leaves, spec = pytree.tree_flatten((args, kwargs))
     random, values = torch.Generator().manual_seed(seed), iter(model.inputs)
     ranges, lengths = index_ranges(model), index_ranges(model, lengths_only=True)
@@ -31,7 +31,8 @@ def drawn(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], see
             return torch.rand(shape, generator=random) < 0.5
         if value.name in lengths and len(shape) == 1:
             steps = lengths[value.name]
-            return _lengths(sizes.get(steps, 1) if isinstance(steps, str) else steps - 1, shape, random, falling).to(leaf.dtype)
+            most = sizes.get(steps, 1) if isinstance(steps, str) else steps - 1
+            return _lengths(most - short, shape, random, order).to(leaf.dtype)
         low, high = _bounds(leaf)
         known = ranges.get(value.name)
         low, high = (0, known) if isinstance(known, int) else (low, high)
@@ -49,11 +50,11 @@ def _floats(leaf: torch.Tensor, shape: list[int], random: torch.Generator) -> to
     return (made.abs() if len(known) and size and float(known.min()) >= 0 else made).to(leaf.dtype)
 
 
-def _lengths(steps: int, shape: list[int], random: torch.Generator, falling: bool) -> torch.Tensor:
+def _lengths(steps: int, shape: list[int], random: torch.Generator, order: str) -> torch.Tensor:
     lengths = torch.randint(1, max(steps, 1) + 1, shape, generator=random)
     if len(lengths):
-        lengths[len(lengths) // 2] = max(steps, 1)
-    return lengths.sort(descending=True).values if falling else lengths
+        lengths[slice(None) if order == "same" else len(lengths) // 2] = max(steps, 1)
+    return lengths.sort(descending=True).values if order == "falling" else lengths
 
 
 def _bounds(leaf: torch.Tensor) -> tuple[int, int]:

@@ -18,7 +18,6 @@ RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreater
              "Mod": "Mod", "PythonMod": "Mod"}
 
 TORCH = Path(torch.__file__).parent
-ASSUMED = "the program was captured for sizes with"  # how the refusal of other sizes begins
 
 
 class _Unwritten(Exception):

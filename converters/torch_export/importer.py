@@ -7,7 +7,7 @@ import operator
 import numpy as np
 import torch
 from fastrnn.converters.torch_export import ops  # noqa: F401  (fills the registry)
-from fastrnn.converters.torch_export.registry import CONVERTERS, Size, Tensor, bind
+from fastrnn.converters.torch_export.registry import CONVERTERS, Size, Tensor, bind, settled
 from fastrnn.converters.torch_export.site import Site, dtype_name
 
 from fastrnn.errors import DTypeError, FastRNNError, InvalidModelError, UnsupportedModelError
@@ -28,10 +28,10 @@ ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", tor
 
 class GraphImporter:
     """The graph that grows: build has nodes and weights; zeros, the names of values that are all zeros. from_file: whether the program comes from
-    a file, which may be damaged."""
+    a file, which may be damaged. longest: whether rows that are padded again must reach the last step."""
 
-    def __init__(self, live, from_file: bool = False):
-        self.from_file = from_file
+    def __init__(self, live, from_file: bool = False, longest: bool = False):
+        self.from_file, self.longest = from_file, longest
         self.live = live  # fx nodes that an output follows from
         self.build, self.zeros = GraphBuilder(), set()
         self.values: dict[object, object] = {}  # by fx node: Tensor, Size, number, or a list of them
@@ -139,7 +139,7 @@ class GraphImporter:
         outputs = node.meta.get("val")
         if not given or str(node.target) in GROWING or not isinstance(outputs, torch.Tensor) or not isinstance(node.target, torch._ops.OpOverload):
             return None
-        if not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors) or any(not isinstance(d, int) for d in outputs.shape):
+        if not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors) or any(settled(d) is None for d in outputs.shape):
             return None
         if outputs.numel() > MAX_FOLDED or torch.Tag.nondeterministic_seeded in node.target.tags:
             return None
@@ -168,7 +168,7 @@ class GraphImporter:
     @staticmethod
     def described(name: str, fake: torch.Tensor) -> Tensor:
         """A value by its name, with what torch knows of it."""
-        return Tensor(name, tuple(d if isinstance(d, int) else int(d) if d.node.expr.is_number else None for d in fake.shape),
+        return Tensor(name, tuple(map(settled, fake.shape)),
                       dtype_name(fake.dtype), fake)
 
     def input(self, node) -> Value:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 import torch
-from fastrnn.converters.torch_export.guards import ASSUMED, assumptions, conditions
+from fastrnn.converters.torch_export.guards import assumptions, conditions
 from fastrnn.converters.torch_export.importer import GraphImporter
 from fastrnn.converters.torch_export.registry import CONVERTERS, Tensor
+from fastrnn.converters.torch_export.site import ASSUMED
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
@@ -20,6 +21,8 @@ from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import Spec
 from fastrnn.model.recurrent import RECURRENT
 
+AS_THEY_ARE = ("aten.to.dtype", "aten.to.device", "aten.to.dtype_layout", "aten._to_copy.default", "aten.clone.default", "aten.detach.default", "aten.sort.default",
+                "<built-in function getitem>")  # operators behind which lengths are still those of an input
 MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
 
 
@@ -50,15 +53,15 @@ def _simplified(program):
 
 
 def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: Collection[str] = (), bounded: bool = True,
-                   from_file: bool = False) -> Model:
+                   from_file: bool = False, longest: bool = False) -> Model:
     """A Model of the program. dim_names: of dimensions, by torch's symbols. least: names of dimensions that must be 2 or more. bounded: whether
-    the program's ranges of sizes are the caller's. from_file: whether the program may be damaged."""
+    the program's ranges of sizes are the caller's. from_file: whether the program may be damaged. longest: whether a row must reach the last step where rows are padded again."""
     given, program = program, simplified(program)
     live: set = set()
     for node in reversed(program.graph.nodes):
         if node.op == "output" or node in live:
             live |= {node, *node.all_input_nodes}
-    importer, signature = GraphImporter(live, from_file), program.graph_signature
+    importer, signature = GraphImporter(live, from_file, longest or _lengths_computed(program)), program.graph_signature
     specs = {spec.arg.name: spec for spec in signature.input_specs if not isinstance(spec.arg, ConstantArgument)}
     constants = {spec.arg.name: spec.arg.value for spec in signature.input_specs if isinstance(spec.arg, ConstantArgument)}
     inputs = []
@@ -76,6 +79,18 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least:
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
     return _finished(importer, inputs, results, name, dim_names, lambda names: assumptions(given, inputs, {s for s in names if names[s] in least}, bounded))
+
+
+def _lengths_computed(program) -> bool:
+    """Whether rows are padded again whose lengths are no input, so that none can be drawn that say whether it matters how far."""
+    for node in program.graph.nodes:
+        if str(node.target) == "fastrnn.longest.default":
+            source = node.args[0]
+            while source.op == "call_function" and str(source.target) in AS_THEY_ARE:
+                source = source.args[0]
+            if source.op != "placeholder":
+                return True
+    return False
 
 
 def _stored(importer: GraphImporter, program, spec) -> Tensor:

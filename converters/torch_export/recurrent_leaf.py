@@ -4,7 +4,8 @@ torch.export unrolls a recurrent layer to find its shapes, which fixes the numbe
 data. So while a module is captured, a mode of this thread stands between its calls and torch:
 
     torch.lstm, gru, rnn_tanh, rnn_relu     -> fastrnn::recurrent, one op with a shape function, lengths among its inputs
-    _pack_padded_sequence, _pad_packed_...  -> views: packed data is (T * B, features), time first, every row at full length
+    _pack_padded_sequence, _pad_packed_...  -> views: packed data is (T * B, features), time first, every row at full length; fastrnn::longest marks where
+                                               torch would cut at the longest row
     sort, index_select inside packing       -> nothing: rows stay in their order, which fastrnn's lengths allow
 
 A module to be kept as one leaf can be had in the same way: an op with a shape function, called in place of its forward.
@@ -67,6 +68,17 @@ def unflat(data: torch.Tensor, steps: int, batch: int) -> torch.Tensor:
 @unflat.register_fake
 def _(data, steps, batch):
     return data.new_empty(steps, batch, *data.shape[1:])
+
+
+@torch.library.custom_op("fastrnn::longest", mutates_args=())
+def longest(lengths: torch.Tensor, steps: int) -> torch.Tensor:
+    """The lengths, of rows that are padded again to so many steps, where torch stops at the longest."""
+    return lengths.clone()
+
+
+@longest.register_fake
+def _(lengths, steps):
+    return torch.empty_like(lengths)
 
 
 @contextmanager
@@ -161,6 +173,8 @@ class KeepRecurrent(TorchFunctionMode):
     def _call(self, kind, x, states, weights, lengths, bias, num_layers, dropout, bidirectional, batch_first):
         if dropout:
             raise UnsupportedModelError(f"{kind}: dropout {dropout} is on; fastrnn converts modules in eval mode")
+        if torch.is_autocast_enabled("cpu"):
+            raise UnsupportedModelError(f"{kind}: forward has torch.autocast on, so torch computes it in {torch.get_autocast_dtype('cpu')}; fastrnn computes in float32: leave it out")
         states = list(states) if isinstance(states, (tuple, list)) else [states]
         return tuple(torch.ops.fastrnn.recurrent(x, states, list(weights), lengths, kind, bias, num_layers, bidirectional, batch_first))
 
@@ -216,7 +230,7 @@ class KeepRecurrent(TorchFunctionMode):
             return func(*args, **kwargs)
         steps = sizes.shape[0]
         y = torch.ops.fastrnn.unflat(data, steps, packed.batch)
-        there = torch.arange(steps)[:, None] < packed.lengths[None]
+        there = torch.arange(steps)[:, None] < torch.ops.fastrnn.longest(packed.lengths, steps)[None]
         y = torch.where(there.reshape(steps, packed.batch, *(1,) * (y.dim() - 2)), y, torch.full((), value, dtype=y.dtype))
         if total is not steps and total != steps:
             y = torch.cat([y, torch.full((total - steps, *y.shape[1:]), value, dtype=y.dtype)])

@@ -29,6 +29,11 @@ def converts(*names: str):
     return register
 
 
+def settled(d) -> int | None:
+    """A dimension of torch's as a number, where it is one by now: what the capture met later may have settled a symbol."""
+    return d if isinstance(d, int) else int(d) if d.node.expr.is_number else None
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A value of the graph. shape: None where a dimension is symbolic. fake: what torch knows of it."""

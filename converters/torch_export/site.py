@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastrnn.converters.torch_export.registry import Size, Tensor
+from fastrnn.converters.torch_export.registry import Size, Tensor, settled
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 
+ASSUMED = "the program was captured for sizes with"  # how the refusal of other sizes begins
 LAST = np.iinfo(np.int64).max  # as the end of a slice: to the end
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*([^\n]*)')
 
@@ -47,7 +48,7 @@ class Site:
         values = node.meta.get("val")
         first = values[0] if isinstance(values, (list, tuple)) and values else values
         if isinstance(first, torch.Tensor):
-            self.dtype, self.shape = dtype_name(first.dtype), tuple(d if isinstance(d, int) else None for d in first.shape)
+            self.dtype, self.shape = dtype_name(first.dtype), tuple(map(settled, first.shape))
 
     @property
     def where(self) -> str:

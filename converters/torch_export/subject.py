@@ -12,7 +12,7 @@ from fastrnn.converters.torch_export.kept import Kept
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import FastRNNError, UnsupportedModelError
 
 KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
@@ -21,12 +21,12 @@ MOST_BLAMED = 8  # attributes that changed, of which each is tried alone
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """The module in eval mode and no gradients, both as before afterwards."""
+    """The module in eval mode, without gradients and the caller's autocast, all as before afterwards."""
     training = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in training:
             part.training = False
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             yield
     finally:
         for part, was in training:
@@ -72,7 +72,7 @@ class Subject:
     def left_as_called(self, args: tuple, kwargs: Mapping) -> Iterator[None]:
         """With the module as a call leaves it, whether or not it takes the inputs; as it was given afterwards."""
         try:
-            with suppress(*REFUSALS):
+            with suppress(Exception):  # whatever a caller's module raises; a later call will say so
                 self._run(args, kwargs)
             yield
         finally:
@@ -85,11 +85,14 @@ class Subject:
             return separate(self.module(*args, **kwargs))
 
     def refuse_memory(self, args: tuple, kwargs: Mapping) -> None:
-        """Raises UnsupportedModelError where a second call gives something else than the first, naming the attributes that it is because of."""
+        """Raises UnsupportedModelError where the module does not take the example, and where a second call gives something else than the first, naming the attributes that it
+        is because of."""
         try:
             first = self(*args, **kwargs)
-        except REFUSALS:
-            return  # capturing it will say why
+        except FastRNNError:
+            raise
+        except Exception as error:  # whatever a caller's module raises
+            raise UnsupportedModelError(f"{self.name}: the module does not take the example inputs: {type(error).__name__}: {error}") from error
         try:
             if self._same_again(args, kwargs, first, None):
                 self._warn_of_counts(args, kwargs)

@@ -31,7 +31,9 @@ class ScriptedModule(torch.nn.Module):
         self._places: dict[int, tuple[torch.nn.Module, set[str]]] = {}
         self._owners: dict[tuple, tuple[torch.nn.Module, str]] = {}  # of the archive's tensors, by where they lie
         self._hang(archive.root, self, 0)
-        function = archive.code.function(f"{archive.root.kind}.forward")
+        kind, overload = archive.root.kind, "forward__0"  # of a recurrent layer by itself: the one for tensors, before that for packed ones
+        called = overload if f"{kind}.forward" not in archive.code.functions and f"{kind}.{overload}" in archive.code.functions else "forward"
+        function = archive.code.function(f"{kind}.{called}")
         self.annotations = {a.arg: a.annotation for a in function.args.args[1:]}
         missing = inspect.Parameter.empty
         defaults = [missing] * (len(self.annotations) - len(function.args.defaults)) + [getattr(d, "value", None) for d in function.args.defaults]
@@ -40,12 +42,12 @@ class ScriptedModule(torch.nn.Module):
         def forward(*args, **kwargs):
             bound = self._signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            return run(archive, "forward", list(bound.arguments.values()), self._get, self._put)
+            return run(archive, called, list(bound.arguments.values()), self._get, self._put)
 
         forward.__signature__ = self._signature
         self.forward = forward
         self.eval()
-        self.__class__ = type(archive.root.kind.rpartition(".")[2], (ScriptedModule,), {})  # the name that messages and the model have
+        self.__class__ = type(kind.rpartition(".")[2], (ScriptedModule,), {})  # the name that messages and the model have
 
     def _hang(self, instance: Instance, module: torch.nn.Module, depth: int) -> None:
         """The tensors of an object and of those in it."""

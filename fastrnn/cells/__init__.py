@@ -3,6 +3,7 @@
     activations.py   the activation functions and their parameters
     maths.py         the functions that cells are written with
     trace.py         what a cell's function computes, as instructions to be compiled
+    adjoint.py       the gradients of that, as instructions too
     spec.py          Gate and Cell: what a backend needs to know to run a cell
     custom.py        @cell: cells of one's own, by name
     builtin.py       RNN, LSTM and GRU declared with it, options closed over; gallery.py: more cells, from the literature

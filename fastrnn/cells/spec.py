@@ -120,11 +120,11 @@ class Cell:
         """The operand of second-phase gates from every value of the first phase by name."""
         return self.operand(**{name: values[name] for name in self._arguments[self.operand]})
 
-    def programs(self) -> tuple[Program, Program | None]:
-        """What pointwise and operand compute now, as instructions. UnsupportedModelError names a line that cannot be compiled."""
+    def programs(self, dtype="float32") -> tuple[Program, Program | None]:
+        """What pointwise and operand compute now, as instructions with constants of a dtype. UnsupportedModelError names a line that cannot be compiled."""
         where = f"cell {self.name!r}"
-        pointwise = trace(self.pointwise, self.values, self._arguments[self.pointwise], len(self.states), where)
-        return pointwise, trace(self.operand, self.values, self._arguments[self.operand], 1, f"{where}, operand") if self.operand else None
+        pointwise = trace(self.pointwise, self.values, self._arguments[self.pointwise], len(self.states), where, dtype)
+        return pointwise, trace(self.operand, self.values, self._arguments[self.operand], 1, f"{where}, operand", dtype) if self.operand else None
 
     @property
     def fingerprint(self) -> str:

@@ -25,7 +25,7 @@ _TURNED = {"greater": "less", "greater_equal": "less_equal"}  # of the operands 
 @dataclass(frozen=True)
 class Program:
     """Instructions in the order they are done. inputs: names, the first values. Each instruction (operation, *operands), where an operand
-    is the number of a value, makes the next value; ("constant", bits) is a float32 by its bits. outputs: numbers of values."""
+    is the number of a value, makes the next value; ("constant", bits) is a float32, or of the trace's dtype, by its bits. outputs: numbers of values."""
 
     inputs: tuple[str, ...]
     instructions: tuple[tuple, ...]
@@ -52,10 +52,10 @@ class Program:
 
 
 class Trace:
-    """A program in the making."""
+    """A program in the making. dtype: of its constants; compiled cells are float32, training has float64 too."""
 
-    def __init__(self, inputs: Sequence[str]):
-        self.inputs = tuple(inputs)
+    def __init__(self, inputs: Sequence[str], dtype="float32"):
+        self.inputs, self.dtype = tuple(inputs), np.dtype(dtype)
         self.instructions: list[tuple] = []
         self._known: dict[tuple, Value] = {}
 
@@ -73,6 +73,10 @@ class Trace:
             raise TypeError(f"{operation} takes {expected}")
         return self._add(operation, *(v.number for v in values))
 
+    def perform(self, operation: str, *operands) -> Value:
+        """An instruction of another program of this dtype, on values of this one."""
+        return self._add(operation, *operands) if operation == "constant" else self.add(operation, *operands)
+
     def _add(self, *instruction) -> Value:
         if instruction not in self._known:
             self._known[instruction] = Value(self, len(self.inputs) + len(self.instructions), instruction[0] in LOGICAL)
@@ -87,7 +91,7 @@ class Trace:
         if isinstance(operand, (bool, np.bool_)) or not isinstance(operand, (int, float, np.number)) or isinstance(operand, (complex, np.complexfloating)):
             raise TypeError(f"a cell computes with numbers and its own values, not {type(operand).__name__}; declare a vector as a parameter")
         with np.errstate(over="ignore"):
-            return self._add("constant", int(np.float32(operand).view(np.uint32)))
+            return self._add("constant", int(self.dtype.type(operand).view(f"u{self.dtype.itemsize}")))
 
     def program(self, outputs: Sequence[object]) -> Program:
         """What these outputs need, in order."""
@@ -142,9 +146,9 @@ class Value(NDArrayOperatorsMixin):
         return self.trace.add(_UFUNCS[name], *operands)
 
 
-def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str) -> Program:
+def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str, dtype="float32") -> Program:
     """The program of `function(**arguments)`, all of whose inputs are named in `inputs`. UnsupportedModelError names the line that cannot be compiled."""
-    recorder = Trace(inputs)
+    recorder = Trace(inputs, dtype)
     try:
         values = recorder.values()
         result = function(**{name: values[name] for name in arguments})

@@ -65,13 +65,6 @@ include "_threads.pxi"
 include "_memory.pxi"
 
 
-cdef void *_room(size_t n, size_t nbytes) except NULL:
-    cdef void *memory = PyMem_Calloc(n + 1, nbytes)
-    if memory == NULL:
-        raise MemoryError
-    return memory
-
-
 cdef bint is_array(object value) noexcept:
     """Whether value is an array and nothing of it would be ignored, as a mask would."""
     return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, MASKED)

@@ -1,5 +1,12 @@
 # Memory that calls and streams own. Part of _executor.pyx.
 
+cdef void *_room(size_t n, size_t nbytes) except NULL:
+    cdef void *memory = PyMem_Calloc(n + 1, nbytes)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
 def lay_out(events, nbytes):
     """Offsets of blocks of these bytes, and the bytes needed for all, as a Runner lays out its work space (plan.lowering.memory.Blocks)."""
     events, nbytes = np.ascontiguousarray(events, np.int32), np.ascontiguousarray(nbytes, np.int64)

@@ -75,6 +75,7 @@ cdef class StreamCore:
 
         x: an array, or a dict of several inputs. resets: (T', B) bool, where a row starts afresh before that step, as by reset(rows). out: an array or
         tuple to write into.
+        Ctrl-C: where the model has a time axis, KeyboardInterrupt comes when the chunk is over and its states have moved; elsewhere at once, the states as before.
         """
         cdef int64_t steps
         if self._busy:

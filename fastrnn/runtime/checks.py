@@ -30,7 +30,7 @@ def as_array(value, name: str) -> np.ndarray:
 def check_dtype(a: np.ndarray, name: str, dtype: np.dtype) -> None:
     """Raises DTypeError for another dtype or byte order."""
     if a.dtype != dtype or not a.dtype.isnative:
-        raise DTypeError(f"{name} must be {dtype} in native byte order, got {a.dtype.str}; fastrnn does not convert")
+        raise DTypeError(f"{name} must be {dtype} in native byte order, got {a.dtype.str}; nothing is converted unasked: write .astype('{dtype}')")
 
 
 def as_input(value, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

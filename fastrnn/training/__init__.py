@@ -10,7 +10,9 @@
     data.py         sequences of any length, batches of them
     packing.py      a batch as rows (N, F), time step after time step, longest first
     sequential.py   layers one behind the other; base.py: what a layer is
-    layers.py       layers without time; recurrent.py: those with it; native/: their time loops
+    layers.py       layers without time
+    stacks.py       what layers with time share; recurrent.py: RNN, LSTM, GRU; custom.py: any cell; native/: their time loops
+    cellcode.py     a cell's instructions and those of its gradients, as the native loop runs them
     losses.py       losses and their gradients; gradient.py: value_and_grad
     optim.py        optimisers, clipping; schedules.py: learning rates over time
     fit.py          epochs, validation, early stopping; progress.py: what it shows; resume.py: what a run goes on from
@@ -22,6 +24,7 @@ To add a layer: a subclass of Layer with forward and backward (base.py), its nod
 """
 
 from fastrnn.training.base import Layer, Run, State
+from fastrnn.training.custom import Recurrent
 from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.fit import History, evaluate, fit
 from fastrnn.training.gradient import value, value_and_grad
@@ -35,7 +38,7 @@ from fastrnn.training.sequential import Sequential
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Batch", "CosineLR", "Dropout", "Embedding", "History", "Last", "Layer", "LayerNorm", "Linear",
-    "Optimiser", "Packing", "RMSProp", "ReLU", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR",
+    "Optimiser", "Packing", "RMSProp", "ReLU", "Recurrent", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR",
     "Tanh", "WarmupLR", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error",
     "value", "value_and_grad",
 ]

@@ -8,15 +8,17 @@ import numpy as np
 
 from fastrnn.cells.gate_order import GATE_ORDER
 from fastrnn.errors import ShapeError, UnsupportedModelError
+from fastrnn.training.custom import Recurrent
 from fastrnn.training.gradient import loss_of_rows
-from fastrnn.training.recurrent import Recurrent, Saved
+from fastrnn.training.recurrent import BuiltIn
 from fastrnn.training.sequential import Sequential
+from fastrnn.training.stacks import RecurrentLayer, Saved
 
 ADDS = "agn"  # gates that run from -1 to 1
 LOW, HIGH = 0.1, 0.9
 
 
-def hidden_gradients(net: Sequential | Recurrent, loss: Callable, x, target, *, layer=0, k: int = 0, reverse: bool = False, lengths=None, mask=None,
+def hidden_gradients(net: Sequential | RecurrentLayer, loss: Callable, x, target, *, layer=0, k: int = 0, reverse: bool = False, lengths=None, mask=None,
                      batch_first: bool = False) -> np.ndarray:
     """The norm of dL/dh_t for each step and sequence, (T, B) in the network's dtype: how far back the loss reaches (Bengio et al. 1994).
 
@@ -37,30 +39,34 @@ def hidden_gradients(net: Sequential | Recurrent, loss: Callable, x, target, *, 
     return run.unpack(np.linalg.norm(one.dh[:, column * size:(column + 1) * size], axis=1))
 
 
-def spectral_radius(layer: Recurrent, k: int = 0, reverse: bool = False) -> dict[str, float]:
-    """The largest modulus of an eigenvalue of the recurrent matrix, by gate: a of an RNN, i f g o, r z n.
+def spectral_radius(layer: RecurrentLayer, k: int = 0, reverse: bool = False) -> dict[str, float]:
+    """The largest modulus of an eigenvalue of the recurrent matrix, by gate: a of an RNN, i f g o, r z n, those of a custom cell that see h.
 
     Where units are not saturated, the gradient of an RNN vanishes along time below 1 and explodes above (Pascanu et al. 2013). With a projection, the
     matrix is from h to h: the gate's rows of weight_hh times weight_hr. UnsupportedModelError where there is no such layer.
     """
     suffix, own = layer.options.suffixes(k)[_direction(layer, k, reverse)], layer.parameters()
+    if f"weight_hh_{suffix}" not in own:
+        raise UnsupportedModelError(f"spectral_radius: cell {layer.cell.name!r} has no recurrent matrix")
     matrices = _by_gate(layer, own[f"weight_hh_{suffix}"].astype(np.float64))
     if layer.options.proj_size:
         matrices = {gate: own[f"weight_hr_{suffix}"] @ matrix for gate, matrix in matrices.items()}
     return {gate: float(np.abs(np.linalg.eigvals(matrix)).max()) for gate, matrix in matrices.items()}
 
 
-def saturation(net: Sequential | Recurrent, x, *, layer=0, k: int = 0, reverse: bool = False, lengths=None,
+def saturation(net: Sequential | RecurrentLayer, x, *, layer=0, k: int = 0, reverse: bool = False, lengths=None,
                batch_first: bool = False) -> dict[str, tuple[float, float]]:
     """By gate, the shares of its values over all valid steps and units that are nearly closed and nearly open, below 0.1 and above 0.9
     (Karpathy et al. 2015).
 
     What adds, a of an RNN (its h), g of an LSTM and n of a GRU, runs from -1 to 1: it counts below -0.8 and above 0.8. Both shares near 0: a gate
     that does not decide; one near 1: it passes no gradient on. A coupled f is 1 - i. Arguments, errors and threads: as hidden_gradients.
-    UnsupportedModelError for relu, ShapeError where there is no step.
+    UnsupportedModelError for relu and for a custom cell, ShapeError where there is no step.
     """
     net, place, recurrent = _find(net, layer)
     column = _direction(recurrent, k, reverse)
+    if not isinstance(recurrent, BuiltIn):
+        raise UnsupportedModelError(f"saturation: between which values the gates of cell {recurrent.cell.name!r} run is not known")
     if recurrent.relu:
         raise UnsupportedModelError(f"saturation: layer {'.'.join(map(str, place))!r} has relu units, which do not saturate")
     rows, run = net.enter(x, lengths, batch_first)
@@ -72,22 +78,22 @@ def saturation(net: Sequential | Recurrent, x, *, layer=0, k: int = 0, reverse: 
     return {gate: (float(np.mean(part < LOW)), float(np.mean(part > HIGH))) for gate, part in parts.items()}
 
 
-def _by_gate(layer: Recurrent, stacked: np.ndarray) -> dict[str, np.ndarray]:
+def _by_gate(layer: RecurrentLayer, stacked: np.ndarray) -> dict[str, np.ndarray]:
     """The parts of (G H, ...)."""
-    order = GATE_ORDER[layer.kind]["torch"]
+    order = layer.cell.h_gates if isinstance(layer, Recurrent) else GATE_ORDER[layer.kind]["torch"]
     return dict(zip(order, np.split(stacked, len(order))))
 
 
-def _find(net: Sequential | Recurrent, layer) -> tuple[Sequential, list[int], Recurrent]:
+def _find(net: Sequential | RecurrentLayer, layer) -> tuple[Sequential, list[int], RecurrentLayer]:
     """The network, the place of its recurrent layer, and that layer."""
-    net = Sequential(net) if isinstance(net, Recurrent) else net
-    recurrent = {place: leaf for place, leaf in net.leaves() if isinstance(leaf, Recurrent)}
+    net = Sequential(net) if isinstance(net, RecurrentLayer) else net
+    recurrent = {place: leaf for place, leaf in net.leaves() if isinstance(leaf, RecurrentLayer)}
     if str(layer) not in recurrent:
         raise UnsupportedModelError(f"layer {layer!r} is not recurrent; {', '.join(map(repr, recurrent)) or 'none'} is")
     return net, [int(part) for part in str(layer).split(".")], recurrent[str(layer)]
 
 
-def _direction(layer: Recurrent, k: int, reverse: bool) -> int:
+def _direction(layer: RecurrentLayer, k: int, reverse: bool) -> int:
     """Which of the columns of h belong to a direction."""
     o = layer.options
     if k not in range(o.num_layers):

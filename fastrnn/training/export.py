@@ -13,7 +13,8 @@ from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.stack import add_stack, parse_activations
 from fastrnn.training import layers
 from fastrnn.training.base import Layer
-from fastrnn.training.recurrent import Recurrent
+from fastrnn.training.custom import Recurrent
+from fastrnn.training.recurrent import BuiltIn
 from fastrnn.training.sequential import Sequential
 
 
@@ -81,9 +82,23 @@ for _layer, _op in ((layers.Tanh, "Tanh"), (layers.ReLU, "Relu"), (layers.Sigmoi
 
 
 @_nodes.register
-def _(layer: Recurrent, build, node, x, lengths):
+def _(layer: BuiltIn, build, node, x, lengths):
     options = replace(layer.options, activations=parse_activations("rnn", ("relu",), layer.options.bidirectional)) if layer.relu else layer.options
     add_stack(build, node, options, layer.state_dict(), x, f"{node}.y", lengths=lengths)
+    return f"{node}.y"
+
+
+@_nodes.register
+def _(layer: Recurrent, build, node, x, lengths):
+    if layer.code.fingerprint != layer.cell.fingerprint:
+        raise UnsupportedModelError(f"to_model: layer {node!r}: cell {layer.cell.name!r} computes something else by now than what was trained")
+    features, scalars = x, ""
+    if layer.options.scalars:
+        features, scalars = f"{node}.x", f"{node}.scalars"
+        for name, start, stop in ((features, 0, layer.options.input_size), (scalars, layer.options.input_size, layer.takes)):
+            bounds = [build.whole(f"{name}.{what}", value) for what, value in (("start", start), ("stop", stop), ("axis", 2))]
+            build.add("Slice", name, [x, *bounds], [name])
+    add_stack(build, node, layer.options, layer.state_dict(), features, f"{node}.y", lengths=lengths, scalars=scalars)
     return f"{node}.y"
 
 

@@ -16,10 +16,10 @@ from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.gradient import network, value, value_and_grad
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
 from fastrnn.training.progress import shown
-from fastrnn.training.recurrent import Recurrent
 from fastrnn.training.resume import LOSSES, generator_state, joined, load_generator, parted
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
 from fastrnn.training.sequential import Sequential
+from fastrnn.training.stacks import RecurrentLayer
 
 
 @dataclass
@@ -236,7 +236,7 @@ def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> No
         if net.per_sequence:
             raise UnsupportedModelError("fit: tbptt needs a target for each step, but the network has a Last")
         for place, layer in net.leaves():
-            if isinstance(layer, Recurrent) and (layer.options.bidirectional or layer.options.reverse):
+            if isinstance(layer, RecurrentLayer) and (layer.options.bidirectional or layer.options.reverse):
                 raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {place!r} ({layer.kind}) also runs backward")
 
 

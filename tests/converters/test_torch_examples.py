@@ -285,6 +285,28 @@ def test_an_operator_that_needs_one_size_fixes_that_one():
         agree(model, module, torch.randn(4, 7, 3))
 
 
+class Parts(nn.Module):
+    """Features in parts, whose sizes torch knows only once a layer has taken them."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.layer, self.parts = nn.GRU(4, 6), parts
+
+    def forward(self, x):
+        a, b = self.parts(x)
+        return self.layer(torch.cat([b, a], -1))[0]
+
+
+@pytest.mark.parametrize("parts", [lambda x: x.chunk(2, -1), lambda x: x.split(2, -1), lambda x: x.split([1, 3], -1), lambda x: torch.unsafe_chunk(x, 2, 2)], ids=["chunk", "split", "sizes", "unsafe"])
+def test_parts_of_features_leave_batch_and_time_open(parts):
+    torch.manual_seed(0)
+    module = Parts(parts).eval()
+    model = fr.from_torch(module, torch.randn(6, 2, 4))
+    assert model.inputs[0].shape == ("T", "B", 4)
+    x = torch.randn(3, 5, 4)
+    assert np.abs(fr.compile(model)(x.numpy()) - module(x).detach().numpy()).max() <= 2e-6
+
+
 def test_an_error_of_our_own_is_no_damaged_file(monkeypatch):
     from fastrnn.converters.torch_export.registry import CONVERTERS
 
@@ -357,6 +379,54 @@ def test_refusing_what_depends_on_data_says_nothing_on_stderr():
             "try:\n    fr.from_torch(M(), torch.randn(4, 2, 3))\nexcept fr.UnsupportedModelError as error:\n    print('refused', error)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True, cwd="/")
     assert "depends on what is in a tensor, in <string>:8" in done.stdout and done.stderr == ""
+
+
+class Lowered(nn.Module):
+    """Computes in half the bits, by torch's choice of where."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.layer = kind(3, 5)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.layer(x)[0].float()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN], ids=lambda k: k.__name__)
+def test_autocast(kind):
+    """In forward it is refused; around the conversion it has to do with the caller, not with the module."""
+    with pytest.raises(fr.UnsupportedModelError, match=r"forward has torch.autocast on, so torch computes it in torch\.bfloat16"):
+        fr.from_torch(Lowered(kind).eval(), X)
+    layer = kind(3, 5).eval()
+    module = nn.Sequential(layer) if kind is nn.GRU else Of(lambda p, x: layer(x)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        model = fr.from_torch(module, X)
+    assert np.abs(next(iter(fr.compile(model).run({model.input_names[0]: X.numpy()}).values())) - layer(X)[0].detach().numpy()).max() <= 2e-6
+
+
+@pytest.mark.parametrize("example", [True, False])
+@pytest.mark.parametrize("module", [nn.Sequential(nn.LSTM(3, 5), nn.LazyLinear(2)), nn.Sequential(nn.LazyConv1d(4, 3), nn.LazyBatchNorm1d())], ids=["linear", "conv"])
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_lazy_modules_are_refused_until_they_were_called(module, example):
+    with pytest.raises(fr.UnsupportedModelError, match=r"'\d\.weight' has no values yet.*call the lazy module once"):
+        fr.from_torch(module, X if example else None)
+
+
+@pytest.mark.parametrize("example,says", [(torch.randn(4, 2, 7), "RuntimeError"), (torch.randn(0, 2, 3), "RuntimeError"), (torch.ones(4, 2, 3, dtype=torch.int64), "ValueError"),
+                                          (torch.randn(4, 2, 3, device="meta"), "RuntimeError"), ("words", "AttributeError")], ids=["width", "empty", "dtype", "device", "text"])
+@pytest.mark.parametrize("buffer", [False, True])
+def test_an_example_that_the_module_does_not_take(example, says, buffer):
+    module = Of(lambda parts, x: parts["layer"](x)[0], layer=nn.LSTM(3, 5))
+    if buffer:
+        module.register_buffer("kept", torch.zeros(1))
+    with pytest.raises(fr.UnsupportedModelError, match=f"the module does not take the example inputs: {says}: "):
+        fr.from_torch(module, example)
+
+
+def test_a_module_that_raises_of_itself():
+    with pytest.raises(fr.UnsupportedModelError, match="the module does not take the example inputs: ZeroDivisionError"):
+        fr.from_torch(Of(lambda p, x: x / (x.shape[0] // 0)), X)
 
 
 def test_arrays_are_no_examples():

@@ -195,6 +195,21 @@ def test_cells_in_a_loop(tmp_path):
     close(session(x.numpy()), module(x))
 
 
+@pytest.mark.parametrize("example", [True, False], ids=["example", "none"])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}], ids=str)
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN], ids=lambda k: k.__name__)
+def test_a_scripted_layer_by_itself(kind, options, example):
+    """Its forward has two forms, and takes sequences without a batch, too; what is tried where no example is given has one."""
+    torch.manual_seed(7)
+    layer = kind(3, 5, **options).eval()
+    for module in (layer, nn.Sequential(layer)) if example else (layer,):
+        model = fr.from_torch(torch.jit.script(module), (torch.randn(4, 3, 3),) if example else None)
+        x = torch.randn(7, 6, 3)
+        y, final = module(x)
+        for got, want in zip(fr.compile(model)(x.numpy()), (y, *(final if isinstance(final, tuple) else (final,))), strict=True):
+            close(got, want)
+
+
 def changed(module, tmp_path, edit) -> object:
     """A scripted module's archive with entries changed: edit(name, content) -> content, or None for none."""
     data = io.BytesIO()

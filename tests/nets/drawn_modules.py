@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 @dataclass
 class Choice:
-    """One module. packing: of rows with lengths; states: how the first layer gets its own; ending: what is made of its outputs; memory: attributes."""
+    """One module. packing: of rows with lengths; states: how the first layer gets its own; ending: what is made of its outputs; memory: attributes; total: whether
+    padding goes on to the last step, or torch cuts it at the longest row; touch: what is done to the layer's outputs."""
 
     kind: str
     layers: int
@@ -31,7 +32,8 @@ class Choice:
     units: int
     batch: int
     steps: int
-    options: dict = field(default_factory=dict)
+    total: bool
+    touch: str
 
     @property
     def remembers(self) -> bool:
@@ -52,7 +54,8 @@ def draw(random: np.random.Generator) -> Choice:
                   one("none", "linear", "conv", "embedding", "norm"), packing if memory not in ("lazy", "dict") else "none", states,
                   one("sequence", "last", "head", "squeeze", "squeeze", "mean", "final", "residual"), memory,
                   one("no", "no", "no", "same", "view", "apart") if packing == "none" and states == "none" and memory in ("none", "noted") else "no",
-                  int(one(1, 4, 5)), int(one(1, 1, 2, 4)), int(one(1, 1, 2, 7)))
+                  int(one(1, 4, 5)), int(one(1, 1, 2, 4)), int(one(1, 1, 2, 7)), one(True, False),
+                  one("none", "none", "in place", "parts", "turned"))
 
 
 class Drawn(nn.Module):
@@ -93,7 +96,9 @@ class Drawn(nn.Module):
         packed = x if n is None else pack_padded_sequence(x, n, batch_first=c.batch_first, enforce_sorted=c.packing == "sorted")
         y, final = self.layer(packed, given)
         if n is not None:
-            y, _ = pad_packed_sequence(y, batch_first=c.batch_first, total_length=x.shape[1 if c.batch_first else 0])
+            y, _ = pad_packed_sequence(y, batch_first=c.batch_first, total_length=x.shape[1 if c.batch_first else 0] if c.total else None)
+            x = x[:, :y.shape[1]] if c.batch_first else x[:y.shape[0]]
+        y = self.touched(y)
         if c.memory == "noted":
             self.hidden, self.calls = final, self.calls + 1
         if c.memory == "counter":
@@ -104,6 +109,17 @@ class Drawn(nn.Module):
         if c.memory == "dict":
             self.kept["h"] = final
         return self.end(x, y, final)
+
+    def touched(self, y):
+        """The layer's outputs, a step further."""
+        if self.c.touch == "in place":
+            y = y * 1
+            y[..., :1] += 1
+            y[(0,) * y.dim()].mul_(2)  # a view of it
+        if self.c.touch == "parts":
+            parts = y.chunk(2, -1)
+            return torch.cat([parts[-1], *parts[:-1]], -1)
+        return y.flip(1 if self.c.batch_first else 0) if self.c.touch == "turned" else y
 
     def initial(self, batch: int, rest: list):
         """The first states, or None."""
@@ -151,6 +167,8 @@ def inputs(c: Choice, batch: int, steps: int, random: torch.Generator, example: 
     if c.packing != "none":
         n = torch.randint(1, steps + 1, (batch,), generator=random)
         n[0] = steps
+        if not example and not c.total and steps > 2 and torch.rand((), generator=random) < 0.3:
+            n[:] = n.clamp(2, steps - 1)  # torch cuts
         given.append(n.sort(descending=True).values if c.packing == "sorted" else n[torch.randperm(batch, generator=random)])
     if c.states.startswith("given"):
         width = max(c.units - 2, 1) if c.projected and c.units > 1 else c.units

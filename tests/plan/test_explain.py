@@ -14,6 +14,7 @@ from more_rows import MORE
 import fastrnn as fr
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.graph import every_node
+from fastrnn.model.ops import Spec
 from fastrnn.plan import build_program
 from fastrnn.plan.lowering.fuse import Fused, fuse
 from fastrnn.plan.route import route
@@ -127,3 +128,10 @@ def test_a_registered_kernel_is_said_and_called(monkeypatch):
         assert step.kernel is other and session.plan.rows()[0][3] == session.plan.rows({"x": (2, 3)})[0][3] == "jit"
     finally:
         registry.unregister(other)
+
+
+@pytest.mark.parametrize("op,attributes", [("ReduceMean", {}), ("ReduceSum", {}), ("ReduceMax", {}), ("Relu", {}), ("Cast", {"to": "int64"}), ("Cast", {"to": "float32"}), ("Softmax", {}), ("Neg", {})])
+def test_a_dtype_that_is_not_known_yet_is_the_reason(op, attributes):
+    """Of what a branch makes, for one."""
+    found = route(Node(op, "n", ("x",), ("y",), attributes), {"x": Spec("", None), "y": Spec("", None)}, {}, "native")
+    assert found.way == "kernel" and found.why == "by the dtype, which the shapes in use make known"

@@ -282,3 +282,25 @@ def test_resets_are_checked():
     for options in ({"bidirectional": True}, {"reverse": True}):
         with pytest.raises(fr.UnsupportedModelError, match="forward"):
             fr.GRU(4, 6, **options)(x, resets=mask)
+
+
+def test_a_dtype_that_is_not_the_layers_is_refused_with_what_to_write():
+    layer, session = fr.LSTM(3, 5, seed=0), fr.compile(fr.GRU(3, 5, seed=0).to_model())
+    x = np.zeros((4, 2, 3))
+    for call in (lambda: layer(x), lambda: session.run({"x": x}), lambda: session.stream(batch=2).push(x), lambda: session.stream(batch=2).step(x[0])):
+        with pytest.raises(fr.DTypeError, match=r"input 'x' must be float32 .*, got <f8; .*write \.astype\('float32'\)"):
+            call()
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 0], (4, 1, 0), *(np.array([4, 1, 0], kind) for kind in ("i4", "u1", ">i2", "u8", "i8"))], ids=lambda n: str(getattr(n, "dtype", type(n).__name__)))
+@pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU, fr.RNN], ids=lambda k: k.__name__)
+def test_lengths_are_any_integers(kind, lengths):
+    layer, x = kind(3, 5, bidirectional=True, seed=0), np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)
+    y, _ = layer(x, lengths=lengths)
+    assert not y[1:, 1].any() and not y[:, 2].any()
+    assert np.array_equal(y[:1, 1], layer(x[:1, 1:2])[0][:, 0]) and np.array_equal(y[:, 0], layer(x[:, :1])[0][:, 0])
+    session = fr.compile(layer.to_model(lengths=True))
+    assert np.array_equal(session.run({"x": x, "lengths": np.asarray(lengths).astype("int64")})["y"], y)
+    if isinstance(lengths, np.ndarray) and lengths.dtype != np.int64:
+        with pytest.raises(fr.DTypeError, match=r"input 'lengths' must be int64 .*write \.astype\('int64'\)"):
+            session.run({"x": x, "lengths": lengths})

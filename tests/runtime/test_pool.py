@@ -1,4 +1,4 @@
-"""Pool: each stream gives the bits that it gives alone, and what is refused moves none."""
+"""Pool: what is refused moves no stream; memory, bytes that travel, inputs of every kind."""
 
 import copy
 import pickle
@@ -7,167 +7,12 @@ import time
 
 import numpy as np
 import pytest
+from pooled import KINDS, Beside
 
 import fastrnn as fr
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.runtime.pools import tiling
 from fastrnn.testing import CAUSAL as STYLES
-from fastrnn.testing import Net
-
-
-@fr.cell(gates=("f", "n"), name="pool_test_cell")
-def leaky(f, n, h):
-    keep = fr.sigmoid(f)
-    return keep * h + (1 - keep) * fr.tanh(n)
-
-
-def convolutional(style):
-    net = Net(6)
-    model = net.model(net.recurrent(net.causal(net.causal("x", style, 3, 2, units=7), style, 2)))
-    return fr.compile(model), (model.inputs[0].shape[1],)
-
-
-def layer(make, **options):
-    threads = options.pop("threads", 1)
-    made = make(4, 6, seed=1, **options)
-    return fr.compile(made, threads=threads), (4,)
-
-
-def exposed(number=None):
-    """A graph that is called once a step, states outside, one of them a slice of an output."""
-    random = np.random.default_rng(0)
-    weights = {"w": random.standard_normal((3, 5)).astype(np.float32) * 0.5, "first": np.array([0])}
-    nodes = (Node("MatMul", "m", ("x", "w"), ("mixed",)), Node("Add", "sum", ("mixed", "a"), ("sum",)), Node("Tanh", "y", ("sum",), ("y",)),
-             Node("Unsqueeze", "u", ("y", "first"), ("uy",)), Node("Unsqueeze", "v", ("a", "first"), ("ua",)), Node("Concat", "both", ("ua", "uy"), ("both",), {"axis": 0}))
-    batch = "B" if number is None else number
-    model = Model((Value("x", "float32", (batch, 3)), Value("a", "float32", (batch, 5))), ("y", "both"), nodes, weights)
-    return fr.compile(model, states={"a": ("both", 1)}), (3,)
-
-
-KINDS = {
-    "lstm": lambda: layer(fr.LSTM), "lstm_projected": lambda: layer(fr.LSTM, num_layers=2, proj_size=3, peepholes=True), "rnn": lambda: layer(fr.RNN, nonlinearity="relu"),
-    "gru_after": lambda: layer(fr.GRU, num_layers=3), "gru_before": lambda: layer(fr.GRU, reset_after=False, batch_first=True),
-    "two_threads": lambda: layer(fr.LSTM, threads=2), "jit": lambda: (fr.compile(fr.GRU(4, 6, seed=2), backend="jit"), (4,)),
-    "numpy": lambda: (fr.compile(fr.LSTM(4, 6, seed=2), backend="reference"), (4,)), "cell_of_ones_own": lambda: (fr.compile(fr.Recurrent(leaky, 4, 6, seed=1)), (4,)),
-    "exposed": exposed, "exposed_one": lambda: exposed(1), **{f"convolutions_{style}": lambda style=style: convolutional(style) for style in STYLES},
-}
-
-
-class Beside:
-    """A pool, and for each of its streams a Stream that does the same alone."""
-
-    def __init__(self, session, shape, capacity=70, seed=0, **options):
-        self.session, self.shape, self.random = session, shape, np.random.default_rng(seed)
-        self.pool, self.alone = session.pool(capacity, **options), {}
-
-    def open(self, n=1):
-        for _ in range(n):
-            self.alone[self.pool.open()] = self.session.stream()
-        return list(self.alone)
-
-    def draw(self, *shape):
-        return self.random.standard_normal((*shape, *self.shape)).astype(np.float32)
-
-    def some(self, n):
-        chosen = self.random.permutation(list(self.alone))[:n]
-        return chosen if self.random.random() < 0.5 else chosen.tolist()
-
-    def step(self, n):
-        handles, x = self.some(n), self.draw(n)
-        y = self.pool.step(handles, x)
-        for row, handle in enumerate(handles):
-            assert self.alone[int(handle)].step(x[row:row + 1]).tobytes() == y[row:row + 1].tobytes()
-
-    def push(self, n, steps, ragged, resets):
-        handles, x = self.some(n), self.draw(steps, n)
-        lengths = self.random.integers(0, steps + 1, n) if ragged else None
-        mask = self.random.random((steps, n)) < 0.2 if resets else None
-        y = self.pool.push(handles, x, lengths, resets=mask)
-        for row, handle in enumerate(handles):
-            length = steps if lengths is None else lengths[row]
-            stream = self.alone[int(handle)]
-            for t in range(length):
-                if mask is not None and mask[t, row]:
-                    stream.reset()
-                assert stream.step(x[t, row:row + 1]).tobytes() == y[t, row:row + 1].tobytes()
-            assert not y[length:, row].any()
-
-    def states_agree(self):
-        for handle, stream in self.alone.items():
-            here, there = self.pool.state(handle), stream.state
-            assert here.keys() == there.keys() and all(here[name].tobytes() == there[name].tobytes() for name in here)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_stream_of_a_pool_is_a_stream_alone(kind):
-    beside = Beside(*KINDS[kind]())
-    beside.open(70)
-    for n in (1, 2, 3, 7, 33, 70):
-        beside.step(n)
-    for n, steps, ragged, resets in ((5, 4, False, False), (70, 3, True, False), (40, 6, True, True), (3, 9, False, True), (4, 0, False, False), (0, 3, False, False)):
-        beside.push(n, steps, ragged, resets)
-        beside.step(min(n + 1, 9))
-    beside.states_agree()
-
-
-def test_on_every_instruction_set(each_isa):
-    for kind in ("lstm", "gru_before", "convolutions_" + STYLES[0]):
-        beside = Beside(*KINDS[kind](), capacity=40)
-        beside.open(40)
-        for n in (1, 6, 40):
-            beside.step(n)
-        beside.push(17, 4, True, True)
-
-
-def interleaved(kind, capacity, actions, seed=0):
-    """Steps, chunks, opens, closes, resets, exports and restores in drawn order."""
-    beside = Beside(*KINDS[kind](), capacity=capacity, seed=seed)
-    random, closed = beside.random, []
-    for _ in range(actions):
-        what = random.choice(["step", "push", "open", "close", "reset", "move"], p=[0.6, 0.05, 0.15, 0.1, 0.05, 0.05])
-        if what == "open" or not beside.alone:
-            if len(beside.alone) < capacity:
-                beside.open()
-            else:
-                with pytest.raises(fr.PoolFullError):
-                    beside.pool.open()
-        elif what == "step":
-            beside.step(int(random.integers(1, len(beside.alone) + 1)))
-        elif what == "push":
-            beside.push(int(random.integers(1, len(beside.alone) + 1)), int(random.integers(1, 5)), True, bool(random.integers(2)))
-        else:
-            handle, = beside.some(1)
-            handle = int(handle)
-            if what == "close":
-                beside.pool.close(handle)
-                del beside.alone[handle]
-                closed.append(handle)
-            elif what == "reset":
-                beside.pool.reset(handle)
-                beside.alone[handle].reset()
-            else:
-                data, stream = beside.pool.export(handle), beside.alone.pop(handle)
-                beside.pool.close(handle)
-                closed.append(handle)
-                beside.alone[beside.pool.restore(data)] = stream
-        assert len(beside.pool) == len(beside.alone) and set(beside.pool) == set(beside.alone)
-    for handle in closed:
-        assert handle not in beside.pool
-        with pytest.raises(fr.UnknownStreamError):
-            beside.pool.step([handle], beside.draw(1))
-    beside.states_agree()
-    return len(closed)
-
-
-@pytest.mark.parametrize("kind", ["lstm", "gru_after", "exposed"])
-def test_opened_closed_reset_and_moved_in_any_order(kind):
-    assert interleaved(kind, 40, 400) > 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
-def test_ten_thousand_streams_in_any_order(seed):
-    interleaved("lstm", 10_000, 40_000, seed)
 
 
 def test_what_is_refused_moves_no_stream():

@@ -51,7 +51,51 @@ def lstm_step(o, w, s, x, state):
     return h @ w[f"weight_hr_{s}"].T if f"weight_hr_{s}" in w else h, c
 
 
-STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
+DO = {"add": torch.add, "subtract": torch.sub, "multiply": torch.mul, "divide": torch.div, "negative": torch.neg, "less": torch.lt, "less_equal": torch.le,
+      "equal": torch.eq, "not_equal": torch.ne, "logical_and": torch.logical_and, "logical_or": torch.logical_or, "logical_not": torch.logical_not, "abs": torch.abs,
+      "where": torch.where, "sqrt": torch.sqrt, "relu": torch.relu, "minimum": torch.minimum, "maximum": torch.maximum, "exp": torch.exp, "tanh": torch.tanh,
+      "sigmoid": torch.sigmoid, "log1p_unit": torch.log1p}
+
+
+def any_step(o, w, suffix, x, state):
+    """One step of any cell, from its declaration and its instructions; x (B, I + scalars)."""
+    cell, H, dtype = o["cell"], state[-1].shape[1] if len(state) > 1 else o["H"], x.dtype
+    parts = {f"{side}.{name}": part for side, kind, names in (("x", "ih", cell.x_gates), ("h", "hh", cell.h_gates))
+             for name, part in zip(names, w[f"weight_{kind}_{suffix}"].split(H) if names else ())}
+    biases = dict.fromkeys((g.name for g in cell.gates), torch.zeros(H, dtype=dtype))
+    for side, kind in (("x", "ih"), ("h", "hh")):
+        if f"bias_{kind}_{suffix}" in w:
+            for name, part in zip(cell.biased(side), w[f"bias_{kind}_{suffix}"].split(H)):
+                biases[name] = biases[name] + part
+    features = x[:, :x.shape[1] - len(cell.scalars)]
+    values = dict(zip(cell.states, state)) | {name: w[f"weight_{name}_{suffix}"] for name in cell.parameters} | {"x": features}
+    values |= {name: x[:, features.shape[1] + k, None] for k, name in enumerate(cell.scalars)}
+
+    def perform(operation, *operands):
+        if operation == "constant":
+            return torch.tensor(np.array(operands[0], f"u{dtype.itemsize}").view(o["dtype"])[()])
+        return DO[operation](*operands)
+
+    def gate(name, h):
+        total = biases[name] + (features @ parts[f"x.{name}"].T if f"x.{name}" in parts else 0)
+        return total + (h @ parts[f"h.{name}"].T if f"h.{name}" in parts else 0)
+
+    def replay(program):
+        found = program.replay({name: values.get(name, torch.zeros(1, dtype=dtype)) for name in program.inputs}, perform)
+        return [f.expand(len(x), H) if f.shape[-1] == H else f for f in found]
+
+    pointwise, operand = cell.programs(o["dtype"])
+    values |= {g.name: gate(g.name, state[0]) for g in cell.gates if not g.second}
+    if operand:
+        (given,) = replay(operand)
+        values |= {name: gate(name, given) for name in cell.second_gates}
+    new = replay(pointwise)
+    if f"weight_hr_{suffix}" in w:
+        new[0] = new[0] @ w[f"weight_hr_{suffix}"].T
+    return tuple(new)
+
+
+STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step, "recurrent": any_step}
 
 
 def direction(kind, o, w, suffix, x, lengths, state, backward):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastrnn.converters.torch_export.registry import Tensor, converts
-from fastrnn.converters.torch_export.site import Site
+from fastrnn.converters.torch_export.site import ASSUMED, Site
 
 from fastrnn.cells import GATES
 from fastrnn.cells.activations import Activation
@@ -48,6 +48,17 @@ def flat(g: Site, x):
 def unflat(g: Site, data, steps, batch):
     """And back."""
     return g.emit("Reshape", data, g.sizes([steps, batch, *(g.size(data, k) for k in range(1, data.rank))]))
+
+
+@converts("fastrnn.longest.default")
+def longest(g: Site, lengths, steps):
+    """Checked in each call, where the rest of the module would see more steps than torch leaves it."""
+    if not g.graph.longest:
+        return lengths.name
+    most = g.emit("ReduceMax", g.cast(lengths, "int64"), keepdims=1)
+    return g.emit("Require", lengths, g.emit("Equal", most, g.sizes([steps])),
+                  message=f"{ASSUMED} one row as long as the input: torch cuts what it pads at the longest row, and the rest of the module depends on how much is left; "
+                          "cut the input at the longest row, or give pad_packed_sequence its total_length")
 
 
 @converts("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from fastrnn.converters.torch_export.registry import Size, Tensor, converts
+from fastrnn.converters.torch_export.registry import Size, Tensor, converts, settled
 from fastrnn.converters.torch_export.site import LAST, Site
 
 FIRST = np.iinfo(np.int64).min  # as the end of a slice backwards: past the first
@@ -95,8 +95,8 @@ def _parts(g: Site, x: Tensor, axis: int, sizes) -> list[str]:
 def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
     """Parts of given sizes; how many there are is known from the program."""
     axis = x.axis(dim)
-    sizes = [part.shape[axis] for part in g.node.meta["val"]]
-    if all(isinstance(s, int) for s in sizes):
+    sizes = [settled(part.shape[axis]) for part in g.node.meta["val"]]
+    if None not in sizes:
         return _parts(g, x, axis, sizes)
     if split_sizes is not None or isinstance(split_size, (list, tuple)):
         return _parts(g, x, axis, split_sizes or split_size)

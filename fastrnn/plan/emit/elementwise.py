@@ -49,7 +49,7 @@ def _refused(node: Node, specs, constants) -> str | None:
     if why is None or node.op == "Where":
         return None
     if node.op == "Cast":
-        return None if _cast(node, specs) else f"no kernel for {specs[node.inputs[0]].dtype} to {node.get('to')}"
+        return None if _cast(node, specs) or not specs[node.inputs[0]].dtype else f"no kernel for {specs[node.inputs[0]].dtype} to {node.get('to')}"
     return None if _integer(node, specs) else why
 
 

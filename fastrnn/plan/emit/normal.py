@@ -26,7 +26,7 @@ def _refused(node: Node, specs, constants) -> str | None:
     dtype = specs[node.inputs[0]].dtype
     if any(name and name not in constants for name in node.inputs[1:]):
         return "no kernel for computed axes"
-    return None if dtype in ("float32", "int32", "int64") else f"no kernel for {dtype}"
+    return None if dtype in ("float32", "int32", "int64", "") else f"no kernel for {dtype}"  # "": not known yet
 
 
 @emits(*REDUCTIONS, kernel=_kernel, refused=_refused)

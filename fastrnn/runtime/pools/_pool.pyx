@@ -30,16 +30,6 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
     long long PyLong_AsLongLongAndOverflow(object, int *)
 
-cdef extern from "rows_of_bytes.h":
-    void fr_copy_row(char *, const char *, int64_t) nogil
-    void fr_fetch_row(const char *, int64_t) nogil
-
-cdef extern from *:
-    """
-    static inline int64_t fr_take_one(int64_t *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
-    """
-    int64_t fr_take_one(int64_t *) nogil
-
 cdef enum:
     SLOT_BITS = 24
     MOST_ARRAYS = 64

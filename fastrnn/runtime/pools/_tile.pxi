@@ -1,5 +1,16 @@
 # A program with rows of a pool, and which program so many rows take. Part of _pool.pyx.
 
+cdef extern from "rows_of_bytes.h":
+    void fr_copy_row(char *, const char *, int64_t) nogil
+    void fr_fetch_row(const char *, int64_t) nogil
+
+cdef extern from *:
+    """
+    static inline int64_t fr_take_one(int64_t *at) { return __atomic_fetch_add(at, 1, __ATOMIC_RELAXED); }
+    """
+    int64_t fr_take_one(int64_t *) nogil
+
+
 @cython.final
 cdef class Tile:
     """A program with its work space, for any number of rows that it holds for.

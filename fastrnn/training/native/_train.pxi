@@ -67,3 +67,90 @@ def run(int kind, bint back, np.ndarray pieces, int64_t B, np.ndarray h, np.ndar
             fr_run_float(kind, back, &d)
         else:
             fr_run_double(kind, back, <void *>&d)
+
+
+cdef extern from "train.h":
+    int FR_MOST_PORTS, TILE_VECTORS
+    ctypedef struct fr_place:
+        pass
+    ctypedef struct fr_instruction:
+        pass
+    ctypedef struct fr_code "fr_code_float":
+        int64_t n, n_ports, n_constants, n_slots
+        const fr_instruction *instructions
+        const fr_place *ports
+        const void *constants
+    ctypedef struct fr_cell "fr_cell_float":
+        int64_t B, H, P, G, n_pieces, by_h, by_c, by_x, by_s, by_dx, by_ds
+        int64_t first_h, n_h, first_2, n_2
+        const fr_piece *pieces
+        void *gates
+        void *h
+        void *c
+        void *extra
+        void *dh
+        void *dh0
+        void *dc
+        void *dx
+        void *ds
+        const void *x
+        const void *s
+        void *da
+        void *scratch
+        const void *w_h
+        const void *w_2
+        const void *w_p
+        const void *parameters
+        void *d_parameters
+        void *panels
+        void *slots
+        fr_code pointwise, operand
+    void fr_run_cell_float(int back, const fr_cell *d) noexcept nogil
+    void fr_run_cell_double(int back, void *d) noexcept nogil
+
+
+cdef int64_t by_row(np.ndarray a, int64_t size):
+    return a.strides[0] // size if a is not None else 0
+
+
+cdef int64_t set_code(fr_code *to, code):
+    """The slots that it needs."""
+    if code is None:
+        to.n = to.n_ports = to.n_constants = 0
+        return 0
+    to.n, to.n_ports, to.n_constants, to.n_slots = len(code.instructions), len(code.places), len(code.constants), code.n_slots
+    to.instructions, to.ports, to.constants = <const fr_instruction *>at(code.instructions), <const fr_place *>at(code.places), at(code.constants)
+    return code.n_slots
+
+
+def run_cell(bint back, np.ndarray pieces, int64_t B, pointwise, operand, np.ndarray gates, np.ndarray h, np.ndarray parameters, int64_t first_h, np.ndarray w_h,
+             int64_t first_2, np.ndarray w_2, np.ndarray w_p=None, np.ndarray c=None, np.ndarray extra=None, np.ndarray x=None, np.ndarray s=None,
+             np.ndarray dh=None, np.ndarray dh0=None, np.ndarray dc=None, np.ndarray dx=None, np.ndarray ds=None, np.ndarray d_parameters=None):
+    """Runs the time loop of one direction of any cell; cell.h says what the arrays are. pointwise, operand: of training/cellcode.py, of the pass that is run.
+
+    All arrays are of one dtype, float32 or float64, and C-contiguous, but for h, dh, dh0, x, s, dx and ds, which are so within rows. w_h, w_2 have no rows where no
+    gate reads them. What a cell has no use for is None. Checks nothing; takes memory for packed weights and a step; releases the GIL.
+    """
+    cdef fr_cell d
+    cdef bint single = np.PyArray_TYPE(h) == np.NPY_FLOAT
+    cdef int64_t size = 4 if single else 8, lanes = 4 * _LANES // size, H = parameters.shape[1], P = h.shape[1] if w_p is None else w_p.shape[0], GH = gates.shape[1], slots
+    dtype = numpy.float32 if single else numpy.float64
+    d.B, d.H, d.P, d.G, d.n_pieces = B, H, P, GH // H, pieces.shape[0]
+    d.by_h, d.by_c, d.by_x, d.by_s, d.by_dx, d.by_ds = by_row(h, size), by_row(c, size), by_row(x, size), by_row(s, size), by_row(dx, size), by_row(ds, size)
+    d.first_h, d.n_h, d.first_2, d.n_2 = first_h, w_h.shape[0] // H, first_2, w_2.shape[0] // H
+    d.pieces = <const fr_piece *>at(pieces)
+    d.gates, d.h, d.c, d.extra, d.x, d.s = at(gates), at(h), at(c), at(extra), at(x), at(s)
+    d.dh, d.dh0, d.dc, d.dx, d.ds = at(dh), at(dh0), at(dc), at(dx), at(ds)
+    d.w_h, d.w_2, d.w_p, d.parameters, d.d_parameters = at(w_h), at(w_2), at(w_p), at(parameters), at(d_parameters)
+    slots = max(set_code(&d.pointwise, pointwise), set_code(&d.operand, operand)) * TILE_VECTORS * lanes
+    # Each matrix padded to whole vectors of columns, either way round, and a cache line to begin on one.
+    cdef np.ndarray room = numpy.empty(slots + (GH + 3 * lanes) * (max(P, H) + lanes) + (P + lanes) * (H + lanes) + 16, dtype)
+    cdef np.ndarray scratch = numpy.empty(B * H if back else 0, dtype), da = numpy.empty(B * GH, dtype) if back and d.n_2 else None
+    d.slots = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
+    d.panels = <void *>(<char *>d.slots + slots * size)
+    d.scratch, d.da = at(scratch), at(da)
+    with nogil:
+        if single:
+            fr_run_cell_float(back, &d)
+        else:
+            fr_run_cell_double(back, <void *>&d)

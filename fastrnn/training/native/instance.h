@@ -163,6 +163,8 @@ static void NAME(fr_run)(int kind, int back, const direction *d) {
     fr_restore_denormals(mode);
 }
 
+#include "cell.h"
+
 #undef vr
 #undef LANES_R
 #undef get

@@ -1,0 +1,79 @@
+"""Pool: each stream gives the bits that it gives alone, whatever is stepped beside it."""
+
+import pytest
+from pooled import KINDS, Beside
+
+import fastrnn as fr
+from fastrnn.testing import CAUSAL as STYLES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_of_a_pool_is_a_stream_alone(kind):
+    beside = Beside(*KINDS[kind]())
+    beside.open(70)
+    for n in (1, 2, 3, 7, 33, 70):
+        beside.step(n)
+    for n, steps, ragged, resets in ((5, 4, False, False), (70, 3, True, False), (40, 6, True, True), (3, 9, False, True), (4, 0, False, False), (0, 3, False, False)):
+        beside.push(n, steps, ragged, resets)
+        beside.step(min(n + 1, 9))
+    beside.states_agree()
+
+
+def test_on_every_instruction_set(each_isa):
+    for kind in ("lstm", "gru_before", "convolutions_" + STYLES[0]):
+        beside = Beside(*KINDS[kind](), capacity=40)
+        beside.open(40)
+        for n in (1, 6, 40):
+            beside.step(n)
+        beside.push(17, 4, True, True)
+
+
+def interleaved(kind, capacity, actions, seed=0):
+    """Steps, chunks, opens, closes, resets, exports and restores in drawn order."""
+    beside = Beside(*KINDS[kind](), capacity=capacity, seed=seed)
+    random, closed = beside.random, []
+    for _ in range(actions):
+        what = random.choice(["step", "push", "open", "close", "reset", "move"], p=[0.6, 0.05, 0.15, 0.1, 0.05, 0.05])
+        if what == "open" or not beside.alone:
+            if len(beside.alone) < capacity:
+                beside.open()
+            else:
+                with pytest.raises(fr.PoolFullError):
+                    beside.pool.open()
+        elif what == "step":
+            beside.step(int(random.integers(1, len(beside.alone) + 1)))
+        elif what == "push":
+            beside.push(int(random.integers(1, len(beside.alone) + 1)), int(random.integers(1, 5)), True, bool(random.integers(2)))
+        else:
+            handle, = beside.some(1)
+            handle = int(handle)
+            if what == "close":
+                beside.pool.close(handle)
+                del beside.alone[handle]
+                closed.append(handle)
+            elif what == "reset":
+                beside.pool.reset(handle)
+                beside.alone[handle].reset()
+            else:
+                data, stream = beside.pool.export(handle), beside.alone.pop(handle)
+                beside.pool.close(handle)
+                closed.append(handle)
+                beside.alone[beside.pool.restore(data)] = stream
+        assert len(beside.pool) == len(beside.alone) and set(beside.pool) == set(beside.alone)
+    for handle in closed:
+        assert handle not in beside.pool
+        with pytest.raises(fr.UnknownStreamError):
+            beside.pool.step([handle], beside.draw(1))
+    beside.states_agree()
+    return len(closed)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru_after", "exposed"])
+def test_opened_closed_reset_and_moved_in_any_order(kind):
+    assert interleaved(kind, 40, 400) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_ten_thousand_streams_in_any_order(seed):
+    interleaved("lstm", 10_000, 40_000, seed)
