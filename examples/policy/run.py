@@ -2,9 +2,9 @@
 
     python examples/policy/run.py [--steps 2000] [--quick]          # ten seconds; needs nothing but fastrnn
 
-The maze is the T of Bakker (2002), "Reinforcement Learning with Long Short-Term Memory": at the start a sign says left or right, a corridor of random length
-follows, and at its end the turn has to be the sign's. A GRU learns it from what the right actions are. Prints how many turns are right with
-resets and without, steps a second beside a loop over streams, and that both act the same.
+The maze is the T of Bakker (2002), "Reinforcement Learning with Long Short-Term Memory": at the start a sign says left or right, a corridor of
+random length follows, and at its end the turn has to be the sign's. A GRU learns it from what the right actions are. Prints how many turns are
+right with resets and without, steps a second beside a loop over streams, and that both act the same.
 """
 
 import argparse
@@ -110,7 +110,8 @@ def main() -> None:
     us_one_by_one, actions_one_by_one = play_one_by_one(session, steps)
     same = all(np.array_equal(a, b) for a, b in zip(actions, actions_one_by_one))
     print(f"turns that are right: {100 * well:.1f} % with resets, {100 * forgetful:.1f} % where streams run on into the next episode")
-    print(f"{MAZES} mazes a step: {us:.0f} us in a pool, resets included; {us_one_by_one:.0f} us one stream after the other; same actions: {'yes' if same else 'no'}")
+    print(f"{MAZES} mazes a step: {us:.0f} us in a pool, resets included; {us_one_by_one:.0f} us one stream after the other; "
+          f"same actions: {'yes' if same else 'no'}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """A voice activity service in one process: callers send frames over asyncio, and a Batcher steps whoever is ready together.
 
-    python examples/voice/run.py [WAV ...] [--model FILE] [--callers 300] [--seconds 5] [--quick]          # needs fastrnn[onnx]; onnxruntime to compare with
+    python examples/voice/run.py [WAV ...] [--model FILE] [--callers 300] [--seconds 5] [--quick]          # needs fastrnn[onnx]; onnxruntime to
+    compare with
 
-The model is silero's VAD (silero_vad_16k_op15.onnx, 16 kHz), not shipped; model and recordings are looked for in ../shared beside the repository. Each caller
-sends a recording, from a place of its own, frame after frame as answers come. Prints frames a second, how many rows a step has, and what a caller
-waits, beside ONNX Runtime behind a queue with states gathered by hand; and that both hear the same.
+The model is silero's VAD (silero_vad_16k_op15.onnx, 16 kHz), not shipped; model and recordings are looked for in ../shared beside the repository.
+Each caller sends a recording, from a place of its own, frame after frame as answers come. Prints frames a second, how many rows a step has, and
+what a caller waits, beside ONNX Runtime behind a queue with states gathered by hand; and that both hear the same.
 """
 
 import argparse
@@ -53,7 +54,8 @@ class ByHand:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session, self.most, self.name = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), most, f"ONNX Runtime, {most} rows"
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.most, self.name = most, f"ONNX Runtime, {most} rows"
         self.states, self.contexts = np.zeros((2, callers, 128), np.float32), np.zeros((callers, CONTEXT), np.float32)
         self.waiting, self.running, self.steps, self.frames = [], False, 0, 0
 
@@ -151,7 +153,8 @@ def main() -> None:
         heard.append(told)
         print(f"{service.name:24}{figures['frames/s']:>10}{figures['rows a step']:>13}{figures['p50 ms']:>9}{figures['p99 ms']:>9}")
     n = min(map(len, heard))
-    print(f"\nthe first caller's {n} frames: speech in {sum(p > 0.5 for p in heard[0][:n])}; largest difference {max(np.abs(np.subtract(heard[0][:n], h[:n])).max() for h in heard):.1e}")
+    speech, apart = sum(p > 0.5 for p in heard[0][:n]), max(np.abs(np.subtract(heard[0][:n], h[:n])).max() for h in heard)
+    print(f"\nthe first caller's {n} frames: speech in {speech}; largest difference {apart:.1e}")
 
 
 if __name__ == "__main__":

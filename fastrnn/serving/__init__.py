@@ -11,6 +11,10 @@
     batcher.py  the public class         metrics.py  counters and histograms
 """
 
+import logging
+
 from fastrnn.serving.batcher import Batcher
+
+logging.getLogger("fastrnn").addHandler(logging.NullHandler())  # said only to those who listen
 
 __all__ = ["Batcher"]

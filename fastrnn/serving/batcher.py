@@ -24,27 +24,30 @@ class Batcher:
     y = await batcher.step("anna", x, start=True)     # asyncio
     y = batcher.submit("anna", x).result()            # threads; a concurrent.futures.Future
 
-    caller: anything hashable. x: one row of the model's input, such as (I,), or with the axis of rows, (1, I), and then the answer has it; a dict for several
-    inputs. Copied when it is submitted. y: as Stream.step returns it for one row, one array or a tuple.
+    caller: anything hashable. x: one row of the model's input, such as (I,), or with the axis of rows, (1, I), and then the answer has it; a dict
+    for several inputs. Copied when it is submitted. y: as Stream.step returns it for one row, one array or a tuple.
 
-    start: the caller's first step; without it a caller that is not known raises UnknownStreamError, and with it one that is raises StateError: nothing
-    starts anew on its own. end: its last step; the stream is closed after it. step: an int that counts up by one, from any, for retries: the last number again
-    gives the last answer again, also after the end, and does not move the stream; another than the next is a StateError. A request without counts as the next.
+    start: the caller's first step; without it a caller that is not known raises UnknownStreamError, and with it one that is raises StateError:
+    nothing starts anew on its own. end: its last step; the stream is closed after it. step: an int that counts up by one, from any, for retries:
+    the last number again gives the last answer again, also after the end, and does not move the stream; another than the next is a StateError. A
+    request without counts as the next.
 
-    An idle engine runs at once; a busy one takes what is ready next, at most max_batch rows, for which it waits at most max_wait_us longer than it must. One caller's
-    requests run in order. max_queue: how many requests may wait, None: any number; one more raises OverloadedError and is not taken. capacity: streams at a
-    time; idle_timeout_s: a caller that has not asked for so long is evicted, None: never; when all are taken, a start raises PoolFullError. context, sizes: as of Session.pool.
+    An idle engine runs at once; a busy one takes what is ready next, at most max_batch rows, for which it waits at most max_wait_us longer than it
+    must. One caller's requests run in order. max_queue: how many requests may wait, None: any number; one more raises OverloadedError and is not
+    taken. capacity: streams at a time; idle_timeout_s: a caller that has not asked for so long is evicted, None: never; when all are taken, a start
+    raises PoolFullError. context, sizes: as of Session.pool.
 
-    Errors of a request's own making are raised by submit and step, and nothing is queued. If a step raises, the streams are as they were, it is tried in
-    halves, and whose row it was gets the error. What a caller has waiting behind a request that fails, is cancelled at a start, an end or under a number, gets a
-    StateError, for its stream is not where that expects it; other requests are cancelled as if never submitted. Once a step has begun, it moves the stream
-    whoever still waits. Every future resolves.
+    Errors of a request's own making are raised by submit and step, and nothing is queued. If a step raises, the streams are as they were, it is
+    tried in halves, and whose row it was gets the error. What a caller has waiting behind a request that fails, is cancelled at a start, an end or
+    under a number, gets a StateError, for its stream is not where that expects it; other requests are cancelled as if never submitted. Once a step
+    has begun, it moves the stream whoever still waits. Every future resolves.
 
-    Safe to use from any thread and any event loop. A worker thread ends with close(), at the end of a with block (which drains), or with the last reference.
+    Safe to use from any thread and any event loop. A worker thread ends with close(), at the end of a with block (which drains), or with the last
+    reference.
     """
 
-    def __init__(self, session: Session, capacity: int = 4096, max_batch: int = 256, max_wait_us: float = 0, max_queue: int | None = None, idle_timeout_s: float | None = None, *,
-                 context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None):
+    def __init__(self, session: Session, capacity: int = 4096, max_batch: int = 256, max_wait_us: float = 0, max_queue: int | None = None,
+                 idle_timeout_s: float | None = None, *, context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None):
         _check("max_batch", max_batch, 1)
         _check("max_wait_us", max_wait_us, 0, whole=False)
         if max_queue is not None:
@@ -61,7 +64,9 @@ class Batcher:
     # Steps.
 
     async def step(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None):
-        """The answer to one step, in a coroutine. Cancelled before the step begins, as by asyncio.timeout, the stream does not move; after, it does."""
+        """The answer to one step, in a coroutine. Cancelled, as by asyncio.timeout, the stream moves only if the step had begun."""
+        if step is None:
+            self._engine.room()
         inputs, key, whole = self._rows.read(x)
         loop = asyncio.get_running_loop()
         request = Request(inputs, key, whole, start, end, step if step is None else _number(step), loop.create_future(), loop)
@@ -74,6 +79,8 @@ class Batcher:
 
     def submit(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None) -> Future:
         """The future of one step, for threads. Its cancel() succeeds until the step begins."""
+        if step is None:
+            self._engine.room()
         inputs, key, whole = self._rows.read(x)
         return self._submitted(caller, Request(inputs, key, whole, start, end, step if step is None else _number(step), Reply(), None))
 
@@ -88,7 +95,8 @@ class Batcher:
         return self._act(caller, lambda pool, stream: pool.export(stream.handle))
 
     def restore(self, caller: Hashable, data: bytes) -> Future:
-        """Starts a caller where export left a stream, instead of start=True. The future's result is None; StateError for bytes that are damaged or of another model."""
+        """Starts a caller where export left a stream, instead of start=True. The future's result is None; StateError for bytes that
+        are damaged or of another model."""
         def restore(pool, stream):
             stream.handle = pool.restore(data)
         return self._act(caller, restore, start=True)
@@ -120,14 +128,15 @@ class Batcher:
     # The end.
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Takes no more requests from now on (OverloadedError) and waits until all that were taken are answered: whether they are, after timeout_s at most.
+        """Takes no more requests from now on (OverloadedError) and waits until all that were taken are answered: whether they are, after timeout_s
+        at most.
 
         Blocks; in a coroutine: `await asyncio.to_thread(batcher.drain)`.
         """
         return self._engine.drain(timeout_s)
 
     def close(self) -> None:
-        """Ends the batcher and its streams. A step that runs is finished and answered; requests that wait get a StateError, as do all that come later."""
+        """Ends the batcher and its streams. A step that runs is finished and answered; those that wait get a StateError, as do all that come later."""
         self._engine.close()
 
     def __enter__(self) -> Batcher:
@@ -145,7 +154,8 @@ class Batcher:
         await asyncio.to_thread(self.__exit__, *error)
 
     def __reduce__(self):
-        raise TypeError("a batcher belongs to this process; what travels is a stream: data = batcher.export(caller).result(), and where it arrives batcher.restore(caller, data)")
+        raise TypeError("a batcher belongs to this process; what travels is a stream: data = batcher.export(caller).result(), "
+                        "and where it arrives batcher.restore(caller, data)")
 
     def __repr__(self) -> str:
         return f"Batcher: {len(self)} of {self.capacity} callers, at most {self.max_batch} rows a step"

@@ -1,7 +1,7 @@
 """Who is asking: which callers have a stream, in which order their requests run, and what a step's number means.
 
-A caller has at most one request that is ready or running; later ones wait behind it. What a request promises, that the stream is started or ended and how
-far it has been counted, holds from when it is submitted, and is taken back where it is not done. Not locked: the engine does.
+A caller has at most one request that is ready or running; later ones wait behind it. What a request promises, that the stream is started or ended
+and how far it has been counted, holds from when it is submitted, and is taken back where it is not done. Not locked: the engine does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Request:
 
 
 class Caller:
-    """A name and its stream. live: started and not ended, by what was submitted so far; number: of the last step submitted, None where it does not count.
+    """A name and its stream. live: started and not ended, by what was submitted so far; number: of the last step submitted, None where it does not
+    count.
 
     handle: of the pool's stream, once the start has run. answer: that of step `number`, where it is done; answer_of: its request.
     """
@@ -31,7 +32,8 @@ class Caller:
     __slots__ = ("answer", "answer_of", "behind", "handle", "head", "live", "name", "number", "used")
 
     def __init__(self, name: Hashable):
-        self.name, self.handle, self.head, self.live, self.number, self.answer, self.answer_of, self.used = name, None, None, False, None, None, None, 0.0
+        self.name, self.live, self.used = name, False, 0.0
+        self.handle = self.head = self.number = self.answer = self.answer_of = None
         self.behind: deque[Request] = deque()
 
     def last(self) -> Request | None:
@@ -84,8 +86,8 @@ class Callers:
             if caller is not None and caller.live:
                 raise StateError(f"caller {name!r} was started already, and has not ended")
             if caller is None and len(self._known) >= self.capacity:
-                raise PoolFullError(f"all {self.capacity} streams are taken, and none was idle for {self.idle_timeout_s} s" if self.idle_timeout_s is not None
-                                    else f"all {self.capacity} streams are taken")
+                idle = "" if self.idle_timeout_s is None else f", and none was idle for {self.idle_timeout_s} s"
+                raise PoolFullError(f"all {self.capacity} streams are taken{idle}")
         elif caller is None or not caller.live:
             raise UnknownStreamError(f"caller {name!r} has no stream: it was never started, has ended, or was evicted; start=True begins a new one")
         elif request.act is None and caller.number is not None:

@@ -1,8 +1,9 @@
 """Whatever is ready goes into one step of the pool, again and again.
 
-One thread at a time runs the pool: the engine's own worker, or, where the engine is idle and the step is short, the event loop or thread that wants the
-answer. Handing work to another thread and back costs some 100 us, a step of one row a few. So what a loop's tasks submit in one of its rounds is one step in
-its next round, unless that is estimated to take longer than HERE_S: then, and for whatever comes while a step runs, it is the worker's.
+One thread at a time runs the pool: the engine's own worker, or, where the engine is idle and the step is short, the event loop or thread that wants
+the answer. Handing work to another thread and back costs some 100 us, a step of one row a few. So what a loop's tasks submit in one of its rounds
+is one step in its next round, unless that is estimated to take longer than HERE_S: then, and for whatever comes while a step runs, it is the
+worker's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fastrnn.serving.rows import Rows
 LOG = logging.getLogger("fastrnn")
 # What a loop or a waiting thread runs itself, by estimate; an event loop stands still meanwhile.
 HERE_S = 200e-6
+NOTE_S = 10.0  # between two lines of the log about overload
 ACTS = object()  # the key of requests that are no steps
 
 
@@ -39,7 +41,8 @@ class Engine:
         self._ready: dict[object, deque[Request]] = {}  # by key: rows of one step have the same
         self._n_ready = self._n_waiting = 0  # the latter with those behind others of their caller
         self._n_taken = 0  # whose answers are not out yet
-        self._running = self._overloaded = False
+        self._running = False
+        self._noted = -NOTE_S  # when an overload was last logged
         self._refusal: tuple[type[Exception], str] | None = None  # why nothing is taken any more
         self._row_s = 0.0  # what a row takes, by the last steps
         self._promised: asyncio.AbstractEventLoop | None = None  # the loop that will look at the queue in its next round
@@ -51,7 +54,7 @@ class Engine:
     # Requests.
 
     def submit(self, name, request: Request) -> None:
-        """Takes a request, whose future will be resolved; or raises, and nothing has changed. Call with no lock that an answer's callback may want."""
+        """Takes a request, whose future will be resolved; or raises, and nothing has changed."""
         now = time.monotonic()
         with self._lock:
             if self._refusal is not None:
@@ -68,10 +71,7 @@ class Engine:
             else:
                 answer = None
             if answer is None:
-                if self._max_queue is not None and self._n_waiting >= self._max_queue:
-                    metrics.overloaded += 1
-                    self._note_overload()
-                    raise OverloadedError(f"{self._n_waiting} requests wait, and no more than {self._max_queue} may")
+                self._check_room(now)
                 self._callers.check(name, request, now)
                 metrics.requests += 1
                 request.at = now
@@ -111,8 +111,8 @@ class Engine:
             request.taken = True
         self._n_waiting -= len(lost)
         self.metrics.failed += len(lost)
-        return [(request, StateError(f"caller {request.caller.name!r}: a request before this one was cancelled or failed, so its stream is not where this one expects it"))
-                for request in lost]
+        why = "a request before this one was cancelled or failed, so its stream is not where this one expects it"
+        return [(request, StateError(f"caller {request.caller.name!r}: {why}")) for request in lost]
 
     def _make_ready(self, request: Request) -> None:
         waiting = self._ready.get(request.key)
@@ -121,10 +121,20 @@ class Engine:
         waiting.append(request)
         self._n_ready += 1
 
-    def _note_overload(self) -> None:
-        if not self._overloaded:
-            self._overloaded = True
-            LOG.warning("overloaded: %d requests wait, more are refused", self._n_waiting)
+    def room(self) -> None:
+        """Raises OverloadedError where a request that is not a retry would be refused, before anyone has spent more time on it."""
+        if self._max_queue is not None and self._n_waiting >= self._max_queue and self._refusal is None:
+            with self._lock:
+                self._check_room(time.monotonic())
+
+    def _check_room(self, now: float) -> None:
+        if self._max_queue is None or self._n_waiting < self._max_queue:
+            return
+        self.metrics.overloaded += 1
+        if now - self._noted >= NOTE_S:
+            self._noted = now
+            LOG.warning("overloaded: %d requests wait, more are refused; %d were so far", self._n_waiting, self.metrics.overloaded)
+        raise OverloadedError(f"{self._n_waiting} requests wait, and no more than {self._max_queue} may")
 
     # Who runs.
 
@@ -220,7 +230,6 @@ class Engine:
         self._running, self._n_taken = True, self._n_taken + n
         self._n_ready -= n
         self._n_waiting -= n
-        self._overloaded = self._overloaded and self._n_waiting > self._max_queue // 2
         self._closing, self._callers.closing = self._callers.closing, []
         for request in batch:
             request.taken = True

@@ -13,7 +13,8 @@ LOG = logging.getLogger("fastrnn")
 
 
 class Reply(Future):
-    """The future of a thread. cancel() succeeds, and then the stream does not move, until the request's step begins; a thread that waits for it runs the
+    """The future of a thread. cancel() succeeds, and then the stream does not move, until the request's step begins; a thread that waits for it
+    runs the
     step itself where the engine is idle."""
 
     def bind(self, engine, request: Request) -> None:
@@ -35,7 +36,8 @@ class Reply(Future):
 
 
 def deliver(answers: Iterable[tuple[Request, object]], result: Callable, here: asyncio.AbstractEventLoop | None = None) -> None:
-    """Resolves the futures of requests, and of those that asked the same again, with an exception, or a result as it is, or with what result(answer, whole)
+    """Resolves the futures of requests, and of those that asked the same again, with an exception, or a result as it is, or with what
+    result(answer, whole)
     makes of a row of a step. here: the loop whose thread this is."""
     by_loop: dict[asyncio.AbstractEventLoop, list] = {}
     for request, answer in answers:
@@ -56,7 +58,7 @@ def deliver(answers: Iterable[tuple[Request, object]], result: Callable, here: a
 
 
 def resolve(pairs: Iterable[tuple[Request, object]], result: Callable) -> None:
-    """Sets results, in the thread that futures belong to, which has more time than the engine; those that were cancelled meanwhile are passed over."""
+    """Sets results, in the thread that futures belong to, which has more time than the engine. Cancelled ones are passed over."""
     for request, answer in pairs:
         future = request.future
         if not future.done():

@@ -1,7 +1,7 @@
 """What one request brings: a row of each input, and what all rows of a step share.
 
-Rows wait as bytes. Joining bytes keeps Python's lock; numpy.concatenate gives it up at every row, and where a loop is at work the engine then waits 5 ms to
-have it back.
+Rows wait as bytes. Joining bytes keeps Python's lock; numpy.concatenate gives it up at every row, and where a loop is at work the engine then waits
+5 ms to have it back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Field:
         a = value if type(value) is np.ndarray else checks.as_array(value, self.name)
         if a.dtype != self.dtype or a.shape != self.shape and a.shape != self.whole:
             checks.check_dtype(a, f"input {self.name!r}", self.dtype)
-            raise ShapeError(f"input {self.name!r} of one request must have shape {self.shape}" + (f", or {self.whole}" if self.axis is not None else "") + f", got {a.shape}")
+            allowed = f"{self.shape}" if self.axis is None else f"{self.shape}, or {self.whole}"
+            raise ShapeError(f"input {self.name!r} of one request must have shape {allowed}, got {a.shape}")
         if self.low is not None and a.size and not self.low <= a.min() <= a.max() <= self.high:
             raise checks.out_of_range(self.name, int(next(v for v in a.flat if not self.low <= v <= self.high)), self.low, self.high)
         return a.tobytes(), a.ndim == len(self.whole)
@@ -47,7 +48,7 @@ class Field:
 
 
 class Rows:
-    """Reads requests, puts rows together for a step, and takes its outputs apart. A model that leaves sizes open is planned by the first request's."""
+    """Reads requests, puts rows together, takes outputs apart. A model that leaves sizes open is planned by the first request's."""
 
     def __init__(self, pool: Pool):
         self._pool, self._lock = pool, threading.Lock()
@@ -57,7 +58,8 @@ class Rows:
             self._learn()
 
     def read(self, x) -> tuple[bytes | tuple[bytes, ...], tuple[bytes, ...] | None, bool]:
-        """(content of each input, or of the only one; what must be equal in all requests of a step; whether the arrays have the axis of rows) of one request.
+        """(content of each input, or of the only one; what must be equal in all requests of a step; whether the arrays have the axis of rows) of
+        one request.
 
         x: an array, or a dict of several inputs. Raises ShapeError or DTypeError.
         """

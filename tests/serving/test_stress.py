@@ -118,6 +118,7 @@ def stress(session, callers, steps, looks):
         for thread in threads:
             thread.join()
         assert not failed
+        assert batcher.drain(60)  # a reset at the end is not waited for
         metrics = batcher.metrics()
         assert metrics["waiting"] == 0 and metrics["failed"] == 0 and metrics["evicted"] == 0
         assert metrics["answers"] == metrics["requests"] - metrics["cancelled"]
