@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastrnn.errors import ShapeError
-from fastrnn.plan.program import Slot
 from fastrnn.runtime import checks
 from fastrnn.runtime.pools.pool import Pool
 from fastrnn.serving.callers import Request
@@ -52,9 +51,8 @@ class Rows:
 
     def __init__(self, pool: Pool):
         self._pool, self._lock = pool, threading.Lock()
-        self._names = [v.name for v in pool._form.steppable.inputs]
         self._fields: list[Field] | None = None
-        if pool._tiles is not None:
+        if pool.inputs is not None:
             self._learn()
 
     def read(self, x) -> tuple[bytes | tuple[bytes, ...], tuple[bytes, ...] | None, bool]:
@@ -110,32 +108,13 @@ class Rows:
 
     def _plan(self, x) -> None:
         """By the first request, where the model leaves sizes open or an input steers. Nothing has been stepped before it."""
-        form = self._pool._form.steppable
-        given, arrays = self._by_name(x), {}
-        for v in form.inputs:
-            a = arrays[v.name] = checks.as_array(given[v.name], v.name)
-            checks.check_dtype(a, f"input {v.name!r}", np.dtype(v.dtype))
-            shape = [d for k, d in enumerate(v.shape) if k != form.time_axes.get(v.name)]
-            axis = shape.index(form.batch) if form.batch in shape else 0 if shape[:1] == [1] else None
-            if axis is not None and a.ndim == len(shape) - 1:
-                arrays[v.name] = np.expand_dims(a, axis)
         with self._lock:
             if self._fields is None:
-                self._pool._prepare(arrays)
+                self._pool.prepare(x)
                 self._learn()
 
     def _learn(self) -> None:
-        tiles, form = self._pool._tiles, self._pool._form
-        sizes = tiles._of(form, 1, 1)
-        program = form.program(sizes, tiles.steering, squeeze=True).program
-        slots = {slot.name: slot for slot in program.inputs}
-        fields = []
-        for v in form.steppable.inputs:
-            unread = Slot(v.name, np.dtype(v.dtype), tuple(d for k, d in enumerate(v.shape) if k != form.steppable.time_axes.get(v.name)))
-            slot = slots.get(v.name, unread)
-            _, dtype, shape, axis, _, _ = tiles._field(form, slot, 1)
-            low, high = (None, None) if slot.low is None else form.dims((slot.low, slot.high), sizes)
-            fields.append(Field(v.name, dtype, shape if axis < 0 else shape[:axis] + shape[axis + 1:], None if axis < 0 else axis, low, high))
-        self._axes = [tiles._axes.of[name] for name in form.steppable.outputs]
+        fields = [Field(*described) for described in self._pool.inputs]
+        self._axes, self._names = self._pool.output_axes, [field.name for field in fields]
         self._only = fields[0] if len(fields) == 1 and fields[0].axis is not None else None
         self._fields = fields

@@ -15,7 +15,7 @@ from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
 from fastrnn.runtime.forms import Forms
 from fastrnn.runtime.states import StateRows
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
-from fastrnn.runtime.pools.tiling import MOST_ROWS, Tiling, axes_of, single_threaded
+from fastrnn.runtime.pools.tiling import MOST_ROWS, RowInput, Tiling, axes_of, single_threaded
 
 # Sets of values of inputs that steer, and with them programs, that a pool keeps.
 MOST_STEERED = 8
@@ -69,6 +69,35 @@ class Pool(PoolCore):
                 del self._plans[next(iter(self._plans))]
         tiles, self._chunks = self._plans[key]
         self._use(tiles)
+
+    @property
+    def inputs(self) -> tuple[RowInput, ...] | None:
+        """What a step takes of one stream; None where the first step, or prepare, decides it."""
+        return None if self._tiles is None else self._tiles.row_inputs
+
+    @property
+    def output_axes(self) -> tuple[int, ...] | None:
+        """Where rows stand in each output of a step; None as for inputs."""
+        return None if self._tiles is None else self._tiles.output_axes
+
+    def prepare(self, x) -> None:
+        """Plans a step by what one stream brings, with the axis of rows or without, as the first step does: for models that leave sizes open, or that an
+        integer steers. Nothing is stepped. Raises ShapeError or DTypeError."""
+        self._exclusive(lambda: self._prepare(self._one_row(x)))
+
+    def _one_row(self, x) -> dict[str, np.ndarray]:
+        """The inputs of one stream with the axis of rows."""
+        form, arrays = self._form.steppable, {}
+        given = x if isinstance(x, dict) or len(form.inputs) != 1 else {form.inputs[0].name: x}
+        checks.same_names(checks.as_mapping(given, "a step of several inputs"), [v.name for v in form.inputs])
+        for v in form.inputs:
+            a = arrays[v.name] = checks.as_array(given[v.name], v.name)
+            checks.check_dtype(a, f"input {v.name!r}", np.dtype(v.dtype))
+            shape = [d for k, d in enumerate(v.shape) if k != form.time_axes.get(v.name)]
+            axis = shape.index(form.batch) if form.batch in shape else 0 if shape[:1] == [1] else None
+            if axis is not None and a.ndim == len(shape) - 1:
+                arrays[v.name] = np.expand_dims(a, axis)
+        return arrays
 
     def _prepare(self, x) -> None:
         """Plans by what a step brings: dimensions that the model leaves open, and what inputs hold that steer."""

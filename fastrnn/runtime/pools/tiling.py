@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn.errors import FastRNNError, NotStreamableError
+from fastrnn.model import Value
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops.control import Repetition
 from fastrnn.model.ops.registry import ANY_DIM
@@ -37,6 +40,18 @@ class Axes:
     added: frozenset[str]
 
 
+class RowInput(NamedTuple):
+    """An input of a step, for one stream: shape without the axis of rows, which stands at `axis`; None where all rows share the array. low, high: of
+    integers that are indices or lengths, None for any."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    axis: int | None
+    low: int | None
+    high: int | None
+
+
 class Tiling(Tiles):
     """The programs of a step, or of chunks, by number of rows; made when they are first wanted. values: of inputs that steer."""
 
@@ -50,11 +65,7 @@ class Tiling(Tiles):
         self._places = {name: k for k, name in enumerate(inputs)} | {name: k for k, name in enumerate(outputs)}
         program = form.program(self._of(form, most, 1), values, squeeze=not chunk).program
         slots = {slot.name: slot for slot in (*program.inputs, *program.outputs)}
-        missing = {v.name: v for v in form.steppable.inputs if v.name not in slots}  # nothing reads them: still given, and checked
-        for name, value in missing.items():
-            axis = form.steppable.time_axes.get(name)
-            slots[name] = Slot(name, np.dtype(value.dtype), tuple(d for k, d in enumerate(value.shape) if k != axis))
-        self.steering = values
+        slots |= {v.name: _unread(form, v) for v in form.steppable.inputs if v.name not in slots}
         self._describe([self._field(form, slots[name], most) for name in inputs], [self._field(form, slots[name], most) for name in outputs], bool(values))
 
     def _of(self, form: Form, rows: int, steps: int) -> dict[str, int]:
@@ -91,6 +102,25 @@ class Tiling(Tiles):
         return Tile(program, sizes, form.steppable.batch, form.steppable.time, axes, [self._places.get(slot.name, 0) for slot in slots], states, self._block,
                     not any(isinstance(step, PythonStep | CheckStep) for step in program.steps))
 
+    @cached_property
+    def row_inputs(self) -> tuple[RowInput, ...]:
+        """What a step takes of one stream."""
+        form = self._forms.of(1)
+        sizes = self._of(form, 1, 1)
+        slots = {slot.name: slot for slot in form.program(sizes, self._values, squeeze=True).program.inputs}
+        found = []
+        for v in form.steppable.inputs:
+            slot = slots.get(v.name) or _unread(form, v)
+            _, dtype, shape, axis, _, _ = self._field(form, slot, 1)
+            low, high = (None, None) if slot.low is None else form.dims((slot.low, slot.high), sizes)
+            found.append(RowInput(v.name, dtype, shape if axis < 0 else shape[:axis] + shape[axis + 1:], None if axis < 0 else axis, low, high))
+        return tuple(found)
+
+    @property
+    def output_axes(self) -> tuple[int, ...]:
+        """Where rows stand in each output of a step."""
+        return tuple(self._axes.of[name] for name in self.output_names)
+
     def without_padding(self, name: str, a: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """A chunk's integers with zeros past each row's length: what stands there is no index."""
         axis = self._axes.of.get(name, SHARED_SLOT) + 1
@@ -103,6 +133,11 @@ class Tiling(Tiles):
     def steered_by(self, x) -> bool:
         """Whether a call's inputs hold what the programs are for."""
         return isinstance(x, Mapping) and all(np.array_equal(x.get(name), value) for name, value in self._values.items())
+
+
+def _unread(form: Form, value: Value) -> Slot:
+    """A step's input that no op reads: given and checked all the same."""
+    return Slot(value.name, np.dtype(value.dtype), tuple(d for k, d in enumerate(value.shape) if k != form.steppable.time_axes.get(value.name)))
 
 
 def axes_of(forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndarray]) -> tuple[Axes, bool]:
