@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -108,14 +108,16 @@ def busy(what: str = "stream") -> BusyError:
 
 def as_handle(value) -> int:
     """A handle that is no plain int, as one. Raises TypeError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"a handle is the int that open() gave, got {type(value).__name__}")
     return int(value) if 0 < value < 1 << 63 else 0
 
 
 def as_handles(value) -> np.ndarray:
     """Handles of a pool's streams as int64, in C order."""
-    a = value if isinstance(value, np.ndarray) else np.array(list(value), object)
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"handles are a sequence of ints, or an int64 array, got {type(value).__name__}")
+    a = value if isinstance(value, np.ndarray) else np.array([as_handle(handle) for handle in value], object)
     if a.dtype == object and all(isinstance(handle, (int, np.integer)) and not isinstance(handle, bool) for handle in a.ravel()):
         unknown = next((handle for handle in a.ravel() if not 0 < handle < 1 << 63), None)
         if unknown is not None:
@@ -140,7 +142,7 @@ def as_resets(value, steps: int, rows: int) -> np.ndarray | None:
         raise DTypeError(f"resets must be bool, got {a.dtype.str}")
     if a.shape != (steps, rows):
         raise ShapeError(f"resets must have shape ({steps}, {rows}), one for each step and row, got {a.shape}")
-    return a
+    return a.copy()  # it is read between pieces, and an output might lie over it
 
 
 def chunk_outputs(steps: int, outputs: Mapping[str, tuple], arrays: Mapping[str, np.ndarray], out) -> list[np.ndarray]:

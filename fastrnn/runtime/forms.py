@@ -93,9 +93,7 @@ class Form:
 
     def build(self, sizes: Mapping[str, int], values: Mapping[str, np.ndarray], squeeze: bool) -> Program:
         """The program for these sizes, which are those of the form's scope as far as it has them."""
-        form, states = self.steppable, {s.input for s in self.model.states}
-        shapes = {v.name: tuple(self.scope.dimension(d, sizes[d]) if isinstance(d, str) and d in sizes else d for d in v.shape)
-                  for v in self.model.inputs if not v.optional or v.name in states}
+        form, shapes = self.steppable, self._shapes(sizes)
         try:
             program = self._built(shapes, {})
         except UnsupportedModelError:
@@ -103,6 +101,15 @@ class Form:
                 raise
             program = self._built(shapes, steering)
         return program.without_time({v.name for v in form.inputs} | set(form.outputs)) if squeeze and self.timed else program
+
+    def _shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple]:
+        states = {s.input for s in self.model.states}
+        return {v.name: tuple(self.scope.dimension(d, sizes[d]) if isinstance(d, str) and d in sizes else d for d in v.shape)
+                for v in self.model.inputs if not v.optional or v.name in states}
+
+    def nodes(self, sizes: Mapping[str, int], values: Mapping[str, np.ndarray]) -> Model:
+        """What is left to run for these sizes, free dimensions as Sizes; values: of inputs that steer."""
+        return self.plan.specialised({**self._shapes(sizes), **{name: a.shape for name, a in values.items()}}, self.model, values)
 
     def _built(self, shapes, values: Mapping[str, np.ndarray]) -> Program:
         model = self.plan.specialised({**shapes, **{name: a.shape for name, a in values.items()}}, self.model, values)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError
+from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, ShapeError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
 from fastrnn.model.file import fingerprint
@@ -200,7 +200,8 @@ class Session:
 
     def _forms_of(self, context: Mapping[str, int] | None) -> Forms:
         """What streams with this context share."""
-        key = () if context is None else tuple(checks.as_mapping(context, "context").items())
+        context = None if context is None else checks.as_mapping(context, "context", ShapeError)
+        key = tuple((name, n if isinstance(n, (int, np.integer)) else str(n)) for name, n in (context or {}).items())
         if key not in self._forms:
             plan = self.stream_plan
             forms = Forms(with_context(plan, context) if key else plan)
@@ -229,7 +230,10 @@ class Session:
         """
         from fastrnn.runtime.pools.pool import Pool  # which most sessions never need
 
-        return Pool(self._forms_of(context), capacity, sizes, lock, lambda: self._fingerprint)
+        try:
+            return Pool(self._forms_of(context), capacity, sizes, lock, lambda: self._fingerprint)
+        except MemoryError as error:
+            raise OutOfMemoryError(f"a pool of {capacity} streams: {error or 'no memory left'}") from error
 
     def explain(self, shapes: Mapping[str, tuple[int | str, ...] | np.ndarray] | None = None) -> str:
         """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.

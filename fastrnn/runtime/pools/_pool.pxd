@@ -64,10 +64,10 @@ cdef class Tiles:
     cdef list known           # by rows, where a step is taken
     cdef list tiles_of(self, int64_t rows, int64_t steps)
 
-cdef class PoolCore:
+cdef class StreamTable:
     cdef readonly int64_t capacity, stride
     cdef readonly object block  # (capacity, stride) bytes: the states of a stream are a row
-    cdef object _lock, _table, _free, _slots, _order, _first_row
+    cdef object _lock, _owner, _table, _free, _slots, _order, _first_row
     cdef char *rows
     cdef Entry *entries       # by slot: what a call looks at of it lies together
     cdef int32_t *free
@@ -75,13 +75,16 @@ cdef class PoolCore:
     cdef int64_t n_free, calls
     cdef Work work
     cdef bint _busy
-    cdef readonly Tiles _tiles  # of a step
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef bint is_open(self, int64_t handle) noexcept
     cdef int64_t slot_of(self, object handle) except -1
+    cdef int64_t take_slot(self) except -1
     cdef void start_again(self, int64_t slot) noexcept
     cdef int64_t find(self, object handles) except -1
+
+cdef class PoolCore(StreamTable):
+    cdef readonly Tiles _tiles  # of a step
     cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1
     cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1

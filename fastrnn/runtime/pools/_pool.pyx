@@ -6,6 +6,8 @@ that was made for so many rows, and puts the new states back where they came fro
 streams lie anywhere, and a copy of a row costs some 10 ns beside the work on it. The caller's rows are read and written where they lie.
 """
 
+from threading import get_ident
+
 import numpy as np
 
 cimport cython
@@ -45,171 +47,11 @@ cdef int64_t opened = 0  # streams so far, of all pools: no two handles of a pro
 
 include "_arrays.pxi"
 include "_tile.pxi"
+include "_table.pxi"
 
 
-cdef class PoolCore:
-    """What runtime.pools.pool.Pool is built on. A handle is a slot and how many streams the process had opened before it."""
-
-    def __cinit__(self, *args, **kwargs):
-        self._busy = False
-
-    def _furnish(self, int64_t capacity, first_row, lock):
-        """Memory for so many streams, which start as first_row."""
-        cdef int64_t slot
-        self.capacity, self.stride, self._lock = capacity, first_row.nbytes, lock
-        self._first_row = first_row
-        self.block = aligned_zeros((capacity, self.stride), np.uint8)
-        self._table = np.zeros((capacity, sizeof(Entry) // sizeof(int64_t)), np.int64)
-        self._free = np.arange(capacity - 1, -1, -1, dtype=np.int32)
-        self._slots, self._order = np.zeros(64, np.int64), np.arange(64, dtype=np.int64)
-        self.rows, self.first_row = <char *><size_t>self.block.ctypes.data, <char *><size_t>first_row.ctypes.data
-        self.entries, self.free = <Entry *><size_t>self._table.ctypes.data, <int32_t *><size_t>self._free.ctypes.data
-        self.n_free = capacity
-
-    # One call at a time.
-
-    cdef int enter(self) except -1:
-        if self._lock is not None:
-            self._lock.acquire()
-        elif self._busy:
-            raise checks.busy("pool")
-        self._busy = True
-        return 0
-
-    cdef int leave(self) except -1:
-        self._busy = False
-        if self._lock is not None:
-            self._lock.release()
-        return 0
-
-    @property
-    def nbytes(self):
-        """Bytes that the states and handles of all streams, open or not, take."""
-        return self.block.nbytes + self._table.nbytes + self._free.nbytes
-
-    def _exclusive(self, function):
-        """function() while no other thread may call the pool."""
-        self.enter()
-        try:
-            return function()
-        finally:
-            self.leave()
-
-    # Handles.
-
-    def __len__(self):
-        return self.capacity - self.n_free
-
-    def __contains__(self, handle):
-        return isinstance(handle, int) and 0 <= handle < 1 << 63 and self.is_open(handle)
-
-    def _open_handles(self):
-        return self._table[self._table[:, 0] > 0, 0]
-
-    cdef bint is_open(self, int64_t handle) noexcept:
-        cdef int64_t slot = handle & ((1 << SLOT_BITS) - 1)
-        return handle > 0 and slot < self.capacity and self.entries[slot].handle == handle
-
-    cdef int64_t slot_of(self, object handle) except -1:
-        """Where an open stream's states are. Raises UnknownStreamError."""
-        cdef int overflow = 0
-        cdef int64_t number = PyLong_AsLongLongAndOverflow(handle, &overflow) if PyLong_CheckExact(handle) else checks.as_handle(handle)
-        if overflow or not self.is_open(number):
-            raise self._unknown(handle)
-        return number & ((1 << SLOT_BITS) - 1)
-
-    def _unknown(self, handle):
-        return UnknownStreamError(f"no stream of this pool has the handle {handle}: it was closed, or belongs to another pool")
-
-    def open(self):
-        """A new stream, its states as when nothing was stepped; its handle, an int. Raises PoolFullError."""
-        global opened
-        cdef int64_t slot
-        self.enter()
-        try:
-            if self.n_free == 0:
-                raise PoolFullError(f"all {self.capacity} streams of the pool are open")
-            self.n_free -= 1
-            slot = self.free[self.n_free]
-            self.start_again(slot)
-            opened += 1
-            self.entries[slot].handle = opened << SLOT_BITS | slot
-            return self.entries[slot].handle
-        finally:
-            self.leave()
-
-    def close(self, handle):
-        """Ends a stream; its handle means nothing from then on. Raises UnknownStreamError."""
-        cdef int64_t slot
-        self.enter()
-        try:
-            slot = self.slot_of(handle)
-            self.entries[slot].handle = 0
-            self.free[self.n_free] = <int32_t>slot
-            self.n_free += 1
-        finally:
-            self.leave()
-
-    def reset(self, handles):
-        """The states of a stream, or of a sequence of them, back to where they started. Raises UnknownStreamError, and then resets none."""
-        cdef int64_t k, n
-        self.enter()
-        try:
-            n = self.find((handles,) if isinstance(handles, (int, np.integer)) else handles)
-            for k in range(n):
-                self.start_again(self.work.slots[k])
-        finally:
-            self.leave()
-
-    cdef void start_again(self, int64_t slot) noexcept:
-        memcpy(self.rows + slot * self.stride, self.first_row, self.stride)
-        self.entries[slot].count = 0
-
-    def _steps_of(self, handle):
-        return self.entries[self.slot_of(handle)].count
-
-    def _row_of(self, handle):
-        """The bytes of a stream's states, sharing memory."""
-        return self.block[self.slot_of(handle)]
-
-    def _count(self, handle, steps):
-        self.entries[self.slot_of(handle)].count = steps
-
-    cdef int64_t find(self, object handles) except -1:
-        """The slots of the streams that a call names, to self._slots; how many. Raises UnknownStreamError, and ShapeError for one named twice."""
-        cdef int64_t k, n, handle, slot
-        cdef bint listed = type(handles) is list or type(handles) is tuple
-        cdef int64_t *slots
-        cdef int64_t *given = NULL
-        if listed:
-            n = len(handles)
-        else:
-            if not _is_handles(handles):
-                handles = checks.as_handles(handles)
-            n = len(handles)
-            given = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>handles)
-        if n > self.capacity:
-            raise ShapeError(f"{n} handles for a pool of {self.capacity} streams: one is named twice")
-        if n > len(self._slots):
-            self._slots, self._order = np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
-        slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
-        self.calls += 1
-        for k in range(n):
-            if listed:
-                slot = self.slot_of(handles[k])
-                handle = self.entries[slot].handle
-            else:
-                handle = given[k]
-                if not self.is_open(handle):
-                    raise self._unknown(handle)
-                slot = handle & ((1 << SLOT_BITS) - 1)
-            if self.entries[slot].mark == self.calls:
-                raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
-            self.entries[slot].mark = self.calls
-            slots[k] = slot
-        self.work.slots, self.work.order = slots, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
-        self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
-        return n
+cdef class PoolCore(StreamTable):
+    """What runtime.pools.pool.Pool is built on."""
 
     # A step.
 
@@ -221,15 +63,27 @@ cdef class PoolCore:
         """Plans a step by what it brings."""
         raise TypeError("pools come from Session.pool")
 
+    def _forget(self):
+        """Sizes that a first step has fixed are open again: it was refused, or stepped nothing."""
+        self._tiles = None
+
     def step(self, handles, x, *, out=None):
         """A step of the streams named, each by its row of x; see Pool."""
         cdef int64_t n, k
+        cdef Tiles before = self._tiles
         self.enter()
         try:
             n = self.find(handles)
-            if self._tiles is None or self._tiles.steered and not self._tiles.steered_by(x):
+            if before is None or before.steered and not before.steered_by(x):
                 self._prepare(x)
-            kept, result = self._bind(self._tiles, n, 0, x, out)
+            try:
+                kept, result = self._bind(self._tiles, n, 0, x, out)
+            except BaseException:
+                if before is None:
+                    self._forget()
+                raise
+            if before is None and n == 0:
+                self._forget()
             if n:
                 self._run_rows(self._tiles, 0)
                 for k in range(n):
@@ -239,12 +93,6 @@ cdef class PoolCore:
             self.leave()
 
     # A chunk: what runtime.pools.pool.Pool does it with.
-
-    def _enter(self):
-        self.enter()
-
-    def _leave(self):
-        self.leave()
 
     def _name(self, handles):
         """The streams of the call, which are the work from now on; how many."""
@@ -367,8 +215,8 @@ cdef class PoolCore:
         for k in range(tile.runner.n_inputs):
             if not tile.runner.slots[k].limited:
                 continue
-            values = <int64_t *>self.work.inputs[tile.pieces[k].source]
             count = _count(&tiles.inputs[tile.pieces[k].source], self.work.n, steps)
+            values = <int64_t *>self.work.inputs[tile.pieces[k].source] + (self.work.from_step * (count // steps) if steps else 0)
             for i in range(count):
                 if values[i] < tile.runner.slots[k].low or values[i] > tile.runner.slots[k].high:
                     raise checks.out_of_range(tiles.input_names[tile.pieces[k].source], values[i], tile.runner.slots[k].low, tile.runner.slots[k].high)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,15 +12,17 @@ import numpy as np
 from fastrnn.errors import ShapeError
 from fastrnn.plan.specialise import steering_values
 from fastrnn.runtime import checks
+from fastrnn.runtime.forms import Forms
 from fastrnn.runtime.pools import blob
 from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
-from fastrnn.runtime.forms import Forms
-from fastrnn.runtime.states import StateRows
+from fastrnn.runtime.pools.apart import MOST_ROWS, axes_of
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
-from fastrnn.runtime.pools.tiling import MOST_ROWS, RowInput, Tiling, axes_of, single_threaded
+from fastrnn.runtime.pools.tiling import RowInput, Tiling, single_threaded
+from fastrnn.runtime.states import StateRows
 
 # Sets of values of inputs that steer, and with them programs, that a pool keeps.
 MOST_STEERED = 8
+_POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool(PoolCore):
@@ -33,24 +37,25 @@ class Pool(PoolCore):
 
     handles: a sequence of ints, or an int64 array. A stream named twice is a ShapeError; one that was closed, never opened, or is another pool's an
     UnknownStreamError; whatever is raised, every stream is as it was. A step allocates nothing when `out` is given. Rows are shared out among the session's
-    threads. Belongs to one thread at a time: a second concurrent call raises BusyError, or waits its turn where the pool was made with lock=True.
+    threads. Belongs to one thread at a time: a second concurrent call raises BusyError, or waits its turn where the pool was made with lock=True. A forked child has a copy
+    of the streams; what another thread was stepping then is there as far as it had got.
     """
 
     def __init__(self, forms: Forms, capacity: int, sizes: Mapping[str, int] | None = None, lock: bool = False, identity=None):
         if isinstance(capacity, bool) or not isinstance(capacity, (int, np.integer)) or not 1 <= capacity <= MOST_STREAMS:
             raise ShapeError(f"capacity must be an integer in 1..{MOST_STREAMS}, got {capacity!r}")
         self._forms, self._identity = single_threaded(forms), identity
-        self._threads = forms.plan.threads
+        self._threads, self._locked = forms.plan.threads, lock
         form = self._form = self._forms.of(1)
-        self._bound = {}
         self._free = [d for v in form.steppable.inputs for d in v.shape if isinstance(d, str) and d not in (form.steppable.batch, form.steppable.time)]
         self._batch = {form.steppable.batch: 1} if isinstance(form.steppable.batch, str) else {}
         layout, first = form.start(self._batch)
         self._rows = StateRows(layout)
         self._furnish(int(capacity), self._rows.packed(layout.views(first)), threading.Lock() if lock else None)
         self._plans: dict[tuple, tuple[Tiling, Tiling | None]] = {}
-        if sizes is not None:
-            self._bound = dict(_sizes(sizes, self._free))
+        self._given = {} if sizes is None else _sizes(sizes, self._free)
+        self._bound = dict(self._given)
+        _POOLS.add(self)
         if not form.steered and not set(self._free) - set(self._bound):
             self._plan({})
 
@@ -126,6 +131,11 @@ class Pool(PoolCore):
     def _steering(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return steering_values(self._forms.plan.model, arrays) if self._form.steered else {}
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._bound = dict(self._given)
+        self._plans.clear()
+
     # A chunk.
 
     def push(self, handles, chunk, lengths=None, *, resets=None, out=None):
@@ -135,28 +145,27 @@ class Pool(PoolCore):
 
         The same bits as that many steps. Raises as step does, and then no stream has moved.
         """
-        self._enter()
-        try:
-            return self._push(handles, chunk, lengths, resets, out)
-        finally:
-            self._leave()
+        return self._exclusive(lambda: self._push(handles, chunk, lengths, resets, out))
 
     def _push(self, handles, chunk, lengths, resets, out):
         n = self._name(handles)
         arrays, steps = self._chunk_of(chunk)
         lengths, resets = checked_lengths(lengths, n, steps), checks.as_resets(resets, steps, n)
-        if self._tiles is None or self._tiles.steered and not self._tiles.steered_by({name: a[0] for name, a in arrays.items() if steps}):
+        planned, done = self._tiles is not None, steps_done(n, steps, lengths, resets)
+        if not planned or self._tiles.steered and not self._tiles.steered_by({name: a[0] for name, a in arrays.items() if steps}):
             self._prepare({name: a[0] if steps else np.zeros(a.shape[1:], a.dtype) for name, a in arrays.items()})
         if lengths is not None:
             arrays = {name: self._tiles.without_padding(name, a, lengths) for name, a in arrays.items()}
         before = self._snapshot()
         try:
             result = (self._push_timed if self._form.timed else self._push_calls)(n, steps, arrays, lengths, resets, out)
+            self._advance(done)
+            return result
         except BaseException:
             self._put_back(before)
+            if not planned:
+                self._forget()
             raise
-        self._advance(steps_done(n, steps, lengths, resets))
-        return result
 
     def _chunk_of(self, chunk) -> tuple[dict[str, np.ndarray], int]:
         names = [v.name for v in self._form.steppable.inputs]
@@ -215,9 +224,8 @@ class Pool(PoolCore):
     def restore(self, data: bytes) -> int:
         """A new stream from what export gave; its handle. Raises StateError for bytes that are damaged or of another model, PoolFullError."""
         steps, states = blob.unpack(data, self._identity(), self._rows.layout)
-        row, handle = self._rows.packed(states), self.open()
-        self._exclusive(lambda: (self._row_of(handle).__setitem__(..., row), self._count(handle, steps)))
-        return handle
+        row = self._rows.packed(states)
+        return self._exclusive(lambda: self._opened(row, steps))
 
     def steps(self, handle: int) -> int:
         """How many steps a stream has done since it was opened or reset."""
@@ -228,6 +236,15 @@ class Pool(PoolCore):
 
     def __repr__(self) -> str:
         return f"Pool of {self._form.model.name!r}: {len(self)} of {self.capacity} streams open, {self._rows.nbytes} bytes of states each"
+
+
+def _after_fork() -> None:
+    for pool in _POOLS:
+        pool._start_anew(threading.Lock() if pool._locked else None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _sizes(sizes, free: Sequence[str]) -> Mapping[str, int]:

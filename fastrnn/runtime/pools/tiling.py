@@ -1,43 +1,26 @@
 """Which programs step a pool's streams: so many rows at once, where rows are apart, else one.
 
-A batch of a model is one stream beside others only if no op mixes its rows. That holds for what users stream, but a graph may take a mean over its
-batch, or ask of the whole batch which branch to run. So a pool looks for branches that data decide, and steps a few drawn streams together and alone: unless all
-bits agree, its tiles are of one row, which is what a Stream of batch 1 does.
+Tiles are of several rows where apart.py finds that the model keeps them apart, else of one, which is what a Stream of batch 1 does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.errors import FastRNNError, NotStreamableError
 from fastrnn.model import Value
-from fastrnn.model.graph import every_node
-from fastrnn.model.ops.control import Repetition
-from fastrnn.model.ops.registry import ANY_DIM
-from fastrnn.plan.program import CheckStep, JumpStep, Program, PythonStep, Slot
-from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
+from fastrnn.plan.program import CheckStep, Program, PythonStep, Slot
 from fastrnn.runtime.forms import Form, Forms
+from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
+from fastrnn.runtime.pools.apart import Axes
 from fastrnn.runtime.states import StateRows
-from fastrnn.runtime.stream import Stream
 
-# Rows of a tile, at most. Silero and LSTM(40, 64) of 16, 32, 64 and 128 rows: see benchmarks/pool.py.
-MOST_ROWS = 32
 # Up to so many rows have tiles of their own, so that a call of other rows than the one before costs no change of sizes (GRU(1, 16), 1 to 7 rows: 0.6 us of 1.9).
 OWN_ROWS = 8
-DRAWN_STEPS = 3
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Where rows stand in each input and output of a step, and whether that axis is the pool's own: the model has none for them."""
-
-    of: Mapping[str, int]
-    added: frozenset[str]
 
 
 class RowInput(NamedTuple):
@@ -138,130 +121,6 @@ class Tiling(Tiles):
 def _unread(form: Form, value: Value) -> Slot:
     """A step's input that no op reads: given and checked all the same."""
     return Slot(value.name, np.dtype(value.dtype), tuple(d for k, d in enumerate(value.shape) if k != form.steppable.time_axes.get(value.name)))
-
-
-def axes_of(forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndarray]) -> tuple[Axes, bool]:
-    """Where rows stand in a step's inputs and outputs, and whether streams may share a call."""
-    one = forms.of(1)
-    if isinstance(one.steppable.batch, str):
-        try:
-            return _axes_by_size(forms, sizes, values), not _branches(forms, sizes, values) and _rows_are_apart(forms, sizes, values)
-        except _Mixed:
-            pass
-    elif (one.steppable.batch or 1) != 1:
-        raise NotStreamableError(f"the model's batch is fixed at {one.steppable.batch}; the streams of a pool are single rows")
-    return _axes_alone(one, sizes, values), False
-
-
-class _Mixed(Exception):
-    """Something else than one axis follows the batch."""
-
-
-def _program(form: Form, rows: int, sizes, values) -> tuple[Program, dict[str, int]]:
-    sizes = {**sizes, form.steppable.batch: rows} if isinstance(form.steppable.batch, str) else dict(sizes)
-    sizes |= {form.steppable.time: 1} if form.timed else {}
-    return form.program(sizes, values, squeeze=True).program, sizes
-
-
-def _axes_by_size(forms: Forms, sizes, values) -> Axes:
-    """The axes that are as long as the batch, for every batch."""
-    form = forms.of(MOST_ROWS)
-    try:
-        program, bound = _program(form, MOST_ROWS, sizes, values)
-    except FastRNNError as error:
-        raise _Mixed from error
-    axes = {}
-    states = {kept.input for kept in program.states}
-    for slot in (*program.inputs, *program.outputs):
-        if slot.name in states:
-            continue
-        shapes = [form.dims(slot.shape, bound | {form.steppable.batch: rows}) for rows in (MOST_ROWS, MOST_ROWS - 1)]
-        moving = [k for k, pair in enumerate(zip(*shapes)) if pair[0] != pair[1]]
-        if moving:
-            if len(moving) > 1 or shapes[0][moving[0]] != MOST_ROWS:
-                raise _Mixed
-            axes[slot.name] = moving[0]
-        elif slot in program.outputs:
-            raise _Mixed
-    return Axes(axes, frozenset())
-
-
-def _axes_alone(form: Form, sizes, values) -> Axes:
-    """Streams one by one: rows stand in the batch's place where a step has one, else in front."""
-    program, bound = _program(form, 1, sizes, values)
-    axes, added, states = {}, set(), {kept.input for kept in program.states}
-    declared = {v.name: [d for k, d in enumerate(v.shape) if k != form.steppable.time_axes.get(v.name)] for v in form.plan.model.inputs}
-    for slot in (*program.inputs, *program.outputs):
-        if slot.name in states or slot.value is not None:
-            continue
-        shape, symbol = form.dims(slot.shape, bound), form.steppable.batch
-        if isinstance(symbol, str) and symbol in declared.get(slot.name, ()):
-            axes[slot.name] = declared[slot.name].index(symbol)
-        elif isinstance(symbol, str) and slot in program.inputs:
-            continue
-        else:
-            axes[slot.name] = 0
-            if not shape or shape[0] != 1:
-                added.add(slot.name)
-    return Axes(axes, frozenset(added))
-
-
-def _branches(forms: Forms, sizes, values) -> bool:
-    """Whether data decide what runs, for all rows at once."""
-    form = forms.of(MOST_ROWS)
-    program, _ = _program(form, MOST_ROWS, sizes, values)
-    nodes = {node.name: node for node, _ in every_node(form.model.nodes)}
-    for step in program.steps:
-        if isinstance(step, JumpStep) and step.condition is not None:
-            node = nodes.get(step.node)
-            loop = Repetition(node) if node is not None and node.op in ("Loop", "Scan") else None
-            if loop is None or not loop.unconditional(form.model.specs) or loop.count(form.model.specs) == ANY_DIM:
-                return True
-    return False
-
-
-def _rows_are_apart(forms: Forms, sizes, values) -> bool:
-    """Whether a few drawn streams give the same bits together and alone."""
-    rng, rows = np.random.default_rng(0), 3
-    together, alone = Stream(forms, rows), [Stream(forms, 1) for _ in range(rows)]
-    form = forms.of(rows)
-    program, bound = _program(form, rows, sizes, values)
-    axes = _axes_by_size(forms, sizes, values).of
-    for _ in range(DRAWN_STEPS):
-        x = {v.name: values.get(v.name) for v in form.steppable.inputs}
-        for slot in program.inputs:
-            if x.get(slot.name, 0) is None:
-                x[slot.name] = _drawn(rng, slot, form.dims(slot.shape, bound))
-        for v in form.steppable.inputs:
-            if x[v.name] is None:  # nothing reads it
-                x[v.name] = np.zeros(form.dims([d for k, d in enumerate(v.shape) if k != form.steppable.time_axes.get(v.name)], bound), v.dtype)
-        try:
-            y = together.step(x)
-            each = [stream.step({name: a if name not in axes else a.take([r], axes[name]) for name, a in x.items()}) for r, stream in enumerate(alone)]
-        except FastRNNError:  # drawn integers that are no indices of something inside
-            return False
-        outputs = y if isinstance(y, tuple) else (y,)
-        for k, name in enumerate(form.steppable.outputs):
-            for r in range(rows):
-                theirs = each[r][k] if isinstance(y, tuple) else each[r]
-                if outputs[k].take([r], axes[name]).tobytes() != theirs.tobytes():
-                    return False
-    states, layout = together.state, form.start(together._sizes_at_start())[0]
-    for name, state in states.items():
-        axis = layout.batch_axes[name]
-        if axis is None or any(state.take([r], axis).tobytes() != stream.state[name].tobytes() for r, stream in enumerate(alone)):
-            return False
-    return True
-
-
-def _drawn(rng: np.random.Generator, slot: Slot, shape: tuple[int, ...]) -> np.ndarray:
-    """Values that an input may have."""
-    if slot.dtype.kind == "f":
-        return rng.standard_normal(shape).astype(slot.dtype)
-    if slot.dtype.kind == "b":
-        return rng.random(shape) < 0.5
-    low, high = (slot.low, slot.high) if slot.low is not None else (0, 1)
-    return rng.integers(int(low), int(high), shape, slot.dtype, endpoint=True)
 
 
 def single_threaded(forms: Forms) -> Forms:
