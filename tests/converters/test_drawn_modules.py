@@ -1,6 +1,6 @@
 """Drawn modules, each converted from one example and compared on drawn values at five other sizes: right, or refused by name.
 
-Marked slow, 2,000 of them; 60 here. FASTRNN_DRAWN sets how many.
+Marked slow, 2,000 of them; 24 here, and 60 in the sweeps. FASTRNN_DRAWN sets how many.
 """
 
 import os
@@ -80,8 +80,9 @@ def run(seeds) -> None:
     assert not wrong, "\n".join([f"{len(wrong)} of {len(found)}", *wrong[:20]])
 
 
-def test_a_sample():
-    run(range(int(os.environ.get("FASTRNN_DRAWN", "60"))))
+@pytest.mark.parametrize("first,end", [(0, 24), pytest.param(24, 84, marks=pytest.mark.sweep)])
+def test_a_sample(first, end):
+    run(range(first, int(os.environ.get("FASTRNN_DRAWN", end))))
 
 
 @pytest.mark.slow
