@@ -88,15 +88,16 @@ def shared():
 
 
 def sample(items) -> None:
-    """Of a test with more than MOST_CASES cases half are sweeps: by their names, so always the same ones, and no parameter is left out as a whole."""
+    """Of a test with more than MOST_CASES cases about so many run, and the others are sweeps: by their names, so always the same ones, and no parameter is left
+    out as a whole."""
     cases = {}
     for item in items:
         cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
     for group in cases.values():
-        if len(group) > MOST_CASES:
-            for item in group:
-                if crc32(item.nodeid.encode()) % 2:
-                    item.add_marker(pytest.mark.sweep)
+        one_in = -(-len(group) // MOST_CASES)
+        for item in group:
+            if crc32(item.nodeid.encode()) % one_in:
+                item.add_marker(pytest.mark.sweep)
 
 
 @pytest.hookimpl(tryfirst=True)
