@@ -79,6 +79,22 @@ def as_mapping(value, what: str, error: type[FastRNNError] = ShapeError) -> Mapp
     return value
 
 
+def by_name(x, names: Iterable[str], what: str) -> dict[str, np.ndarray]:
+    """The arrays of all these inputs, from a dict, or from the only one's."""
+    names = list(names)
+    given = x if isinstance(x, dict) or len(names) != 1 else {names[0]: x}
+    same_names(as_mapping(given, what), names)
+    return {name: as_array(value, name) for name, value in given.items()}
+
+
+def common_steps(arrays: Mapping[str, np.ndarray]) -> int:
+    """How many steps stand in front of every array of a chunk."""
+    lengths = {len(a) if a.ndim else -1 for a in arrays.values()}
+    if len(lengths) != 1 or -1 in lengths:
+        raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
+    return lengths.pop()
+
+
 def needs_dict(names: Iterable[str]) -> ShapeError:
     """The error for one array where several inputs are wanted."""
     return ShapeError(f"pass a dict of the inputs {', '.join(map(repr, names))}")

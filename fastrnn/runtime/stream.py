@@ -99,17 +99,12 @@ class Stream(StreamCore):
 
     def _named(self, x) -> dict[str, np.ndarray]:
         """The inputs of a step or a chunk by name."""
-        given = x if isinstance(x, dict) or len(self._names) != 1 else {self._names[0]: x}
-        checks.same_names(checks.as_mapping(given, "a chunk of several inputs"), self._names)
-        return {name: checks.as_array(value, name) for name, value in given.items()}
+        return checks.by_name(x, self._names, "a chunk of several inputs")
 
     def _chunk_length(self, x) -> int:
         if isinstance(x, np.ndarray) and x.ndim and len(self._names) == 1:
             return len(x)
-        lengths = {len(a) if a.ndim else -1 for a in self._named(x).values()}
-        if len(lengths) != 1 or -1 in lengths:
-            raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
-        return lengths.pop()
+        return checks.common_steps(self._named(x))
 
     def _push_timed(self, x, out):
         arrays, steps, axes = self._named(x), self._chunk_length(x), self._form.steppable.time_axes

@@ -51,6 +51,11 @@ class Steppable:
         states = {s.input for s in self.model.states}
         return tuple(v for v in self.model.inputs if v.name not in states and not v.optional)
 
+    def step_shape(self, value: Value) -> tuple[Whole | str, ...]:
+        """The shape of an input in a step: without its time axis."""
+        axis = self.time_axes.get(value.name)
+        return tuple(d for k, d in enumerate(value.shape) if k != axis)
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Outputs that a step returns."""

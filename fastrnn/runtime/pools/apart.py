@@ -2,7 +2,7 @@
 
 A batch of a model is streams beside each other only if no op mixes its rows. That holds for what users stream, but a graph may take a mean over its batch, or
 ask of the whole batch which branch to run. Three things are looked at, and one that is not as it should be is enough to step one row at a time:
-ops that compute along the axis of rows, branches that data decide, and a few drawn streams, stepped and pushed together and alone: their bits find what moves
+ops that compute along the axis of rows, branches that data decide, and a few drawn streams, stepped together and alone: their bits find what moves
 entries from row to row.
 """
 
@@ -46,7 +46,7 @@ def axes_of(forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndar
     if isinstance(one.steppable.batch, str):
         try:
             axes = _axes_by_size(forms, sizes, values)
-            return axes, not (_computes_in_numpy(forms) or _mixes(forms, sizes, values) or _branches(forms, sizes, values)) and _rows_are_apart(forms, sizes, values)
+            return axes, not (_computes_in_numpy(forms) or _mixes(forms, sizes, values) or _branches(forms, sizes, values)) and _rows_are_apart(forms, sizes, values, axes.of)
         except _Mixed:
             pass
     elif (one.steppable.batch or 1) != 1:
@@ -156,13 +156,12 @@ def _branches(forms: Forms, sizes, values) -> bool:
     return False
 
 
-def _rows_are_apart(forms: Forms, sizes, values) -> bool:
+def _rows_are_apart(forms: Forms, sizes, values, axes: Mapping[str, int]) -> bool:
     """Whether a few drawn streams give the same bits together and alone."""
     rng, rows = np.random.default_rng(0), 3
     together, alone = Stream(forms, rows), [Stream(forms, 1) for _ in range(rows)]
     form = forms.of(rows)
     program, bound = _program(form, rows, sizes, values)
-    axes = _axes_by_size(forms, sizes, values).of
     for _ in range(DRAWN_STEPS):
         x = {v.name: values.get(v.name) for v in form.steppable.inputs}
         for slot in program.inputs:
@@ -170,7 +169,7 @@ def _rows_are_apart(forms: Forms, sizes, values) -> bool:
                 x[slot.name] = _drawn(rng, slot, form.dims(slot.shape, bound))
         for v in form.steppable.inputs:
             if x[v.name] is None:  # nothing reads it
-                x[v.name] = np.zeros(form.dims([d for k, d in enumerate(v.shape) if k != form.steppable.time_axes.get(v.name)], bound), v.dtype)
+                x[v.name] = np.zeros(form.dims(form.steppable.step_shape(v), bound), v.dtype)
         try:
             y = together.step(x)
             each = [stream.step({name: a if name not in axes else a.take([r], axes[name]) for name, a in x.items()}) for r, stream in enumerate(alone)]

@@ -47,6 +47,7 @@ class Pool(PoolCore):
         self._forms, self._identity = single_threaded(forms), identity
         self._threads, self._locked = forms.plan.threads, lock
         form = self._form = self._forms.of(1)
+        self._names = [v.name for v in form.steppable.inputs]
         self._free = [d for v in form.steppable.inputs for d in v.shape if isinstance(d, str) and d not in (form.steppable.batch, form.steppable.time)]
         self._batch = {form.steppable.batch: 1} if isinstance(form.steppable.batch, str) else {}
         layout, first = form.start(self._batch)
@@ -93,29 +94,23 @@ class Pool(PoolCore):
     def _one_row(self, x) -> dict[str, np.ndarray]:
         """The inputs of one stream with the axis of rows."""
         form, arrays = self._form.steppable, {}
-        given = x if isinstance(x, dict) or len(form.inputs) != 1 else {form.inputs[0].name: x}
-        checks.same_names(checks.as_mapping(given, "a step of several inputs"), [v.name for v in form.inputs])
+        given = checks.by_name(x, self._names, "a step of several inputs")
         for v in form.inputs:
-            a = arrays[v.name] = checks.as_array(given[v.name], v.name)
+            a = arrays[v.name] = given[v.name]
             checks.check_dtype(a, f"input {v.name!r}", np.dtype(v.dtype))
-            shape = [d for k, d in enumerate(v.shape) if k != form.time_axes.get(v.name)]
-            axis = shape.index(form.batch) if form.batch in shape else 0 if shape[:1] == [1] else None
+            shape = form.step_shape(v)
+            axis = shape.index(form.batch) if form.batch in shape else 0 if shape[:1] == (1,) else None
             if axis is not None and a.ndim == len(shape) - 1:
                 arrays[v.name] = np.expand_dims(a, axis)
         return arrays
 
     def _prepare(self, x) -> None:
         """Plans by what a step brings: dimensions that the model leaves open, and what inputs hold that steer."""
-        inputs = self._form.steppable.inputs
-        names = [v.name for v in inputs]
-        given = x if isinstance(x, dict) or len(names) != 1 else {names[0]: x}
-        checks.same_names(checks.as_mapping(given, "a step of several inputs"), names)
-        arrays = {name: checks.as_array(value, name) for name, value in given.items()}
+        arrays = checks.by_name(x, self._names, "a step of several inputs")
         if unbound := set(self._free) - set(self._bound):
             found = {}
-            for v in inputs:
-                axis = self._form.steppable.time_axes.get(v.name)
-                shape = [d for k, d in enumerate(v.shape) if k != axis]
+            for v in self._form.steppable.inputs:
+                shape = self._form.steppable.step_shape(v)
                 if arrays[v.name].ndim != len(shape):
                     raise ShapeError(f"input {v.name!r} must have shape ({', '.join(map(str, shape))}), got {arrays[v.name].shape}")
                 found |= {d: n for d, n in zip(shape, arrays[v.name].shape) if d in unbound}
@@ -168,14 +163,8 @@ class Pool(PoolCore):
             raise
 
     def _chunk_of(self, chunk) -> tuple[dict[str, np.ndarray], int]:
-        names = [v.name for v in self._form.steppable.inputs]
-        given = chunk if isinstance(chunk, dict) or len(names) != 1 else {names[0]: chunk}
-        checks.same_names(checks.as_mapping(given, "a chunk of several inputs"), names)
-        arrays = {name: checks.as_array(value, name) for name, value in given.items()}
-        lengths = {len(a) if a.ndim else -1 for a in arrays.values()}
-        if len(lengths) != 1 or -1 in lengths:
-            raise ShapeError(f"a chunk needs the same number of steps in front of every input, got {sorted(lengths)}")
-        return arrays, lengths.pop()
+        arrays = checks.by_name(chunk, self._names, "a chunk of several inputs")
+        return arrays, checks.common_steps(arrays)
 
     def _push_timed(self, n: int, steps: int, arrays, lengths, resets, out):
         kept, result = self._bind_chunk(self._chunks, steps, arrays, out)

@@ -120,7 +120,7 @@ class Tiling(Tiles):
 
 def _unread(form: Form, value: Value) -> Slot:
     """A step's input that no op reads: given and checked all the same."""
-    return Slot(value.name, np.dtype(value.dtype), tuple(d for k, d in enumerate(value.shape) if k != form.steppable.time_axes.get(value.name)))
+    return Slot(value.name, np.dtype(value.dtype), form.steppable.step_shape(value))
 
 
 def single_threaded(forms: Forms) -> Forms:
