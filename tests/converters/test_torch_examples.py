@@ -15,6 +15,7 @@ import pytest
 import fastrnn as fr
 
 torch = pytest.importorskip("torch")
+from functions import Of
 from torch import nn
 from torch.export import Dim
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
@@ -23,17 +24,6 @@ from torch.utils import _pytree as pytree
 
 F = nn.functional
 TOLERANCE = 5e-6  # of an output's largest entry: a layer or two in float32
-
-
-class Of(nn.Module):
-    """A function of parts and inputs as a module."""
-
-    def __init__(self, function, **parts):
-        super().__init__()
-        self.function, self.parts = function, nn.ModuleDict(parts)
-
-    def forward(self, *inputs):
-        return self.function(self.parts, *inputs)
 
 
 def agree(model, module, *inputs):

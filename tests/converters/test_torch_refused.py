@@ -6,20 +6,10 @@ import pytest
 import fastrnn as fr
 
 torch = pytest.importorskip("torch")
+from functions import Of
 from torch import nn
 
 X = torch.randn(4, 2, 3)
-
-
-class Of(nn.Module):
-    """A function of parts and inputs as a module."""
-
-    def __init__(self, function, **parts):
-        super().__init__()
-        self.function, self.parts = function, nn.ModuleDict(parts)
-
-    def forward(self, *inputs):
-        return self.function(self.parts, *inputs)
 
 
 class Lowered(nn.Module):
