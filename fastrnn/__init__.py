@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
     from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch, load
     from fastrnn.model import Model
+    from fastrnn.plan.graph.narrow import round_weights
     from fastrnn.plan.streams.guess import Guess, guess_states
     from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
     from fastrnn.runtime.pools.pool import Pool
@@ -57,7 +58,7 @@ __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "DivergedError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
     "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "OverloadedError", "Pool", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
     "SuspectModelWarning", "UnknownStreamError", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
-    "load", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where",
+    "load", "maximum", "minimum", "relu", "round_weights", "sigmoid", "sqrt", "tanh", "where",
 ]
 
 # Module of each name that is not here yet.
@@ -66,6 +67,7 @@ _HOME = {name: module for module, names in {
     "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
     "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch", "load"),
     "model": ("Model",),
+    "plan.graph.narrow": ("round_weights",),
     "plan.streams.guess": ("Guess", "guess_states"),
     "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
     "runtime.pools.pool": ("Pool",),

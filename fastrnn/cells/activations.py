@@ -46,6 +46,8 @@ ACTIVATIONS: dict[str, Formula] = {
     "softplus": Formula(lambda x, a, b: maths.maximum(x, 0) + maths.log1p_unit(maths.exp(0 - maths.abs(x)))),
     "exp": Formula(lambda x, a, b: maths.exp(x)),
 }
+WITHIN_UNIT = ("sigmoid", "hardsigmoid")  # never outside 0 to 1,
+WITHIN_ONE = (*WITHIN_UNIT, "tanh", "softsign")  # nor these outside -1 to 1
 RECURRENT_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in ("identity", "exp"))
 
 

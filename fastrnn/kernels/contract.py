@@ -26,6 +26,8 @@ The executor calls it without the GIL, with denormals flushed.
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
                         of a custom cell, x2 + t * x2_t + b * x2_b are the scalars of a row and step; x3, x4 and on initial and final rows of states
                         from the third on, H floats each without gaps
+    weights             of the panels: 0 float32, 1 bfloat16, 2 int8 (native/product_bfloat16.h and product_int8.h have their layouts)
+    x_bits, h_bits, p_bits  of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (native/quantize.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
     x3 ... x8           more operands, of programs of operations (native/operations.h), whose instructions stand behind the loops in `axes`
 """
@@ -50,6 +52,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("reverse", "input_forget")]
     + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("x2_t", "i8"), ("x2_b", "i8"), ("axes", "u8")]
     + [(f"x{k}", "u8") for k in range(3, 9)]
+    + [(name, "i8") for name in ("weights", "x_bits", "h_bits", "p_bits")]
     + [("act", ACTIVATION, 3)]
 )
 POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done",

@@ -1,12 +1,14 @@
 """Instruction sets: which are built (isas.py has the table), which this CPU and operating system run, which one is chosen.
 
-FASTRNN_ISA pins the choice; one that cannot run raises UnsupportedModelError.
+FASTRNN_ISA pins the choice; one that cannot run raises UnsupportedModelError. FASTRNN_DOT=0 does without dot products of bytes (VNNI, AVX-VNNI), to measure what a processor
+that has none would do.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 from types import ModuleType
 
 from fastrnn.errors import UnsupportedModelError
@@ -22,7 +24,14 @@ def load(name: str) -> ModuleType:
         raise UnsupportedModelError(f"ISA {name!r} is unknown; known are {', '.join(ISAS)}")
     if not _cpu.supports(name):
         raise UnsupportedModelError(f"ISA {name!r} cannot run on this CPU or operating system")
-    return importlib.import_module(f"fastrnn.kernels.native._{name}")
+    return _module(name)
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    module = importlib.import_module(f"fastrnn.kernels.native._{name}")
+    module.use_dot(_cpu.has_dot(name) and os.environ.get("FASTRNN_DOT") != "0")
+    return module
 
 
 def supported() -> tuple[str, ...]:

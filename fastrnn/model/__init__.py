@@ -7,6 +7,7 @@
     sizes.py      sizes that are symbols and numbers at once, so that one program serves all; polynomials.py: their arithmetic
     builder.py    a graph that grows node by node; stack.py: recurrent layers in it, with torch's options and parameter names
     recurrent.py  recurrent nodes: their inputs and attributes resolved
+    small.py      weights of bfloat16 and int8, and what is multiplied by them, as numbers
     absent.py     stand-ins for weights that a session holds packed only
     show.py       a model as text: a screenful, all of it, or for a notebook
     file.py       the safetensors file: tensors as tensors, the graph as JSON in the metadata

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn.cells import Cell, find_cell, gru, lstm, rnn
+from fastrnn.cells.activations import WITHIN_ONE, WITHIN_UNIT
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.gate_order import gate_blocks, peephole_blocks
 from fastrnn.model.graph import Node
+from fastrnn.model.small import BOUNDED, PRECISION_OF, UNBOUNDED, restored
 
 RECURRENT = ("RNN", "GRU", "LSTM", "Recurrent")
-# Of all four ops; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
-INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4")
-WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection"))  # constant, and packed
-MATRIX_INPUTS = tuple(k for k in WEIGHT_INPUTS if INPUTS[k] != "B")  # of these, what packing keeps number for number
+# Of all four ops; scales are of int8 weights; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4",
+          "W_scale", "R_scale", "projection_scale")
+WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection", "W_scale", "R_scale", "projection_scale"))  # constant, and packed
+MATRIX_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "P", "projection"))  # of these, what packing keeps number for number
 
 
 def input_of(node: Node, which: str) -> str:
     """The value behind one of INPUTS, empty where omitted."""
     return node.input(INPUTS.index(which))
+
+
+def keeps_within_one(cell: Cell) -> bool:
+    """Whether a cell's output, before a projection, stays within -1 and 1 by its activations (a GRU's: where its initial state is)."""
+    kinds = [a.kind for a in cell.activations]
+    if cell.custom:
+        return False
+    if cell.name == "rnn":
+        return kinds[0] in WITHIN_ONE
+    return kinds[0] in WITHIN_UNIT and kinds[2 if cell.name == "lstm" else 1] in WITHIN_ONE
+
+
+class OperandBits(NamedTuple):
+    """Of int8 weights, what is multiplied is rounded to so many bits (small.py): h and what is made of it, and what is projected."""
+
+    h: int
+    p: int
+
+
+def operand_bits(cell: Cell, projected: bool) -> OperandBits:
+    """Those of one direction. A projected state has no bound."""
+    p = BOUNDED if keeps_within_one(cell) else UNBOUNDED
+    return OperandBits(UNBOUNDED if projected else p, p)
 
 
 class StateInput(NamedTuple):
@@ -58,7 +84,8 @@ def states_of(node: Node) -> list[StateInput]:
 class DirectionWeights:
     """One direction's parameters, an array for each gate in the cell's declared order; views of the node's weights where they can be.
 
-    w_x: (H, I) each, w_h: (H, P) each, b_x, b_h: (H,) each; parameters: vectors (H,); w_p (P, H) or None.
+    w_x: (H, I) each, w_h: (H, P) each, b_x, b_h: (H,) each; parameters: vectors (H,); w_p (P, H) or None. Matrices are of any precision (small.py); s_x, s_h:
+    of int8, the scales (H,) of each, s_p (P,).
     """
 
     hidden_size: int
@@ -68,6 +95,22 @@ class DirectionWeights:
     b_h: Sequence[np.ndarray]
     parameters: tuple[np.ndarray, ...] = ()
     w_p: np.ndarray | None = None
+    s_x: Sequence[np.ndarray] | None = None
+    s_h: Sequence[np.ndarray] | None = None
+    s_p: np.ndarray | None = None
+
+    def widened(self) -> DirectionWeights:
+        """The same numbers in float32."""
+        if self.precision == "float32":
+            return self
+        w_x, w_h = ([restored(a, None if s is None else s[k]) for k, a in enumerate(matrices)] for matrices, s in ((self.w_x, self.s_x), (self.w_h, self.s_h)))
+        return replace(self, w_x=w_x, w_h=w_h, w_p=None if self.w_p is None else restored(self.w_p, self.s_p), s_x=None, s_h=None, s_p=None)
+
+    @property
+    def precision(self) -> str:
+        """Of the matrices, a key of small.DTYPE_OF."""
+        matrices = (*self.w_x, *self.w_h)
+        return PRECISION_OF[str(matrices[0].dtype)] if matrices else "float32"
 
     @property
     def projected(self) -> int | None:
@@ -75,9 +118,12 @@ class DirectionWeights:
         return None if self.w_p is None else len(self.w_p)
 
     def astype(self, dtype) -> DirectionWeights:
-        """A copy in another float dtype."""
-        gates = ([a.astype(dtype) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
-        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else self.w_p.astype(dtype))
+        """A copy in another float dtype; small matrices stay as they are."""
+        def matrix(a):
+            return a.astype(dtype) if a.dtype.kind == "f" else a
+
+        gates = ([matrix(a) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
+        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p)
 
 
 class RecurrentNode:
@@ -89,6 +135,7 @@ class RecurrentNode:
         self.directions = 2 if node.get("direction") == "bidirectional" else 1
         self.batch_first = node.get("layout") == 1
         self.torch_form = bool(node.get("torch_form"))
+        self.x_bits = UNBOUNDED if node.op == "Recurrent" else node.get("x_bits")
         self.direction_axis = 1 if self.batch_first and not self.torch_form else 0  # of states
 
     @cached_property
@@ -119,14 +166,16 @@ class RecurrentNode:
             return self._custom_weights(direction)
         w, r = self.array("W")[direction], self.array("R")[direction]
         b, p, projection = self.array("B"), self.array("P"), self.array("projection")
-        b = np.zeros(2 * len(w), w.dtype) if b is None else b[direction]
+        b = np.zeros(2 * len(w), np.float32 if w.dtype.kind in "iu" else w.dtype) if b is None else b[direction]
+        s_w, s_r, s_p = (None if s is None else s[direction] for s in map(self.array, ("W_scale", "R_scale", "projection_scale")))
 
         def ordered(a):
             return gate_blocks(a, self.kind, "onnx", "torch")
 
         w_x, w_h = ordered(w), ordered(r)
         peepholes = () if p is None else tuple(peephole_blocks(p[direction], "onnx", "torch"))
-        return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction])
+        return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction],
+                                None if s_w is None else ordered(s_w), None if s_r is None else ordered(s_r), s_p)
 
     def _custom_weights(self, direction: int) -> DirectionWeights:
         cell, H = self.cells[direction], self.node.get("hidden_size")

@@ -11,6 +11,7 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
 from fastrnn.model.recurrent import RECURRENT
+from fastrnn.plan.graph.narrow import said
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import Fused, main_of
 from fastrnn.plan.program import KernelStep, Program, PythonStep
@@ -97,6 +98,8 @@ class Explanation:
             why = _in_this_program(found, why, kernels)
         if found.way == "numpy" or packed and packed[0].kernel is None:
             why = f"{why}; {BY_NUMPY}"
+        if small := said(node, self.model.weights, self.plan.precision):
+            why = f"{why}; {small}" if why else small
         if node.op not in RECURRENT:
             return [(node.op, label, *_names(kernels), _bytes(packed), why)]
         return self._directions(node, label, packed, kernels, why)

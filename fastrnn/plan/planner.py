@@ -70,11 +70,8 @@ class Plan:
 
 
 def compile_plan(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1) -> Plan:
-    """Folds constants, chooses kernels and packs weights. Raises UnsupportedModelError for what cannot be honoured, by name."""
-    if precision not in ("float32", "bfloat16", "int8"):
-        raise UnsupportedModelError(f"precision {precision!r} is unknown")
-    if precision != "float32":
-        raise UnsupportedModelError(f"precision {precision!r} is not supported yet; use 'float32'")
+    """Folds constants, chooses kernels and packs weights. precision: what the model's weights were narrowed to (graph/narrow.py), for explain. Raises
+    UnsupportedModelError for what cannot be honoured, by name."""
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UnsupportedModelError(f"threads must be a positive integer, got {threads!r}")
     backend = policy.resolve_backend(backend)

@@ -60,15 +60,15 @@ def pick(key: Key | str, backend: str, isa_name: str = "") -> Choice:
     return next(candidates(key, backend, isa_name))
 
 
-def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Choice:
+def pick_cell(cell: Cell, backend: str, units: int, projected: int | None, precision: str = "float32") -> Choice:
     """The kernel of a recurrent cell for layers of H units (projected: P, or None). A recurrent layer never drops to NumPy unasked.
 
-    Native kernels are of the built-in cells; any other is compiled, also where the backend is "native".
+    Native kernels are of the built-in cells; any other is compiled, also where the backend is "native". Over small weights, all are native.
     """
-    key = Key("recurrent" if cell.default else "general", cell.name)
+    key = Key("recurrent" if cell.default else "general", cell.name, precision)
     if backend == "reference":
         return pick(key, backend)
-    if backend == "native" and not cell.custom:
+    if backend == "native" and not cell.custom or precision != "float32":
         choice = pick(key, backend)
         if choice.kernel is None:
             raise UnsupportedModelError(f"backend {backend!r} has no kernel {str(key)!r}")
@@ -80,14 +80,16 @@ def pick_cell(cell: Cell, backend: str, units: int, projected: int | None) -> Ch
     return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")
 
 
-def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: int, apart: bool) -> Whole:
+def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: int, apart: bool, small: bool = False) -> Whole:
     """Steps whose input projection is hoisted out of the time loop at once; 0: none.
 
     Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
     input part is more than a few FMAs. 16 steps keep a projected chunk of H = 256 in 64 KB. apart: the cell has gates that see only x or
     only h, and products of any vectors (product.h) need the projections first. With sixteen registers, weights of x and h together outgrow the cache
-    that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0.
+    that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0. small: over small weights.
     """
+    if small:  # whose kernels hoist anyway where there is more than a row
+        return 0 if T < 4 or B < 1 else smallest(T, largest(1, 16 // B))
     many = kernel is not None and kernel.backend == "native" and kernel.lanes < 16 and h_size >= 64
     if B < 1 or T < 1:
         return 0
@@ -105,7 +107,7 @@ def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x
     0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher does not follow the second one: 1.0 to 1.3. I = 14, H = 64: 1.05.
     B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    if kernel.backend != "native" or kernel.lanes < 16 or isinstance(hoisted, int) and hoisted == 0 or input_size < 24 or x_bytes > 1 << 20:
+    if kernel.backend != "native" or kernel.lanes < 16 or kernel.key.dtype != "float32" or isinstance(hoisted, int) and hoisted == 0 or input_size < 24 or x_bytes > 1 << 20:
         return 0
     return less(hoisted, T) if (h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19) else 0
 

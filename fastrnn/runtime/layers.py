@@ -12,6 +12,7 @@ from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
+from fastrnn.plan.graph.narrow import narrowed
 from fastrnn.runtime import checks, episodes
 from fastrnn.runtime.session import Session
 
@@ -32,7 +33,7 @@ class RecurrentLayer:
         self._set({name: random.uniform(-bound, bound, shape).astype(np.float32) for name, shape in options.shapes().items()})
 
     def _set(self, parameters: dict[str, np.ndarray]) -> None:
-        model = stack_model(self.options, parameters, self.options.kind, with_lengths=True)
+        model = narrowed(stack_model(self.options, parameters, self.options.kind, with_lengths=True), self._compile[1])
         session = Session(compile_plan(model, *self._compile), model)
         self._parameters, self._session = parameters, session
 

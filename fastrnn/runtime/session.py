@@ -18,6 +18,7 @@ from fastrnn.model.file import fingerprint
 from fastrnn.model.show import notebook, summary
 from fastrnn.plan import Plan, compile_plan
 from fastrnn.plan.explain import arrays_among, in_use
+from fastrnn.plan.graph.narrow import narrowed
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.streams.context import with_context
 from fastrnn.plan.streams.guess import Guess, guess_states, with_states
@@ -45,7 +46,8 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
 
     model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
-    precision: "float32"; others are refused by name
+    precision: "float32", "bfloat16" or "int8", of the weights of recurrent and dense layers and convolutions; or a dict of them by node,
+               {"default": "int8", "head": "float32"}. docs/precision.md says what each computes; explain() which nodes have it
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
                All calls of a process together use no more than its processors, or what threadpoolctl allows. Changes no bit.
     states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own. None: the model's own, and where it
@@ -54,7 +56,7 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
 
     Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
     """
-    model = bound(model, states, constants)
+    model = narrowed(bound(model, states, constants), precision)
     plan = compile_plan(model, backend, precision, threads)
     return Session(plan, model, guess=states is None)
 

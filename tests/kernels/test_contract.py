@@ -54,9 +54,16 @@ def test_the_contract_says_what_each_field_means():
 def test_activation_codes_follow_the_header():
     from fastrnn.cells import ACTIVATIONS
 
-    enum = HEADER.split("enum {")[1].split("}")[0]
+    enum = HEADER[:HEADER.index("FR_ACT_IDENTITY,")].rpartition("enum {")[2] + HEADER[HEADER.index("FR_ACT_IDENTITY,"):].split("}")[0]
     names = [name.strip()[len("FR_ACT_"):].replace("_", "").lower() for name in enum.split(",")]
     assert names == list(ACTIVATIONS)
+
+
+def test_precisions_follow_the_header():
+    from fastrnn.model.small import PRECISIONS
+
+    enum = HEADER[HEADER.index("enum { FR_FLOAT32"):].split("{")[1].split("}")[0]
+    assert [name.strip()[len("FR_"):].lower() for name in enum.split(",")] == list(PRECISIONS)
 
 
 def test_operations_follow_the_header():
@@ -161,9 +168,9 @@ def test_kernels_are_found_by_what_they_do(each_isa):
     assert len(table) == sum(1 for _ in isa.load(each_isa).kernels()) == len({str(key) for key in table})
     assert {key.cell for key in table if key.role in ("recurrent", "general")} == {"rnn", "lstm", "gru", "gru_before"}
     assert all(bool(key.cell) == (key.role in ("recurrent", "general")) for key in table)
-    shown = {Key("recurrent", "lstm"): "lstm", Key("general", "lstm"): "lstm_any", Key("copy", dtype="bits32"): "copy32", Key("add", dtype="int64"): "add_int64",
+    shown = {Key("recurrent", "lstm"): "lstm", Key("recurrent", "lstm", "int8"): "lstm_int8", Key("general", "lstm"): "lstm_any", Key("copy", dtype="bits32"): "copy32", Key("add", dtype="int64"): "add_int64",
              Key("chain"): "chain"}
     assert all(registry.find(key, "native", each_isa).name == name for key, name in shown.items())
     assert registry.find("chain", "native", each_isa) is table[Key("chain")]
-    with pytest.raises(fr.UnsupportedModelError, match="'lstm_int8'"):
-        registry.find(Key("recurrent", "lstm", "int8"), "native", each_isa)
+    with pytest.raises(fr.UnsupportedModelError, match="'lstm_int4'"):
+        registry.find(Key("recurrent", "lstm", "int4"), "native", each_isa)

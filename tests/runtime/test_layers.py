@@ -137,7 +137,7 @@ def test_bad_calls_are_refused_by_name(backend, change_x, change_state, lengths,
 
 @pytest.mark.parametrize("make,message", [
     (lambda: fr.LSTM(3, 4, threads=0), "threads"),
-    (lambda: fr.LSTM(3, 4, precision="int8"), "int8"),
+    (lambda: fr.LSTM(3, 4, precision="int4"), "int4"),
     (lambda: fr.GRU(3, 4, precision="fp8"), "fp8"),
     (lambda: fr.GRU(3, 4, backend="cuda"), "cuda"),
     (lambda: fr.RNN(3, 4, nonlinearity="gelu"), "gelu"),

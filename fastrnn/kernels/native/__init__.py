@@ -6,6 +6,8 @@
     affine.h        the matrix driver: panels, and the chains of FMAs of a register tile
     tiles.h         covering blocks x rows with tiles, to and fro
     product.h       many rows times a panel: tiles of any vectors, units put together behind them
+                    product_bfloat16.h, product_int8.h: over small weights; multiply.h: whichever it is; one_row.h: a step of a row over small weights
+    quantize.h      rows of floats as integers, for int8 weights; simd_integers.h: the vectors of integers that they need
     ahead.h         input projections of later steps beside the steps of few rows
     rows.h          rows in time and batch, states in and out
     sync.h          how calls that run at once on several threads meet

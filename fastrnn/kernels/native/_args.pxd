@@ -11,10 +11,10 @@ cdef extern from "args.h":
         const void *x
         float *y
         int64_t x_t, x_b, y_t, y_b
-        const float *w_x
-        const float *w_h
-        const float *w_u
-        const float *w_p
+        const void *w_x
+        const void *w_h
+        const void *w_u
+        const void *w_p
         const float *bias
         const float *peephole
         const float *h0
@@ -40,6 +40,7 @@ cdef extern from "args.h":
         const void *x6
         const void *x7
         const void *x8
+        int64_t weights, x_bits, h_bits, p_bits
         fr_activation act[3]
 
     ctypedef void (*fr_run)(const fr_args *) noexcept nogil

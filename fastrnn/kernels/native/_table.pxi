@@ -5,6 +5,7 @@ from fastrnn.kernels.native._args cimport fr_args, fr_kernel
 cdef extern from "table.h":
     int _LANES "LANES"
     const fr_kernel fr_table[]
+    int fr_has_dot
 
 LANES = _LANES
 SIZEOF_ARGS = sizeof(fr_args)
@@ -18,3 +19,9 @@ def kernels():
         result.append((*key, <size_t>fr_table[k].run, <size_t>fr_table[k].work_bytes))
         k += 1
     return result
+
+
+def use_dot(bint there) -> None:
+    """Whether the processor has dot products of bytes, which products over int8 weights then use; changes no bit. Not during calls."""
+    global fr_has_dot
+    fr_has_dot = there

@@ -15,8 +15,8 @@ typedef struct {
     const void *x;                    /* row (t, b) starts at x + t * x_t + b * x_b elements */
     float *y;
     int64_t x_t, x_b, y_t, y_b;
-    const float *w_x, *w_h, *w_u;     /* packed panels [unit block][k][gate][lane]: over x, over h, over a second phase */
-    const float *w_p;                 /* packed panel of the projection */
+    const void *w_x, *w_h, *w_u;      /* packed panels [unit block][k][gate][lane]: over x, over h, over a second phase */
+    const void *w_p;                  /* packed panel of the projection */
     const float *bias;                /* [unit block][accumulator][lane]: where every FMA chain starts */
     const float *peephole;            /* [3][H padded to lanes] in the order i, f, o; NULL without */
     const float *h0, *c0;             /* initial states (B, P) and (B, H); c0 may be NULL for zeros */
@@ -37,6 +37,8 @@ typedef struct {
     int64_t x2_t, x2_b;
     const int64_t *axes;              /* T loops of (size, strides of y, x and x2), outermost first: grid.h */
     const void *x3, *x4, *x5, *x6, *x7, *x8; /* more operands, of chains: chain.h */
+    int64_t weights;                  /* FR_FLOAT32, FR_BFLOAT16, FR_INT8: of the panels */
+    int64_t x_bits, h_bits, p_bits;   /* of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (quantize.h) */
     fr_activation act[3];             /* f, g, h in ONNX's order for the cell */
 } fr_args;
 
@@ -48,6 +50,8 @@ typedef struct {
     fr_run run;
     fr_work_bytes work_bytes;
 } fr_kernel;
+
+enum { FR_FLOAT32, FR_BFLOAT16, FR_INT8 };
 
 enum {
     FR_ACT_IDENTITY, FR_ACT_SIGMOID, FR_ACT_TANH, FR_ACT_RELU, FR_ACT_AFFINE, FR_ACT_LEAKY_RELU, FR_ACT_THRESHOLDED_RELU,

@@ -5,16 +5,18 @@
  * units, and the instructions. Value 0 is the product, then come the operands x2, x3, ...; the last instruction's result is y. */
 #include "grid.h"
 #include "operations.h"
-#include "product.h"
+#include "multiply.h"
 
 #define MAX_OPERANDS 7
 #define TILE_FLOATS 512 /* that the epilogue takes at once: its values stay in the first cache */
 
 typedef struct {
     const fr_args *a;
-    const float *w, *bias;
+    const void *w;
+    const float *bias;
     const float **x;
     float **y;
+    fr_quantized integers; /* of int8 weights, the rows in hand */
     int64_t count, operands; /* of the epilogue */
     const int64_t *strides;  /* of each operand along t, b and units */
     const fr_instruction *program;
@@ -57,10 +59,14 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
 }
 
 /* Rows from `row` on, whose addresses are in s->x and s->y: all units, `segments` as an operand has them. */
-static void dense_many(const dense_rows *s, int64_t row, int64_t n_rows, int64_t segments, const int64_t *offsets) {
+static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segments, const int64_t *offsets) {
     const int64_t blocks = fr_blocks(s->a->H);
     fr_product p = {.operand = {{s->w, s->a->I, s->x, segments, offsets}}, .n_operands = 1, .gates = 1, .start = {s->bias}, .start_block = {LANES},
-                    .out = s->y, .units = s->a->H};
+                    .out = s->y, .units = s->a->H, .weights = s->a->weights, .blocks = blocks};
+    if (p.weights == FR_INT8) { /* the integers lie one after the other */
+        fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, segments, offsets, n_rows);
+        p.operand[0] = (fr_operand){s->w, s->a->I * (segments ? segments : 1), .integers = &s->integers};
+    }
     if (!s->count) {
         fr_multiply(&p, 0, blocks, 0, n_rows);
         return;
@@ -89,6 +95,7 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
     const float *x[MANY_ROWS];
     float *y[MANY_ROWS];
     dense_rows s = {.a = a, .x = x, .y = y};
+    if (a->weights == FR_INT8) s.integers = fr_room_for(a->work, width, MANY_ROWS);
     dense_epilogue_of(&s, table);
     for (int64_t part = 0; part < n_parts; part++) {
         const int64_t first = n_rows * part / n_parts, n = n_rows * (part + 1) / n_parts - first;
@@ -97,7 +104,7 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
             if (++b == a->B) b = 0, t++;
         }
         for (int64_t g = 0; g < groups; g++) {
-            s.w = a->w_x + g * units * width, s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
+            s.w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, a->H, 1, width), s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
             dense_many(&s, first, n, segments, offsets);
             for (int64_t r = 0; r < n; r++) x[r] += group_floats, y[r] += a->H;
         }
@@ -105,6 +112,7 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
 }
 
 /* axes: NULL, or the epilogue; behind, with a chunk, where each of so many segments of a row starts, from its address on: windows where they lie. */
+static int64_t dense_int8_work_bytes(const fr_args *a) { return fr_quantized_bytes((a->chunk ? a->chunk : 1) * a->I, MANY_ROWS); }
 static void dense_run(const fr_args *a) { dense_walk(a, a->chunk ? a->axes + a->chunk : a->axes, a->chunk, a->axes); }
 
 /* y = x x2, matrices (B, I) and (I, H) in T loops of (size, strides of y, x and x2). x_b and y_b are strides of rows, of unit stride along
@@ -116,7 +124,7 @@ static int64_t product_work_bytes(const fr_args *a) {
 static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_t x, int64_t x2) {
     float *panel = a->work, *y_rows[MANY_ROWS];
     const float *x_rows[MANY_ROWS];
-    const dense_rows s = {.a = a, .w = panel, .x = x_rows, .y = y_rows};
+    dense_rows s = {.a = a, .w = panel, .x = x_rows, .y = y_rows};
     const int64_t n_parts = (a->B + MANY_ROWS - 1) / MANY_ROWS;
     for (int64_t k = 0; k < loop->size; k++) {
         if (!k || loop->x2)
@@ -144,7 +152,7 @@ FR_INLINE void depthwise_rows(const fr_args *a, const float *const *x, float *co
     const int64_t unit = block * LANES;
     const int valid = whole ? LANES : fr_valid(a->H, block); /* a tile has room for whole blocks */
     const int readable = fr_valid(a->H, block);
-    const float *w = a->w_x + unit * a->I;
+    const float *w = (const float *)a->w_x + unit * a->I;
     vf acc[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) acc[r] = a->bias ? vf_load(a->bias + unit) : vf_zero();
     for (int64_t k = 0; k < a->I; k++) {

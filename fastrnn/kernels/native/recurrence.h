@@ -36,6 +36,7 @@ typedef struct {
     int64_t padded;               /* H padded to whole blocks */
     fr_ahead *ahead;              /* the next chunk's projections, */
     float *ahead_x, *coming;      /* their inputs and where they go; coming and projected change places */
+    fr_quantized of_x, of_h;      /* of int8 weights: the chunk's x, and what the product in hand multiplies of the states */
 } CELL(rows);
 
 /* Each part of a layer that is computed in parts has rows and projections of its own; what a second phase or a projection reads is shared. */
@@ -45,7 +46,8 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
     const int64_t row_bytes = a->B * (int64_t)sizeof(void *), unit_bytes = a->B * padded * (int64_t)sizeof(float);
     const int64_t projected_bytes = chunk_rows * padded * CELL_GX * (int64_t)sizeof(float);
     char *base = (char *)a->work, *p = base;
-#define TAKE(field, bytes) (rows->field = (void *)p, p += ((bytes) + 63) & ~(int64_t)63)
+#define TAKE_AS(place, bytes) (place = (void *)p, p += ((bytes) + 63) & ~(int64_t)63)
+#define TAKE(field, bytes) TAKE_AS(rows->field, bytes)
     rows->a = a;
     rows->padded = padded;
     TAKE(hidden, a->w_p ? unit_bytes : 0);
@@ -69,15 +71,28 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
             TAKE(ahead_x, chunk_rows * a->I * (int64_t)sizeof(float));
             TAKE(coming, projected_bytes);
         }
+        if (a->weights == FR_INT8) {
+            const int64_t widest = a->H > a->P ? a->H : a->P, x_rows = chunk_rows ? chunk_rows : 1;
+            void *of_x, *of_h;
+            TAKE_AS(of_x, fr_quantized_bytes(a->I, x_rows));
+            TAKE_AS(of_h, fr_quantized_bytes(widest, a->B));
+            rows->of_x = fr_room_for(of_x, a->I, x_rows);
+            rows->of_h = fr_room_for(of_h, widest, a->B);
+        }
     }
 #undef TAKE
+#undef TAKE_AS
     return p - base;
 }
+
+/* Small weights have all rows but a single one projected before a step. */
+FR_INLINE int64_t CELL(chunk_of)(const fr_args *a) { return a->weights && a->B > 1 && !a->chunk ? 1 : a->chunk; }
 
 static int64_t CELL(work_bytes)(const fr_args *a) {
     CELL(rows) rows;
     fr_args last = *a;
     last.part = a->parts > 1 ? a->parts - 1 : 0;
+    last.chunk = CELL(chunk_of)(a);
     return CELL(layout)(&last, &rows);
 }
 
@@ -136,9 +151,9 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
     float sums[MANY_ROWS][MANY_VECTORS * LANES] __attribute__((aligned(64)));
     float *out[MANY_ROWS];
     for (int64_t r = 0; r < n_rows; r++) out[r] = sums[r];
-    fr_product p = {.gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = MANY_VECTORS * LANES};
+    fr_product p = {.gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = MANY_VECTORS * LANES, .weights = a->weights, .blocks = fr_blocks(a->H)};
     if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){a->w_x, a->I, s->x + row};
-    p.operand[p.n_operands++] = (fr_operand){a->w_h, a->P, s->h + row};
+    p.operand[p.n_operands++] = (fr_operand){a->w_h, a->P, s->h + row, .integers = &s->of_h, .row0 = row};
     const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
     const float *pre = s->pre[row];
     for (int g = 0; g < CELL_GH; g++) {
@@ -166,8 +181,9 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
     const float *u[MANY_ROWS];
     float *out[MANY_ROWS];
     for (int64_t r = 0; r < n_rows; r++) u[r] = s->u + (row + r) * s->padded, out[r] = sums[r];
-    const fr_product p = {.operand = {{s->a->w_u, s->a->H, u}}, .n_operands = 1, .gates = 1, .start = {s->n + row * s->padded}, .start_block = {LANES},
-                          .start_row = {s->padded}, .out = out, .first = block, .units = MANY_VECTORS * LANES};
+    const fr_product p = {.operand = {{s->a->w_u, s->a->H, u, .integers = &s->of_h, .row0 = row}}, .n_operands = 1, .gates = 1, .start = {s->n + row * s->padded},
+                          .start_block = {LANES}, .start_row = {s->padded}, .out = out, .first = block, .units = MANY_VECTORS * LANES, .weights = s->a->weights,
+                          .blocks = fr_blocks(s->a->H)};
     fr_multiply(&p, block, end, 0, n_rows);
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t b = block; b < end; b++) {
@@ -180,7 +196,8 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
 /* torch's proj_size: h = W_hr hidden. */
 static void CELL(shrink_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
     const CELL(rows) *s = context;
-    const fr_product p = {.operand = {{s->a->w_p, s->a->H, (const float *const *)s->out + row}}, .n_operands = 1, .gates = 1, .out = s->y + row, .units = s->a->P};
+    const fr_product p = {.operand = {{s->a->w_p, s->a->H, (const float *const *)s->out + row, .integers = &s->of_h, .row0 = row}}, .n_operands = 1, .gates = 1,
+                          .out = s->y + row, .units = s->a->P, .weights = s->a->weights, .blocks = fr_blocks(s->a->P)};
     fr_multiply(&p, block, end, 0, n_rows);
 }
 
@@ -191,7 +208,8 @@ static void CELL(project_many)(const void *context, int64_t block, int64_t end, 
     float *out[MANY_ROWS];
     const int64_t row_floats = s->padded * CELL_GX;
     for (int64_t r = 0; r < n_rows; r++) out[r] = s->projected + (row + r) * row_floats;
-    fr_product p = {.operand = {{a->w_x, a->I, s->project_x + row}}, .n_operands = 1, .gates = CELL_GX, .out = out, .units = row_floats};
+    fr_product p = {.operand = {{a->w_x, a->I, s->project_x + row, .integers = &s->of_x, .row0 = row}}, .n_operands = 1, .gates = CELL_GX, .out = out,
+                    .units = row_floats, .weights = a->weights, .blocks = fr_blocks(a->H)};
     for (int g = 0; g < CELL_GX; g++) p.start[g] = a->bias + SLOT(CELL_XSLOTS, g) * LANES, p.start_block[g] = CELL_ACC * LANES;
     fr_multiply(&p, block * CELL_GX, end * CELL_GX, 0, n_rows);
 }
@@ -205,6 +223,7 @@ FR_NARROW_TILES(CELL(project_tile))
 FR_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
 #endif
 
+#include "one_row.h"
 #include "time_loop.h"
 #undef CELL_JOINT
 #undef CELL_NARROW_PROJECT

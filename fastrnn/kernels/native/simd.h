@@ -44,6 +44,7 @@
 #define HEIGHT 6
 #define FR_MANY 7 /* rows from which on products come first */
 #define ROWS_WIDEST {0, 8, 8, 8, 6, 5, 4}
+#define ROWS_WIDEST_OF_TWO {0, 8, 6, 4}
 #define ROWS_1 UP_TO_8
 #define ROWS_2 UP_TO_8
 #define ROWS_3 UP_TO_8
@@ -233,6 +234,7 @@ FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 #define HEIGHT 4
 #define FR_MANY 2
 #define ROWS_WIDEST {0, 8, 6, 4, 3, 2, 2}
+#define ROWS_WIDEST_OF_TWO {0, 6, 3, 2}
 #define ROWS_1 UP_TO_8
 #define ROWS_2 UP_TO_6
 #define ROWS_3 UP_TO_4

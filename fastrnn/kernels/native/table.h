@@ -4,10 +4,10 @@
 #include "chain.h"
 #include "dense.h"
 #include "integers.h"
+#include "multiply.h"
 #include "ops.h"
 #include "pool.h"
 #include "probe.h"
-#include "product.h"
 #include "reduce.h"
 
 #define JOIN2(a, b) a##_##b
@@ -48,7 +48,9 @@
 
 #define KERNEL(role, dtype, run) {role, "", dtype, run, 0}
 #define PLAIN(name) KERNEL(#name, "float32", name##_run)
-#define BOTH(cell) {"recurrent", #cell, "float32", cell##_run, cell##_work_bytes}, {"general", #cell, "float32", cell##_any_run, cell##_any_work_bytes}
+/* The weights' dtype stands in the arguments too. */
+#define BOTH_OVER(cell, dtype) {"recurrent", #cell, dtype, cell##_run, cell##_work_bytes}, {"general", #cell, dtype, cell##_any_run, cell##_any_work_bytes}
+#define BOTH(cell) BOTH_OVER(cell, "float32"), BOTH_OVER(cell, "bfloat16"), BOTH_OVER(cell, "int8")
 #define MOVES(name) KERNEL(#name, "bits8", name##8_run), KERNEL(#name, "bits16", name##16_run), KERNEL(#name, "bits32", name##32_run), \
     KERNEL(#name, "bits64", name##64_run)
 #define INTEGER(name, type) KERNEL(#name, #type, name##_##type##_t_run)
@@ -59,7 +61,8 @@
     INTEGER(reduce_max, type), INTEGER(reduce_min, type)
 #define CAST(from, to) KERNEL("cast_" #to, #from, cast_##from##_##to##_run)
 static const fr_kernel fr_table[] = {
-    BOTH(rnn), BOTH(lstm), BOTH(gru), BOTH(gru_before), PLAIN(dense), {"product", "", "float32", product_run, product_work_bytes},
+    BOTH(rnn), BOTH(lstm), BOTH(gru), BOTH(gru_before), PLAIN(dense), KERNEL("dense", "bfloat16", dense_run),
+    {"dense", "", "int8", dense_run, dense_int8_work_bytes}, {"product", "", "float32", product_run, product_work_bytes},
     MOVES(copy),
     PLAIN(chain),
     PLAIN(depthwise),

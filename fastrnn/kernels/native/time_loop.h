@@ -4,7 +4,7 @@
 static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles, int few, const int gates, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
     const int64_t n = fr_blocks(a->H), block = fr_first_block(a, n), end = fr_end_block(a, n);
-    const int narrow = CELL_PAIRS && end == n && block < end && fr_narrow(a->H);
+    const int narrow = CELL_PAIRS && !a->weights && end == n && block < end && fr_narrow(a->H);
     if (few) {
         fr_cover(block, end, narrow, n_rows, backward, tiles, s);
         return;
@@ -19,20 +19,32 @@ static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles
  * panels are better read one after the other (AVX-512, LSTM B = 64, H = 1024: 0.92 to 0.96 of the time). */
 FR_INLINE int CELL(few)(const fr_args *a, int64_t n_rows) {
     const int whole = CELL_GH == 4 && (LANES == 16 ? a->P >= 512 : n_rows == 3 || a->P < 128);
-    return n_rows < FR_MANY || a->P < 64 || whole || !(a->chunk || CELL_JOINT);
+    return !a->weights && (n_rows < FR_MANY || a->P < 64 || whole || !(a->chunk || CELL_JOINT)); /* small weights have products by way of memory alone, and chunks */
 }
 
-static void CELL(step)(const CELL(rows) *s, int64_t n_rows, int backward) {
+/* Rounds what the next product multiplies, where weights are int8. */
+FR_INLINE void CELL(round)(CELL(rows) *s, int64_t bits, const float *const *rows, int64_t K, int64_t n_rows) {
+    if (s->a->weights == FR_INT8) fr_quantize(&s->of_h, (int)bits, rows, K, 0, NULL, n_rows);
+}
+
+static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
-    CELL(cover)(s, CELL(many), &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
+    CELL(round)(s, a->h_bits, s->h, a->P, n_rows);
+    if (a->weights && n_rows == 1) CELL(step_of_one)(s, backward);
+    else CELL(cover)(s, CELL(many), &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
 #ifdef CELL_SECOND
     const int64_t blocks = fr_blocks(a->H);
     fr_meet(a);
+    if (a->weights) {
+        for (int64_t row = 0; row < n_rows; row++) s->x[row] = s->u + row * s->padded; /* x itself was projected before */
+        CELL(round)(s, a->h_bits, s->x, a->H, n_rows);
+    }
     fr_in_groups(CELL(second_many), s, fr_first_block(a, blocks), fr_end_block(a, blocks), MANY_VECTORS, n_rows, backward);
 #endif
     if (a->w_p) {
         const int64_t projected = fr_blocks(a->P);
         fr_meet(a);
+        CELL(round)(s, a->p_bits, (const float *const *)s->out, a->H, n_rows);
         fr_in_groups(CELL(shrink_many), s, fr_first_block(a, projected), fr_end_block(a, projected), MANY_VECTORS, n_rows, backward);
     }
     fr_meet(a);
@@ -69,6 +81,7 @@ static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int6
     const fr_args *a = s->a;
     if (!a->ahead) {
         const int64_t n_rows = CELL(gather)(s, active, t, end);
+        if (a->weights == FR_INT8) fr_quantize(&s->of_x, (int)a->x_bits, s->project_x, a->I, 0, NULL, n_rows);
         CELL(cover)(s, CELL(project_many), CELL_NARROW_PROJECT, 0, CELL_GX, n_rows, 0);
         return;
     }
@@ -82,6 +95,8 @@ static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int6
 
 static void CELL(run)(const fr_args *a) {
     CELL(rows) s;
+    fr_args adjusted;
+    if (CELL(chunk_of)(a) != a->chunk) adjusted = *a, adjusted.chunk = CELL(chunk_of)(a), a = &adjusted;
     CELL(layout)(a, &s);
     if (a->part == 0) fr_begin_states(a);
     fr_meet(a);

@@ -8,32 +8,36 @@ from fastrnn.cells import Cell
 from fastrnn.cells.spec import RAW_INPUT
 from fastrnn.model import Node
 from fastrnn.model.ops import meaning
-from fastrnn.model.recurrent import INPUTS, RECURRENT, DirectionWeights, RecurrentNode
+from fastrnn.model.recurrent import INPUTS, RECURRENT, DirectionWeights, RecurrentNode, operand_bits
+from fastrnn.model.small import UNBOUNDED, product
 
 
-def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray) -> list[np.ndarray]:
-    """New states from x (B, I), states [(B, P), (B, H)...] and scalars (B, n), in the dtype of x."""
-    h = states[0]
-    over_x = dict(zip(cell.x_gates, (x @ gate.T + b for gate, b in zip(w.w_x, w.b_x)), strict=True))
-    recurrent = dict(zip(cell.h_gates, w.w_h, strict=True))
-    over_h = dict(zip(cell.h_gates, w.b_h))
+def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray, x_bits: int = UNBOUNDED) -> list[np.ndarray]:
+    """New states from x (B, I), states [(B, P), (B, H)...] and scalars (B, n), in the dtype of x. x_bits: of int8 weights, what x is rounded to."""
+    h, bits = states[0], operand_bits(cell, w.w_p is not None)
+    bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
+    scale_x, scale_h = dict(zip(cell.x_gates, w.s_x or ())), dict(zip(cell.h_gates, w.s_h or ()))
+    # from the sum of both biases on, then what is over x, then what is over h: as the kernels do
+    over_x, recurrent = dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
+    values = {g.name: bias_x.get(g.name, 0) + bias_h.get(g.name, 0) for g in cell.gates}
+    for gate, matrix in over_x.items():
+        values[gate] = product(x, matrix, scale_x.get(gate), x_bits, values[gate])
     for gate in cell.first_gates:
-        over_h[gate] = h @ recurrent[gate].T + over_h[gate]
-    values = {g.name: over_x.get(g.name, 0) + over_h.get(g.name, 0) for g in cell.gates}
+        values[gate] = product(h, recurrent[gate], scale_h.get(gate), bits.h, values[gate])
     values |= dict(zip(cell.states, states)) | dict(zip(cell.parameters, w.parameters)) | {name: scalars[:, k:k + 1] for k, name in enumerate(cell.scalars)}
     values |= {RAW_INPUT: x}
     if cell.operand:
         operand = cell.second_operand(values)
         for gate in cell.second_gates:
-            values[gate] = values[gate] + operand @ recurrent[gate].T
+            values[gate] = product(operand, recurrent[gate], scale_h.get(gate), bits.h, values[gate])
     new = list(cell.new_states(values))
     if w.w_p is not None:
-        new[0] = new[0] @ w.w_p.T
+        new[0] = product(new[0], w.w_p, w.s_p, bits.p, np.zeros((), x.dtype))
     return new
 
 
 def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray | None], lengths: np.ndarray | None = None,
-        reverse: bool = False, scalars: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+        reverse: bool = False, scalars: np.ndarray | None = None, x_bits: int = UNBOUNDED) -> tuple[np.ndarray, list[np.ndarray]]:
     """y (T, B, P) and the final states, from x (T, B, I) and a cell's scalars (T, B, n); None as a state means zeros. Computes in the dtype of x."""
     T, B, _ = x.shape
     w = w.astype(x.dtype)
@@ -48,7 +52,7 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
         if not rows.size:
             break
         at = lengths[rows] - 1 - t if reverse else np.full(rows.size, t)
-        new = step(cell, w, x[at, rows], [s[rows] for s in states], scalars[at, rows])
+        new = step(cell, w, x[at, rows], [s[rows] for s in states], scalars[at, rows], x_bits)
         for state, value in zip(states, new, strict=True):
             state[rows] = value
         y[at, rows] = new[0]
@@ -65,7 +69,7 @@ def recurrent(node: Node, inputs: list):
     if layer.batch_first:
         x, scalars = np.swapaxes(x, 0, 1), None if scalars is None else np.swapaxes(scalars, 0, 1)
     states = [s if s is None else np.moveaxis(s, layer.direction_axis, 0) for s in states]
-    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars)
+    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars, layer.x_bits)
             for d, cell in enumerate(layer.cells)]
     y, finals = np.stack([y for y, _ in done], axis=1), [np.stack(s) for s in zip(*(s for _, s in done))]
     T, D, B, P = y.shape

@@ -7,9 +7,10 @@ from string import ascii_letters
 
 import numpy as np
 
-from fastrnn.errors import InvalidModelError, ShapeError
+from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops.elementwise import FLOATS
-from fastrnn.model.ops.registry import ANY_DIM, MANY, Spec, broadcast, meaning, op, require, rows, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, MANY, Spec, broadcast, check_x_bits, meaning, op, require, rows, same_dim, want_weights, where
+from fastrnn.model.small import UNBOUNDED, product, restored
 
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
@@ -19,10 +20,14 @@ def _same_dtype(node, *specs: Spec) -> None:
         raise InvalidModelError(f"{where(node)}: dtypes {', '.join(s.dtype for s in specs)} differ")
 
 
-@op("Gemm", inputs=(2, 3), alpha=1.0, beta=1.0, transA=0, transB=0, apart=rows)
+@op("Gemm", inputs=(2, 4), alpha=1.0, beta=1.0, transA=0, transB=0, x_bits=UNBOUNDED, apart=rows)
 def gemm(node, inputs):
-    """Y = alpha A B + beta C, with A or B transposed; + A may carry leading axes where it is not transposed."""
-    a, b = (require(node, s, what, FLOATS) for s, what in zip(inputs, "AB"))
+    """Y = alpha A B + beta C, with A or B transposed; + A may carry leading axes where it is not transposed; + B may be of any precision (small.py), then with transB
+    and alpha 1, of int8 with its scales as a fourth input."""
+    a, b = require(node, inputs[0], "A", FLOATS), require(node, inputs[1], "B", (*FLOATS, "uint16", "int8"))
+    _check_small(node, b, inputs[3:])
+    if b.dtype not in FLOATS and not (node.get("transB") and node.get("alpha") == 1):
+        raise InvalidModelError(f"{where(node)}: B of {b.dtype} takes transB=1 and alpha=1")
     if a.rank < 1 or b.rank != 2 or node.get("transA") and a.rank != 2:
         raise ShapeError(f"{where(node)}: A {a.shape} and B {b.shape} must be matrices")
     leading, k = ((a.shape[1],), a.shape[0]) if node.get("transA") else (a.shape[:-1], a.shape[-1])
@@ -35,14 +40,25 @@ def gemm(node, inputs):
         _same_dtype(node, a, c)
         if len(broadcast(node, c.shape, shape)) != len(shape) or any(x != 1 and not same_dim(x, y) for x, y in zip(reversed(c.shape), reversed(shape))):
             raise ShapeError(f"{where(node)}: C {c.shape} does not broadcast to {shape}")
-    _same_dtype(node, a, b)
+    if b.dtype in FLOATS:
+        _same_dtype(node, a, b)
     return [Spec(a.dtype, shape)]
+
+
+def _check_small(node, w: Spec, scale: list) -> None:
+    """Raises where weights of a product do not fit their precision."""
+    check_x_bits(node)
+    if w.dtype not in FLOATS or scale:
+        want_weights(node, w, "W", w.shape, scale[0] if scale else None, 1)
 
 
 @meaning("Gemm")
 def gemm_meaning(node, inputs):
     """NumPy's product."""
-    a, b, c = [*inputs, None][:3]
+    a, b, c, scale = [*inputs, None, None][:4]
+    if b.dtype.kind in "iu":
+        start = np.zeros((), a.dtype) if c is None else c if node.get("beta") == 1 else c * a.dtype.type(node.get("beta"))
+        return [product(a.T if node.get("transA") else a, b, scale, node.get("x_bits"), start).astype(a.dtype)]
     y = (a.T if node.get("transA") else a) @ (b.T if node.get("transB") else b).astype(a.dtype, copy=False)
     y = y if node.get("alpha") == 1 else y * a.dtype.type(node.get("alpha"))
     return [y if c is None else (y + (c if node.get("beta") == 1 else c * a.dtype.type(node.get("beta")))).astype(a.dtype)]
@@ -178,8 +194,9 @@ def taps_of(window: Window, axis: int) -> list[list[int]]:
 
 
 def _conv_inputs(node, inputs):
-    x, w = (require(node, s, what, FLOATS) for s, what in zip(inputs, "XW"))
-    _same_dtype(node, x, w)
+    x, w = require(node, inputs[0], "X", FLOATS), require(node, inputs[1], "W", (*FLOATS, "uint16", "int8"))
+    if w.dtype in FLOATS:
+        _same_dtype(node, x, w)
     if x.rank < 3 or w.rank != x.rank:
         raise ShapeError(f"{where(node)}: X {x.shape} and W {w.shape} must have one rank of at least 3")
     return x, w
@@ -205,10 +222,14 @@ def _conv_apart(node, specs, axes) -> bool:
     return (window.kernel[k], window.strides[k], window.before[k], window.after[k]) == (1, 1, 0, 0)
 
 
-@op("Conv", inputs=(2, 3), kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=_conv_apart)
+@op("Conv", inputs=(2, 4), x_bits=UNBOUNDED, kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=_conv_apart)
 def conv(node, inputs):
-    """X (N, C, sizes...), W (M, C / group, kernel...), B (M,) -> (N, M, sizes...)."""
+    """X (N, C, sizes...), W (M, C / group, kernel...), B (M,) -> (N, M, sizes...); + W of any precision (small.py), of int8 with its scales (M,) as a fourth input."""
     x, w = _conv_inputs(node, inputs)
+    if node.op == "Conv":
+        _check_small(node, w, inputs[3:])
+        if w.dtype == "int8" and 1 < node.get("group") == w.shape[0]:
+            raise UnsupportedModelError(f"{where(node)}: a depthwise convolution takes no int8 weights")
     if unknown := _unknown_weights(x, w):
         return unknown
     group, units = node.get("group"), w.shape[0]
@@ -225,8 +246,9 @@ def conv(node, inputs):
 @meaning("Conv")
 def conv_meaning(node, inputs):
     """Windows as a strided view, times the kernel."""
-    x, w, b = [*inputs, None][:3]
+    x, w, b, scale = [*inputs, None, None][:4]
     n, group = w.ndim - 2, node.get("group")
+    w = w if w.dtype == np.int8 and scale is not None else restored(w)
     window = window_of(node, w.shape[2:], x.shape[2:])
     padded = np.pad(x, [(0, 0), (0, 0), *zip(window.before, window.after)])
     sizes = tuple(window.length(k, s) for k, s in enumerate(x.shape[2:]))
@@ -235,6 +257,12 @@ def conv_meaning(node, inputs):
         padded, (x.shape[0], group, x.shape[1] // group, *sizes, *window.kernel),
         (padded.strides[0], padded.strides[1] * (x.shape[1] // group), padded.strides[1], *(s * t for s, t in zip(step, window.strides)),
          *(s * d for s, d in zip(step, window.dilations))), writeable=False)
+    if scale is not None:
+        rows = np.moveaxis(view, 2, 2 + n)  # (N, group, sizes..., C / group, kernel...)
+        rows = rows.reshape(*rows.shape[:2 + n], -1)
+        parts = [product(rows[:, g], kernel.reshape(len(kernel), -1), s, node.get("x_bits"), 0 if c is None else c)
+                 for g, (kernel, s, c) in enumerate(zip(np.split(w, group), np.split(scale, group), [None] * group if b is None else np.split(b, group)))]
+        return [np.ascontiguousarray(np.moveaxis(np.concatenate(parts, axis=-1), -1, 1), dtype=x.dtype)]
     contracted = (2, *range(3 + n, 3 + 2 * n))
     parts = [np.tensordot(view[:, g:g + 1].transpose(0, 1, *range(2, view.ndim)), kernel, (contracted, range(1, w.ndim)))
              for g, kernel in enumerate(np.split(w, group))]
@@ -284,7 +312,7 @@ def conv_transpose(node, inputs):
 @meaning("ConvTranspose")
 def conv_transpose_meaning(node, inputs):
     """Each input adds its kernel where its window lies."""
-    x, w, b = [*inputs, None][:3]
+    x, w, b = inputs[0], restored(inputs[1]), [*inputs, None][2]  # of bfloat16, if of anything small
     n, group, units = w.ndim - 2, node.get("group"), w.shape[1] * node.get("group")
     window = window_of(node, w.shape[2:], (1,) * n)
     before, _, sizes = transposed_padding(node, window, x.shape[2:])

@@ -160,7 +160,7 @@ def qlinear_matmul_meaning(node, inputs):
     return [_requantised(total, a_scale * b_scale / y_scale, y_zero)]
 
 
-WINDOW = OPS["Conv"].attributes
+WINDOW = {name: default for name, default in OPS["Conv"].attributes.items() if name != "x_bits"}
 
 
 @op("ConvInteger", inputs=(2, 4), **WINDOW)

@@ -9,19 +9,26 @@ from fastrnn.cells import GATES, find_cell, parse_activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
-from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, op, require, same_dim, want, where
+from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, check_x_bits, op, require, same_dim, want, want_weights, where
+from fastrnn.model.small import UNBOUNDED
 
+# + x_bits: of int8 weights, what X is rounded to, see model/small.py
 # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
-_RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0}
+_RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0, "x_bits": UNBOUNDED}
+_SCALES = 8 + MOST_STATES  # the inputs that are scales of int8 weights stand behind all others: of W, R and the projection
 
 
-@op("RNN", inputs=(3, 6), outputs=2, **_RECURRENT)
-@op("GRU", inputs=(3, 6), outputs=2, linear_before_reset=0, **_RECURRENT)
-@op("LSTM", inputs=(3, 9), outputs=3, input_forget=0, **_RECURRENT)
+@op("RNN", inputs=(3, _SCALES + 3), outputs=2, **_RECURRENT)
+@op("GRU", inputs=(3, _SCALES + 3), outputs=2, linear_before_reset=0, **_RECURRENT)
+@op("LSTM", inputs=(3, _SCALES + 3), outputs=3, input_forget=0, **_RECURRENT)
 def recurrent(node, inputs):
     """X, W, R, B, sequence_lens, initial_h, and for LSTM initial_c, P, + projection (D, P, H) -> Y, Y_h, Y_c."""
-    x, w, r, b, lengths, h0, c0, peephole, projection = [*inputs, *[None] * (9 - len(inputs))]
+    whole = [*inputs, *[None] * (_SCALES + 3 - len(inputs))]
+    (x, w, r, b, lengths, h0, c0, peephole, projection), scales = whole[:9], whole[_SCALES:]
     place = where(node)
+    if any(s is not None for s in whole[9 if node.op == "LSTM" else 6:_SCALES]):
+        raise InvalidModelError(f"{place}: has an input that it does not know")
+    check_x_bits(node)
     if node.get("direction") not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1):
         raise InvalidModelError(f"{place}: direction {node.get('direction')!r} or layout {node.get('layout')!r} is unknown")
     directions, kind = 2 if node.get("direction") == "bidirectional" else 1, node.op.lower()
@@ -33,23 +40,25 @@ def recurrent(node, inputs):
         if len(given) != expected:
             raise InvalidModelError(f"{place}: {expected} activations are expected, got {len(given)}")
     want(node, x, "X", (None, None, None))
-    want(node, w, "W", (directions, None, None))
-    want(node, r, "R", (directions, None, None))
+    for spec, what, scale in ((w, "W", scales[0]), (r, "R", scales[1])):
+        want_weights(node, spec, what, (directions, None, None), scale, 2)
     if any(isinstance(d, str) for d in r.shape[1:]):
         return [UNKNOWN] * OPS[node.op].outputs
     P = r.shape[2]
     if projection is not None:
-        want(node, projection, "projection", (directions, P, None))
+        want_weights(node, projection, "projection", (directions, P, None), scales[2], 2)
     H = P if projection is None else projection.shape[2]
     if node.get("hidden_size") is not None:
         H = node.get("hidden_size")
-    want(node, r, "R", (directions, G * H, P if projection is not None else H), hint=f" = (D, {G}*H, H)")
-    want(node, w, "W", (directions, G * H, x.shape[2]), hint=f" = (D, {G}*H, I); is it transposed?")
+    want_weights(node, r, "R", (directions, G * H, P if projection is not None else H), scales[1], 2, f" = (D, {G}*H, H)")
+    want_weights(node, w, "W", (directions, G * H, x.shape[2]), scales[0], 2, f" = (D, {G}*H, I); is it transposed?")
+    if len({spec.dtype for spec in (w, r, projection) if spec is not None}) > 1:
+        raise InvalidModelError(f"{place}: W, R and the projection differ in precision")
     T, B = x.shape[:2] if node.get("layout") == 0 else x.shape[1::-1]
     direction_first = node.get("layout") == 0 or node.get("torch_form")
     state = (lambda n: (directions, B, n)) if direction_first else (lambda n: (B, directions, n))
     for spec, what, shape in ((b, "B", (directions, 2 * G * H)), (h0, "initial_h", state(P)), (c0, "initial_c", state(H)),
-                              (peephole, "P", (directions, 3 * H)), (projection, "projection", (directions, P, H))):
+                              (peephole, "P", (directions, 3 * H))):
         if spec is not None:
             want(node, spec, what, shape)
     if lengths is not None:
@@ -63,7 +72,7 @@ def recurrent(node, inputs):
     return [*outputs, Spec("float32", state(H))] if node.op == "LSTM" else outputs
 
 
-@op("Recurrent", inputs=(1, 8 + MOST_STATES), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1)
+@op("Recurrent", inputs=(1, _SCALES), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1)
 def custom(node, inputs):
     """X, W (D, G H, I) of the gates that see x, R (D, G H, P) of those that see h, B (D, (Gx + Gh) H) of those with a bias, sequence_lens, initial states
     0 and 1, parameters (D, n H), projection (D, P, H), scalars with X's first two axes, initial states 2 and on -> Y, states. As with torch_form."""
@@ -76,7 +85,7 @@ def custom(node, inputs):
     want(node, x, "X", (None, None, None))
     P = H
     if projection is not None:
-        want(node, projection, "projection", (D, None, H))
+        want_weights(node, projection, "projection", (D, None, H), None, 2)
         P = projection.shape[1]
         if not cell.projectable:
             raise UnsupportedModelError(f"{place}: cell {cell.name!r} reads {cell.states[0]!r} unit for unit or has a second phase, so it cannot be projected")
@@ -91,7 +100,7 @@ def custom(node, inputs):
               "scalars": (scalars, len(cell.scalars), (*x.shape[:2], len(cell.scalars)))}
     for what, (spec, n, shape) in shapes.items():
         if n:
-            want(node, spec, what, shape)
+            want_weights(node, spec, what, shape, None, 2) if what in "WR" else want(node, spec, what, shape)
         elif spec is not None:
             raise InvalidModelError(f"{place}: cell {cell.name!r} takes no {what}")
     if b is not None:

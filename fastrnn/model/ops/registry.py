@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.sizes import Size
+from fastrnn.model.small import BOUNDED, DTYPE_OF, UNBOUNDED
 
 Dim = int | Size | str  # a number, a free dimension of the call in hand, or a symbol
 Shape = tuple[Dim, ...]
@@ -141,7 +142,7 @@ def _scales(value) -> bool:
 
 
 _KINDS = {
-    _whole: "hidden_size axis group num_outputs batch_dims batch_axis time_axis blocksize block_size num_groups p num_scan_inputs opset size x_zero cell_power",
+    _whole: "hidden_size axis group num_outputs batch_dims batch_axis time_axis blocksize block_size num_groups p num_scan_inputs opset size x_zero cell_power x_bits",
     _flag: "layout torch_form linear_before_reset input_forget transA transB keepdims noop_with_empty_axes allowzero wrap fmod select_last_index "
            "largest sorted exclusive reverse upper ceil_mode count_include_pad detect_negative detect_positive storage_order",
     _finite: "clip alpha beta gamma epsilon bias cell_clip",
@@ -209,6 +210,22 @@ def want(node, spec: Spec | None, what: str, shape: tuple[Dim | None, ...], dtyp
     if spec.rank != len(shape) or any(s is not None and not same_dim(s, g) for s, g in zip(shape, spec.shape)):
         expected = ", ".join("?" if s is None else str(s) for s in shape)
         raise ShapeError(f"{where(node)}: {what} must have shape ({expected}){hint}, got {tuple(spec.shape)}")
+
+
+def want_weights(node, spec: Spec | None, what: str, shape: tuple[Dim | None, ...], scale: Spec | None, rows: int, hint: str = "") -> None:
+    """want for a matrix of any precision (model/small.py): of int8, with a scale for each of its rows, its first `rows` axes."""
+    spec = require(node, spec, what, tuple(DTYPE_OF.values()))
+    want(node, spec, what, shape, spec.dtype, hint)
+    if spec.dtype == "int8":
+        want(node, scale, f"{what}'s scale", spec.shape[:rows])
+    elif scale is not None:
+        raise InvalidModelError(f"{where(node)}: {what} of {spec.dtype} has a scale")
+
+
+def check_x_bits(node) -> None:
+    """Raises unless x_bits is one of those that there are."""
+    if node.get("x_bits") not in (BOUNDED, UNBOUNDED):
+        raise InvalidModelError(f"{where(node)}: x_bits must be {BOUNDED} or {UNBOUNDED}, got {node.get('x_bits')}")
 
 
 def axis_of(node, axis: int, rank: int) -> int:

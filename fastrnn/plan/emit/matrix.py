@@ -17,11 +17,21 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
+from fastrnn.model.small import UNBOUNDED
 from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest, wholes
 from fastrnn.plan.emit.emitter import emits, new_args, only_float32
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.layout import OPERANDS
 from fastrnn.plan.lowering.memory import View, grid, grid_table, weight_view
+
+
+def _products_refused(node: Node, specs, constants) -> str | None:
+    """Kernels are for float32, over constant weights of any precision."""
+    if specs[node.inputs[1]].dtype in ("uint16", "int8"):
+        if any(name and name not in constants for name in node.inputs[1:]):
+            return f"no kernel for computed weights of {specs[node.inputs[1]].dtype}"
+        node = replace(node, inputs=(node.inputs[0], node.input(2)))
+    return only_float32(node, specs, constants)
 
 
 def _gemm_refused(node: Node, specs, constants) -> str | None:
@@ -31,7 +41,7 @@ def _gemm_refused(node: Node, specs, constants) -> str | None:
         c, n = constants.get(node.input(2)), specs[node.inputs[1]].shape[0 if node.get("transB") else 1]
         if c is None or c.size not in (1, n) or c.size != (c.shape[-1] if c.ndim else 1):
             return "no kernel for a C that is not one constant row"
-    return only_float32(node, specs, constants)
+    return _products_refused(node, specs, constants)
 
 
 @emits("Gemm", refused=_gemm_refused, packs=True)
@@ -95,7 +105,8 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         elif table:
             table.append([0, 0])
         depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
-        args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b)
+        args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b,
+                        weights=packed.weights_code, x_bits=node.attributes.get("x_bits", UNBOUNDED))
         pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
@@ -120,7 +131,7 @@ def by_grid(keep: int, *views: View) -> Iterator[tuple[tuple, tuple[View, ...]]]
             yield from by_grid(keep, *(v.at(0, k) for v in views))
 
 
-@emits("Conv", packs=True)
+@emits("Conv", refused=_products_refused, packs=True)
 def conv(build, node):
     """Windows of the padded input, times each group's matrix."""
     x, kernel = build.views[node.inputs[0]], _kernel_of(build, node)
@@ -138,7 +149,7 @@ def conv(build, node):
     _windows_times(build, node, last, window.kernel, window.strides, window.dilations)
 
 
-@emits("ConvTranspose", packs=True)
+@emits("ConvTranspose", refused=_products_refused, packs=True)
 def conv_transpose(build, node):
     """A convolution of the input spread out with zeros between, its kernel flipped."""
     x, kernel = build.views[node.inputs[0]], _kernel_of(build, node)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn.kernels.contract import Kernel
+from fastrnn.kernels.contract import Kernel, Key
 from fastrnn.model import Node
 from fastrnn.model.absent import Absent
 from fastrnn.model.ops.linear import taps_of, window_of
 from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
+from fastrnn.model.small import PRECISION_OF, PRECISIONS, restored
 from fastrnn.plan import policy
 from fastrnn.plan.lowering.memory import View, weight_view
 from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
@@ -23,7 +24,7 @@ from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
 class Packed:
     """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
 
-    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step. places: where the arrays will
+    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step. precision: of the weights. places: where the arrays will
     lie, of weights that are packed while a program runs (met.py): the arrays are then of that form, and hold nothing.
     """
 
@@ -35,6 +36,12 @@ class Packed:
     groups: int = 1
     multiplies: int = 0
     places: Mapping[str, View] | None = None
+    precision: str = "float32"
+
+    @property
+    def weights_code(self) -> int:
+        """The contract's `weights`."""
+        return PRECISIONS.index(self.precision)
 
     @property
     def views(self) -> dict[str, View]:
@@ -64,17 +71,20 @@ def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Pa
         raise AssertionError(f"node {node.name!r}: the numbers of its weights were given up")
     if node.op in RECURRENT:
         return _recurrent(node, weights, backend, sources)
-    single = node.op != "Gemm" and depthwise(node, sources[0].shape)
-    choice = policy.pick("depthwise" if single else "dense", backend)
+    w, bias, scale = [*sources, None, None][:3]
+    single = node.op != "Gemm" and depthwise(node, w.shape)
+    # a depthwise convolution's few weights are widened: its time is not theirs
+    w = restored(w) if single else w
+    precision = PRECISION_OF[str(w.dtype)]
+    choice = policy.pick(Key("depthwise") if single else Key("dense", dtype=precision), backend)
     if choice.kernel is None:
         return [Packed(None, choice.why, {}, 0, sources)]
     if node.op == "Gemm":
-        w, bias = gemm_matrix(node, sources)
+        w, bias = gemm_matrix(node, (w, bias))
         kinds = [[w]]
     else:
-        bias = sources[1] if len(sources) > 1 else None
-        kinds = [[np.concatenate(conv_matrices(node, sources[0]))]] if single else _phases(node, sources[0])
-    return [_joined(choice, matrices, bias, sources) for matrices in kinds]
+        kinds = [[np.concatenate(conv_matrices(node, w))]] if single else _phases(node, w)
+    return [_joined(choice, matrices, bias, scale, sources, precision) for matrices in kinds]
 
 
 def depthwise(node: Node, w_shape) -> bool:
@@ -90,22 +100,23 @@ def _phases(node: Node, w: np.ndarray) -> list[list[np.ndarray]]:
     return [conv_matrices(node, w, taps) for taps in itertools.product(*(taps_of(window, k) for k in range(w.ndim - 2)))]
 
 
-def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray | None, sources) -> Packed:
+def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray | None, scale: np.ndarray | None, sources, precision: str) -> Packed:
     """Groups' panels one behind the other."""
-    biases = [None] * len(matrices) if bias is None else np.split(bias, len(matrices))
-    parts = [pack_dense(w, b, choice.kernel.lanes) for w, b in zip(matrices, biases)]
+    biases, scales = ([None] * len(matrices) if a is None else np.split(a, len(matrices)) for a in (bias, scale))
+    parts = [pack_dense(w, b, choice.kernel.lanes, s) for w, b, s in zip(matrices, biases, scales)]
     return Packed(choice.kernel, choice.why, {name: joined([part[name] for part in parts]) for name in parts[0]}, 0, sources, len(parts),
-                  sum(w.size for w in matrices))
+                  sum(w.size for w in matrices), precision=precision)
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:
     layer, result = RecurrentNode(node, weights.get), []
     for d, cell in enumerate(layer.cells):
         w = layer.weights(d)
-        choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected)
+        w = w.widened() if cell.custom else w  # what is compiled for it reads float32
+        choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected, w.precision)
         arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
         multiplies = sum(a.size for a in (*w.w_x, *w.w_h, *(() if w.w_p is None else (w.w_p,))))
-        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources, multiplies=multiplies))
+        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources, multiplies=multiplies, precision=w.precision))
     return result
 
 

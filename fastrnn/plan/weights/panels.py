@@ -10,6 +10,7 @@ from fastrnn.kernels import isa, registry
 from fastrnn.kernels.contract import ARGS, Kernel
 from fastrnn.kernels.native import _invoke
 from fastrnn.model.recurrent import DirectionWeights
+from fastrnn.model.small import K_BLOCK
 
 ALIGNMENT = 64
 
@@ -25,8 +26,11 @@ def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
     return raw[start:start + count * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
-def panel(gates: list[np.ndarray], lanes: int) -> np.ndarray:
-    """A panel of G matrices (H, K), float32, flat: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane]; units past H are zero."""
+def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None) -> np.ndarray:
+    """A panel of G matrices (H, K) of any precision (model/small.py), flat. float32: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane];
+    units past H are zero. scales: of int8, of each gate's rows."""
+    if gates[0].dtype != np.float32 and gates[0].dtype.kind in "iu":
+        return _small_panel(gates, lanes, scales)
     (H, K), G = gates[0].shape, len(gates)
     packed = aligned_zeros((H // lanes * K * G * lanes + (H % lanes > 0) * K * (-(-G // 2) if is_narrow(H, lanes) else G) * lanes,))
     kernel, args = _packer(lanes), np.zeros(1, ARGS)
@@ -35,6 +39,28 @@ def panel(gates: list[np.ndarray], lanes: int) -> np.ndarray:
         for name, value in (("I", K), ("H", H), ("P", G), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4), ("y", packed.ctypes.data), ("y_t", g)):
             args[name] = value
         _invoke.run(kernel.run, args)
+    return packed
+
+
+def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None) -> np.ndarray:
+    """As native/product_bfloat16.h and product_int8.h have it: [block][k / 2][gate][lane][2] or, behind scales and sums, [block][k / 4][gate][lane][4]."""
+    (H, K), G, each = gates[0].shape, len(gates), 2 if scales is None else 4
+    blocks, groups = -(-H // lanes), -(-K // each)
+    whole = np.zeros((G, blocks * lanes, groups * each), gates[0].dtype)
+    whole[:, :H, :K] = gates
+    numbers = whole.reshape(G, blocks, lanes, groups, each).transpose(1, 3, 0, 2, 4)
+    if scales is None:
+        packed = aligned_zeros((whole.nbytes,), np.uint8)
+        packed.view(np.uint16).reshape(numbers.shape)[:] = numbers
+        return packed
+    starts = range(0, max(1, K), K_BLOCK)
+    sums = np.stack([whole[..., k:k + K_BLOCK].sum(axis=-1, dtype=np.int32) for k in starts])
+    head = np.zeros((1 + len(starts), blocks, G, lanes), np.int32)
+    head[0].view(np.float32)[:] = _vectors([s.astype(np.float32) for s in scales], lanes)
+    head[1:] = sums.reshape(len(starts), G, blocks, lanes).transpose(0, 2, 1, 3)
+    packed = aligned_zeros((head.nbytes + whole.nbytes,), np.uint8)
+    packed[:head.nbytes] = head.view(np.uint8).reshape(-1)
+    packed[head.nbytes:].view(np.int8).reshape(numbers.shape)[:] = numbers
     return packed
 
 
@@ -61,10 +87,10 @@ def _vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
     return packed
 
 
-def _starts(cell: Cell, biases: list[np.ndarray], lanes: int) -> np.ndarray:
-    """Where the chains of each accumulator start; in a narrow block the first of two that share a vector holds both."""
+def _starts(cell: Cell, biases: list[np.ndarray], lanes: int, precision: str) -> np.ndarray:
+    """Where the chains of each accumulator start; in a narrow block, which float32 alone has, the first of two that share a vector holds both."""
     packed = _vectors(biases, lanes)
-    if is_narrow(len(biases[0]), lanes):
+    if precision == "float32" and is_narrow(len(biases[0]), lanes):
         both = [g for g, x, h in zip(range(len(biases)), cell.x_gates, cell.first_gates) if x == h == cell.gates[g].name]
         for g in both[1::2]:
             packed[-1, g - 1, lanes // 2:] = packed[-1, g, :lanes // 2]
@@ -76,12 +102,13 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     over_x, over_h = dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
     bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
     biases = [bias_x[g.name] + bias_h[g.name] if g.sees == "xh" else bias_x.get(g.name, bias_h.get(g.name)) for g in cell.gates]
-    packed = {"bias": _starts(cell, biases, lanes)}
-    for name, gates in (("w_x", [over_x[g] for g in cell.x_gates]), ("w_h", [over_h[g] for g in cell.first_gates]), ("w_u", [over_h[g] for g in cell.second_gates])):
+    packed = {"bias": _starts(cell, biases, lanes, w.precision)}
+    scale_x, scale_h = dict(zip(cell.x_gates, w.s_x or ())), dict(zip(cell.h_gates, w.s_h or ()))
+    for name, matrices, scales, gates in (("w_x", over_x, scale_x, cell.x_gates), ("w_h", over_h, scale_h, cell.first_gates), ("w_u", over_h, scale_h, cell.second_gates)):
         if gates:
-            packed[name] = panel(gates, lanes)
+            packed[name] = panel([matrices[g] for g in gates], lanes, [scales[g] for g in gates] if scales else None)
     if w.w_p is not None:
-        packed["w_p"] = panel([w.w_p], lanes)
+        packed["w_p"] = panel([w.w_p], lanes, None if w.s_p is None else [w.s_p])
     if w.parameters:
         by_block = _vectors(list(w.parameters), lanes)
         packed["peephole"] = aligned_zeros((by_block.shape[1], by_block.shape[0], lanes))
@@ -89,9 +116,9 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     return packed
 
 
-def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int) -> dict[str, np.ndarray]:
-    """The contract's weight fields of a dense layer, w (N, K), b (N,)."""
-    packed = {"w_x": panel([w], lanes)}
+def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int, scale: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The contract's weight fields of a dense layer, w (N, K) of any precision, b (N,), scale (N,) of int8."""
+    packed = {"w_x": panel([w], lanes, None if scale is None else [scale])}
     if b is not None:
         packed["bias"] = _vectors([b], lanes)
     return packed

@@ -44,6 +44,12 @@ def _unpack(cell: Cell, packed: Packed, into: DirectionWeights) -> None:
 def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int) -> None:
     """A panel's numbers to its matrices (H, K): packing.panel backwards."""
     (H, K), G = gates[0].shape, len(gates)
+    if gates[0].dtype != np.float32:
+        each, blocks = 2 if gates[0].dtype == np.uint16 else 4, -(-H // lanes)
+        numbers = panel[-(blocks * lanes * G * -(-K // each) * 4):].view(gates[0].dtype).reshape(blocks, -1, G, lanes, each)  # behind scales and sums
+        for g, gate in enumerate(gates):
+            gate[:] = numbers[:, :, g].transpose(0, 2, 1, 3).reshape(blocks * lanes, -1)[:H, :K]
+        return
     blocks, rest = divmod(H, lanes)
     whole = panel[:blocks * K * G * lanes].reshape(blocks, K, G, lanes)
     last = panel[whole.size:].reshape(K, -1, lanes // 2 if is_narrow(H, lanes) and G > 1 else lanes) if rest else None
