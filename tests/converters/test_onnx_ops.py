@@ -19,7 +19,7 @@ from fastrnn.model.ops.foreign import PREFIX
 
 ROWS = COMMON + MORE
 # Ops of the vocabulary that ONNX does not have by that name; tests/converters/test_pytorch.py, test_torch_cells.py and test_tflite.py run them.
-NOT_ONNX = {"Silu", "Require", "Recurrent", "IntegerLSTM"}
+NOT_ONNX = {"Requantize", "Silu", "Require", "Recurrent", "IntegerLSTM"}
 # Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_onnx_loops.py, test_onnx_files.py, test_onnx_suite.py.
 ELSEWHERE = {"If", "Loop", "Scan", "com.microsoft.DynamicQuantizeLSTM", "GridSample"}
 # Of which no node is left; tests/converters/test_onnx_sequences.py has them.

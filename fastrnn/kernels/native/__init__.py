@@ -19,6 +19,7 @@
     dense.h         dense layers, computed products, depthwise convolutions, a program behind them
     pool.h          maxima and means of windows
     grid.h          walks over arrays of any layout; copies. reduce.h: reductions, softmax. integers.h: integers, casts, moves by index
+    bytes.h         bytes with a scale and a zero point, as quantized files have them: to and fro, exact products
     ops.h           packing of weights, sorting of lengths. probe.h: what the roofline is measured with
     table.h         the kernels by name; _avx512.pyx, _avx2.pyx, _neon.pyx, _baseline.pyx export it
     _cpu.pyx        what this CPU and operating system run; _invoke.pyx: kernels called from Python, by address

@@ -64,7 +64,7 @@ static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segme
     fr_product p = {.operand = {{s->w, s->a->I, s->x, segments, offsets}}, .n_operands = 1, .gates = 1, .start = {s->bias}, .start_block = {LANES},
                     .out = s->y, .units = s->a->H, .weights = s->a->weights, .blocks = blocks};
     if (p.weights == FR_INT8) { /* the integers lie one after the other */
-        fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, segments, offsets, n_rows);
+        fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, segments, offsets, n_rows, NULL);
         p.operand[0] = (fr_operand){s->w, s->a->I * (segments ? segments : 1), .integers = &s->integers};
     }
     if (!s->count) {
@@ -104,7 +104,7 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
             if (++b == a->B) b = 0, t++;
         }
         for (int64_t g = 0; g < groups; g++) {
-            s.w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, a->H, 1, width), s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
+            s.w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, (int)a->x_bits, a->H, 1, width), s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
             dense_many(&s, first, n, segments, offsets);
             for (int64_t r = 0; r < n; r++) x[r] += group_floats, y[r] += a->H;
         }

@@ -11,9 +11,9 @@ static void fr_multiply(const fr_product *p, int64_t v, int64_t end, int64_t row
     else fr_multiply_int8(p, v, end, row, n_rows);
 }
 
-/* Bytes of a panel of G gates of `units` over K. */
-FR_INLINE int64_t fr_panel_bytes(int64_t weights, int64_t units, int64_t G, int64_t K) {
+/* Bytes of a panel of G gates of `units` over K; bits: of what int8 weights multiply. */
+FR_INLINE int64_t fr_panel_bytes(int64_t weights, int bits, int64_t units, int64_t G, int64_t K) {
     const int64_t vectors = fr_blocks(units) * G;
-    return weights == FR_INT8 ? fr_int8_panel_bytes(vectors, K) : vectors * LANES * 4 * (weights == FR_BFLOAT16 ? (K + 1) / 2 : K);
+    return weights == FR_INT8 ? fr_int8_panel_bytes(vectors, K, bits) : vectors * LANES * 4 * (weights == FR_BFLOAT16 ? (K + 1) / 2 : K);
 }
 #endif

@@ -4,11 +4,13 @@
 
 /* The chain over one operand, of FORM_ONE. */
 #define FORM_FLOATS 3 /* bfloat16, beside the forms of integers in quantize.h */
-#define CHAIN(G, slots, panel, K, rows, integers)                                                                                                          \
-    if (form == FORM_FLOATS) fr_bfloat16_chain(acc, NB, CELL_ACC, G, slots, panel, block, K, rows[0]);                                                     \
-    else if ((integers)->bits == FR_LARGE_BITS)                                                                                                            \
-        fr_int8_chain(acc, NB, CELL_ACC, G, slots, form == FR_FORM_DOT ? FR_FORM_DOT : FR_FORM_WORDS, FR_LARGE_BITS, panel, blocks, block, K, integers, 0);   \
-    else fr_int8_chain(acc, NB, CELL_ACC, G, slots, form, 8, panel, blocks, block, K, integers, 0)
+#define CHAIN(G, slots, panel, K, rows, x)                                                                                             \
+    if (form == FORM_FLOATS) fr_bfloat16_chain(acc, NB, CELL_ACC, G, slots, panel, block, K, rows[0]);                                 \
+    else if (form == FR_FORM_DOT && (x)->bits == FR_LARGE_BITS)                                                                        \
+        fr_int8_chain(acc, NB, CELL_ACC, G, slots, FR_FORM_DOT, FR_LARGE_BITS, panel, blocks, block, K, x, 0);                           \
+    else if (form != FR_FORM_DOT && (x)->form == FR_FORM_WORDS)                                                                        \
+        fr_int8_chain(acc, NB, CELL_ACC, G, slots, FR_FORM_WORDS, 8, panel, blocks, block, K, x, 0);                                     \
+    else fr_int8_chain(acc, NB, CELL_ACC, G, slots, form, 8, panel, blocks, block, K, x, 0)
 
 FR_INLINE void CELL(one)(const CELL(rows) *s, const int NB, const int form, int64_t block) {
     const fr_args *a = s->a;
@@ -52,7 +54,7 @@ static void CELL(step_of_one)(CELL(rows) *s, int backward) {
         CELL(each_floats)(s, block, end, backward);
         return;
     }
-    if (!a->chunk) fr_quantize(&s->of_x, (int)a->x_bits, s->x, a->I, 0, NULL, 1);
+    if (!a->chunk) fr_quantize(&s->of_x, (int)a->x_bits, s->x, a->I, 0, NULL, 1, &s->range);
 #if FR_PAIRS
     if (!fr_has_dot) {
         CELL(each_pairs)(s, block, end, backward);

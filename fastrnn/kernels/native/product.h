@@ -34,6 +34,7 @@ typedef struct {
     int64_t weights; /* FR_FLOAT32, FR_BFLOAT16, FR_INT8 */
     int64_t blocks;  /* of the whole panels, */
     int onto;        /* and whether chains start at what `out` holds (product_int8.h) */
+    int whole;       /* out and start are int32: sums of integers as they are */
 } fr_product;
 
 /* Block and gate of V vectors from v on. */

@@ -1,18 +1,19 @@
 /* Many rows of integers times a panel of int8 weights: exact sums in int32, then float32.
  *
- * out = start + float(sum q w) (scale of the row x scale of the unit), one fused multiply-add for each K_BLOCK of k, of the first operand, then of the second: so long the
+ * out = start + float(sum q w) (scale of the row x scale of the unit), one fused multiply-add for each FR_K_BLOCK of k, of the first operand, then of the second: so long the
  * sums of 14 bits stay below 2^31 (8191 * 127 * 2048). A panel: scales, float [vector][lane]; sums of weights, int32 [K block][vector][lane], which take back what was added to
  * make bytes unsigned; weights, int8 [unit block][k / 4][gate][lane][4], zeros up to a whole four. */
 #ifndef FASTRNN_PRODUCT_INT8_H
 #define FASTRNN_PRODUCT_INT8_H
 #include "product.h"
 
-#define K_BLOCK 2048
+/* Arrays of [vector][lane] in front of the weights: scales, sums of each block; for bytes with a zero point one block and the weights' own zero points. */
+FR_INLINE int64_t fr_int8_head(int64_t vectors, int64_t K, int bits) {
+    return vectors * LANES * 4 * (1 + (bits < 8 ? 2 : K ? (K + FR_K_BLOCK - 1) / FR_K_BLOCK : 1));
+}
+FR_INLINE int64_t fr_int8_panel_bytes(int64_t vectors, int64_t K, int bits) { return fr_int8_head(vectors, K, bits) + vectors * LANES * 4 * ((K + 3) / 4); }
 
-FR_INLINE int64_t fr_int8_head(int64_t vectors, int64_t K) { return vectors * LANES * 4 * (1 + (K + K_BLOCK - 1) / K_BLOCK); }
-FR_INLINE int64_t fr_int8_panel_bytes(int64_t vectors, int64_t K) { return fr_int8_head(vectors, K) + vectors * LANES * 4 * ((K + 3) / 4); }
-
-/* The sums of n fours of k from w and q on: of one row of R, `form` as quantize.h has it. SUMS: sums of a vector and row. */
+/* The sums of n fours of k from w and q on, of V vectors and R rows whose integers lie as `form` says; two parts of each sum where it takes two. */
 FR_INLINE void fr_int8_sums(vi *acc, const int V, const int R, const int form, const int bits, const int8_t *w, int64_t step, const int64_t *apart,
                             const int8_t *const *q, int64_t half, int64_t n) {
     const int rows = form == FR_FORM_DOT && bits == FR_LARGE_BITS ? 2 * R : R;
@@ -51,16 +52,21 @@ FR_INLINE void fr_int8_sums(vi *acc, const int V, const int R, const int form, c
     }
 }
 
-/* Sum i, put together of its parts, without what made bytes unsigned: the sums of weights of vector i, times that. */
-FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits, const int32_t *of_weights) {
-    if (FR_DOT_UNSIGNED && form == FR_FORM_DOT) {
-        const vi added = vi_up(vi_load(of_weights + i * LANES), bits == 8 ? 7 : 13);
-        return vi_sub(bits == 8 ? parts[i] : vi_add(vi_up(parts[2 * i], 7), parts[2 * i + 1]), added);
-    }
+/* Sum i of `row`, put together of its parts, without what was added to make bytes unsigned: that times the sum of the weights, of_weights[i]; nor, with zero points
+ * (`vectors` arrays behind), what the weights' own add. */
+FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits, const fr_quantized *x, int64_t row, const int32_t *of_weights, int64_t vectors) {
+    vi sum = parts[i];
 #if FR_PAIRS
-    if (form == FR_FORM_WORDS) return vi_join(parts[2 * i], parts[2 * i + 1]);
+    if (form == FR_FORM_WORDS) sum = vi_join(parts[2 * i], parts[2 * i + 1]);
 #endif
-    return form == FR_FORM_DOT && bits == FR_LARGE_BITS ? vi_add(vi_up(parts[2 * i], 7), parts[2 * i + 1]) : parts[i];
+    if (form == FR_FORM_DOT && bits == FR_LARGE_BITS) {
+        sum = vi_add(vi_up(parts[2 * i], 7), parts[2 * i + 1]);
+        if (FR_DOT_UNSIGNED) sum = vi_sub(sum, vi_up(vi_load(of_weights + i * LANES), 13));
+    } else if (form == FR_FORM_DOT) sum = vi_sub(sum, vi_multiply(vi_set1(x->added[row]), vi_load(of_weights + i * LANES)));
+    if (form == FR_FORM_WORDS || form == FR_FORM_DOT && bits != FR_LARGE_BITS)
+        if (x->bits < 8)
+            sum = vi_sub(sum, vi_multiply(vi_set1(x->sum[row]), vi_load(of_weights + (vectors + i) * LANES)));
+    return sum;
 }
 
 /* What `out` holds, of the operand before. */
@@ -80,24 +86,25 @@ FR_INLINE void fr_int8_tile(const fr_product *p, const int V, const int R, const
     int64_t block[V_MOST], gate[V_MOST], apart[V_MOST];
     const int8_t *q[ROWS_MOST];
     fr_product_places(p, V, v, block, gate);
-    const int8_t *w = (const int8_t *)o->panel + fr_int8_head(vectors, K) + block[0] * block_bytes + 4 * gate[0] * LANES;
+    const int8_t *w = (const int8_t *)o->panel + fr_int8_head(vectors, K, x->bits) + block[0] * block_bytes + 4 * gate[0] * LANES;
     UNROLL for (int i = 0; i < V; i++) apart[i] = (block[i] - block[0]) * block_bytes + 4 * (gate[i] - gate[0]) * LANES;
     UNROLL for (int r = 0; r < R; r++) q[r] = x->q + (o->row0 + row + r) * x->stride;
-    for (int64_t first = 0; first < K || !first; first += K_BLOCK, of_weights += vectors * LANES) {
-        const int64_t n = (K - first < K_BLOCK ? K - first + 3 : K_BLOCK) / 4;
+    for (int64_t first = 0; first < K || !first; first += x->block, of_weights += vectors * LANES) {
+        const int64_t n = (K - first < x->block ? K - first + 3 : x->block) / 4;
         vf out[V_MOST * ROWS_MOST];
         vi acc[2 * V_MOST * ROWS_MOST];
         UNROLL for (int i = 0; i < V * R * sums; i++) acc[i] = vi_zero();
         fr_int8_sums(acc, V, R, form, bits, w, step, apart, q, x->half, n);
-        UNROLL for (int r = 0; r < R; r++) q[r] += form == FR_FORM_WORDS ? 2 * K_BLOCK : K_BLOCK;
-        w += K_BLOCK / 4 * step;
+        UNROLL for (int r = 0; r < R; r++) q[r] += form == FR_FORM_WORDS ? 2 * x->block : x->block;
+        w += x->block / 4 * step;
         if (first || p->onto) fr_product_so_far(p, V, R, v, row, out);
         else fr_product_start(p, V, R, block, gate, row, out);
         UNROLL for (int i = 0; i < V; i++) {
             const vf scale = vf_load(scales + i * LANES);
             UNROLL for (int r = 0; r < R; r++) {
-                const vi sum = fr_int8_sum(acc + i * R * sums, r, form, bits, of_weights + i * LANES - r * LANES);
-                out[i * R + r] = vf_fma(vf_of(sum), vf_mul(vf_set1(x->scale[o->row0 + row + r]), scale), out[i * R + r]);
+                const vi sum = fr_int8_sum(acc + i * R * sums, r, form, bits, x, o->row0 + row + r, of_weights + (i - r) * LANES, vectors);
+                if (p->whole) out[i * R + r] = vf_bits(vi_add(sum, vi_bits(out[i * R + r])));
+                else out[i * R + r] = vf_fma(vf_of(sum), vf_mul(vf_set1(x->scale[o->row0 + row + r]), scale), out[i * R + r]);
             }
         }
         fr_product_end(p, V, R, v, row, out);
@@ -111,19 +118,19 @@ FR_INLINE void fr_int8_chain(vf *acc, const int NB, const int GA, const int G, c
     const int two = form == FR_FORM_DOT && bits == FR_LARGE_BITS, sums = form == FR_FORM_WORDS || two ? 2 : 1;
     const float *scales = (const float *)panel + block * G * LANES;
     const int32_t *of_weights = (const int32_t *)panel + (vectors + block * G) * LANES;
-    const int8_t *w = (const int8_t *)panel + fr_int8_head(vectors, K) + block * block_bytes, *q = x->q + row * x->stride;
+    const int8_t *w = (const int8_t *)panel + fr_int8_head(vectors, K, x->bits) + block * block_bytes, *q = x->q + row * x->stride;
     const vf scale = vf_set1(x->scale[row]);
     int64_t apart[V_MOST];
     UNROLL for (int i = 0; i < NB * G; i++) apart[i] = i / G * block_bytes + 4 * (i % G) * LANES;
-    for (int64_t first = 0; first < K; first += K_BLOCK, of_weights += vectors * LANES) {
-        const int64_t n = (K - first < K_BLOCK ? K - first + 3 : K_BLOCK) / 4;
+    for (int64_t first = 0; first < K; first += x->block, of_weights += vectors * LANES) {
+        const int64_t n = (K - first < x->block ? K - first + 3 : x->block) / 4;
         vi sum[2 * V_MOST];
         UNROLL for (int i = 0; i < NB * G * sums; i++) sum[i] = vi_zero();
         fr_int8_sums(sum, NB * G, 1, form, bits, w, step, apart, &q, x->half, n);
-        q += form == FR_FORM_WORDS ? 2 * K_BLOCK : K_BLOCK, w += K_BLOCK / 4 * step;
+        q += form == FR_FORM_WORDS ? 2 * x->block : x->block, w += x->block / 4 * step;
         UNROLL for (int i = 0; i < NB * G; i++) {
             vf *to = &acc[i / G * GA + SLOT(slots, i % G)];
-            *to = vf_fma(vf_of(fr_int8_sum(sum, i, form, bits, of_weights)), vf_mul(scale, vf_load(scales + i * LANES)), *to);
+            *to = vf_fma(vf_of(fr_int8_sum(sum, i, form, bits, x, row, of_weights, vectors)), vf_mul(scale, vf_load(scales + i * LANES)), *to);
         }
     }
 }
@@ -166,7 +173,7 @@ static void fr_multiply_int8(const fr_product *p, int64_t v, int64_t end, int64_
             continue;
         }
 #endif
-        if (x->bits == 8) fr_multiply_by(&fr_dot8_set, &one, v, end, row, n_rows);
+        if (x->bits <= 8) fr_multiply_by(&fr_dot8_set, &one, v, end, row, n_rows);
         else fr_multiply_by(&fr_dot14_set, &one, v, end, row, n_rows);
     }
 }

@@ -36,6 +36,7 @@ typedef struct {
     int64_t padded;               /* H padded to whole blocks */
     fr_ahead *ahead;              /* the next chunk's projections, */
     float *ahead_x, *coming;      /* their inputs and where they go; coming and projected change places */
+    fr_range range;               /* of x, where it is rounded over all of the call */
     fr_quantized of_x, of_h;      /* of int8 weights: the chunk's x, and what the product in hand multiplies of the states */
 } CELL(rows);
 

@@ -21,6 +21,7 @@ FR_INLINE vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
 FR_INLINE void vi_store(void *p, vi a) { _mm512_storeu_si512(p, a); }
 FR_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 FR_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+FR_INLINE vi vi_multiply(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 FR_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 FR_INLINE vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 FR_INLINE vi vi_up(vi a, int n) { return _mm512_slli_epi32(a, n); }
@@ -32,6 +33,8 @@ FR_INLINE vf vf_bits(vi a) { return _mm512_castsi512_ps(a); }
 FR_INLINE int32_t vi_largest(vi a) { return _mm512_reduce_max_epi32(a); }
 FR_INLINE void vi_store_bytes(void *p, vi a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
 FR_INLINE void vi_store_words(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(a)); }
+FR_INLINE vi vi_of_uint8_t(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+FR_INLINE vi vi_of_int8_t(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 FR_INLINE vi vi_dot(vi acc, vi x, vi w) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
     return acc;
@@ -64,6 +67,7 @@ FR_INLINE vi vi_load(const void *p) { return _mm256_loadu_si256((const __m256i *
 FR_INLINE void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
 FR_INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 FR_INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+FR_INLINE vi vi_multiply(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 FR_INLINE vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 FR_INLINE vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
 FR_INLINE vi vi_up(vi a, int n) { return _mm256_slli_epi32(a, n); }
@@ -79,6 +83,8 @@ FR_INLINE int32_t vi_largest(vi a) {
 }
 FR_INLINE __m128i fr_words(vi a) { return _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)); }
 FR_INLINE void vi_store_words(void *p, vi a) { _mm_storeu_si128((__m128i *)p, fr_words(a)); }
+FR_INLINE vi vi_of_uint8_t(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+FR_INLINE vi vi_of_int8_t(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
 FR_INLINE void vi_store_bytes(void *p, vi a) { /* the low bytes: packing would saturate those above 127 */
     const __m128i words = fr_words(_mm256_and_si256(a, _mm256_set1_epi32(255)));
     _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(words, words));
@@ -108,6 +114,7 @@ typedef struct { int32x4_t a, b; } vi;
 #define FR_NEON2I(name, op) FR_INLINE vi name(vi x, vi y) { return (vi){op(x.a, y.a), op(x.b, y.b)}; }
 FR_NEON2I(vi_add, vaddq_s32)
 FR_NEON2I(vi_sub, vsubq_s32)
+FR_NEON2I(vi_multiply, vmulq_s32)
 FR_NEON2I(vi_and, vandq_s32)
 FR_NEON2I(vi_max, vmaxq_s32)
 FR_INLINE vi vi_set1(int32_t x) { return (vi){vdupq_n_s32(x), vdupq_n_s32(x)}; }
@@ -123,6 +130,14 @@ FR_INLINE vf vf_bits(vi x) { return (vf){vreinterpretq_f32_s32(x.a), vreinterpre
 FR_INLINE int32_t vi_largest(vi x) { return vmaxvq_s32(vmaxq_s32(x.a, x.b)); }
 FR_INLINE int16x8_t fr_words(vi x) { return vcombine_s16(vmovn_s32(x.a), vmovn_s32(x.b)); }
 FR_INLINE void vi_store_bytes(void *p, vi x) { vst1_s8((int8_t *)p, vmovn_s16(fr_words(x))); }
+FR_INLINE vi vi_of_uint8_t(const uint8_t *p) {
+    const int16x8_t words = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p)));
+    return (vi){vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)};
+}
+FR_INLINE vi vi_of_int8_t(const int8_t *p) {
+    const int16x8_t words = vmovl_s8(vld1_s8(p));
+    return (vi){vmovl_s16(vget_low_s16(words)), vmovl_high_s16(words)};
+}
 FR_INLINE int32x4_t fr_dot4(int32x4_t acc, int8x16_t x, int8x16_t w) {
 #ifdef __ARM_FEATURE_DOTPROD
     return vdotq_s32(acc, x, w);
@@ -147,6 +162,7 @@ FR_INLINE vi vi_load(const void *p) { vi r; memcpy(r.i, p, sizeof r.i); return r
 FR_INLINE void vi_store(void *p, vi a) { memcpy(p, a.i, sizeof a.i); }
 FR_INLINE vi vi_add(vi a, vi b) { FR_EACH_I(a.i[l] + b.i[l]); }
 FR_INLINE vi vi_sub(vi a, vi b) { FR_EACH_I(a.i[l] - b.i[l]); }
+FR_INLINE vi vi_multiply(vi a, vi b) { FR_EACH_I((int32_t)((uint32_t)a.i[l] * (uint32_t)b.i[l])); }
 FR_INLINE vi vi_and(vi a, vi b) { FR_EACH_I(a.i[l] & b.i[l]); }
 FR_INLINE vi vi_max(vi a, vi b) { FR_EACH_I(a.i[l] > b.i[l] ? a.i[l] : b.i[l]); }
 FR_INLINE vi vi_up(vi a, int n) { FR_EACH_I((int32_t)((uint32_t)a.i[l] << n)); }
@@ -161,6 +177,8 @@ FR_INLINE int32_t vi_largest(vi a) {
     for (int l = 1; l < LANES; l++) most = a.i[l] > most ? a.i[l] : most;
     return most;
 }
+FR_INLINE vi vi_of_uint8_t(const uint8_t *p) { FR_EACH_I(p[l]); }
+FR_INLINE vi vi_of_int8_t(const int8_t *p) { FR_EACH_I(p[l]); }
 FR_INLINE void vi_store_bytes(void *p, vi a) { for (int l = 0; l < LANES; l++) ((int8_t *)p)[l] = (int8_t)a.i[l]; }
 FR_INLINE vi vi_dot(vi acc, vi x, vi w) {
     int8_t from[4 * LANES], by[4 * LANES];
@@ -171,6 +189,7 @@ FR_INLINE vi vi_dot(vi acc, vi x, vi w) {
 }
 #endif
 
+FR_INLINE vi vi_of_int32_t(const int32_t *p) { return vi_load(p); }
 FR_INLINE vf vf_low_half(vi a) { return vf_bits(vi_up(a, 16)); }
 FR_INLINE vf vf_high_half(vi a) { return vf_bits(vi_and(a, vi_set1((int32_t)0xffff0000))); }
 #endif

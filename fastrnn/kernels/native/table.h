@@ -1,6 +1,7 @@
 /* The kernels of one instruction set, by role, cell and dtype (contract.Key). A cell comes twice: with torch's default activations and nothing else
  * (recurrent), and with every option read from the arguments (general). */
 #include "ahead.h"
+#include "bytes.h"
 #include "chain.h"
 #include "dense.h"
 #include "integers.h"
@@ -87,6 +88,11 @@ static const fr_kernel fr_table[] = {
     CAST(int64, float32), CAST(int64, float64), CAST(int64, int32), CAST(int64, uint8), CAST(int64, bool),
     CAST(float32, float64), CAST(float32, int32), CAST(float32, int64), CAST(float32, bool),
     CAST(float64, float32), CAST(float64, int32), CAST(float64, int64), CAST(float64, bool),
+    {"quantize", "", "uint8", quantize_uint8_t_run, 0}, {"quantize", "", "int8", quantize_int8_t_run, 0},
+    {"dequantize", "", "uint8", dequantize_uint8_t_run, 0}, {"dequantize", "", "int8", dequantize_int8_t_run, 0}, {"dequantize", "", "int32", dequantize_int32_t_run, 0},
+    {"dynamic_quantize", "", "float32", dynamic_quantize_run, 0},
+    {"integer_product", "", "int8", integer_product_run, integer_product_work_bytes},
+    {"requantize", "", "uint8", requantize_uint8_t_run, 0}, {"requantize", "", "int8", requantize_int8_t_run, 0},
     PLAIN(pack),
     {"sort_lengths", "", "int64", sort_lengths_run, sort_work_bytes},
     PLAIN(probe_fma),

@@ -24,7 +24,7 @@ FR_INLINE int CELL(few)(const fr_args *a, int64_t n_rows) {
 
 /* Rounds what the next product multiplies, where weights are int8. */
 FR_INLINE void CELL(round)(CELL(rows) *s, int64_t bits, const float *const *rows, int64_t K, int64_t n_rows) {
-    if (s->a->weights == FR_INT8) fr_quantize(&s->of_h, (int)bits, rows, K, 0, NULL, n_rows);
+    if (s->a->weights == FR_INT8) fr_quantize(&s->of_h, (int)bits, rows, K, 0, NULL, n_rows, NULL);
 }
 
 static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
@@ -81,7 +81,7 @@ static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int6
     const fr_args *a = s->a;
     if (!a->ahead) {
         const int64_t n_rows = CELL(gather)(s, active, t, end);
-        if (a->weights == FR_INT8) fr_quantize(&s->of_x, (int)a->x_bits, s->project_x, a->I, 0, NULL, n_rows);
+        if (a->weights == FR_INT8) fr_quantize(&s->of_x, (int)a->x_bits, s->project_x, a->I, 0, NULL, n_rows, &s->range);
         CELL(cover)(s, CELL(project_many), CELL_NARROW_PROJECT, 0, CELL_GX, n_rows, 0);
         return;
     }
@@ -101,6 +101,12 @@ static void CELL(run)(const fr_args *a) {
     if (a->part == 0) fr_begin_states(a);
     fr_meet(a);
     const int64_t T = a->lengths ? (a->B ? a->lengths[0] : 0) : a->T; /* the longest row comes first */
+    s.range = (fr_range){0};
+    if (a->weights == FR_INT8 && a->x_bits == FR_BYTES_OF_ALL) { /* before the first step */
+        fr_need(a, T);
+        for (int64_t row = 0; row < a->B; row++)
+            for (int64_t t = 0; t < fr_length(a, row); t++) fr_widen(&s.range, fr_x_row(a, row, t), a->I);
+    }
     int64_t active = a->B;                                            /* rows still inside their length at step t */
     for (int64_t t = 0, chunk_end = 0, pre_row = 0; t < T; t++) {
         if (!a->chunk)

@@ -115,12 +115,21 @@ def _of_floats(specs) -> list:
     return [None if s is None else Spec("float32", s.shape) for s in specs]
 
 
-@op("MatMulInteger", inputs=(2, 4))
+@op("MatMulInteger", inputs=(2, 5))
 def matmul_integer(node, inputs):
-    """Products of bytes less their zero points, int32."""
+    """Products of bytes less their zero points, int32; + plus a bias of int32."""
     for spec, what in zip(inputs[:2], "AB"):
         require(node, spec, what, BYTES)
+    _check_bias(node, inputs, 1)
     return [Spec("int32", matmul(node, _of_floats(inputs[:2]))[0].shape)]
+
+
+def _check_bias(node, inputs, axis: int) -> None:
+    """Raises unless the bias, the fifth input, is a row of int32 for the units."""
+    if len(inputs) > 4 and inputs[4] is not None:
+        bias, units = require(node, inputs[4], "bias", ("int32",)), inputs[1].shape[axis]
+        if bias.rank != 1 or not same_dim(bias.shape[0], units):
+            raise ShapeError(f"{where(node)}: the bias must have shape ({units},), got {bias.shape}")
 
 
 def _less_zero(x: np.ndarray, zero: np.ndarray | None, column: bool) -> np.ndarray:
@@ -134,13 +143,31 @@ def _less_zero(x: np.ndarray, zero: np.ndarray | None, column: bool) -> np.ndarr
 @meaning("MatMulInteger")
 def matmul_integer_meaning(node, inputs):
     """Exact."""
-    a, b, a_zero, b_zero = [*inputs, None, None][:4]
-    return [np.matmul(_less_zero(a, a_zero, False), _less_zero(b, b_zero, True)).astype(np.int32)]
+    a, b, a_zero, b_zero, bias = [*inputs, None, None, None][:5]
+    total = np.matmul(_less_zero(a, a_zero, False), _less_zero(b, b_zero, True)).astype(np.int32)
+    return [total if bias is None else total + bias]
 
 
 def _requantised(total: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
     """int32 totals times a float32 scale, rounded to even, plus the zero point."""
     return saturated(np.rint(total.astype(np.float32) * scale).astype(np.float64) + zero.astype(np.float64), str(zero.dtype))
+
+
+@op("Requantize", inputs=(3, 3), axis=-1)
+def requantize(node, inputs):
+    """+ int32 totals times scales of float32, one or one for each entry of `axis`, rounded to even, plus a zero point, in its dtype: what ends QLinearConv and QLinearMatMul."""
+    total, scale, zero = require(node, inputs[0], "total", ("int32",)), require(node, inputs[1], "scale", ("float32",)), require(node, inputs[2], "zero point", BYTES)
+    units = total.shape[axis_of(node, node.get("axis"), total.rank)]
+    if scale.rank != 1 or not same_dim(scale.shape[0], units) and scale.shape[0] != 1 or zero.shape not in ((), (1,)):
+        raise ShapeError(f"{where(node)}: the scale must have shape ({units},) and the zero point be one number, got {scale.shape} and {zero.shape}")
+    return [Spec(zero.dtype, total.shape)]
+
+
+@meaning("Requantize")
+def requantize_meaning(node, inputs):
+    """The product in float32."""
+    total, scale, zero = inputs
+    return [_requantised(total, scale.reshape(-1, *(1,) * (total.ndim - 1 - node.get("axis") % total.ndim)), zero.reshape(()))]
 
 
 @op("QLinearMatMul", inputs=(8, 8))
@@ -163,11 +190,12 @@ def qlinear_matmul_meaning(node, inputs):
 WINDOW = {name: default for name, default in OPS["Conv"].attributes.items() if name != "x_bits"}
 
 
-@op("ConvInteger", inputs=(2, 4), **WINDOW)
+@op("ConvInteger", inputs=(2, 5), **WINDOW)
 def conv_integer(node, inputs):
-    """Convolution of bytes less their zero points, int32."""
+    """Convolution of bytes less their zero points, int32; + plus a bias of int32."""
     for spec, what in zip(inputs[:2], "xw"):
         require(node, spec, what, BYTES)
+    _check_bias(node, inputs, 0)
     return [Spec("int32", conv(node, _of_floats(inputs[:2]))[0].shape)]
 
 
@@ -179,8 +207,8 @@ def _units(zero: np.ndarray | None, w: np.ndarray) -> np.ndarray:
 @meaning("ConvInteger")
 def conv_integer_meaning(node, inputs):
     """Exact; the padding is the zero point."""
-    x, w, x_zero, w_zero = [*inputs, None, None][:4]
-    return conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w)])
+    x, w, x_zero, w_zero, bias = [*inputs, None, None, None][:5]
+    return conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w), *([] if bias is None else [bias])])
 
 
 @op("QLinearConv", inputs=(8, 9), **WINDOW)

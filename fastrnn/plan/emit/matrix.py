@@ -58,6 +58,30 @@ def gemm(build, node):
         build.copy(node.name, target, y)
 
 
+def _integers_refused(node: Node, specs, constants) -> str | None:
+    """Products of bytes are for constant ones, and for one zero point of the others."""
+    if any(name and name not in constants for name in (node.inputs[1], node.input(3), node.input(4))):
+        return "no kernel for a product of two computed matrices of bytes"
+    if specs[node.inputs[1]].shape is None or node.op == "MatMulInteger" and len(specs[node.inputs[1]].shape) != 2:
+        return "no kernel for more than one matrix of bytes"
+    zero = specs[node.input(2)].shape if node.input(2) else ()
+    return None if zero in ((), (1,)) else "no kernel for a zero point for each row"
+
+
+@emits("MatMulInteger", refused=_integers_refused, packs=True)
+def matmul_integer(build, node):
+    """Rows of bytes times a constant matrix of them, int32."""
+    a = build.views[node.inputs[0]]
+    y = build.place(node.outputs[0], build.infer_output(node, 0))
+    if 0 in y.shape:
+        return
+    one = len(a.shape) == 1
+    a, target = build.row_pair(replace(a, shape=(1, *a.shape), strides=(0, *a.strides)) if one else a, replace(y, shape=(1, *y.shape), strides=(0, *y.strides)) if one else y)
+    multiply(build, node, build.packed(node)[0], a, target, lambda view: view)
+    if not target.same_place(y) and not one:
+        build.copy(node.name, target, y)
+
+
 @emits("MatMul", kernel="product")
 def matmul(build, node):
     """Two computed matrices: one of two axes and no batch, or batches of them."""
@@ -107,7 +131,12 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
         args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b,
                         weights=packed.weights_code, x_bits=node.attributes.get("x_bits", UNBOUNDED))
-        pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
+        if packed.kernel.key.role == "integer_product":
+            args["x_bits"], args["h_bits"] = int(rows.dtype == np.int8), int(_has_zero_points(build, node))
+            operands_of_bytes = {"x2": build.views[node.inputs[2]]} if node.input(2) else {}
+        else:
+            operands_of_bytes = {}
+        pointers = {**packed.views, **operands_of_bytes, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
@@ -118,6 +147,12 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
     if fused and operands is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
                                            for k, name in enumerate(fused.operands)}), y)
+
+
+def _has_zero_points(build, node: Node) -> bool:
+    """Whether weights of bytes, as int8, have zero points other than 0."""
+    zero = build.weights[node.input(3)] if node.input(3) else np.zeros(1, np.int8)
+    return bool((zero != (128 if build.weights[node.inputs[1]].dtype == np.uint8 else 0)).any())
 
 
 def by_grid(keep: int, *views: View) -> Iterator[tuple[tuple, tuple[View, ...]]]:
@@ -131,6 +166,7 @@ def by_grid(keep: int, *views: View) -> Iterator[tuple[tuple, tuple[View, ...]]]
             yield from by_grid(keep, *(v.at(0, k) for v in views))
 
 
+@emits("ConvInteger", refused=_integers_refused, packs=True)
 @emits("Conv", refused=_products_refused, packs=True)
 def conv(build, node):
     """Windows of the padded input, times each group's matrix."""
@@ -140,8 +176,12 @@ def conv(build, node):
         x = x.part(0, x.shape[2 + k], 2 + k, dilation) if dilation != window.dilations[k] else x
     last = _channels_last(x)
     if any(window.before) or any(window.after):
-        padded = build.scratch((x.shape[0], *(n + b + a for n, b, a in zip(x.shape[2:], window.before, window.after)), x.shape[1]))
-        build.fill(node.name, padded, 0.0)
+        padded = build.scratch((x.shape[0], *(n + b + a for n, b, a in zip(x.shape[2:], window.before, window.after)), x.shape[1]), x.dtype)
+        if node.op == "ConvInteger" and node.input(2):  # what stands for 0
+            zero = build.views[node.inputs[2]]
+            build.copy(node.name, replace(zero, shape=(), strides=()).broadcast(padded.shape), padded)
+        else:
+            build.fill(node.name, padded, 0)
         build.copy(node.name, last, _inside(padded, window.before, x.shape[2:]))
         last = padded
     elif last.strides[-1] != 1:

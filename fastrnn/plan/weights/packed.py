@@ -17,7 +17,9 @@ from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.model.small import PRECISION_OF, PRECISIONS, restored
 from fastrnn.plan import policy
 from fastrnn.plan.lowering.memory import View, weight_view
-from fastrnn.plan.weights.panels import joined, pack_dense, pack_recurrent
+from fastrnn.plan.weights.panels import joined, pack_bytes, pack_dense, pack_recurrent
+
+OF_BYTES = ("MatMulInteger", "ConvInteger")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def sources_of(node: Node, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarra
 
 def weight_positions(node: Node) -> Sequence[int]:
     """The inputs that a node is packed from."""
+    if node.op in OF_BYTES:
+        return (1, 3, 4)  # and its zero points and a bias; x's own zero point may be computed
     return WEIGHT_INPUTS if node.op in RECURRENT else range(1, len(node.inputs))
 
 
@@ -71,6 +75,8 @@ def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Pa
         raise AssertionError(f"node {node.name!r}: the numbers of its weights were given up")
     if node.op in RECURRENT:
         return _recurrent(node, weights, backend, sources)
+    if node.op in OF_BYTES:
+        return [_of_bytes(node, sources, backend)]
     w, bias, scale = [*sources, None, None][:3]
     single = node.op != "Gemm" and depthwise(node, w.shape)
     # a depthwise convolution's few weights are widened: its time is not theirs
@@ -85,6 +91,20 @@ def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Pa
     else:
         kinds = [[np.concatenate(conv_matrices(node, w))]] if single else _phases(node, w)
     return [_joined(choice, matrices, bias, scale, sources, precision) for matrices in kinds]
+
+
+def _of_bytes(node: Node, sources, backend: str) -> Packed:
+    """A product of bytes: the groups' panels one behind the other."""
+    choice, (w, zeros, bias) = policy.pick(Key("integer_product", dtype="int8"), backend), sources
+    if choice.kernel is None:
+        return Packed(None, choice.why, {}, 0, sources)
+    matrices = [w.T] if node.op == "MatMulInteger" else conv_matrices(node, w)
+    units = sum(len(m) for m in matrices)
+    zeros = np.broadcast_to(np.zeros(1, w.dtype) if zeros is None else zeros.reshape(-1), units)
+    biases = [None] * len(matrices) if bias is None else np.split(bias.reshape(-1), len(matrices))
+    parts = [pack_bytes(m, z, b, choice.kernel.lanes) for m, z, b in zip(matrices, np.split(zeros, len(matrices)), biases)]
+    arrays = {name: joined([part[name] for part in parts]) for name in parts[0]}
+    return Packed(choice.kernel, choice.why, arrays, 0, sources, len(parts), sum(m.size for m in matrices), precision="int8")
 
 
 def depthwise(node: Node, w_shape) -> bool:
@@ -134,7 +154,7 @@ def gemm_matrix(node: Node, sources) -> tuple[np.ndarray, np.ndarray | None]:
 def conv_matrices(node: Node, w: np.ndarray, taps=None) -> list[np.ndarray]:
     """(M, kernel * C) for each group: what a dense layer over channels-last windows takes. Of a ConvTranspose, flipped, and of these taps."""
     groups = node.get("group")
-    if node.op == "Conv":
+    if node.op != "ConvTranspose":
         parts = np.split(w, groups)  # (M/g, C/g, kernel)
     else:
         flipped = np.flip(w, tuple(range(2, w.ndim)))

@@ -26,11 +26,11 @@ def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
     return raw[start:start + count * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
-def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None) -> np.ndarray:
+def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None, zeros: list[np.ndarray] | None = None) -> np.ndarray:
     """A panel of G matrices (H, K) of any precision (model/small.py), flat. float32: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane];
-    units past H are zero. scales: of int8, of each gate's rows."""
+    units past H are zero. scales: of int8, of each gate's rows; zeros: their zero points, for rows of bytes that have them too."""
     if gates[0].dtype != np.float32 and gates[0].dtype.kind in "iu":
-        return _small_panel(gates, lanes, scales)
+        return _small_panel(gates, lanes, scales, zeros)
     (H, K), G = gates[0].shape, len(gates)
     packed = aligned_zeros((H // lanes * K * G * lanes + (H % lanes > 0) * K * (-(-G // 2) if is_narrow(H, lanes) else G) * lanes,))
     kernel, args = _packer(lanes), np.zeros(1, ARGS)
@@ -42,8 +42,8 @@ def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None =
     return packed
 
 
-def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None) -> np.ndarray:
-    """As native/product_bfloat16.h and product_int8.h have it: [block][k / 2][gate][lane][2] or, behind scales and sums, [block][k / 4][gate][lane][4]."""
+def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None, zeros: list[np.ndarray] | None) -> np.ndarray:
+    """As native/product_bfloat16.h and product_int8.h have it: [block][k / 2][gate][lane][2] or, behind scales, sums and zero points, [block][k / 4][gate][lane][4]."""
     (H, K), G, each = gates[0].shape, len(gates), 2 if scales is None else 4
     blocks, groups = -(-H // lanes), -(-K // each)
     whole = np.zeros((G, blocks * lanes, groups * each), gates[0].dtype)
@@ -53,11 +53,13 @@ def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] |
         packed = aligned_zeros((whole.nbytes,), np.uint8)
         packed.view(np.uint16).reshape(numbers.shape)[:] = numbers
         return packed
-    starts = range(0, max(1, K), K_BLOCK)
-    sums = np.stack([whole[..., k:k + K_BLOCK].sum(axis=-1, dtype=np.int32) for k in starts])
-    head = np.zeros((1 + len(starts), blocks, G, lanes), np.int32)
+    starts = range(0, max(1, K), K_BLOCK) if zeros is None else (0,)
+    sums = np.stack([(whole[..., k:k + K_BLOCK] if zeros is None else whole).sum(axis=-1, dtype=np.int32) for k in starts])
+    head = np.zeros((1 + len(starts) + (zeros is not None), blocks, G, lanes), np.int32)
     head[0].view(np.float32)[:] = _vectors([s.astype(np.float32) for s in scales], lanes)
-    head[1:] = sums.reshape(len(starts), G, blocks, lanes).transpose(0, 2, 1, 3)
+    head[1:1 + len(starts)] = sums.reshape(len(starts), G, blocks, lanes).transpose(0, 2, 1, 3)
+    if zeros is not None:
+        head[-1] = _vectors([z.astype(np.float32) for z in zeros], lanes)
     packed = aligned_zeros((head.nbytes + whole.nbytes,), np.uint8)
     packed[:head.nbytes] = head.view(np.uint8).reshape(-1)
     packed[head.nbytes:].view(np.int8).reshape(numbers.shape)[:] = numbers
@@ -121,6 +123,18 @@ def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int, scale: np.ndarra
     packed = {"w_x": panel([w], lanes, None if scale is None else [scale])}
     if b is not None:
         packed["bias"] = _vectors([b], lanes)
+    return packed
+
+
+def pack_bytes(w: np.ndarray, zeros: np.ndarray, bias: np.ndarray | None, lanes: int) -> dict[str, np.ndarray]:
+    """The contract's weight fields of a product of bytes, w (N, K) int8 or uint8, zeros (N,), bias (N,) int32."""
+    if w.dtype == np.uint8:
+        w, zeros = (w ^ 128).view(np.int8), zeros.astype(np.int32) - 128
+    packed = {"w_x": panel([np.ascontiguousarray(w)], lanes, [np.ones(len(w), np.float32)], [zeros])}
+    if bias is not None:
+        whole = aligned_zeros((-(-len(bias) // lanes) * lanes,), np.int32)
+        whole[:len(bias)] = bias
+        packed["bias"] = whole
     return packed
 
 

@@ -1,0 +1,122 @@
+"""Bytes with a scale and a zero point: QuantizeLinear and its like, and what is left of QLinearConv and QLinearMatMul behind their exact sums.
+
+MatMulInteger and ConvInteger are matrix.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastrnn.kernels.contract import Key
+from fastrnn.model import Node
+from fastrnn.plan.emit.emitter import emits, new_args
+from fastrnn.plan.emit.matrix import by_grid
+from fastrnn.plan.lowering.memory import View, grid_table, weight_view
+
+
+def _one_by_one(node: Node, specs, constants, values: tuple[str, ...]) -> str | None:
+    """Scales are one number, or a row along an axis; blocks are seldom met."""
+    if node.get("block_size"):
+        return "no kernel for scales by block"
+    dtype = specs[node.inputs[0]].dtype
+    return f"no kernel for {dtype}" if dtype and dtype not in values else None
+
+
+def _quantize_refused(node: Node, specs, constants) -> str | None:
+    if (kind := specs[node.outputs[0]].dtype) not in ("uint8", "int8", ""):
+        return f"no kernel for {kind}"
+    return _one_by_one(node, specs, constants, ("float32",))
+
+
+def _scales(build, node: Node, shape, dtype) -> tuple[View, View]:
+    """Scale and zero point, each as large as the data and with the same strides."""
+    scale = build.views[node.inputs[1]]
+    zero = build.views[node.input(2)] if node.input(2) else weight_view(np.zeros([1] * len(scale.shape), dtype)).broadcast(scale.shape)
+    rank, axis = len(shape), node.get("axis") % max(1, len(shape))
+
+    def spread(view: View) -> View:
+        """At its axis; one number at none."""
+        if view.shape in ((), (1,)) or len(view.shape) == 0:
+            return replace(view, shape=(1,) * rank, strides=(0,) * rank).broadcast(shape)
+        ones, zeros = [1] * rank, [0] * rank
+        ones[axis], zeros[axis] = view.shape[0], view.strides[0]
+        return replace(view, shape=tuple(ones), strides=tuple(zeros)).broadcast(shape)
+
+    scale, zero = spread(scale), spread(zero)
+    if scale.strides != zero.strides:  # a row of scales with one zero point
+        whole = build.scratch(scale.shape, dtype)
+        build.copy(node.name, zero, whole)
+        scales = build.scratch(scale.shape)
+        build.copy(node.name, scale, scales)
+        scale, zero = scales, whole
+    return scale, zero
+
+
+def _walked(build, node: Node, key: Key, x: View, y: View, dtype) -> None:
+    scale, zero = _scales(build, node, x.shape, dtype)
+    table = grid_table(y, x, scale)
+    size = 1
+    for n in y.shape:
+        size = size * n
+    build.call(node.name, build.kernel(key), new_args(T=len(table)), {"x": x, "y": y, "x2": scale, "x3": zero, "axes": weight_view(table)}, flops=8 * size,
+               weight_bytes=5 * size)
+
+
+@emits("QuantizeLinear", kernel=lambda node, specs: Key("quantize", dtype=specs[node.outputs[0]].dtype), refused=_quantize_refused)
+def quantize(build, node):
+    """One pass."""
+    x = build.views[node.inputs[0]]
+    y = build.place_like(node.outputs[0], x)
+    dtype = build.dtype_of(node.outputs[0])
+    _walked(build, node, Key("quantize", dtype=dtype.name), x, y, dtype)
+
+
+@emits("DequantizeLinear", kernel=lambda node, specs: Key("dequantize", dtype=specs[node.inputs[0]].dtype),
+       refused=lambda node, specs, constants: _one_by_one(node, specs, constants, ("uint8", "int8", "int32")))
+def dequantize(build, node):
+    """One pass."""
+    x = build.views[node.inputs[0]]
+    y = build.place_like(node.outputs[0], x)
+    _walked(build, node, Key("dequantize", dtype=x.dtype.name), x, y, x.dtype)
+
+
+def _float32(node: Node, specs, constants) -> str | None:
+    return None if specs[node.inputs[0]].dtype in ("float32", "") else f"no kernel for {specs[node.inputs[0]].dtype}"
+
+
+@emits("DynamicQuantizeLinear", kernel="dynamic_quantize", refused=_float32)
+def dynamic_quantize(build, node):
+    """The range, then the bytes; x and y in C order."""
+    x = build.contiguous(build.views[node.inputs[0]])
+    y, scale, zero = (build.place(name, build.infer_output(node, k)) if name else build.scratch(build.infer_output(node, k), dtype)
+                      for k, (name, dtype) in enumerate(zip((*node.outputs, "", "")[:3], (np.uint8, np.float32, np.uint8))))
+    made = y if y.contiguous else build.scratch(y.shape, np.uint8)
+    size = 1
+    for n in x.shape:
+        size = size * n
+    build.call(node.name, build.kernel("dynamic_quantize"), new_args(I=size), {"x": x, "y": made, "hn": scale, "cn": zero}, flops=12 * size, weight_bytes=5 * size)
+    if made is not y:
+        build.copy(node.name, made, y)
+
+
+@emits("Requantize", kernel=lambda node, specs: Key("requantize", dtype=specs[node.outputs[0]].dtype),
+       refused=lambda node, specs, constants: None if node.inputs[1] in constants else "no kernel for computed scales")
+def requantize(build, node):
+    """Rows of the axis that has the scales."""
+    shape, axis = build.infer_output(node, 0), node.get("axis") % len(build.infer_output(node, 0))
+    order = (*(k for k in range(len(shape)) if k != axis), axis)
+    x, y = build.views[node.inputs[0]].transposed(order), build.place(node.outputs[0], shape, order).transposed(order)
+    if 0 in shape:
+        return
+    units = x.shape[-1]
+    scales = weight_view(np.ascontiguousarray(np.broadcast_to(build.weights[node.inputs[1]].reshape(-1), (units,)), np.float32))
+    x = x if x.strides[-1] == 1 or units == 1 else build.contiguous(x)
+    made = y if y.strides[-1] == 1 or units == 1 else build.scratch(y.shape, y.dtype)
+    kernel = build.kernel(Key("requantize", dtype=y.dtype.name))
+    for (T, B, (x_t, x_b), (y_t, y_b)), (part, target) in by_grid(1, x, made):
+        build.call(node.name, kernel, new_args(T=T, B=B, H=units, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b),
+                   {"x": part, "y": target, "x2": scales, "x3": build.views[node.inputs[2]]}, flops=8 * T * B * units, weight_bytes=5 * T * B * units)
+    if made is not y:
+        build.copy(node.name, made, y)
