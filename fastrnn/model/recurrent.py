@@ -19,8 +19,8 @@ from fastrnn.model.small import BOUNDED, PRECISION_OF, UNBOUNDED, restored
 RECURRENT = ("RNN", "GRU", "LSTM", "Recurrent")
 # Of all four ops; scales are of int8 weights; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4",
-          "W_scale", "R_scale", "projection_scale")
-WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection", "W_scale", "R_scale", "projection_scale"))  # constant, and packed
+          "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero")
+WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection", "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero"))  # constant, and packed
 MATRIX_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "P", "projection"))  # of these, what packing keeps number for number
 
 
@@ -46,8 +46,10 @@ class OperandBits(NamedTuple):
     p: int
 
 
-def operand_bits(cell: Cell, projected: bool) -> OperandBits:
-    """Those of one direction. A projected state has no bound."""
+def operand_bits(cell: Cell, projected: bool, x_bits: int = UNBOUNDED) -> OperandBits:
+    """Those of one direction. A projected state has no bound. Where x is rounded to bytes with a zero point, so are they."""
+    if x_bits < BOUNDED:
+        return OperandBits(x_bits, x_bits)
     p = BOUNDED if keeps_within_one(cell) else UNBOUNDED
     return OperandBits(UNBOUNDED if projected else p, p)
 
@@ -85,7 +87,7 @@ class DirectionWeights:
     """One direction's parameters, an array for each gate in the cell's declared order; views of the node's weights where they can be.
 
     w_x: (H, I) each, w_h: (H, P) each, b_x, b_h: (H,) each; parameters: vectors (H,); w_p (P, H) or None. Matrices are of any precision (small.py); s_x, s_h:
-    of int8, the scales (H,) of each, s_p (P,).
+    of int8, the scales (H,) of each, s_p (P,); z_x, z_h: zero points, of layers that round to bytes.
     """
 
     hidden_size: int
@@ -98,6 +100,8 @@ class DirectionWeights:
     s_x: Sequence[np.ndarray] | None = None
     s_h: Sequence[np.ndarray] | None = None
     s_p: np.ndarray | None = None
+    z_x: Sequence[np.ndarray] | None = None
+    z_h: Sequence[np.ndarray] | None = None
 
     def widened(self) -> DirectionWeights:
         """The same numbers in float32."""
@@ -123,7 +127,7 @@ class DirectionWeights:
             return a.astype(dtype) if a.dtype.kind == "f" else a
 
         gates = ([matrix(a) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
-        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p)
+        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p, self.z_x, self.z_h)
 
 
 class RecurrentNode:
@@ -167,7 +171,9 @@ class RecurrentNode:
         w, r = self.array("W")[direction], self.array("R")[direction]
         b, p, projection = self.array("B"), self.array("P"), self.array("projection")
         b = np.zeros(2 * len(w), np.float32 if w.dtype.kind in "iu" else w.dtype) if b is None else b[direction]
-        s_w, s_r, s_p = (None if s is None else s[direction] for s in map(self.array, ("W_scale", "R_scale", "projection_scale")))
+        s_w, s_r, s_p, z_w, z_r = (None if s is None else s[direction] for s in map(self.array, ("W_scale", "R_scale", "projection_scale", "W_zero", "R_zero")))
+        if self.x_bits < BOUNDED and z_w is None:
+            z_w, z_r = (np.zeros(len(w), np.int8) for _ in range(2))
 
         def ordered(a):
             return gate_blocks(a, self.kind, "onnx", "torch")
@@ -175,7 +181,7 @@ class RecurrentNode:
         w_x, w_h = ordered(w), ordered(r)
         peepholes = () if p is None else tuple(peephole_blocks(p[direction], "onnx", "torch"))
         return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction],
-                                None if s_w is None else ordered(s_w), None if s_r is None else ordered(s_r), s_p)
+                                *(None if a is None else ordered(a) for a in (s_w, s_r)), s_p, *(None if a is None else ordered(a) for a in (z_w, z_r)))
 
     def _custom_weights(self, direction: int) -> DirectionWeights:
         cell, H = self.cells[direction], self.node.get("hidden_size")

@@ -5,6 +5,9 @@ int8      each row of a matrix (all that one unit multiplies) is q s with s = ma
           what its cell keeps within 1, to rint(x 127 / m) with m = max(1, max|x|); of 14 bits, for what has no bound, to rint(x 8191 / m) with m = max|x|. The sum of
           products of integers is exact, K_BLOCK of them at a time, and joins the bias in float32: fma(float(sum), s_x s_w, bias). A row with a NaN or an infinity gives NaN.
 
+Recurrent layers of quantized ONNX files (DynamicQuantizeLSTM) round what they multiply to bytes with a zero point instead, as DynamicQuantizeLinear does: x over all of a call and h over
+all rows of a step, which couples the rows of a batch; in streams and pools each row and step by itself. Their weights may have zero points too.
+
 The dtype of a node's weights says which it is: float32, uint16 (bfloat16) or int8, then with their scales as further inputs.
 """
 
@@ -16,6 +19,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 DTYPE_OF = {"float32": "float32", "bfloat16": "uint16", "int8": "int8"}  # of weights, by precision
 PRECISION_OF = {dtype: precision for precision, dtype in DTYPE_OF.items()}
 BOUNDED, UNBOUNDED = 8, 14  # bits of what int8 weights multiply
+BYTES_OF_ALL, BYTES_OF_ROW = 0, 1  # or bytes with a zero point, over all rows or over each
 TOP = {BOUNDED: np.float32(127), UNBOUNDED: np.float32(8191)}
 TINY = np.float32(2.0**-100)  # rows of nothing larger are zeros
 K_BLOCK = 2048  # 8191 * 127 * 2048 < 2^31
@@ -61,6 +65,22 @@ def rounded(x: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     return q.astype(np.int32), np.where(finite, m / top, np.float32(np.nan))
 
 
+def range_of(x: np.ndarray) -> tuple[np.float32, np.float32]:
+    """What numbers lie within, and 0."""
+    return np.minimum(x.min(initial=0), 0).astype(np.float32), np.maximum(x.max(initial=0), 0).astype(np.float32)
+
+
+def as_bytes(x: np.ndarray, within: tuple[np.float32, np.float32]) -> tuple[np.ndarray, np.ndarray]:
+    """(q less its zero point, int32, s) of rows, as DynamicQuantizeLinear rounds numbers within such a range; NaN where that has one."""
+    x, (low, high) = x.astype(np.float32, copy=False), within
+    s = (high - low) / np.float32(255)
+    if not np.isfinite(s):
+        return np.zeros(x.shape, np.int32), np.float32(np.nan)
+    s = s if s else np.float32(1)
+    zero = np.clip(np.rint(-low / s), 0, 255)
+    return (np.clip(np.rint(x / s) + zero, 0, 255) - zero).astype(np.int32), s
+
+
 def fma(a: np.ndarray, b: np.ndarray, c) -> np.ndarray:
     """a b + c of float32 numbers, rounded once: the sum in float64 is rounded to odd, after which rounding to float32 is as if it were the only one (Boldo and Melquiond 2008)."""
     p, c = a.astype(np.float64) * b, np.asarray(c, np.float64)
@@ -73,13 +93,22 @@ def fma(a: np.ndarray, b: np.ndarray, c) -> np.ndarray:
     return odd.view(np.float64).astype(np.float32)
 
 
-def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, start) -> np.ndarray:
-    """start + x w^T, x (..., K) and w (N, K) of any precision, in the dtype of x; start broadcasts to (..., N)."""
+def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, start, zero: np.ndarray | None = None, within=None) -> np.ndarray:
+    """start + x w^T, x (..., K) and w (N, K) of any precision, in the dtype of x; start broadcasts to (..., N). zero: zero points (N,) of int8 weights; within: the range of
+    bytes over more rows than these."""
     if scale is None:
         return x @ restored(w).T.astype(x.dtype, copy=False) + start
-    q, s = rounded(x, bits)
-    total, both = start, s[..., None] * scale
-    for k in range(0, max(1, x.shape[-1]), K_BLOCK):
-        whole = (q[..., k:k + K_BLOCK].astype(np.float64) @ w[:, k:k + K_BLOCK].T.astype(np.float64)).astype(np.float32)  # exact: below 2^53
+    if bits == BYTES_OF_ROW:
+        parts = [as_bytes(row, range_of(row)) for row in x.reshape(-1, x.shape[-1])]
+        q, s = np.reshape([q for q, _ in parts], x.shape), np.reshape([s for _, s in parts], x.shape[:-1]).astype(np.float32)
+    elif bits == BYTES_OF_ALL:
+        q, s = as_bytes(x, range_of(x) if within is None else within)
+        s = np.full(x.shape[:-1], s, np.float32)
+    else:
+        q, s = rounded(x, bits)
+    w = w if zero is None else w.astype(np.int32) - zero.astype(np.int32)[:, None]
+    total, both, block = start, s[..., None] * scale, K_BLOCK if bits >= BOUNDED else max(1, x.shape[-1])
+    for k in range(0, max(1, x.shape[-1]), block):
+        whole = (q[..., k:k + block].astype(np.float64) @ w[:, k:k + block].T.astype(np.float64)).astype(np.float32)  # exact: below 2^53
         total = fma(whole, both, total) if x.dtype == np.float32 else total + whole.astype(x.dtype) * both
     return total

@@ -18,6 +18,7 @@ from fastrnn.model.infer import known
 from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
 from fastrnn.plan import explain, policy
 from fastrnn.plan.graph.fold import fold
+from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
 from fastrnn.plan.lowering import parallel
@@ -76,7 +77,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str = "float32"
         raise UnsupportedModelError(f"threads must be a positive integer, got {threads!r}")
     backend = policy.resolve_backend(backend)
     refuse_absent(model, "compile")
-    model = recognise(fold(model, {v.name: v.shape for v in model.inputs}))
+    model = recognise(fold(integers(model), {v.name: v.shape for v in model.inputs}))
     if backend != "reference":
         model = rewrite(model)
     packed: dict[str, list[Packed]] = {}

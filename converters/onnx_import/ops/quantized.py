@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from fastrnn.converters.onnx_import.ops.recurrent import recurrent_attributes
 from fastrnn.converters.onnx_import.registry import MICROSOFT, Given, imports
+from fastrnn.model.recurrent import INPUTS
+from fastrnn.model.small import BYTES_OF_ALL
 
 
 @imports("QuantizeLinear", "DequantizeLinear", MICROSOFT + "QuantizeLinear", MICROSOFT + "DequantizeLinear")
@@ -59,20 +61,25 @@ def through_floats(node: Given) -> None:
 
 @imports(MICROSOFT + "DynamicQuantizeLSTM")
 def dynamic_quantize_lstm(node: Given) -> None:
-    """An LSTM with the weights that the bytes stand for. ONNX Runtime also rounds X and H to bytes at each step; here they stay as they are.
+    """An LSTM over int8 weights that rounds X, over all of a call, and H, over all rows of a step, to bytes: as DynamicQuantizeLinear does.
 
-    W (D, I, 4H) and R (D, H, 4H) lie the other way round than an LSTM's; scales and zero points are (D,) or (D, 4H).
+    W (D, I, 4H) and R (D, H, 4H), int8 or uint8, lie the other way round than an LSTM's; scales and zero points are (D,) or (D, 4H).
     """
-    whole = {}
+    inputs = [node.inputs[0], "", "", *(node.input(k) for k in range(3, 8))]
+    inputs += [""] * (len(INPUTS) - len(inputs))
     for k, scale, what in ((1, 8, "W"), (2, 10, "R")):
-        parts = [node.graph.names.weights.get(node.input(at)) for at in (k, scale, scale + 1)]
-        if any(p is None and node.input(at) for p, at in zip(parts, (k, scale, scale + 1))) or parts[0] is None or parts[1] is None:
+        w, s, z = (node.graph.names.weights.get(node.input(at)) for at in (k, scale, scale + 1))
+        if any(p is None and node.input(at) for p, at in zip((w, s, z), (k, scale, scale + 1))) or w is None or s is None:
             raise node.refuse(f"{what}, its scale and its zero point must be constants")
-        if parts[0].ndim != 3:
-            raise node.invalid(f"{what} must have three axes, got shape {parts[0].shape}")
-        spread = [p if p is None else p.reshape(-1, 1, p.shape[1] if p.ndim > 1 else 1) for p in parts[1:]]
-        if any(p is not None and not all(a in (1, b) for a, b in zip(p.shape, parts[0].shape)) for p in spread):
-            raise node.invalid(f"{what} {parts[0].shape} does not fit its scale {parts[1].shape}")
-        bytes_ = parts[0].astype(np.int32) - (0 if spread[1] is None else spread[1].astype(np.int32))
-        whole[k] = node.graph.add_weight(f"{node.name}.{what}", np.ascontiguousarray((bytes_ * spread[0]).astype(np.float32).transpose(0, 2, 1)))
-    node.emit("LSTM", [node.inputs[0], whole[1], whole[2], *node.inputs[3:8]], **recurrent_attributes(node, "lstm"))
+        if w.ndim != 3 or w.dtype not in (np.int8, np.uint8):
+            raise node.invalid(f"{what} must be bytes with three axes, got {w.dtype} {w.shape}")
+        if any(p is not None and p.shape not in ((len(w),), (len(w), 1), (len(w), w.shape[2])) for p in (s, z)):
+            raise node.invalid(f"{what} {w.shape} does not fit its scale {s.shape}")
+        units = len(w), w.shape[2]
+        z = np.zeros(units, w.dtype) if z is None else np.broadcast_to(z.reshape(len(w), -1), units)
+        if w.dtype == np.uint8:  # the same numbers, 128 less
+            w, z = (w ^ 128).view(np.int8), (np.ascontiguousarray(z) ^ 128).view(np.int8)
+        made = {what: np.ascontiguousarray(w.transpose(0, 2, 1)), f"{what}_scale": np.broadcast_to(s.reshape(len(w), -1), units).astype(np.float32), f"{what}_zero": z.astype(np.int8)}
+        for name, array in made.items():
+            inputs[INPUTS.index(name)] = node.graph.add_weight(f"{node.name}.{name}", np.ascontiguousarray(array))
+    node.emit("LSTM", inputs, **recurrent_attributes(node, "lstm"), x_bits=BYTES_OF_ALL)

@@ -9,27 +9,28 @@ from fastrnn.cells.spec import RAW_INPUT
 from fastrnn.model import Node
 from fastrnn.model.ops import meaning
 from fastrnn.model.recurrent import INPUTS, RECURRENT, DirectionWeights, RecurrentNode, operand_bits
-from fastrnn.model.small import UNBOUNDED, product
+from fastrnn.model.small import BYTES_OF_ALL, UNBOUNDED, product, range_of
 
 
-def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray, x_bits: int = UNBOUNDED) -> list[np.ndarray]:
-    """New states from x (B, I), states [(B, P), (B, H)...] and scalars (B, n), in the dtype of x. x_bits: of int8 weights, what x is rounded to."""
-    h, bits = states[0], operand_bits(cell, w.w_p is not None)
+def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray, x_bits: int = UNBOUNDED, within=None) -> list[np.ndarray]:
+    """New states from x (B, I), states [(B, P), (B, H)...] and scalars (B, n), in the dtype of x. x_bits: of int8 weights, what x is rounded to, within which range."""
+    h, bits = states[0], operand_bits(cell, w.w_p is not None, x_bits)
     bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
     scale_x, scale_h = dict(zip(cell.x_gates, w.s_x or ())), dict(zip(cell.h_gates, w.s_h or ()))
+    zero_x, zero_h = dict(zip(cell.x_gates, w.z_x or ())), dict(zip(cell.h_gates, w.z_h or ()))
     # from the sum of both biases on, then what is over x, then what is over h: as the kernels do
     over_x, recurrent = dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
     values = {g.name: bias_x.get(g.name, 0) + bias_h.get(g.name, 0) for g in cell.gates}
     for gate, matrix in over_x.items():
-        values[gate] = product(x, matrix, scale_x.get(gate), x_bits, values[gate])
+        values[gate] = product(x, matrix, scale_x.get(gate), x_bits, values[gate], zero_x.get(gate), within)
     for gate in cell.first_gates:
-        values[gate] = product(h, recurrent[gate], scale_h.get(gate), bits.h, values[gate])
+        values[gate] = product(h, recurrent[gate], scale_h.get(gate), bits.h, values[gate], zero_h.get(gate))
     values |= dict(zip(cell.states, states)) | dict(zip(cell.parameters, w.parameters)) | {name: scalars[:, k:k + 1] for k, name in enumerate(cell.scalars)}
     values |= {RAW_INPUT: x}
     if cell.operand:
         operand = cell.second_operand(values)
         for gate in cell.second_gates:
-            values[gate] = product(operand, recurrent[gate], scale_h.get(gate), bits.h, values[gate])
+            values[gate] = product(operand, recurrent[gate], scale_h.get(gate), bits.h, values[gate], zero_h.get(gate))
     new = list(cell.new_states(values))
     if w.w_p is not None:
         new[0] = product(new[0], w.w_p, w.s_p, bits.p, np.zeros((), x.dtype))
@@ -47,12 +48,13 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
     scalars = np.zeros((T, B, 0), x.dtype) if scalars is None else scalars.astype(x.dtype)
     lengths = np.full(B, T) if lengths is None else np.asarray(lengths)
     y = np.zeros((T, B, P), x.dtype)
+    within = range_of(x[np.arange(T)[:, None] < lengths]) if x_bits == BYTES_OF_ALL else None
     for t in range(T):
         rows = np.flatnonzero(lengths > t)
         if not rows.size:
             break
         at = lengths[rows] - 1 - t if reverse else np.full(rows.size, t)
-        new = step(cell, w, x[at, rows], [s[rows] for s in states], scalars[at, rows], x_bits)
+        new = step(cell, w, x[at, rows], [s[rows] for s in states], scalars[at, rows], x_bits, within)
         for state, value in zip(states, new, strict=True):
             state[rows] = value
         y[at, rows] = new[0]

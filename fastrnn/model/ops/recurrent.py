@@ -10,25 +10,25 @@ from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, check_x_bits, op, require, same_dim, want, want_weights, where
-from fastrnn.model.small import UNBOUNDED
+from fastrnn.model.small import BOUNDED, BYTES_OF_ALL, BYTES_OF_ROW, UNBOUNDED
 
 # + x_bits: of int8 weights, what X is rounded to, see model/small.py
 # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
 _RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0, "x_bits": UNBOUNDED}
-_SCALES = 8 + MOST_STATES  # the inputs that are scales of int8 weights stand behind all others: of W, R and the projection
+_SCALES = 8 + MOST_STATES  # the inputs that are scales of int8 weights stand behind all others: of W, R and the projection, then zero points of W and R
 
 
-@op("RNN", inputs=(3, _SCALES + 3), outputs=2, **_RECURRENT)
-@op("GRU", inputs=(3, _SCALES + 3), outputs=2, linear_before_reset=0, **_RECURRENT)
-@op("LSTM", inputs=(3, _SCALES + 3), outputs=3, input_forget=0, **_RECURRENT)
+@op("RNN", inputs=(3, _SCALES + 5), outputs=2, **_RECURRENT)
+@op("GRU", inputs=(3, _SCALES + 5), outputs=2, linear_before_reset=0, **_RECURRENT)
+@op("LSTM", inputs=(3, _SCALES + 5), outputs=3, input_forget=0, **_RECURRENT)
 def recurrent(node, inputs):
     """X, W, R, B, sequence_lens, initial_h, and for LSTM initial_c, P, + projection (D, P, H) -> Y, Y_h, Y_c."""
-    whole = [*inputs, *[None] * (_SCALES + 3 - len(inputs))]
+    whole = [*inputs, *[None] * (_SCALES + 5 - len(inputs))]
     (x, w, r, b, lengths, h0, c0, peephole, projection), scales = whole[:9], whole[_SCALES:]
     place = where(node)
     if any(s is not None for s in whole[9 if node.op == "LSTM" else 6:_SCALES]):
         raise InvalidModelError(f"{place}: has an input that it does not know")
-    check_x_bits(node)
+    check_x_bits(node, BYTES_OF_ALL, BYTES_OF_ROW)
     if node.get("direction") not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1):
         raise InvalidModelError(f"{place}: direction {node.get('direction')!r} or layout {node.get('layout')!r} is unknown")
     directions, kind = 2 if node.get("direction") == "bidirectional" else 1, node.op.lower()
@@ -52,6 +52,14 @@ def recurrent(node, inputs):
         H = node.get("hidden_size")
     want_weights(node, r, "R", (directions, G * H, P if projection is not None else H), scales[1], 2, f" = (D, {G}*H, H)")
     want_weights(node, w, "W", (directions, G * H, x.shape[2]), scales[0], 2, f" = (D, {G}*H, I); is it transposed?")
+    of_bytes = node.get("x_bits") < BOUNDED
+    if of_bytes and (w.dtype != "int8" or projection is not None):
+        raise InvalidModelError(f"{place}: x_bits = {node.get('x_bits')} takes int8 weights and no projection")
+    for spec, what in zip(scales[3:], ("W's zero point", "R's zero point")):
+        if spec is not None:
+            want(node, spec, what, (directions, G * H), "int8")
+        if spec is not None and not of_bytes or (scales[3] is None) != (scales[4] is None):
+            raise InvalidModelError(f"{place}: zero points are for W and R both, where X is rounded to bytes")
     if len({spec.dtype for spec in (w, r, projection) if spec is not None}) > 1:
         raise InvalidModelError(f"{place}: W, R and the projection differ in precision")
     T, B = x.shape[:2] if node.get("layout") == 0 else x.shape[1::-1]

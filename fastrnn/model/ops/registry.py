@@ -222,10 +222,10 @@ def want_weights(node, spec: Spec | None, what: str, shape: tuple[Dim | None, ..
         raise InvalidModelError(f"{where(node)}: {what} of {spec.dtype} has a scale")
 
 
-def check_x_bits(node) -> None:
+def check_x_bits(node, *more: int) -> None:
     """Raises unless x_bits is one of those that there are."""
-    if node.get("x_bits") not in (BOUNDED, UNBOUNDED):
-        raise InvalidModelError(f"{where(node)}: x_bits must be {BOUNDED} or {UNBOUNDED}, got {node.get('x_bits')}")
+    if node.get("x_bits") not in (known := (BOUNDED, UNBOUNDED, *more)):
+        raise InvalidModelError(f"{where(node)}: x_bits must be one of {', '.join(map(str, known))}, got {node.get('x_bits')}")
 
 
 def axis_of(node, axis: int, rank: int) -> int:

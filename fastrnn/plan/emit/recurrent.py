@@ -10,6 +10,7 @@ from fastrnn.cells import Cell
 from fastrnn.model import Node
 from fastrnn.model.recurrent import RECURRENT, RecurrentNode, operand_bits
 from fastrnn.model.sizes import Whole
+from fastrnn.model.small import BYTES_OF_ALL
 from fastrnn.plan import policy
 from fastrnn.plan.emit.emitter import emits, new_args, set_activation
 from fastrnn.plan.lowering import parallel
@@ -64,7 +65,8 @@ def recurrent(build, node):
     states = {name: view for pair, views in zip(STATE_FIELDS, zip(initials, made[1:])) for name, view in zip(pair, views)}
     places = Places(x.shape[time], x.shape[batch], x, made[0], (x.strides[time], x.strides[batch]), (made[0].strides[time], y_batch), y_direction, states,
                     layer.direction_axis, scalars.transposed((1, 0, 2)) if scalars is not None and layer.batch_first else scalars)
-    shared = parallel.share_of_layer(build.plan.threads, packed, places.T, places.B)
+    # rows that are rounded together are not shared out
+    shared = parallel.share_of_layer(build.plan.threads, packed, places.T, 1 if layer.x_bits == BYTES_OF_ALL else places.B)
     sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), places.T, shared.rows)
     with build.at_once(shared.directions * shared.rows > 1):
         for d, cell in enumerate(layer.cells):
@@ -88,7 +90,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     P, input_size, rows = places.y.shape[-1] // (layer.directions if layer.torch_form else 1), places.x.shape[2], -(-places.B // shared.rows)
     apart = cell.x_gates != cell.first_gates
     hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart, packed.precision != "float32") if cell.x_gates else 0
-    bits = operand_bits(cell, "w_p" in packed.arrays)
+    bits = operand_bits(cell, "w_p" in packed.arrays, layer.x_bits)
     args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
                     reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units, weights=packed.weights_code,
                     x_bits=layer.x_bits, h_bits=bits.h, p_bits=bits.p,

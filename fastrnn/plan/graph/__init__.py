@@ -1,6 +1,7 @@
 """Model to Model: what follows from constants and shapes is computed, and what runs better as another op becomes one.
 
-    Model --fold.py------->  what constants and shapes decide: values, branches of If, runs of loops laid out, dead nodes dropped
+    Model --quantized.py-->  products of dequantized bytes as products of bytes
+          --fold.py------->  what constants and shapes decide: values, branches of If, runs of loops laid out, dead nodes dropped
                 counted.py       how often a Loop runs that constants end, and what it hands on that only counts
           --recognise.py-->  recurrent layers in the place of cells that are spelled out
                 algebra.py       Form: what nodes compute, multiplied out

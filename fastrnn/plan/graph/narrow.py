@@ -18,6 +18,7 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.recurrent import INPUTS, RECURRENT, cell_of, input_of, keeps_within_one
 from fastrnn.model.small import BOUNDED, PRECISION_OF, PRECISIONS, UNBOUNDED, quantized, restored, to_bfloat16
 from fastrnn.plan.graph.fold import fold
+from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
 
@@ -55,7 +56,7 @@ def chosen(precision: Precision) -> Chosen:
 
 def prepared(model: Model) -> Model:
     """The model as precisions see it: folded, its layers recognised, products with constant matrices as Gemm."""
-    return rewrite(recognise(fold(model, {v.name: v.shape for v in model.inputs})))
+    return rewrite(recognise(fold(integers(model), {v.name: v.shape for v in model.inputs})))
 
 
 def narrowed(model: Model, precision: Precision) -> Model:
@@ -92,7 +93,8 @@ def said(node: Node, weights: Mapping[str, np.ndarray], precision: Precision) ->
         return ""
     stored = PRECISION_OF.get(str(weights[names[0]].dtype)) if names[0] in weights else None
     if stored == "int8":
-        return f"int8, x in {node.get('x_bits')} bits"
+        bits = node.get("x_bits")
+        return f"int8, x in {bits} bits" if bits >= BOUNDED else "int8, bytes over " + ("each row" if bits else "the whole batch, whose rows so depend on each other")
     if stored == "bfloat16" or asked == "float32":
         return stored if stored == "bfloat16" else ""
     return f"float32: {kept(node, weights, asked)}"

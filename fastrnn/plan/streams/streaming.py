@@ -9,16 +9,18 @@ of its recurrent layers stays a symbol.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastrnn.errors import FastRNNError, NotStreamableError
 from fastrnn.model import Model, Node, Value
+from fastrnn.model.edit import changed
 from fastrnn.model.graph import every_node
 from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.recurrent import RECURRENT, states_of
 from fastrnn.model.sizes import Scope, Size, Whole, same
+from fastrnn.model.small import BYTES_OF_ALL, BYTES_OF_ROW
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.streams import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
 from fastrnn.plan.streams.flow import check_ties
@@ -73,7 +75,7 @@ def steppable(plan: Plan, batch: int, scope: Scope | None = None) -> Steppable:
     if line is None:
         if not any(isinstance(d, str) for v in model.inputs for d in v.shape):
             check_calls(model)
-        return Steppable(plan.model, {}, {}, symbol, None, {})
+        return Steppable(_rows_apart(plan.model), {}, {}, symbol, None, {})
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
     fixed = symbol or _fixed_batch(model, line)
     form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, size) if line.histories else {})
@@ -87,7 +89,13 @@ def _folded(plan: Plan, sizes) -> Model:
     """The plan's model where dimensions have these sizes, optional inputs left out but for states."""
     states = {s.input for s in plan.model.states}
     given = [v for v in plan.model.inputs if not v.optional or v.name in states]
-    return plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given})
+    return _rows_apart(plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given}))
+
+
+def _rows_apart(model: Model) -> Model:
+    """The model whose layers round each row and step to bytes by itself, where a call of the whole rounds them together (model/small.py)."""
+    nodes = tuple(replace(n, attributes={**n.attributes, "x_bits": BYTES_OF_ROW}) if n.op in RECURRENT and n.attributes.get("x_bits") == BYTES_OF_ALL else n for n in model.nodes)
+    return model if nodes == model.nodes else changed(model, nodes=nodes)
 
 
 def _fixed_batch(model: Model, line: Timeline) -> int:

@@ -106,9 +106,12 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     biases = [bias_x[g.name] + bias_h[g.name] if g.sees == "xh" else bias_x.get(g.name, bias_h.get(g.name)) for g in cell.gates]
     packed = {"bias": _starts(cell, biases, lanes, w.precision)}
     scale_x, scale_h = dict(zip(cell.x_gates, w.s_x or ())), dict(zip(cell.h_gates, w.s_h or ()))
-    for name, matrices, scales, gates in (("w_x", over_x, scale_x, cell.x_gates), ("w_h", over_h, scale_h, cell.first_gates), ("w_u", over_h, scale_h, cell.second_gates)):
+    zero_x, zero_h = dict(zip(cell.x_gates, w.z_x or ())), dict(zip(cell.h_gates, w.z_h or ()))
+    for name, *of_gates, gates in (("w_x", over_x, scale_x, zero_x, cell.x_gates), ("w_h", over_h, scale_h, zero_h, cell.first_gates),
+                                   ("w_u", over_h, scale_h, zero_h, cell.second_gates)):
         if gates:
-            packed[name] = panel([matrices[g] for g in gates], lanes, [scales[g] for g in gates] if scales else None)
+            matrices, scales, zeros = ([a[g] for g in gates] if a else None for a in of_gates)
+            packed[name] = panel(matrices, lanes, scales, zeros)
     if w.w_p is not None:
         packed["w_p"] = panel([w.w_p], lanes, None if w.s_p is None else [w.s_p])
     if w.parameters:
