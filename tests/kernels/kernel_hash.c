@@ -36,6 +36,35 @@ static float *panel(const float *w, int G, int H, int K) {
     return packed;
 }
 
+/* The same as bfloat16 or int8 (product_bfloat16.h, product_int8.h): numbers cut off, or rounded over the largest of a row. */
+static void *small_panel(const float *w, int G, int H, int K, int64_t weights) {
+    const int64_t blocks = fr_blocks(H), vectors = blocks * G, bytes = fr_panel_bytes(weights, 8, H, G, K);
+    char *packed = aligned_alloc(64, ((size_t)bytes + 127) / 64 * 64);
+    memset(packed, 0, (size_t)bytes);
+    for (int64_t unit = 0; unit < H; unit++)
+        for (int g = 0; g < G; g++) {
+            const float *row = w + (g * H + unit) * K;
+            const int64_t block = unit / LANES, lane = unit % LANES, at = (block * G + g) * LANES + lane;
+            float most = 0.0f;
+            for (int k = 0; k < K; k++) most = fabsf(row[k]) > most ? fabsf(row[k]) : most;
+            for (int k = 0; k < K; k++) {
+                uint32_t bits;
+                memcpy(&bits, &row[k], sizeof bits);
+                if (weights == FR_BFLOAT16) {
+                    ((uint16_t *)packed)[(((block * ((K + 1) / 2) + k / 2) * G + g) * LANES + lane) * 2 + k % 2] = (uint16_t)(bits >> 16);
+                    continue;
+                }
+                const int8_t q = (int8_t)rintf(row[k] / (most / 127.0f));
+                packed[fr_int8_head(vectors, K, 8) + (((block * ((K + 3) / 4) + k / 4) * G + g) * LANES + lane) * 4 + k % 4] = q;
+                ((int32_t *)packed)[vectors * LANES + at] += q; /* K stays below a block */
+            }
+            if (weights == FR_INT8) ((float *)packed)[at] = most / 127.0f;
+        }
+    return packed;
+}
+
+static void *panel_of(const float *w, int G, int H, int K, int64_t weights) { return weights ? small_panel(w, G, H, K, weights) : (void *)panel(w, G, H, K); }
+
 /* NaNs count as one: their payload is no part of the promise. */
 static void add(const float *a, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
@@ -45,14 +74,15 @@ static void add(const float *a, int64_t n) {
     }
 }
 
-static void run_cell(const cell *c, const int *shape, int kind) {
+static void run_cell(const cell *c, const int *shape, int kind, int64_t weights) {
     const int T = shape[0], B = shape[1], I = shape[2], H = shape[3];
     const float scale = 1.0f / (float)H + 0.05f;
     fr_args a = {.T = T, .B = B, .I = I, .H = H, .P = H, .x_t = B * I, .x_b = I, .y_t = B * H, .y_b = H, .h0_b = H, .c0_b = H, .hn_b = H, .cn_b = H,
-                 .chunk = shape[4], .clip = 2.5f};
-    a.w_x = panel(uniform(c->gx * H * I, scale), c->gx, H, I);
-    a.w_h = panel(uniform(c->gh * H * H, scale), c->gh, H, H);
-    a.w_u = panel(uniform(H * H, scale), 1, H, H);
+                 .chunk = shape[4], .clip = 2.5f, .weights = weights, .x_bits = 14,
+                 .h_bits = shape[0] % 2 ? 8 : 14};
+    a.w_x = panel_of(uniform(c->gx * H * I, scale), c->gx, H, I, weights);
+    a.w_h = panel_of(uniform(c->gh * H * H, scale), c->gh, H, H, weights);
+    a.w_u = panel_of(uniform(H * H, scale), 1, H, H, weights);
     a.bias = panel(uniform(c->acc * H, 1.0f), c->acc, H, 1);
     float *peepholes = uniform(3 * H, 1.0f), *padded = calloc((size_t)(3 * fr_blocks(H) * LANES), sizeof(float));
     for (int g = 0; g < 3; g++) memcpy(padded + g * fr_blocks(H) * LANES, peepholes + g * H, (size_t)H * sizeof(float));
@@ -78,19 +108,19 @@ int main(void) {
         for (size_t s = 0; s < sizeof SHAPES / sizeof *SHAPES; s++)
             for (int kind = FR_ACT_SIGMOID; kind <= (strcmp(CELLS[c].role, "recurrent") ? FR_ACT_SOFTPLUS : FR_ACT_SIGMOID); kind++) {
                 state = c * 100 + s + 1;
-                run_cell(&CELLS[c], SHAPES[s], kind);
+                for (int64_t weights = FR_FLOAT32; weights <= FR_INT8; weights++) run_cell(&CELLS[c], SHAPES[s], kind, weights);
             }
     printf("cells %016llx\n", (unsigned long long)hash);
     const int64_t n = 1 << 20; /* bit patterns spread over all floats */
     float *x = malloc((size_t)n * sizeof(float)), *y = malloc((size_t)n * sizeof(float));
     for (int64_t i = 0; i < n; i++) {
-        const uint32_t bits = (uint32_t)(i * 4099);
+        uint32_t bits = (uint32_t)(i * 4099);
+        if (!(bits & 0x7f800000u)) bits &= 0x80000000u; /* what becomes of denormals is a kernel's affair */
         memcpy(&x[i], &bits, sizeof bits);
     }
     for (int kind = FR_ACT_SIGMOID; kind <= FR_ACT_EXP; kind++) {
-        const int64_t axes[] = {n, 1, 1, 1};
-        fr_args a = {.T = 1, .x = x, .x2 = x, .y = y, .axes = axes, .scale = 1.0f, .act = {{kind, 0.7f, 0.3f}}};
-        map_run(&a);
+        const fr_activation act = {kind, 0.7f, 0.3f};
+        for (int64_t i = 0; i < n; i += LANES) vf_store(y + i, vf_activate(&act, vf_load(x + i)));
         add(y, n);
     }
     printf("activations %016llx\n", (unsigned long long)hash);

@@ -1,5 +1,7 @@
 """Products over weights of bfloat16 and int8: the bits that fastrnn/model/small.py says, on every instruction set, with dot products of bytes and without."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -168,6 +170,23 @@ def test_convolutions(kernel, group, channels, monkeypatch):
         assert same([fr.compile(fr.round_weights(model, "bfloat16")).run({"x": x})["y"]], [fr.compile(model, precision="bfloat16").run({"x": x})["y"]]), way
     floats = fr.compile(model).run({"x": x})["y"]
     assert np.abs(int8 - floats).max() < 0.02 * np.abs(floats).max()
+
+
+@pytest.mark.parametrize("op", ["Gemm", "Conv"])
+def test_what_is_fused_behind_a_product(op, monkeypatch):
+    """Operands of elementwise ops behind it, for each unit and for each row, stand in the same table as a window's segments."""
+    random = np.random.default_rng(3)
+    w, b, scale = (random.standard_normal(s).astype(np.float32) for s in ((24, 12, 3) if op == "Conv" else (24, 36), 24, (24, 1) if op == "Conv" else 24))
+    shape = ("B", 12, "T") if op == "Conv" else ("B", 36)
+    nodes = (Node(op, "product", ("x", "w", "b"), ("p",), {} if op == "Conv" else {"transB": 1}), Node("Mul", "mul", ("p", "scale"), ("m",)), Node("Add", "add", ("m", "p"), ("y",)))
+    model = Model((Value("x", "float32", shape),), ("y",), nodes, {"w": w, "b": b, "scale": scale})
+    x = random.standard_normal((5, 12, 9) if op == "Conv" else (5, 36)).astype(np.float32)
+    for way in WAYS:
+        use(way, monkeypatch)
+        for precision in ("int8", "bfloat16"):
+            product = evaluate(narrow.narrowed(dataclasses.replace(model, nodes=nodes[:1], output_names=("p",)), precision), {"x": x}, np.float32)["p"]
+            got = fr.compile(model, precision=precision).run({"x": x})["y"]
+            np.testing.assert_allclose(got, product * scale + product, rtol=0, atol=(1e-6 if precision == "int8" else 2e-6) * np.abs(got).max(), err_msg=f"{precision} {way}")
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])

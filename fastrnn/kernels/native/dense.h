@@ -113,7 +113,7 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
 
 /* axes: NULL, or the epilogue; behind, with a chunk, where each of so many segments of a row starts, from its address on: windows where they lie. */
 static int64_t dense_int8_work_bytes(const fr_args *a) { return fr_quantized_bytes((a->chunk ? a->chunk : 1) * a->I, MANY_ROWS); }
-static void dense_run(const fr_args *a) { dense_walk(a, a->chunk ? a->axes + a->chunk : a->axes, a->chunk, a->axes); }
+static void dense_run(const fr_args *a) { dense_walk(a, a->chunk ? a->axes + a->chunk : a->axes, a->chunk, a->chunk ? a->axes : NULL); }
 
 /* y = x x2, matrices (B, I) and (I, H) in T loops of (size, strides of y, x and x2). x_b and y_b are strides of rows, of unit stride along
  * the other axis; x_t and y_t those of x2 along I and H. A panel of x2 is laid out for every new x2. No epilogue. */

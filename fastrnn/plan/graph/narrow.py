@@ -184,7 +184,7 @@ class _Narrowing(_Rebuilding):
         if node.op in RECURRENT:
             if not input_of(node, "projection") and all(keeps_within_one(cell_of(node, d)) for d in range(2 if node.get("direction") == "bidirectional" else 1)):
                 self.within_one |= set(node.outputs[:2])
-        elif node.op == "Tanh" or node.op in MOVING and all(name in self.within_one for name in (node.inputs if node.op == "Concat" else node.inputs[:1])):
+        elif node.op in MOVING and all(name in self.within_one for name in (node.inputs if node.op == "Concat" else node.inputs[:1])):
             self.within_one |= set(node.outputs)
 
     def changed(self, node: Node) -> Node:
