@@ -64,8 +64,8 @@ class Sensitivity(Sequence):
         return "\n".join("  ".join(cell.ljust(w) if k < 3 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths))).rstrip() for line in lines)
 
     def _repr_html_(self) -> str:
-        worst = f"{len(self)} nodes, together {_figures(self.together, [])[0]}" + (f"; the dearest is {self[0].node!r}, {self[0].error:.1e}" if self.rows else "")
-        return notebook(worst, repr(self), "node by node")
+        said = f"{len(self)} nodes, together {_figures(self.together, [])[0]}; the dearest is {self[0].node!r}, {self[0].error:.1e}" if self.rows else repr(self)
+        return notebook(said, repr(self), "node by node")
 
 
 def sensitivity(model, inputs: Mapping[str, object], precision: Precision = "int8", *, states=None, constants=None, stream_batch: int | None = None,
