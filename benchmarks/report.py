@@ -170,8 +170,10 @@ def precision(cases: list[dict]) -> list[str]:
     return table(["task", "weights", "bytes", "", "answers", "floor", "us"], rows)
 
 
-def figure(value: float | None) -> str:
+def figure(value: float | list[float] | None) -> str:
     """A count as it is, else five digits."""
+    if isinstance(value, list):
+        return " / ".join(map(figure, value))
     return "-" if value is None else str(value) if isinstance(value, int) else f"{value:#.5g}"
 
 

@@ -33,7 +33,7 @@ class Task:
     data: tuple[Path, ...]
     model: Callable[[], Model]
     answers: Callable[[fr.Session], np.ndarray]
-    figure: Callable[[np.ndarray, np.ndarray], float]
+    figure: Callable[[np.ndarray, np.ndarray], float | tuple[float, ...]]
     call: Callable[[fr.Session], Callable[[], object]]
     quick: bool = False
 
@@ -72,6 +72,12 @@ def audio(frames: np.ndarray) -> np.ndarray:
     halves[:-1] += parts[:, :HOP]
     halves[1:] += parts[:, HOP:]
     return halves[1:-1].ravel()
+
+
+def differences(got: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
+    """Root of the mean square, and the largest."""
+    apart = np.abs(got.astype(np.float64) - wanted)
+    return float(np.sqrt((apart**2).mean())), float(apart.max())
 
 
 def decibels(got: np.ndarray, wanted: np.ndarray) -> float:
@@ -161,8 +167,8 @@ def _whole(session: fr.Session, inputs: Callable[[], dict]) -> Callable[[], obje
 _MODELS = {case.name: case for case in cases.MODELS}
 _SILERO, _GTCRN = _MODELS["silero frame, sr fixed"], _MODELS["gtcrn frame"]
 TASKS = [
-    Task("silero, mix.wav", "largest difference of a probability", (_SILERO.path, RECORDING), partial(bound, _SILERO), lambda s: s.stream().push(voice())[:, 0, 0],
-         lambda got, wanted: float(np.abs(got - wanted).max()), lambda s: steps(s, voice()[100])),
+    Task("silero, mix.wav", "difference of a probability, rms / largest", (_SILERO.path, RECORDING), partial(bound, _SILERO), lambda s: s.stream().push(voice())[:, 0, 0],
+         differences, lambda s: steps(s, voice()[100])),
     Task("gtcrn, mix.wav", "signal to difference, dB", (_GTCRN.path, RECORDING), partial(bound, _GTCRN), lambda s: audio(s.stream().push(spectra())[:, 0, :, 0]),
          decibels, lambda s: steps(s, spectra()[100])),
     Task("g2pm, 10,254 sentences", "right", (cases.SHARED / "g2pm/test.npz",), g2pm, right, lambda got, _: int(got.sum()),
