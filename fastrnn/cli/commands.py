@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastrnn.cli.console import Console
-from fastrnn.cli.options import arrays_of, as_options, compiled, constants_of, loaded, model_of, precision_of, sizes_of
+from fastrnn.cli.options import arrays_of, as_options, compiled, constants_of, loaded, model_of, precision_of, said, sizes_of
 from fastrnn.cli.precision import verify_small
 from fastrnn.converters.engines import engine_for
 from fastrnn.converters.verify import TOLERANCE
@@ -27,12 +27,13 @@ def convert(arguments, console: Console) -> int:
         progress("reading", 0)
         read = loaded(arguments, console)
         progress("compiling", 1)
-        model = narrowed(model_of(arguments, read), precision_of(arguments.precision))
+        precision = precision_of(arguments.precision)
+        model = narrowed(model_of(arguments, read), precision)
         session = compile(model)  # what cannot run is refused now
         progress("writing", 2)
         replace(model, name=Path(arguments.output).stem).save(arguments.output)
     guessed = {"guessed_states": as_options(session.guess.states)} if session.guess.states else {}
-    console.facts(model=arguments.model, written=arguments.output, nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
+    console.facts(model=arguments.model, written=arguments.output, precision=said(precision), nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
                   bytes=Path(arguments.output).stat().st_size, states=[f"{s.input} <- {s.source}" for s in model.states], **guessed)
     return 0
 
