@@ -183,7 +183,8 @@ def training_memory(cases: list[dict]) -> list[str]:
                                                          for c in cases))
 
 
-TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision, "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
+TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
+          "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
          "cell_training": beside, "training_memory": training_memory,
           "compile": milliseconds}
 

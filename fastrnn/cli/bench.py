@@ -85,7 +85,8 @@ def bench(arguments, console: Console) -> int:
     console.table("results", f"{arguments.model}, {arguments.threads} thread{'s' * (arguments.threads > 1)}; steps: {what}", COLUMNS, rows)
     tolerances = {"tolerance_of_small": {name: arguments.tolerance or tolerance_of(session.plan.precision) for name, session in small.items()}} if small else {}
     differs = sorted({name for case, _ in cases for name in case.differs})
-    console.facts(model=arguments.model, threads=arguments.threads, tolerance=arguments.tolerance or TOLERANCE, **tolerances, same_results=not differs, share_of_core=round(min(shares), 2), roofline=roofline.measure().facts())
+    console.facts(model=arguments.model, threads=arguments.threads, tolerance=arguments.tolerance or TOLERANCE, **tolerances, same_results=not differs,
+                  share_of_core=round(min(shares), 2), roofline=roofline.measure().facts())
     if differs:
         console.warn(f"RESULTS DIFFER past tolerance from {', '.join(differs)}: see the columns error and note")
     if min(shares) < DISTURBED:

@@ -26,7 +26,8 @@ def inspect(arguments, console: Console) -> int:
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]
     kept, streams = _kept(session, arguments)
     facts = {"states_to_write": f"states={dict(session.guess.states)!r}, {as_options(session.guess.states)}"} if session.guess.states else {}
-    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, precision=said(session.plan.precision), graph_nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
+    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, precision=said(session.plan.precision),
+                  graph_nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
                   weight_bytes=sum(a.nbytes for a in model.weights.values()), nodes_after_folding=len(rows), nodes_left_to_numpy=len(left), streams=streams, **facts)
     values = [("input", v) for v in model.inputs] + [("output", v) for v in model.outputs]
     console.table("values", "Inputs and outputs", ("kind", "name", "dtype", "shape", "state"),

@@ -104,7 +104,8 @@ def parser() -> argparse.ArgumentParser:
                   "with --precision, through float32 and small weights.")
     with_precision(one)
     one.add_argument("--against", default="auto", choices=("auto", *ENGINES),
-                     help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for, with --precision fastrnn's float32")
+                     help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for, "
+                          "with --precision fastrnn's float32")
     one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
     one.add_argument("--length", type=positives, default=list(LENGTHS), metavar="N,N", help=f"lengths of a symbolic time axis ({','.join(map(str, LENGTHS))})")

@@ -100,8 +100,8 @@ def said(precision: Precision) -> str:
 
 
 def precisions_of(given: list[str]) -> dict[str, Precision]:
-    """--precision options of several at once, names between commas, by the names that tables have for them; NODE=NAME holds for each but float32, which stays what others
-    are measured by."""
+    """--precision options of several at once, names between commas, by the names that tables have for them; NODE=NAME holds for each but float32,
+    which stays what others are measured by."""
     names = [name for text in given if "=" not in text for name in text.split(",")]
     nodes = [text for text in given if "=" in text]
     if len(set(names)) < len(names):
