@@ -163,7 +163,7 @@ def memory(cases: list[dict]) -> list[str]:
 def precision(cases: list[dict]) -> list[str]:
     """A row a precision."""
     rows = []
-    for c in cases:
+    for c in sorted(cases, key=lambda c: c["case"]):
         for name, size in c["weight_bytes"].items():
             speed = f"{number(us(c, name))} ({us(c, 'float32') / us(c, name):.2f})"
             rows.append([c["case"], name, f"{size / 1e3:.0f} KB", c["unit"], figure(c["figures"][name]), figure(c["floors"].get(name)), speed])
