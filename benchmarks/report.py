@@ -43,6 +43,8 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "training_memory": ("Memory of a training step", "Megabytes, of a layer and a Linear to 88 at B=16: what is kept for the way back, x and the output among it; the peak."),
     "load": ("From weights to a session", "Milliseconds: fastrnn plans and packs; the others load the same graph or weights. A copy of the weights is the floor."),
     "import": ("Import", "Milliseconds of `import` in a new process, NumPy loaded already; the best of several. NumPy's own on top of nothing."),
+    "precision": ("Small weights", "Trained networks at what they are for: weights, answers, and the floor, answers in float32 over the rounded weights (round_weights); microseconds of "
+                                   "a step, or of a call over 32 sentences or a piece; float32's time over theirs in brackets."),
     "memory": ("Memory", "Resident bytes that preparing and running a layer adds, as multiples of its weights, which the caller keeps; and what fastrnn packs."),
 }
 HEAD = ("Written by `python benchmarks/run.py`. All engines on one thread, with the same weights and inputs, results compared before anything is timed, in turns within "
@@ -158,13 +160,31 @@ def memory(cases: list[dict]) -> list[str]:
     return table(["layer", "weights", "packed by fastrnn", *(f"resident, {n}" for n in cases[0]["resident_bytes"])], rows)
 
 
+def precision(cases: list[dict]) -> list[str]:
+    """A row a precision."""
+    rows = []
+    for c in sorted(cases, key=lambda c: c["case"]):
+        for name, size in c["weight_bytes"].items():
+            speed = f"{number(us(c, name))} ({us(c, 'float32') / us(c, name):.2f})"
+            rows.append([c["case"], name, f"{size / 1e3:.0f} KB", c["unit"], figure(c["figures"][name]), figure(c["floors"].get(name)), speed])
+    return table(["task", "weights", "bytes", "", "answers", "floor", "us"], rows)
+
+
+def figure(value: float | list[float] | None) -> str:
+    """A count as it is, else five digits."""
+    if isinstance(value, list):
+        return " / ".join(map(figure, value))
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:#.5g}"
+
+
 def training_memory(cases: list[dict]) -> list[str]:
     """Peak over what is kept."""
     return table(["layer", "kept", "at most", "ratio"], ([c["case"], *(f"{c[key] / 1e6:.2f}" for key in ("kept_bytes", "peak_bytes")), f"{c['peak_bytes'] / c['kept_bytes']:.2f}"]
                                                          for c in cases))
 
 
-TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
+TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
+          "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
          "cell_training": beside, "training_memory": training_memory,
           "compile": milliseconds}
 

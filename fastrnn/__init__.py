@@ -50,15 +50,16 @@ if TYPE_CHECKING:
     from fastrnn.plan.streams.guess import Guess, guess_states
     from fastrnn.runtime.layers import GRU, LSTM, RNN, Recurrent
     from fastrnn.runtime.pools.pool import Pool
+    from fastrnn.runtime.sensitivity import Sensitivity, sensitivity
     from fastrnn.runtime.session import Session, compile
     from fastrnn.runtime.stream import Stream
 
 __version__ = "0.1.0"
 __all__ = [
     "GRU", "LSTM", "RNN", "BusyError", "ConversionError", "DTypeError", "DivergedError", "FastRNNError", "Gate", "Guess", "InvalidModelError",
-    "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "OverloadedError", "Pool", "PoolFullError", "Recurrent", "Session", "ShapeError", "StateError", "Stream",
+    "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "OverloadedError", "Pool", "PoolFullError", "Recurrent", "Sensitivity", "Session", "ShapeError", "StateError", "Stream",
     "SuspectModelWarning", "UnknownStreamError", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
-    "load", "maximum", "minimum", "relu", "round_weights", "sigmoid", "sqrt", "tanh", "where",
+    "load", "maximum", "minimum", "relu", "round_weights", "sensitivity", "sigmoid", "sqrt", "tanh", "where",
 ]
 
 # Module of each name that is not here yet.
@@ -71,6 +72,7 @@ _HOME = {name: module for module, names in {
     "plan.streams.guess": ("Guess", "guess_states"),
     "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
     "runtime.pools.pool": ("Pool",),
+    "runtime.sensitivity": ("Sensitivity", "sensitivity"),
     "runtime.session": ("Session", "compile"),
     "runtime.stream": ("Stream",),
 }.items() for name in names}

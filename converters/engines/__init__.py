@@ -7,6 +7,7 @@
     keras_engine.py        Keras, from the .keras or .h5 file
     exported_engine.py     PyTorch on the program of a .pt2 file
     reference_engine.py    NumPy in float64
+    session_engine.py      fastrnn itself: what small weights are measured by
 
 To add one: a module with a subclass of Engine, and a row in ENGINES.
 """

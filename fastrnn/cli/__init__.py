@@ -3,6 +3,7 @@
     main.py      arguments, exit codes
     options.py   options that commands share: the model, its states, constants and sizes
     commands.py  convert and verify
+    precision.py verify with small weights: errors, floor and speed
     inspection.py  inspect
     running.py   run: arrays and audio through a model
     audio.py     .wav files

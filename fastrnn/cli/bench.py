@@ -1,4 +1,4 @@
-"""bench: a user's own model, timed beside other engines, at several batch sizes and lengths."""
+"""bench: a user's own model, timed beside other engines and with small weights, at several batch sizes and lengths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from fastrnn.cli.console import Console, UsageError, plain
-from fastrnn.cli.options import compiled, constants_of, sizes_of
+from fastrnn.cli.options import compiled, constants_of, precisions_of, sizes_of
 from fastrnn.cli.subject import Case, Subject, brief
 from fastrnn.cli.timing import DISTURBED, Race
 from fastrnn.converters import load
 from fastrnn.converters.engines import ENGINES, Engine, engine_for
+from fastrnn.converters.verify import TOLERANCE, tolerance_of
 from fastrnn.errors import MissingDependencyError, ShapeError, UnsupportedModelError
 from fastrnn.kernels import roofline
 from fastrnn.model.file import write_whole
@@ -54,8 +55,11 @@ def bench(arguments, console: Console) -> int:
         plot.pyplot()  # says now, not after the timing, where it is missing
     model = load(arguments.model)
     constants = constants_of(arguments, model)
-    subject = Subject(compiled(arguments, model, threads=arguments.threads), sizes_of(arguments, model), constants, arguments.tolerance, arguments.seed)
+    small = {f"fastrnn {name}": compiled(arguments, model, threads=arguments.threads, precision=one)
+             for name, one in precisions_of(arguments.precision).items() if name != "float32"}
+    subject = Subject(compiled(arguments, model, threads=arguments.threads), sizes_of(arguments, model), constants, arguments.tolerance, arguments.seed, small)
     engines, refused = open_engines(arguments, model, names)
+    everybody = ["fastrnn", *small, *names]
     lengths = arguments.steps or ([1, 100] if subject.time else [1])
     combinations, rows, cases, shares = [(b, s) for b in arguments.batch for s in lengths], [], [], []
     with console.progress("bench", len(combinations)) as progress:
@@ -74,41 +78,43 @@ def bench(arguments, console: Console) -> int:
                 race.round()
             cases.append((case, race.summary()))
             shares.append(race.share)
-            rows += _rows(*cases[-1], names, refused)
+            rows += _rows(*cases[-1], everybody, refused)
     if not cases:
         raise UnsupportedModelError(f"{arguments.model}: nothing can be run: {'; '.join(dict.fromkeys(row[-1] for row in rows))}")
     what = "calls of a stream" if subject.streamed else f"length of {subject.time!r}" if subject.time else "one call"
     console.table("results", f"{arguments.model}, {arguments.threads} thread{'s' * (arguments.threads > 1)}; steps: {what}", COLUMNS, rows)
+    tolerances = {"tolerance_of_small": {name: arguments.tolerance or tolerance_of(session.plan.precision) for name, session in small.items()}} if small else {}
     differs = sorted({name for case, _ in cases for name in case.differs})
-    console.facts(model=arguments.model, threads=arguments.threads, tolerance=arguments.tolerance, same_results=not differs, share_of_core=round(min(shares), 2), roofline=roofline.measure().facts())
+    console.facts(model=arguments.model, threads=arguments.threads, tolerance=arguments.tolerance or TOLERANCE, **tolerances, same_results=not differs,
+                  share_of_core=round(min(shares), 2), roofline=roofline.measure().facts())
     if differs:
-        console.warn(f"RESULTS DIFFER past {arguments.tolerance:g} of the largest entry from {', '.join(differs)}: see the column error")
+        console.warn(f"RESULTS DIFFER past tolerance from {', '.join(differs)}: see the columns error and note")
     if min(shares) < DISTURBED:
         console.warn(f"other processes had up to {1 - min(shares):.0%} of the core: the figures are doubtful")
     if arguments.plot:
-        _plot(arguments, cases, names)
+        _plot(arguments, cases, everybody)
     if isinstance(arguments.json, str):
         write_whole(arguments.json, (json.dumps(plain(console.data), indent=2, allow_nan=False) + "\n").encode())
     return 1 if differs else 0
 
 
-def _rows(case: Case, summary, names: list[str], refused: dict[str, str]) -> list[tuple]:
-    """A row for each engine, refused ones included."""
+def _rows(case: Case, summary, everybody: list[str], refused: dict[str, str]) -> list[tuple]:
+    """A row for each engine, refused ones included. The roofline is that of float32: small weights have no share of it."""
     rows, mine = [], summary["fastrnn"]["us"]
-    for name in ("fastrnn", *names):
+    for name in everybody:
         numbers: tuple = (None,) * 5
         if name in summary:
             us = summary[name]["us"]
-            bound = (round(case.bound, 3), f"{case.bound / us:.0%}") if case.bound else (None, None)
+            bound = (round(case.bound, 3), f"{case.bound / us:.0%}") if case.bound and not name.startswith("fastrnn ") else (None, None)
             numbers = (float(f"{us:.4g}"), float(f"{summary[name]['p99']:.4g}"), round(us / mine, 2), *bound)
         error = case.errors.get(name)
         rows.append((case.batch, case.steps, name, *numbers, None if error is None else float(f"{error:.2g}"), refused.get(name) or case.notes.get(name)))
     return rows
 
 
-def _plot(arguments, cases, names: list[str]) -> None:
+def _plot(arguments, cases, everybody: list[str]) -> None:
     from fastrnn.cli import plot
 
-    us = {name: [summary.get(name, {}).get("us") for _, summary in cases] for name in ("fastrnn", *names)}
+    us = {name: [summary.get(name, {}).get("us") for _, summary in cases] for name in everybody}
     plot.bars(arguments.plot, Path(arguments.model).name, [f"batch {case.batch}, {case.steps} steps" for case, _ in cases],
               {name: values for name, values in us.items() if any(values)}, [case.bound for case, _ in cases])

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from fastrnn.cli.console import Console
-from fastrnn.cli.options import arrays_of, as_options, compiled, constants_of, loaded, model_of, sizes_of
+from fastrnn.cli.options import arrays_of, as_options, compiled, constants_of, loaded, model_of, precision_of, said, sizes_of
+from fastrnn.cli.precision import verify_small
 from fastrnn.converters.engines import engine_for
 from fastrnn.converters.verify import TOLERANCE
 from fastrnn.converters.verify import verify as verify_session
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
-
-__all__ = ["TOLERANCE", "convert", "parameters", "verify"]
+from fastrnn.plan.graph.narrow import narrowed, small_matrices
+from fastrnn.runtime.session import compile
 
 
 def convert(arguments, console: Console) -> int:
@@ -24,34 +27,38 @@ def convert(arguments, console: Console) -> int:
         progress("reading", 0)
         read = loaded(arguments, console)
         progress("compiling", 1)
-        model = model_of(arguments, read)
-        session = compiled(arguments, read, precision=arguments.precision)  # what cannot run is refused now
+        precision = precision_of(arguments.precision)
+        model = narrowed(model_of(arguments, read), precision)
+        session = compile(model)  # what cannot run is refused now
         progress("writing", 2)
         replace(model, name=Path(arguments.output).stem).save(arguments.output)
     guessed = {"guessed_states": as_options(session.guess.states)} if session.guess.states else {}
-    console.facts(model=arguments.model, written=arguments.output, nodes=len(model.nodes), parameters=parameters(model),
+    console.facts(model=arguments.model, written=arguments.output, precision=said(precision), nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
                   bytes=Path(arguments.output).stat().st_size, states=[f"{s.input} <- {s.source}" for s in model.states], **guessed)
     return 0
 
 
-def parameters(model: Model) -> int:
-    """Numbers in the float weights."""
-    return sum(a.size for a in model.weights.values() if a.dtype.kind == "f")
+def parameters(model: Model) -> dict[str, np.ndarray]:
+    """Weights that are floats, or stand for them; other constants of the graph, scales of small weights among them, are left out."""
+    small = small_matrices(model)
+    return {name: a for name, a in model.weights.items() if name in small or a.dtype.kind == "f" and name not in small.values()}
 
 
 def verify(arguments, console: Console) -> int:
     """Errors of every output; 1 past tolerance."""
-    model = loaded(arguments, console)
+    model, precision = loaded(arguments, console), precision_of(arguments.precision)
+    if precision != "float32":
+        return verify_small(arguments, console, model, precision)
     sizes, constants, given = sizes_of(arguments, model), constants_of(arguments, model), arrays_of(arguments, model)
-    session = compiled(arguments, model)
+    session, tolerance = compiled(arguments, model), arguments.tolerance or TOLERANCE
     engine = engine_for(arguments.model, model, arguments.against)
     with console.progress("verify") as progress:
-        verdict = verify_session(session, engine, arguments.batch, arguments.steps, sizes, arguments.tolerance, arguments.seed, constants, progress,
+        verdict = verify_session(session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress,
                                  arguments.length, given)
     console.table("outputs", f"{arguments.model} against {engine.name}", ("case", "output", "error", "scale", "relative", "ok"),
                   ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in verdict.differences))
     console.data["skipped"] = list(verdict.skipped)
     for case in verdict.skipped:
         console.warn(f"left out: {case}")
-    console.facts(engine=engine.name, tolerance=arguments.tolerance, stream=verdict.stream, verified=verdict.good)
+    console.facts(engine=engine.name, tolerance=tolerance, stream=verdict.stream, verified=verdict.good)
     return 0 if verdict.good else 1

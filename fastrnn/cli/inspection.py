@@ -6,7 +6,7 @@ from collections import Counter
 
 from fastrnn.cli.commands import parameters
 from fastrnn.cli.console import Console
-from fastrnn.cli.options import as_options, compiled, loaded, sizes_of
+from fastrnn.cli.options import as_options, compiled, loaded, precision_of, said, sizes_of
 from fastrnn.converters.samples import stream_batch
 from fastrnn.errors import NotStreamableError
 from fastrnn.model.graph import every_node
@@ -19,14 +19,15 @@ def inspect(arguments, console: Console) -> int:
         progress("reading", 0)
         read = loaded(arguments, console)
         progress("compiling", 1)
-        session = compiled(arguments, read, backend=arguments.backend)
+        session = compiled(arguments, read, backend=arguments.backend, precision=precision_of(arguments.precision))
     model, tied = session.model, {s.input: s.source + (" (guessed)" if session.guess.states else "") for s in session.states}
     sizes = sizes_of(arguments, model)
     rows = session.plan.rows({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in model.inputs} if sizes else None)
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]
     kept, streams = _kept(session, arguments)
     facts = {"states_to_write": f"states={dict(session.guess.states)!r}, {as_options(session.guess.states)}"} if session.guess.states else {}
-    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, graph_nodes=len(model.nodes), parameters=parameters(model),
+    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, precision=said(session.plan.precision),
+                  graph_nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
                   weight_bytes=sum(a.nbytes for a in model.weights.values()), nodes_after_folding=len(rows), nodes_left_to_numpy=len(left), streams=streams, **facts)
     values = [("input", v) for v in model.inputs] + [("output", v) for v in model.outputs]
     console.table("values", "Inputs and outputs", ("kind", "name", "dtype", "shape", "state"),
@@ -64,7 +65,7 @@ def _weights(model) -> list[tuple]:
     for node, _ in every_node(model.nodes):
         for name in dict.fromkeys(node.inputs):
             readers.setdefault(name, []).append(node.name)
-    return [(name, str(a.dtype), _shape(a.shape), a.size, ", ".join(readers.get(name, []))) for name, a in model.weights.items() if a.dtype.kind == "f"]
+    return [(name, str(a.dtype), _shape(a.shape), a.size, ", ".join(readers.get(name, []))) for name, a in parameters(model).items()]
 
 
 def _ops(rows) -> list[tuple]:

@@ -10,8 +10,9 @@ import fastrnn
 from fastrnn.cli import bench, commands, info, inspection, running
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters.engines import ENGINES
-from fastrnn.converters.verify import LENGTHS
+from fastrnn.converters.verify import LENGTHS, SMALL_TOLERANCES, TOLERANCE
 from fastrnn.errors import FastRNNError, MissingDependencyError
+from fastrnn.model.small import PRECISIONS
 from fastrnn.plan.lowering.parallel import MOST_THREADS
 from fastrnn.plan.policy import BACKENDS
 
@@ -82,27 +83,39 @@ def parser() -> argparse.ArgumentParser:
                              help="an input fixed at compile time: a number, a list, or a .npy file")
         return one
 
+    def with_precision(one, text: str = "of weights, for all nodes or for one"):
+        one.add_argument("--precision", action="append", default=[], metavar="[NODE=]NAME", help=f"{text}: {', '.join(PRECISIONS)} (float32); may be repeated")
+
+    def with_tolerance(one):
+        small = ", ".join(f"{number:g} in {name}" for name, number in SMALL_TOLERANCES.items())
+        one.add_argument("--tolerance", type=fraction, help=f"largest error, as a fraction of an output's largest entry ({TOLERANCE:g}; of float32's own results {small})")
+
     one = command("convert", commands.convert, "Write a model as fastrnn's .safetensors.")
     one.add_argument("-o", "--output", required=True, help="the file to write")
     one.add_argument("--output-names", metavar="NAME,NAME", help="of an .onnx file, the outputs to keep; what feeds no other is left out")
-    one.add_argument("--precision", default="float32", help="float32; others are refused by name")
+    with_precision(one)
 
     one = command("inspect", inspection.inspect, "Show a model: inputs, outputs, states (declared or guessed), parameters, and what runs each op.")
     one.add_argument("--backend", default="auto", choices=BACKENDS)
+    with_precision(one)
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension: shows what is left once it is known")
 
-    one = command("verify", commands.verify, "Run the same random inputs, and a stream of steps, through the source's own engine and through fastrnn.")
+    one = command("verify", commands.verify, "Run the same random inputs, and a stream of steps, through the source's own engine and through fastrnn; "
+                  "with --precision, through float32 and small weights.")
+    with_precision(one)
     one.add_argument("--against", default="auto", choices=("auto", *ENGINES),
-                     help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for")
+                     help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for, "
+                          "with --precision fastrnn's float32")
     one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
     one.add_argument("--length", type=positives, default=list(LENGTHS), metavar="N,N", help=f"lengths of a symbolic time axis ({','.join(map(str, LENGTHS))})")
     one.add_argument("--steps", type=positive, default=50, help="length of the stream, for models that stream (50)")
     one.add_argument("--input", action="append", default=[], metavar="NAME=FILE", help=".npy to take instead of random numbers")
-    one.add_argument("--tolerance", type=fraction, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
+    with_tolerance(one)
     one.add_argument("--seed", type=natural, default=0)
 
     one = command("run", running.run, "Run a model on arrays (.npy) or audio (.wav).")
+    with_precision(one)
     one.add_argument("--input", action="append", default=[], required=True, metavar="NAME=FILE", help=".npy, or .wav cut into frames")
     one.add_argument("--output", action="append", default=[], metavar="NAME=FILE", help=".npy, or .wav of the frames put together")
     one.add_argument("--stream", action="store_true", help="inputs hold a step in each entry of axis 0; states are carried (implied by .wav)")
@@ -110,12 +123,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--context", type=natural, default=0, help="samples of the frame before that each frame starts with")
 
     one = command("bench", bench.bench, "Time a model beside other engines: same inputs, results compared first, in turns.")
+    with_precision(one, "names between commas: small weights to time beside float32, which always is, and compare with it; NODE=NAME holds for all of them")
     one.add_argument("--against", metavar="ENGINE,ENGINE", help=f"{', '.join(ENGINES)}; onnxruntime for .onnx if not said")
     one.add_argument("--batch", type=positives, default=[1], metavar="N,N", help="batch sizes (1)")
     one.add_argument("--steps", type=positives, metavar="N,N", help="lengths of the time axis (1,100), or calls of the stream where states are tied (1)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
     one.add_argument("--threads", type=thread_count, default=1, help=f"of every engine, at most {MOST_THREADS} (1)")
-    one.add_argument("--tolerance", type=fraction, default=commands.TOLERANCE, help="largest error, as a fraction of an output's largest entry (%(default)s)")
+    with_tolerance(one)
     one.add_argument("--seed", type=natural, default=0)
     one.add_argument("--plot", metavar="FILE", help="an .svg of the medians")
 

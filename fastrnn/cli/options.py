@@ -13,6 +13,7 @@ from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters import load
 from fastrnn.errors import InvalidModelError, SuspectModelWarning
 from fastrnn.model import Model
+from fastrnn.plan.graph.narrow import Precision
 from fastrnn.runtime.session import Session, bound, compile
 
 
@@ -77,6 +78,36 @@ def states_of(arguments) -> dict | None:
         output, mark, index = text.rpartition(":")
         states[name] = (output, int(index)) if mark and index.isdigit() else text
     return states or None
+
+
+def precision_of(given: list[str]) -> Precision:
+    """--precision options, a name for all nodes and NODE=NAME for single ones, as compile takes them; float32 without any."""
+    named: dict[str, str] = {}
+    for text in given:
+        node, mark, name = text.rpartition("=")  # names of nodes may have = in them
+        node = node if mark else "default"
+        if not node or not name:
+            raise UsageError(f"--precision must be a name or NODE=NAME, got {text!r}")
+        if node in named:
+            raise UsageError(f"--precision {'for all nodes' if node == 'default' else f'of node {node!r}'} is given twice")
+        named[node] = name
+    return named["default"] if set(named) == {"default"} else named or "float32"
+
+
+def said(precision: Precision) -> str:
+    """A precision on one line."""
+    return precision if isinstance(precision, str) else " ".join(name if node == "default" else f"{node}={name}" for node, name in precision.items())
+
+
+def precisions_of(given: list[str]) -> dict[str, Precision]:
+    """--precision options of several at once, names between commas, by the names that tables have for them; NODE=NAME holds for each but float32,
+    which stays what others are measured by."""
+    names = [name for text in given if "=" not in text for name in text.split(",")]
+    nodes = [text for text in given if "=" in text]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--precision {max(names, key=names.count)} is given twice")
+    ready = {name: precision_of([name, *nodes] if name != "float32" else [name]) for name in names}
+    return ready if not nodes or set(ready) - {"float32"} else ready | {said(precision_of(nodes)): precision_of(nodes)}
 
 
 def compiled(arguments, model: Model | None = None, **options) -> Session:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrnn.cli.audio import read_wav, wav_bytes
 from fastrnn.cli.console import Console, UsageError
-from fastrnn.cli.options import compiled, load_npy, pairs
+from fastrnn.cli.options import compiled, load_npy, pairs, precision_of
 from fastrnn.errors import ShapeError
 from fastrnn.model.file import write_whole
 from fastrnn.plan.streams.streaming import steppable
@@ -35,7 +35,7 @@ def frames_of(samples: np.ndarray, frame: int, context: int) -> np.ndarray:
 
 def run(arguments, console: Console) -> int:
     """Whole calls, or a stream of steps where asked for or where the input is audio."""
-    session = compiled(arguments)
+    session = compiled(arguments, precision=precision_of(arguments.precision))
     files, outputs = pairs(arguments.input, "--input"), pairs(arguments.output, "--output")
     shapes = {v.name: v.shape for v in session.model.inputs}
     if wrong := [n for n in files if n not in shapes]:

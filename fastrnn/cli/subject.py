@@ -1,16 +1,17 @@
-"""A model as `bench` and the benchmarks call it: whole calls, or steps of a stream, in fastrnn and in other engines, results compared."""
+"""A model as `bench` and the benchmarks call it: whole calls, or steps of a stream, in fastrnn, with small weights too, and in other engines, results compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from fastrnn.converters.engines import Engine
+from fastrnn.converters.engines.session_engine import SessionEngine
 from fastrnn.converters.samples import random_inputs
-from fastrnn.converters.verify import compare, compare_streams, first_states
+from fastrnn.converters.verify import TOLERANCE, Difference, compare, compare_streams, first_states, tolerance_of
 from fastrnn.errors import FastRNNError
 from fastrnn.kernels import roofline
 from fastrnn.kernels.roofline import Work
@@ -42,10 +43,13 @@ class Case:
 
 
 class Subject:
-    """The model in fastrnn, and how it is called: a call of the whole graph, over a time axis where it has one, or steps of a stream."""
+    """The model in fastrnn, and how it is called: a call of the whole graph, over a time axis where it has one, or steps of a stream.
 
-    def __init__(self, session: Session, sizes, constants, tolerance: float, seed: int):
-        self.session, self.sizes, self.constants, self.tolerance, self.seed = session, sizes, constants, tolerance, seed
+    small: the same with small weights, by name; compared with `session` and timed whatever the error. tolerance: None: each comparison's own.
+    """
+
+    def __init__(self, session: Session, sizes, constants, tolerance: float | None, seed: int, small: Mapping[str, Session] = {}):
+        self.session, self.sizes, self.constants, self.tolerance, self.seed, self.small = session, sizes, constants, tolerance, seed, small
         model = session.plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in session.model.inputs if not v.optional})
         self.time, self.batch = time_symbol(model), batch_symbol(session.model)
         self.streamed = bool(session.model.states) and self.time is None
@@ -69,39 +73,47 @@ class Subject:
         """Everything ready, results compared. An engine that cannot run it is left out, its reason noted."""
         case, inputs = Case(batch, steps), self.inputs(batch, steps)
         shapes = {name: a.shape for name, a in inputs.items()}
-        case.runs["fastrnn"] = self._steps(inputs, batch, steps) if self.streamed else partial(self.session.run, inputs)
+        case.runs["fastrnn"] = self._calls(self.session, inputs, batch, steps)
         case.runs["fastrnn"]()
+        for name, session in self.small.items():
+            self._compare(case, name, session, SessionEngine(self.session), inputs, tolerance_of(session.plan.precision))
+            case.runs[name] = self._calls(session, inputs, batch, steps)
         if self.session.plan.threads == 1:
             work = work_of(self.session.plan.specialised(shapes))
             repeated = ((work.weight_bytes, steps - 1),) if self.streamed and steps > 1 else ()
             case.work = Work(work.flops * (steps if self.streamed else 1), work.weight_bytes, work.loops + repeated)
         for name, engine in engines.items():
             try:
-                self._compare(case, name, engine, inputs)
-                if name not in case.differs:
+                self._compare(case, name, self.session, engine, inputs, TOLERANCE)
+                if name in case.differs:
+                    case.notes[name] += ": not timed"
+                else:
                     case.runs[name] = self._theirs(engine, inputs, batch, steps)
             except FastRNNError as error:
                 case.notes[name] = brief(error)
         return case
 
-    def _compare(self, case: Case, name: str, engine: Engine, inputs) -> None:
+    def _compare(self, case: Case, name: str, session: Session, engine: Engine, inputs, tolerance: float) -> None:
+        tolerance = self.tolerance or tolerance
         if self.streamed:
-            found = compare_streams(self.session, engine, min(case.steps, MOST_COMPARED), self.sizes, self.tolerance, self.constants,
+            found = compare_streams(session, engine, min(case.steps, MOST_COMPARED), self.sizes, tolerance, self.constants,
                                     np.random.default_rng(self.seed), self._stream_batch(case.batch))
         else:
-            found = compare("call", engine({**inputs, **self.constants}), self.session.run(inputs), self.tolerance)
-        worst = max(found, key=lambda d: np.inf if np.isnan(d.relative) else d.relative)
+            found = compare("call", engine({**inputs, **self.constants}), session.run(inputs), tolerance)
+        worst: Difference = max(found, key=lambda d: np.inf if np.isnan(d.relative) else d.relative)
         case.errors[name] = worst.relative
         if not worst.within:
             case.differs.append(name)
-            case.notes[name] = f"RESULTS DIFFER in {worst.output!r} ({worst.case}): not timed"
+            case.notes[name] = f"RESULTS DIFFER past {tolerance:g} in {worst.output!r} ({worst.case})"
 
     def _stream_batch(self, batch: int) -> int:
         """What Session.stream is asked for: it calls the batch of a model without a symbol for it 1."""
         return batch if self.fixed is None else 1
 
-    def _steps(self, inputs, batch: int, steps: int) -> Callable[[], object]:
-        stream, tied = self.session.stream(self._stream_batch(batch)), {s.input for s in self.session.model.states}
+    def _calls(self, session: Session, inputs, batch: int, steps: int) -> Callable[[], object]:
+        if not self.streamed:
+            return partial(session.run, inputs)
+        stream, tied = session.stream(self._stream_batch(batch)), {s.input for s in session.model.states}
         given = {name: a for name, a in inputs.items() if name not in tied}
         return _repeat(partial(stream.step, next(iter(given.values())) if len(given) == 1 else given), steps)
 

@@ -13,6 +13,7 @@
     rows_of_bytes.h  copies of states
     threads.h      the worker threads that all sessions share; threads.py their limit, and threadpoolctl's say in it
     layers.py      fr.LSTM, fr.GRU, fr.RNN
+    sensitivity.py what each node's small weights cost; progress.py: a bar while that takes long
 """
 
 from fastrnn.runtime import threads

@@ -15,7 +15,7 @@
     cellcode.py     a cell's instructions and those of its gradients, as the native loop runs them
     losses.py       losses and their gradients; gradient.py: value_and_grad
     optim.py        optimisers, clipping; schedules.py: learning rates over time
-    fit.py          epochs, validation, early stopping; progress.py: what it shows; resume.py: what a run goes on from
+    fit.py          epochs, validation, early stopping; resume.py: what a run goes on from
     export.py       a network as a Model
     diagnostics.py  what one pass keeps, looked at
 

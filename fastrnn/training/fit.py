@@ -11,11 +11,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
+from fastrnn.runtime.progress import shown
 from fastrnn.training.base import State, positive, same_names
 from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.gradient import network, value, value_and_grad
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
-from fastrnn.training.progress import shown
 from fastrnn.training.resume import LOSSES, generator_state, joined, load_generator, parted
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
 from fastrnn.training.sequential import Sequential
@@ -83,7 +83,7 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
         run.load(resume)
     history = run.history
     try:
-        with shown(progress, epochs) as show, threadpool_limits(threads, "blas"):
+        with shown(progress, epochs, "training") as show, threadpool_limits(threads, "blas"):
             for epoch in range(len(history.train), epochs):
                 begun = time.perf_counter()
                 history.train.append(step.epoch(epoch, train.batches(batch_size, order)))

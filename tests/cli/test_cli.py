@@ -157,7 +157,7 @@ REFUSED = [  # exit code, arguments, message
     (3, ["inspect", "nothing.onnx"], "nothing.onnx"),
     (3, ["inspect", "model.bin"], "unknown kind of file"),
     (3, ["convert", ONNX, "-o", "m.onnx"], "safetensors"),
-    (3, ["convert", ONNX, "-o", "m.safetensors", "--precision", "int8"], "int8"),
+    (3, ["convert", ONNX, "-o", "m.safetensors", "--precision", "int4"], "'int4' is unknown"),
     (3, ["inspect", ONNX, "--state", "h=nothing"], "nothing"),
     (2, ["inspect", ONNX, "--state", "h"], "NAME=VALUE"),
     (2, ["inspect", ONNX, "--state", "h=h_n", "--state", "h=logits"], "twice"),

@@ -51,6 +51,14 @@ def report(monkeypatch):
     return report
 
 
+def test_small_weights_have_a_row_each(report):
+    case = {"table": "precision", "case": "a task", "unit": "rms / largest", "us": {"float32": {"us": 6.0}, "int8": {"us": 2.0}}, "weight_bytes": {"float32": 4e5, "int8": 1e5},
+            "figures": {"float32": None, "int8": [0.5, 0.25]}, "floors": {"int8": [0.5, 0.125]}}
+    head, _, *rows = report.precision([case])
+    assert head.startswith("| task | weights") and rows[0] == "| a task | float32 | 400 KB | rms / largest | - | - | 6.00 (1.00) |"
+    assert rows[1] == "| a task | int8 | 100 KB | rms / largest | 0.50000 / 0.25000 | 0.50000 / 0.12500 | 2.00 (3.00) |" and report.figure(9978) == "9978"
+
+
 @pytest.mark.parametrize("name", ["fastrnn_engine", "onnxruntime_engine", "onnxruntime_bound_engine", "openvino_engine"])
 def test_first_calls_start_anew_after_states_were_carried(name, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -123,11 +123,26 @@ def kept(node: Node, weights: Mapping[str, np.ndarray], precision: str) -> str |
     return None
 
 
+def small_weights(node: Node, weights: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The matrices of a node that are kept in bfloat16 or int8, with the names of their scales, "" without."""
+    return {node.input(k): node.input(s) for k, s in _places(node) if (w := weights.get(node.input(k))) is not None and w.dtype in (np.uint16, np.int8)}
+
+
+def small_matrices(model: Model) -> dict[str, str]:
+    """The same of all nodes of a model."""
+    return {name: scale for node, _ in every_node(model.nodes) for name, scale in small_weights(node, model.weights).items()}
+
+
+def _places(node: Node) -> list[tuple[int, int]]:
+    """Which inputs of a node may be matrices, and which are their scales."""
+    if node.op in RECURRENT:
+        return [(INPUTS.index(which), INPUTS.index(f"{which}_scale")) for which in MATRICES]
+    return [(1, 3)] if node.op in PRODUCTS else []
+
+
 def _matrices(node: Node) -> list[str]:
     """Names of a node's matrices."""
-    if node.op in RECURRENT:
-        return [name for which in MATRICES if (name := input_of(node, which))]
-    return [node.inputs[1]] if node.op in PRODUCTS else []
+    return [name for k, _ in _places(node) if (name := node.input(k))]
 
 
 def _with_weights(model: Model) -> list[str]:
@@ -231,12 +246,10 @@ class _Widening(_Rebuilding):
     """Small weights to float32."""
 
     def changed(self, node: Node) -> Node:
-        names = _matrices(node)
-        if any(name not in self.weights or self.weights[name].dtype not in (np.uint16, np.int8) for name in names):
+        if not small_weights(node, self.weights):
             return node
         inputs, attributes = list(node.inputs), {k: v for k, v in node.attributes.items() if k != "x_bits"}
-        places = [(INPUTS.index(which), INPUTS.index(f"{which}_scale")) for which in MATRICES] if node.op in RECURRENT else [(1, 3)]
-        for k, s in places:
+        for k, s in _places(node):
             if name := node.input(k):
                 scale = node.input(s)
                 inputs[k] = self.once(name, "float32", lambda name=name, scale=scale: restored(self.weights[name], self.weights[scale] if scale else None))

@@ -163,7 +163,7 @@ def add(graph: Patterns, node: Node):
             continue
         n = graph.specs[product].shape[-1]
         if b.shape == (*(1,) * (b.ndim - 1), n):
-            return [replace(gemm, inputs=(*gemm.inputs[:2], graph.weight(f"{node.name}.bias", b.reshape(n))), outputs=node.outputs)]
+            return [replace(gemm, inputs=(*gemm.inputs[:2], graph.weight(f"{node.name}.bias", b.reshape(n)), *gemm.inputs[3:]), outputs=node.outputs)]
     return None
 
 
@@ -175,7 +175,7 @@ def batch_normalization(graph: Patterns, node: Node):
         return None
     a, b = batch_factors(node, *(p.astype(np.float64) for p in parameters))
     dtype, conv = np.dtype(graph.specs[node.inputs[0]].dtype), graph.only(node.inputs[0], "Conv", "ConvTranspose")
-    if conv is not None and all(not name or name in graph.weights for name in conv.inputs[1:]):
+    if conv is not None and all(not name or name in graph.weights for name in conv.inputs[1:]) and graph.weights[conv.inputs[1]].dtype.kind == "f":
         w, bias = graph.weights[conv.inputs[1]].astype(np.float64), graph.weights.get(conv.input(2))
         if conv.op == "Conv":
             w = w * a.reshape(-1, *(1,) * (w.ndim - 1))

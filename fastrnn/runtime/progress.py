@@ -1,4 +1,4 @@
-"""A bar on a terminal while a network is fitted."""
+"""A bar on a terminal while something long runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fastrnn.errors import MissingDependencyError
 
 
 @contextmanager
-def shown(wanted: bool | None, epochs: int) -> Iterator[Callable[[int, str], None]]:
-    """A callable (epochs done, note). wanted: True: a bar on stderr; None: only where that is a terminal and rich is installed; False: silence.
+def shown(wanted: bool | None, total: int, what: str) -> Iterator[Callable[[int, str], None]]:
+    """A callable (how much of the total is done, note). what: the bar's name at first. wanted: True: a bar on stderr; None: only where that is a terminal and rich is installed; False: silence.
 
     MissingDependencyError where a bar was asked for and rich is absent.
     """
@@ -27,5 +27,5 @@ def shown(wanted: bool | None, epochs: int) -> Iterator[Callable[[int, str], Non
         yield lambda done, note: None
         return
     with Progress(console=Console(stderr=True), transient=wanted is None) as bar:
-        task = bar.add_task("training", total=epochs)
+        task = bar.add_task(what, total=total)
         yield lambda done, note: bar.update(task, completed=done, description=note)
