@@ -2,7 +2,8 @@
 
     checks.py      what a caller may pass; every refusal is a typed error that names the input
     _executor.pyx  Runner: one program with its own work space; walks the steps without the GIL
-                   _binding.pxi: made of a program; _resizing.pxi: other sizes; _runners.pxi: handed out; _memory.pxi: what it owns; _threads.pxi
+                   _at_once.pxi: a step that brings nothing to decide; _binding.pxi: made of a program; _resizing.pxi: other sizes;
+                   _runners.pxi: handed out; _memory.pxi: what it owns; _threads.pxi
     _stream.pyx    the hot half of a stream
     session.py     Session.run over arrays of any batch and length, from many threads
     pools/         Session.pool: many streams, one step for whichever are ready

@@ -95,6 +95,7 @@ cdef class Runner:
         _bind_blocks(self, formulas)
         _bind_steps(self, formulas)
         _bind_formulas(self, formulas, guards)
+        self.plain = _is_plain(self)
 
     def __dealloc__(self):
         for memory in (<size_t>self.slots, <size_t>self.patches, <size_t>self.places, <size_t>self.scalars, <size_t>self.commits, <size_t>self.bases,
@@ -395,6 +396,7 @@ cdef class Runner:
         return 0
 
 
+include "_at_once.pxi"
 include "_binding.pxi"
 include "_resizing.pxi"
 include "_runners.pxi"

@@ -3,7 +3,7 @@
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
-from fastrnn.runtime._executor cimport Runner, Runners, States
+from fastrnn.runtime._executor cimport Runner, Runners, States, at_once
 
 from fastrnn.runtime import checks
 
@@ -60,6 +60,10 @@ cdef class StreamCore:
         """One step. x: the input, or a dict of several; out: where to write, else new arrays. Raises BusyError in a second thread."""
         if self._busy:
             raise checks.busy()
+        if self._step is not None and not self._step.steered and self._memory is not None:
+            result = at_once(self._step._first, self._memory, self._step_sizes, x, out)
+            if result is not None:
+                return result
         self._busy = True
         try:
             if self._memory is None:
