@@ -28,7 +28,6 @@ from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
 
 cnp.import_array()
-MASKED = np.ma.MaskedArray
 assert MODEL_MAX_RANK == MAX_RANK
 
 cdef enum:
@@ -67,7 +66,7 @@ include "_memory.pxi"
 
 cdef bint is_array(object value) noexcept:
     """Whether value is an array and nothing of it would be ignored, as a mask would."""
-    return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, MASKED)
+    return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, np.ma.MaskedArray)  # looked up late: numpy.ma is a tenth of an import
 
 
 @cython.final
