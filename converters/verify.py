@@ -12,7 +12,7 @@ from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given
 from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.plan.streams.streaming import batch_symbol
 from fastrnn.runtime.session import Session
-from fastrnn.runtime.stream import Stream
+from fastrnn.runtime.streams.stream import Stream
 
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
 LENGTHS = (16, 37)

@@ -12,8 +12,9 @@ from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
-from fastrnn.runtime import checks, episodes
+from fastrnn.runtime import checks
 from fastrnn.runtime.session import Session
+from fastrnn.runtime.streams import episodes
 
 
 class RecurrentLayer:

@@ -17,7 +17,7 @@ from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.program import KernelStep, Step
 from fastrnn.plan.weights.packed import Packed
 
-# Workers that runtime/threads.h has at most, their caller included; each part of a call takes work space.
+# Workers that runtime/executor/threads.h has at most, their caller included; each part of a call takes work space.
 MOST_THREADS = 64
 # Waking a sleeping thread takes up to 50 us: what is to be split takes longer than this alone.
 WORTH_NS = 60_000.0

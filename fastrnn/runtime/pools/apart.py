@@ -21,8 +21,8 @@ from fastrnn.model.ops.registry import ANY_DIM
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.model.sizes import Size, evaluate
 from fastrnn.plan.program import JumpStep, Program, Slot
-from fastrnn.runtime.forms import Form, Forms
-from fastrnn.runtime.stream import Stream
+from fastrnn.runtime.streams.forms import Form, Forms
+from fastrnn.runtime.streams.stream import Stream
 
 # Rows of a tile, at most. From 8 to 128 the rate hardly differs (silero, LSTM(40, 64), GRU(1, 16): benchmarks/bench_pool.py); this bounds the work space.
 MOST_ROWS = 32

@@ -1,4 +1,9 @@
-# The way of a call that brings nothing to decide: one array in, one out, kernels alone. Part of _executor.pyx.
+# What an array is, and the way of a call that brings nothing to decide: one array in, one out, kernels alone. Part of _executor.pyx.
+
+
+cdef bint is_array(object value) noexcept:
+    """Whether value is an array and nothing of it would be ignored, as a mask would."""
+    return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, np.ma.MaskedArray)  # looked up late: numpy.ma is a tenth of an import
 
 
 cdef bint _exactly(Runner self, int k, object value) noexcept:

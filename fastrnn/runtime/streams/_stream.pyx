@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The hot half of runtime.stream.Stream: a step or a chunk without Python between the call and the kernels."""
+"""The hot half of runtime.streams.stream.Stream: a step or a chunk without Python between the call and the kernels."""
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
-from fastrnn.runtime._executor cimport Runner, Runners, States, at_once
+from fastrnn.runtime.executor._executor cimport Runner, Runners, States, at_once
 
 from fastrnn.runtime import checks
 
@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 cdef class StreamCore:
-    """What runtime.stream.Stream is built on: states, and which programs take a step and a chunk. Nothing is allocated when `out` is given."""
+    """What runtime.streams.stream.Stream is built on: states, and which programs take a step and a chunk. Nothing is allocated when `out` is given."""
 
     def _bind(self, Runners step, sizes):
         """The program of a step, and its free dimensions."""

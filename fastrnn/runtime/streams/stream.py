@@ -8,10 +8,10 @@ import numpy as np
 
 from fastrnn.errors import ShapeError, StateError
 from fastrnn.runtime import checks
-from fastrnn.runtime._executor import Runners, States
-from fastrnn.runtime._stream import StreamCore
-from fastrnn.runtime.episodes import cuts
-from fastrnn.runtime.forms import Forms
+from fastrnn.runtime.executor._executor import Runners, States
+from fastrnn.runtime.streams._stream import StreamCore
+from fastrnn.runtime.streams.episodes import cuts
+from fastrnn.runtime.streams.forms import Forms
 
 MAX_BATCH = 1 << 24
 

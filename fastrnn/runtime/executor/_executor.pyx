@@ -38,7 +38,7 @@ cdef int64_t MOST_BYTES = 1 << 46  # of a block
 
 cdef int64_t LEAST = LEAST_SIZE, MOST = MOST_SIZE
 
-cdef extern from "../kernels/native/fpmode.h":
+cdef extern from "../../kernels/native/fpmode.h":
     uint64_t fr_flush_denormals() nogil
     void fr_restore_denormals(uint64_t) nogil
 
@@ -62,11 +62,6 @@ cdef extern from "numpy/arrayobject.h":
 
 include "_threads.pxi"
 include "_memory.pxi"
-
-
-cdef bint is_array(object value) noexcept:
-    """Whether value is an array and nothing of it would be ignored, as a mask would."""
-    return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, np.ma.MaskedArray)  # looked up late: numpy.ma is a tenth of an import
 
 
 @cython.final
