@@ -124,10 +124,10 @@ def test_fit_with_resets_in_chunks():
     for t in range(24):
         y[t, :, 0] = np.where(mask[t] | (t == 0), 0, np.minimum(y[t - 1, :, 0] + 1, 3)) if t else 0
     losses = {}
-    for given in (mask, None):
+    for resets in (mask, None):
         net = tr.Sequential(tr.GRU(2, 12, seed=0), tr.Linear(12, 1, seed=1))
-        history = tr.fit(net, tr.mean_squared_error, Episodic(x, y, given), Episodic(x, y, given), optimiser=tr.Adam(net, 0.02), epochs=150, tbptt=8, progress=False)
-        losses[given is not None] = history.best
+        history = tr.fit(net, tr.mean_squared_error, Episodic(x, y, resets), Episodic(x, y, resets), optimiser=tr.Adam(net, 0.02), epochs=150, tbptt=8, progress=False)
+        losses[resets is not None] = history.best
     assert losses[True] < 0.25 * losses[False] and losses[True] < 0.1
 
 

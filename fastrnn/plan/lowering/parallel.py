@@ -3,7 +3,7 @@
 Of one layer, the batch is split (rows; no thread waits for another), or else its hidden units are (units; one barrier a step); the two directions
 of a layer run at once, and so do layers that read one another's output, a few steps apart (a wavefront). Small work stays on one thread.
 
-The constants were measured on two cores of a Zen 4 (benchmarks/bench_threads.py).
+The constants were measured on two cores of a Zen 4 (benchmarks/suites/bench_threads.py).
 """
 
 from __future__ import annotations
