@@ -13,7 +13,7 @@ from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.plan.graph.narrow import Precision, chosen
 from fastrnn.plan.streams.streaming import batch_symbol
 from fastrnn.runtime.session import Session
-from fastrnn.runtime.stream import Stream
+from fastrnn.runtime.streams.stream import Stream
 
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
 # With small weights, of float32's own results. Trained networks pass 0.055 and 0.15 nowhere (docs/precision.md); what is wrong, a lost scale or a row amiss, is off by half and more.

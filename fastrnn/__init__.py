@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from fastrnn.runtime.pools.pool import Pool
     from fastrnn.runtime.sensitivity import Sensitivity, sensitivity
     from fastrnn.runtime.session import Session, compile
-    from fastrnn.runtime.stream import Stream
+    from fastrnn.runtime.streams.stream import Stream
 
 __version__ = "0.1.0"
 __all__ = [
@@ -74,7 +74,7 @@ _HOME = {name: module for module, names in {
     "runtime.pools.pool": ("Pool",),
     "runtime.sensitivity": ("Sensitivity", "sensitivity"),
     "runtime.session": ("Session", "compile"),
-    "runtime.stream": ("Stream",),
+    "runtime.streams.stream": ("Stream",),
 }.items() for name in names}
 
 if "threadpoolctl" in sys.modules:  # then it may limit the pool from here on

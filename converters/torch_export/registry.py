@@ -1,7 +1,7 @@
 """The one registry of ATen's operators: a converter is a decorated function over a Site, which it turns into nodes.
 
 To add an op: one function in ops/, with the parameters of the overload's schema by name (`self` and `input` are called x); those that it does
-not take must have their defaults, or have no meaning for inference. A net in tests/nets or a row in tests/converters/test_export_ops.py.
+not take must have their defaults, or have no meaning for inference. A net in tests/nets or a row in tests/converters/pytorch/test_ops.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
@@ -56,6 +55,8 @@ def listing(model: Model) -> str:
 
 def notebook(text: str, details: str, label: str) -> str:
     """HTML of a text, and of a longer one behind a label."""
+    import html  # for notebooks alone
+
     return f"<pre>{html.escape(text)}</pre><details><summary>{html.escape(label)}</summary><pre>{html.escape(details)}</pre></details>"
 
 

@@ -13,8 +13,9 @@ from fastrnn.model import Model
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
 from fastrnn.plan.graph.narrow import narrowed
-from fastrnn.runtime import checks, episodes
+from fastrnn.runtime import checks
 from fastrnn.runtime.session import Session
+from fastrnn.runtime.streams import episodes
 
 
 class RecurrentLayer:
@@ -125,6 +126,11 @@ class RecurrentLayer:
         for name, s in states.items():
             shape = (o.num_layers, x.shape[axis], sizes[name])
             given[name] = np.zeros(shape, np.float32) if s is None else checks.as_input(s, name, np.dtype(np.float32), shape)
+        if lengths is None and x.shape[axis]:  # a stream goes on where the piece before ended, and its pieces lie where they are
+            stream = self._session.stream(x.shape[axis])
+            stream.state = given
+            y = stream.push({name: np.moveaxis(a, 1 - axis, 0) for name, a in timed.items()} if len(timed) > 1 else np.moveaxis(x, 1 - axis, 0), resets=mask)
+            return np.ascontiguousarray(np.moveaxis(y, 0, 1 - axis)), list(stream.state.values())
         return episodes.run(lambda inputs: list(self._session.run(inputs).values()), timed, given, lengths, mask, 1 - axis)
 
     def _states(self, state) -> dict[str, object]:

@@ -25,10 +25,10 @@ from fastrnn.plan.streams.guess import Guess, guess_states, with_states
 from fastrnn.plan.specialise import specialise, steered_program
 from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
-from fastrnn.runtime._executor import Runners
-from fastrnn.runtime.forms import Forms
-from fastrnn.runtime.stream import Stream
-from fastrnn.runtime.threads import announce
+from fastrnn.runtime.executor._executor import Runners
+from fastrnn.runtime.streams.forms import Forms
+from fastrnn.runtime.streams.stream import Stream
+from fastrnn.runtime.executor.threads import announce
 
 if TYPE_CHECKING:
     from fastrnn.runtime.pools.pool import Pool

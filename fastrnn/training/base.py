@@ -30,7 +30,7 @@ class Run:
 
     def last(self) -> Run:
         """The run of what reads one row a sequence, in the batch's order."""
-        return replace(self, packing=Packing.of(1, self.packing.B), per_sequence=True)
+        return replace(self, packing=Packing.of(1, self.packing.leading[1]), per_sequence=True)
 
     def pack(self, a: np.ndarray) -> np.ndarray:
         """(T, B, ...), or (B, ...) where rows are sequences, as rows (N, ...)."""
@@ -44,7 +44,7 @@ class Run:
     @property
     def leading(self) -> tuple[int, ...]:
         """The axes of a batch that packing takes: (T, B), or (B,) where rows are sequences."""
-        return (self.packing.B,) if self.per_sequence else (self.packing.T, self.packing.B)
+        return self.packing.leading[1:] if self.per_sequence else self.packing.leading
 
 
 class State:

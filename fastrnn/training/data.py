@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError
-from fastrnn.runtime.checks import as_array
+from fastrnn.runtime.checks import as_array, as_resets
 from fastrnn.training.base import positive
 from fastrnn.training.packing import as_lengths
 
@@ -18,8 +18,9 @@ BUCKET_BATCHES = 16  # how many batches' sequences are sorted by length together
 @dataclass(frozen=True)
 class Batch:
     """x (T, B, ...), target (T, B, ...), lengths (B,) or None, mask bool (T, B) or None; with per_sequence target (B, ...) and mask (B,).
+    resets: bool (T, B) or None, where sequences start afresh.
 
-    Lengths are integers from 0 to T. ShapeError where they do not fit, DTypeError for lengths or a mask of another kind.
+    Lengths are integers from 0 to T. ShapeError where they do not fit, DTypeError for lengths, a mask or resets of another kind.
     """
 
     x: np.ndarray
@@ -27,6 +28,7 @@ class Batch:
     lengths: np.ndarray | None = None
     mask: np.ndarray | None = None
     per_sequence: bool = False
+    resets: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ("x", "target", "mask"):
@@ -39,6 +41,8 @@ class Batch:
             raise ShapeError("a batch does not fit together: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
         if self.mask is not None and self.mask.dtype != np.bool_:
             raise DTypeError(f"a batch's mask must be bool, got {self.mask.dtype}")
+        if self.resets is not None:
+            object.__setattr__(self, "resets", as_resets(self.resets, *self.x.shape[:2]))
         if self.lengths is not None:
             object.__setattr__(self, "lengths", as_lengths(self.lengths, *self.x.shape[:2]))
 
@@ -60,7 +64,8 @@ class Batch:
             part = slice(t, t + steps)
             x = self.x[part]
             lengths = None if self.lengths is None else np.clip(self.lengths - t, 0, len(x))
-            yield Batch(x, self.target[part], lengths, None if self.mask is None else self.mask[part])
+            yield Batch(x, self.target[part], lengths, None if self.mask is None else self.mask[part],
+                        resets=None if self.resets is None else self.resets[part])
 
 
 class Sequences:

@@ -152,7 +152,7 @@ def evaluate(net: Sequential, loss: Callable, data, batch_size: int = 64) -> flo
     total, count = 0.0, 0
     for batch in _data(data, network(net)).batches(batch_size):
         if n := batch.count:
-            total += n * value(net, loss, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask)
+            total += n * value(net, loss, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask, resets=batch.resets)
             count += n
     return _mean(total, count)
 
@@ -184,7 +184,8 @@ class _Step:
         return _mean(total, count)
 
     def _chunk(self, chunk: Batch, state: State | None) -> float:
-        found, grads = value_and_grad(self.net, self.loss, chunk.x, chunk.target, lengths=chunk.lengths, mask=chunk.mask, state=state, rng=self.rng)
+        found, grads = value_and_grad(self.net, self.loss, chunk.x, chunk.target, lengths=chunk.lengths, mask=chunk.mask, state=state, rng=self.rng,
+                                      resets=chunk.resets)
         if not math.isfinite(found):
             raise DivergedError(f"the loss is {found}")
         if self.clip_norm is None:

@@ -16,10 +16,11 @@ OWN = (cross_entropy, binary_cross_entropy, mean_squared_error)  # their gradien
 
 
 def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, training: bool = True, rng=None,
-                   batch_first: bool = False) -> tuple[float, dict[str, np.ndarray]]:
+                   batch_first: bool = False, resets=None) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of a batch and its gradient by every parameter.
 
-    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T.
+    x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. resets: bools (T, B), T first with batch_first too: where
+    recurrent layers start a sequence afresh before that step; no gradient passes such a place.
     loss: cross_entropy or its like, or a function of one's own, called as loss(rows, target) or loss(rows, target, mask=mask) with rows (N, F) of the
     steps within lengths, that returns its value and its gradient by the rows. It is given arrays that cannot be written to.
     target: (T, B, ...), or (B, ...) behind a Last; mask: bools (T, B) or (B,), what counts in addition to lengths.
@@ -28,7 +29,7 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError, DTypeError or StateError, and then changes nothing.
     Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
     """
-    rows, run = network(net).enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None)
+    rows, run = network(net).enter(x, lengths, batch_first, training, np.random.default_rng(rng) if training else None, resets)
     after = net.run_after(run)
     score = loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, carried(state))
@@ -41,9 +42,10 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     return found[0], grads
 
 
-def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False) -> float:
+def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False,
+          resets=None) -> float:
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
-    rows, run = network(net).enter(x, lengths, batch_first)
+    rows, run = network(net).enter(x, lengths, batch_first, resets=resets)
     score = loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
     y, _, final = net.forward(rows, run, carried(state), keep=False)
     found, _ = score(y)

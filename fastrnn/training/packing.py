@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError
-from fastrnn.runtime.checks import as_array
+from fastrnn.runtime.checks import as_array, as_resets
 
 
 def as_lengths(lengths, T: int, B: int) -> np.ndarray:
@@ -33,15 +33,18 @@ class Packing:
     sizes: np.ndarray = field(repr=False)
     order: np.ndarray | None = field(default=None, repr=False)
 
-    @classmethod
-    def of(cls, T: int, B: int, lengths=None) -> Packing:
-        """The packing of a batch. lengths: B integers from 0 to T, in any order; None: all are T. ShapeError or DTypeError for anything else."""
+    @staticmethod
+    def of(T: int, B: int, lengths=None, resets=None) -> Packing:
+        """The packing of a batch. lengths: B integers from 0 to T, in any order; None: all are T. resets: bools (T, B), where a sequence starts afresh before a
+        step. ShapeError or DTypeError for anything else."""
+        if resets is not None:
+            return Episodes.cut(T, B, lengths, as_resets(resets, T, B))
         if lengths is None:
-            return cls(T, B, np.full(T, B, np.int64))
+            return Packing(T, B, np.full(T, B, np.int64))
         lengths = as_lengths(lengths, T, B)
         sizes = B - np.cumsum(np.bincount(lengths, minlength=T + 1), dtype=np.int64)[:T]
         in_order = bool((lengths[:-1] >= lengths[1:]).all())
-        return cls(T, B, sizes, None if in_order else np.argsort(-lengths, kind="stable"))
+        return Packing(T, B, sizes, None if in_order else np.argsort(-lengths, kind="stable"))
 
     @property
     def N(self) -> int:
@@ -58,6 +61,11 @@ class Packing:
         """Whether every sequence has T steps, so that rows are a reshape."""
         return not self.T or bool(self.sizes[-1] == self.B)
 
+    @property
+    def leading(self) -> tuple[int, int]:
+        """The axes of a batch that packing takes."""
+        return self.T, self.B
+
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Time and sequence of every row."""
         place = np.arange(self.N) - np.repeat(self.starts, self.sizes)
@@ -71,7 +79,7 @@ class Packing:
         """(N, ...) as (T, B, ...), zero past the ends: a view where every sequence is whole."""
         if self.whole:
             return rows.reshape(self.T, self.B, *rows.shape[1:])
-        padded = np.zeros((self.T, self.B, *rows.shape[1:]), rows.dtype)
+        padded = np.zeros((*self.leading, *rows.shape[1:]), rows.dtype)
         padded[self._rows()] = rows
         return padded
 
@@ -89,6 +97,14 @@ class Packing:
     def places(self) -> np.ndarray:
         """int64 (B,): at which place each sequence of the batch stands."""
         return np.arange(self.B) if self.order is None else np.argsort(self.order)
+
+    def begun(self, state: np.ndarray) -> np.ndarray:
+        """Initial states (L, B, n) of a batch as the packing has its places."""
+        return state if self.order is None else state[:, self.order]
+
+    def ended(self, state: np.ndarray) -> np.ndarray:
+        """Final states (L, places, n) as the batch has its sequences."""
+        return state[:, self.places()]
 
     def pieces(self, reverse: bool = False) -> np.ndarray:
         """Runs of rows whose previous rows lie together, in the order in which a direction computes them: int64 (P, 4) of row, rows, previous row, place.
@@ -117,3 +133,61 @@ class Packing:
         row, n, before, _ = self.pieces(reverse).T
         order = np.argsort(row)
         return np.arange(self.N) + np.repeat((before - row)[order], n[order])
+
+
+@dataclass(frozen=True)
+class Episodes(Packing):
+    """A batch whose sequences start afresh in the middle: each episode is a sequence of its own here, so no gradient passes from one to the one before.
+
+    T, B: the longest episode, how many there are. batch: T and B of the whole. starts_at, sequence: int64 (B,), at which step of which sequence each begins.
+    first, final: int64 (batch's B,), the episode that goes on from the sequence's initial state, -1 where none does, and the one that gives its final state.
+    """
+
+    batch: tuple[int, int] = (0, 0)
+    starts_at: np.ndarray = field(default=None, repr=False)
+    sequence: np.ndarray = field(default=None, repr=False)
+    first: np.ndarray = field(default=None, repr=False)
+    final: np.ndarray = field(default=None, repr=False)
+
+    @staticmethod
+    def cut(T: int, B: int, lengths, resets: np.ndarray) -> Episodes:
+        """The packing of a batch cut where `resets`, bools (T, B), says so."""
+        lengths = np.full(B, T, np.int64) if lengths is None else as_lengths(lengths, T, B)
+        resets = resets & (np.arange(T)[:, None] < lengths)
+        begins = resets.copy()
+        begins[:1] = True
+        sequence, starts_at = np.nonzero(begins.T) if T else (np.arange(B), np.zeros(B, np.int64))  # by sequence, then by time
+        last = np.append(sequence[1:] != sequence[:-1], True)[: len(sequence)]
+        long = np.where(last, lengths[sequence], np.append(starts_at[1:], 0)[: len(sequence)]) - starts_at
+        first = np.flatnonzero(np.append(True, last[:-1])[: len(sequence)])
+        whole = Packing.of(int(long.max(initial=0)), len(sequence), long)
+        afresh = resets[0] if T else np.zeros(B, bool)
+        return Episodes(whole.T, whole.B, whole.sizes, whole.order, (T, B), starts_at, sequence, np.where(afresh, -1, first), np.flatnonzero(last))
+
+    @property
+    def leading(self) -> tuple[int, int]:
+        return self.batch
+
+    @property
+    def whole(self) -> bool:
+        """Rows are a reshape of nothing here."""
+        return False
+
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        time, episode = super()._rows()
+        return self.starts_at[episode] + time, self.sequence[episode]
+
+    def last(self) -> np.ndarray:
+        lengths = self.lengths[self.places()][self.final]
+        if not lengths.all():
+            raise ShapeError("a sequence of length 0 has no last step")
+        return (self.ends() - self.B)[self.places()][self.final]
+
+    def begun(self, state: np.ndarray) -> np.ndarray:
+        started = np.zeros((state.shape[0], self.B, state.shape[2]), state.dtype)
+        goes_on = self.first >= 0
+        started[:, self.first[goes_on]] = state[:, goes_on]
+        return super().begun(started)
+
+    def ended(self, state: np.ndarray) -> np.ndarray:
+        return super().ended(state)[:, self.final]

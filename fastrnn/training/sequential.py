@@ -112,15 +112,16 @@ class Sequential(Layer):
             dy = self.layers[k].backward(dy, saved.pop(), own, need_dx or k > 0)
         return dy
 
-    def __call__(self, x, lengths=None, state: State | None = None, batch_first: bool = False) -> np.ndarray:
+    def __call__(self, x, lengths=None, state: State | None = None, batch_first: bool = False, *, resets=None) -> np.ndarray:
         """The network's output, with nothing dropped.
 
         x: (T, B, I) of the network's dtype, or integers (T, B) if an Embedding is first; (B, T, ...) with batch_first. lengths: integers (B,)
-        in 0..T, any order; None: all T. state: a State, which is read and given the final states; None: zeros.
+        in 0..T, any order; None: all T. state: a State, which is read and given the final states; None: zeros. resets: bools (T, B), T first with
+        batch_first too, as fr.LSTM takes them: where recurrent layers start a sequence afresh, at zeros, before that step.
         Returns (T, B, F), zero past the ends, (B, T, F) with batch_first, or (B, F) behind a Last; a new array.
         Raises ShapeError, DTypeError or StateError. Safe from many threads with states of their own.
         """
-        rows, run = self.enter(x, lengths, batch_first)
+        rows, run = self.enter(x, lengths, batch_first, resets=resets)
         y, _, final = self.forward(rows, run, carried(state), keep=False)
         if state is not None:
             state.value = final
@@ -139,7 +140,7 @@ class Sequential(Layer):
 
         return to_model(self, name, lengths)
 
-    def enter(self, x, lengths=None, batch_first: bool = False, training: bool = False, rng=None) -> tuple[np.ndarray, Run]:
+    def enter(self, x, lengths=None, batch_first: bool = False, training: bool = False, rng=None, resets=None) -> tuple[np.ndarray, Run]:
         """A batch, checked, as rows, and the run that they belong to. Arguments and errors as in a call."""
         x = as_array(x, "x")
         if self.integers:
@@ -154,13 +155,22 @@ class Sequential(Layer):
             raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted}, got {x.shape}")
         if batch_first:
             x = x.swapaxes(0, 1)
-        run = Run(Packing.of(*x.shape[:2], lengths), training, rng)
+        if resets is not None:
+            self._forward_only()
+        run = Run(Packing.of(*x.shape[:2], lengths, resets), training, rng)
         rows = np.ascontiguousarray(run.pack(x))
         if self.integers:
             first = next(leaf for _, leaf in self.leaves())
             if rows.size and not 0 <= rows.min() <= rows.max() < first.num_embeddings:
                 raise ShapeError(f"layer '0' (embedding): indices must be from 0 to {first.num_embeddings - 1}, got {rows.min()} to {rows.max()}")
         return rows, run
+
+    def _forward_only(self) -> None:
+        for place, layer in self.leaves():
+            options = getattr(layer, "options", None)
+            if options is not None and (options.bidirectional or options.reverse):
+                raise UnsupportedModelError(f"layer {place!r} ({layer.kind}): resets are for layers that run forward; one that runs from the end meets an "
+                                            "episode's last step first")
 
     def __repr__(self) -> str:
         return "Sequential(" + ", ".join(map(repr, self.layers)) + ")"

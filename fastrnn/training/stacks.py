@@ -87,15 +87,15 @@ class RecurrentLayer(Layer):
             x = one.h[run.packing.B :]
             if keep:
                 saved.append(one)
-        ends = tuple(np.stack(finals[name])[:, run.packing.places()] for name in o.states)
+        ends = tuple(run.packing.ended(np.stack(finals[name])) for name in o.states)
         return x, (run, saved) if keep else None, ends if len(ends) > 1 else ends[0]
 
     def _states(self, state, run: Run) -> dict[str, np.ndarray]:
         """Initial states by name, (layers * D, B, n), in the packing's order."""
-        o, B = self.options, run.packing.B
+        o, B = self.options, run.packing.leading[1]
         shapes = {name: (o.num_layers * o.directions, B, o.hidden_size if k else o.output_size) for k, name in enumerate(o.states)}
         if state is None:
-            return {name: np.zeros(shapes[name], self.dtype) for name in o.states}
+            return {name: np.zeros((shape[0], run.packing.B, shape[2]), self.dtype) for name, shape in shapes.items()}
         if len(o.states) > 1 and not (isinstance(state, tuple) and len(state) == len(o.states)):
             raise StateError(f"{self.kind}: a state is a tuple ({', '.join(o.states)}), got {type(state).__name__}"
                              + (f" of {len(state)}" if isinstance(state, tuple) else ""))
@@ -105,7 +105,7 @@ class RecurrentLayer(Layer):
                 raise DTypeError(f"{self.kind}: initial {name} must be an array of {self.dtype}, got {getattr(array, 'dtype', type(array).__name__)}")
             if array.shape != shapes[name]:
                 raise ShapeError(f"{self.kind}: initial {name} must have shape {shapes[name]}, got {array.shape}")
-        return found if run.packing.order is None else {name: array[:, run.packing.order] for name, array in found.items()}
+        return {name: run.packing.begun(array) for name, array in found.items()}
 
     def _layer(self, layer: int, saved: Saved, run: Run, states: dict[str, np.ndarray]) -> None:
         """Computes one layer's h, and adds what its directions keep."""

@@ -1,4 +1,4 @@
-"""exp, tanh and sigmoid against float64 libm on a dense sample; benchmarks/check_activations.py does all 2^32."""
+"""exp, tanh and sigmoid against float64 libm on a dense sample; benchmarks/checks/activations.py does all 2^32."""
 
 import numpy as np
 import pytest

@@ -7,7 +7,7 @@ import fastrnn as fr
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.plan.lowering.memory import Arena
-from fastrnn.runtime._executor import lay_out
+from fastrnn.runtime.executor._executor import lay_out
 
 RANDOM = np.random.default_rng(0)
 

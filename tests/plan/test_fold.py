@@ -271,7 +271,7 @@ def test_too_little_memory_for_a_run_is_a_typed_error(monkeypatch):
 
     with monkeypatch.context() as patch:
         session(x[:2])  # the first call makes room for few
-        patch.setattr("fastrnn.runtime._executor.aligned_zeros", nothing_left)
+        patch.setattr("fastrnn.runtime.executor._executor.aligned_zeros", nothing_left)
         with pytest.raises(fr.OutOfMemoryError, match=r"'x' \(400,\): Unable to allocate") as raised:
             session(np.zeros(400, np.float32))
     assert isinstance(raised.value, MemoryError)

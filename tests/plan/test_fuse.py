@@ -155,3 +155,24 @@ def test_a_replaced_value_that_is_read_again_keeps_its_place():
     model = model_of(nodes, {"x": rand(4, 5), "u": rand(1, 5)}, {"i": np.array([[2]])})
     got = fr.compile(model)(rand(4, 5), rand(1, 5))
     assert not got[[0, 1, 3]].any() and got[2].any()
+
+
+@pytest.mark.parametrize("op,number,turned,moved", [("Div", 5.65, False, True), ("Mul", 0.177, False, True), ("Mul", -0.177, True, True), ("Div", 0.5, False, False),
+                                                    ("Mul", 2.0, True, False), ("Mul", np.nan, False, False)])
+def test_a_number_behind_a_product_scales_its_rows_where_those_are_shorter(op, number, turned, moved):
+    nodes = (Node("Transpose", "kt", ("k",), ("kt",), {"perm": [0, 2, 1]}), Node("MatMul", "product", ("q", "kt"), ("p",)),
+             Node(op, "scaled", ("s", "p") if turned else ("p", "s"), ("y",)))
+    model = Model((Value("q", "float32", ("B", "T", 8)), Value("k", "float32", ("B", "S", 8))), ("y",), nodes, {"s": np.full((1,), number, np.float32)})
+    session, reference = fr.compile(model), fr.compile(model, backend="reference")
+    names = [row[1] for row in session.plan.rows()]
+    assert ("scaled.rows" in names) == moved and ("scaled" in names) != moved
+    for b, t, s in ((1, 5, 7), (3, 9, 4), (2, 1, 1)):
+        inputs = {"q": rand(b, t, 8), "k": rand(b, s, 8)}
+        np.testing.assert_allclose(session.run(inputs)["y"], reference.run(inputs)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_number_behind_a_product_stays_where_rows_are_longer_or_others_read_it():
+    model = model_of([("MatMul", ["a", "b"], "p", {}), ("Mul", ["p", "s"], "y", {})], {"a": rand(4, 9), "b": rand(9, 5)}, {"s": np.float32(0.3)})
+    assert "y.rows" not in [row[1] for row in fr.compile(model).plan.rows()]
+    model = model_of([("MatMul", ["a", "b"], "p", {}), ("Mul", ["p", "s"], "y", {})], {"a": rand(4, 5), "b": rand(5, 9)}, {"s": np.float32(0.3)}, ("y", "p"))
+    assert "y.rows" not in [row[1] for row in fr.compile(model).plan.rows()]

@@ -212,7 +212,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_one_top_level_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"fastrnn"}
-    assert {"fastrnn/converters/state_dict.py", "fastrnn/py.typed", "fastrnn/runtime/_executor.pyi", "fastrnn/kernels/native/_cpu.pyi"} <= set(names)
+    assert {"fastrnn/converters/state_dict.py", "fastrnn/py.typed", "fastrnn/runtime/executor/_executor.pyi", "fastrnn/kernels/native/_cpu.pyi"} <= set(names)
     assert any(name.startswith("fastrnn/kernels/native/_baseline.") and name.endswith(".so") for name in names)
     assert not any(name.endswith((".c", ".pyx", ".h")) for name in names)
 

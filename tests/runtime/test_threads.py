@@ -15,7 +15,7 @@ from fastrnn.kernels.contract import Kernel, Key
 from fastrnn.model.stack import stack_model
 from fastrnn.plan import build_program
 from fastrnn.plan.lowering import parallel
-from fastrnn.runtime.threads import announce, set_thread_limit, thread_limit
+from fastrnn.runtime.executor.threads import announce, set_thread_limit, thread_limit
 from fastrnn.testing import LAYERS, draw_case
 
 
@@ -280,7 +280,7 @@ def test_workers_sleep_when_there_is_nothing_to_do(four_threads):
 
 
 def test_a_limit_of_one_starts_no_thread():
-    code = ("import numpy as np, os, fastrnn as fr; from fastrnn.runtime.threads import set_thread_limit; set_thread_limit(1);"
+    code = ("import numpy as np, os, fastrnn as fr; from fastrnn.runtime.executor.threads import set_thread_limit; set_thread_limit(1);"
             "fr.LSTM(256, 256, threads=4)(np.ones((50, 2, 256), np.float32)); print(len(os.listdir('/proc/self/task')))")
     if not os.path.isdir("/proc/self/task"):
         pytest.skip("threads are counted in /proc")

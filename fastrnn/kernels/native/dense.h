@@ -87,18 +87,24 @@ static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segme
     }
 }
 
+/* Of so many rows those that go first: whole tiles, since tiles of two heights are of two widths as well; what is left is halved where little would be. */
+static int64_t fr_rows_at_once(int64_t n_rows) {
+    if (n_rows <= MANY_ROWS) return n_rows;
+    return n_rows < 2 * MANY_ROWS ? (n_rows / 2 + HEIGHT - 1) / HEIGHT * HEIGHT : MANY_ROWS;
+}
+
 /* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. A row of x is I floats, or `segments` times as many.
  * Few rows at a time, so that they stay in cache for all units. */
 static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments, const int64_t *offsets) {
     const int64_t n_rows = a->T * a->B, units = fr_blocks(a->H) * LANES, groups = a->P ? a->P : 1, width = (segments ? segments : 1) * a->I;
-    const int64_t n_parts = (n_rows + MANY_ROWS - 1) / MANY_ROWS, group_floats = segments ? a->I : width;
+    const int64_t group_floats = segments ? a->I : width;
     const float *x[MANY_ROWS];
     float *y[MANY_ROWS];
     dense_rows s = {.a = a, .x = x, .y = y};
     if (a->weights == FR_INT8) s.integers = fr_room_for(a->work, width, MANY_ROWS);
     dense_epilogue_of(&s, table);
-    for (int64_t part = 0; part < n_parts; part++) {
-        const int64_t first = n_rows * part / n_parts, n = n_rows * (part + 1) / n_parts - first;
+    for (int64_t first = 0, n; first < n_rows; first += n) {
+        n = fr_rows_at_once(n_rows - first);
         for (int64_t r = 0, t = first / a->B, b = first % a->B; r < n; r++) {
             x[r] = fr_x_row(a, b, t), y[r] = fr_y_row(a, b, t);
             if (++b == a->B) b = 0, t++;
@@ -125,7 +131,6 @@ static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_
     float *panel = a->work, *y_rows[MANY_ROWS];
     const float *x_rows[MANY_ROWS];
     dense_rows s = {.a = a, .w = panel, .x = x_rows, .y = y_rows};
-    const int64_t n_parts = (a->B + MANY_ROWS - 1) / MANY_ROWS;
     for (int64_t k = 0; k < loop->size; k++) {
         if (!k || loop->x2)
             for (int64_t block = 0; block < fr_blocks(a->H); block++)
@@ -134,8 +139,8 @@ static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_
                     const vf w = vf_gather((const float *)a->x2 + x2 + k * loop->x2 + i * a->x_t + block * LANES * a->y_t, a->y_t, valid);
                     vf_store(panel + (block * a->I + i) * LANES, w);
                 }
-        for (int64_t part = 0; part < n_parts; part++) {
-            const int64_t first = a->B * part / n_parts, n = a->B * (part + 1) / n_parts - first;
+        for (int64_t first = 0, n; first < a->B; first += n) {
+            n = fr_rows_at_once(a->B - first);
             for (int64_t r = 0; r < n; r++) {
                 x_rows[r] = (const float *)a->x + x + k * loop->x + (first + r) * a->x_b;
                 y_rows[r] = a->y + y + k * loop->y + (first + r) * a->y_b;

@@ -1,4 +1,4 @@
-/* Functions of one or two floats beyond the activations: erf on vectors, the others in double. Those are written without branches and
+/* Functions of one or two floats beyond the activations: erf and a softmax's exp on vectors, the others in double. Those are written without branches and
  * with 32-bit integers, so that the compiler lays a loop over lanes out in vectors; lanes that need more are done again, one by one.
  *
  * In double a series that is exact to 1e-14 makes the one rounding to float right in all but one case in millions, and products and sums
@@ -24,6 +24,20 @@ FR_INLINE vf vf_erf(vf x) {
     p = vf_fma(p, y, vf_set1(1.0859588384628296f));
     q = vf_fma(q, y, vf_set1(0.9624060392379761f));
     return vf_max(vf_sub(vf_zero(), one), vf_min(one, vf_div(vf_mul(x, p), q)));
+}
+
+/* exp(x) for x of at most 0: as vf_exp, but that 2^n is made in one piece, n by a sum whose lowest bits it is. Below 2^-126 it is 0. */
+FR_INLINE vf vf_exp_falling(vf x) {
+    x = vf_max(vf_set1(-88.0f), x);
+    const vf t = vf_fma(x, vf_set1(1.44269504f), vf_set1(FR_POW2)), n = vf_sub(t, vf_set1(FR_POW2));
+    vf r = vf_fma(n, vf_set1(-0.693359375f), x);
+    r = vf_fma(n, vf_set1(2.12194440e-4f), r);
+    vf q = vf_fma(r, vf_set1(0.001381454f), vf_set1(0.00836874512f));
+    q = vf_fma(q, r, vf_set1(0.0416683908f));
+    q = vf_fma(q, r, vf_set1(0.166665204f));
+    q = vf_fma(q, r, vf_set1(0.499999934f));
+    q = vf_fma(q, r, vf_set1(1.0f));
+    return vf_mul(vf_fma(q, r, vf_set1(1.0f)), vf_pow2_of(t));
 }
 
 /* 2^n, n in -1022..1023. */

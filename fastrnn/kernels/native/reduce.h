@@ -6,6 +6,15 @@
 #define SUMS 16
 enum { REDUCE_SUM, REDUCE_SQUARES, REDUCE_MAX, REDUCE_MIN, REDUCE_PROD };
 
+/* The sum of the partial sums. */
+FR_INLINE float fr_whole(const vf *parts) {
+    float whole[SUMS];
+    for (int s = 0; s < SUMS / LANES; s++) vf_store(whole + s * LANES, parts[s]);
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) whole[l] += whole[l + half];
+    return whole[0];
+}
+
 /* n floats at a stride, reduced. `start` changes no result; a NaN stays. */
 FR_INLINE float fr_reduce(const int kind, const float start, const float *from, int64_t stride, int64_t n) {
 #define COMBINE(u, v) (kind == REDUCE_MAX ? vf_either(u, v, vf_max(u, v)) : kind == REDUCE_MIN ? vf_either(u, v, vf_min(u, v)) : \
@@ -28,20 +37,14 @@ FR_INLINE float fr_reduce(const int kind, const float start, const float *from, 
             v = kind == REDUCE_SQUARES ? vf_mul(v, v) : kind == REDUCE_SUM ? v : FLUSH(v);
             parts[s] = COMBINE(parts[s], v);
         }
+    if (kind == REDUCE_SUM || kind == REDUCE_SQUARES) return fr_whole(parts);
     float whole[SUMS + LANES];
     for (int s = 0; s < SUMS / LANES; s++) vf_store(whole + s * LANES, parts[s]);
-    if (kind == REDUCE_SUM || kind == REDUCE_SQUARES) {
-        for (int half = SUMS / 2; half; half /= 2)
-            for (int l = 0; l < half; l++) whole[l] += whole[l + half];
-        return whole[0];
-    }
     for (int half = SUMS / 2; half; half /= 2)
         for (int l = 0; l < half; l++) vf_store_n(whole + l, COMBINE(vf_set1(whole[l]), vf_set1(whole[l + half])), 1);
     return whole[0];
 #undef COMBINE
 }
-static float fr_sum(const float *from, int64_t stride, int64_t n) { return fr_reduce(REDUCE_SUM, 0.0f, from, stride, n); }
-
 /* y[row] = x reduced over the innermost axis; a sum is divided by scale. */
 #define REDUCE(name, KIND, START)                                                                                      \
     static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                   \
@@ -76,37 +79,68 @@ REDUCE(reduce_prod, REDUCE_PROD, 1.0f)
 REDUCE_INTEGERS(int32_t, INT32_MIN, INT32_MAX)
 REDUCE_INTEGERS(int64_t, INT64_MIN, INT64_MAX)
 
-/* y = exp(x - max) / sum over the innermost axis. A NaN makes its row NaN. */
-static void softmax_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
-    (void)x2;
-    const float *from = (const float *)a->x + x;
-    float *to = a->y + y;
-    const float most = fr_reduce(REDUCE_MAX, -INFINITY, from, row->x, row->size);
-    for (int pass = 0; pass < 2; pass++) {
-        const vf operand = vf_set1(pass ? fr_sum(to, row->y, row->size) : most);
-        for (int64_t k = 0; k < row->size; k += LANES) {
-            const int valid = row->size - k < LANES ? (int)(row->size - k) : LANES;
-            const vf v = pass ? vf_gather(to + k * row->y, row->y, valid) : vf_gather(from + k * row->x, row->x, valid);
-            vf_scatter(to + k * row->y, row->y, pass ? vf_div(v, operand) : vf_exp(vf_sub(v, operand)), valid);
+/* The largest of n floats; any of them where some are NaN. Four vectors at once, since each waits for the one before. */
+FR_INLINE float fr_most(const float *from, int64_t stride, int64_t n) {
+    vf parts[4];
+    for (int s = 0; s < 4; s++) parts[s] = vf_set1(-INFINITY);
+    int64_t k = 0;
+    for (; k + 4 * LANES <= n; k += 4 * LANES)
+        UNROLL for (int s = 0; s < 4; s++) parts[s] = vf_max(parts[s], vf_gather(from + (k + s * LANES) * stride, stride, LANES));
+    for (; k < n; k += LANES) {
+        const int valid = n - k < LANES ? (int)(n - k) : LANES;
+        parts[0] = vf_max(parts[0], vf_first(vf_gather(from + k * stride, stride, valid), valid, -INFINITY));
+    }
+    float most[LANES];
+    vf_store(most, vf_max(vf_max(parts[0], parts[1]), vf_max(parts[2], parts[3])));
+    for (int half = LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) most[l] = most[l] > most[l + half] ? most[l] : most[l + half];
+    return most[0];
+}
+
+/* y = exp(x - most) over n floats at strides; their sum, its partial results as in fr_reduce. */
+FR_INLINE float fr_exponentials(float *to, int64_t y, const float *from, int64_t x, int64_t n, float most) {
+    const vf top = vf_set1(most);
+    vf parts[SUMS / LANES];
+    for (int s = 0; s < SUMS / LANES; s++) parts[s] = vf_zero();
+    for (int64_t k = 0; k < n; k += SUMS)
+        UNROLL for (int s = 0; s < SUMS / LANES; s++) {
+            const int64_t at = k + s * LANES;
+            const int valid = n - at < LANES ? (int)(n - at) : LANES;
+            if (valid <= 0) break;
+            const vf e = vf_exp_falling(vf_sub(vf_gather(from + at * x, x, valid), top));
+            vf_scatter(to + at * y, y, e, valid);
+            parts[s] = vf_add(parts[s], vf_first(e, valid, 0.0f));
         }
+    return fr_whole(parts);
+}
+
+/* y = exp(x - max) / sum over n floats at strides. A NaN makes all NaN: one of the exponentials is, so the sum. */
+FR_INLINE void fr_softmax(float *to, int64_t y, const float *from, int64_t x, int64_t n) {
+    const vf share = vf_set1(1.0f / fr_exponentials(to, y, from, x, n, fr_most(from, x, n)));
+    for (int64_t k = 0; k < n; k += LANES) {
+        const int valid = n - k < LANES ? (int)(n - k) : LANES;
+        vf_scatter(to + k * y, y, vf_mul(vf_gather(to + k * y, y, valid), share), valid);
     }
 }
-static void softmax_run(const fr_args *a) { fr_walk(a, softmax_row); }
 
 /* y = (x - max) - log(sum of exp(x - max)): the exponentials lie in y until they are added up. */
-static void logsoftmax_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {
-    (void)x2;
-    const float *from = (const float *)a->x + x;
-    float *to = a->y + y;
-    const float most = fr_reduce(REDUCE_MAX, -INFINITY, from, row->x, row->size);
-    vf log = vf_zero();
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) log = vf_log(vf_set1(fr_sum(to, row->y, row->size)));
-        for (int64_t k = 0; k < row->size; k += LANES) {
-            const int valid = row->size - k < LANES ? (int)(row->size - k) : LANES;
-            const vf v = vf_sub(vf_gather(from + k * row->x, row->x, valid), vf_set1(most));
-            vf_scatter(to + k * row->y, row->y, pass ? vf_sub(v, log) : vf_exp(v), valid);
-        }
+FR_INLINE void fr_logsoftmax(float *to, int64_t y, const float *from, int64_t x, int64_t n) {
+    const float most = fr_most(from, x, n);
+    const vf top = vf_set1(most), log = vf_log(vf_set1(fr_exponentials(to, y, from, x, n, most)));
+    for (int64_t k = 0; k < n; k += LANES) {
+        const int valid = n - k < LANES ? (int)(n - k) : LANES;
+        vf_scatter(to + k * y, y, vf_sub(vf_sub(vf_gather(from + k * x, x, valid), top), log), valid);
     }
 }
-static void logsoftmax_run(const fr_args *a) { fr_walk(a, logsoftmax_row); }
+
+/* Over the innermost axis; of rows that lie side by side the compiler knows it. */
+#define SOFTMAX(name)                                                                                                  \
+    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                   \
+        const float *from = (const float *)a->x + x;                                                                   \
+        (void)x2;                                                                                                      \
+        if (row->x == 1 && row->y == 1) fr_##name(a->y + y, 1, from, 1, row->size);                                    \
+        else fr_##name(a->y + y, row->y, from, row->x, row->size);                                                     \
+    }                                                                                                                  \
+    static void name##_run(const fr_args *a) { fr_walk(a, name##_row); }
+SOFTMAX(softmax)
+SOFTMAX(logsoftmax)

@@ -6,6 +6,7 @@
  * Every operation rounds as IEEE 754 says, so all instruction sets give the same bits:
  *   vf_high(a) has a's upper half below, anything above.
  *   vf_zip_low(a, b) is a0 b0 a1 b1 ..., from the lower halves; vf_zip_high(a, b) goes on with the upper ones.
+ *   vf_pow2_of(t) is 2^n of t = FR_POW2 + n, n in -127..127: its lowest bits moved up; 2^-127 is 0.
  *   vf_min(a, b) is a < b ? a : b and vf_max(a, b) is a > b ? a : b, so a NaN in b comes through.
  * Stores of less than a vector go in power-of-two pieces: masked stores are slow on Zen 4 and do not
  * forward to the scalar loads that the next time step makes of them. */
@@ -15,6 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define FR_POW2 (0x1.8p23f + 127.0f)
 #define FR_OWN_FUNCTION __attribute__((noinline))
 /* Tiles must be inlined and unrolled for their accumulators to live in registers; portable code has no such registers. */
 #ifdef FR_BASELINE
@@ -70,6 +72,7 @@ FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 FR_INLINE vf vf_pow2(vf n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
+FR_INLINE vf vf_pow2_of(vf t) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23)); }
 FR_INLINE vf vf_zip_low(vf a, vf b) {
     return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
 }
@@ -117,6 +120,7 @@ FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_IN
 FR_INLINE vf vf_pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
+FR_INLINE vf vf_pow2_of(vf t) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23)); }
 FR_INLINE vf vf_zip_low(vf a, vf b) { return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20); }
 FR_INLINE vf vf_zip_high(vf a, vf b) { return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31); }
 FR_INLINE vf vf_high(vf a) { return _mm256_castps128_ps256(_mm256_extractf128_ps(a, 1)); }
@@ -172,6 +176,8 @@ FR_INLINE float32x4_t fr_pow2_half(float32x4_t n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
 FR_INLINE vf vf_pow2(vf n) { return (vf){fr_pow2_half(n.a), fr_pow2_half(n.b)}; }
+FR_INLINE float32x4_t fr_pow2_of_half(float32x4_t t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
+FR_INLINE vf vf_pow2_of(vf t) { return (vf){fr_pow2_of_half(t.a), fr_pow2_of_half(t.b)}; }
 
 #elif defined(FR_BASELINE)
 /* Portable C: eight floats in an array. It promises bits, not speed. */
@@ -217,6 +223,13 @@ FR_INLINE float fr_pow2f(float n) {
 }
 /* a NaN has no integer; the product it goes into is NaN anyway */
 FR_INLINE vf vf_pow2(vf n) { FR_EACH(n.f[l] == n.f[l] ? fr_pow2f(n.f[l]) : n.f[l]); }
+FR_INLINE vf vf_pow2_of(vf t) {
+    uint32_t bits[LANES];
+    memcpy(bits, t.f, sizeof bits);
+    for (int l = 0; l < LANES; l++) bits[l] <<= 23;
+    memcpy(t.f, bits, sizeof bits);
+    return t;
+}
 FR_INLINE vf vf_zip_low(vf a, vf b) { FR_EACH(l % 2 ? b.f[l / 2] : a.f[l / 2]); }
 FR_INLINE vf vf_zip_high(vf a, vf b) { FR_EACH(l % 2 ? b.f[LANES / 2 + l / 2] : a.f[LANES / 2 + l / 2]); }
 FR_INLINE vf vf_high(vf a) { FR_EACH(a.f[LANES / 2 + l % (LANES / 2)]); }
@@ -245,6 +258,11 @@ FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 
 FR_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
 FR_INLINE vf vf_load_tail(const float *p, int n) { return n == LANES ? vf_load(p) : vf_load_n(p, n); }
+/* The first n lanes of a, `other` behind. */
+FR_INLINE vf vf_first(vf a, int n, float other) {
+    static const float lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return n >= LANES ? a : vf_select(vf_lt(vf_load(lane), vf_set1((float)n)), a, vf_set1(other));
+}
 FR_INLINE void vf_store_tail(float *p, vf a, int n) {
     if (n == LANES) vf_store(p, a);
     else vf_store_n(p, a, n);

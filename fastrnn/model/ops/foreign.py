@@ -14,7 +14,7 @@ from fastrnn.model.ops.registry import MANY, Spec, meaning, op
 from fastrnn.model.sizes import has_sizes
 
 PREFIX = "onnx."
-# Held against ONNX's own cases and ONNX Runtime in tests/converters/test_onnx_suite.py and test_onnx_foreign.py. Left out: what draws random numbers, what holds text, sequences or optional
+# Held against ONNX's own cases and ONNX Runtime in tests/converters/onnx/test_suite.py and test_foreign.py. Left out: what draws random numbers, what holds text, sequences or optional
 # values, and what gives as many entries as its data say.
 NAMES = (
     "AffineGrid", "Attention", "BitCast", "BlackmanWindow", "CausalConvWithState", "CenterCropPad", "Col2Im", "CumProd", "DFT",

@@ -3,6 +3,7 @@
     BatchNormalization behind Conv or ConvTranspose   into its weights; elsewhere one product and one sum
     MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
     Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
+    a number that scales a MatMul of two computed     in front of it, on its rows: as many numbers as a row has, not as many as there are columns
     Pow by 2                                          Mul
     GlobalAveragePool                                 ReduceMean
     ConstantOfShape, Tile along axes of size 1        Expand, a view
@@ -165,6 +166,32 @@ def add(graph: Patterns, node: Node):
         if b.shape == (*(1,) * (b.ndim - 1), n):
             return [replace(gemm, inputs=(*gemm.inputs[:2], graph.weight(f"{node.name}.bias", b.reshape(n)), *gemm.inputs[3:]), outputs=node.outputs)]
     return None
+
+
+def _scaled(graph: Patterns, node: Node, product: str, factor: str):
+    """A @ B, scaled, as (A scaled) @ B where A's rows are known to be shorter than the result's, or may be (attention: features against steps)."""
+    matmul, number = graph.only(product, "MatMul"), graph.scalar(factor)
+    if matmul is None or number is None or matmul.inputs[0] in graph.weights or graph.weights[factor].ndim > 1 or not (abs(number) >= 1 if node.op == "Div" else abs(number) <= 1):
+        return None  # a factor that makes larger could overflow where the result would not
+    spec, whole = graph.specs[matmul.inputs[0]], graph.specs[product].shape
+    if spec.dtype != "float32" or len(spec.shape) < 2 or len(graph.specs[matmul.inputs[1]].shape) < 2 or not isinstance(spec.shape[-1], int) \
+            or isinstance(whole[-1], int) and whole[-1] <= spec.shape[-1]:
+        return None
+    nodes: list[Node] = []
+    a, = graph.node(nodes, node.op, f"{node.name}.rows", (matmul.inputs[0], factor), spec=spec)
+    return [*nodes, replace(matmul, inputs=(a, matmul.inputs[1]), outputs=node.outputs)]
+
+
+@rewrites("Div")
+def quotient(graph: Patterns, node: Node):
+    """Of a product by a number."""
+    return _scaled(graph, node, *node.inputs)
+
+
+@rewrites("Mul")
+def scale(graph: Patterns, node: Node):
+    """Of a product and a number."""
+    return _scaled(graph, node, *node.inputs) or _scaled(graph, node, *node.inputs[::-1])
 
 
 @rewrites("BatchNormalization")

@@ -1,6 +1,6 @@
 """Sizes as the executor evaluates them: each a value among others, made of constants, of the free dimensions and of values before it.
 
-    formulas   (operation, a, b) of every value; runtime/resize.h runs them in order
+    formulas   (operation, a, b) of every value; runtime/executor/resize.h runs them in order
     constants  what values are that no dimension changes
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn.model.sizes import Guard, Size, Whole
 
-# In the order of runtime/resize.h.
+# In the order of runtime/executor/resize.h.
 CODES = {name: code for code, name in enumerate(("constant", "dimension", "add", "multiply", "quotient", "remainder", "minimum", "maximum", "less"))}
 
 

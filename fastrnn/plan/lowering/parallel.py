@@ -3,7 +3,7 @@
 Of one layer, the batch is split (rows; no thread waits for another), or else its hidden units are (units; one barrier a step); the two directions
 of a layer run at once, and so do layers that read one another's output, a few steps apart (a wavefront). Small work stays on one thread.
 
-The constants were measured on two cores of a Zen 4 (benchmarks/bench_threads.py).
+The constants were measured on two cores of a Zen 4 (benchmarks/suites/bench_threads.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.program import KernelStep, Step
 from fastrnn.plan.weights.packed import Packed
 
-# Workers that runtime/threads.h has at most, their caller included; each part of a call takes work space.
+# Workers that runtime/executor/threads.h has at most, their caller included; each part of a call takes work space.
 MOST_THREADS = 64
 # Waking a sleeping thread takes up to 50 us: what is to be split takes longer than this alone.
 WORTH_NS = 60_000.0

@@ -3,7 +3,7 @@
 
 cimport cython
 from libc.stdint cimport int32_t, int64_t
-from fastrnn.runtime._executor cimport Runner
+from fastrnn.runtime.executor._executor cimport Runner
 
 cdef enum:
     SHARED = -1           # an array that all rows read

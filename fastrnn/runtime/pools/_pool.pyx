@@ -15,7 +15,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
-from fastrnn.runtime._executor cimport Runner, is_array, together
+from fastrnn.runtime.executor._executor cimport Runner, is_array, together
 
 from fastrnn.errors import PoolFullError, ShapeError, UnknownStreamError, UnsupportedModelError
 from fastrnn.plan.policy import RELEASE_GIL_NS

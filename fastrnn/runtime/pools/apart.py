@@ -21,10 +21,10 @@ from fastrnn.model.ops.registry import ANY_DIM
 from fastrnn.model.recurrent import RECURRENT
 from fastrnn.model.sizes import Size, evaluate
 from fastrnn.plan.program import JumpStep, Program, Slot
-from fastrnn.runtime.forms import Form, Forms
-from fastrnn.runtime.stream import Stream
+from fastrnn.runtime.streams.forms import Form, Forms
+from fastrnn.runtime.streams.stream import Stream
 
-# Rows of a tile, at most. From 8 to 128 the rate hardly differs (silero, LSTM(40, 64), GRU(1, 16): benchmarks/bench_pool.py); this bounds the work space.
+# Rows of a tile, at most. From 8 to 128 the rate hardly differs (silero, LSTM(40, 64), GRU(1, 16): benchmarks/suites/bench_pool.py); this bounds the work space.
 MOST_ROWS = 32
 DRAWN_STEPS = 3
 # Ops that move entries and compute nothing: if they mixed rows, the bits of drawn streams would.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastrnn.errors import StateError
-from fastrnn.runtime.states import StateLayout
+from fastrnn.runtime.streams.states import StateLayout
 
 MAGIC, FORMAT, DIGEST = b"fastrnn\0", 1, 16
 HEAD = struct.Struct("<8sII")

@@ -12,13 +12,13 @@ import numpy as np
 from fastrnn.errors import ShapeError
 from fastrnn.plan.specialise import steering_values
 from fastrnn.runtime import checks
-from fastrnn.runtime.forms import Forms
+from fastrnn.runtime.streams.forms import Forms
 from fastrnn.runtime.pools import blob
 from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
 from fastrnn.runtime.pools.apart import MOST_ROWS, axes_of
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
 from fastrnn.runtime.pools.tiling import RowInput, Tiling, single_threaded
-from fastrnn.runtime.states import StateRows
+from fastrnn.runtime.streams.states import StateRows
 
 # Sets of values of inputs that steer, and with them programs, that a pool keeps.
 MOST_STEERED = 8

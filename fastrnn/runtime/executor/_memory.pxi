@@ -31,7 +31,7 @@ cdef class Workspace:
 
 @cython.final
 cdef class States:
-    """The memory of a stream's states: one block, laid out as `layout` (runtime/states.py) says. initial: a block to start from."""
+    """The memory of a stream's states: one block, laid out as `layout` (runtime/streams/states.py) says. initial: a block to start from."""
 
     def __cinit__(self, layout, initial):
         self.layout, self.block = layout, aligned_zeros((layout.nbytes,), np.uint8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from fastrnn.runtime._executor import set_thread_limit, thread_limit
+from fastrnn.runtime.executor._executor import set_thread_limit, thread_limit
 
 __all__ = ["announce", "set_thread_limit", "thread_limit"]
 

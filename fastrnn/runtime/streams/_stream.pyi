@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.plan.program import Program
-from fastrnn.runtime._executor import Runners, States
+from fastrnn.runtime.executor._executor import Runners, States
 
 class StreamCore:
     _memory: States | None

@@ -102,7 +102,7 @@ cdef class Runner:
     cdef int n_inputs, n_slots, n_patches, n_places, n_scalars, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output
     cdef int most_threads, first, n_values, n_guarded, n_guards, n_dimensions, n_blocks, n_kept, n_events, n_asking, estimate
     cdef int64_t release_ns
-    cdef bint release, sized, settled, taken
+    cdef bint release, sized, settled, taken, plain
     cdef char *work_at
     cdef readonly object program
     cdef Workspace _work, _kept
@@ -140,3 +140,6 @@ cdef class Runners:
     cdef bint steered_by(self, object given) except -1
     cdef Runner take(self)
     cdef give(self, Runner runner)
+
+
+cdef object at_once(Runner self, States states, object dimensions, object given, object out)

@@ -1,6 +1,6 @@
 """ONNX's backend suite as a table of counts: a case that stops passing, or that comes to be computed in another way, changes it.
 
-The bounds below are what the onnx package at hand gives; a newer one has more cases. To see the table: pytest tests/converters/test_onnx_suite.py -s
+The bounds below are what the onnx package at hand gives; a newer one has more cases. To see the table: pytest tests/converters/onnx/test_suite.py -s
 """
 
 from __future__ import annotations

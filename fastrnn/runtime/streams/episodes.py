@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 
-def cuts(mask: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Steps from one that is the first of some row's episode to the next such. mask: (T, B) bool."""
-    places = [0, *(np.flatnonzero(mask[1:].any(1)) + 1).tolist(), len(mask)]
-    yield from zip(places, places[1:])
+def cuts(mask: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Steps from one that is the first of some row's episode to the next such, and the rows whose first it is. mask: (T, B) bool."""
+    times, rows = np.nonzero(mask)
+    starts = np.unique(np.append(times, 0))
+    bounds = np.searchsorted(times, [*starts, len(mask)])
+    for start, end, first, last in zip(starts.tolist(), [*starts[1:].tolist(), len(mask)], bounds, bounds[1:]):
+        yield start, end, rows[first:last]
 
 
 def run(call: Callable[[dict], list[np.ndarray]], timed: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray], lengths: np.ndarray | None, mask: np.ndarray,
@@ -23,8 +26,11 @@ def run(call: Callable[[dict], list[np.ndarray]], timed: Mapping[str, np.ndarray
     parts = []
     if lengths is not None:
         mask = mask & (np.arange(len(mask))[:, None] < lengths)  # a row that has ended keeps its final state
-    for start, end in cuts(mask):
-        states = {name: np.where(mask[start][:, None], np.float32(0), s) for name, s in states.items()} if len(mask) and mask[start].any() else states
+    for start, end, rows in cuts(mask):
+        if len(rows):
+            states = {name: np.array(s) for name, s in states.items()}
+            for s in states.values():
+                s[:, rows] = 0
         piece = (slice(None),) * axis + (slice(start, end),)
         left = None if lengths is None else np.clip(lengths - start, 0, end - start)
         y, *final = call({**{name: np.ascontiguousarray(a[piece]) for name, a in timed.items()}, **states, "lengths": left})

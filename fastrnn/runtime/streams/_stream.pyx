@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The hot half of runtime.stream.Stream: a step or a chunk without Python between the call and the kernels."""
+"""The hot half of runtime.streams.stream.Stream: a step or a chunk without Python between the call and the kernels."""
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
-from fastrnn.runtime._executor cimport Runner, Runners, States
+from fastrnn.runtime.executor._executor cimport Runner, Runners, States, at_once
 
 from fastrnn.runtime import checks
 
@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 cdef class StreamCore:
-    """What runtime.stream.Stream is built on: states, and which programs take a step and a chunk. Nothing is allocated when `out` is given."""
+    """What runtime.streams.stream.Stream is built on: states, and which programs take a step and a chunk. Nothing is allocated when `out` is given."""
 
     def _bind(self, Runners step, sizes):
         """The program of a step, and its free dimensions."""
@@ -44,7 +44,9 @@ cdef class StreamCore:
             self._step.give(runner)
 
     def _run_step(self, x, out):
-        return self.step_now(x, out)
+        """A step while nobody else may call the stream, whose step is bound."""
+        result = None if self._step.steered else at_once(self._step._first, self._memory, self._step_sizes, x, out)
+        return self.step_now(x, out) if result is None else result
 
     def _run_chunk(self, x, out):
         """A chunk by the program bound for it, which must hold for its sizes."""
@@ -60,6 +62,10 @@ cdef class StreamCore:
         """One step. x: the input, or a dict of several; out: where to write, else new arrays. Raises BusyError in a second thread."""
         if self._busy:
             raise checks.busy()
+        if self._step is not None and not self._step.steered and self._memory is not None:
+            result = at_once(self._step._first, self._memory, self._step_sizes, x, out)
+            if result is not None:
+                return result
         self._busy = True
         try:
             if self._memory is None:
@@ -77,27 +83,29 @@ cdef class StreamCore:
         tuple to write into.
         Ctrl-C: where the model has a time axis, KeyboardInterrupt comes when the chunk is over and its states have moved; elsewhere at once, the states as before.
         """
-        cdef int64_t steps
         if self._busy:
             raise checks.busy()
         self._busy = True
         try:
             if self._memory is None:
                 raise self._unusable()
-            if resets is not None:
-                return self._push_resets(x, resets, out)
-            if self._chunk is not None and cnp.PyArray_Check(x) and cnp.PyArray_NDIM(<cnp.ndarray>x):
-                steps = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
-                if steps == self._chunk_steps or self._time >= 0 and steps > 1:
-                    if self._time >= 0:
-                        (<int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._chunk_sizes))[self._time] = steps
-                        self._chunk_steps = steps
-                    result = self._run_chunk(x, out)
-                    if result is not NotImplemented:
-                        return result
-            return self._push(x, out)
+            return self._push_now(x, out) if resets is None else self._push_resets(x, resets, out)
         finally:
             self._busy = False
+
+    def _push_now(self, x, out):
+        """A chunk while nobody else may call the stream."""
+        cdef int64_t steps
+        if self._chunk is not None and cnp.PyArray_Check(x) and cnp.PyArray_NDIM(<cnp.ndarray>x):
+            steps = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
+            if steps == self._chunk_steps or self._time >= 0 and steps > 1:
+                if self._time >= 0:
+                    (<int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._chunk_sizes))[self._time] = steps
+                    self._chunk_steps = steps
+                result = self._run_chunk(x, out)
+                if result is not NotImplemented:
+                    return result
+        return self._push(x, out)
 
     def _unusable(self):
         """The error for a stream without states: it was closed."""

@@ -1,4 +1,4 @@
-"""PyTorch's own databases as tables of counts. They take minutes, so every hundredth module by default, and of modules the first 400 where slow tests run. To see the table: pytest tests/converters/test_torch_suite.py -s -m slow"""
+"""PyTorch's own databases as tables of counts. They take minutes, so every hundredth module by default, and of modules the first 400 where slow tests run. To see the table: pytest tests/converters/pytorch/test_suite.py -s -m slow"""
 
 import itertools
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.plan.program import Program
-from fastrnn.runtime.states import StateLayout
+from fastrnn.runtime.streams.states import StateLayout
 
 def thread_limit() -> int: ...
 def set_thread_limit(n: int) -> None: ...

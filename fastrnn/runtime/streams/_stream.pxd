@@ -1,6 +1,6 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t
-from fastrnn.runtime._executor cimport Runners, States
+from fastrnn.runtime.executor._executor cimport Runners, States
 
 cdef class StreamCore:
     cdef readonly States _memory

@@ -1,6 +1,6 @@
 """tanh, sigmoid and exp over all 2^32 float32 inputs, on every ISA here, against float64 libm.
 
-    python benchmarks/check_activations.py      # six minutes on two cores
+    python benchmarks/checks/activations.py      # six minutes on two cores
 
 The first ISA is measured; the others must give its bits. Writes benchmarks/results/activations.md.
 """
@@ -21,7 +21,7 @@ from fastrnn.kernels import isa
 from fastrnn.testing import EXACT, TOLERANCES, activate, activation_errors
 
 CHUNK = 1 << 20
-RESULTS = Path(__file__).parent / "results" / "activations.md"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "activations.md"
 
 
 @dataclass

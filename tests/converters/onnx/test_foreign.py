@@ -1,4 +1,4 @@
-"""Ops that fastrnn leaves to the onnx package, against ONNX Runtime: what computes them is what made ONNX's own cases (test_onnx_suite.py)."""
+"""Ops that fastrnn leaves to the onnx package, against ONNX Runtime: what computes them is what made ONNX's own cases (test_suite.py)."""
 
 import subprocess
 import sys

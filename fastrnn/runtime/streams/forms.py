@@ -20,8 +20,8 @@ from fastrnn.plan import Plan, Program, build_program
 from fastrnn.plan.specialise import steering, steering_values
 from fastrnn.plan.streams.streaming import check_calls, steppable
 from fastrnn.plan.streams.timeline import Prefix
-from fastrnn.runtime._executor import Runners
-from fastrnn.runtime.states import StateLayout
+from fastrnn.runtime.executor._executor import Runners
+from fastrnn.runtime.streams.states import StateLayout
 
 # Sets of sizes whose states' layout and start a form keeps; the least recently used goes.
 MOST_STARTS = 16

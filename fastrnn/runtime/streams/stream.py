@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from fastrnn.errors import ShapeError, StateError
 from fastrnn.runtime import checks
-from fastrnn.runtime._executor import Runners, States
-from fastrnn.runtime._stream import StreamCore
-from fastrnn.runtime.episodes import cuts
-from fastrnn.runtime.forms import Forms
+from fastrnn.runtime.executor._executor import Runners, States
+from fastrnn.runtime.streams._stream import StreamCore
+from fastrnn.runtime.streams.episodes import cuts
+from fastrnn.runtime.streams.forms import Forms
 
 MAX_BATCH = 1 << 24
 
@@ -138,31 +138,32 @@ class Stream(StreamCore):
         return results[0] if len(results) == 1 else tuple(results)
 
     def _push_resets(self, x, resets, out):
-        """A chunk in pieces, cut where rows start afresh."""
+        """A chunk in pieces, cut where rows start afresh; all is checked before any of them runs."""
         arrays, steps = self._named(x), self._chunk_length(x)
         mask = checks.as_resets(resets, steps, self.batch)
-        outs = None if out is None else out if isinstance(out, (tuple, list)) else (out,)
-        for k, y in enumerate(outs or ()):  # as a whole: its pieces might fit, and pieces of x lie apart from them
-            if not isinstance(y, np.ndarray) or y.shape[:1] != (steps,):
-                raise ShapeError(f"out {k} must be an array of {steps} steps, time first, got {getattr(y, 'shape', type(y).__name__)}")
-            for name, a in arrays.items():
-                if np.may_share_memory(y, a):
-                    raise checks.overlap(f"output {k}", name)
-        before, parts = self._memory.block.copy(), []
+        if self._step_program() is None or self._form.steered:
+            self._prepare({name: a[0] if steps else np.empty(a.shape[1:], a.dtype) for name, a in arrays.items()})
+        inputs, outputs = self._slots()
+        arrays = {n: checks.as_input(a, n, inputs[n][0], (steps, *inputs[n][1])) for n, a in arrays.items()}
+        results = checks.chunk_outputs(steps, outputs, arrays, out)
+        before, afresh, single = self._memory.block.copy(), self._starter(), len(arrays) == len(results) == 1
+        (x,), (y,) = (arrays.values(), results) if single else ((None,), (None,))
+        stepwise = single and self._form.timed and not self._form.steered
         try:
-            for start, end in cuts(mask):
-                if steps and mask[start].any():
-                    self._reset(None if mask[start].all() else np.flatnonzero(mask[start]))
-                into = None if outs is None else tuple(y[start:end] for y in outs)
-                made = self._push({name: a[start:end] for name, a in arrays.items()}, into[0] if into is not None and len(into) == 1 else into)
-                parts.append(made if isinstance(made, tuple) else (made,))
+            for start, end, rows in cuts(mask):
+                if len(rows):
+                    afresh(rows)
+                if stepwise and end - start == 1:
+                    self._run_step(x[start], y[start])
+                elif single:
+                    self._push_now(x[start:end], y[start:end])
+                else:
+                    into = tuple(r[start:end] for r in results)
+                    self._push({name: a[start:end] for name, a in arrays.items()}, into if len(into) > 1 else into[0])
         except BaseException:
             self._memory.block[...] = before
             raise
-        if out is not None:
-            return out
-        whole = tuple(np.concatenate(pieces) for pieces in zip(*parts))
-        return whole[0] if len(whole) == 1 else whole
+        return results[0] if len(results) == 1 else tuple(results)
 
     def _slots(self) -> tuple[dict[str, tuple], dict[str, tuple]]:
         """dtype and shape of a step's inputs and outputs, by name."""
@@ -194,20 +195,29 @@ class Stream(StreamCore):
         self._exclusive(lambda: self._reset(rows))
 
     def _reset(self, rows) -> None:
-        layout, first = self._form.start(self._sizes_at_start())
         if rows is None:
-            self._memory.block[...] = first
+            self._memory.block[...] = self._form.start(self._sizes_at_start())[1]
             return
         rows = np.atleast_1d(checks.as_array(rows, "rows"))
         if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.batch):
             raise StateError(f"rows must be integers in 0..{self.batch - 1}, got {rows}")
+        self._starter()(rows.astype(np.intp))
+
+    def _starter(self) -> Callable[[np.ndarray], None]:
+        """A function that starts rows afresh, which are checked."""
+        layout, first = self._form.start(self._sizes_at_start())
         for name, axis in layout.batch_axes.items():
             if axis is None:
                 raise StateError(f"state {name!r} has no batch axis; reset all rows at once")
-        index, initial = rows.astype(np.intp), layout.views(first)
-        for name, current in layout.views(self._memory.block).items():
-            at = (slice(None),) * layout.batch_axes[name] + (index,)
-            current[at] = initial[name][at]
+        initial, zeros = layout.views(first), not first.any()
+        states = [((slice(None),) * layout.batch_axes[name], current, initial[name]) for name, current in layout.views(self._memory.block).items()]
+
+        def afresh(rows: np.ndarray) -> None:
+            for before, current, value in states:
+                at = (*before, rows)
+                current[at] = 0 if zeros else value[at]
+
+        return afresh
 
     def _sizes_at_start(self) -> dict[str, int]:
         fixed = self._form.steppable.batch

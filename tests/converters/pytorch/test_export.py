@@ -225,9 +225,9 @@ def test_packed_sequences_become_lengths(enforce_sorted):
 
 
 REFUSED = {
-    "data": (lambda x: x[x > 0], r"test_torch_export\.py.*mask|data-dependent|Unsupported|unbacked", fr.UnsupportedModelError),
+    "data": (lambda x: x[x > 0], r"test_export\.py.*mask|data-dependent|Unsupported|unbacked", fr.UnsupportedModelError),
     "item": (lambda x: x * int(x.sum().item() > 0), "torch.export cannot capture|depends on the data", fr.UnsupportedModelError),
-    "operator": (lambda x: torch.special.bessel_j0(x), r"special_bessel_j0.*test_torch_export\.py:\d+ in ", fr.UnsupportedModelError),
+    "operator": (lambda x: torch.special.bessel_j0(x), r"special_bessel_j0.*test_export\.py:\d+ in ", fr.UnsupportedModelError),
     "side_effects": (lambda x: torch.linalg.inv(x[:, :4]), "side effects", fr.UnsupportedModelError),
     "complex": (lambda x: torch.fft.rfft(x).abs(), "complex64", fr.DTypeError),
     "half": (lambda x: x.half() * 2, "float16", fr.DTypeError),

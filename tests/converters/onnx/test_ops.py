@@ -18,11 +18,11 @@ from fastrnn.model.ops.foreign import NAMES as FOREIGN
 from fastrnn.model.ops.foreign import PREFIX
 
 ROWS = COMMON + MORE
-# Ops of the vocabulary that ONNX does not have by that name; tests/converters/test_pytorch.py, test_torch_cells.py and test_tflite.py run them.
+# Ops of the vocabulary that ONNX does not have by that name; tests/converters/pytorch/test_layers.py, test_cells.py and ../test_tflite.py run them.
 NOT_ONNX = {"Requantize", "Silu", "Require", "Recurrent", "IntegerLSTM"}
-# Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_onnx_loops.py, test_onnx_files.py, test_onnx_suite.py.
+# Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_loops.py, test_files.py, test_suite.py.
 ELSEWHERE = {"If", "Loop", "Scan", "com.microsoft.DynamicQuantizeLSTM", "GridSample"}
-# Of which no node is left; tests/converters/test_onnx_sequences.py has them.
+# Of which no node is left; tests/converters/onnx/test_sequences.py has them.
 SEQUENCES = {"SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength", "SplitToSequence", "ConcatFromSequence"}
 
 

@@ -28,7 +28,6 @@ from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
 
 cnp.import_array()
-MASKED = np.ma.MaskedArray
 assert MODEL_MAX_RANK == MAX_RANK
 
 cdef enum:
@@ -39,7 +38,7 @@ cdef int64_t MOST_BYTES = 1 << 46  # of a block
 
 cdef int64_t LEAST = LEAST_SIZE, MOST = MOST_SIZE
 
-cdef extern from "../kernels/native/fpmode.h":
+cdef extern from "../../kernels/native/fpmode.h":
     uint64_t fr_flush_denormals() nogil
     void fr_restore_denormals(uint64_t) nogil
 
@@ -63,11 +62,6 @@ cdef extern from "numpy/arrayobject.h":
 
 include "_threads.pxi"
 include "_memory.pxi"
-
-
-cdef bint is_array(object value) noexcept:
-    """Whether value is an array and nothing of it would be ignored, as a mask would."""
-    return cnp.PyArray_CheckExact(value) or cnp.PyArray_Check(value) and not isinstance(value, MASKED)
 
 
 @cython.final
@@ -95,6 +89,7 @@ cdef class Runner:
         _bind_blocks(self, formulas)
         _bind_steps(self, formulas)
         _bind_formulas(self, formulas, guards)
+        self.plain = _is_plain(self)
 
     def __dealloc__(self):
         for memory in (<size_t>self.slots, <size_t>self.patches, <size_t>self.places, <size_t>self.scalars, <size_t>self.commits, <size_t>self.bases,
@@ -395,6 +390,7 @@ cdef class Runner:
         return 0
 
 
+include "_at_once.pxi"
 include "_binding.pxi"
 include "_resizing.pxi"
 include "_runners.pxi"

@@ -1,6 +1,6 @@
 """How far fastrnn and PyTorch are from float64, over the whole networks of the tests and the models in ../shared: the same weights and inputs, in float32.
 
-    python benchmarks/check_errors.py      # two minutes
+    python benchmarks/checks/errors.py      # two minutes
 
 Networks of tests/nets run in torch as themselves, in float32 and in float64. Of files the reference is fastrnn's NumPy form in float64, and torch runs the graph op by op.
 An error is relative to an output's largest entry; of a network it is the mean square root over outputs, sizes and seeds, and the largest. Writes benchmarks/results/errors.md.
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cases import SHARED
 
 import fastrnn as fr
 from fastrnn.converters.engines import engine_for
@@ -27,11 +26,12 @@ from fastrnn.converters.samples import random_inputs
 from fastrnn.kernels import isa
 from fastrnn.kernels.reference.evaluate import evaluate
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "nets"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "tests" / "nets")]
+from cases import SHARED
 from nets import NETS
 from torch.utils import _pytree as pytree
 
-RESULTS = Path(__file__).parent / "results" / "errors.md"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "errors.md"
 SEEDS = 4
 FILES = {  # sizes of dimensions and values of inputs
     "silero-vad/silero_vad_16k_op15.onnx": ({"sequence": 576}, {"sr": np.array(16_000)}), "dtln/model_1.onnx": ({}, {}), "dtln-pytorch/model_p1.onnx": ({}, {}),
@@ -139,7 +139,7 @@ def main() -> int:
             rows.append((ours / theirs, f"| {name} | {ours:.2e} | {theirs:.2e} | {ours / theirs:.2f} | {most:.2e} | {their_most:.2e} | {most / their_most:.2f} |"))
             ratios.append((ours / theirs, most / their_most))
     mean, largest = np.exp(np.log(ratios).mean(0)), np.max(ratios, 0)
-    lines = ["# Float errors of whole networks", "", f"Written by `python benchmarks/check_errors.py`: {len(rows)} networks, {isa.chosen()} ({platform.machine()}), torch {torch.__version__}. Distance to "
+    lines = ["# Float errors of whole networks", "", f"Written by `python benchmarks/checks/errors.py`: {len(rows)} networks, {isa.chosen()} ({platform.machine()}), torch {torch.__version__}. Distance to "
              f"float64, relative to an output's largest entry; the root of its mean square, and the largest, over sizes and {SEEDS} seeds.", "",
              f"**Of torch's, geometric mean: {mean[0]:.2f} (root mean square), {mean[1]:.2f} (largest). Worst: {largest[0]:.2f}, {largest[1]:.2f}.**", "",
              "| network | fastrnn | torch | of torch's | fastrnn, largest | torch, largest | of torch's |", "|---|---|---|---|---|---|---|", *(line for _, line in sorted(rows, reverse=True))]

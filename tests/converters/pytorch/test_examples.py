@@ -327,7 +327,7 @@ def test_a_layer_with_reparametrized_weights_is_captured(how, kind):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_inside_a_module_is_refused_with_what_to_do():
-    """By itself it is read: test_torch_script.py."""
+    """By itself it is read: test_script.py."""
     for example in (X, None):
         with pytest.raises(fr.UnsupportedModelError, match=r"module '0' is TorchScript.*give the module that it was made from"):
             fr.from_torch(nn.Sequential(torch.jit.script(nn.Linear(3, 5)), nn.Tanh()), example)
