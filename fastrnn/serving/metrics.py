@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 ROWS = tuple(2**k for k in range(15))
 MICROSECONDS = tuple(m * 10**k for k in range(7) for m in (1, 2, 5))
-COUNTERS = ("requests", "answers", "steps", "retries", "overloaded", "cancelled", "failed", "started", "ended", "evicted")
+COUNTERS = ("requests", "answers", "steps", "frames", "retries", "overloaded", "cancelled", "failed", "started", "ended", "evicted")
 
 
 class Histogram:
@@ -27,7 +27,7 @@ class Histogram:
 
 
 class Metrics:
-    """What a batcher has done since it was made. A name of COUNTERS is an attribute."""
+    """What a batcher has done since it was made. A name of COUNTERS is an attribute. frames: rows stepped, each step of a chunk counted."""
 
     def __init__(self):
         for name in COUNTERS:
