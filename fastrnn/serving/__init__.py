@@ -9,6 +9,8 @@
     future, coroutine  <── replies.py  answers back to threads, and to each event loop once a step
 
     batcher.py  the public class         metrics.py  counters and histograms
+    ragged.py   whole sequences of different lengths, without a state
+    server/     HTTP, gRPC and WebSocket: the extra `serve`
 """
 
 import logging

@@ -15,7 +15,7 @@ from fastrnn.runtime.session import Session
 from fastrnn.serving.callers import Caller, Callers, Request
 from fastrnn.serving.engine import ACTS, Engine
 from fastrnn.serving.replies import Reply
-from fastrnn.serving.rows import Rows
+from fastrnn.serving.rows import Field, Rows
 
 
 class Batcher:
@@ -116,6 +116,12 @@ class Batcher:
             stream.handle = pool.restore(data)
         return self._act(caller, restore, start=True)
 
+    def open(self, caller: Hashable) -> Future:
+        """Starts a caller without a step, instead of start=True. The future's result is None."""
+        def opened(pool, stream: Caller):
+            stream.handle = pool.open()
+        return self._act(caller, opened, start=True)
+
     def end(self, caller: Hashable) -> Future:
         """Ends the caller's stream after the requests before this, without a step. The future's result is None."""
         return self._act(caller, lambda pool, stream: None, end=True)
@@ -144,6 +150,26 @@ class Batcher:
         request.future.bind(self._engine, request)
         self._engine.submit(caller, request)
         return request.future
+
+    # What a step takes and gives.
+
+    @property
+    def fields(self) -> tuple[Field, ...] | None:
+        """What a step takes of one caller; None where the model leaves sizes open, or an input steers, and nobody has asked yet."""
+        return self._rows.fields
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the answer's arrays, in order."""
+        return self._rows.output_names
+
+    def chunk(self, x: Mapping[str, np.ndarray]) -> int | None:
+        """How many steps these inputs are, if they have the axis of rows and one of steps in front: what push takes. None: a step's."""
+        return self._rows.in_front(x)
+
+    def prepare(self, x) -> None:
+        """Reads a step's inputs and plans by them, where that is open. Nothing is stepped. Raises as step does."""
+        self._rows.read(x)
 
     # Callers, and what was done.
 

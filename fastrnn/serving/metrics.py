@@ -13,7 +13,7 @@ COUNTERS = ("requests", "answers", "steps", "frames", "retries", "overloaded", "
 class Histogram:
     """How many values were at most each bound, and above the one before it; a last place for those above all."""
 
-    def __init__(self, bounds: Sequence[int]):
+    def __init__(self, bounds: Sequence[float]):
         self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
 
     def add(self, value: float) -> None:

@@ -7,7 +7,7 @@ Rows wait as bytes. Joining bytes keeps Python's lock; numpy.concatenate gives i
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +63,7 @@ class Rows:
     def __init__(self, pool: Pool):
         self._pool, self._lock = pool, threading.Lock()
         self._fields: list[Field] | None = None
+        self.output_names = pool.output_names
         if pool.inputs is not None:
             self._learn()
 
@@ -96,6 +97,18 @@ class Rows:
         if self._only is not None:
             return self._only.joined([request.inputs for request in batch], steps)
         return {field.name: field.joined(rows, steps) for field, rows in zip(self._fields, zip(*(request.inputs for request in batch)))}
+
+    @property
+    def fields(self) -> tuple[Field, ...] | None:
+        """What a step takes of one caller; None before that is known."""
+        return None if self._fields is None else tuple(self._fields)
+
+    def in_front(self, x: Mapping[str, np.ndarray]) -> int | None:
+        """The steps of a chunk, if these are one: inputs with the axis of rows and another in front of them; None: a step."""
+        for name, rank in self._pool.row_ranks.items():
+            if rank is not None and name in x and x[name].ndim == rank + 1:
+                return x[name].shape[0]
+        return None
 
     def steps_of(self, chunk) -> int:
         """Of a chunk: an array, or a dict of several inputs, that many entries in front. Raises ShapeError."""
