@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -62,9 +63,12 @@ class Server:
 
     async def run(self) -> None:
         """Serves. Raises OSError where a port cannot be had."""
-        config = uvicorn.Config(self.app, self.host, self.port, http=protocol(self.limits), ws="websockets-sansio", loop="none", lifespan="off", log_config=None,
+        config = uvicorn.Config(self.app, http=protocol(self.limits), ws="websockets-sansio", loop="none", lifespan="off", log_config=None,
                                 access_log=False, backlog=BACKLOG, timeout_keep_alive=max(1, round(self.limits.idle_s)), ws_max_size=self.limits.body_bytes,
                                 ws_ping_interval=PING_S, ws_ping_timeout=PING_S, ws_per_message_deflate=False, server_header=False, date_header=False)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.create_server((self.host, self.port), family=family, backlog=BACKLOG)
+        self.port = listener.getsockname()[1]
         web = _Uvicorn(config)
         loop, tasks = asyncio.get_running_loop(), []
         if threading.current_thread() is threading.main_thread():
@@ -72,14 +76,10 @@ class Server:
                 loop.add_signal_handler(number, self.stop)
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.append(asyncio.ensure_future(self.reload())))
         grpc_server = None
-        serving = asyncio.ensure_future(web.serve())
+        serving = asyncio.ensure_future(web.serve([listener]))
         try:
-            while not web.started:
-                if serving.done():
-                    await serving
-                    raise OSError(f"cannot listen at {self.host}:{self.port}")
+            while not web.started and not serving.done():
                 await asyncio.sleep(0.005)
-            self.port = web.servers[0].sockets[0].getsockname()[1]
             if self.grpc_port is not None:
                 service = rpc.Service(self.models, self.access, self.measures)
                 grpc_server, self.grpc_port = await rpc.start(service, f"{self.host}:{self.grpc_port}", self.limits.body_bytes, self.limits.connections)
@@ -99,6 +99,7 @@ class Server:
                 await grpc_server.stop(1.0)
             web.should_exit = True
             await asyncio.wait([serving], timeout=5.0)
+            listener.close()
             for task in tasks:
                 task.cancel()
             self.models.close()
