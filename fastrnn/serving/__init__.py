@@ -10,6 +10,7 @@
 
     batcher.py  the public class         metrics.py  counters and histograms
     ragged.py   whole sequences of different lengths, without a state
+    ray.py      over many machines, on Ray: the extra `ray`
     server/     HTTP, gRPC and WebSocket: the extra `serve`
 """
 
