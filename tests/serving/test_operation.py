@@ -18,6 +18,7 @@ pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import Running
 from served import I, alone, frames, lstm, same
+from served_process import at, command
 
 import fastrnn as fr
 from fastrnn.cli import main
@@ -242,29 +243,6 @@ def test_metrics():
 
 
 # The command.
-
-@contextlib.contextmanager
-def command(*arguments, **options):
-    """`fastrnn serve` as a process: (process, what it said at its start)."""
-    process = subprocess.Popen([sys.executable, "-m", "fastrnn", "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0", "--json"], cwd="/", text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-    try:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        yield process, json.loads(line)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
-
-
-def at(said):
-    """Requests to it."""
-    server = object.__new__(Running)
-    server.url = f"127.0.0.1:{said['port']}"
-    return server
-
 
 @pytest.fixture
 def file(tmp_path):
