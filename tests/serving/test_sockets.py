@@ -138,7 +138,7 @@ def closed_with(server, code, *sent, model="lstm", **options):
 
 
 @pytest.mark.parametrize("text, match", [
-    ("{", "JSON"), ("[]", "object"), ('{"type": "jump"}', "one of"), ('{"type": "start", "x": 1}', "known are"), ('{"type": "start", "outputs": ["z"]}', "outputs must"),
+    ("{", "JSON"), ("[]", "object"), ('{"type": []}', "one of"), ('{"type": "start", "outputs": [[]]}', "outputs must"), ('{"type": "jump"}', "one of"), ('{"type": "start", "x": 1}', "known are"), ('{"type": "start", "outputs": ["z"]}', "outputs must"),
     ('{"type": "start", "outputs": []}', "outputs must"), ('{"type": "start", "frame": 9}', "frames of 5"), ('{"type": "start", "inputs": {"z": 1}}', "object of x"),
     ('{"type": "start", "inputs": {"x": 1}}', "one input as frames"), ('{"type": "start", "state_token": "AAAA"}', "not an exported stream"),
     ('{"type": "start", "state_token": 3}', "base64"), ("[" * 5000, "JSON"),

@@ -7,6 +7,10 @@ import logging
 import time
 
 
+# What uvicorn says of each malformed request: whoever sends them would fill the disk.
+OF_CLIENTS = ("Invalid HTTP request", "Invalid UTF-8", "Unsupported upgrade")
+
+
 class JsonLines(logging.Formatter):
     """{"time", "level", "logger", "message", "exception"}."""
 
@@ -22,6 +26,8 @@ def configure(level: str) -> None:
     """Has fastrnn's and the server's logs written to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
+    if level != "debug":
+        handler.addFilter(lambda record: record.name != "uvicorn.error" or not record.getMessage().startswith(OF_CLIENTS))
     for name in ("fastrnn", "uvicorn", "grpc"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

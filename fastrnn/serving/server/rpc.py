@@ -7,6 +7,7 @@ import time
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 import fastrnn
 from fastrnn.serving.server.access import Access
@@ -18,6 +19,7 @@ from fastrnn.serving.server.models import Models
 from fastrnn.serving.server.refusals import RETRY_AFTER_S, Refused, refused
 
 EXTENSIONS = ["binary_tensor_data", "sequence", "parameters"]
+UNARY = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
 MOST_IN_FLIGHT = 64  # requests of one stream whose answers are not out yet
 # Where contents stand that are not raw. Source: Open Inference Protocol v2, InferTensorContents.
 CONTENTS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents", "UINT8": "uint_contents",
@@ -81,19 +83,40 @@ def write_answer(answer: Answered):
     return response
 
 
+def parsed(name: str, data: bytes):
+    """A message from its bytes. Raises Refused: grpc itself would call what is malformed UNKNOWN."""
+    try:
+        return MESSAGES[name].FromString(data)
+    except DecodeError as error:
+        raise Refused("invalid", f"these bytes are no {name}: {error}") from error
+
+
 class Service:
-    """The service's methods. Each is called with a request and a grpc.aio.ServicerContext."""
+    """The service's methods. Each is called with a request's bytes and a grpc.aio.ServicerContext."""
 
     def __init__(self, models: Models, access: Access, measures: Measures):
         self._models, self._access, self._measures = models, access, measures
 
-    def _owner(self, context) -> str | None:
+    def owner(self, context) -> str | None:
+        """Whose request it is. Raises Refused."""
         return self._access.owner(next((value for key, value in context.invocation_metadata() or () if key == "authorization"), None))
 
-    async def _abort(self, context, error: Refused):
+    async def abort(self, context, error: Refused) -> None:
+        """Ends a call by a refusal's code, with its name as "fastrnn-error"."""
         self._measures.refused("grpc", error)
         metadata = (("fastrnn-error", error.name), *((("retry-after", str(RETRY_AFTER_S)),) if error.codes.retry else ()))
         await context.abort(grpc.StatusCode[error.codes.grpc], str(error), metadata)
+
+    def unary(self, name: str):
+        """A method of one request and one answer."""
+        answer = getattr(self, name)
+
+        async def call(data: bytes, context):
+            try:
+                return await answer(parsed(f"{name}Request", data), context)
+            except Exception as error:
+                await self.abort(context, refused(error))
+        return call
 
     async def ServerLive(self, request, context):
         return MESSAGES["ServerLiveResponse"](live=True)
@@ -102,54 +125,41 @@ class Service:
         return MESSAGES["ServerReadyResponse"](ready=not self._models.draining)
 
     async def ModelReady(self, request, context):
+        self.owner(context)
         try:
-            self._owner(context)
             self._models.of(request.name).of_version(request.version)
-            return MESSAGES["ModelReadyResponse"](ready=not self._models.draining)
-        except Refused as error:
-            if error.reason == "unknown":
-                return MESSAGES["ModelReadyResponse"](ready=False)
-            await self._abort(context, error)
+        except Refused:
+            return MESSAGES["ModelReadyResponse"](ready=False)
+        return MESSAGES["ModelReadyResponse"](ready=not self._models.draining)
 
     async def ServerMetadata(self, request, context):
         return MESSAGES["ServerMetadataResponse"](name="fastrnn", version=fastrnn.__version__, extensions=EXTENSIONS)
 
     async def ModelMetadata(self, request, context):
-        try:
-            self._owner(context)
-            return MESSAGES["ModelMetadataResponse"](**self._models.of(request.name).metadata(request.version))
-        except Refused as error:
-            await self._abort(context, error)
+        self.owner(context)
+        return MESSAGES["ModelMetadataResponse"](**self._models.of(request.name).metadata(request.version))
 
     async def ModelInfer(self, request, context):
-        try:
-            return await self._infer(request, self._owner(context))
-        except Refused as error:
-            await self._abort(context, error)
+        return await self._infer(request, self.owner(context))
 
     async def _infer(self, request, owner: str | None):
         began = time.perf_counter()
-        try:
-            answer = await self._models.infer(read_request(request), owner)
-        except Refused:
-            raise
-        except Exception as error:
-            raise refused(error) from error
+        answer = await self._models.infer(read_request(request), owner)
         self._measures.answered("grpc", answer.model, time.perf_counter() - began)
         return write_answer(answer)
 
     async def ModelStreamInfer(self, requests, context):
         """Answers in the order of requests, of which several run at once; a refusal is an answer with an error_message, and the stream goes on."""
         try:
-            owner = self._owner(context)
+            owner = self.owner(context)
         except Refused as error:
-            await self._abort(context, error)
+            await self.abort(context, error)
         tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(MOST_IN_FLIGHT)
 
         async def read():
             try:
-                async for request in requests:
-                    await tasks.put(asyncio.create_task(self._streamed(request, owner)))
+                async for data in requests:
+                    await tasks.put(asyncio.create_task(self._streamed(data, owner)))
             finally:
                 await tasks.put(None)
 
@@ -160,21 +170,26 @@ class Service:
         finally:
             reader.cancel()
 
-    async def _streamed(self, request, owner: str | None):
+    async def _streamed(self, data: bytes, owner: str | None):
+        try:
+            request = parsed("ModelInferRequest", data)
+        except Refused as error:
+            return self._failed(MESSAGES["ModelInferRequest"](), error)
         try:
             return MESSAGES["ModelStreamInferResponse"](infer_response=await self._infer(request, owner))
-        except Refused as error:
-            self._measures.refused("grpc", error)
-            return MESSAGES["ModelStreamInferResponse"](error_message=f"{error.name}: {error}", infer_response=MESSAGES["ModelInferResponse"](
-                model_name=request.model_name, model_version=request.model_version, id=request.id))
+        except Exception as error:
+            return self._failed(request, refused(error))
+
+    def _failed(self, request, error: Refused):
+        self._measures.refused("grpc", error)
+        of = MESSAGES["ModelInferResponse"](model_name=request.model_name, model_version=request.model_version, id=request.id)
+        return MESSAGES["ModelStreamInferResponse"](error_message=f"{error.name}: {error}", infer_response=of)
 
 
 def handlers(service: Service) -> grpc.GenericRpcHandler:
     """What a grpc.aio server is given."""
-    methods = {name: grpc.unary_unary_rpc_method_handler(getattr(service, name), MESSAGES[f"{name}Request"].FromString, MESSAGES[f"{name}Response"].SerializeToString)
-               for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")}
-    methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(service.ModelStreamInfer, MESSAGES["ModelInferRequest"].FromString,
-                                                                       MESSAGES["ModelStreamInferResponse"].SerializeToString)
+    methods = {name: grpc.unary_unary_rpc_method_handler(service.unary(name), None, MESSAGES[f"{name}Response"].SerializeToString) for name in UNARY}
+    methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(service.ModelStreamInfer, None, MESSAGES["ModelStreamInferResponse"].SerializeToString)
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 

@@ -215,7 +215,7 @@ class Connection:
             given = json.loads(text) if len(text) <= MOST_TEXT else None
         except (ValueError, RecursionError) as error:
             raise Refused("invalid", f"a text message is JSON: {error}") from error
-        if not isinstance(given, dict) or given.get("type") not in TYPES:
+        if not isinstance(given, dict) or not isinstance(given.get("type"), str) or given["type"] not in TYPES:
             raise Refused("invalid", f"a text message is an object of at most {MOST_TEXT} characters whose type is one of {', '.join(TYPES)}")
         if unknown := next((key for key in given if key not in TYPES[given["type"]]), None):
             raise Refused("invalid", f"{given['type']!r} has {unknown[:80]!r}; known are {', '.join(TYPES[given['type']])}")

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -54,6 +54,8 @@ class Web:
         async def answered(request: Request) -> Response:
             try:
                 return await endpoint(request)
+            except ClientDisconnect:
+                return self.refusal(Refused("invalid", "the connection ended before the request did"))
             except Exception as error:
                 return self.refusal(refused(error))
         return answered
@@ -149,7 +151,7 @@ def application(web: Web, sockets: Sockets) -> FastAPI:
         paths |= {model: web.model, f"{model}/ready": web.model_ready}
         routes.append(Route(f"{model}/infer", web.guarded(web.infer), methods=["POST"]))
     routes += [Route(path, web.guarded(endpoint), methods=["GET"]) for path, endpoint in paths.items()]
-    app = FastAPI(title="fastrnn", docs_url=None, redoc_url=None, openapi_url=None, routes=routes)
+    app = FastAPI(title="fastrnn", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, routes=routes)
 
     async def unknown(request: Request, error: HTTPException) -> Response:
         reason = {404: "unknown", 405: "unsupported"}.get(error.status_code, "invalid")
