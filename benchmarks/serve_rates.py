@@ -117,7 +117,8 @@ async def http_client(port: int, seconds: float) -> int:
     return n
 
 
-async def grpc_client(port: int, seconds: float) -> int:
+async def grpc_client(port: int, seconds: float, streamed: bool) -> int:
+    """streamed: a ModelStreamInfer for each caller."""
     import grpc
 
     from fastrnn.serving.server.messages import MESSAGES, SERVICE
@@ -127,12 +128,16 @@ async def grpc_client(port: int, seconds: float) -> int:
 
         async def caller(name):
             nonlocal n
-            start = True
+            start, stream = True, channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")() if streamed else None
             while time.perf_counter() < until:
                 request = MESSAGES["ModelInferRequest"](model_name="vad", raw_input_contents=[x])
                 request.inputs.add(name="input", datatype="FP32", shape=[1, FRAME])
                 request.parameters["sequence_id"].int64_param, request.parameters["sequence_start"].bool_param = name, start
-                await infer(request.SerializeToString())
+                if stream is None:
+                    await infer(request.SerializeToString())
+                else:
+                    await stream.write(request.SerializeToString())
+                    await stream.read()
                 start, n = False, n + 1
         await asyncio.gather(*(caller(k) for k in range(1, CALLERS + 1)))
     return n
@@ -143,7 +148,7 @@ def requests(model: str, seconds: float, kind: str) -> None:
 
     with served(model) as (process, at):
         before = cpu_s(process.pid)
-        n = uvloop.run(http_client(at["port"], seconds) if kind == "http" else grpc_client(at["grpc_port"], seconds))
+        n = uvloop.run(http_client(at["port"], seconds) if kind == "http" else grpc_client(at["grpc_port"], seconds, kind == "grpc streams"))
         said(kind, callers=CALLERS, frames_per_s=round(n / seconds), server_us_per_frame=round(1e6 * (cpu_s(process.pid) - before) / n))
 
 
@@ -188,12 +193,13 @@ def main() -> None:
     session = fr.compile(fr.load(model), constants={"sr": np.array(16000)})
     suites = {
         "pool": lambda: pool(session, seconds), "batcher": lambda: batcher(session, seconds), "echo": lambda: echo(wav, seconds),
-        "http": lambda: requests(model, seconds, "http"), "grpc": lambda: requests(model, seconds, "grpc"),
+        "http": lambda: requests(model, seconds, "http"), "grpc": lambda: [requests(model, seconds, kind) for kind in ("grpc", "grpc streams")],
         "websocket": lambda: websocket(model, wav, seconds, (100, 150, 175, 200, 225)),
         "chunks": lambda: websocket(model, wav, seconds, (200, 400, 600), "--chunk", "4", what="chunks of 4"),
         "asyncio": lambda: websocket(model, wav, seconds, (100, 150), what="without uvloop", before="import sys; sys.modules['uvloop'] = None"),
         "refused": lambda: websocket(model, wav, seconds, (180,), what="at most 150", options=("--max-streams", "150")),
         "workers": lambda: workers(model, wav, seconds),
+        "long": lambda: websocket(model, wav, 30, (150, 200), what="30 seconds"),
     }
     for name in only:
         suites[name]()

@@ -169,6 +169,11 @@ def test_a_caller_that_was_idle_for_too_long_is_told_so(server):
     assert code == 1008 and told["name"] == "UnknownStreamError"
 
 
+def test_a_connection_that_says_nothing_gives_up_its_place(server, monkeypatch):
+    monkeypatch.setattr("fastrnn.serving.server.sockets.FIRST_S", 0.2)
+    assert closed_with(server, 1008)["name"] == "late"
+
+
 def test_connections_past_the_limit_are_told_to_come_back():
     async def main(server):
         async with connect(server) as first, connect(server) as second:
@@ -234,12 +239,12 @@ def test_back_pressure_holds_a_client_that_does_not_read(server):
             block, sent = np.zeros(5 * 2000, "f4").tobytes(), 0
             socket.transport.pause_reading()
             try:
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(1.5):
                     while sent < 1 << 28:
                         await socket.send(block)
                         sent += len(block)
             except TimeoutError:
                 pass
             assert sent < 1 << 27
-            socket.transport.resume_reading()
+            socket.transport.abort()
     asyncio.run(main())

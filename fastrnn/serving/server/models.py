@@ -173,7 +173,8 @@ class Served:
                 LOG.info("caller %r stays: %s", caller, error)
                 await asyncio.wrap_future(old.batcher.enter(caller, left))
                 return False
-        except FastRNNError:  # it ended meanwhile
+        except FastRNNError as error:  # it has ended meanwhile, or its place was taken
+            LOG.warning("caller %r is not there any more: %s", caller, error)
             return False
         finally:
             self._moving.pop(caller).set_result(None)

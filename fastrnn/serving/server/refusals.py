@@ -25,6 +25,7 @@ REASONS = {
     "unauthenticated": Reason(401, "UNAUTHENTICATED", 1008),
     "forbidden": Reason(403, "PERMISSION_DENIED", 1008),
     "unknown": Reason(404, "NOT_FOUND", 1008),
+    "late": Reason(408, "DEADLINE_EXCEEDED", 1008),
     "started": Reason(409, "ALREADY_EXISTS", 1008),
     "out_of_step": Reason(409, "FAILED_PRECONDITION", 1008),
     "too_large": Reason(413, "RESOURCE_EXHAUSTED", 1009),

@@ -34,6 +34,7 @@ from fastrnn.serving.server.models import Models, Served
 from fastrnn.serving.server.refusals import REASONS, Refused, refused
 
 TYPES = {"start": ("type", "state_token", "inputs", "frame", "outputs"), "token": ("type",), "end": ("type",)}
+FIRST_S = 30.0  # within which a connection says something, or its place is another's
 MOST_TEXT = 1 << 20
 CHUNK = 32  # frames of one message that are stepped in one request, at most: others' frames come between
 
@@ -170,7 +171,11 @@ class Connection:
     async def run(self) -> None:
         """Until the client ends it, or is gone."""
         try:
-            message = await self._receive()
+            try:
+                async with asyncio.timeout(FIRST_S):
+                    message = await self._receive()
+            except TimeoutError:
+                raise Refused("late", f"nothing came within {FIRST_S:g} s") from None
             first = self._text(message) if message.get("text") is not None else {}
             await self._start(first if first.get("type") == "start" else {})
             if first.get("type") == "start":
