@@ -81,7 +81,7 @@ class Caller(asyncio.Protocol):
         """Sends its frames when they are due; how late each answer was."""
         due = []
         for k, frame in enumerate(self.frames):
-            due.append(began + k * PERIOD_S * len(frame) / self.size)
+            due.append(began + k * self.period_s)
             if (wait := due[-1] - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             if self.ended.done():
@@ -105,17 +105,33 @@ async def measure(arguments) -> dict:
     whole = samples[:len(samples) // FRAME * FRAME].reshape(-1, FRAME)
     n = max(1, round(arguments.seconds / PERIOD_S / arguments.chunk))
     callers = []
-    for c in range(arguments.callers):
+
+    def frames_of(c: int) -> list[bytes]:
         order = [(c + k) % len(whole) for k in range(n * arguments.chunk)]
-        parts = [message(whole[order[k:k + arguments.chunk]].tobytes()) for k in range(0, len(order), arguments.chunk)]
-        _, caller = await loop.create_connection(lambda parts=parts: Caller(url, parts), url.hostname, url.port)
-        caller.size = len(message(whole[:1].tobytes())) if arguments.chunk == 1 else len(parts[0]) / arguments.chunk
+        return [message(whole[order[k:k + arguments.chunk]].tobytes()) for k in range(0, len(order), arguments.chunk)]
+
+    async def connected(c: int) -> Caller:
+        parts = frames_of(c)
+        _, caller = await loop.create_connection(lambda: Caller(url, parts), url.hostname, url.port)
+        caller.period_s, caller.number = PERIOD_S * arguments.chunk, c
         callers.append(caller)
         await caller.open
-    await asyncio.sleep(0.5)
-    began, cpu = time.perf_counter() + 0.2, time.process_time()
-    period = PERIOD_S * arguments.chunk
-    late = await asyncio.gather(*(c.run(began + period * k / len(callers)) for k, c in enumerate(callers)))
+        return caller
+
+    async def joining(c: int) -> list[float]:
+        """Connects in its turn and begins at once."""
+        await asyncio.sleep(arguments.ramp * c / arguments.callers)
+        return await (await connected(c)).run(time.perf_counter())
+
+    if not arguments.ramp:
+        for c in range(arguments.callers):
+            await connected(c)
+        await asyncio.sleep(0.5)
+    began, cpu = time.perf_counter() + (0 if arguments.ramp else 0.2), time.process_time()
+    if arguments.ramp:
+        late = await asyncio.gather(*map(joining, range(arguments.callers)))
+    else:
+        late = await asyncio.gather(*(c.run(began + c.period_s * k / len(callers)) for k, c in enumerate(callers)))
     took = time.perf_counter() - began
     refused = [c for c in callers if c.code is not None]
     wrong = 0 if arguments.echo or not arguments.model else differing(arguments, callers, whole, n * arguments.chunk)
@@ -134,7 +150,8 @@ def differing(arguments, callers, whole, n) -> int:
 
     session = fr.compile(fr.load(arguments.model), constants={"sr": np.array(16000)})
     wrong = 0
-    for c, caller in enumerate(callers):
+    for caller in callers:
+        c = caller.number
         if caller.code is None:
             stream = session.stream(context={"input": 64})
             y = stream.push(whole[[(c + k) % len(whole) for k in range(n)]][:, None])
@@ -148,6 +165,7 @@ if __name__ == "__main__":
     parser.add_argument("--callers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--chunk", type=int, default=1, help="frames of a message")
+    parser.add_argument("--ramp", type=float, default=0, help="seconds over which callers join; all are there at first if not said")
     parser.add_argument("--wav")
     parser.add_argument("--model", help="silero's file: answers are compared with a Stream's")
     parser.add_argument("--echo", action="store_true")

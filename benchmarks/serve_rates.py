@@ -46,6 +46,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+def busy_s() -> float:
+    """Processor time of everybody so far: what others had of it spoils a measurement."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n")[0].split()[1:]
+    return (sum(map(int, fields)) - int(fields[3]) - int(fields[4])) / 100
+
+
 def memory_mib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
@@ -156,9 +162,11 @@ def websocket(model: str, wav: str, seconds: float, counts, *more: str, what: st
     with served(model, *options, before=before) as (process, at):
         url = f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream"
         for callers in counts:
-            used = cpu_s(process.pid)
-            found = called(url, callers, seconds, "--wav", wav, "--model", model, *more)
-            said(what, **found, server_us_per_frame=round(1e6 * (cpu_s(process.pid) - used) / max(1, found["answered"] * found["chunk"])), server_mib=memory_mib(process.pid))
+            used, busy, began = cpu_s(process.pid), busy_s(), time.perf_counter()
+            found = called(url, callers, seconds, "--wav", wav, *more)
+            used, busy, took = cpu_s(process.pid) - used, busy_s() - busy, time.perf_counter() - began
+            said(what, **found, server_us_per_frame=round(1e6 * used / max(1, found["answered"] * found["chunk"])), server_mib=memory_mib(process.pid),
+                 others_cpu=round((busy - used) / took - found["client_cpu"], 2))
 
 
 def echo(wav: str, seconds: float) -> None:
@@ -199,6 +207,7 @@ def main() -> None:
         "asyncio": lambda: websocket(model, wav, seconds, (100, 150), what="without uvloop", before="import sys; sys.modules['uvloop'] = None"),
         "refused": lambda: websocket(model, wav, seconds, (180,), what="at most 150", options=("--max-streams", "150")),
         "workers": lambda: workers(model, wav, seconds),
+        "ramp": lambda: websocket(model, wav, 15, (350,), "--ramp", "20", what="350 join over 20 s"),
         "long": lambda: websocket(model, wav, 30, (150, 200), what="30 seconds"),
     }
     for name in only:

@@ -42,7 +42,7 @@ def add_arguments(one: ArgumentParser, positive, natural, thread_count, fraction
     one.add_argument("--max-body", type=positive, default=16 << 20, metavar="BYTES", help="of a request (%(default)s)")
     one.add_argument("--max-connections", type=positive, default=4096, help="at once (%(default)s)")
     one.add_argument("--max-streams", type=positive, default=1024, help="WebSockets at once; another one is told to come back later (%(default)s)")
-    one.add_argument("--max-lag-ms", type=fraction, default=25, help="how late the event loop may be before no more callers are taken (%(default)s)")
+    one.add_argument("--max-lag-ms", type=fraction, default=10, help="how late the event loop may be, over a second, before no more callers are taken (%(default)s)")
     one.add_argument("--header-timeout", type=fraction, default=10, metavar="SECONDS", help="for a request's head (%(default)s)")
     one.add_argument("--drain-timeout", type=fraction, default=30, metavar="SECONDS", help="for sequences to end after SIGTERM (%(default)s)")
     one.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))

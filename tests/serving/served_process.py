@@ -11,7 +11,8 @@ from running_server import Running
 @contextlib.contextmanager
 def command(*arguments, stderr=subprocess.PIPE, **options):
     """(process, what it said at its start)."""
-    process = subprocess.Popen([sys.executable, "-m", "fastrnn", "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0", "--json"], cwd="/", text=True,
+    process = subprocess.Popen([sys.executable, "-m", "fastrnn", "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0", "--max-lag-ms", "5000",
+                                "--json"], cwd="/", text=True,
                                stdout=subprocess.PIPE, stderr=stderr, **options)
     try:
         line = process.stdout.readline()

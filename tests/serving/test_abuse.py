@@ -87,7 +87,7 @@ async def abuse(said, n, seen):
 def run(tmp_path, capsys, rounds, n):
     fr.LSTM(I, 7, num_layers=2, seed=1).to_model().save(tmp_path / "lstm.safetensors")
     (xs,), seen, memory = frames(1, rounds + 1), Counter(), []
-    with open(tmp_path / "log", "w") as log, command(tmp_path / "lstm.safetensors", "--drain-timeout", "0.1", "--max-lag-ms", "5000", "--header-timeout", "1", "--idle-timeout", "600",
+    with open(tmp_path / "log", "w") as log, command(tmp_path / "lstm.safetensors", "--drain-timeout", "0.1", "--header-timeout", "1", "--idle-timeout", "600",
                                                      stderr=log) as (process, said):
         ys = []
         for k in range(rounds + 1):

@@ -222,8 +222,8 @@ class Frames:
 def run(tmp_path, callers, steps, capsys, drain_s):
     fr.LSTM(I, 7, num_layers=2, seed=1).to_model().save(tmp_path / "lstm.safetensors")
     xs, random = frames(callers, steps), np.random.default_rng(0)
-    with open(tmp_path / "log", "w") as log, command(tmp_path / "lstm.safetensors", "--drain-timeout", str(drain_s), "--max-lag-ms", "5000", stderr=log) as (first, said), \
-            command(tmp_path / "lstm.safetensors", "--max-lag-ms", "5000", stderr=log) as (second, there):
+    with open(tmp_path / "log", "w") as log, command(tmp_path / "lstm.safetensors", "--drain-timeout", str(drain_s), stderr=log) as (first, said), \
+            command(tmp_path / "lstm.safetensors", stderr=log) as (second, there):
         async def main():
             world, kinds = World((said, there), random), (Http, Grpc)
             began, before = time.monotonic(), memory_mib(second)

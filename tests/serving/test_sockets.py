@@ -174,6 +174,21 @@ def test_a_connection_that_says_nothing_gives_up_its_place(server, monkeypatch):
     assert closed_with(server, 1008)["name"] == "late"
 
 
+def test_a_caller_whose_server_is_late_is_told_so():
+    async def main(server):
+        async with connect(server) as socket:
+            await socket.send(b"\0" * 20)
+            assert json.loads(await socket.recv())["type"] == "ready" and len(await socket.recv()) == 28
+            server.models.lag_s = 3.0  # until it is measured again
+            server.models.most_lag_s = 0.5
+            for _ in range(2):
+                await socket.send(b"\0" * 20)
+            assert len(await socket.recv()) == 28
+            assert json.loads(await socket.recv())["by_ms"] > 500 and len(await socket.recv()) == 28  # once a second
+    with Running({"lstm": lstm()}) as server:
+        asyncio.run(main(server))
+
+
 def test_connections_past_the_limit_are_told_to_come_back():
     async def main(server):
         async with connect(server) as first, connect(server) as second:

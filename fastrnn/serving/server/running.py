@@ -24,7 +24,7 @@ from fastrnn.serving.server.sockets import Sockets
 from fastrnn.serving.server.web import Web, application, check_origin
 
 LOG = logging.getLogger("fastrnn")
-TICK_S, SMOOTHED = 0.05, 0.2
+TICK_S, SMOOTHED = 0.05, 0.05  # so that a second of lateness counts, and a pause for planning does not
 PING_S = 20.0
 BACKLOG = 2048
 

@@ -7,6 +7,7 @@
     client  text    {"type": "token"}    server  text  {"type": "token", "state_token", "frames": answered so far, "left": bytes that wait}
     client  text    {"type": "end"}      server  text  {"type": "end", "state_token", "frames", "left"}, then closes with 1000
     server  text    {"type": "end", "reason": "draining", ...}, then closes with 1012: another server goes on from the token
+    server  text    {"type": "late", "by_ms"}: the server has more to do than time, so answers come late; once a second for as long as that is so
     server  text    {"type": "error", "error", "name"}, then closes with its reason's code; 1013: full, come back later
 
 The next message is read when the one before is answered, so a client that sends faster than it is served is held back by TCP.
@@ -138,7 +139,7 @@ class Sockets:
         served = self._models.of(name)
         if served.newest.batcher is None:
             raise Refused("invalid", f"model {name!r} cannot be streamed: {served.newest.unstreamable}")
-        connection = Connection(socket, served, caller, self._measures)
+        connection = Connection(socket, served, caller, self._models, self._measures)
         self._open.add(connection)
         self._measures.sockets = len(self._open)
         try:
@@ -156,8 +157,9 @@ class Drained(Exception):
 class Connection:
     """One caller's connection."""
 
-    def __init__(self, socket: WebSocket, served: Served, caller: Caller, measures: Measures):
-        self._socket, self._served, self._caller, self._measures = socket, served, caller, measures
+    def __init__(self, socket: WebSocket, served: Served, caller: Caller, models: Models, measures: Measures):
+        self._socket, self._served, self._caller, self._models, self._measures = socket, served, caller, models, measures
+        self._said_late = 0.0
         self._frames: Frames | None = None
         self._outputs: list[int] = []  # places of those that are sent
         self._answered, self._task, self._reading, self._drains = 0, asyncio.current_task(), False, False
@@ -261,7 +263,11 @@ class Connection:
             self._answered += n
         if parts:
             await self._socket.send_bytes(parts[0] if len(parts) == 1 else b"".join(parts))
-            self._measures.answered("websocket", self._served.name, time.perf_counter() - began)
+            now = time.perf_counter()
+            self._measures.answered("websocket", self._served.name, now - began)
+            if self._models.lag_s > self._models.most_lag_s and now - self._said_late > 1:
+                self._said_late = now
+                await self._send({"type": "late", "by_ms": round(1e3 * self._models.lag_s, 1)})
 
     async def _tell(self, kind: str, **more) -> None:
         """The state after all that was answered, as a token."""
