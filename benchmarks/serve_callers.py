@@ -1,8 +1,10 @@
-"""How many WebSocket callers a server answers in time: each sends a frame every 32 ms, and p99 is from when a frame was due to when its answer was here.
+"""How many WebSocket callers a server answers in time: each sends a frame every 32 ms, and p99 is from when a frame was due to when its answer was
+here.
 
 python benchmarks/serve_callers.py ws://127.0.0.1:8000/v2/models/vad/stream --callers 100 --seconds 10 [--chunk 1] [--wav mix.wav] [--echo]
 
-Frames lie ready as they go over the wire, so that the client, which runs on the same machine, costs little: masked by a key of zeros, which changes nothing.
+Frames lie ready as they go over the wire, so that the client, which runs on the same machine, costs little: masked by a key of zeros, which
+changes nothing.
 """
 
 from __future__ import annotations
@@ -139,8 +141,10 @@ async def measure(arguments) -> dict:
         c.transport.close()
     flat = np.array([x for one in late for x in one]) * 1e3
     sent = sum(len(c.frames) for c in callers if c.code is None)
-    return {"callers": len(callers), "refused": len(refused), "codes": sorted({c.code for c in refused}), "chunk": arguments.chunk, "sent": sent, "answered": len(flat),
-            "frames_per_s": round(len(flat) * arguments.chunk / took), "p50_ms": round(float(np.percentile(flat, 50)), 2), "p99_ms": round(float(np.percentile(flat, 99)), 2),
+    return {"callers": len(callers), "refused": len(refused), "codes": sorted({c.code for c in refused}), "chunk": arguments.chunk, "sent": sent,
+            "answered": len(flat),
+            "frames_per_s": round(len(flat) * arguments.chunk / took), "p50_ms": round(float(np.percentile(flat, 50)), 2),
+            "p99_ms": round(float(np.percentile(flat, 99)), 2),
             "max_ms": round(float(flat.max()), 2), "client_cpu": round((time.process_time() - cpu) / took, 2), "callers_whose_bits_differ": wrong}
 
 

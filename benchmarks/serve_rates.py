@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -52,6 +53,12 @@ def busy_s() -> float:
     return (sum(map(int, fields)) - int(fields[3]) - int(fields[4])) / 100
 
 
+def clients_s() -> float:
+    """Processor time of clients that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def memory_mib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
@@ -61,7 +68,8 @@ def memory_mib(pid: int) -> int:
 def served(model: str, *more: str, before: str = ""):
     """A server's process and ports."""
     code = f"{before}\nimport sys\nfrom fastrnn.cli import main\nsys.exit(main())"
-    command = [sys.executable, "-c", code, "serve", model, "--name", "vad", "--constant", "sr=16000", "--context", "input=64", "--size", "sequence=512", "--port", "0", "--grpc-port", "0",
+    command = [sys.executable, "-c", code, "serve", model, "--name", "vad", "--constant", "sr=16000", "--context", "input=64", "--size",
+               "sequence=512", "--port", "0", "--grpc-port", "0",
                "--drain-timeout", "0.1", "--json", *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd="/")
     try:
@@ -72,7 +80,8 @@ def served(model: str, *more: str, before: str = ""):
 
 
 def called(url: str, callers: int, seconds: float, *more: str) -> dict:
-    done = subprocess.run([sys.executable, HERE / "serve_callers.py", url, "--callers", str(callers), "--seconds", str(seconds), *more], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, HERE / "serve_callers.py", url, "--callers", str(callers), "--seconds", str(seconds), *more], check=True,
+                          capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
@@ -111,7 +120,8 @@ async def http_client(port: int, seconds: float) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         start = True
         while time.perf_counter() < until:
-            body = json.dumps({"inputs": [{"name": "input", "shape": [1, FRAME], "datatype": "FP32", "parameters": {"binary_data_size": len(x)}}], "outputs": [
+            body = json.dumps({"inputs": [{"name": "input", "shape": [1, FRAME], "datatype": "FP32", "parameters": {"binary_data_size": len(x)}}],
+                               "outputs": [
                 {"name": "output", "parameters": {"binary_data": True}}], "parameters": {"sequence_id": name, "sequence_start": start}}).encode()
             writer.write(b"POST /v2/models/vad/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n%b%b" % (len(body), len(body) + len(x), body, x))
             head = await reader.readuntil(b"\r\n\r\n")
@@ -162,11 +172,12 @@ def websocket(model: str, wav: str, seconds: float, counts, *more: str, what: st
     with served(model, *options, before=before) as (process, at):
         url = f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream"
         for callers in counts:
-            used, busy, began = cpu_s(process.pid), busy_s(), time.perf_counter()
-            found = called(url, callers, seconds, "--wav", wav, *more)
-            used, busy, took = cpu_s(process.pid) - used, busy_s() - busy, time.perf_counter() - began
-            said(what, **found, server_us_per_frame=round(1e6 * used / max(1, found["answered"] * found["chunk"])), server_mib=memory_mib(process.pid),
-                 others_cpu=round((busy - used) / took - found["client_cpu"], 2))
+            used, busy, began, clients = cpu_s(process.pid), busy_s(), time.perf_counter(), clients_s()
+            found = called(url, callers, seconds, "--wav", wav, "--model", model, *more)
+            used, busy, took, clients = cpu_s(process.pid) - used, busy_s() - busy, time.perf_counter() - began, clients_s() - clients
+            said(what, **found, server_us_per_frame=round(1e6 * used / max(1, found["answered"] * found["chunk"])),
+                 server_mib=memory_mib(process.pid),
+                 others_cpu=round((busy - used - clients) / took, 2))
 
 
 def echo(wav: str, seconds: float) -> None:
@@ -184,7 +195,8 @@ def workers(model: str, wav: str, seconds: float) -> None:
     """Two servers, half of the callers at each, as a balancer would have it that sends a connection to one of them for good."""
     with served(model) as (_, one), served(model) as (_, two):
         for callers in (200, 250, 300):
-            clients = [subprocess.Popen([sys.executable, HERE / "serve_callers.py", f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream", "--callers", str(callers // 2), "--seconds",
+            clients = [subprocess.Popen([sys.executable, HERE / "serve_callers.py", f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream", "--callers",
+                                         str(callers // 2), "--seconds",
                                          str(seconds), "--wav", wav], stdout=subprocess.PIPE, text=True) for at in (one, two)]
             for client in clients:
                 said("two workers", **json.loads(client.communicate()[0]))

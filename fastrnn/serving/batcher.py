@@ -32,8 +32,8 @@ class Batcher:
     the last number again gives the last answer again, also after the end, and does not move the stream; another than the next is a StateError. A
     request without counts as the next. A retry must be asked as the request was.
 
-    state: bytes that export gave; with start=True the caller goes on from there. export=True: the answer is (y, bytes), the stream as it is after the step,
-    also where it ends with that.
+    state: bytes that export gave; with start=True the caller goes on from there. export=True: the answer is (y, bytes), the stream as it is after
+    the step, also where it ends with that.
 
     An idle engine runs at once; a busy one takes what is ready next, at most max_batch rows, for which it waits at most max_wait_us longer than it
     must. One caller's requests run in order. max_queue: how many requests may wait, None: any number; one more raises OverloadedError and is not
@@ -127,8 +127,8 @@ class Batcher:
         return self._act(caller, lambda pool, stream: None, end=True)
 
     def leave(self, caller: Hashable) -> Future:
-        """Ends the caller here and gives what `enter` of a batcher takes whose streams have states of the same names, shapes and dtypes: its states, its
-        number and its last answer."""
+        """Ends the caller here and gives what `enter` of a batcher takes whose streams have states of the same names, shapes and dtypes: its
+        states, its number and its last answer."""
         return self._act(caller, lambda pool, stream: (pool.state(stream.handle), stream.number, stream.answer, stream.answer_of), end=True)
 
     def enter(self, caller: Hashable, left) -> Future:
@@ -198,7 +198,8 @@ class Batcher:
         return self._engine.drain(timeout_s)
 
     def close(self) -> None:
-        """Ends the batcher and its streams. A step that runs is finished and answered; those that wait get a StateError, as do all that come later."""
+        """Ends the batcher and its streams. A step that runs is finished and answered; those that wait get a StateError, as do all that come
+        later."""
         self._engine.close()
 
     def __enter__(self) -> Batcher:

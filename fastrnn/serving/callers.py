@@ -18,7 +18,8 @@ class Request:
     steps: of a chunk, None for a step. state: an exported stream, where this one starts; export: the answer brings what it is afterwards.
     """
 
-    __slots__ = ("act", "at", "before", "caller", "end", "export", "future", "inputs", "key", "loop", "number", "start", "state", "steps", "taken", "twins", "whole")
+    __slots__ = ("act", "at", "before", "caller", "end", "export", "future", "inputs", "key", "loop", "number", "start", "state", "steps", "taken",
+                 "twins", "whole")
 
     def __init__(self, inputs, key, whole: bool, start: bool, end: bool, number: int | None, future, loop, act: Callable | None = None,
                  state: bytes | None = None, export: bool = False, steps: int | None = None):
@@ -68,7 +69,8 @@ class Callers:
     # What may be submitted.
 
     def repeated(self, name: Hashable, request: Request) -> tuple[Request | None, tuple | None]:
-        """The request that is asked again, or its answer where it is done; (None, None): a new one. Raises StateError where it was to end or export otherwise."""
+        """The request that is asked again, or its answer where it is done; (None, None): a new one. Raises StateError where it was to end or
+        export otherwise."""
         caller, number = self._known.get(name), request.number
         if caller is not None and caller.number == number:
             last = caller.last()

@@ -6,9 +6,9 @@
 
     ds.map_batches(Predictor, fn_constructor_args=[session])   # ragged sequences, a row each
 
-A step's answer brings the stream as it is after it. Where a replica is lost, or another one is asked because there are more or fewer of them, the caller sends
-the step again with the last state, and the replica goes on from there: bit for bit. A replica that has a caller's stream from earlier compares step numbers,
-so no step is done twice, and nothing starts anew unless its caller is at its first step.
+A step's answer brings the stream as it is after it. Where a replica is lost, or another one is asked because there are more or fewer of them, the
+caller sends the step again with the last state, and the replica goes on from there: bit for bit. A replica that has a caller's stream from earlier
+compares step numbers, so no step is done twice, and nothing starts anew unless its caller is at its first step.
 """
 
 from __future__ import annotations
@@ -83,13 +83,14 @@ class Replica:
         self._batcher.metrics()
 
 
-def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: str = "fastrnn", capacity: int = 4096, max_batch: int = 256, max_wait_us: float = 0,
-        max_queue: int | None = None, idle_timeout_s: float | None = 60, context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None,
+def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: str = "fastrnn", capacity: int = 4096, max_batch: int = 256,
+        max_wait_us: float = 0, max_queue: int | None = None, idle_timeout_s: float | None = 60, context: Mapping[str, int] | None = None,
+        sizes: Mapping[str, int] | None = None,
         max_ongoing_requests: int = 100_000, autoscaling: Mapping | None = None, actor_options: Mapping | None = None):
     """A Ray Serve application for serve.run. Its deployment is called `name`.
 
-    replicas: how many; autoscaling: in place of it, Ray Serve's autoscaling_config. Others: as of Batcher, of each replica. max_ongoing_requests: of a replica;
-    Ray's default of 5 would hold back a live caller's steps. actor_options: ray_actor_options, such as {"num_cpus": 1}.
+    replicas: how many; autoscaling: in place of it, Ray Serve's autoscaling_config. Others: as of Batcher, of each replica. max_ongoing_requests:
+    of a replica; Ray's default of 5 would hold back a live caller's steps. actor_options: ray_actor_options, such as {"num_cpus": 1}.
     """
     options = {"capacity": capacity, "max_batch": max_batch, "max_wait_us": max_wait_us, "max_queue": max_queue, "idle_timeout_s": idle_timeout_s,
                "context": None if context is None else dict(context), "sizes": None if sizes is None else dict(sizes)}
@@ -103,8 +104,8 @@ def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: s
 class Caller:
     """One stream, by way of a handle of the application. Belongs to one thread or task at a time.
 
-    id: of its own if not said. timeout_s: how long a step is tried, over lost replicas and full ones. state, number: after and of the last step that was answered;
-    Caller(handle, state=..., number=...) goes on from there. resumed: how often a replica was given the state.
+    id: of its own if not said. timeout_s: how long a step is tried, over lost replicas and full ones. state, number: after and of the last step
+    that was answered; Caller(handle, state=..., number=...) goes on from there. resumed: how often a replica was given the state.
 
     Raises what the step itself is refused for (ShapeError, DTypeError, StateError for an id that another caller uses), and TimeoutError.
     """
@@ -169,8 +170,9 @@ class Caller:
 class Predictor:
     """Whole sequences with Ray Data: `ds.map_batches(Predictor, fn_constructor_args=[model], concurrency=2)`.
 
-    A row's columns that are called like the model's inputs are one sequence's, without the axis of rows, of any lengths; columns called like its outputs are
-    added, what Session.run gives for the sequence alone. columns: {input: column} where they are called otherwise. Raises ShapeError naming a column.
+    A row's columns that are called like the model's inputs are one sequence's, without the axis of rows, of any lengths; columns called like its
+    outputs are added, what Session.run gives for the sequence alone. columns: {input: column} where they are called otherwise. Raises ShapeError
+    naming a column.
     """
 
     def __init__(self, model, columns: Mapping[str, str] | None = None):

@@ -14,8 +14,8 @@ LOG = logging.getLogger("fastrnn")
 
 
 class Reply(Future):
-    """The future of a thread. cancel() succeeds, and then the stream does not move, until the request's step begins; a thread that waits for it runs the
-    step itself where the engine is idle."""
+    """The future of a thread. cancel() succeeds, and then the stream does not move, until the request's step begins; a thread that waits for it
+    runs the step itself where the engine is idle."""
 
     def bind(self, engine, request: Request) -> None:
         """Before anyone else sees it."""

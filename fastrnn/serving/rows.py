@@ -35,8 +35,8 @@ class Field:
         self.whole = shape if axis is None else (*shape[:axis], 1, *shape[axis:])
 
     def read(self, value, steps: int | None = None) -> tuple[bytes, bool]:
-        """The content, and whether the caller's array has the axis of rows. steps: of a chunk, in front. Raises ShapeError, also for integers out of range,
-        or DTypeError."""
+        """The content, and whether the caller's array has the axis of rows. steps: of a chunk, in front. Raises ShapeError, also for integers out
+        of range, or DTypeError."""
         a = value if type(value) is np.ndarray else checks.as_array(value, self.name)
         shape = a.shape if steps is None else a.shape[1:] if a.shape[:1] == (steps,) else None
         if a.dtype != self.dtype or shape != self.shape and shape != self.whole:
@@ -112,7 +112,8 @@ class Rows:
 
     def steps_of(self, chunk) -> int:
         """Of a chunk: an array, or a dict of several inputs, that many entries in front. Raises ShapeError."""
-        return checks.common_steps({name: checks.as_array(value, name) for name, value in (chunk if isinstance(chunk, dict) else {"x": chunk}).items()})
+        named = chunk if isinstance(chunk, dict) else {"x": chunk}
+        return checks.common_steps({name: checks.as_array(value, name) for name, value in named.items()})
 
     def result(self, answer: Answer, whole: bool):
         """What a request's future holds: an array, or a tuple of several, in memory of their own; whole: with the axis of rows. Where the stream was

@@ -67,13 +67,13 @@ def test_the_page(sound, tmp_path):
             await page.until("Number(document.getElementById('n-callers').textContent) === 1")
             await page.until("document.getElementById('microphone').classList.contains('on')")
             await page.until("Math.abs(Number(document.getElementById('n-frames').textContent) - 100) < 40 && Number(document.getElementById('n-p99').textContent) > 0")
-            assert await page.run("drawn('wave', 'soft')") > 100
+            assert await page.run("drawn('wave', 'second')") > 50
             await page.screenshot(tmp_path / "microphone.png")
             await page.run("document.getElementById('stop').click(), 1")
             await page.until("document.getElementById('status').textContent.endsWith('done')")
             frames = int((await page.run("document.getElementById('status').textContent")).split()[0])
             assert frames > 50 and not await page.run("document.getElementById('resume').disabled")
-            assert await page.run("drawn('wave', 'second')") > 100 and await page.run("drawn('frames', 'first')") > 20 and await page.run("drawn('rows', 'first')") > 20
+            assert await page.run("drawn('wave', 'second')") > 50 and await page.run("drawn('frames', 'first')") > 20 and await page.run("drawn('rows', 'first')") > 20
             assert page.problems == []
 
     async def file(page):

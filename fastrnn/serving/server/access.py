@@ -40,7 +40,8 @@ class Access:
         return bool(self._known)
 
     def owner(self, authorization: str | None) -> str | None:
-        """Whose request it is, by the header "Bearer TOKEN"; None where no tokens are needed. Raises Refused. All tokens are compared, each in constant time."""
+        """Whose request it is, by the header "Bearer TOKEN"; None where no tokens are needed. Raises Refused. All tokens are compared, each in
+        constant time."""
         if not self._known:
             return None
         kind, _, token = (authorization or "").partition(" ")

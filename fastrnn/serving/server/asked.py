@@ -30,7 +30,8 @@ class Caller(NamedTuple):
 
 @dataclass(slots=True)
 class Sequence:
-    """What Triton's parameters of sequences, and two of ours, ask for. state: that the stream goes on from; export: the answer brings what it is after."""
+    """What Triton's parameters of sequences, and two of ours, ask for. state: that the stream goes on from; export: the answer brings what it is
+    after."""
 
     id: int | str
     start: bool = False
@@ -52,7 +53,8 @@ class Asked:
     outputs: list[str] | None = None
 
     def sequence(self) -> Sequence | None:
-        """The sequence that the request belongs to; None without an id. Raises Refused for what makes no sense, and for parameters that are not known."""
+        """The sequence that the request belongs to; None without an id. Raises Refused for what makes no sense, and for parameters that are not
+        known."""
         given = self.parameters
         if not given:
             return None
@@ -75,7 +77,8 @@ class Asked:
 
 
 def state_of(token, starts: bool) -> bytes | None:
-    """The exported stream that a token stands for; None where it is empty. Raises Refused for what is no token, and for one in the middle of a sequence."""
+    """The exported stream that a token stands for; None where it is empty. Raises Refused for what is no token, and for one in the middle of a
+    sequence."""
     if token is None or token == "":
         return None
     if not starts:

@@ -83,8 +83,8 @@ class Generation:
     # Without a state.
 
     async def call(self, inputs: dict[str, np.ndarray], outputs: list[str] | None) -> dict[str, np.ndarray]:
-        """Outputs by name, of the whole graph in one call, states that are left out at their first values. With lengths (B,), int64: every row alone, as
-        long as that says, and zeros behind it."""
+        """Outputs by name, of the whole graph in one call, states that are left out at their first values. With lengths (B,), int64: every row
+        alone, as long as that says, and zeros behind it."""
         if self._context:
             raise Refused("invalid", "this model's frames overlap (--context), so there is no call of it without a sequence_id")
         if self._calls >= self._most_calls:

@@ -11,8 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 @dataclass(frozen=True)
 class Limits:
     """body_bytes: of a request or a message. connections: at once, of HTTP and WebSocket together; requests at once of gRPC. streams: WebSockets that
-    stream. header_bytes, header_s: of a request's head, and until it is there. idle_s: a connection without a request. lag_ms: of the event loop, from
-    which on nobody starts: one that has no time left is as late as one turn of all its callers takes. drain_s: how long sequences may go on after SIGTERM."""
+    stream. header_bytes, header_s: of a request's head, and until it is there. idle_s: a connection without a request. lag_ms: of the event loop,
+    from which on nobody starts: one that has no time left is as late as one turn of all its callers takes. drain_s: how long sequences may go on
+    after SIGTERM."""
 
     body_bytes: int = 16 << 20
     connections: int = 4096

@@ -1,7 +1,8 @@
-"""The messages of inference.GRPCInferenceService, in a pool of descriptors of their own: other code's, such as tritonclient's, may be loaded beside them.
+"""The messages of inference.GRPCInferenceService, in a pool of descriptors of their own: other code's, such as tritonclient's, may be loaded
+beside them.
 
-Made when this is imported, from the table below: a message's fields with their numbers and types as the public protocol has them, so that the bytes on
-the wire are its own. Source: Open Inference Protocol v2, "GRPC"; ModelStreamInfer and its message are Triton's extension.
+Made when this is imported, from the table below: a message's fields with their numbers and types as the public protocol has them, so that the
+bytes on the wire are its own. Source: Open Inference Protocol v2, "GRPC"; ModelStreamInfer and its message are Triton's extension.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ TABLE = {
 }
 
 Field = descriptor_pb2.FieldDescriptorProto
-TYPES = {name: getattr(Field, f"TYPE_{name.upper()}") for name in ("bool", "int32", "int64", "uint32", "uint64", "float", "double", "string", "bytes")}
+TYPES = {name: getattr(Field, f"TYPE_{name.upper()}")
+         for name in ("bool", "int32", "int64", "uint32", "uint64", "float", "double", "string", "bytes")}
 
 
 def _add_field(message: descriptor_pb2.DescriptorProto, path: str, number: int, text: str) -> None:

@@ -1,7 +1,7 @@
 """Models by name, and what a request of theirs does. Every method that is not said to be safe belongs to the server's event loop.
 
-A model that is replaced keeps its older generations for as long as they have callers: a sequence ends on the weights it began on, unless the operator has
-states moved, which takes the callers one by one, between two of their steps.
+A model that is replaced keeps its older generations for as long as they have callers: a sequence ends on the weights it began on, unless the
+operator has states moved, which takes the callers one by one, between two of their steps.
 """
 
 from __future__ import annotations
@@ -245,7 +245,8 @@ class Models:
             raise refused(OverloadedError(f"the server is {self.lag_s * 1e3:.0f} ms behind, more than {self.most_lag_s * 1e3:.0f}: no sequence begins"))
 
     async def drain(self, timeout_s: float) -> bool:
-        """Nothing starts any more; waits until callers have ended, timeout_s at most, and then until what they asked is answered. Whether all had ended."""
+        """Nothing starts any more; waits until callers have ended, timeout_s at most, and then until what they asked is answered. Whether all had
+        ended."""
         self.draining, until = True, time.monotonic() + timeout_s
         while (left := sum(served.callers() for served in self)) and time.monotonic() < until and not self.hurry:
             await asyncio.sleep(0.05)

@@ -38,17 +38,19 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Server:
-    """Models under their names, served over HTTP and WebSocket at (host, port) and gRPC at (host, grpc_port); a port of 0 is any, grpc_port None none.
+    """Models under their names, served over HTTP and WebSocket at (host, port) and gRPC at (host, grpc_port); a port of 0 is any, grpc_port None
+    none.
 
-    reload: {name: function that loads the model again}, what SIGHUP does; move_states: whether callers then go on with the new one where their states fit.
+    reload: {name: function that loads the model again}, what SIGHUP does; move_states: whether callers then go on with the new one where their
+    states fit.
     listening: called with the server once it listens; port and grpc_port are then those that were bound.
-    await run() serves until SIGTERM, SIGINT or stop(): then nothing starts any more, sequences may end for limits.drain_s, WebSockets end with a token, and
-    what was asked is answered. A second
-    signal waits no longer for sequences.
+    await run() serves until SIGTERM, SIGINT or stop(): then nothing starts any more, sequences may end for limits.drain_s, WebSockets end with a
+    token, and what was asked is answered. A second signal waits no longer for sequences.
     """
 
-    def __init__(self, models: Models, host: str = "127.0.0.1", port: int = 8000, grpc_port: int | None = 8001, limits: Limits = Limits(), access: Access | None = None,
-                 reload: dict[str, Callable[[], Session]] | None = None, move_states: bool = False, listening: Callable[[Server], None] | None = None):
+    def __init__(self, models: Models, host: str = "127.0.0.1", port: int = 8000, grpc_port: int | None = 8001, limits: Limits = Limits(),
+                 access: Access | None = None, reload: dict[str, Callable[[], Session]] | None = None, move_states: bool = False,
+                 listening: Callable[[Server], None] | None = None):
         self.models, self.host, self.port, self.grpc_port, self.limits = models, host, port, grpc_port, limits
         self.access, self.measures = access or Access(), Measures(models)
         self._reload, self._move_states, self._listening = reload or {}, move_states, listening
@@ -83,7 +85,8 @@ class Server:
                 await asyncio.sleep(0.005)
             if self.grpc_port is not None:
                 service = rpc.Service(self.models, self.access, self.measures)
-                grpc_server, self.grpc_port = await rpc.start(service, f"{self.host}:{self.grpc_port}", self.limits.body_bytes, self.limits.connections)
+                grpc_server, self.grpc_port = await rpc.start(service, f"{self.host}:{self.grpc_port}", self.limits.body_bytes,
+                                                              self.limits.connections)
             tasks.append(asyncio.ensure_future(self._tick()))
             LOG.info("serving %s: HTTP at %s:%d, gRPC at %s", ", ".join(served.name for served in self.models), self.host, self.port,
                      "no port" if grpc_server is None else f"{self.host}:{self.grpc_port}")

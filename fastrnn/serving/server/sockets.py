@@ -43,8 +43,8 @@ CHUNK = 32  # frames of one message that are stepped in one request, at most: ot
 class Frames:
     """How a connection's bytes are frames of the input that has rows, and what its other inputs hold.
 
-    A client's start may say: state_token, of a stream to go on from; inputs {name: value}, of those that all rows share; frame, the last dimension where the
-    model leaves it open; outputs, the names of those that come back.
+    A client's start may say: state_token, of a stream to go on from; inputs {name: value}, of those that all rows share; frame, the last dimension
+    where the model leaves it open; outputs, the names of those that come back.
     """
 
     def __init__(self, batcher: Batcher, served: Served, start: dict):

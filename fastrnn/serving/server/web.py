@@ -24,10 +24,12 @@ from fastrnn.serving.server.tensors import read_request, write_answer
 EXTENSIONS = ["binary_tensor_data", "sequence", "parameters"]
 DISCARDED = 4  # times the largest body, after which a connection is closed on who still sends
 JSON_LENGTH = "inference-header-content-length"
-ASSETS = {"": ("page.html", "text/html; charset=utf-8"), "page.js": ("page.js", "text/javascript; charset=utf-8"), "page.css": ("page.css", "text/css; charset=utf-8"),
+ASSETS = {"": ("page.html", "text/html; charset=utf-8"), "page.js": ("page.js", "text/javascript; charset=utf-8"),
+          "page.css": ("page.css", "text/css; charset=utf-8"),
           "recorder.js": ("recorder.js", "text/javascript; charset=utf-8")}
 # The page runs its own files and nothing else.
-PAGE_HEADERS = {"content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'", "x-content-type-options": "nosniff",
+PAGE_HEADERS = {"content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'",
+                "x-content-type-options": "nosniff",
                 "cache-control": "no-cache"}
 
 
