@@ -1,4 +1,4 @@
-"""The command line: `fastrnn convert | inspect | verify | run | bench | info`.
+"""The command line: `fastrnn convert | inspect | verify | run | bench | serve | info`.
 
     main.py      arguments, exit codes
     options.py   options that commands share: the model, its states, constants and sizes
@@ -10,6 +10,7 @@
     bench.py     bench: a model timed beside other engines
     subject.py   the model as bench calls it, results compared
     timing.py    calls that take turns
+    serve.py     serve: models over HTTP, gRPC and WebSocket
     plot.py      bars, as SVG
     info.py      the machine: CPU, instruction sets, versions, measured roofline
     console.py   tables and progress (rich), JSON

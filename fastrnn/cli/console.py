@@ -87,5 +87,5 @@ class Console:
 
     def close(self) -> None:
         """Prints the JSON."""
-        if self.as_json:
+        if self.as_json and self.data:
             print(json.dumps(plain(self.data), indent=2, allow_nan=False))

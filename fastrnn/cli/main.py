@@ -7,7 +7,7 @@ import os
 import sys
 
 import fastrnn
-from fastrnn.cli import bench, commands, info, inspection, running
+from fastrnn.cli import bench, commands, info, inspection, running, serve
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters.engines import ENGINES
 from fastrnn.converters.verify import LENGTHS, SMALL_TOLERANCES, TOLERANCE
@@ -132,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
     with_tolerance(one)
     one.add_argument("--seed", type=natural, default=0)
     one.add_argument("--plot", metavar="FILE", help="an .svg of the medians")
+
+    one = command("serve", serve.serve, "Serve models over HTTP, gRPC (Open Inference Protocol v2, with sequences) and WebSocket.", with_model=False)
+    serve.add_arguments(one, positive, natural, thread_count, fraction)
 
     command("info", info.info, "The machine: CPU, instruction sets, versions, measured roofline.", with_model=False)
     return top

@@ -9,6 +9,9 @@
     future, coroutine  <── replies.py  answers back to threads, and to each event loop once a step
 
     batcher.py  the public class         metrics.py  counters and histograms
+    ragged.py   whole sequences of different lengths, without a state
+    ray.py      over many machines, on Ray: the extra `ray`
+    server/     HTTP, gRPC and WebSocket: the extra `serve`
 """
 
 import logging

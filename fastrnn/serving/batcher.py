@@ -10,12 +10,12 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from fastrnn.errors import ShapeError
+from fastrnn.errors import ShapeError, StateError
 from fastrnn.runtime.session import Session
-from fastrnn.serving.callers import Callers, Request
+from fastrnn.serving.callers import Caller, Callers, Request
 from fastrnn.serving.engine import ACTS, Engine
 from fastrnn.serving.replies import Reply
-from fastrnn.serving.rows import Rows
+from fastrnn.serving.rows import Field, Rows
 
 
 class Batcher:
@@ -30,7 +30,10 @@ class Batcher:
     start: the caller's first step; without it a caller that is not known raises UnknownStreamError, and with it one that is raises StateError:
     nothing starts anew on its own. end: its last step; the stream is closed after it. step: an int that counts up by one, from any, for retries:
     the last number again gives the last answer again, also after the end, and does not move the stream; another than the next is a StateError. A
-    request without counts as the next.
+    request without counts as the next. A retry must be asked as the request was.
+
+    state: bytes that export gave; with start=True the caller goes on from there. export=True: the answer is (y, bytes), the stream as it is after
+    the step, also where it ends with that.
 
     An idle engine runs at once; a busy one takes what is ready next, at most max_batch rows, for which it waits at most max_wait_us longer than it
     must. One caller's requests run in order. max_queue: how many requests may wait, None: any number; one more raises OverloadedError and is not
@@ -63,13 +66,19 @@ class Batcher:
 
     # Steps.
 
-    async def step(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None):
+    async def step(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: bool = False):
         """The answer to one step, in a coroutine. Cancelled, as by asyncio.timeout, the stream moves only if the step had begun."""
-        if step is None:
-            self._engine.room()
-        inputs, key, whole = self._rows.read(x)
+        return await self._awaited(caller, x, None, start, end, step, state, export)
+
+    async def push(self, caller: Hashable, chunk, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: bool = False):
+        """The answers to a chunk of steps, (T', *row) or (T', *row with its axis), in one request, which counts as one."""
+        return await self._awaited(caller, chunk, self._rows.steps_of(chunk), start, end, step, state, export)
+
+    async def _awaited(self, caller, x, steps: int | None, start, end, step, state, export):
         loop = asyncio.get_running_loop()
-        request = Request(inputs, key, whole, start, end, step if step is None else _number(step), loop.create_future(), loop)
+        request = self._request(x, steps, start, end, step, state, export, loop.create_future, loop)
         self._engine.submit(caller, request)
         try:
             return await request.future
@@ -77,12 +86,18 @@ class Batcher:
             self._engine.withdraw(request)
             raise
 
-    def submit(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None) -> Future:
+    def submit(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+               export: bool = False) -> Future:
         """The future of one step, for threads. Its cancel() succeeds until the step begins."""
+        return self._submitted(caller, self._request(x, None, start, end, step, state, export, Reply, None))
+
+    def _request(self, x, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool, future, loop) -> Request:
         if step is None:
             self._engine.room()
-        inputs, key, whole = self._rows.read(x)
-        return self._submitted(caller, Request(inputs, key, whole, start, end, step if step is None else _number(step), Reply(), None))
+        if state is not None and not start:
+            raise StateError("a state to go on from comes with start=True; a stream that has begun has one")
+        inputs, key, whole = self._rows.read(x, steps)
+        return Request(inputs, key, whole, start, end, step if step is None else _number(step), future(), loop, None, state, export, steps)
 
     # Acts on streams, in the order of their caller's requests.
 
@@ -101,13 +116,60 @@ class Batcher:
             stream.handle = pool.restore(data)
         return self._act(caller, restore, start=True)
 
-    def _act(self, caller: Hashable, act, start: bool = False) -> Future:
-        return self._submitted(caller, Request((), ACTS, False, start, False, None, Reply(), None, act))
+    def open(self, caller: Hashable) -> Future:
+        """Starts a caller without a step, instead of start=True. The future's result is None."""
+        def opened(pool, stream: Caller):
+            stream.handle = pool.open()
+        return self._act(caller, opened, start=True)
+
+    def end(self, caller: Hashable) -> Future:
+        """Ends the caller's stream after the requests before this, without a step. The future's result is None."""
+        return self._act(caller, lambda pool, stream: None, end=True)
+
+    def leave(self, caller: Hashable) -> Future:
+        """Ends the caller here and gives what `enter` of a batcher takes whose streams have states of the same names, shapes and dtypes: its
+        states, its number and its last answer."""
+        return self._act(caller, lambda pool, stream: (pool.state(stream.handle), stream.number, stream.answer, stream.answer_of), end=True)
+
+    def enter(self, caller: Hashable, left) -> Future:
+        """Starts a caller with what `leave` gave, of this model or another. StateError where the states differ."""
+        def enter(pool, stream: Caller):
+            handle = pool.open()
+            try:
+                pool.set_state(handle, left[0])
+            except StateError:
+                pool.close(handle)
+                raise
+            stream.handle, (stream.number, stream.answer, stream.answer_of) = handle, left[1:]
+        return self._act(caller, enter, start=True)
+
+    def _act(self, caller: Hashable, act, start: bool = False, end: bool = False) -> Future:
+        return self._submitted(caller, Request((), ACTS, False, start, end, None, Reply(), None, act))
 
     def _submitted(self, caller: Hashable, request: Request) -> Future:
         request.future.bind(self._engine, request)
         self._engine.submit(caller, request)
         return request.future
+
+    # What a step takes and gives.
+
+    @property
+    def fields(self) -> tuple[Field, ...] | None:
+        """What a step takes of one caller; None where the model leaves sizes open, or an input steers, and nobody has asked yet."""
+        return self._rows.fields
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the answer's arrays, in order."""
+        return self._rows.output_names
+
+    def chunk(self, x: Mapping[str, np.ndarray]) -> int | None:
+        """How many steps these inputs are, if they have the axis of rows and one of steps in front: what push takes. None: a step's."""
+        return self._rows.in_front(x)
+
+    def prepare(self, x) -> None:
+        """Reads a step's inputs and plans by them, where that is open. Nothing is stepped. Raises as step does."""
+        self._rows.read(x)
 
     # Callers, and what was done.
 
@@ -136,7 +198,8 @@ class Batcher:
         return self._engine.drain(timeout_s)
 
     def close(self) -> None:
-        """Ends the batcher and its streams. A step that runs is finished and answered; those that wait get a StateError, as do all that come later."""
+        """Ends the batcher and its streams. A step that runs is finished and answered; those that wait get a StateError, as do all that come
+        later."""
         self._engine.close()
 
     def __enter__(self) -> Batcher:

@@ -13,13 +13,19 @@ from fastrnn.errors import PoolFullError, StateError, UnknownStreamError
 
 
 class Request:
-    """One step of one caller, or one act on its stream. whole: its arrays have the axis of rows, and so has the answer."""
+    """One step of one caller, a chunk of them, or one act on its stream. whole: its arrays have the axis of rows, and so has the answer.
 
-    __slots__ = ("act", "at", "before", "caller", "end", "future", "inputs", "key", "loop", "number", "start", "taken", "twins", "whole")
+    steps: of a chunk, None for a step. state: an exported stream, where this one starts; export: the answer brings what it is afterwards.
+    """
 
-    def __init__(self, inputs, key, whole: bool, start: bool, end: bool, number: int | None, future, loop, act: Callable | None = None):
+    __slots__ = ("act", "at", "before", "caller", "end", "export", "future", "inputs", "key", "loop", "number", "start", "state", "steps", "taken",
+                 "twins", "whole")
+
+    def __init__(self, inputs, key, whole: bool, start: bool, end: bool, number: int | None, future, loop, act: Callable | None = None,
+                 state: bytes | None = None, export: bool = False, steps: int | None = None):
         self.inputs, self.key, self.whole, self.start, self.end, self.number = inputs, key, whole, start, end, number
         self.future, self.loop, self.act, self.twins, self.taken = future, loop, act, None, False
+        self.state, self.export, self.steps = state, export, steps
 
 
 class Caller:
@@ -63,14 +69,15 @@ class Callers:
     # What may be submitted.
 
     def repeated(self, name: Hashable, request: Request) -> tuple[Request | None, tuple | None]:
-        """The request that is asked again, or its answer where it is done; (None, None): a new one. Raises StateError where it had another `end`."""
+        """The request that is asked again, or its answer where it is done; (None, None): a new one. Raises StateError where it was to end or
+        export otherwise."""
         caller, number = self._known.get(name), request.number
         if caller is not None and caller.number == number:
             last = caller.last()
             of = last or caller.answer_of
             if of is not None and of.number == number and (of.start or not request.start):
-                if of.end != request.end:
-                    raise StateError(f"caller {name!r}: step {number} was asked for with end={of.end}")
+                if (of.end, of.export) != (request.end, request.export):
+                    raise StateError(f"caller {name!r}: step {number} was asked for with end={of.end}, export={of.export}")
                 return (last, None) if last else (None, caller.answer)
         if caller is None and not request.start and self._ended.get(name, (None, None))[0] == number:
             return None, self._ended[name][1]

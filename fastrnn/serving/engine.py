@@ -21,7 +21,7 @@ from fastrnn.runtime.pools.pool import Pool
 from fastrnn.serving.callers import Callers, Request
 from fastrnn.serving.metrics import Metrics
 from fastrnn.serving.replies import deliver, resolve
-from fastrnn.serving.rows import Rows
+from fastrnn.serving.rows import Answer, Rows
 
 LOG = logging.getLogger("fastrnn")
 # What a loop or a waiting thread runs itself, by estimate; an event loop stands still meanwhile.
@@ -162,7 +162,7 @@ class Engine:
         batch = None
         with self._lock:
             if self._n_ready and not self._running:
-                if self._wanted > 1 or min(self._n_ready, self._max_batch) * self._row_s > HERE_S:
+                if self._wanted > 1 or self._next_rows() * self._row_s > HERE_S:
                     self._rouse()
                 else:
                     batch = self._take()
@@ -171,6 +171,11 @@ class Engine:
             with self._lock:
                 if self._n_ready and not self._running:
                     self._rouse()
+
+    def _next_rows(self) -> int:
+        """Rows of the next step, those of a chunk counted once a step."""
+        waiting = next(iter(self._ready.values()))
+        return min(len(waiting), self._max_batch) * (waiting[0].steps or 1)
 
     def _work(self) -> None:
         """The worker: runs as long as something is ready, then sleeps."""
@@ -242,8 +247,14 @@ class Engine:
         """Runs what was taken and resolves its futures, without the lock. loop: the one whose thread this is."""
         started = time.monotonic()
         try:
-            self._open(batch)
-            outcomes = self._acted(batch) if batch[0].act is not None else self._stepped(batch)
+            refused = self._open(batch)
+            if batch[0].act is not None:
+                outcomes = self._acted(batch)
+            elif not refused:
+                outcomes = self._stepped(batch)
+            else:
+                answers = iter(self._stepped([request for request in batch if request not in refused]))
+                outcomes = [refused[request] if request in refused else next(answers) for request in batch]
         except BaseException as error:  # an interrupt, or a fault of ours: whether streams have moved is not known
             LOG.critical("%d streams are lost", len(batch), exc_info=True)
             self._finish(batch, [error] * len(batch), started, loop, lost=True)
@@ -252,12 +263,18 @@ class Engine:
         else:
             self._finish(batch, outcomes, started, loop)
 
-    def _open(self, batch: list[Request]) -> None:
+    def _open(self, batch: list[Request]) -> dict[Request, StateError]:
+        """Closes and opens streams before a step; whose state to begin with was none of this model's."""
+        refused = {}
         for handle in self._closing:
             self._pool.close(handle)
         for request in batch:
             if request.start and request.act is None:
-                request.caller.handle = self._pool.open()
+                try:
+                    request.caller.handle = self._pool.open() if request.state is None else self._pool.restore(request.state)
+                except StateError as error:
+                    refused[request] = error
+        return refused
 
     def _acted(self, batch: list[Request]) -> list:
         outcomes = []
@@ -270,10 +287,14 @@ class Engine:
 
     def _stepped(self, batch: list[Request]) -> list:
         """The answer of each request, or its error. A step that raises has moved no stream: halves of it find out whose fault it is."""
+        if not batch:
+            return []
         try:
-            outputs = self._pool.step([request.caller.handle for request in batch], self._rows.gather(batch))
+            run = self._pool.step if batch[0].steps is None else self._pool.push
+            outputs = run([request.caller.handle for request in batch], self._rows.gather(batch))
             outputs = outputs if type(outputs) is tuple else (outputs,)
-            return [(outputs, k) for k in range(len(batch))]
+            return [Answer(outputs, k, self._pool.export(request.caller.handle) if request.export else None, request.steps)
+                    for k, request in enumerate(batch)]
         except Exception as error:
             LOG.warning("a step of %d rows raised %s: %s", len(batch), type(error).__name__, error)
             if len(batch) == 1:
@@ -297,10 +318,13 @@ class Engine:
                     self._make_ready(follower)
             metrics.answers += n
             if batch[0].act is None:
+                rows = n * (1 if batch[0].steps is None else batch[0].steps)
                 metrics.steps += 1
+                metrics.frames += rows
                 metrics.batch_rows.add(n)
                 metrics.run_us.add((now - started) * 1e6)
-                self._row_s = (now - started) / n if not self._row_s else 0.8 * self._row_s + 0.2 * (now - started) / n
+                row_s = (now - started) / max(rows, 1)
+                self._row_s = row_s if not self._row_s else 0.8 * self._row_s + 0.2 * row_s
             self._running = False
         deliver(answers, self._rows.result, loop)
         with self._lock:

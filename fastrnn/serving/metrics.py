@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 ROWS = tuple(2**k for k in range(15))
 MICROSECONDS = tuple(m * 10**k for k in range(7) for m in (1, 2, 5))
-COUNTERS = ("requests", "answers", "steps", "retries", "overloaded", "cancelled", "failed", "started", "ended", "evicted")
+COUNTERS = ("requests", "answers", "steps", "frames", "retries", "overloaded", "cancelled", "failed", "started", "ended", "evicted")
 
 
 class Histogram:
     """How many values were at most each bound, and above the one before it; a last place for those above all."""
 
-    def __init__(self, bounds: Sequence[int]):
+    def __init__(self, bounds: Sequence[float]):
         self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
 
     def add(self, value: float) -> None:
@@ -27,7 +27,7 @@ class Histogram:
 
 
 class Metrics:
-    """What a batcher has done since it was made. A name of COUNTERS is an attribute."""
+    """What a batcher has done since it was made. A name of COUNTERS is an attribute. frames: rows stepped, each step of a chunk counted."""
 
     def __init__(self):
         for name in COUNTERS:

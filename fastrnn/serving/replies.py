@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from fastrnn.serving.callers import Request
+from fastrnn.serving.rows import Answer
 
 LOG = logging.getLogger("fastrnn")
 
 
 class Reply(Future):
     """The future of a thread. cancel() succeeds, and then the stream does not move, until the request's step begins; a thread that waits for it
-    runs the
-    step itself where the engine is idle."""
+    runs the step itself where the engine is idle."""
 
     def bind(self, engine, request: Request) -> None:
         """Before anyone else sees it."""
@@ -62,7 +62,7 @@ def resolve(pairs: Iterable[tuple[Request, object]], result: Callable) -> None:
     for request, answer in pairs:
         future = request.future
         if not future.done():
-            if type(answer) is tuple:
+            if type(answer) is Answer:
                 future.set_result(result(answer, request.whole))
             elif isinstance(answer, BaseException):
                 future.set_exception(answer)

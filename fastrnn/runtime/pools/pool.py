@@ -86,6 +86,24 @@ class Pool(PoolCore):
         """Where rows stand in each output of a step; None as for inputs."""
         return None if self._tiles is None else self._tiles.output_axes
 
+    @property
+    def row_ranks(self) -> dict[str, int | None]:
+        """How many axes each input of a step has, that of rows included; None for an input that all rows share."""
+        form, found = self._form.steppable, {}
+        declared = {v.name: v.shape for v in self._forms.plan.model.inputs}
+        for v in form.inputs:
+            shape = tuple(d for k, d in enumerate(declared[v.name]) if k != form.time_axes.get(v.name))
+            if isinstance(form.batch, str):
+                found[v.name] = len(shape) if form.batch in shape else None
+            else:
+                found[v.name] = len(shape) if shape[:1] == (1,) else len(shape) + 1
+        return found
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that step and push return, in order."""
+        return self._form.steppable.outputs
+
     def prepare(self, x) -> None:
         """Plans a step by what one stream brings, with the axis of rows or without, as the first step does: for models that leave sizes open, or that an
         integer steers. Nothing is stepped. Raises ShapeError or DTypeError."""
