@@ -87,7 +87,7 @@ class RecurrentLayer(Layer):
             x = one.h[run.packing.B :]
             if keep:
                 saved.append(one)
-        ends = tuple(np.stack(finals[name])[:, run.packing.places()] for name in o.states)
+        ends = tuple(np.stack(finals[name])[:, run.packing.places] for name in o.states)
         return x, (run, saved) if keep else None, ends if len(ends) > 1 else ends[0]
 
     def _states(self, state, run: Run) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ class RecurrentLayer(Layer):
         """The states of each direction after its last step, in the packing's order."""
         o, found = self.options, {name: [] for name in self.options.states}
         for d, own in enumerate(saved.directions):
-            last = run.packing.ends(bool(d) or o.reverse)
+            last = run.packing.way(bool(d) or o.reverse).ends
             found[o.states[0]].append(saved.h[last, d * o.output_size : (d + 1) * o.output_size])
             for k, name in enumerate(o.states[1:]):
                 found[name].append(own.c[k, last])
