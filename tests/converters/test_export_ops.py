@@ -146,6 +146,22 @@ def test_operator(name):
     fr.from_torch(Function(function), tuple(inputs), tolerance=TOLERANCES["network"])
 
 
+@pytest.mark.parametrize("mask", [torch.full((4, 4), -torch.inf).triu(1), torch.eye(4) - 0.3])
+def test_a_mask_that_may_be_causal(mask):
+    """torch asks what is in it, for a hint to kernels."""
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(5, 1, 7), 2, enable_nested_tensor=False)
+
+        def forward(self, x):
+            return self.encoder(x, mask=mask)
+
+    torch.manual_seed(0)
+    model = fr.from_torch(Masked().eval(), (torch.randn(4, 3, 5),))
+    assert isinstance(model.inputs[0].shape[1], str)  # of any batch
+
+
 SPECIAL = torch.tensor([0.0, -0.0, 1, -1, 0.3, -0.3, 1e-6, -1e-6, 7, -7, float("inf"), -float("inf"), float("nan")]).reshape(1, 13)
 
 

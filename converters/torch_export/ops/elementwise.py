@@ -111,7 +111,7 @@ def threshold(g: Site, x, threshold, value):
 @converts("aten.prelu.default", "aten._prelu_kernel.default")
 def prelu(g: Site, x, weight):
     """A slope for all, or for each channel on axis 1."""
-    slope = weight
+    slope = weight if x.rank else g.emit("Reshape", weight, g.ints())
     if weight.rank == 1 and weight.shape[0] != 1 and x.rank > 2:
         slope = g.emit("Reshape", weight, g.ints(-1, *(1,) * (x.rank - 2)))
     return g.emit("PRelu", x, slope)
