@@ -54,7 +54,7 @@ def test_training(race, case):
 @pytest.mark.parametrize("cell", gallery.CELLS, ids=lambda c: c.name)
 @pytest.mark.parametrize("H,T,B", cases.CELL_TRAINING)
 def test_cell_training(race, cell, H, T, B):
-    """Loss and all gradients, beside autograd over a loop in PyTorch that projects its input at once."""
+    """Loss and all gradients, beside autograd over a loop in PyTorch that projects its input at once and indexes it, and over one that unbinds it."""
     layer, random = fr.Recurrent(cell, H, H, seed=0), np.random.default_rng(1)
     net = tr.Sequential(tr.Recurrent(cell, H, H))
     net.layers[0].load_state_dict(layer.state_dict())
@@ -66,10 +66,10 @@ def test_cell_training(race, cell, H, T, B):
     def ours():
         return tr.value_and_grad(net, tr.mean_squared_error, given, wanted)
 
-    def torchs():
+    def torchs(unbind=False):
         for t in tensors:
             t.grad = None
-        loss = torch.nn.functional.mse_loss(loop(rows, gaps), goal)
+        loss = torch.nn.functional.mse_loss(loop(rows, gaps, unbind), goal)
         loss.backward()
         return loss.item()
 
@@ -77,7 +77,7 @@ def test_cell_training(race, cell, H, T, B):
     assert abs(loss - theirs) <= 1e-5 * theirs
     if (matrix := grads.get("0.weight_hh_l0")) is not None:
         assert np.abs(matrix.T - loop.step.r.grad.numpy()).max() <= 1e-4 * np.abs(matrix).max()
-    race({"fastrnn": ours, "torch loop": torchs}, f"{cell.name} H={H} T={T} B={B}")
+    race({"fastrnn": ours, "torch loop": torchs, "torch loop, unbind": lambda: torchs(True)}, f"{cell.name} H={H} T={T} B={B}")
 
 
 def held(value, seen: set) -> int:

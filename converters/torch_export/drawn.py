@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from fastrnn.model import Model
 
 JITTER = 0.05  # of an entry, so that none stands there twice: what sorts or picks the largest leaves the order of equals open
+MORE = 8  # times that equal entries are drawn again, which there are among thousands of floats
 FEW = 8  # different values in an example, below which others are drawn than its own
 
 
@@ -43,11 +44,23 @@ def drawn(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], see
 
 def _floats(leaf: torch.Tensor, shape: list[int], random: torch.Generator) -> torch.Tensor:
     known = leaf.detach().cpu()[torch.isfinite(leaf.detach().cpu())]
-    if len(torch.unique(known)) > FEW:
-        return (known[torch.randint(len(known), shape, generator=random)] * (1 + JITTER * torch.randn(shape, generator=random))).to(leaf.dtype)
     size = float(known.abs().max()) if len(known) else 0.0
-    made = torch.randn(shape, generator=random, dtype=torch.float64) * (size or 0.5)
-    return (made.abs() if len(known) and size and float(known.min()) >= 0 else made).to(leaf.dtype)
+
+    def entries() -> torch.Tensor:
+        if len(torch.unique(known)) > FEW:
+            return (known[torch.randint(len(known), shape, generator=random)] * (1 + JITTER * torch.randn(shape, generator=random))).to(leaf.dtype)
+        made = torch.randn(shape, generator=random, dtype=torch.float64) * (size or 0.5)
+        return (made.abs() if len(known) and size and float(known.min()) >= 0 else made).to(leaf.dtype)
+
+    made, zeros = entries(), int((known == 0).sum()) > 1  # which mean something, as padding does
+    for _ in range(MORE):
+        order = made.flatten().sort(stable=True)
+        twice = torch.zeros(made.numel(), dtype=torch.bool)
+        twice[order.indices[1:]] = (order.values[1:] == order.values[:-1]) & ~(zeros & (order.values[1:] == 0))
+        if not twice.any():
+            break
+        made = torch.where(twice.reshape(made.shape), entries(), made)
+    return made
 
 
 def _lengths(steps: int, shape: list[int], random: torch.Generator, order: str) -> torch.Tensor:

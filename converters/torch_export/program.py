@@ -14,6 +14,7 @@ from fastrnn.converters.torch_export.importer import GraphImporter
 from fastrnn.converters.torch_export.registry import CONVERTERS, Tensor
 from fastrnn.converters.torch_export.site import ASSUMED
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from fastrnn.errors import DTypeError, UnsupportedModelError
@@ -24,13 +25,17 @@ from fastrnn.model.recurrent import RECURRENT
 AS_THEY_ARE = ("aten.to.dtype", "aten.to.device", "aten.to.dtype_layout", "aten._to_copy.default", "aten.clone.default", "aten.detach.default", "aten.sort.default",
                 "<built-in function getitem>")  # operators behind which lengths are still those of an input
 MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
+FURTHER = (torch.ops.aten.grid_sampler_2d.default,)  # that torch.export's table leaves whole, and torch's has
 
 
 def simplified(program):
     """The program without in-place changes, and with operators that have no converter taken apart as torch defines them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself
-        return _simplified(program)
+        try:
+            return _simplified(program)
+        except GuardOnDataDependentSymNode as error:
+            raise UnsupportedModelError(f"an operator that torch takes apart by what is in a tensor: {str(error).splitlines()[0]}") from error
 
 
 def _simplified(program):
@@ -45,6 +50,8 @@ def _simplified(program):
         if not unknown:
             break
         table = torch.export.default_decompositions()
+        for op in FURTHER:
+            table[op] = torch._decomp.decomposition_table[op]
         whole = [op for op in unknown if op not in table and not op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)]
         if whole:
             break  # importing it will say which
@@ -204,8 +211,9 @@ def named_dimensions(model: Model, given: Mapping[str, str]) -> dict[str, str]:
             layout = node.get("layout")
             give(spec.shape[layout], "T")
             give(spec.shape[1 - layout], "B")
-    if model.inputs and len({v.shape[0] for v in model.inputs if v.shape}) == 1 and "B" not in taken and symbols:
-        give(model.inputs[0].shape[0], "B")
+    leading = {v.shape[0] for v in model.inputs if v.shape}
+    if len(leading) == 1 and "B" not in taken and symbols:
+        give(leading.pop(), "B")
     rest = {s for s in symbols if s not in names}
     if len(rest) == 1 and "B" in taken and any(node.op in RECURRENT for node in model.nodes):
         give(rest.pop(), "T")

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch.nn.modules import transformer
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.overrides import TorchFunctionMode
 
@@ -136,11 +137,19 @@ class KeepRecurrent(TorchFunctionMode):
         self._marks: dict[int, tuple[torch.Tensor, str, object]] = {}
         self._handlers = {"lstm": self._layer, "gru": self._layer, "rnn_tanh": self._layer, "rnn_relu": self._layer, "sort": self._sort,
                           "index_select": self._index_select, "scatter_": self._scatter, "_pack_padded_sequence": self._pack,
-                          "_pad_packed_sequence": self._pad, "__getitem__": self._getitem, "cpu": self._cpu, "to": self._cpu}
+                          "_pad_packed_sequence": self._pad, "__getitem__": self._getitem, "cpu": self._cpu, "to": self._cpu,
+                          "__bool__": self._truth}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         handler = self._handlers.get(getattr(func, "__name__", ""))
         return func(*args, **(kwargs or {})) if handler is None else handler(func, args, kwargs or {})
+
+    def _truth(self, func, args, kwargs):
+        """Transformers ask whether a mask is the causal one, as a hint to their kernels: no, so that the mask itself counts, whatever is in it."""
+        frame = sys._getframe(2)
+        while frame.f_code.co_name == "__torch_function__" and frame.f_back is not None:  # of torch's own modes
+            frame = frame.f_back
+        return False if frame.f_code is transformer._detect_is_causal_mask.__code__ else func(*args, **kwargs)
 
     def _mark(self, tensor: torch.Tensor, what: str, value) -> torch.Tensor:
         self._marks[id(tensor)] = (tensor, what, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def as_lengths(lengths, T: int, B: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Packing:
-    """How B sequences of up to T steps lie in N rows. Immutable, so it may be shared.
+    """How B sequences of up to T steps lie in N rows. Immutable, so it may be shared; what follows from it is computed once, as passes of a few steps are made of little else.
 
     sizes: int64 (T,), the sequences that reach each step. order: int64 (B,), which of the batch stands at each place; None: they keep their places.
     """
@@ -40,23 +41,23 @@ class Packing:
         if resets is not None:
             return Episodes.cut(T, B, lengths, as_resets(resets, T, B))
         if lengths is None:
-            return Packing(T, B, np.full(T, B, np.int64))
+            return _of_whole_sequences(T, B)
         lengths = as_lengths(lengths, T, B)
         sizes = B - np.cumsum(np.bincount(lengths, minlength=T + 1), dtype=np.int64)[:T]
         in_order = bool((lengths[:-1] >= lengths[1:]).all())
         return Packing(T, B, sizes, None if in_order else np.argsort(-lengths, kind="stable"))
 
-    @property
+    @cached_property
     def N(self) -> int:
         """Rows: the steps of all sequences."""
         return int(self.sizes.sum())
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray:
         """int64 (T,): where each step's rows begin."""
         return np.cumsum(self.sizes) - self.sizes
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether every sequence has T steps, so that rows are a reshape."""
         return not self.T or bool(self.sizes[-1] == self.B)
@@ -83,7 +84,7 @@ class Packing:
         padded[self._rows()] = rows
         return padded
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """int64 (B,): the steps of the sequence at each place, longest first."""
         return (self.sizes[:, None] > np.arange(self.B)).sum(0)
@@ -92,8 +93,9 @@ class Packing:
         """int64 (B,): the row of the last step of each sequence, in the batch's own order. ShapeError if one has none."""
         if self.B and not self.lengths[-1]:
             raise ShapeError("a sequence of length 0 has no last step")
-        return (self.ends() - self.B)[self.places()]
+        return (self.way().ends - self.B)[self.places]
 
+    @cached_property
     def places(self) -> np.ndarray:
         """int64 (B,): at which place each sequence of the batch stands."""
         return np.arange(self.B) if self.order is None else np.argsort(self.order)
@@ -104,35 +106,54 @@ class Packing:
 
     def ended(self, state: np.ndarray) -> np.ndarray:
         """Final states (L, places, n) as the batch has its sequences."""
-        return state[:, self.places()]
+        return state[:, self.places]
 
-    def pieces(self, reverse: bool = False) -> np.ndarray:
-        """Runs of rows whose previous rows lie together, in the order in which a direction computes them: int64 (P, 4) of row, rows, previous row, place.
+    def way(self, reverse: bool = False) -> Way:
+        """How a direction goes over the rows."""
+        return self._ways[reverse]
 
-        Previous rows are counted with the B initial states in front of the N rows; place: that of a piece's first row.
-        """
-        sizes, starts, zero = self.sizes, self.starts, np.zeros(self.T, np.int64)
-        if not reverse:
-            pieces = np.stack([starts, sizes, np.append(0, self.B + starts[:-1])[: self.T], zero], 1)
+    @cached_property
+    def _ways(self) -> tuple[Way, Way]:
+        return Way(self, False), Way(self, True)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one direction goes over the rows of a packing. Rows are counted with the B initial states in front of the N rows. Immutable."""
+
+    packing: Packing = field(repr=False)
+    reverse: bool
+
+    @cached_property
+    def pieces(self) -> np.ndarray:
+        """Runs of rows whose previous rows lie together, in the order in which they are computed: int64 (P, 4) of row, not counting initial states, rows,
+        previous row, place: that of a piece's first row."""
+        p = self.packing
+        sizes, starts, zero = p.sizes, p.starts, np.zeros(p.T, np.int64)
+        if not self.reverse:
+            pieces = np.stack([starts, sizes, np.append(0, p.B + starts[:-1])[: p.T], zero], 1)
         else:  # of a step's sequences the longer ones go on from the step after it, the others begin here, at their own end
-            older, later = np.append(sizes[1:], 0)[: self.T], np.append(starts[1:], 0)[: self.T]
-            both = [[starts, older, self.B + later, zero], [starts + older, sizes - older, older, older]]
+            older, later = np.append(sizes[1:], 0)[: p.T], np.append(starts[1:], 0)[: p.T]
+            both = [[starts, older, p.B + later, zero], [starts + older, sizes - older, older, older]]
             pieces = np.array(both).transpose(2, 0, 1)[::-1].reshape(-1, 4)
-        return np.ascontiguousarray(pieces[pieces[:, 1] > 0])
+        return _fixed(np.ascontiguousarray(pieces[pieces[:, 1] > 0]))
 
-    def ends(self, reverse: bool = False) -> np.ndarray:
-        """int64 (B,): the row that a direction computes last of each sequence, in the order of places, counted as in pieces; without steps the initial one."""
-        places, lengths = np.arange(self.B), self.lengths
-        rows = places + self.B + (0 if reverse else np.append(self.starts, 0)[lengths - 1])
-        return np.where(lengths, rows, places)
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """int64 (B,): the row that is computed last of each sequence, in the order of places; without steps the initial one."""
+        p = self.packing
+        places, lengths = np.arange(p.B), p.lengths
+        return _fixed(np.where(lengths, places + p.B + (0 if self.reverse else np.append(p.starts, 0)[lengths - 1]), places))
 
-    def previous(self, reverse: bool = False) -> np.ndarray | slice:
-        """The row before each row, counted as in pieces: int64 (N,), or a slice where they follow one another."""
-        if self.whole and not reverse:
-            return slice(0, self.N)
-        row, n, before, _ = self.pieces(reverse).T
+    @cached_property
+    def previous(self) -> np.ndarray | slice:
+        """The row before each row: int64 (N,), or a slice where they follow one another."""
+        p = self.packing
+        if p.whole and not self.reverse:
+            return slice(0, p.N)
+        row, n, before, _ = self.pieces.T
         order = np.argsort(row)
-        return np.arange(self.N) + np.repeat((before - row)[order], n[order])
+        return _fixed(np.arange(p.N) + np.repeat((before - row)[order], n[order]))
 
 
 @dataclass(frozen=True)
@@ -178,10 +199,10 @@ class Episodes(Packing):
         return self.starts_at[episode] + time, self.sequence[episode]
 
     def last(self) -> np.ndarray:
-        lengths = self.lengths[self.places()][self.final]
+        lengths = self.lengths[self.places][self.final]
         if not lengths.all():
             raise ShapeError("a sequence of length 0 has no last step")
-        return (self.ends() - self.B)[self.places()][self.final]
+        return (self.way().ends - self.B)[self.places][self.final]
 
     def begun(self, state: np.ndarray) -> np.ndarray:
         started = np.zeros((state.shape[0], self.B, state.shape[2]), state.dtype)
@@ -191,3 +212,15 @@ class Episodes(Packing):
 
     def ended(self, state: np.ndarray) -> np.ndarray:
         return super().ended(state)[:, self.final]
+
+
+def _fixed(a: np.ndarray) -> np.ndarray:
+    """The array, which many share, not to be written to."""
+    a.flags.writeable = False
+    return a
+
+
+@lru_cache(64)
+def _of_whole_sequences(T: int, B: int) -> Packing:
+    """Batches of one size after another share it."""
+    return Packing(T, B, np.full(T, B, np.int64))

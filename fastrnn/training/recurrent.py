@@ -32,7 +32,7 @@ class BuiltIn(RecurrentLayer):
         N = len(x)
         for d, suffix in enumerate(o.suffixes(layer)):
             reverse, k = bool(d) or o.reverse, layer * D + d
-            own, pieces = h[:, d * P : (d + 1) * P], run.packing.pieces(reverse)
+            own, pieces = h[:, d * P : (d + 1) * P], run.packing.way(reverse).pieces
             own[:B] = states["h"][k]
             gates = None if self.kind == "rnn" else np.empty((N, GATES[self._loop] * H), self.dtype)
             pre = own[B:] if gates is None else gates
@@ -48,7 +48,7 @@ class BuiltIn(RecurrentLayer):
                 if o.kind == "gru" and o.reset_after:
                     bias[2 * H :] = p[f"bias_ih_{suffix}"][2 * H :]  # R_n h has its bias to itself
                 pre += bias
-            saved.directions.append(Direction(suffix, pieces, run.packing.previous(reverse), gates, c, extra))
+            saved.directions.append(Direction(suffix, pieces, run.packing.way(reverse).previous, gates, c, extra))
             self._run(False, saved, d, run)
 
     def _run(self, back: bool, saved: Saved, d: int, run: Run, **gradients) -> None:

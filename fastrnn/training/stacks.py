@@ -119,7 +119,7 @@ class RecurrentLayer(Layer):
         """The states of each direction after its last step, in the packing's order."""
         o, found = self.options, {name: [] for name in self.options.states}
         for d, own in enumerate(saved.directions):
-            last = run.packing.ends(bool(d) or o.reverse)
+            last = run.packing.way(bool(d) or o.reverse).ends
             found[o.states[0]].append(saved.h[last, d * o.output_size : (d + 1) * o.output_size])
             for k, name in enumerate(o.states[1:]):
                 found[name].append(own.c[k, last])

@@ -17,7 +17,7 @@ TYPES |= {"variant": 14, "string": 5}
 OPTIONS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 2, "MAX_POOL_2D": 5, "AVERAGE_POOL_2D": 5, "RNN": 7, "FULLY_CONNECTED": 8, "SOFTMAX": 9, "CONCATENATION": 10, "ADD": 11, "L2_NORMALIZATION": 12,
            "LSTM": 14, "RESHAPE": 17, "MUL": 21, "GATHER": 23, "MEAN": 27, "SUM": 27, "REDUCE_MAX": 27, "REDUCE_MIN": 27, "REDUCE_PROD": 27, "REDUCE_ANY": 27, "REDUCE_ALL": 27, "SUB": 28,
            "DIV": 29, "SQUEEZE": 30, "UNIDIRECTIONAL_SEQUENCE_RNN": 31, "STRIDED_SLICE": 32, "SPLIT": 35, "CAST": 37, "ARG_MAX": 40, "SHAPE": 55, "ARG_MIN": 57, "PACK": 59, "UNPACK": 64,
-           "UNIDIRECTIONAL_SEQUENCE_LSTM": 71, "LEAKY_RELU": 75, "MIRROR_PAD": 77, "SPLIT_V": 79, "IF": 92, "WHILE": 93, "BATCH_MATMUL": 101, "CUMSUM": 102, "GELU": 116}
+           "BIDIRECTIONAL_SEQUENCE_LSTM": 69, "UNIDIRECTIONAL_SEQUENCE_LSTM": 71, "LEAKY_RELU": 75, "MIRROR_PAD": 77, "SPLIT_V": 79, "IF": 92, "WHILE": 93, "BATCH_MATMUL": 101, "CUMSUM": 102, "GELU": 116}
 VERSIONS = {"BROADCAST_TO": 2}  # of operators that LiteRT does not know in their first
 FORMS = {"b": "Int8", "B": "Uint8", "i": "Int32", "I": "Uint32", "f": "Float32", "Q": "Uint64"}
 
@@ -128,26 +128,42 @@ def write(*graphs: Writer, names=True) -> bytes:
     return bytes(builder.Output())
 
 
-def lstm(w: Writer, x, T, I, H, B=1, clip=0.0, P=0, coupled=False, peepholes=False, time_major=False, act=4, seed=0, kind="UNIDIRECTIONAL_SEQUENCE_LSTM"):
+def lstm(w: Writer, x, T, I, H, B=1, clip=0.0, P=0, coupled=False, peepholes=False, time_major=False, act=4, seed=0, kind="UNIDIRECTIONAL_SEQUENCE_LSTM", norm=False,
+         projection_clip=0.0, projection_bias=False):
     """An LSTM of random weights over x; returns its output."""
+    n, inputs = P or H, {0: x} | direction(w, I, H, B, P, coupled, peepholes, seed, projection_bias)
+    if norm:
+        r = np.random.default_rng(seed + 1)
+        inputs |= {k: w.constant(r.uniform(0.5, 1.5, H).astype("f4")) for k in range(20 + coupled, 24)}
+    sequence = kind != "LSTM"
+    options = {0: ("b", act), 1: ("f", clip), 2: ("f", projection_clip), 3: ("B" if sequence else "b", int(time_major and sequence))}
+    return w.add(kind, [inputs.get(k, -1) for k in range(24)], (((T, B, n) if time_major else (B, T, n)) if sequence else (B, n),), options=options)
+
+
+def direction(w: Writer, I, H, B=1, P=0, coupled=False, peepholes=False, seed=0, projection_bias=False, start=1, states=(18, 19)):
+    """The inputs of one direction of an LSTM, by place."""
     r, n = np.random.default_rng(seed), P or H
 
     def weight(*shape):
         return w.constant(r.uniform(-0.5, 0.5, shape).astype("f4"))
 
-    skip = [k for k in range(24)]
-    inputs = dict.fromkeys(skip, -1) | {0: x}
-    inputs |= {k: weight(H, I) for k in range(1, 5)} | {k: weight(H, n) for k in range(5, 9)} | {k: weight(H) for k in range(12, 16)}
-    if peepholes:
-        inputs |= {k: weight(H) for k in (9, 10, 11)}
-    if coupled:
-        inputs |= {1: -1, 5: -1, 9: -1, 12: -1}
-    if P:
-        inputs[16] = weight(P, H)
-    inputs |= {18: w.tensor("float32", (B, n), variable=True), 19: w.tensor("float32", (B, H), variable=True)}
-    sequence = kind != "LSTM"
-    options = {0: ("b", act), 1: ("f", clip), 2: ("f", 0.0), 3: ("B" if sequence else "b", int(time_major and sequence))}
-    return w.add(kind, inputs.values(), (((T, B, n) if time_major else (B, T, n)) if sequence else (B, n),), options=options)
+    shapes = [(H, I)] * 4 + [(H, n)] * 4 + [(H,)] * 7 + [(P, H), (P,)]
+    left_out = {0, 4, 8, 11} if coupled else set()
+    left_out |= set() if peepholes else {8, 9, 10}
+    left_out |= set() if P else {15}
+    left_out |= set() if P and projection_bias else {16}
+    inputs = {start + k: weight(*shape) for k, shape in enumerate(shapes) if k not in left_out}
+    return inputs | {states[0]: w.tensor("float32", (B, n), variable=True), states[1]: w.tensor("float32", (B, H), variable=True)}
+
+
+def bidirectional(w: Writer, x, T, I, H, B=1, clip=0.0, P=0, coupled=False, peepholes=False, time_major=False, act=4, merge=True, projection_clip=0.0):
+    """Two directions of random weights over x; returns the output, or both."""
+    given = (I, H, B, P, coupled, peepholes)
+    inputs = {0: x} | direction(w, *given, seed=0, states=(35, 36)) | direction(w, *given, seed=1, start=18, states=(37, 38))
+    options = {0: ("b", act), 1: ("f", clip), 2: ("f", projection_clip), 3: ("B", int(merge)), 4: ("B", int(time_major))}
+    n = P or H
+    shapes = [((T, B, m) if time_major else (B, T, m),) for m in ((2 * n,) if merge else (n, n))]
+    return w.add("BIDIRECTIONAL_SEQUENCE_LSTM", [inputs.get(k, -1) for k in range(48)], *shapes, options=options)
 
 
 def rnn_file(**options) -> bytes:
@@ -211,7 +227,7 @@ def tflite_seeds() -> dict[str, bytes]:
     """Whole files of each kind."""
     w = Writer()
     w.outputs = [w.add("ADD", [w.input((2, 3)), w.constant(np.float32([1, 2, 3]))], ((2, 3),), options={0: ("b", 1)})]
-    return {"small": write(w, names=False), "lstm": rnn_file(), "projected": rnn_file_of_projection(), "while": while_file(), "quantized": quantized_file()}
+    return {"small": write(w, names=False), "lstm": rnn_file(), "projected": rnn_file_of_projection(), "both": both_file(), "while": while_file(), "quantized": quantized_file()}
 
 
 def rnn_file_of_projection() -> bytes:
@@ -221,6 +237,14 @@ def rnn_file_of_projection() -> bytes:
     y = lstm(w, x, 5, 3, 4, 2, P=2, peepholes=True, time_major=True)
     weights = [w.constant(np.random.default_rng(5).uniform(-0.5, 0.5, s).astype("f4")) for s in ((3, 2), (3, 3), (3,))]
     w.outputs = [w.add("UNIDIRECTIONAL_SEQUENCE_RNN", [y, *weights, w.tensor("float32", (2, 3), variable=True)], ((5, 2, 3),), options={0: ("B", 1), 1: ("b", 4), 2: ("B", 0)})]
+    return write(w, names=False)
+
+
+def both_file() -> bytes:
+    """An LSTM of layer norms and a clipped projection, and one in both directions behind."""
+    w = Writer()
+    y = lstm(w, w.input((2, 5, 3)), 5, 3, 4, 2, P=2, peepholes=True, norm=True, projection_clip=0.5, projection_bias=True)
+    w.outputs = [bidirectional(w, y, 5, 2, 3, 2, merge=False)[1]]
     return write(w, names=False)
 
 

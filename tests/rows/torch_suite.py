@@ -10,21 +10,23 @@ import torch
 from onnx_suite import Outcome
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.common_modules import module_db
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import fastrnn as fr
 
 
 class Bound(torch.nn.Module):
-    """A module, or a function, with some arguments given; tensors are what is left."""
+    """A module, or a function, with some arguments given; tensors, those in lists among them, are what is left."""
 
     def __init__(self, function, args, kwargs):
         super().__init__()
-        self.function, self.args, self.kwargs = function, args, kwargs
+        self.function, self.kwargs = function, kwargs
+        self.leaves, self.spec = tree_flatten(tuple(args))
 
     def forward(self, *tensors):
         """Tensors in the places where they were."""
         left = iter(tensors)
-        return self.function(*(next(left) if isinstance(a, torch.Tensor) else a for a in self.args), **self.kwargs)
+        return self.function(*tree_unflatten([next(left) if isinstance(a, torch.Tensor) else a for a in self.leaves], self.spec), **self.kwargs)
 
 
 def modules() -> Iterator[tuple[str, torch.nn.Module, tuple]]:
@@ -47,7 +49,7 @@ def operators() -> Iterator[tuple[str, torch.nn.Module, tuple]]:
         sample = next(iter(info.sample_inputs("cpu", torch.float32)), None)
         if sample is not None:
             args = (sample.input, *sample.args)
-            yield f"{info.name}{info.variant_test_name and '.'}{info.variant_test_name}", Bound(info.op, args, sample.kwargs).eval(), tuple(a for a in args if isinstance(a, torch.Tensor))
+            yield f"{info.name}{info.variant_test_name and '.'}{info.variant_test_name}", Bound(info.op, args, sample.kwargs).eval(), tuple(a for a in tree_flatten(args)[0] if isinstance(a, torch.Tensor))
 
 
 def run(name: str, module: torch.nn.Module, args: tuple) -> Outcome:

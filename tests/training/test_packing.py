@@ -34,11 +34,11 @@ def test_rows_and_their_neighbours(batch, reverse):
     assert np.array_equal(packing.unpack(rows), x * inside[..., None])
     before, ends = neighbours(x, initial, lengths, reverse)
     states = np.concatenate([initial[order], rows])
-    assert np.array_equal(states[packing.previous(reverse)], packing.pack(before))
-    assert np.array_equal(states[packing.ends(reverse)], ends[order])
+    assert np.array_equal(states[packing.way(reverse).previous], packing.pack(before))
+    assert np.array_equal(states[packing.way(reverse).ends], ends[order])
     done = np.zeros(len(states), bool)
     done[:B] = True
-    for row, n, previous, place in packing.pieces(reverse):  # in an order in which what a piece reads is there
+    for row, n, previous, place in packing.way(reverse).pieces:  # in an order in which what a piece reads is there
         assert done[previous : previous + n].all() and not done[B + row : B + row + n].any()
         assert np.array_equal(place + np.arange(n), row + np.arange(n) - packing.starts[np.searchsorted(packing.starts, row, "right") - 1])
         done[B + row : B + row + n] = True

@@ -1,6 +1,21 @@
 """Converters, by the files in which the model's vocabulary has the ops: elementwise.py, indexing.py, linear.py, normal.py, pooling.py, recurrent.py,
-shaping.py; and filling.py, tensors made from sizes, and resizing.py, interpolation."""
+shaping.py; and filling.py, tensors made from sizes, and resizing.py, interpolation; functions.py, what is made of other functions; scattering.py, entries
+joined at indices; ordering.py, sorts and what runs along an axis; diagonals.py, views taken entry by entry."""
 
-from fastrnn.converters.torch_export.ops import elementwise, filling, indexing, linear, normal, pooling, recurrent, resizing, shaping
+from fastrnn.converters.torch_export.ops import (
+    diagonals,
+    elementwise,
+    filling,
+    functions,
+    indexing,
+    linear,
+    normal,
+    ordering,
+    pooling,
+    recurrent,
+    resizing,
+    scattering,
+    shaping,
+)
 
-__all__ = ["elementwise", "filling", "indexing", "linear", "normal", "pooling", "recurrent", "resizing", "shaping"]
+__all__ = ["diagonals", "elementwise", "filling", "functions", "indexing", "linear", "normal", "ordering", "pooling", "recurrent", "resizing", "scattering", "shaping"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastrnn.converters.torch_export.ops.functions import truncated
 from fastrnn.converters.torch_export.registry import Size, Tensor, converts
 from fastrnn.converters.torch_export.site import Site
 
@@ -94,12 +95,11 @@ def gelu(g: Site, x, approximate):
 
 @converts("aten.softplus.default")
 def softplus(g: Site, x, beta, threshold):
-    """log(1 + exp(beta x)) / beta; past a threshold of 20 that is x, as torch has it."""
-    if threshold < 20:
-        raise g.refuse(f"threshold={threshold} is not supported, only 20 and more")
-    if beta == 1:
-        return g.emit("Softplus", x)
-    return g.emit("Div", g.emit("Softplus", g.emit("Mul", x, g.constant(beta, g.dtype))), g.constant(beta, g.dtype))
+    """log(1 + exp(beta x)) / beta; x itself where beta x is past a threshold, which from 20 on is the same number."""
+    scaled = x.name if beta == 1 else g.emit("Mul", x, g.constant(beta, g.dtype))
+    y = g.emit("Softplus", scaled)
+    y = y if beta == 1 else g.emit("Div", y, g.constant(beta, g.dtype))
+    return y if threshold >= 20 else g.emit("Where", g.emit("Greater", scaled, g.constant(threshold, g.dtype)), x, y)
 
 
 @converts("aten.threshold.default")
@@ -111,7 +111,7 @@ def threshold(g: Site, x, threshold, value):
 @converts("aten.prelu.default", "aten._prelu_kernel.default")
 def prelu(g: Site, x, weight):
     """A slope for all, or for each channel on axis 1."""
-    slope = weight
+    slope = weight if x.rank else g.emit("Reshape", weight, g.ints())
     if weight.rank == 1 and weight.shape[0] != 1 and x.rank > 2:
         slope = g.emit("Reshape", weight, g.ints(-1, *(1,) * (x.rank - 2)))
     return g.emit("PRelu", x, slope)
@@ -163,9 +163,7 @@ def div(g: Site, x, other, rounding_mode=None):
         return g.emit("Div", a, b)
     if not g.dtype.startswith("float"):
         return g.emit("Div", a, b) if mode == "trunc" else g.emit("Div", g.emit("Sub", a, g.emit("Mod", a, b)), b)
-    if mode == "floor":
-        return _floor_divide(g, a, b)
-    raise g.refuse(f"rounding_mode={mode!r} of {g.dtype} is not supported")
+    return _floor_divide(g, a, b) if mode == "floor" else truncated(g, g.emit("Div", a, b))
 
 
 @converts("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.fmod.Tensor", "aten.fmod.Scalar")
@@ -265,7 +263,7 @@ def to(g: Site, x, other=None):
     return g.cast(x, g.dtype)
 
 
-@converts("aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.detach.default", "aten.detach_.default",
+@converts("aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.alias_copy.default", "aten.detach_copy.default", "aten.detach.default", "aten.detach_.default",
           "aten.lift_fresh_copy.default",
           "aten.lift_fresh.default", "aten.positive.default", "aten.resolve_conj.default", "aten.resolve_neg.default", "aten.lift.default")
 def same(g: Site, x):

@@ -1,7 +1,9 @@
-"""Operators that fetch and replace by index, and that order."""
+"""Operators that fetch and replace by index."""
 
 from __future__ import annotations
 
+import numpy as np
+from fastrnn.converters.torch_export.ops.scattering import accumulated, fitting
 from fastrnn.converters.torch_export.ops.shaping import cut
 from fastrnn.converters.torch_export.registry import Tensor, converts
 from fastrnn.converters.torch_export.site import Site
@@ -15,8 +17,8 @@ def embedding(g: Site, weight, indices):
 
 @converts("aten.index_select.default")
 def index_select(g: Site, x, dim, index):
-    """Entries of one axis."""
-    return g.emit("Gather", x, index, axis=x.axis(dim))
+    """Entries of one axis; of a number, itself."""
+    return g.emit("Gather", x, index, axis=x.axis(dim)) if x.rank else g.emit("Identity", x)
 
 
 def _joined(g: Site, indices: list[Tensor]) -> str:
@@ -56,23 +58,34 @@ def index(g: Site, x, indices):
     return g.emit("Transpose", y, perm=order)
 
 
-@converts("aten.index_put.default")
+@converts("aten.index_put.default", "aten._unsafe_index_put.default")
 def index_put(g: Site, x, indices, values, accumulate=False):
-    """Entries replaced, by indices of the first axes."""
-    if accumulate:
-        raise g.refuse("accumulate=True is not supported")
-    if len(axes := _checked(g, indices)) == 0 or axes != list(range(len(axes))):
-        raise g.refuse("only indices of the first axes are supported")
-    at = _joined(g, [indices[k] for k in axes])
-    leading = g.emit("Slice", g.emit("Shape", at), g.ints(0), g.ints(-1))
-    rest = [g.size(x, k) for k in range(len(axes), x.rank)]
-    shape = g.emit("Concat", leading, g.sizes(rest), axis=0) if rest else leading
-    return g.emit("ScatterND", x, at, g.emit("Expand", g.cast(values, g.dtype), shape))
+    """Entries replaced, or added to, by indices of axes that lie together; these are brought to the front meanwhile."""
+    axes = _checked(g, indices)
+    if not axes or axes != list(range(axes[0], axes[0] + len(axes))):
+        raise g.refuse("several indices with a slice between them are not supported")
+    first, k, others = axes[0], len(axes), [axis for axis in range(x.rank) if axis not in axes]
+    at, new = _joined(g, [indices[axis] for axis in axes]), max(indices[axis].rank for axis in axes)
+    sizes = [g.size(x, axis) for axis in (*axes, *others)]
+    parts = [g.sizes(part) if part else None for part in (sizes[k:k + first], sizes[k + first:])]
+    leading = g.emit("Slice", g.emit("Shape", at), g.ints(0), g.ints(-1)) if new else None
+    shape = [part for part in (parts[0], leading, parts[1]) if part is not None]
+    rows = g.cast(values, g.dtype)
+    if shape:
+        rows = g.emit("Expand", rows, g.emit("Concat", *shape, axis=0) if len(shape) > 1 else shape[0])
+    y = x.name
+    if first:
+        y = g.emit("Transpose", x, perm=[*axes, *others])
+        rows = g.emit("Transpose", rows, perm=[*range(first, first + new), *range(first), *range(first + new, new + len(others))])
+    y = accumulated(g, y, sizes, at, k, rows) if accumulate else g.emit("ScatterND", y, at, rows)
+    return g.emit("Transpose", y, perm=np.argsort([*axes, *others]).tolist()) if first else y
 
 
 @converts("aten.gather.default")
 def gather(g: Site, x, dim, index):
     """An entry for each index along one axis; along others, the first of x."""
+    if not x.rank:
+        return g.emit("Expand", x, g.emit("Shape", index))
     axis, y = x.axis(dim), x.name
     for k, (have, taken) in enumerate(zip(x.shape, index.shape)):
         if k != axis and have is not None and taken is not None and taken < have:
@@ -85,28 +98,11 @@ def scatter(g: Site, x, dim, index, src=None, value=None):
     """Entries replaced, one for each index along one axis."""
     if src is None:
         src = g.emit("Expand", g.constant(value, g.dtype), g.sizes([g.size(index, k) for k in range(index.rank)]))
-    elif src.shape != index.shape:
-        raise g.refuse(f"src {src.shape} and index {index.shape} differ in shape")
+    else:
+        src = fitting(g, src, index)
+    if not x.rank:
+        return g.emit("Reshape", src, g.ints())
     return g.emit("ScatterElements", x, index, src, axis=x.axis(dim))
-
-
-@converts("aten.sort.default", "aten.sort.stable")
-def sort(g: Site, x, dim=-1, descending=False, stable=None):
-    """Stable, as TopK is."""
-    axis = x.axis(dim)
-    return g.emit("TopK", x, g.sizes([g.size(x, axis)]), outputs=2, axis=axis, largest=int(descending))
-
-
-@converts("aten.argsort.default", "aten.argsort.stable")
-def argsort(g: Site, x, dim=-1, descending=False, stable=None):
-    """Where a sort takes them from."""
-    return sort(g, x, dim, descending)[1]
-
-
-@converts("aten.topk.default")
-def topk(g: Site, x, k, dim=-1, largest=True, sorted=True):  # the schema's names
-    """The first few of a sort."""
-    return g.emit("TopK", x, g.sizes([k]), outputs=2, axis=x.axis(dim), largest=int(largest))
 
 
 @converts("aten.nonzero.default", "aten.masked_select.default", "aten._unique2.default", "aten.unique_consecutive.default",

@@ -24,6 +24,24 @@ def addmm(g: Site, x, mat1=None, mat2=None, batch1=None, batch2=None, beta=1, al
     return g.emit("Add", y, x if beta == 1 else g.emit("Mul", x, g.constant(beta, g.dtype)))
 
 
+@converts("aten.addmv.default", "aten.addbmm.default")
+def added_product(g: Site, x, mat=None, vec=None, batch1=None, batch2=None, beta=1, alpha=1):
+    """beta x + alpha A v, or alpha times the sum of A_k B_k."""
+    y = g.emit("MatMul", mat, vec) if mat is not None else g.emit("ReduceSum", g.emit("MatMul", batch1, batch2), g.ints(0), keepdims=0)
+    y = y if alpha == 1 else g.emit("Mul", y, g.cast(alpha, g.dtype))
+    if beta == 0:
+        return y
+    return g.emit("Add", y, g.cast(x, g.dtype) if beta == 1 else g.emit("Mul", g.cast(x, g.dtype), g.cast(beta, g.dtype)))
+
+
+@converts("aten._trilinear.default")
+def trilinear(g: Site, i1, i2, i3, expand1, expand2, expand3, sumdim, unroll_dim=1):
+    """Sums of products of three tensors, each with the axes that it lacks as 1 (unroll_dim is about speed)."""
+    a, b, c = (g.emit("Unsqueeze", t, g.ints(*axes)) if axes else t.name for t, axes in ((i1, expand1), (i2, expand2), (i3, expand3)))
+    y = g.emit("Mul", g.emit("Mul", a, b), c)
+    return g.emit("ReduceSum", y, g.ints(*sumdim), keepdims=0) if sumdim else y
+
+
 @converts("aten.matmul.default", "aten.mm.default", "aten.bmm.default", "aten.mv.default", "aten.dot.default")
 def matmul(g: Site, x, other=None, mat2=None, vec=None, tensor=None):
     """NumPy's matmul."""

@@ -9,12 +9,21 @@ from fastrnn.converters.torch_export.site import Site
 
 @converts("aten.softmax.int", "aten.log_softmax.int", "aten._softmax.default", "aten._log_softmax.default", "aten._safe_softmax.default")
 def softmax(g: Site, x, dim):
-    """Along one axis."""
-    return g.emit("LogSoftmax" if "log" in g.target else "Softmax", g.cast(x, g.dtype), axis=x.axis(dim))
+    """Along one axis; of a number, as of an axis of 1. The safe one gives 0 where all entries are -inf."""
+    op, y = "LogSoftmax" if "log" in g.target else "Softmax", g.cast(x, g.dtype)
+    if not x.rank:
+        return g.emit("Reshape", g.emit(op, g.emit("Reshape", y, g.ints(1)), axis=0), g.ints())
+    weights = g.emit(op, y, axis=x.axis(dim))
+    if "safe" not in g.target:
+        return weights
+    empty = g.emit("Equal", g.emit("ReduceMax", y, g.ints(x.axis(dim)), keepdims=1), g.constant(-np.inf, g.dtype))
+    return g.emit("Where", empty, g.constant(0, g.dtype), weights)
 
 
 def _axes(x: Tensor, dim) -> list[int]:
-    """The axes that a reduction is over; none said, all."""
+    """The axes that a reduction is over; none said, all; a number has none."""
+    if not x.rank:
+        return []
     dims = [dim] if isinstance(dim, int) else dim or range(x.rank)
     return [x.axis(d) for d in dims]
 
@@ -38,6 +47,8 @@ def reduce(g: Site, x, dim=None, keepdim=False):
 @converts("aten.max.dim", "aten.min.dim")
 def extreme(g: Site, x, dim, keepdim=False):
     """The entry, and where it stands."""
+    if not x.rank:
+        return [g.emit("Identity", x), g.constant(0, "int64")]
     kind = "Max" if "max" in g.target else "Min"
     at = g.emit(f"Arg{kind}", x, axis=x.axis(dim), keepdims=int(keepdim)) if g.uses(1) else None
     return [_reduce(g, f"Reduce{kind}", x.name, [x.axis(dim)], keepdim), at]
@@ -47,10 +58,9 @@ def extreme(g: Site, x, dim, keepdim=False):
 def arg(g: Site, x, dim=None, keepdim=False):
     """Where the largest or least entry stands; without dim, among all."""
     op = "ArgMax" if "max" in g.target else "ArgMin"
-    if dim is None:
-        if keepdim:
-            raise g.refuse("keepdim without dim is not supported")
-        return g.emit(op, g.emit("Reshape", x, g.ints(-1)), axis=0, keepdims=0)
+    if dim is None or not x.rank:
+        at = g.emit(op, g.emit("Reshape", x, g.ints(-1)), axis=0, keepdims=0)
+        return g.emit("Reshape", at, g.ints(*(1,) * x.rank)) if keepdim else at
     return g.emit(op, x, axis=x.axis(dim), keepdims=int(keepdim))
 
 
@@ -88,13 +98,38 @@ def variance(g: Site, x, dim=None, correction=1, unbiased=True, keepdim=False):
 
 @converts("aten.linalg_vector_norm.default", "aten.norm.ScalarOpt_dim", "aten.norm.Scalar")
 def norm(g: Site, x, ord=None, p=2, dim=None, keepdim=False):  # the schema's names
-    """Of order 1 or 2, or the largest magnitude."""
-    order = p if ord is None else ord
-    if order == 2:
-        return _reduce(g, "ReduceL2", x.name, _axes(x, dim), keepdim)
-    if order in (1, float("inf")):
-        return _reduce(g, "ReduceSum" if order == 1 else "ReduceMax", g.emit("Abs", x), _axes(x, dim), keepdim)
-    raise g.refuse(f"of order {order} is not supported, only 1, 2 and inf")
+    """Of any order."""
+    return magnitude(g, g.cast(x, g.dtype), p if ord is None else ord, _axes(x, dim), keepdim)
+
+
+def magnitude(g: Site, y: str, order: float, axes: list[int], keepdim: bool = False) -> str:
+    """The root of the sum of powers; the largest or smallest magnitude; of order 0, how many are not 0."""
+    if order == 2 and axes:
+        return _reduce(g, "ReduceL2", y, axes, keepdim)
+    sizes = g.emit("Abs", y)
+    if abs(order) == float("inf"):
+        return _reduce(g, "ReduceMax" if order > 0 else "ReduceMin", sizes, axes, keepdim)
+    if order == 0:
+        return _reduce(g, "ReduceSum", g.emit("Cast", g.emit("Not", g.emit("Equal", y, g.constant(0, g.dtype))), to=g.dtype), axes, keepdim)
+    if order == 1 or not axes:
+        return _reduce(g, "ReduceSum", sizes, axes, keepdim)
+    total = _reduce(g, "ReduceSum", g.emit("Pow", sizes, g.constant(order, g.dtype)), axes, keepdim)
+    return g.emit("Pow", total, g.constant(1 / order, g.dtype))
+
+
+@converts("aten.dist.default", "aten._cdist_forward.default", "aten._pdist_forward.default")
+def distance(g: Site, x=None, other=None, x1=None, x2=None, p=2, compute_mode=None):
+    """The norm of a difference: of two tensors, of each row of one and each of another, or of the pairs of rows of one. compute_mode is about speed."""
+    if other is not None:
+        a, b = g.cast(x, g.dtype), g.cast(other, g.dtype)
+        return magnitude(g, g.emit("Sub", a, b), p, list(range(max(x.rank, other.rank))))
+    if x1 is not None:
+        difference = g.emit("Sub", g.emit("Unsqueeze", x1, g.ints(x1.rank - 1)), g.emit("Unsqueeze", x2, g.ints(x2.rank - 2)))
+        return magnitude(g, difference, p, [max(x1.rank, x2.rank)])
+    if x.shape[0] is None:
+        raise g.refuse("of rows whose number varies", x.fake.shape[0])
+    first, second = (g.ints(*k.tolist()) for k in np.triu_indices(x.shape[0], 1))
+    return magnitude(g, g.emit("Sub", g.emit("Gather", x, first, axis=0), g.emit("Gather", x, second, axis=0)), p, [1])
 
 
 @converts("aten.logsumexp.default")
@@ -104,12 +139,14 @@ def logsumexp(g: Site, x, dim, keepdim=False):
     most, zero = _reduce(g, "ReduceMax", x.name, axes, True), g.constant(0, g.dtype)
     most = g.emit("Where", g.emit("Equal", g.emit("Abs", most), g.constant(np.inf, g.dtype)), zero, most)  # inf - inf is none
     total = g.emit("Add", g.emit("Log", _reduce(g, "ReduceSum", g.emit("Exp", g.emit("Sub", x, most)), axes, True)), most)
-    return total if keepdim else g.emit("Squeeze", total, g.ints(*axes))
+    return total if keepdim or not axes else g.emit("Squeeze", total, g.ints(*axes))
 
 
 @converts("aten.cumsum.default")
 def cumsum(g: Site, x, dim):
     """Sums so far."""
+    if not x.rank:
+        return g.cast(x, g.dtype)
     return g.emit("CumSum", g.cast(x, g.dtype), g.constant(x.axis(dim), "int64"))
 
 
@@ -126,7 +163,19 @@ def layer_norm(g: Site, x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """Over the last axes."""
     scale = g.constant([1], g.dtype) if weight is None else weight
     y = g.emit("LayerNormalization", x, scale, bias, axis=-len(normalized_shape), epsilon=float(eps))
-    return [y, None, None] if "native" in g.target else y
+    if "native" not in g.target:
+        return y
+    return [y, *_mean_and_scale(g, x.name, list(range(x.rank - len(normalized_shape), x.rank)), eps)]
+
+
+def _mean_and_scale(g: Site, x: str, axes: list[int], eps: float) -> tuple[str | None, str | None]:
+    """What else a native norm gives, where it is read: the mean, and 1 / sqrt(variance + eps), each axis kept."""
+    if not (g.uses(1) or g.uses(2)):
+        return None, None
+    mean = g.emit("ReduceMean", x, g.ints(*axes), keepdims=1)
+    centred = g.emit("Sub", x, mean)
+    variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), g.ints(*axes), keepdims=1)
+    return mean, g.emit("Reciprocal", g.emit("Sqrt", g.emit("Add", variance, g.constant(eps, g.dtype))))
 
 
 def _grouped(g: Site, x: Tensor, groups: int | Size, weight, bias, eps: float) -> str:
@@ -144,8 +193,10 @@ def group_norm(g: Site, x, num_groups, weight=None, bias=None, eps=1e-5):
 
 @converts("aten.native_group_norm.default")
 def native_group_norm(g: Site, x, weight, bias, N, C, HxW, group, eps):
-    """The same."""
-    return [_grouped(g, x, group, weight, bias, eps), None, None]
+    """The same, with the mean and scale (N, groups) of each group."""
+    rows = g.emit("Reshape", x, g.sizes([g.size(x, 0), group, -1]))
+    beside = [v and g.emit("Squeeze", v, g.ints(2)) for v in _mean_and_scale(g, rows, [2], eps)]
+    return [_grouped(g, x, group, weight, bias, eps), *beside]
 
 
 @converts("aten.instance_norm.default")
@@ -164,11 +215,43 @@ def _batch(g: Site, x: Tensor, weight, bias, mean, var, eps: float) -> str:
 
 @converts("aten.batch_norm.default", "aten._native_batch_norm_legit_no_training.default", "aten.native_batch_norm.default")
 def batch_norm(g: Site, x, weight, bias, running_mean, running_var, training=False, eps=1e-5):
-    """With the stored statistics."""
-    if training or running_mean is None:
-        raise g.refuse("it takes statistics of the batch; fastrnn converts batch norm in eval mode, with stored ones")
-    y = _batch(g, x, weight, bias, running_mean, running_var, eps)
-    return [y, None, None] if "native" in g.target else y
+    """With the stored statistics, or, where there are none, the batch's own. Stored ones that the call would change are refused."""
+    if training and running_mean is not None:
+        raise g.refuse("it changes the statistics that it keeps; fastrnn converts batch norm in eval mode")
+    if running_mean is not None:
+        y, beside = _batch(g, x, weight, bias, running_mean, running_var, eps), (None, None)
+    else:
+        y, *beside = _own_statistics(g, x, weight, bias, eps)
+    return [y, *beside] if "native" in g.target else y
+
+
+@converts("aten._native_batch_norm_legit.no_stats", "aten._native_batch_norm_legit_functional.default", "aten._batch_norm_with_update_functional.default")
+def batch_norm_of_batches(g: Site, x, weight, bias, training=True, momentum=0.1, eps=1e-5, running_mean=None, running_var=None):
+    """With the batch's statistics; where it keeps some, also those after the call."""
+    if not training and "update" not in g.target:
+        return [_batch(g, x, weight, bias, running_mean, running_var, eps), None, None, running_mean.name, running_var.name]
+    y, mean, scale = _own_statistics(g, x, weight, bias, eps)
+    if running_mean is None:
+        return [y, mean, scale]
+    axes = [k for k in range(x.rank) if k != 1]
+    n = g.product([g.size(x, k) for k in axes])
+    centred = g.emit("Sub", x, g.emit("ReduceMean", x, g.ints(*axes), keepdims=1))
+    count = g.cast(n, g.dtype)
+    variance = g.emit("Div", g.emit("ReduceSum", g.emit("Mul", centred, centred), g.ints(*axes), keepdims=0), g.emit("Sub", count, g.constant(1, g.dtype)))
+    after = [g.emit("Add", g.emit("Mul", old, g.constant(1 - momentum, g.dtype)), g.emit("Mul", new, g.constant(momentum, g.dtype)))
+             for old, new in ((running_mean, mean), (running_var, variance))]
+    return [y, mean, scale, g.constant([], "uint8"), *after] if "update" in g.target else [y, mean, scale, *after]
+
+
+def _own_statistics(g: Site, x: Tensor, weight, bias, eps: float) -> tuple[str, str, str]:
+    """A batch norm by the batch, the mean of each channel (C,), and 1 / sqrt(variance + eps)."""
+    axes = [k for k in range(x.rank) if k != 1]
+    mean = g.emit("ReduceMean", x, g.ints(*axes), keepdims=1)
+    centred = g.emit("Sub", x, mean)
+    variance = g.emit("ReduceMean", g.emit("Mul", centred, centred), g.ints(*axes), keepdims=1)
+    scale = g.emit("Reciprocal", g.emit("Sqrt", g.emit("Add", variance, g.constant(eps, g.dtype))))
+    y = _channels(g, g.emit("Mul", centred, scale), x.rank, weight, bias)
+    return y, g.emit("Squeeze", mean, g.ints(*axes)), g.emit("Squeeze", scale, g.ints(*axes))
 
 
 @converts("aten.rms_norm.default")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
+import numpy as np
 from fastrnn.converters.torch_export.registry import Tensor, converts
 from fastrnn.converters.torch_export.site import Site
 
 
-def _pool(g: Site, op: str, x: Tensor, n: int, kernel, stride, padding, ceil_mode, **attributes) -> str:
+def _pool(g: Site, op: str, x: Tensor, n: int, kernel, stride, padding, ceil_mode, outputs: int = 1, **attributes) -> str | list[str]:
     """One number stands for all n spatial axes; without a stride, windows lie side by side. A batch axis is added where there is none."""
     def each(values):
         values = [values] if isinstance(values, int) else list(values)
@@ -16,8 +20,9 @@ def _pool(g: Site, op: str, x: Tensor, n: int, kernel, stride, padding, ceil_mod
     attributes |= {"kernel_shape": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
     if "dilations" in attributes:
         attributes["dilations"] = each(attributes["dilations"])
-    y = g.emit(op, g.emit("Unsqueeze", x, g.ints(0)) if alone else x, ceil_mode=int(ceil_mode), **attributes)
-    return g.emit("Squeeze", y, g.ints(0)) if alone else y
+    y = g.emit(op, g.emit("Unsqueeze", x, g.ints(0)) if alone else x, outputs=outputs, ceil_mode=int(ceil_mode), **attributes)
+    found = [g.emit("Squeeze", v, g.ints(0)) if alone else v for v in ([y] if outputs == 1 else y)]
+    return found[0] if outputs == 1 else found
 
 
 def _dims(g: Site) -> int:
@@ -27,15 +32,26 @@ def _dims(g: Site) -> int:
 
 @converts(*(f"aten.max_pool{n}d{form}.default" for n in (1, 2, 3) for form in ("", "_with_indices")))
 def max_pool(g: Site, x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
-    """The largest of each window; where it stood is not supported."""
-    y = _pool(g, "MaxPool", x, _dims(g), kernel_size, stride, padding, ceil_mode, dilations=dilation)
-    return [y, None] if "indices" in g.target else y
+    """The largest of each window, and where in its channel it stood; ONNX counts over all channels."""
+    n, places = _dims(g), "indices" in g.target and g.uses(1)
+    y = _pool(g, "MaxPool", x, n, kernel_size, stride, padding, ceil_mode, 2 if places else 1, dilations=dilation)
+    if not places:
+        return [y, None] if "indices" in g.target else y
+    channel = g.product([g.size(x, k) for k in range(x.rank - n, x.rank)])
+    return [y[0], g.emit("Mod", y[1], g.sizes([channel]))]
 
 
 @converts(*(f"aten.avg_pool{n}d.default" for n in (1, 2, 3)))
-def avg_pool(g: Site, x, kernel_size, stride=(), padding=0, ceil_mode=False, count_include_pad=True):
-    """The mean of each window."""
-    return _pool(g, "AveragePool", x, _dims(g), kernel_size, stride, padding, ceil_mode, count_include_pad=int(count_include_pad))
+def avg_pool(g: Site, x, kernel_size, stride=(), padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    """The mean of each window, or its sum over another number."""
+    n = _dims(g)
+    if divisor_override is None:
+        return _pool(g, "AveragePool", x, n, kernel_size, stride, padding, ceil_mode, count_include_pad=int(count_include_pad))
+    if ceil_mode:
+        raise g.refuse("divisor_override with ceil_mode is not supported")
+    y = _pool(g, "AveragePool", x, n, kernel_size, stride, padding, False, count_include_pad=1)
+    window = math.prod(kernel_size) if len(kernel_size) > 1 else kernel_size[0] ** n
+    return g.emit("Mul", y, g.constant(window / divisor_override, g.dtype))
 
 
 MOST_WINDOWS = 64  # of different lengths along an axis: so many slices
@@ -47,6 +63,8 @@ def adaptive_pool(g: Site, x, output_size):
     n, is_max = _dims(g), "max" in g.target
     outputs = [output_size] * n if isinstance(output_size, int) else list(output_size)
     axes, y, windows = list(range(x.rank - n, x.rank)), x.name, [1] * n
+    if is_max and g.uses(1):
+        return _adaptive_places(g, x, n)
     before, after = x.fake.shape, (g.node.meta["val"][0] if is_max else g.node.meta["val"]).shape
     whole = [axis for axis, o in zip(axes, outputs) if isinstance(o, int) and o == 1]
     if whole:
@@ -67,6 +85,26 @@ def adaptive_pool(g: Site, x, output_size):
         y = _pool(g, "MaxPool" if is_max else "AveragePool", Tensor(y, x.shape, x.dtype), n, windows, windows, 0, False)
     y = g.emit("Identity", y) if y == x.name else y
     return [y, None] if is_max else y
+
+
+def _adaptive_places(g: Site, x: Tensor, n: int) -> list[str]:
+    """The largest of each adaptive window and where in its channel it stood: the entries of all windows side by side, short ones filled up with their first."""
+    sizes, counts = x.shape[-n:], g.node.meta["val"][0].shape[-n:]
+    if None in sizes or not all(isinstance(c, int) for c in counts):
+        raise g.refuse("where the largest stood is only supported for fixed sizes", *x.fake.shape[-n:])
+    channel, windows = np.arange(math.prod(sizes)).reshape(sizes), []
+    for at in itertools.product(*map(range, counts)):
+        cut = channel[tuple(slice(k * s // c, -(-(k + 1) * s // c)) for k, s, c in zip(at, sizes, counts))].ravel()
+        windows.append(cut)
+    widest = max(map(len, windows))
+    entries = np.array([np.concatenate([w, np.full(widest - len(w), w[0])]) for w in windows])
+    leading = [g.size(x, k) for k in range(x.rank - n)]
+    each = g.emit("Gather", g.emit("Reshape", x, g.sizes([*leading, -1])), g.graph.constant(entries), axis=x.rank - n)
+    best = g.emit("ArgMax", each, axis=-1, keepdims=1)
+    largest = g.emit("GatherElements", each, best, axis=-1)
+    firsts = g.emit("Expand", g.graph.constant(entries), g.emit("Shape", each))
+    places = g.emit("GatherElements", firsts, best, axis=-1)
+    return [g.emit("Reshape", v, g.sizes([*leading, *counts])) for v in (largest, places)]
 
 
 def _windows(g: Site, y: str, axis: int, size: int, count: int, is_max: bool) -> str:

@@ -9,32 +9,32 @@ from fastrnn.converters.torch_export.site import LAST, Site
 FIRST = np.iinfo(np.int64).min  # as the end of a slice backwards: past the first
 
 
-@converts("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten._reshape_alias.default")
+@converts("aten.view.default", "aten.view_copy.default", "aten.reshape.default", "aten._unsafe_view.default", "aten._reshape_alias.default")
 def view(g: Site, x, size=None, shape=None):
     """Other sizes, one of which may be -1."""
     size = shape if size is None else size
     return g.emit("Reshape", x, g.sizes(size), **({"allowzero": 1} if 0 in [s for s in size if isinstance(s, int)] else {}))
 
 
-@converts("aten.permute.default")
+@converts("aten.permute.default", "aten.permute_copy.default")
 def permute(g: Site, x, dims):
     """Axes in another order."""
     return g.emit("Transpose", x, perm=[x.axis(d) for d in dims])
 
 
-@converts("aten.transpose.int", "aten.t.default", "aten.numpy_T.default", "aten.mT.default")
+@converts("aten.transpose.int", "aten.transpose_copy.int", "aten.t.default", "aten.t_copy.default", "aten.numpy_T.default", "aten.mT.default")
 def transpose(g: Site, x, dim0=-2, dim1=-1):
     """Two axes exchanged."""
     return x.name if x.rank < 2 else g.transpose(x, x.axis(dim0), x.axis(dim1), x.rank)
 
 
-@converts("aten.unsqueeze.default")
+@converts("aten.unsqueeze.default", "aten.unsqueeze_copy.default")
 def unsqueeze(g: Site, x, dim):
     """A new axis of 1."""
     return g.emit("Unsqueeze", x, g.ints(dim if dim >= 0 else dim + x.rank + 1))
 
 
-@converts("aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default")
+@converts("aten.squeeze.dim", "aten.squeeze_copy.dim", "aten.squeeze.dims", "aten.squeeze_copy.dims", "aten.squeeze.default", "aten.squeeze_copy.default")
 def squeeze(g: Site, x, dim=None):
     """Axes of 1 removed; others stay."""
     dims = range(x.rank) if dim is None else [dim] if isinstance(dim, int) else dim
@@ -42,7 +42,7 @@ def squeeze(g: Site, x, dim=None):
     return g.emit("Squeeze", x, g.ints(*axes)) if axes else x.name
 
 
-@converts("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default")
+@converts("aten.expand.default", "aten.expand_copy.default", "aten.expand_as.default", "aten.broadcast_to.default")
 def expand(g: Site, x, size=None, other=None):
     """Repeated along axes of 1, as a view; -1 keeps an axis."""
     size = [g.size(other, k) for k in range(other.rank)] if size is None else size
@@ -55,14 +55,14 @@ def cut(g: Site, x, axis: int, start, end, step: int = 1) -> str:
     return g.emit("Slice", x, *bounds, g.ints(axis), *([] if step == 1 else [g.ints(step)]))
 
 
-@converts("aten.slice.Tensor")
+@converts("aten.slice.Tensor", "aten.slice_copy.Tensor")
 def slice_(g: Site, x, dim=0, start=None, end=None, step=1):
     """Part of an axis."""
     start, end = 0 if start is None else start, LAST if end is None else end
     return x.name if (start, end, step) == (0, LAST, 1) else cut(g, x, x.axis(dim), start, end, step)
 
 
-@converts("aten.narrow.default")
+@converts("aten.narrow.default", "aten.narrow_copy.default")
 def narrow(g: Site, x, dim, start, length):
     """Part of an axis by its length."""
     axis = x.axis(dim)
@@ -76,7 +76,7 @@ def narrow(g: Site, x, dim, start, length):
     return cut(g, x, axis, start, end)
 
 
-@converts("aten.select.int")
+@converts("aten.select.int", "aten.select_copy.int")
 def select(g: Site, x, dim, index):
     """One entry of an axis."""
     if isinstance(index, Size):
@@ -90,7 +90,7 @@ def _parts(g: Site, x: Tensor, axis: int, sizes) -> list[str]:
     return g.emit("Split", x, g.sizes(sizes), outputs=len(sizes), axis=axis)
 
 
-@converts("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor", "aten.chunk.default",
+@converts("aten.split.Tensor", "aten.split_copy.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.split_with_sizes_copy.default", "aten.unsafe_split.Tensor", "aten.chunk.default",
           "aten.unsafe_chunk.default")
 def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
     """Parts of given sizes; how many there are is known from the program."""
@@ -103,9 +103,11 @@ def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
     raise g.refuse("parts of an axis whose length varies: how many there are would vary too", x.fake.shape[axis])
 
 
-@converts("aten.unfold.default")
+@converts("aten.unfold.default", "aten.unfold_copy.default")
 def unfold(g: Site, x, dimension, size, step):
-    """Windows of an axis, their entries along a new last one."""
+    """Windows of an axis, their entries along a new last one; of a number, one that holds it."""
+    if not x.rank:
+        return cut(g, g.emit("Reshape", x, g.ints(1)), 0, 0, size)
     axis = x.axis(dimension)
     n = g.size(x, axis)
     last = n - size + 1 if isinstance(n, int) else Size(g.emit("Sub", n, g.ints(size - 1)))
@@ -115,7 +117,7 @@ def unfold(g: Site, x, dimension, size, step):
     return g.emit("Transpose", windows, perm=[*range(axis + 1), *range(axis + 2, x.rank + 1), axis + 1])
 
 
-@converts("aten.unbind.int")
+@converts("aten.unbind.int", "aten.unbind_copy.int")
 def unbind(g: Site, x, dim=0):
     """Each entry of an axis."""
     axis = x.axis(dim)
@@ -162,7 +164,9 @@ def repeat(g: Site, x, repeats=None, dims=None):
 def repeat_interleave(g: Site, x, repeats, dim=None, output_size=None):
     """Each entry several times."""
     if dim is None:
-        raise g.refuse("without dim is not supported")
+        n = g.product([g.size(x, k) for k in range(x.rank)])
+        y = g.emit("Expand", g.emit("Reshape", x, g.ints(-1, 1)), g.sizes([n, repeats]))
+        return g.emit("Reshape", y, g.ints(-1))
     axis, dims = x.axis(dim), [g.size(x, k) for k in range(x.rank)]
     y = g.emit("Expand", g.emit("Unsqueeze", x, g.ints(axis + 1)), g.sizes([*dims[:axis + 1], repeats, *dims[axis + 1:]]))
     return g.emit("Reshape", y, g.sizes([*dims[:axis], g.product([dims[axis], repeats]), *dims[axis + 1:]]))

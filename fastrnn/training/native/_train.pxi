@@ -154,3 +154,43 @@ def run_cell(bint back, np.ndarray pieces, int64_t B, pointwise, operand, np.nda
             fr_run_cell_float(back, &d)
         else:
             fr_run_cell_double(back, <void *>&d)
+
+
+cdef extern from "train.h":
+    int BLOCK_ROWS
+    void fr_project_float(const void *x, int64_t by_x, int64_t n, const void *w, int64_t by_w, int64_t depth, int64_t columns, const void *bias, void *out,
+                          int64_t by_out, void *panels) noexcept nogil
+    void fr_project_double(const void *x, int64_t by_x, int64_t n, const void *w, int64_t by_w, int64_t depth, int64_t columns, const void *bias, void *out,
+                           int64_t by_out, void *panels) noexcept nogil
+    void fr_add_outer_float(const void *a, int64_t by_a, int64_t n_a, const void *b, int64_t by_b, int64_t n_b, int64_t n, void *out, void *panels) noexcept nogil
+    void fr_add_outer_double(const void *a, int64_t by_a, int64_t n_a, const void *b, int64_t by_b, int64_t n_b, int64_t n, void *out, void *panels) noexcept nogil
+
+
+def project(np.ndarray x, np.ndarray w, np.ndarray bias, np.ndarray out):
+    """out (N, C) = x (N, I) times w (C, I) transposed, and bias (C). All of one dtype and C-contiguous within rows. Checks nothing; takes memory for w, packed;
+    releases the GIL."""
+    cdef bint single = np.PyArray_TYPE(out) == np.NPY_FLOAT
+    cdef int64_t size = 4 if single else 8, lanes = 4 * _LANES // size, by_x = by_row(x, size), by_w = by_row(w, size), by_out = by_row(out, size)
+    cdef int64_t n = x.shape[0], depth = x.shape[1], columns = w.shape[0]
+    cdef np.ndarray room = numpy.empty((columns + lanes) * depth + 16, out.dtype)
+    cdef void *from_x = at(x), *from_w = at(w), *from_bias = at(bias), *to = at(out), *panels = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
+    with nogil:
+        if single:
+            fr_project_float(from_x, by_x, n, from_w, by_w, depth, columns, from_bias, to, by_out, panels)
+        else:
+            fr_project_double(from_x, by_x, n, from_w, by_w, depth, columns, from_bias, to, by_out, panels)
+
+
+def add_outer(np.ndarray a, np.ndarray b, np.ndarray out):
+    """out (A, C) += a (N, A) transposed times b (N, C). All of one dtype, out C-contiguous, a and b within rows. Checks nothing; takes memory for some rows of b;
+    releases the GIL."""
+    cdef bint single = np.PyArray_TYPE(out) == np.NPY_FLOAT
+    cdef int64_t size = 4 if single else 8, lanes = 4 * _LANES // size, by_a = by_row(a, size), by_b = by_row(b, size)
+    cdef int64_t n = a.shape[0], n_a = a.shape[1], n_b = b.shape[1]
+    cdef np.ndarray room = numpy.empty((n_b + lanes) * BLOCK_ROWS + 16, out.dtype)
+    cdef void *from_a = at(a), *from_b = at(b), *to = at(out), *panels = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
+    with nogil:
+        if single:
+            fr_add_outer_float(from_a, by_a, n_a, from_b, by_b, n_b, n, to, panels)
+        else:
+            fr_add_outer_double(from_a, by_a, n_a, from_b, by_b, n_b, n, to, panels)

@@ -63,14 +63,16 @@ FR_INLINE NAME(fr_port) NAME(port)(const cell *d, const fr_piece *p, fr_place pl
 #define MASK(x) ((NAME(vm))(x))
 /* Rows and units of the tile in memory: at, and how many units there are. */
 #define EACH_PART for (int64_t r = 0, v = 0; r < rows; r++) for (int64_t j = first; j < first + units; j += LANES_R, v += LANES_R)
-#define PART (int)(first + units - j < LANES_R ? first + units - j : LANES_R)
+#define PART (whole || first + units - j >= LANES_R ? LANES_R : (int)(first + units - j))
 
 FR_INLINE vr NAME(select)(vr mask, vr a, vr b) { return (vr)((MASK(mask) & MASK(a)) | (~MASK(mask) & MASK(b))); }
 /* NaN where either is. */
 FR_INLINE vr NAME(or_nan)(vr least, vr a) { return NAME(select)((vr)(a != a), a, least); }
 
-/* One tile: `rows` from row, `units` from first, in n vectors. */
-static void NAME(interpret_tile)(const NAME(fr_code) *code, const NAME(fr_port) *ports, real *slots, int64_t row, int64_t rows, int64_t first, int64_t units, int64_t n) {
+/* One tile: `rows` from row, `units` from first, in n vectors; whole: none of them ends within. Made for a full tile of whole vectors, whose loops have a known length
+ * (a third of the time), and for any. */
+FR_INLINE void NAME(interpret_any)(const NAME(fr_code) *code, const NAME(fr_port) *ports, real *slots, int64_t row, int64_t rows, int64_t first, int64_t units, const int64_t n,
+                                   const int whole) {
     const int64_t slot = TILE_VECTORS * LANES_R;
     const vr zero = {0};
     for (const fr_instruction *i = code->instructions; i < code->instructions + code->n; i++) {
@@ -108,6 +110,11 @@ static void NAME(interpret_tile)(const NAME(fr_code) *code, const NAME(fr_port) 
             UNARY(DO_LOG1P, NAME(log1p)(x))
         }
     }
+}
+
+static void NAME(interpret_tile)(const NAME(fr_code) *code, const NAME(fr_port) *ports, real *slots, int64_t row, int64_t rows, int64_t first, int64_t units, int64_t n) {
+    if (n == TILE_VECTORS && units % LANES_R == 0) NAME(interpret_any)(code, ports, slots, row, rows, first, units, TILE_VECTORS, 1);
+    else NAME(interpret_any)(code, ports, slots, row, rows, first, units, n, 0);
 }
 
 static void NAME(interpret)(const cell *d, const fr_piece *p, const NAME(fr_code) *code) {

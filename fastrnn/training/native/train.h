@@ -4,7 +4,7 @@
 #include "activations.h"
 #include "fpmode.h"
 
-typedef struct { int64_t row, n, before, place; } fr_piece; /* a row of Packing.pieces */
+typedef struct { int64_t row, n, before, place; } fr_piece; /* a row of Way.pieces */
 typedef struct { int64_t where, k; } fr_place;                /* a value that a cell's instructions read or write, the k-th of its kind */
 typedef struct { int32_t op, out, a, b, c; } fr_instruction;  /* out, a, b, c: slots; of those that read or write memory, b is a place */
 

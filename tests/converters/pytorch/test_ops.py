@@ -12,6 +12,7 @@ P = X.abs() + 0.1
 I = torch.arange(60).reshape(3, 4, 5) * 7 % 11 - 3
 B = I > 1
 INDEX = torch.tensor([[0, 2], [1, 0]])
+PLACES = (torch.arange(60) * 7 % 4).reshape(3, 4, 5)
 
 
 class Function(torch.nn.Module):
@@ -82,6 +83,30 @@ ONE = {  # of X
     "transposed": lambda x: F.conv_transpose1d(x, torch.ones(4, 2, 3), stride=2, output_padding=1),
     "one_hot": lambda x: F.one_hot((x > 0).long(), 3).float(), "no_grad": lambda x: _without_gradients(x),
     "cosine": lambda x: F.cosine_similarity(x[:, :2], x[:, 2:], dim=-1),
+    "trigonometry": lambda x: (x.clamp(-0.9, 0.9).acos(), x.clamp(-0.9, 0.9).asin(), x.atan(), x.asinh(), x.sinh(), x.cosh(), x.tan(), (x / 3).atanh(), (1 + x * x).acosh()),
+    "signs": lambda x: (x.trunc(), x.frac(), x.round(decimals=1), (x * 30).round(decimals=-1), torch.signbit(x), torch.copysign(x.abs(), x.flip(2)), x.angle(),
+                        torch.div(x, 0.7, rounding_mode="trunc"), torch.isinf(x / x.clamp(min=0))),
+    "two": lambda x: (torch.atan2(x, x.flip(2)), torch.hypot(x, x.flip(0)), torch.fmax(x, x.flip(1)), torch.fmin(x, x.flip(1)), torch.ldexp(x, torch.tensor(3))),
+    "gamma": lambda x: (torch.erfc(x), torch.special.erfcx(x), torch.lgamma(x), torch.digamma(x), torch.erfinv(x / 3)),
+    "softplus_cut": lambda x: F.softplus(x, 2.0, 1.5), "norms": lambda x: [x.norm(p, dim=1) for p in (0, 3, -2, float("inf"), -float("inf"))],
+    "median": lambda x: (x.median(), *x.median(1), x.nanmedian(), *x.nanmedian(2, keepdim=True), *x.kthvalue(2, 1)),
+    "running": lambda x: (x.cumprod(1), *x.cummax(2), *x.cummin(1), x.logcumsumexp(1)),
+    "buckets": lambda x: (torch.bucketize(x, torch.linspace(-2, 2, 6)), torch.searchsorted(x[0].sort(1).values, x[0], right=True)),
+    "diagonals": lambda x: (x.diagonal(1, 1, 2), x.diagonal(-1, 0, 2), torch.diag_embed(x[0]), torch.diagonal_scatter(x, x[:, :, 0], 0, 1, 2), x[0].trace()),
+    "strides": lambda x: (torch.as_strided(x.clone(), (3, 4), (2, 1), 5), torch.as_strided_scatter(x.clone(), x[0], (4, 5), (5, 1), 20)),
+    "joined": lambda x: (x.scatter_add(1, PLACES, x), x.scatter_reduce(1, PLACES, x, "mean"), x.scatter_reduce(1, PLACES, x, "amax", include_self=False),
+                         x.scatter_reduce(1, PLACES, x, "prod", include_self=False), x.scatter(1, PLACES[:, :, :3], x)),
+    "index_joined": lambda x: (x.index_add(1, INDEX[1], x[:, :2], alpha=0.5), x.index_reduce(1, INDEX[0], x[:, :2], "amin"), x.index_fill(2, INDEX[0], 3.0),
+                               x.index_copy(1, INDEX[0], x[:, 2:]), x.put(INDEX, x[0, :2, :2]), x.index_put((INDEX[0], INDEX[1]), x[0, 0], accumulate=True)),
+    "masked_scatter": lambda x: x.masked_scatter(x > 0, torch.arange(60.0)),
+    "pool_places": lambda x: (*F.max_pool1d(x, 2, return_indices=True), *F.max_pool2d(x[None], 2, 1, 1, return_indices=True), *F.adaptive_max_pool1d(x, 2, return_indices=True)),
+    "divisor": lambda x: F.avg_pool2d(x, (2, 3), padding=1, divisor_override=4),
+    "natives": lambda x: (*torch.native_layer_norm(x, (4, 5), None, None, 1e-5), *torch.native_group_norm(x, None, None, 3, 4, 5, 2, 1e-5)),
+    "own_batch": lambda x: F.batch_norm(x, None, None, training=True), "safe_softmax": lambda x: torch.ops.aten._safe_softmax(torch.where(x[:1] > 9, x, -torch.inf), 1),
+    "bilinear": lambda x: F.bilinear(x, x.flip(0), torch.ones(2, 5, 5).cumsum(1)), "distances": lambda x: (torch.cdist(x, x.flip(0), 1.0), F.pdist(x[0]), torch.dist(x, x.flip(0), 3)),
+    "added": lambda x: (torch.addmv(x[0, :, 0], x[0], x[0, 0], beta=2), torch.addbmm(x[0], x[:, :, :4], x, alpha=0.5)),
+    "interleaved": lambda x: x.repeat_interleave(2), "grid": lambda x: F.grid_sample(x[None], torch.stack([x[0], x[1]], -1)[None] / 3, align_corners=False),
+    "copies": lambda x: (torch.permute_copy(x, (2, 0, 1)), torch.narrow_copy(x, 1, 1, 2), torch.unbind_copy(x)[1], torch.diagonal_copy(x)),
     "meshgrid": lambda x: x[0, 0][torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")[1]],
 }
 OTHERS = {
@@ -95,6 +120,8 @@ OTHERS = {
     "attention_mask": (lambda x, b: F.scaled_dot_product_attention(x, x, x, b[:, :, :4]), X, B),
     "float_mask": (lambda x: F.scaled_dot_product_attention(x, x, x, torch.full((4, 4), -torch.inf).triu(1), scale=0.3), X),
     "all_masked": (lambda x, b: F.scaled_dot_product_attention(x, x, x, b[:, :, :4] & False), X, B),
+    "numbers": (lambda x, i: (x.index_select(0, i), x.sort(), x.cumsum(0), x.softmax(0), x.logsumexp(0), x.unfold(0, 1, 1), x.scatter_add(0, i[0], x), x.max(0), x.argmax(0)),
+                torch.tensor(1.7), torch.tensor([0])),
     "embedding": (lambda i: F.embedding(i, X[0]), INDEX),
 }
 CASES = {name: (function, X) for name, function in ONE.items()} | OTHERS
@@ -117,6 +144,22 @@ def _without_gradients(x):
 def test_operator(name):
     function, *inputs = CASES[name]
     fr.from_torch(Function(function), tuple(inputs), tolerance=TOLERANCES["network"])
+
+
+@pytest.mark.parametrize("mask", [torch.full((4, 4), -torch.inf).triu(1), torch.eye(4) - 0.3])
+def test_a_mask_that_may_be_causal(mask):
+    """torch asks what is in it, for a hint to kernels."""
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(5, 1, 7), 2, enable_nested_tensor=False)
+
+        def forward(self, x):
+            return self.encoder(x, mask=mask)
+
+    torch.manual_seed(0)
+    model = fr.from_torch(Masked().eval(), (torch.randn(4, 3, 5),))
+    assert isinstance(model.inputs[0].shape[1], str)  # of any batch
 
 
 SPECIAL = torch.tensor([0.0, -0.0, 1, -1, 0.3, -0.3, 1e-6, -1e-6, 7, -7, float("inf"), -float("inf"), float("nan")]).reshape(1, 13)

@@ -1,4 +1,5 @@
-"""PyTorch's own databases as tables of counts. They take minutes, so every hundredth module by default, and of modules the first 400 where slow tests run. To see the table: pytest tests/converters/pytorch/test_suite.py -s -m slow"""
+"""PyTorch's own databases as tables of counts. They take minutes, so every hundredth module by default, and where slow tests run all but those of one loss, of which there are as many
+as of all others. To see the table: pytest tests/converters/pytorch/test_suite.py -s -m slow"""
 
 import itertools
 
@@ -8,9 +9,9 @@ pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # which torch.testing._internal imports
 import torch_suite
 
-# Of torch 2.13's inputs: passes at least so many, raises something that is not an error of fastrnn's at most so often (sizes that data decide inside of losses
-# over smoothed labels, index_fill of a number, resize_as_).
-MODULES, OPERATORS = (350, 8), (375, 3)
+# Of torch 2.13's inputs: passes at least so many, raises something that is not an error of fastrnn's at most so often (resize_as_, a fault inside of torch).
+MODULES, OPERATORS = (880, 0), (485, 1)
+MANY = "nn.LinearCrossEntropyLoss"
 
 
 def check(found, passes, faults):
@@ -28,7 +29,7 @@ def test_some_modules():
 
 @pytest.mark.slow
 def test_many_modules():
-    check([torch_suite.run(*case) for case in itertools.islice(torch_suite.modules(), 400)], *MODULES)
+    check([torch_suite.run(*case) for case in torch_suite.modules() if not case[0].startswith(MANY)], *MODULES)
 
 
 @pytest.mark.slow
