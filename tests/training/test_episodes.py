@@ -36,8 +36,8 @@ def test_rows_and_their_neighbours(batch):
             before[t, b] = 0 if mask[t, b] else ends[b]
             ends[b] = x[t, b]
     states = np.concatenate([packing.begun(initial)[0], packing.pack(x)])
-    assert np.array_equal(states[packing.previous()], packing.pack(before))
-    assert np.array_equal(packing.ended(states[packing.ends()][None])[0], ends)
+    assert np.array_equal(states[packing.way().previous], packing.pack(before))
+    assert np.array_equal(packing.ended(states[packing.way().ends][None])[0], ends)
     if lengths.all():
         assert np.array_equal(packing.pack(x)[packing.last()], x[lengths - 1, np.arange(B)])
 
