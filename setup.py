@@ -11,7 +11,8 @@ from setuptools import Extension, setup
 
 NATIVE, TRAINING = "fastrnn/kernels/native", "fastrnn/training/native"
 EXECUTOR, STREAMS, POOLS = (f"fastrnn/runtime/{name}" for name in ("executor", "streams", "pools"))
-HEADERS = sorted(path for folder in (NATIVE, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}"))
+INCLUDED = [NATIVE, *(f"{NATIVE}/{name}" for name in ("vectors", "products", "cells", "arrays"))]
+HEADERS = sorted(path for folder in (*INCLUDED, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}"))
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"] if os.environ.get("FASTRNN_SANITIZE") else []
@@ -22,7 +23,7 @@ FAMILY = next((family for family, names in TABLE["MACHINES"].items() if platform
 
 def extension(folder, name, flags, macros=()):
     """One module from folder/name.pyx."""
-    return Extension(f"{folder.replace('/', '.')}.{name}", [f"{folder}/{name}.pyx"], include_dirs=[folder, EXECUTOR, NATIVE, np.get_include()], depends=HEADERS,
+    return Extension(f"{folder.replace('/', '.')}.{name}", [f"{folder}/{name}.pyx"], include_dirs=[folder, EXECUTOR, *INCLUDED, np.get_include()], depends=HEADERS,
                      define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros], extra_compile_args=[*COMMON, *flags, *SANITIZE],
                      extra_link_args=SANITIZE)
 

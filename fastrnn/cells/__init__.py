@@ -9,7 +9,7 @@
     builtin.py       RNN, LSTM and GRU declared with it, options closed over; gallery.py: more cells, from the literature
     gate_order.py    THE table of gate orders: torch, ONNX, Keras, oneDNN
 
-RNN, LSTM and GRU are cells like any other; what sets them apart is that native kernels know them (kernels/native/cell_*.h).
+RNN, LSTM and GRU are cells like any other; what sets them apart is that native kernels know them (kernels/native/cells/cell_*.h).
 """
 
 from fastrnn.cells.activations import ACTIVATIONS, Activation, parse_activation

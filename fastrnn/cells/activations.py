@@ -17,7 +17,7 @@ from fastrnn.errors import UnsupportedModelError
 
 @dataclass(frozen=True)
 class Formula:
-    """One function of (x, alpha, beta), written with `maths`, step by step as native/activations.h does it; and the default of each parameter it takes (None: it takes none)."""
+    """One function of (x, alpha, beta), written with `maths`, step by step as native/vectors/activations.h does it; and the default of each parameter it takes (None: it takes none)."""
 
     apply: object
     alpha: float | None = None

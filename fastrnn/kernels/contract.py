@@ -7,7 +7,7 @@ The executor calls it without the GIL, with denormals flushed.
     T, B, I, H, P       time, batch, input, hidden, projected hidden (= H without a projection); kernels of other ops say what they count in them
     x, y                rows (t, b) of a (T, B) grid: x + t * x_t + b * x_b elements, y with y_t and y_b, features contiguous
     w_x, w_h, w_u, w_p  packed panels [unit block][k][gate][lane]: over x, h, a second phase's operand, a projection; in a last block of
-                        at most half the lanes, two gates share a vector (native/affine.h)
+                        at most half the lanes, two gates share a vector (native/products/affine.h)
     bias                [unit block][accumulator][lane]: each FMA chain starts here, then x in order, then h in order; where two
                         accumulators share a vector, the first holds both
     peephole            [3][H padded to lanes] in the order i, f, o, or a custom cell's parameters; NULL without
@@ -23,13 +23,13 @@ The executor calls it without the GIL, with denormals flushed.
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
     reverse             1: the steps go from the end; input_forget: 1 couples an LSTM's forget gate to its input gate
     clip, scale         bound of pre-activations, +inf without; the divisor of a reduction
-    x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/grid.h)
+    x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/arrays/grid.h)
                         of a custom cell, x2 + t * x2_t + b * x2_b are the scalars of a row and step; x3, x4 and on initial and final rows of states
                         from the third on, H floats each without gaps
-    weights             of the panels: 0 float32, 1 bfloat16, 2 int8 (native/product_bfloat16.h and product_int8.h have their layouts)
-    x_bits, h_bits, p_bits  of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (native/quantize.h)
+    weights             of the panels: 0 float32, 1 bfloat16, 2 int8 (native/products/product_bfloat16.h and product_int8.h have their layouts)
+    x_bits, h_bits, p_bits  of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (native/products/quantize.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
-    x3 ... x8           more operands, of programs of operations (native/operations.h), whose instructions stand behind the loops in `axes`
+    x3 ... x8           more operands, of programs of operations (native/arrays/operations.h), whose instructions stand behind the loops in `axes`
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ ARGS = np.dtype(
 POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done",
             *(f"x{k}" for k in range(3, 9)))
 
-# Operations of a program, in the order of native/operations.h, and how many values each reads.
+# Operations of a program, in the order of native/arrays/operations.h, and how many values each reads.
 OPERATIONS = {
     "map": 1, "sigmoid": 1, "clip": 1, "sqrt": 1, "abs": 1, "sign": 1, "floor": 1, "ceil": 1, "round": 1, "erf": 1, "log": 1, "sin": 1, "cos": 1,
     "reciprocal": 1, "quotient": 1, "not": 1, "nonzero": 1, "add": 2, "sub": 2, "mul": 2, "div": 2, "prelu": 2, "power": 2, "fmod": 2, "min": 2,

@@ -67,7 +67,7 @@ def test_precisions_follow_the_header():
 
 
 def test_operations_follow_the_header():
-    listed = re.findall(r"^    X\((\w+), (\d),", (NATIVE / "operations.h").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^    X\((\w+), (\d),", (NATIVE / "arrays/operations.h").read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: int(reads) for name, reads in listed} == contract.OPERATIONS
     assert [name for name, _ in listed] == list(contract.OPERATIONS)
     assert contract.INSTRUCTION.itemsize % 8 == 0

@@ -29,7 +29,7 @@ def test_each_has_its_modules(folder):
 
 def test_each_has_its_vectors():
     """simd.h has a branch under each macro, with as many lanes."""
-    text = (NATIVE / "simd.h").read_text()
+    text = (NATIVE / "vectors/simd.h").read_text()
     branches = re.findall(r"#(?:el)?if defined\((FR_\w+)\)\n.*?#define LANES (\d+)", text, re.DOTALL)
     assert {macro: int(lanes) for macro, lanes in branches} == {row.macro: row.lanes for row in isas.ISAS.values()}
 

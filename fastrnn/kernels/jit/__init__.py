@@ -11,6 +11,6 @@
     cache.py       object code on disk; loader.py: object code to addresses
     compiler.py    all of it together: a cell to a Kernel
 
-The kernel contract and the layout of packed weights are the native kernels' (kernels/contract.py, native/affine.h), and so are the bits. No cell has
+The kernel contract and the layout of packed weights are the native kernels' (kernels/contract.py, native/products/affine.h), and so are the bits. No cell has
 code of its own here. To add a function that cells may use: an entry in cells/maths.py and one in functions.py.
 """

@@ -1,6 +1,6 @@
 """The time loop of every recurrent kernel, in Python that Numba compiles: rows of a step, projections hoisted out of it, tiles over blocks and rows.
 
-What native/time_loop.h and tiles.h do. Whatever depends on the cell is in its kernel's table (kernel.py), so this is compiled once. Everything is an
+What native/cells/time_loop.h and tiles.h do. Whatever depends on the cell is in its kernel's table (kernel.py), so this is compiled once. Everything is an
 int64: numbers, addresses, bytes.
 """
 
@@ -83,7 +83,7 @@ def compiled(n: int, result=types.void):
 
 @compiled(6)
 def cover(args, table, kind, blocks, n_rows, backward):
-    """All blocks and rows, blocks outermost, from the last to the first if backward; see native/tiles.h.
+    """All blocks and rows, blocks outermost, from the last to the first if backward; see native/products/tiles.h.
 
     The widest tiles come first, then each level takes what those before it leave over, and the last the narrow block.
     """

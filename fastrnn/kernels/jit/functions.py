@@ -1,4 +1,4 @@
-"""The functions of fastrnn.cells.maths on vectors, step by step as native/activations.h does them: same coefficients, same order, same bits."""
+"""The functions of fastrnn.cells.maths on vectors, step by step as native/vectors/activations.h does them: same coefficients, same order, same bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn.kernels.jit.simd import Code, Vector
 
-# Numerators and denominators, highest power first: where they come from stands in native/activations.h.
+# Numerators and denominators, highest power first: where they come from stands in native/vectors/activations.h.
 _TANH_CLAMP = 8.01923275
 _TANH_P = (1.61319402e-08, 2.29815923e-05, 0.00373005914, 0.140102506, 1.04143155)
 _TANH_Q = (8.9812329e-07, 0.000357004843, 0.027288029, 0.487246305, 1.04143155)

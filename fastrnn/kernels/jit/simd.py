@@ -1,6 +1,6 @@
 """The vector vocabulary: functions under construction in LLVM, in vectors of 8 or 16 floats.
 
-What native/simd.h is to C. Every operation rounds as IEEE 754 says and none is fused unless `fma` says so, so both widths give the
+What native/vectors/simd.h is to C. Every operation rounds as IEEE 754 says and none is fused unless `fma` says so, so both widths give the
 bits of the native kernels. Every load and store says how its address is aligned; parts of a vector are stored in pieces of
 powers of two, which the scalar loads of the next step can be served from.
 """

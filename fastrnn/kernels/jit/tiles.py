@@ -1,6 +1,6 @@
 """Register tiles of a recurrent cell, emitted as LLVM functions ``void tile(args, table, block, row)``.
 
-The affine driver of native/affine.h and recurrence.h, for any cell: panels [unit block][k][gate][lane], all gates of the same units in
+The affine driver of native/products/affine.h and recurrence.h, for any cell: panels [unit block][k][gate][lane], all gates of the same units in
 registers, one chain of fused multiply-adds an accumulator - bias, then x, then h, k ascending - and the pointwise part behind it. In a narrow last
 block two gates share a vector. Four kinds of tiles: projections of a chunk of steps, a step, a second phase, a projection to P.
 """

@@ -1,4 +1,4 @@
-"""Which tiles a kernel has: how many blocks and rows fit the registers; the figures behind it stand in native/tiles.h and cell_*.h."""
+"""Which tiles a kernel has: how many blocks and rows fit the registers; the figures behind it stand in native/products/tiles.h and cell_*.h."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elementwise nodes as one program: what kernels/native/chain.h runs over memory once, and dense.h over a tile that it has just made.
+"""Elementwise nodes as one program: what kernels/native/arrays/chain.h runs over memory once, and dense.h over a tile that it has just made.
 
 A Chain takes nodes in order. Its values are operands, read from memory, and results of operations; instructions() numbers them for the kernel.
 To make an op part of chains: an entry in PLAIN or a function under `spelled`, out of the operations of kernels/contract.py.

@@ -159,7 +159,7 @@ class Layout:
         raise NotImplementedError
 
     def loops(self, name: str, kernel: Key | str, y: View, x: View, x2: View | None = None, **fields) -> None:
-        """A kernel of native/grid.h over views of one shape."""
+        """A kernel of native/arrays/grid.h over views of one shape."""
         table = grid_table(y, x, x2)
         pointers = {"x": x, "y": y, "axes": weight_view(table)} | ({} if x2 is None else {"x2": x2})
         size = math.prod(y.shape)
@@ -192,7 +192,7 @@ class Layout:
         self.copy(name, self.number(value, y.dtype).broadcast(y.shape), y)
 
     def rowwise(self, name: str, kernel: Key | str, y: View, x: View, axis: int) -> None:
-        """A kernel of native/grid.h that takes one axis, from and to, at every position of the others."""
+        """A kernel of native/arrays/grid.h that takes one axis, from and to, at every position of the others."""
         others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
         table = table_of([*grid_table(*others), (x.shape[axis], y.strides[axis], x.strides[axis], 0)])
         size = math.prod(x.shape)

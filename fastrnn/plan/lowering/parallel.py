@@ -39,7 +39,7 @@ class Share:
     why: str = ""
 
     def row_ranges(self, B: Whole) -> list[tuple[Whole, Whole]]:
-        """(first, count) of each part of B rows, as native/ops.h deals them out."""
+        """(first, count) of each part of B rows, as native/arrays/ops.h deals them out."""
         return even_parts(B, self.rows)
 
 

@@ -1,4 +1,4 @@
-"""Weights to panels ``[unit block][k][gate][lane]``, the layout that native/affine.h streams front to back."""
+"""Weights to panels ``[unit block][k][gate][lane]``, the layout that native/products/affine.h streams front to back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None =
 
 
 def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None, zeros: list[np.ndarray] | None) -> np.ndarray:
-    """As native/product_bfloat16.h and product_int8.h have it: [block][k / 2][gate][lane][2] or, behind scales, sums and zero points, [block][k / 4][gate][lane][4]."""
+    """As native/products/product_bfloat16.h and product_int8.h have it: [block][k / 2][gate][lane][2] or, behind scales, sums and zero points, [block][k / 4][gate][lane][4]."""
     (H, K), G, each = gates[0].shape, len(gates), 2 if scales is None else 4
     blocks, groups = -(-H // lanes), -(-K // each)
     whole = np.zeros((G, blocks * lanes, groups * each), gates[0].dtype)
