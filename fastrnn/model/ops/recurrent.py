@@ -27,7 +27,7 @@ def recurrent(node, inputs):
     (x, w, r, b, lengths, h0, c0, peephole, projection), scales = whole[:9], whole[_SCALES:]
     place = where(node)
     if any(s is not None for s in whole[9 if node.op == "LSTM" else 6:_SCALES]):
-        raise InvalidModelError(f"{place}: has an input that it does not know")
+        raise InvalidModelError(f"{place}: takes {9 if node.op == 'LSTM' else 6} inputs, beside scales and zero points of int8 weights")
     check_x_bits(node, BYTES_OF_ALL, BYTES_OF_ROW)
     if node.get("direction") not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1):
         raise InvalidModelError(f"{place}: direction {node.get('direction')!r} or layout {node.get('layout')!r} is unknown")
