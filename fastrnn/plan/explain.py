@@ -31,7 +31,9 @@ def table(plan: Plan, shapes: Mapping[str, tuple | np.ndarray] | None = None) ->
     """rows() under a line that says what the plan was made for."""
     lines = [HEAD, *rows(plan, shapes)]
     widths = [max(len(row[k]) for row in lines) for k in range(len(HEAD))]
-    head = f"{plan.model.name}: backend {plan.backend}, ISA {plan.isa}, {plan.precision}, {plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    small = sorted({p.precision for parts in plan.packed.values() for p in parts} - {"float32"})
+    precision = plan.precision if plan.precision != "float32" or not small else f"{' and '.join(small)} where the model has it"
+    head = f"{plan.model.name}: backend {plan.backend}, ISA {plan.isa}, {precision}, {plan.threads} thread{'s' if plan.threads > 1 else ''}"
     return "\n".join([head, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in lines)])
 
 

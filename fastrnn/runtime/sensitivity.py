@@ -85,7 +85,8 @@ def sensitivity(model, inputs: Mapping[str, object], precision: Precision = "int
     if {choice.default, *choice.named.values()} == {"float32"}:
         raise UnsupportedModelError('precision: in float32 no node costs anything; give "int8", "bfloat16", or a dict by node')
     small = narrowed(model, precision)
-    nodes = [node for node, _ in every_node(small.nodes) if choice.of(node) != "float32" and small_weights(node, small.weights)]
+    already = {node.name for node, _ in every_node(model.nodes) if small_weights(node, model.weights)}
+    nodes = [node for node, _ in every_node(small.nodes) if choice.of(node) != "float32" and small_weights(node, small.weights) and node.name not in already]
     ties = {s.input: s.output if s.index is None else (s.output, s.index) for s in model.states} or states
 
     def outputs(one: Precision) -> Mapping[str, np.ndarray]:
@@ -119,6 +120,9 @@ def _errors(exact: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) ->
 
 
 def _error(exact: np.ndarray, other: np.ndarray) -> float:
+    """The largest over the largest entry; NaN where there is nothing to compare."""
+    if not np.isfinite(exact).any():
+        return np.nan
     same = (exact == other) | np.isnan(exact) & np.isnan(other)
     with np.errstate(invalid="ignore"):  # of infinities that agree
         error = float(np.where(same, 0, np.abs(other - exact)).max(initial=0))

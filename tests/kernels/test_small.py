@@ -243,3 +243,28 @@ def test_numbers_of_small_weights():
     assert q.dtype == np.int8 and np.abs(q).max(axis=1).tolist() == [127] * 3 + [0] + [127] * 5 and s[3] == 1
     expected = np.abs(rows).max(axis=1) / np.float32(127)
     assert np.array_equal(np.delete(s, 3), np.delete(expected, 3)) and np.abs(small.restored(q, s) - rows).max() <= 0.5001 * s.max()
+
+
+def test_one_matrix_for_two_readers():
+    """An LSTM has a scale for each of its units, a Gemm for each of its rows, whatever reads the same numbers; factors that nearly agree are not one."""
+    random = np.random.default_rng(5)
+    w, r = (random.uniform(-0.1, 0.1, (1, 256, 64)).astype(np.float32) for _ in range(2))
+    weights = {"w": w, "r": r, "m": random.standard_normal((64, 300)).astype(np.float32)}
+    nodes = (Node("LSTM", "lstm", ("x", "w", "r"), ("y", "", "")), Node("Conv", "conv", ("c", "w"), ("z",), {"pads": [0, 0]}),
+             Node("Gemm", "first", ("g", "m"), ("p",), {"alpha": 123456.6}), Node("Gemm", "second", ("g", "m"), ("q",), {"alpha": 123457.4}))
+    model = Model((Value("x", "float32", ("T", "B", 64)), Value("c", "float32", ("B", 256, "n")), Value("g", "float32", ("B", 64))), ("y", "z", "p", "q"), nodes, weights)
+    inputs = {"x": random.standard_normal((3, 2, 64)).astype(np.float32), "c": random.standard_normal((2, 256, 70)).astype(np.float32),
+              "g": random.standard_normal((2, 64)).astype(np.float32)}
+    whole = fr.compile(model).run(inputs)
+    for precision in ("int8", "bfloat16"):
+        got = fr.compile(model, precision=precision).run(inputs)
+        assert all(np.abs(got[n] - whole[n]).max() < 0.05 * np.abs(whole[n]).max() for n in whole)
+        assert not np.array_equal(got["p"], got["q"])
+
+
+@pytest.mark.parametrize("precision", [{"take": "int8"}, {"relu": "bfloat16"}, {"nobody": "int8"}])
+def test_what_a_precision_does_not_reach_is_refused_by_name(precision):
+    nodes = (Node("Gather", "take", ("table", "i"), ("t",)), Node("Relu", "relu", ("t",), ("y",)))
+    model = Model((Value("i", "int64", ("B",)),), ("y",), nodes, {"table": np.ones((5, 3), np.float32)})
+    with pytest.raises(fr.UnsupportedModelError, match=next(iter(precision))):
+        fr.compile(model, precision=precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from string import ascii_letters
 
@@ -259,7 +260,7 @@ def conv_meaning(node, inputs):
          *(s * d for s, d in zip(step, window.dilations))), writeable=False)
     if scale is not None:
         rows = np.moveaxis(view, 2, 2 + n)  # (N, group, sizes..., C / group, kernel...)
-        rows = rows.reshape(*rows.shape[:2 + n], -1)
+        rows = rows.reshape(*rows.shape[:2 + n], math.prod(rows.shape[2 + n:]))
         parts = [product(rows[:, g], kernel.reshape(len(kernel), -1), s, node.get("x_bits"), 0 if c is None else c)
                  for g, (kernel, s, c) in enumerate(zip(np.split(w, group), np.split(scale, group), [None] * group if b is None else np.split(b, group)))]
         return [np.ascontiguousarray(np.moveaxis(np.concatenate(parts, axis=-1), -1, 1), dtype=x.dtype)]

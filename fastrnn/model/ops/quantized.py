@@ -120,8 +120,26 @@ def matmul_integer(node, inputs):
     """Products of bytes less their zero points, int32; + plus a bias of int32."""
     for spec, what in zip(inputs[:2], "AB"):
         require(node, spec, what, BYTES)
-    _check_bias(node, inputs, 1)
+    _check_bias(node, inputs, -1)
+    _check_zeros(node, inputs, 0, 1, -1)
     return [Spec("int32", matmul(node, _of_floats(inputs[:2]))[0].shape)]
+
+
+def _check_zero(node, zero: Spec | None, of: Spec, what: str, units=None) -> None:
+    """Raises unless a zero point has the dtype of what it is of, and is one number or, with `units`, one for each of so many; others are for `what` of more than a matrix."""
+    if zero is None:
+        return
+    if zero.dtype != of.dtype:
+        raise InvalidModelError(f"{where(node)}: the zero point of {what} must be {of.dtype} as it is, got {zero.dtype}")
+    if units is not None and zero.rank == 1 and zero.shape != (1,) and not same_dim(zero.shape[0], units):
+        raise ShapeError(f"{where(node)}: the zero point of {what} must be one number or have shape ({units},), got {zero.shape}")
+
+
+def _check_zeros(node, inputs, x: int, w: int, axis: int) -> None:
+    """The zero points of two operands: behind their scales (QLinear...), or behind both operands."""
+    zeros = (inputs[x + 2], inputs[w + 2]) if w > 1 else [*inputs, None, None][2:4]
+    _check_zero(node, zeros[0], inputs[x], "the first operand")
+    _check_zero(node, zeros[1], inputs[w], "the weights", inputs[w].shape[axis] if inputs[w].rank else None)
 
 
 def _check_bias(node, inputs, axis: int) -> None:
@@ -175,6 +193,7 @@ def qlinear_matmul(node, inputs):
     """a, its scale and zero point; b, likewise; the scale and zero point of y."""
     for k, what in ((0, "a"), (3, "b"), (7, "y_zero_point")):
         require(node, inputs[k], what, BYTES)
+    _check_zeros(node, inputs, 0, 3, -1)
     return [Spec(inputs[7].dtype, matmul(node, _of_floats([inputs[0], inputs[3]]))[0].shape)]
 
 
@@ -196,6 +215,7 @@ def conv_integer(node, inputs):
     for spec, what in zip(inputs[:2], "xw"):
         require(node, spec, what, BYTES)
     _check_bias(node, inputs, 0)
+    _check_zeros(node, inputs, 0, 1, 0)
     return [Spec("int32", conv(node, _of_floats(inputs[:2]))[0].shape)]
 
 
@@ -216,6 +236,7 @@ def qlinear_conv(node, inputs):
     """x, its scale and zero point; w, likewise, one for all units or one for each; those of y; a bias of int32 in the products' scale."""
     for k, what in ((0, "x"), (3, "w"), (7, "y_zero_point")):
         require(node, inputs[k], what, BYTES)
+    _check_zeros(node, inputs, 0, 3, 0)
     bias = _of_floats(inputs[8:])
     return [Spec(inputs[7].dtype, conv(node, [*_of_floats([inputs[0], inputs[3]]), *bias])[0].shape)]
 

@@ -69,6 +69,11 @@ def narrowed(model: Model, precision: Precision) -> Model:
     names = {node.name for node, _ in every_node(model.nodes)}
     if unknown := sorted(set(choice.named) - names):
         raise UnsupportedModelError(f"precision: there is no node {unknown[0]!r}; nodes with weights are {', '.join(_with_weights(model))}")
+    for node, _ in every_node(model.nodes):
+        if choice.named.get(node.name, "float32") != "float32" and not _matrices(node):
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision {choice.named[node.name]!r}: it has no weights that are multiplied")
+        if choice.named.get(node.name) == "float32" and (small := [name for name in _matrices(node) if name in model.weights and model.weights[name].dtype in (np.uint16, np.int8)]):
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision 'float32': its weights are {model.weights[small[0]].dtype} already")
     return _Narrowing(model, choice).run()
 
 
@@ -219,7 +224,8 @@ class _Narrowing(_Rebuilding):
         w = self.weights[name]
         if precision == "bfloat16":
             return self.once(name, "bfloat16", lambda: to_bfloat16(w)), ""
-        return self.once(name, "int8", lambda: quantized(w, rows)[0]), self.once(name, "scale", lambda: quantized(w, rows)[1])
+        alike = "" if rows == 1 else f".{rows}"  # a matrix may be read with other rows by another node
+        return self.once(name, f"int8{alike}", lambda: quantized(w, rows)[0]), self.once(name, f"scale{alike}", lambda: quantized(w, rows)[1])
 
     def _recurrent(self, node: Node, precision: str) -> Node:
         inputs = [node.input(k) for k in range(len(INPUTS))]
@@ -234,7 +240,7 @@ class _Narrowing(_Rebuilding):
         if op in ("Gemm", "MatMul"):  # rows of units, factors multiplied in
             factor, turned = np.float32(node.get("alpha") if op == "Gemm" else 1), op == "Gemm" and node.get("transB")
             if not turned or factor != 1:
-                w = self.once(w, f"rows.{factor:g}.{turned}", lambda: np.ascontiguousarray(self.weights[node.inputs[1]] if turned else self.weights[node.inputs[1]].T) * factor)
+                w = self.once(w, f"rows.{float(factor)!r}.{turned}", lambda: np.ascontiguousarray(self.weights[node.inputs[1]] if turned else self.weights[node.inputs[1]].T) * factor)
             attributes |= {"transB": 1, "alpha": 1.0}
             op = "Gemm"
         w, scale = self._small(w, precision, 1)

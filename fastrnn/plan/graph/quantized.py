@@ -29,6 +29,11 @@ def integers(model: Model) -> Model:
     return _Integers(model).run()
 
 
+def _plain(scale: np.ndarray) -> bool:
+    """Whether scales are numbers that products with them stay numbers by: positive, neither tiny nor huge."""
+    return bool(((scale > 1e-30) & (scale < 1e30)).all())
+
+
 class _Integers(Edit):
     def __init__(self, model: Model):
         super().__init__(model)
@@ -68,11 +73,19 @@ class _Integers(Edit):
         units = 0 if node.op == "Conv" or turned else weights.ndim - 1
         if w_scale.size != 1 and (w_scale.ndim != 1 or w.get("axis") % weights.ndim != units) or node.op != "Conv" and weights.ndim != 2:
             return None
-        scale = (x_scale.reshape(-1) * w_scale.reshape(-1)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            scale = (x_scale.reshape(-1) * w_scale.reshape(-1)).astype(np.float32)
         bias = self.bias(node, scale, weights.shape[units])
-        if bias is None or not spec.shape:
+        if bias is None or not spec.shape or not _plain(scale) or not self.fits(weights, zero, bias, units):
             return None
         return self.rebuilt(node, x, w, turned, scale, bias)
+
+    def fits(self, weights: np.ndarray, zero: np.ndarray | None, bias: str, units: int) -> bool:
+        """Whether no sum passes int32, as one of floats would not."""
+        most = np.abs(weights.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).min())).max(initial=0)
+        most = max(most, np.abs(weights.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).max())).max(initial=0))
+        terms = weights.size // max(1, weights.shape[units])
+        return int(most) * 255 * terms + (int(np.abs(self.weights[bias].astype(np.int64)).max(initial=0)) if bias else 0) < 1 << 31
 
     def bias(self, node: Node, scale: np.ndarray, units: int) -> str | None:
         """The name of an int32 bias in the products' scale, "" for none; None where it is something else."""
@@ -117,7 +130,7 @@ class _Integers(Edit):
             if reader.op != "QuantizeLinear" or reader.get("block_size") or not reader.input(2):
                 break
             y_scale, y_zero = (self.weights.get(name) for name in reader.inputs[1:3])
-            if y_scale is None or y_zero is None or y_scale.size != 1 or y_zero.size != 1 or str(y_zero.dtype) not in BYTES:
+            if y_scale is None or y_zero is None or not _plain(y_scale) or y_scale.size != 1 or y_zero.size != 1 or str(y_zero.dtype) not in BYTES:
                 break
             if relu and int(y_zero.reshape(())) != np.iinfo(y_zero.dtype).min:
                 break

@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from oracles import VNNI
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from oracles import VNNI
 
 import fastrnn as fr
 
@@ -90,3 +91,44 @@ def test_the_same_bits_on_every_instruction_set(source, tmp_path, monkeypatch):
         monkeypatch.setenv("FASTRNN_ISA", name)
         found.append(fr.compile(model).run({"x": np.concatenate(pictures[:1])})["y"])
     assert all(np.array_equal(found[0].view(np.uint32), other.view(np.uint32)) for other in found[1:])
+
+
+def qdq(x, w, bias, units=20, y_scale=None):
+    """A MatMul between DequantizeLinear, with scales of 0.01; y_scale: rounded to bytes behind a Relu."""
+    weights = {"w": w, "s": np.float32(0.01), "zx": np.uint8(0), "zw": np.int8(0), "bias": bias, "one": np.float32(0.0001), "z32": np.int32(0), "ys": np.float32(y_scale or 1)}
+    nodes = [helper.make_node("DequantizeLinear", ["x", "s", "zx"], ["xf"]), helper.make_node("DequantizeLinear", ["w", "s", "zw"], ["wf"]),
+             helper.make_node("DequantizeLinear", ["bias", "one", "z32"], ["bf"]), helper.make_node("Gemm", ["xf", "wf", "bf"], ["p"]), helper.make_node("Relu", ["p"], ["r"]),
+             helper.make_node("QuantizeLinear", ["r", "ys", "zx"], ["y"])]
+    out = helper.make_tensor_value_info("y", TensorProto.UINT8, ["B", units]) if y_scale else helper.make_tensor_value_info("p", TensorProto.FLOAT, ["B", units])
+    graph = helper.make_graph(nodes if y_scale else nodes[:4], "g", [helper.make_tensor_value_info("x", TensorProto.UINT8, ["B", x.shape[1]])], [out],
+                              [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()])
+    return fr.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+@pytest.mark.parametrize("most", [1000, 2**31 - 1, -(2**31)])
+def test_sums_that_pass_int32_stay_sums_of_floats(most):
+    """The graph is of floats, which do not wrap: a bias at the end of int32, as quantizers cut them off there."""
+    random = np.random.default_rng(0)
+    x, w = random.integers(0, 255, (3, 12)).astype(np.uint8), random.integers(-127, 127, (12, 20)).astype(np.int8)
+    bias = np.full(20, most, np.int32)
+    sums = x.astype(np.float64) @ w.astype(np.float64) + bias
+    np.testing.assert_allclose(fr.compile(qdq(x, w, bias))(x), sums * 1e-4, rtol=1e-5, atol=1e-3)
+
+
+def test_a_scale_below_zero_behind_a_relu():
+    x, w = np.arange(36, dtype=np.uint8).reshape(3, 12), np.ones((12, 20), np.int8)
+    model = qdq(x, w, np.zeros(20, np.int32), y_scale=-0.01)
+    assert not fr.compile(model)(x).any()  # what is not negative, over a negative number, ends at 0
+
+
+@pytest.mark.parametrize(("op", "inputs", "message"), [
+    ("MatMulInteger", {"a": np.uint8([[1, 2]]), "b": np.int8([[1], [2]]), "za": np.int8(-3)}, "must be uint8"),
+    ("MatMulInteger", {"a": np.uint8([[1, 2]]), "b": np.int8([[1, 2, 3], [2, 3, 4]]), "za": np.uint8(3), "zb": np.int8([1, 2, 3, 4, 5])}, r"shape \(3,\)"),
+    ("ConvInteger", {"x": np.zeros((1, 2, 4), np.uint8), "w": np.zeros((3, 2, 2), np.int8), "zx": np.uint8(1), "zw": np.int8([0] * 5)}, r"shape \(3,\)"),
+])
+def test_zero_points_of_another_kind_are_refused(op, inputs, message):
+    names = list(inputs)
+    graph = helper.make_graph([helper.make_node(op, names, ["y"])], "g", [helper.make_tensor_value_info(names[0], TensorProto.UINT8, inputs[names[0]].shape)],
+                              [helper.make_tensor_value_info("y", TensorProto.INT32, None)], [numpy_helper.from_array(np.asarray(inputs[n]), n) for n in names[1:]])
+    with pytest.raises(fr.FastRNNError, match=message):
+        fr.compile(fr.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])))

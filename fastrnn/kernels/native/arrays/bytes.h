@@ -60,6 +60,11 @@ static void dynamic_quantize_run(const fr_args *a) {
     float scale;
     int32_t zero;
     fr_widen(&range, x, a->I);
+    if (range.broken) { /* what has no range has no bytes either */
+        *a->hn = NAN, *(uint8_t *)a->cn = 0;
+        memset(a->y, 0, (size_t)a->I);
+        return;
+    }
     fr_bytes_of(range.low, range.high, &scale, &zero);
     *a->hn = scale, *(uint8_t *)a->cn = (uint8_t)zero;
     uint8_t *y = (uint8_t *)a->y;
