@@ -19,7 +19,7 @@ from fastrnn.testing import kernels_of, kernels_said
 SHARED = Path(os.environ.get("FASTRNN_SHARED") or Path(__file__).parents[2] / "shared")
 ISAS = isa.supported()
 
-MOST_CASES = 30  # of one test, that a run without -m does all of: nine minutes on two cores, installing included, are what a newcomer is asked for
+MOST_CASES = 20  # of one test, that a run without -m does all of: nine minutes on two cores, installing included, are what a newcomer is asked for
 
 
 @pytest.fixture(params=ISAS)
