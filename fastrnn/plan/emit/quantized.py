@@ -5,6 +5,7 @@ MatMulInteger and ConvInteger are matrix.py's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +39,7 @@ def _scales(build, node: Node, shape, dtype) -> tuple[View, View]:
 
     def spread(view: View) -> View:
         """At its axis; one number at none."""
-        if view.shape in ((), (1,)) or len(view.shape) == 0:
+        if view.shape in ((), (1,)):
             return replace(view, shape=(1,) * rank, strides=(0,) * rank).broadcast(shape)
         ones, zeros = [1] * rank, [0] * rank
         ones[axis], zeros[axis] = view.shape[0], view.strides[0]
@@ -57,9 +58,7 @@ def _scales(build, node: Node, shape, dtype) -> tuple[View, View]:
 def _walked(build, node: Node, key: Key, x: View, y: View, dtype) -> None:
     scale, zero = _scales(build, node, x.shape, dtype)
     table = grid_table(y, x, scale)
-    size = 1
-    for n in y.shape:
-        size = size * n
+    size = math.prod(y.shape)
     build.call(node.name, build.kernel(key), new_args(T=len(table)), {"x": x, "y": y, "x2": scale, "x3": zero, "axes": weight_view(table)}, flops=8 * size,
                weight_bytes=5 * size)
 
@@ -82,20 +81,14 @@ def dequantize(build, node):
     _walked(build, node, Key("dequantize", dtype=x.dtype.name), x, y, x.dtype)
 
 
-def _float32(node: Node, specs, constants) -> str | None:
-    return None if specs[node.inputs[0]].dtype in ("float32", "") else f"no kernel for {specs[node.inputs[0]].dtype}"
-
-
-@emits("DynamicQuantizeLinear", kernel="dynamic_quantize", refused=_float32)
+@emits("DynamicQuantizeLinear", kernel="dynamic_quantize")
 def dynamic_quantize(build, node):
     """The range, then the bytes; x and y in C order."""
     x = build.contiguous(build.views[node.inputs[0]])
     y, scale, zero = (build.place(name, build.infer_output(node, k)) if name else build.scratch(build.infer_output(node, k), dtype)
                       for k, (name, dtype) in enumerate(zip((*node.outputs, "", "")[:3], (np.uint8, np.float32, np.uint8))))
     made = y if y.contiguous else build.scratch(y.shape, np.uint8)
-    size = 1
-    for n in x.shape:
-        size = size * n
+    size = math.prod(x.shape)
     build.call(node.name, build.kernel("dynamic_quantize"), new_args(I=size), {"x": x, "y": made, "hn": scale, "cn": zero}, flops=12 * size, weight_bytes=5 * size)
     if made is not y:
         build.copy(node.name, made, y)
@@ -105,7 +98,8 @@ def dynamic_quantize(build, node):
        refused=lambda node, specs, constants: None if node.inputs[1] in constants else "no kernel for computed scales")
 def requantize(build, node):
     """Rows of the axis that has the scales."""
-    shape, axis = build.infer_output(node, 0), node.get("axis") % len(build.infer_output(node, 0))
+    shape = build.infer_output(node, 0)
+    axis = node.get("axis") % len(shape)
     order = (*(k for k in range(len(shape)) if k != axis), axis)
     x, y = build.views[node.inputs[0]].transposed(order), build.place(node.outputs[0], shape, order).transposed(order)
     if 0 in shape:

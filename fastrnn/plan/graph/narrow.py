@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -72,8 +73,8 @@ def narrowed(model: Model, precision: Precision) -> Model:
     for node, _ in every_node(model.nodes):
         if choice.named.get(node.name, "float32") != "float32" and not _matrices(node):
             raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision {choice.named[node.name]!r}: it has no weights that are multiplied")
-        if choice.named.get(node.name) == "float32" and (small := [name for name in _matrices(node) if name in model.weights and model.weights[name].dtype in (np.uint16, np.int8)]):
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision 'float32': its weights are {model.weights[small[0]].dtype} already")
+        if choice.named.get(node.name) == "float32" and (small := small_weights(node, model.weights)):
+            raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision 'float32': its weights are {model.weights[next(iter(small))].dtype} already")
     return _Narrowing(model, choice).run()
 
 
@@ -157,6 +158,10 @@ def _with_weights(model: Model) -> list[str]:
 class _Rebuilding(Edit):
     """Nodes one by one, those of subgraphs too."""
 
+    def __init__(self, model: Model):
+        super().__init__(model)
+        self._made: dict[tuple[str, str], str] = {}
+
     def run(self) -> Model:
         return self.result(self.walk(self.model.nodes))
 
@@ -178,10 +183,6 @@ class _Rebuilding(Edit):
         if key not in self._made:
             self._made[key] = self.weight(f"{name}.{what}", make())
         return self._made[key]
-
-    def __init__(self, model: Model):
-        super().__init__(model)
-        self._made: dict[tuple[str, str], str] = {}
 
 
 class _Narrowing(_Rebuilding):
@@ -225,7 +226,8 @@ class _Narrowing(_Rebuilding):
         if precision == "bfloat16":
             return self.once(name, "bfloat16", lambda: to_bfloat16(w)), ""
         alike = "" if rows == 1 else f".{rows}"  # a matrix may be read with other rows by another node
-        return self.once(name, f"int8{alike}", lambda: quantized(w, rows)[0]), self.once(name, f"scale{alike}", lambda: quantized(w, rows)[1])
+        both = cache(lambda: quantized(w, rows))
+        return self.once(name, f"int8{alike}", lambda: both()[0]), self.once(name, f"scale{alike}", lambda: both()[1])
 
     def _recurrent(self, node: Node, precision: str) -> Node:
         inputs = [node.input(k) for k in range(len(INPUTS))]

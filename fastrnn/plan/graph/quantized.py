@@ -9,16 +9,15 @@ Before anything is folded, which would make floats of the weights. A bias must b
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 
 from fastrnn.model import Model, Node
 from fastrnn.model.edit import Edit
 from fastrnn.model.ops import Spec
+from fastrnn.model.ops.quantized import BYTES
 
 PRODUCTS = {"Conv": "ConvInteger", "MatMul": "MatMulInteger", "Gemm": "MatMulInteger"}
-BYTES = ("uint8", "int8")
 
 
 def integers(model: Model) -> Model:
@@ -82,8 +81,8 @@ class _Integers(Edit):
 
     def fits(self, weights: np.ndarray, zero: np.ndarray | None, bias: str, units: int) -> bool:
         """Whether no sum passes int32, as one of floats would not."""
-        most = np.abs(weights.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).min())).max(initial=0)
-        most = max(most, np.abs(weights.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).max())).max(initial=0))
+        zeros = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64)
+        most = max(int(weights.max(initial=0)) - zeros.min(), zeros.max() - int(weights.min(initial=0)))
         terms = weights.size // max(1, weights.shape[units])
         return int(most) * 255 * terms + (int(np.abs(self.weights[bias].astype(np.int64)).max(initial=0)) if bias else 0) < 1 << 31
 
@@ -134,5 +133,5 @@ class _Integers(Edit):
                 break
             if relu and int(y_zero.reshape(())) != np.iinfo(y_zero.dtype).min:
                 break
-            return names, replace(reader, inputs=(reader.inputs[0], reader.inputs[1], reader.inputs[2]))
+            return names, reader
         return set(), None
