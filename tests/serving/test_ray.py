@@ -1,6 +1,7 @@
 """On Ray: callers whose replicas are killed, added and taken away end with a Stream's bits; sequences of Ray Data are Session.run's."""
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -16,10 +17,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's o
 
 
 @pytest.fixture(scope="module")
-def serve():
+def serve(tmp_path_factory):
     from ray import serve
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with contextlib.chdir(tmp_path_factory.mktemp("ray")):  # Ray's workers import from the folder it starts in, which would be the sources here, not what is installed
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield serve
     serve.shutdown()
     ray.shutdown()
