@@ -47,7 +47,7 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
     model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
     precision: "float32", "bfloat16" or "int8", of the weights of recurrent and dense layers and convolutions; or a dict of them by node,
-               {"default": "int8", "head": "float32"}. docs/precision.md says what each computes; explain() which nodes have it
+               {"default": "int8", "head": "float32"}. docs/design/precision.md says what each computes; explain() which nodes have it
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
                All calls of a process together use no more than its processors, or what threadpoolctl allows. Changes no bit.
     states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own. None: the model's own, and where it
