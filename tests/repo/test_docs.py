@@ -68,7 +68,8 @@ def test_paths_of_a_page_are_there(page):
     """In backticks; in drawings too, where no backticks are."""
     text = page.read_text(encoding="utf-8")
     named = [span for span in re.findall(r"`([^`\n]+)`", prose(page)) if FILE.fullmatch(span) or FOLDER.fullmatch(span)]
-    drawn = [path for block in re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE) for path in re.findall(rf"[\w/]+{SUFFIX}", block)]
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    drawn = [path for language, block in blocks if not language for path in re.findall(rf"[\w/]+{SUFFIX}", block)]
     assert [path for path in [*named, *drawn] if not is_there(path) and path not in NO_FILES] == []
 
 
