@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import runpy
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {"ARCHITECTURE.md": "design/index.md", "CHANGELOG.md": "changelog.md",
          **{f"benchmarks/results/{name}.md": f"numbers/{name}.md" for name in ("benchmarks", "activations", "errors")}}
 PICTURES = ("benchmarks/results/*.svg", "examples/*/*.svg")
+COMMENT = re.compile(r"^<!--.*?-->\n", re.DOTALL | re.MULTILINE)  # what tests see and readers do not
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s]+)\)")
 FENCED = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
 
@@ -32,6 +34,7 @@ def on_config(config):
     _sources.append(str(folder))
     for source, target in (("fastrnn", "fastrnn"), ("converters", "fastrnn/converters")):
         shutil.copytree(ROOT / source, folder / target, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.c", "*.h"))
+    runpy.run_path(str(ROOT / "docs/api.py"))["write_compiled"](folder)
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(folder)]
     return config
 
@@ -56,7 +59,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Turns links of the repository into links of the site."""
+    """Turns links of the repository into links of the site; leaves out comments."""
     here = Path(page.file.abs_src_path).relative_to(ROOT).as_posix()
     there = places()
 
@@ -72,5 +75,5 @@ def on_page_markdown(markdown, page, config, files):
             return f"{picture}[{text}]({target}{'#' if heading else ''}{heading})"
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path})" if config.repo_url else text
 
-    parts = FENCED.split(markdown)
+    parts = FENCED.split(COMMENT.sub("", markdown))
     return "".join(part if k % 2 else LINK.sub(on_site, part) for k, part in enumerate(parts))

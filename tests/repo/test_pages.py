@@ -25,7 +25,7 @@ OPTIONAL = {"torch", "onnx", "onnxruntime", "keras", "numba", "rich", "matplotli
 
 def commands(source: str) -> list[list[str]]:
     """The arguments of the fastrnn commands of a block."""
-    lines = [shlex.split(line, comments=True) for line in source.splitlines()]
+    lines = [shlex.split(line, comments=True) for line in source.replace("\\\n", "").splitlines()]
     return [words[1:] for words in lines if words[:1] == ["fastrnn"]]
 
 
