@@ -68,7 +68,7 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     `epochs` in all, and its History has both. Network, optimiser and schedule are to be made anew with the same arguments. threads: of the BLAS library
     beneath NumPy, for the time of the run and for the whole process; small matrices gain nothing from more.
 
-    progress None: a bar on a terminal (with rich), else silence; True: always; False: never.
+    progress None: a bar in a notebook and on a terminal (with rich), else silence; True: always; False: never.
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
     ShapeError and DTypeError as value_and_grad. Not safe while other threads use the network.
     """
