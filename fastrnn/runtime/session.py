@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn import log
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, ShapeError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
@@ -56,9 +58,12 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
 
     Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
     """
+    begun = time.perf_counter()
     model = narrowed(bound(model, states, constants), precision)
     plan = compile_plan(model, backend, precision, threads)
-    return Session(plan, model, guess=states is None)
+    session = Session(plan, model, guess=states is None)
+    log.info("model %r compiled in %.1f ms: backend %s, ISA %s, %s", model.name, 1e3 * (time.perf_counter() - begun), plan.backend, plan.isa, plan.precision)
+    return session
 
 
 def _recompiled(model: Model, backend: str, precision: str, threads: int, guess: bool) -> Session:
