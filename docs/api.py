@@ -13,7 +13,7 @@ from pathlib import Path
 import griffe
 
 DOCUMENTED = re.compile(r'^ *(?:def|cpdef [\w ]*?) ?(\w+)\([^\n]*\)[^\n]*:\n +"""(.*?)"""', re.DOTALL | re.MULTILINE)
-ENTRY = re.compile(r"^(\S.{0,60}?)(?: {2,}(?:: )?| ?: )(\S.*)$")
+ENTRY = re.compile(r"^(?:(\S.{0,60}?) {2,}(?:[:#] )?|(\w+(?:, \w+)*) ?: )(\S.*)$")
 CODE = re.compile(r"(`+.*?`+)")
 
 
@@ -34,7 +34,7 @@ def as_list(paragraph: str) -> str | None:
     for line in paragraph.splitlines():
         match = ENTRY.match(line)
         if match:
-            entries.append((match[1], [match[2]]))
+            entries.append((match[1] or match[2], [match[3]]))
         elif line.startswith(" ") and entries:
             entries[-1][1].append(line.strip())
         else:
@@ -75,6 +75,8 @@ class Readable(griffe.Extension):
             takes = found if found.is_function else found.members.get("__init__") if found.is_class else None
             parameters = [] if takes is None or takes.is_alias or not takes.is_function else [p.name for p in takes.parameters if p.name != "self"]
             found.docstring.value = readable(found.docstring.value, parameters)
+        elif found.is_function and found.parent.is_class:  # as pydoc: what a base says of it
+            found.docstring = next((said.docstring for base in found.parent.mro() if (said := base.members.get(found.name)) is not None and said.docstring), None)
         for member in found.members.values():
             if not member.is_alias:
                 self._visit(member)

@@ -30,6 +30,8 @@ def test_docstrings_become_markdown():
     assert readable("x: (T, B). y, z: as x; other: no.", ["x", "y", "z"]) == "**`x`**: (T, B). **`y, z`**: as x; other: no."
     assert readable("A line.\n\nopen() -> handle   a stream\nclose       ends\n            it", []) == "A line.\n\n- `open() -> handle`: a stream\n- `close`: ends it"
     assert readable("model  : one\nthreads: as many", ["model"]) == "- `model`: one\n- `threads`: as many"
+    assert readable("y = f(x)   # one\nz = g(y)   # two", []) == "- `y = f(x)`: one\n- `z = g(y)`: two"
+    assert readable("x: a row, or with\nan axis. y: an answer", ["x", "y"]) == "**`x`**: a row, or with\nan axis. **`y`**: an answer"
     assert readable('state "<input>.context", `<input>`\n\n    a < b', []) == 'state "&lt;input>.context", `<input>`\n\n    a < b'
 
 
