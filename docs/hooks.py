@@ -18,7 +18,8 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"ARCHITECTURE.md": "design/index.md", "CHANGELOG.md": "changelog.md",
-         **{f"benchmarks/results/{name}.md": f"numbers/{name}.md" for name in ("benchmarks", "activations", "errors")}}
+         **{f"benchmarks/results/{name}.md": f"numbers/{name}.md" for name in ("benchmarks", "activations", "errors")},
+         "examples/README.md": "examples/index.md", **{f"examples/{name}/README.md": f"examples/{name}.md" for name in ("gradients", "memory", "music")}}
 PICTURES = ("benchmarks/results/*.svg", "examples/*/*.svg")
 COMMENT = re.compile(r"^<!--.*?-->\n", re.DOTALL | re.MULTILINE)  # what tests see and readers do not
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s]+)\)")
@@ -69,7 +70,8 @@ def on_page_markdown(markdown, page, config, files):
         if "://" in target or not path:
             return match[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(here), path))
-        place = there.get(path, path.removeprefix("docs/") if path.startswith("docs/") and (ROOT / path).is_file() else None)
+        own = path.removeprefix("docs/") if path.startswith("docs/") and (ROOT / path).is_file() else None
+        place = there.get(path) or there.get(f"{path}/README.md") or own
         if place is not None:
             target = posixpath.relpath(place, posixpath.dirname(page.file.src_uri) or ".")
             return f"{picture}[{text}]({target}{'#' if heading else ''}{heading})"
