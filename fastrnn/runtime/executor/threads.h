@@ -8,7 +8,9 @@
  * worker spins for some microseconds after its work and then sleeps. After a fork the child starts with none and makes its own. */
 #ifndef FASTRNN_THREADS_H
 #define FASTRNN_THREADS_H
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
