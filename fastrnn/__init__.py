@@ -1,6 +1,7 @@
 """fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md.
 
     errors.py    every error and warning
+    typing.py    types for annotations
     cells/       what a recurrent cell is
     model/       a network as plain data
     kernels/     functions that compute, for each instruction set
@@ -81,11 +82,13 @@ if "threadpoolctl" in sys.modules:  # then it may limit the pool from here on
     import_module("fastrnn.runtime")
 
 
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"fastrnn.{_HOME[name]}"), name)
-    return value
+if not TYPE_CHECKING:  # to which every name would be one of the module's
+
+    def __getattr__(name: str):
+        if name not in _HOME:
+            raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"fastrnn.{_HOME[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from fastrnn.cells.activations import parse_activation
 from fastrnn.model.graph import Graph, Model, every_node
@@ -16,7 +17,9 @@ MOST_ENTRIES = 8  # of a weight, that are written out
 class WholeGraph(Graph):
     """A model's own graph; its text is all of the model but the numbers of large weights."""
 
-    def __init__(self, model: Model):
+    _model: Model  # no field of the dataclass
+
+    def __init__(self, model: Model) -> None:
         super().__init__(model.nodes, model.output_names, model.input_names)
         object.__setattr__(self, "_model", model)
 
@@ -75,7 +78,7 @@ def _first(texts: list[str]) -> list[str]:
     return [*texts[:MOST_VALUES - 1], f"... and {len(texts) - MOST_VALUES + 1} more"]
 
 
-def _attribute(name: str, value) -> str:
+def _attribute(name: str, value: Any) -> str:
     if name == "activations":  # names and parameters, or what was made of them
         value = tuple(map(parse_activation, value))
     return f"({', '.join(map(str, value))})" if isinstance(value, (tuple, list)) else str(value)
