@@ -70,3 +70,25 @@ def test_a_stub_says_what_its_module_holds(stub):
     for name in [name for name, thing in own.items() if isinstance(thing, int | tuple) and not any(isinstance(n, ast.AnnAssign) and n.target.id == name for n in tree.body)]:
         del own[name]  # a constant that the module only reads
     assert compare(module.__name__, [node for node in tree.body if not isinstance(node, ast.Expr)], own) > 0 or stub.stem == "_cpu"
+
+
+def functions_of(thing) -> list:
+    """A public function, or the public methods of a class that are written in Python, and how it is made and called."""
+    if not inspect.isclass(thing):
+        return [thing] if inspect.isfunction(thing) else []
+    names = [name for name in dir(thing) if not name.startswith("_") or name in ("__init__", "__call__")]
+    found = [inspect.getattr_static(thing, name) for name in names]
+    found = [getattr(f, "fget", None) or getattr(f, "func", None) or getattr(f, "__func__", f) for f in found]
+    return [f for f in found if inspect.isfunction(f) and f.__module__.startswith("fastrnn")]
+
+
+@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.training", "fastrnn.training.diagnostics", "fastrnn.serving", "fastrnn.converters", "fastrnn.cells.maths", "fastrnn.model"])
+def test_public_signatures_are_annotated(module):
+    module, looked_at = importlib.import_module(module), 0
+    for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
+        for function in functions_of(getattr(module, name)):
+            missing = [p.name for k, p in enumerate(inspect.signature(function).parameters.values())
+                       if p.annotation is p.empty and not (k == 0 and p.name in ("self", "cls"))]
+            assert not missing and ("return" in function.__annotations__ or function.__name__ == "__init__"), f"{function.__module__}.{function.__qualname__}: {missing or 'the result'}"
+            looked_at += 1
+    assert looked_at
