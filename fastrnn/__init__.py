@@ -2,6 +2,7 @@
 
     errors.py    every error and warning
     typing.py    types for annotations
+    log.py       the logger `fastrnn`
     cells/       what a recurrent cell is
     model/       a network as plain data
     kernels/     functions that compute, for each instruction set
@@ -45,7 +46,8 @@ from fastrnn.kernels import native  # noqa: F401  (which says what to do where n
 if TYPE_CHECKING:
     from fastrnn.cells import Gate, cell
     from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
-    from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch, load
+    from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch
+    from fastrnn.converters.load import load
     from fastrnn.model import Model
     from fastrnn.plan.graph.narrow import round_weights
     from fastrnn.plan.streams.guess import Guess, guess_states
@@ -67,7 +69,8 @@ __all__ = [
 _HOME = {name: module for module, names in {
     "cells": ("Gate", "cell"),
     "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
-    "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch", "load"),
+    "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch"),
+    "converters.load": ("load",),
     "model": ("Model",),
     "plan.graph.narrow": ("round_weights",),
     "plan.streams.guess": ("Guess", "guess_states"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastrnn.model import Model
 
 __all__ = [
-    "Activation", "Activations", "Array", "ArrayLike", "Constants", "DTypeLike", "Float32", "Given", "Handles", "Inputs", "Layer", "Loss", "Operand", "Outputs", "Precision", "Seed",
+    "Activation", "Activations", "Array", "ArrayLike", "Constants", "DTypeLike", "Float32", "Given", "Handles", "Inputs", "Layer", "Loss", "Metric", "Operand", "Outputs", "Precision", "Seed",
     "StateDict", "States",
 ]
 
@@ -56,6 +56,8 @@ Seed: TypeAlias = int | np.random.Generator
 DTypeLike: TypeAlias = npt.DTypeLike
 # A loss: (prediction, target, mask) to its value and its gradient.
 Loss: TypeAlias = Callable[..., tuple[float, Array]]
+# A measure, such as accuracy, for its value alone.
+Metric: TypeAlias = Callable[..., float]
 # Streams of a pool.
 Handles: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from fastrnn import log
 from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
+from fastrnn.model.show import aligned, notebook
 from fastrnn.runtime.progress import shown
 from fastrnn.training.base import State, positive, same_names
 from fastrnn.training.data import Batch, Sequences
-from fastrnn.training.gradient import network, value, value_and_grad
+from fastrnn.training.gradient import network, value_and_grad, values
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
 from fastrnn.training.resume import LOSSES, generator_state, joined, load_generator, parted
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
@@ -24,18 +26,20 @@ from fastrnn.training.stacks import RecurrentLayer
 
 if TYPE_CHECKING:
     from fastrnn.training.data import Batches, Data
-    from fastrnn.typing import Loss, Seed
+    from fastrnn.typing import Loss, Metric, Seed
 
 
 @dataclass
 class History:
-    """What fit did. train: each epoch's mean loss while its steps were taken, Dropout and all; valid: after it; lr: with which it ended.
+    """What fit did. train: each epoch's mean loss while its steps were taken, Dropout and all; valid: after it; metric: what fit's metric said of the
+    validation data then; lr: with which it ended.
 
     best_epoch: from 0, the one whose weights the network now has; None without validation. seconds: each epoch's, validation included.
     """
 
     train: list[float] = field(default_factory=list)
     valid: list[float] = field(default_factory=list)
+    metric: list[float] = field(default_factory=list)
     lr: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
@@ -51,6 +55,12 @@ class History:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_state": None}  # the state is arrays by itself; a run does not travel
 
+    def _repr_html_(self) -> str:
+        columns = {name: getattr(self, name) for name in LOSSES if getattr(self, name)}
+        rows = [(f"{k}{' (best)' * (k == self.best_epoch)}", *(f"{values[k]:.4g}" for values in columns.values())) for k in range(len(self.train))]
+        said = f"History of {len(self.train)} epochs" + (f": best validation loss {self.best:.4g} in epoch {self.best_epoch}" if self.best is not None else "")
+        return notebook(said, aligned([("epoch", *columns), *rows]), "epoch by epoch")
+
     @property
     def best(self) -> float | None:
         """The validation loss of the best epoch."""
@@ -59,7 +69,8 @@ class History:
 
 def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16,
         clip_norm: float | None = None, clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None,
-        seed: Seed | None = 0, tbptt: int | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None, resume: Mapping[str, np.ndarray] | None = None,
+        seed: Seed | None = 0, tbptt: int | None = None, metric: Metric | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None,
+        resume: Mapping[str, np.ndarray] | None = None,
         threads: int = 1) -> History:
     """Trains in place and returns the History.
 
@@ -67,23 +78,24 @@ def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, 
     like. optimiser: over this network. clip_norm, clip_value: for each step's gradients, the norm first. schedule: stepped after every epoch, with the
     validation loss, or after every batch (schedule_per="batch"). tbptt: steps of a chunk; a batch is then cut into chunks, each with a step of the
     optimiser, and states are carried from one to the next. patience: stops after so many epochs without a lower validation loss. With
-    validation the network ends with its best weights, also when a run is broken off by an error or a key. seed: of the order of the sequences and of Dropout;
+    validation the network ends with its best weights, also when a run is broken off by an error or a key. metric: accuracy or its like, of the validation data
+    after each epoch; it is shown and kept in the History, and decides nothing. seed: of the order of the sequences and of Dropout;
     the same seed, weights and data give the same bits on one machine with the same threads. progress: see below. on_epoch: called after each epoch; a run
     stops where it returns True. resume: what an earlier run's History.state_dict() gave; the run goes on as if it had never stopped, to the bit, up to
     `epochs` in all, and its History has both. Network, optimiser and schedule are to be made anew with the same arguments. threads: of the BLAS library
     beneath NumPy, for the time of the run and for the whole process; small matrices gain nothing from more.
 
-    progress None: a bar on a terminal (with rich), else silence; True: always; False: never.
+    progress None: a bar in a notebook and on a terminal (with rich), else silence; True: always; False: never.
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
     ShapeError and DTypeError as value_and_grad. Not safe while other threads use the network.
     """
     training, validation = _data(train, network(net)), None if valid is None else _data(valid, net)
-    _check(net, optimiser, validation, schedule, schedule_per, patience, tbptt)
+    _check(net, optimiser, validation, schedule, schedule_per, patience, tbptt, metric)
     for size, what in ((batch_size, "batch_size"), (epochs, "epochs"), (threads, "threads")):
         positive(size, what, "fit")
     order, drop = np.random.default_rng(seed).spawn(2)
     step = _Step(net, loss, optimiser, drop, tbptt, clip_norm, clip_value, schedule if schedule_per == "batch" else None)
-    run = _Progress(net, optimiser, schedule, order, drop)
+    run = _Progress(net, optimiser, schedule, order, drop, metric)
     if resume is not None:
         run.load(resume)
     history = run.history
@@ -93,7 +105,9 @@ def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, 
                 begun = time.perf_counter()
                 history.train.append(step.epoch(epoch, training.batches(batch_size, order)))
                 if validation is not None:
-                    history.valid.append(evaluate(net, loss, validation, batch_size))
+                    found, *measured = _evaluated(net, (loss,) if metric is None else (loss, metric), validation, batch_size)
+                    history.valid.append(found)
+                    history.metric += measured
                     if not math.isfinite(history.valid[-1]):
                         raise DivergedError(f"epoch {epoch}: the validation loss is {history.valid[-1]}")
                     if history.best is None or history.valid[-1] < history.best:
@@ -102,7 +116,8 @@ def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, 
                     schedule.step(history.valid[-1] if history.valid else None)
                 history.lr.append(optimiser.lr)
                 history.seconds.append(time.perf_counter() - begun)
-                show(epoch + 1, _note(history))
+                show(epoch + 1, note := _note(history, metric))
+                log.info("epoch %d of %d: %s, %.2f s", epoch + 1, epochs, note, history.seconds[-1])
                 if on_epoch is not None and on_epoch(history) is True or patience is not None and history.best_epoch is not None and epoch - history.best_epoch >= patience:
                     break
     finally:
@@ -113,8 +128,9 @@ def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, 
 class _Progress:
     """How far a run has come. best: the best epoch's weights; ended: the state at the end, before the network got those."""
 
-    def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator) -> None:
-        self.net, self.optimiser, self.schedule, self.order, self.drop = net, optimiser, schedule, order, drop
+    def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator,
+                 metric: Metric | None) -> None:
+        self.net, self.optimiser, self.schedule, self.order, self.drop, self.metric = net, optimiser, schedule, order, drop, metric
         self.history = History()
         self.best: dict[str, np.ndarray] = {}
         self.ended: dict[str, np.ndarray] | None = None
@@ -136,6 +152,8 @@ class _Progress:
         same_names(parts["history"], (*LOSSES, "best_epoch"), "resume: the history")
         if bool(parts["schedule"]) != (self.schedule is not None):
             raise UnsupportedModelError(f"resume: the run was begun {'with' if parts['schedule'] else 'without'} a schedule")
+        if parts["history"]["train"].size and bool(parts["history"]["metric"].size) != (self.metric is not None):
+            raise UnsupportedModelError(f"resume: the run was begun {'with' if parts['history']['metric'].size else 'without'} a metric")
         load_generator(self.order, parts["order"])
         load_generator(self.drop, parts["drop"])
         self.net.load_state_dict(parts["net"])
@@ -154,14 +172,20 @@ class _Progress:
             self.net.load_state_dict(self.best)
 
 
-def evaluate(net: Sequential, loss: Loss, data: Data, batch_size: int = 64) -> float:
-    """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. data: as fit's. Safe from many threads."""
-    total, count = 0.0, 0
-    for batch in _data(data, network(net)).batches(batch_size):
+def evaluate(net: Sequential, loss: Loss | Metric, data: Data, batch_size: int = 64) -> float:
+    """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. loss: a loss, or a measure such as accuracy. data: as fit's.
+    Safe from many threads."""
+    return _evaluated(net, (loss,), _data(data, network(net)), batch_size)[0]
+
+
+def _evaluated(net: Sequential, losses: Sequence[Loss | Metric], data: Batches, batch_size: int) -> list[float]:
+    """evaluate of several, from one pass over the data."""
+    totals, count = [0.0] * len(losses), 0
+    for batch in data.batches(batch_size):
         if n := batch.count:
-            total += n * value(net, loss, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask, resets=batch.resets)
-            count += n
-    return _mean(total, count)
+            found = values(net, losses, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask, resets=batch.resets)
+            totals, count = [total + n * one for total, one in zip(totals, found)], count + n
+    return [_mean(total, count) for total in totals]
 
 
 class _Step:
@@ -221,7 +245,8 @@ def _data(data: Data, net: Sequential) -> Batches:
     return data
 
 
-def _check(net: Sequential, optimiser: Optimiser, valid: Batches | None, schedule: Schedule | None, schedule_per: str, patience: int | None, tbptt: int | None) -> None:
+def _check(net: Sequential, optimiser: Optimiser, valid: Batches | None, schedule: Schedule | None, schedule_per: str, patience: int | None, tbptt: int | None,
+           metric: Metric | None) -> None:
     """Options that need one another."""
     if not isinstance(optimiser, Optimiser):
         raise UnsupportedModelError(f"fit: optimiser must be one of fastrnn.training, got {type(optimiser).__name__}")
@@ -240,6 +265,8 @@ def _check(net: Sequential, optimiser: Optimiser, valid: Batches | None, schedul
         positive(patience, "patience", "fit")
         if valid is None:
             raise UnsupportedModelError("fit: patience needs valid")
+    if metric is not None and valid is None:
+        raise UnsupportedModelError("fit: metric needs valid")
     if tbptt is not None:
         positive(tbptt, "tbptt", "fit")
         if net.per_sequence:
@@ -249,5 +276,6 @@ def _check(net: Sequential, optimiser: Optimiser, valid: Batches | None, schedul
                 raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {place!r} ({layer.kind}) also runs backward")
 
 
-def _note(history: History) -> str:
-    return f"train {history.train[-1]:.4g}" + (f", valid {history.valid[-1]:.4g} (best {history.best:.4g})" if history.valid else "")
+def _note(history: History, metric: Metric | None) -> str:
+    measured = f", {getattr(metric, '__name__', 'metric')} {history.metric[-1]:.4g}" if history.metric else ""
+    return f"train {history.train[-1]:.4g}" + (f", valid {history.valid[-1]:.4g} (best {history.best:.4g})" if history.valid else "") + measured

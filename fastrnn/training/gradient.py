@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_sq
 from fastrnn.training.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fastrnn.typing import ArrayLike, Loss, Seed
+    from fastrnn.typing import ArrayLike, Loss, Metric, Seed
 
     Score = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -48,13 +48,20 @@ def value_and_grad(net: Sequential, loss: Loss, x: ArrayLike, target: ArrayLike,
     return loss_value, grads
 
 
-def value(net: Sequential, loss: Loss, x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
+def value(net: Sequential, loss: Loss | Metric, x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
           state: State | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> float:
-    """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
+    """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's. Takes a measure, too, such as
+    accuracy: called as a loss is, it returns its value alone."""
+    return values(net, (loss,), x, target, lengths=lengths, mask=mask, state=state, batch_first=batch_first, resets=resets)[0]
+
+
+def values(net: Sequential, losses: Sequence[Loss | Metric], x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
+           state: State | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> list[float]:
+    """value of several losses and measures, from one pass."""
     rows, run = network(net).enter(x, lengths, batch_first, resets=resets)
-    score = loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
+    scores = [loss_of_rows(loss, net.run_after(run), target, mask, batch_first, alone=True) for loss in losses]
     y, _, final = net.forward(rows, run, carried(state), keep=False)
-    found, _ = score(y)
+    found = [score(y)[0] for score in scores]
     if state is not None:
         state.value = final
     return found
@@ -79,8 +86,8 @@ def _scored(loss: Loss, score: Score, y: np.ndarray) -> tuple[float, np.ndarray]
     return value, dy.copy()
 
 
-def loss_of_rows(loss: Loss, run: Run, target: ArrayLike, mask: ArrayLike | None, batch_first: bool) -> Score:
-    """The loss as a function of the network's rows alone."""
+def loss_of_rows(loss: Loss | Metric, run: Run, target: ArrayLike, mask: ArrayLike | None, batch_first: bool, alone: bool = False) -> Score:
+    """The loss as a function of the network's rows alone. alone: it may be a measure, which returns its value without a gradient."""
     if not callable(loss):
         raise UnsupportedModelError(f"a loss is a function, got {loss!r}")
     packed = {}
@@ -98,6 +105,8 @@ def loss_of_rows(loss: Loss, run: Run, target: ArrayLike, mask: ArrayLike | None
 
     def score(rows: np.ndarray) -> tuple[float, np.ndarray]:
         found = loss(_frozen(rows), wanted, **optional)
+        if alone and isinstance(found, (float, np.floating)):
+            return float(found), rows[:0]  # of a measure nobody asks for it
         if not isinstance(found, tuple) or len(found) != 2:
             raise DTypeError(f"loss: it must return its value and its gradient, got {type(found).__name__}")
         return float(found[0]), found[1]

@@ -18,7 +18,7 @@ import fastrnn as fr
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastrnn"
 # A module may import what stands to its left, and its own layer.
-ORDER = ("errors", "typing", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "serving", "cli")
+ORDER = ("errors", "typing", "log", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "serving", "cli")
 # These may import anything: public names, what tests share, and types, which no code that runs imports.
 OUTSIDE = ("__init__", "__main__", "testing", "typing")
 
