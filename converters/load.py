@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from fastrnn.converters.archive import entries_of, is_archive
@@ -21,7 +22,7 @@ ADVICE = {
 }
 
 
-def load(path, *, outputs: Sequence[str] | None = None) -> Model:
+def load(path: str | PathLike[str], *, outputs: Sequence[str] | None = None) -> Model:
     """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), from a .pt2 file of torch.export.save (see from_torch), from
     Keras's .keras and .h5 (see from_keras), from a .tflite file (see converters/tflite_import), or from a TorchScript archive (.pt; its code is followed, see from_torch).
 

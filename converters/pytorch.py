@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
+from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastrnn.converters.samples import index_ranges
 
@@ -15,8 +15,20 @@ from fastrnn.model import Model, State, Value
 from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.stack import StackOptions, add_stack, stack_model
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: float | None = None, cells: Mapping | None = None) -> Model:
+    from fastrnn.cells import Cell
+    from fastrnn.runtime.layers import Recurrent
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    # a custom cell, or what makes a layer of a module, for each class of modules that is kept whole
+    Cells = Mapping[type[nn.Module], Cell | Callable[[Any], Recurrent]]
+
+
+def from_torch(module: nn.Module | ExportedProgram, example_inputs: Any = None, dynamic_shapes: Any = None, *, tolerance: float | None = None,
+               cells: Cells | None = None) -> Model:
     """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied. With example_inputs the module is run, on copies of them and
     on values and sizes like theirs, in eval mode and with gradients off; it is left as it was, attributes that forward sets included. Meanwhile no other
     thread may use it.
@@ -89,7 +101,7 @@ def from_torch(module, example_inputs=None, dynamic_shapes=None, *, tolerance: f
     return _known_layers(module, torch.nn)
 
 
-def _scripted(module, example_inputs, dynamic_shapes, **options) -> Model:
+def _scripted(module: Any, example_inputs: Any, dynamic_shapes: Any, **options: Any) -> Model:
     """A ScriptModule by way of its archive, whose code is followed."""
     from fastrnn.converters.torch_script import load_script, script_module
 
@@ -101,7 +113,7 @@ def _scripted(module, example_inputs, dynamic_shapes, **options) -> Model:
         return from_torch(script_module(path), example_inputs, dynamic_shapes, **options)
 
 
-def _only_read(module, nn) -> bool:
+def _only_read(module: Any, nn: Any) -> bool:
     """Whether a module is read layer by layer in any case: bare recurrent ones, for their states, and Sequentials that hand on a recurrent layer's
     outputs, which torch cannot call."""
     bare = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
@@ -110,12 +122,12 @@ def _only_read(module, nn) -> bool:
     return type(module) in bare or type(module) is nn.Sequential and any(type(m) in bare[:3] for _, m in list(_flatten(module, nn))[:-1])
 
 
-def _hooked(module) -> bool:
+def _hooked(module: Any) -> bool:
     """Whether more than its class's forward runs when it is called: weight_norm, spectral_norm and pruning set hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
-def _known_layers(module, nn) -> Model:
+def _known_layers(module: Any, nn: Any) -> Model:
     """A module made of known layers, read layer by layer and compared."""
     for path, part in module.named_modules():
         if _hooked(part):
@@ -132,12 +144,12 @@ def _known_layers(module, nn) -> Model:
     return model
 
 
-def _compare(module, model: Model, nn) -> None:
+def _compare(module: Any, model: Model, nn: Any) -> None:
     """Raises ConversionError where the model differs from the module on drawn inputs, where their sizes follow from the layers."""
     from fastrnn.converters.torch_export.subject import evaluating
     from fastrnn.converters.torch_export.check import check_at
 
-    def run(x, *states):
+    def run(x: Any, *states: Any) -> Any:
         if isinstance(module, nn.RNNCellBase):
             given = module(x, states if len(states) == 2 else states[0])
             return (given[0], *given) if isinstance(given, tuple) else (given, given)
@@ -152,21 +164,21 @@ def _compare(module, model: Model, nn) -> None:
         check_at(run, model, {"B": 2, "T": 3}, index_ranges(model))
 
 
-def _array(tensor, name: str) -> np.ndarray:
+def _array(tensor: Any, name: str) -> np.ndarray:
     if str(tensor.dtype) != "torch.float32":
         raise DTypeError(f"{name} must be float32, got {tensor.dtype}; convert the module with .float()")
     if tensor.is_meta or tensor.is_sparse:
         raise UnsupportedModelError(f"{name} is a meta or sparse tensor; from_torch needs dense values")
-    return tensor.detach().cpu().numpy().copy()
+    return np.array(tensor.detach().cpu().numpy())
 
 
-def _parameters(module, o: StackOptions, path: str) -> dict[str, np.ndarray]:
+def _parameters(module: Any, o: StackOptions, path: str) -> dict[str, np.ndarray]:
     """A recurrent module's parameters, checked; those of a cell under a layer's names."""
     arrays = {name: _array(tensor, f"{path}.{name}") for name, tensor in module.state_dict().items()}
     return o.check({name if "_l" in name else f"{name}_l0": a for name, a in arrays.items()}, f"module {path!r}")
 
 
-def stack_options(module) -> StackOptions:
+def stack_options(module: Any) -> StackOptions:
     """The options of an nn.RNN, GRU or LSTM."""
     kind = type(module).__name__.lower()
     relu = kind == "rnn" and module.nonlinearity == "relu"
@@ -175,7 +187,7 @@ def stack_options(module) -> StackOptions:
                         module.proj_size, activations=((Activation("relu"),),) * directions if relu else ())
 
 
-def _cell_model(cell) -> Model:
+def _cell_model(cell: Any) -> Model:
     """x (B, I), h0, c0 -> y, h_n, c_n (B, H): one step of a stack, its time axis added and taken off again."""
     kind = type(cell).__name__[:-4].lower()
     relu = kind == "rnn" and cell.nonlinearity == "relu"
@@ -195,7 +207,7 @@ def _cell_model(cell) -> Model:
                  tuple(State(f"{s}0", f"{s}_n") for s in letters), kind)
 
 
-def _flatten(module, nn, path: str = ""):
+def _flatten(module: Any, nn: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(path, module) of every leaf of nested Sequentials."""
     if type(module) is not nn.Sequential:
         yield path or type(module).__name__.lower(), module
@@ -204,7 +216,7 @@ def _flatten(module, nn, path: str = ""):
         yield from _flatten(child, nn, f"{path}.{name}" if path else name)
 
 
-def _sequential_model(module, nn) -> Model:
+def _sequential_model(module: Any, nn: Any) -> Model:
     leaves = list(_flatten(module, nn))
     recurrent = [(path, m) for path, m in leaves if type(m) in (nn.RNN, nn.GRU, nn.LSTM)]
     orders = {m.batch_first for _, m in recurrent}
@@ -224,7 +236,7 @@ def _sequential_model(module, nn) -> Model:
     return Model((value,), ("y",), tuple(build.nodes), build.weights, (), type(module).__name__.lower())
 
 
-def _input_of(m, leading, nn) -> Value | None:
+def _input_of(m: Any, leading: Any, nn: Any) -> Value | None:
     """The model's input, where this layer says what it takes."""
     if type(m) is nn.Embedding:
         return Value("x", "int64", leading)
@@ -236,7 +248,7 @@ def _input_of(m, leading, nn) -> Value | None:
     return None if size is None else Value("x", "float32", (*leading, size))
 
 
-def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
+def _activation_node(m: Any, nn: Any, path: str) -> tuple[str, dict[str, Any]] | None:
     """(op, attributes) of an activation module, None if it is none."""
     simple = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Tanh: "Tanh", nn.Softsign: "Softsign", nn.SiLU: "Silu"}
     if type(m) in simple:
@@ -260,12 +272,12 @@ def _activation_node(m, nn, path: str) -> tuple[str, dict] | None:
     return None
 
 
-def _weights(build: GraphBuilder, path: str, m) -> list[str]:
+def _weights(build: GraphBuilder, path: str, m: Any) -> list[str]:
     """A module's weight and bias, those that it has."""
     return [build.weight(f"{path}.{n}", _array(t, f"{path}.{n}")) for n in ("weight", "bias") if (t := getattr(m, n)) is not None]
 
 
-def _conv1d(build: GraphBuilder, path: str, m, x: str, y: str) -> None:
+def _conv1d(build: GraphBuilder, path: str, m: Any, x: str, y: str) -> None:
     """A Conv1d, its padding as widths; other than zeros, by a Pad in front."""
     if isinstance(m.padding, str):
         total = m.dilation[0] * (m.kernel_size[0] - 1) if m.padding == "same" else 0
@@ -279,7 +291,7 @@ def _conv1d(build: GraphBuilder, path: str, m, x: str, y: str) -> None:
     build.add("Conv", path, [x, *_weights(build, path, m)], [y], strides=list(m.stride), dilations=list(m.dilation), pads=pads, group=m.groups)
 
 
-def _leaf(build: GraphBuilder, path: str, m, x: str, nn) -> str:
+def _leaf(build: GraphBuilder, path: str, m: Any, x: str, nn: Any) -> str:
     """Adds one layer behind value x; returns the value it makes."""
     y = f"{path}.y"
     if type(m) in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.Identity):

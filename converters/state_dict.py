@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastrnn.converters.weights_file import Stored, read_weights
@@ -16,7 +17,7 @@ from fastrnn.cells import GATES
 from fastrnn.errors import DTypeError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.stack import StackOptions
 from fastrnn.runtime.checks import as_array
-from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
+from fastrnn.runtime.layers import GRU, LSTM, RNN
 
 _NAMES = r"(?:weight_(?:ih|hh|hr|p[ifo])|bias_(?:ih|hh))(?:_l(?P<layer>\d+)(?:_reverse)?)?"
 # A cell's parameters (torch.nn.LSTMCell) have a layer's names without _l0.
@@ -39,7 +40,7 @@ class _Module:
     replaced: dict[str, str] = field(default_factory=dict)
 
 
-def _flat(nested) -> Iterator[tuple[str, object]]:
+def _flat(nested: Any) -> Iterator[tuple[str, object]]:
     """(key, value) of everything in nested dicts and lists, the parts of a key joined by dots. Tensors are counted, and everything in a container that was seen
     before, as what is shared may be endless."""
     seen, open_, known = 0, [("", _items(nested))], {id(nested)}
@@ -47,7 +48,7 @@ def _flat(nested) -> Iterator[tuple[str, object]]:
         above, items = open_[-1]
         for key, value in items:
             container = isinstance(value, (dict, list, tuple, Mapping))
-            seen += len(value) if container and id(value) in known else hasattr(value, "shape") or isinstance(value, Stored)
+            seen += len(value) if container and id(value) in known else int(hasattr(value, "shape") or isinstance(value, Stored))
             if seen > MAX_ENTRIES:
                 raise InvalidModelError(f"the state dict has more than {MAX_ENTRIES} tensors")
             if container and not _KEY.fullmatch(str(key)):
@@ -61,11 +62,11 @@ def _flat(nested) -> Iterator[tuple[str, object]]:
             open_.pop()
 
 
-def _items(nested) -> Iterator[tuple[object, object]]:
+def _items(nested: Any) -> Iterator[tuple[object, Any]]:
     return iter(nested.items() if isinstance(nested, (dict, Mapping)) else enumerate(nested))
 
 
-def _modules(content) -> dict[str, _Module]:
+def _modules(content: object) -> dict[str, _Module]:
     """The recurrent modules of a state dict by name."""
     modules: dict[str, _Module] = {}
     for key, value in _flat(content):
@@ -107,13 +108,13 @@ def _under(modules: Mapping[str, _Module], prefix: str) -> dict[str, _Module]:
     return {key: module for key, (_, module) in found.items()}
 
 
-def _nbytes(value) -> int:
+def _nbytes(value: Any) -> int:
     if isinstance(value, (Stored, np.ndarray)):
         return value.nbytes
     return value.numel() * value.element_size() if hasattr(value, "element_size") else 0
 
 
-def _float32(value, name: str) -> np.ndarray:
+def _float32(value: Any, name: str) -> np.ndarray:
     """The array; float16 and bfloat16 widened, which is exact. Raises DTypeError for others: rounding float64 would change numbers."""
     if isinstance(value, Stored):
         value = value.read()
@@ -134,7 +135,7 @@ def _float32(value, name: str) -> np.ndarray:
     raise DTypeError(f"{name} must be float32, or float16 or bfloat16 to be widened, got {array.dtype}{hint}")
 
 
-def from_state_dict(source, prefix: str = "", **options) -> dict[str, RecurrentLayer]:
+def from_state_dict(source: Mapping[str, Any] | str | PathLike[str], prefix: str = "", **options: Any) -> dict[str, LSTM | GRU | RNN]:
     """The recurrent layers of a state dict: {module name: fr.LSTM | fr.GRU | fr.RNN}; "" names a layer saved by itself.
 
     source : a dict of arrays or tensors under torch's key names, nested dicts and lists included, such as a training checkpoint; a file
@@ -164,7 +165,7 @@ def from_state_dict(source, prefix: str = "", **options) -> dict[str, RecurrentL
     return layers
 
 
-def _read(source) -> tuple[object, int]:
+def _read(source: object) -> tuple[object, int]:
     if not isinstance(source, (str, PathLike)):
         raise InvalidModelError(f"from_state_dict takes a dict or a path, got {type(source).__name__}")
     return read_weights(Path(source))
@@ -188,7 +189,7 @@ def _parameters(name: str, module: _Module) -> dict[str, np.ndarray]:
 
 def _depth(name: str, module: _Module) -> int:
     """The number of layers; raises where one of them is missing."""
-    numbers = {_KEY.fullmatch(parameter)["layer"] or "0": key for parameter, key in module.keys.items()}
+    numbers = {match["layer"] or "0": key for parameter, key in module.keys.items() if (match := _KEY.fullmatch(parameter))}
     depth = len(numbers)
     for layer in map(str, range(depth)):
         if layer not in numbers:
@@ -197,7 +198,7 @@ def _depth(name: str, module: _Module) -> int:
     return depth
 
 
-def _layer(name: str, module: _Module, options: Mapping) -> RecurrentLayer:
+def _layer(name: str, module: _Module, options: Mapping[str, Any]) -> LSTM | GRU | RNN:
     p, depth = _parameters(name, module), _depth(name, module)
     for key in ("weight_ih_l0", "weight_hh_l0"):
         if key not in p:
@@ -211,14 +212,14 @@ def _layer(name: str, module: _Module, options: Mapping) -> RecurrentLayer:
     if gates not in _CLASS:
         raise ShapeError(f"layer {name!r}: weight_hh_l0 of shape {(rows, P)} is no RNN (H, H), GRU (3*H, H) or LSTM (4*H, H); is it transposed?")
     kind = _CLASS[gates]
-    arguments = dict(options)
+    arguments: dict[str, Any] = dict(options)
     if kind is RNN and not {"nonlinearity", "activations"} & set(options):
         warnings.warn(f"layer {name!r} (RNN): a state dict does not tell tanh from relu, and tanh is taken; nonlinearity= says it", stacklevel=3)
     if kind is not RNN:
         arguments.pop("nonlinearity", None)
     if kind is not GRU:
         arguments.pop("reset_after", None)
-    read_off = {"num_layers": depth, "bias": "bias_ih_l0" in p, "bidirectional": any(key.endswith("_reverse") for key in p)}
+    read_off: dict[str, Any] = {"num_layers": depth, "bias": "bias_ih_l0" in p, "bidirectional": any(key.endswith("_reverse") for key in p)}
     if kind is LSTM:
         read_off |= {"proj_size": P if projection is not None else 0, "peepholes": any(key.startswith("weight_p") for key in p)}
     if taken := sorted({*read_off, "input_size", "hidden_size", "proj_size", "peepholes"} & set(options)):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fastrnn.converters.engines import Engine
 from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given, stream_batch
 
 from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
-from fastrnn.plan.graph.narrow import Precision, chosen
+from fastrnn.plan.graph.narrow import chosen
 from fastrnn.plan.streams.streaming import batch_symbol
 from fastrnn.runtime.session import Session
 from fastrnn.runtime.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from fastrnn.model import Model
+    from fastrnn.typing import Precision
 
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
 # With small weights, of float32's own results. Trained networks pass 0.055 and 0.15 nowhere (docs/design/precision.md); what is wrong, a lost scale or a row amiss, is off by half and more.
@@ -120,31 +125,34 @@ def verify(session: Session, engine: Engine, batches: Iterable[int] = (1, 3), st
     return Verdict(found, f"{steps} steps{carried}", skipped)
 
 
-def _fits(declared, shape) -> bool:
+def _fits(declared: tuple[object, ...], shape: tuple[int, ...]) -> bool:
     return len(declared) == len(shape) and all(isinstance(d, str) or d == n for d, n in zip(declared, shape))
 
 
-def whole_calls(model, batches: list[int], lengths: list[int], sizes, given) -> list[tuple[str, int, dict[str, int]]]:
+def whole_calls(model: Model, batches: list[int], given_lengths: list[int], sizes: Mapping[str, int], given: Mapping[str, np.ndarray]) -> list[tuple[str, int, dict[str, int]]]:
     """(name, batch, sizes of dimensions) of each whole call that verify makes."""
     symbol, length = batch_symbol(model), length_symbol(model)
     if given:
         known = sizes_given(model, given)
         if clash := {d for d in known if sizes.get(d, known[d]) != known[d]}:
             raise ShapeError(f"dimension {min(clash)!r} is {known[min(clash)]} in the given inputs, and {sizes[min(clash)]} by its size")
-        return [("given inputs", known.get(symbol, batches[0] if symbol is not None else 1), {**sizes, **known})]
-    lengths = lengths if length is not None and length not in sizes else [None]
-    batches = batches if symbol is not None and symbol not in sizes else [sizes.get(symbol, 1)]
-    return [(", ".join([f"batch {batch}" if symbol is not None else "whole", *([] if n is None else [f"{length} = {n}"])]), batch,
-             {**sizes, **({} if n is None else {length: n})}) for batch in batches for n in lengths]
+        return [("given inputs", 1 if symbol is None else known.get(symbol, batches[0]), {**sizes, **known})]
+    lengths = [{length: n} for n in given_lengths] if length is not None and length not in sizes else [{}]
+    batches = [1] if symbol is None else [sizes[symbol]] if symbol in sizes else batches
+    return [(", ".join([f"batch {batch}" if symbol is not None else "whole", *(f"{d} = {n}" for d, n in known.items())]), batch, {**sizes, **known})
+            for batch in batches for known in lengths]
 
 
-def compare_streams(session: Session, engine: Engine, steps: int, sizes, tolerance: float, constants, random, batch: int = 1) -> list[Difference]:
+def compare_streams(session: Session, engine: Engine, steps: int, sizes: Mapping[str, int], tolerance: float, constants: Mapping[str, np.ndarray],
+                    random: np.random.Generator, batch: int = 1) -> list[Difference]:
     """Every step through both, each with its own states; errors and scales over the whole stream."""
     model, stream = session.model, session.stream(batch)
-    inputs = random_inputs(model, batch, {d: 1 for v in model.inputs for d in v.shape if d == stream.time} | dict(sizes), constants, random, (steps,))
+    alone = {stream.time: 1} if stream.time is not None else {}
+    inputs = random_inputs(model, batch, alone | dict(sizes), constants, random, (steps,))
     states = first_states(session, stream, {name: a[0] for name, a in inputs.items()})
     tied = {s.output for s in session.states}
-    wanted, got = {}, {}
+    wanted: dict[str, list[np.ndarray]] = {}
+    got: dict[str, list[np.ndarray]] = {}
     for t in range(steps):
         step = {name: np.asarray(a[t]) for name, a in inputs.items() if name not in states}
         theirs = engine({**step, **constants, **states})
@@ -159,9 +167,11 @@ def compare_streams(session: Session, engine: Engine, steps: int, sizes, toleran
     return found + compare(f"{case}, state", states, stream.state, tolerance)
 
 
-def compare_with_whole(session: Session, engine: Engine, steps: int, sizes, tolerance: float, constants, random, batch: int = 1) -> list[Difference]:
+def compare_with_whole(session: Session, engine: Engine, steps: int, sizes: Mapping[str, int], tolerance: float, constants: Mapping[str, np.ndarray],
+                       random: np.random.Generator, batch: int = 1) -> list[Difference]:
     """A stream whose model keeps states inside: steps of fastrnn beside one call of the engine over all of them."""
     model, stream = session.model, session.stream(batch)
+    assert stream.time is not None, "states inside a model belong to a time axis"
     inputs = random_inputs(model, batch, dict(sizes) | {stream.time: steps}, constants, random)
     inputs |= {s.input: np.zeros_like(inputs[s.input]) for s in session.states if s.input in inputs}
     tied = {s.output for s in session.states}

@@ -1,6 +1,7 @@
 """fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md.
 
     errors.py    every error and warning
+    typing.py    types for annotations
     log.py       the logger `fastrnn`
     cells/       what a recurrent cell is
     model/       a network as plain data
@@ -45,7 +46,8 @@ from fastrnn.kernels import native  # noqa: F401  (which says what to do where n
 if TYPE_CHECKING:
     from fastrnn.cells import Gate, cell
     from fastrnn.cells.maths import abs, exp, maximum, minimum, relu, sigmoid, sqrt, tanh, where
-    from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch, load
+    from fastrnn.converters import from_keras, from_onnx, from_state_dict, from_torch
+    from fastrnn.converters.load import load
     from fastrnn.model import Model
     from fastrnn.plan.graph.narrow import round_weights
     from fastrnn.plan.streams.guess import Guess, guess_states
@@ -67,7 +69,8 @@ __all__ = [
 _HOME = {name: module for module, names in {
     "cells": ("Gate", "cell"),
     "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
-    "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch", "load"),
+    "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch"),
+    "converters.load": ("load",),
     "model": ("Model",),
     "plan.graph.narrow": ("round_weights",),
     "plan.streams.guess": ("Guess", "guess_states"),
@@ -82,11 +85,13 @@ if "threadpoolctl" in sys.modules:  # then it may limit the pool from here on
     import_module("fastrnn.runtime")
 
 
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"fastrnn.{_HOME[name]}"), name)
-    return value
+if not TYPE_CHECKING:  # to which every name would be one of the module's
+
+    def __getattr__(name: str):
+        if name not in _HOME:
+            raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"fastrnn.{_HOME[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-
+from typing import Any
 from fastrnn.converters.keras_import import layers  # noqa: F401  (fills the registry)
 from fastrnn.converters.keras_import.files import read_file
 from fastrnn.converters.keras_import.live import describe
 from fastrnn.converters.keras_import.network import build_model
-from fastrnn.converters.keras_import.tree import NETWORKS, fill, layer_of, weights_from_lists, weights_from_paths
+from fastrnn.converters.keras_import.tree import NETWORKS, Layer, fill, layer_of, weights_from_lists, weights_from_paths
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
 
 
-def from_keras(source) -> Model:
+def from_keras(source: str | PathLike[str] | object) -> Model:
     """A Model from a .keras or .h5 file (a path), or from a live Keras model, Sequential or functional; for inference, so dropout and noise are off.
 
     Inputs have the names of the model's inputs, outputs those of the layers that make them. Axes are Keras's, the batch first: B, T for open steps. Tokens of an Embedding are
@@ -45,7 +45,7 @@ def from_keras(source) -> Model:
     return build_model(root, version)
 
 
-def _root(config):
+def _root(config: Any) -> Layer:
     root = layer_of(config)
     if root.kind not in NETWORKS:
         raise UnsupportedModelError(f"the model is a {root.kind}; Sequential and functional models are read, a class of one's own is code")

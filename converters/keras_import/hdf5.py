@@ -170,7 +170,7 @@ class _Reader:
                 left -= 1
                 content, block = block[8:8 + length], block[8 + length:]
                 if kind == CONTINUATION:
-                    blocks.append(self.part(*struct.unpack("<2Q", content[:16]), f"{path or '/'}: the rest of its header"))
+                    blocks.append(self.part(*struct.unpack("<2Q", content[:16]), f"{path or '/'}: the rest of its header"))  # type: ignore[call-arg]  # as many as it takes
                 elif flags & 2:
                     raise self.unsupported(f"{path or '/'}: a message that several objects share")
                 else:
@@ -306,7 +306,7 @@ class _Reader:
         if dtype.text == "fixed":
             return name, _fixed_texts(f"{self.where}: attribute {name!r}", bytes(content[:count * dtype.size]), dtype, count)
         if dtype.text == "variable":
-            return name, [self.variable_text(*struct.unpack_from("<IQI", content, 16 * k), name) for k in range(count)]
+            return name, [self.variable_text(*struct.unpack_from("<IQI", content, 16 * k), name) for k in range(count)]  # type: ignore[call-arg]  # as many as it takes
         return name, [] if not count else None
 
     def variable_text(self, length: int, heap: int, index: int, name: str) -> str:

@@ -13,12 +13,16 @@ To add an op: one decorated function in ops/, one row in tests/rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
+from os import PathLike
+from typing import TYPE_CHECKING
 from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError, ShapeError
 from fastrnn.model import Model
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
-def from_onnx(source, *, external_data: bool = True, outputs: Sequence[str] | None = None) -> Model:
+
+def from_onnx(source: str | PathLike[str] | bytes | ModelProto, *, external_data: bool = True, outputs: Sequence[str] | None = None) -> Model:
     """A Model from an ONNX file: a path, its bytes, or a ModelProto. Opsets 7 to 28 of the default domain.
 
     Floats of 16 bits become float32, inputs and outputs among them, of which it warns; ops that only the onnx package has a meaning for run

@@ -23,7 +23,7 @@ _DTYPE |= dict.fromkeys(WIDENED, "float32")
 # Bits of numbers that inputs and weights may have, and the dtype that they are taken as; computed with, they would round as none here does.
 NARROW = {TensorProto.DataType.Value(name): (bits, dtype) for name, bits, dtype in (
     *((f"FLOAT8{kind}", 8, "float32") for kind in ("E4M3FN", "E4M3FNUZ", "E5M2", "E5M2FNUZ", "E8M0")), ("FLOAT4E2M1", 4, "float32"),
-    *((f"{sign}INT{bits}", bits, f"{sign.lower()}int8") for sign in ("", "U") for bits in (4, 2))) if name in TensorProto.DataType.keys()}
+    *((f"{sign}INT{bits}", bits, f"{sign.lower()}int8") for sign in ("", "U") for bits in (4, 2))) if name in set(TensorProto.DataType.keys())}
 MOST_NODES = 1 << 16  # of a model whose functions are put in place
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 

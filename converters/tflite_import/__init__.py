@@ -21,7 +21,7 @@ from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError
 from fastrnn.model import Model
 
 
-def load_tflite(path: str | PathLike) -> Model:
+def load_tflite(path: str | PathLike[str]) -> Model:
     """A Model from a .tflite file: its first subgraph, inputs and outputs by the names of its signature, axes as they are there.
 
     Integers with a scale are what is stored at inputs and outputs, as in the file; in between each operator computes in float32 on the numbers that they stand for, and its result is rounded

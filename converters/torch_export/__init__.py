@@ -95,7 +95,7 @@ class _Job:
         """example: what the module is captured with, where that is not what it is compared on."""
         module = self.subject.module
         try:
-            program = capture(module, *(example or (self.args, self.kwargs)), dynamic_shapes, self.leaves)
+            program = capture(module, *(example or (self.args, self.kwargs)), dynamic_shapes, self.leaves)  # type: ignore[call-arg]  # as many as it takes
         finally:
             self.subject.restore()
         names = given_names(module, self.args, self.kwargs, dynamic_shapes, program)
@@ -142,4 +142,4 @@ def convert_program(program, example_inputs, name: str, tolerance: float | None 
     if any(str(node.target) == "fastrnn.recurrent.default" for node in program.graph.nodes):
         raise UnsupportedModelError("a program captured by fastrnn cannot be run by torch to compare; give the module")
     subject = Subject(program.module(check_guards=False))
-    return _checked(program, name, {}, subject, *given, TOLERANCE if tolerance is None else tolerance, from_file=from_file)
+    return _checked(program, name, {}, subject, *given, TOLERANCE if tolerance is None else tolerance, from_file=from_file)  # type: ignore[call-arg]  # as many as it takes

@@ -32,7 +32,7 @@ def tensors(tree) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def check_at(module: Callable, model: Model, sizes: Mapping[str, int], ranges: Mapping[str, int], tolerance: float = TOLERANCE) -> None:
+def check_at(module: Callable, model: Model, sizes: Mapping[str, int], ranges: Mapping[str, int | str], tolerance: float = TOLERANCE) -> None:
     """The same on drawn inputs, where sizes says all dimensions; ranges: of indices, by input. module takes them in the model's order."""
     if any(isinstance(d, str) and d not in sizes for v in model.inputs for d in v.shape):
         return

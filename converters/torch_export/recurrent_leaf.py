@@ -42,7 +42,7 @@ def _(x, states, weights, lengths, kind, bias, num_layers, bidirectional, batch_
     directions, batch = 2 if bidirectional else 1, x.shape[0 if batch_first else 1]
     for state, units in zip(states, (weights[1].shape[1], weights[1].shape[0] // 4)):  # of weight_hh: h, projected or not, and an LSTM's c
         for axis, size in enumerate((num_layers * directions, batch, units)):  # torch does not look at those of packed rows; said here, sizes move together
-            torch._check(state.shape[axis] == size, lambda: f"{kind}: states must be (layers * directions, B, H) = ({num_layers * directions}, B, {units})")
+            torch._check(state.shape[axis] == size, lambda units=units: f"{kind}: states must be (layers * directions, B, H) = ({num_layers * directions}, B, {units})")
     if lengths is not None:
         torch._check(lengths.shape[0] == batch, lambda: f"{kind}: there must be a length for every row")
     size = states[0].shape[-1] * directions

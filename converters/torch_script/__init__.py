@@ -9,21 +9,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ["is_script", "load_script", "script_module"]
 
 
-def is_script(names) -> bool:
+def is_script(names: Iterable[str]) -> bool:
     """Whether a zip's entries are those of TorchScript."""
     names = list(names)
     return any(n.count("/") == 1 and n.endswith("/constants.pkl") for n in names) and any("/code/" in n for n in names)
 
 
-def script_module(path: Path):
+def script_module(path: Path) -> nn.Module:
     """An archive as an nn.Module. Nothing is run but what a call of the module runs."""
     try:
         import torch  # noqa: F401
@@ -35,7 +40,7 @@ def script_module(path: Path):
     return ScriptedModule(read_archive(path), path.stem)
 
 
-def load_script(path: Path, example_inputs=None) -> Model:
+def load_script(path: Path, example_inputs: Any = None) -> Model:
     """The Model of an archive; example_inputs as from_torch has them, found by trying where none are given."""
     from fastrnn.converters.pytorch import from_torch
     from fastrnn.converters.torch_script.example import find_example

@@ -41,7 +41,7 @@ def find_example(module) -> tuple | None:
         for shapes in itertools.islice(itertools.product(*choices), MOST_TRIED):
             if _takes(module, shapes, refused):
                 generator = torch.Generator().manual_seed(0)
-                return tuple(_made(s, lambda size: torch.randn(size, generator=generator) / 2) for s in shapes)
+                return tuple(_made(s, lambda size, generator=generator: torch.randn(size, generator=generator) / 2) for s in shapes)
     if refused:
         raise refused[0]
     return None

@@ -5,8 +5,9 @@ Formulas and defaults: the ONNX operator texts of RNN, LSTM and GRU, and of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from fastrnn.errors import UnsupportedModelError
 class Formula:
     """One function of (x, alpha, beta), written with `maths`, step by step as native/vectors/activations.h does it; and the default of each parameter it takes (None: it takes none)."""
 
-    apply: object
+    apply: Callable[[Any, Any, Any], Any]
     alpha: float | None = None
     beta: float | None = None
 
 
-def _expm1(x):
+def _expm1(x: Any) -> Any:
     """exp(x) - 1 for x <= 0 without cancellation: 2 t / (1 - t), t = tanh(x / 2)."""
     t = maths.tanh(0.5 * x)
     return (t + t) / (1 - t)
@@ -59,7 +60,7 @@ class Activation:
     alpha: float = 0.0
     beta: float = 0.0
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         if isinstance(x, Value):
             return ACTIVATIONS[self.kind].apply(x, self.alpha, self.beta)
         x = np.asarray(x)
@@ -77,7 +78,7 @@ class Activation:
         return f"{self.kind}({', '.join(given)})" if given else self.kind
 
 
-def parse_activation(given, where: str = "activation") -> Activation:
+def parse_activation(given: object, where: str = "activation") -> Activation:
     """An Activation from ``"name"``, ``("name", {"alpha": a, "beta": b})`` or an Activation; names fold case.
 
     Raises UnsupportedModelError for an unknown name or for a parameter that the function does not take.
@@ -96,7 +97,7 @@ def parse_activation(given, where: str = "activation") -> Activation:
     if not isinstance(parameters, Mapping):
         raise UnsupportedModelError(f"{where}: parameters of {name!r} must be a dict with 'alpha' or 'beta', got {parameters!r}")
     for key, value in parameters.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or abs(value) > 1e38:
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or abs(value) > 1e38:  # type: ignore[operator]
             raise UnsupportedModelError(f"{where}: {key} of {name!r} must be a float32 number, got {value!r}")
         if key not in ("alpha", "beta") or getattr(formula, key) is None:
             raise UnsupportedModelError(f"{where}: activation {name!r} takes no parameter {key!r}")

@@ -7,15 +7,19 @@ a corner, torch's: relu and abs have slope 0 at 0, minimum and maximum share the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.cells.maths import where
 from fastrnn.cells.trace import LOGICAL, Program, Trace, Value
 
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike
 
-def _extreme(loses: Callable) -> Callable:
+
+def _extreme(loses: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     """Of minimum or maximum: an operand that loses has none, equal ones have half each, and NaN lets it pass to both."""
 
-    def rule(d, y, a, b):
+    def rule(d: Any, y: Any, a: Any, b: Any) -> tuple[Any, ...]:
         shared = where(a == b, d * 0.5, d)
         return where(loses(a, b), 0.0, shared), where(loses(b, a), 0.0, shared)
 
@@ -23,7 +27,7 @@ def _extreme(loses: Callable) -> Callable:
 
 
 # From the gradient d of a value y and its operands to theirs; None where there is none.
-_RULES: dict[str, Callable[..., tuple]] = {
+_RULES: dict[str, Callable[..., tuple[Any, ...]]] = {
     "add": lambda d, y, a, b: (d, d),
     "subtract": lambda d, y, a, b: (d, -d),
     "multiply": lambda d, y, a, b: (d * b, d * a),
@@ -43,7 +47,7 @@ _RULES: dict[str, Callable[..., tuple]] = {
 DIFFERENTIATED = frozenset(_RULES)
 
 
-def adjoint(program: Program, gradients: Sequence[str], wanted: Sequence[str], dtype) -> Program:
+def adjoint(program: Program, gradients: Sequence[str], wanted: Sequence[str], dtype: DTypeLike) -> Program:
     """A program that gives the gradient of each wanted input, from the program's inputs and, under the names `gradients`, that of each of its outputs.
 
     dtype: that of the program's constants. An input that nothing depends on has gradient 0.

@@ -6,6 +6,9 @@ Cho et al. 2014 (GRU), ONNX's operator texts (clip: the input of every activatio
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from fastrnn.cells import maths
 from fastrnn.cells.activations import Activation, parse_activation
 from fastrnn.cells.spec import Cell, Gate
@@ -16,17 +19,17 @@ DEFAULT_ACTIVATIONS = {"rnn": (TANH,), "gru": (SIGMOID, TANH), "lstm": (SIGMOID,
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
-def _clipper(clip: float | None):
+def _clipper(clip: float | None) -> Callable[[Any], Any]:
     if clip is None:
         return lambda x: x
     return lambda x: maths.maximum(maths.minimum(x, clip), -clip)
 
 
-def _chosen(kind: str, activations) -> tuple[Activation, ...]:
+def _chosen(kind: str, activations: Iterable[Any] | None) -> tuple[Activation, ...]:
     return DEFAULT_ACTIVATIONS[kind] if activations is None else tuple(parse_activation(a) for a in activations)
 
 
-def rnn(activations=None, clip=None) -> Cell:
+def rnn(activations: Iterable[Any] | None = None, clip: float | None = None) -> Cell:
     """Elman's cell: h' = f(W x + R h + b)."""
     chosen, bound = _chosen("rnn", activations), _clipper(clip)
     (f,) = chosen
@@ -38,7 +41,7 @@ def rnn(activations=None, clip=None) -> Cell:
                 default=clip is None and chosen == DEFAULT_ACTIVATIONS["rnn"])
 
 
-def lstm(activations=None, clip=None, peepholes=False, input_forget=False) -> Cell:
+def lstm(activations: Iterable[Any] | None = None, clip: float | None = None, peepholes: bool = False, input_forget: bool = False) -> Cell:
     """c' = f c + i g, h' = o act_h(c'); peepholes add p_i c, p_f c and p_o c' to the gates; coupled: f = 1 - i."""
     chosen, bound = _chosen("lstm", activations), _clipper(clip)
     act_f, act_g, act_h = chosen
@@ -58,7 +61,7 @@ def lstm(activations=None, clip=None, peepholes=False, input_forget=False) -> Ce
                 default=clip is None and not peepholes and not input_forget and chosen == DEFAULT_ACTIVATIONS["lstm"])
 
 
-def gru(activations=None, clip=None, reset_after=True) -> Cell:
+def gru(activations: Iterable[Any] | None = None, clip: float | None = None, reset_after: bool = True) -> Cell:
     """h' = n + z (h - n), with n = g(Wn x + r (Rn h + b)) after the matrix, or g(Wn x + Rn (r h) + b) before it."""
     chosen, bound = _chosen("gru", activations), _clipper(clip)
     act_f, act_g = chosen
@@ -78,5 +81,5 @@ def gru(activations=None, clip=None, reset_after=True) -> Cell:
     if reset_after:
         gates = Gate("r"), Gate("z"), Gate("n", sees="x"), Gate("m", sees="h")
         return Cell("gru", gates, ("h",), after, activations=chosen, clip=clip, default=default)
-    gates = Gate("r"), Gate("z"), Gate("n", second=True)
-    return Cell("gru_before", gates, ("h",), before, operand, activations=chosen, clip=clip, default=default)
+    gates_before = Gate("r"), Gate("z"), Gate("n", second=True)
+    return Cell("gru_before", gates_before, ("h",), before, operand, activations=chosen, clip=clip, default=default)

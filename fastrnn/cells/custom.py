@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from typing import Any
 
 from fastrnn.cells.spec import MOST_GATES, MOST_STATES, Cell, Gate
 from fastrnn.errors import UnsupportedModelError
@@ -13,8 +14,8 @@ _versions: dict[tuple[str, str], Cell] = {}  # every one, by name and fingerprin
 _TAKEN = ("ih", "hh", "hr")  # weight_ih_l0 and its like are torch's
 
 
-def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand: Callable | None = None, parameters: Sequence[str] = (),
-         scalars: Sequence[str] = (), name: str | None = None) -> Callable[[Callable], Cell]:
+def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand: Callable[..., Any] | None = None, parameters: Sequence[str] = (),
+         scalars: Sequence[str] = (), name: str | None = None) -> Callable[[Callable[..., Any]], Cell]:
     """Makes a cell of the function below, which gives the new states from the gates' pre-activations and the old states.
 
     gates      : names, or Gate("n", sees="x", second=True, bias=False); each pre-activation is W x + R h + b over what the gate sees
@@ -35,7 +36,7 @@ def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand
     Raises UnsupportedModelError for a declaration that does not hold together.
     """
 
-    def make(function: Callable) -> Cell:
+    def make(function: Callable[..., Any]) -> Cell:
         called = name or getattr(function, "__name__", None)
         if not isinstance(called, str):
             raise UnsupportedModelError(f"a cell's name must be text, and {function!r} has none of its own: give name=, got {name!r}")
@@ -43,7 +44,7 @@ def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand
         for kind, names in given.items():
             if not isinstance(names, Iterable):
                 raise UnsupportedModelError(f"cell {called!r}: {kind} must be a sequence of names, got {names!r}")
-        listed = {kind: tuple(names) for kind, names in given.items()}
+        listed: dict[str, Any] = {kind: tuple(names) for kind, names in given.items()}
         listed["gates"] = tuple(g if isinstance(g, Gate) else Gate(g) for g in listed["gates"])
         made = Cell(called, pointwise=function, operand=operand, **listed, custom=True)
         _check(made)
@@ -87,7 +88,7 @@ def _check(made: Cell) -> None:
 
 def registered_cell(name: str, fingerprint: str | None = None) -> Cell | None:
     """The cell of that name: the one of that fingerprint, or the last; None where there is none."""
-    return _versions.get((name, fingerprint), _registered.get(name))
+    return _versions.get((name, fingerprint or ""), _registered.get(name))
 
 
 def imported_cell(module: str, name: str, fingerprint: str) -> Cell:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.cells.activations import Activation
 from fastrnn.cells.trace import Program, trace
 from fastrnn.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike, Operand, Outputs
 
 RAW_INPUT = "x"  # the argument that is the layer's own input, unit for unit
 MOST_STATES = 5
@@ -28,7 +32,7 @@ class Gate:
     second: bool = False
     bias: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.sees not in ("xh", "x", "h"):
             raise UnsupportedModelError(f"gate {self.name!r}: sees must be 'xh', 'x' or 'h', got {self.sees!r}")
         if not isinstance(self.second, bool) or not isinstance(self.bias, bool):
@@ -56,8 +60,8 @@ class Cell:
     name: str
     gates: tuple[Gate, ...]
     states: tuple[str, ...]
-    pointwise: Callable
-    operand: Callable | None = None
+    pointwise: Callable[..., Any]
+    operand: Callable[..., Any] | None = None
     parameters: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
     activations: tuple[Activation, ...] = ()
@@ -91,7 +95,7 @@ class Cell:
         return tuple(g.name for g in self.gates if side in g.sees and g.bias)
 
     @cached_property
-    def _arguments(self) -> dict[Callable, list[str]]:
+    def _arguments(self) -> dict[Callable[..., Any], list[str]]:
         from inspect import signature
 
         return {f: [n for n in signature(f).parameters if n in self.values] for f in (self.pointwise, self.operand) if f}
@@ -111,16 +115,17 @@ class Cell:
         """Whether h can have another size than the units: it does not enter the pointwise part, nor does an operand of H units stand in for it."""
         return not self.operand and not any(self.states[0] in names for names in self._arguments.values())
 
-    def new_states(self, values: Mapping[str, object]) -> tuple:
+    def new_states(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The new states from every value by name."""
         result = self.pointwise(**{name: values[name] for name in self._arguments[self.pointwise]})
         return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
-    def second_operand(self, values: Mapping[str, object]):
+    def second_operand(self, values: Mapping[str, Any]) -> Any:
         """The operand of second-phase gates from every value of the first phase by name."""
+        assert self.operand is not None, "only second-phase gates ask for it"
         return self.operand(**{name: values[name] for name in self._arguments[self.operand]})
 
-    def programs(self, dtype="float32") -> tuple[Program, Program | None]:
+    def programs(self, dtype: DTypeLike = "float32") -> tuple[Program, Program | None]:
         """What pointwise and operand compute now, as instructions with constants of a dtype. UnsupportedModelError names a line that cannot be compiled."""
         where = f"cell {self.name!r}"
         pointwise = trace(self.pointwise, self.values, self._arguments[self.pointwise], len(self.states), where, dtype)
@@ -134,7 +139,7 @@ class Cell:
         said = (self.gates, self.states, self.parameters, self.scalars, *map(str, self.programs()))
         return sha256(repr(said).encode()).hexdigest()[:32]
 
-    def __reduce__(self):
+    def __reduce__(self) -> str | tuple[Any, ...]:
         """A custom cell travels by name: its function is found where it is defined."""
         if not self.custom:
             return super().__reduce__()
@@ -142,6 +147,7 @@ class Cell:
 
         return imported_cell, (self.pointwise.__module__, self.name, self.fingerprint)
 
-    def __call__(self, *arguments, **named):
+    def __call__(self, *arguments: Operand, **named: Operand) -> Outputs:
         """The pointwise function itself, on arrays."""
-        return self.pointwise(*arguments, **named)
+        result: Outputs = self.pointwise(*arguments, **named)
+        return result

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from fastrnn.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike
 
 LOGICAL = ("less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not")  # what they give is a condition
 _UFUNCS = {name: name for name in ("add", "subtract", "multiply", "divide", "negative", "less", "less_equal", "equal", "not_equal", "exp", "tanh", "sqrt",
@@ -28,7 +32,7 @@ class Program:
     is the number of a value, makes the next value; ("constant", bits) is a float32, or of the trace's dtype, by its bits. outputs: numbers of values."""
 
     inputs: tuple[str, ...]
-    instructions: tuple[tuple, ...]
+    instructions: tuple[tuple[Any, ...], ...]
     outputs: tuple[int, ...]
 
     def __str__(self) -> str:
@@ -43,7 +47,7 @@ class Program:
 
         return sha256(str(self).encode()).hexdigest()
 
-    def replay(self, inputs: Mapping[str, object], perform: Callable) -> list:
+    def replay(self, inputs: Mapping[str, Any], perform: Callable[..., Any]) -> list[Any]:
         """The outputs, with `perform(operation, *operands)` doing each instruction."""
         values = [inputs[name] for name in self.inputs]
         for operation, *operands in self.instructions:
@@ -54,16 +58,16 @@ class Program:
 class Trace:
     """A program in the making. dtype: of its constants; compiled cells are float32, training has float64 too."""
 
-    def __init__(self, inputs: Sequence[str], dtype="float32"):
+    def __init__(self, inputs: Sequence[str], dtype: DTypeLike = "float32") -> None:
         self.inputs, self.dtype = tuple(inputs), np.dtype(dtype)
-        self.instructions: list[tuple] = []
-        self._known: dict[tuple, Value] = {}
+        self.instructions: list[tuple[Any, ...]] = []
+        self._known: dict[tuple[Any, ...], Value] = {}
 
     def values(self) -> dict[str, Value]:
         """The inputs by name."""
         return {name: Value(self, k, False) for k, name in enumerate(self.inputs)}
 
-    def add(self, operation: str, *operands) -> Value:
+    def add(self, operation: str, *operands: Any) -> Value:
         """The value of an operation; the same one where it was done before."""
         values = [self._value(operand) for operand in operands]
         conditions = [v.logical for v in values]
@@ -73,17 +77,17 @@ class Trace:
             raise TypeError(f"{operation} takes {expected}")
         return self._add(operation, *(v.number for v in values))
 
-    def perform(self, operation: str, *operands) -> Value:
+    def perform(self, operation: str, *operands: Any) -> Value:
         """An instruction of another program of this dtype, on values of this one."""
         return self._add(operation, *operands) if operation == "constant" else self.add(operation, *operands)
 
-    def _add(self, *instruction) -> Value:
+    def _add(self, *instruction: Any) -> Value:
         if instruction not in self._known:
             self._known[instruction] = Value(self, len(self.inputs) + len(self.instructions), instruction[0] in LOGICAL)
             self.instructions.append(instruction)
         return self._known[instruction]
 
-    def _value(self, operand) -> Value:
+    def _value(self, operand: Any) -> Value:
         if isinstance(operand, Value):
             if operand.trace is not self:
                 raise TypeError("a value of another cell, or of an earlier call, cannot be used here")
@@ -91,7 +95,7 @@ class Trace:
         if isinstance(operand, (bool, np.bool_)) or not isinstance(operand, (int, float, np.number)) or isinstance(operand, (complex, np.complexfloating)):
             raise TypeError(f"a cell computes with numbers and its own values, not {type(operand).__name__}; declare a vector as a parameter")
         with np.errstate(over="ignore"):
-            return self._add("constant", int(self.dtype.type(operand).view(f"u{self.dtype.itemsize}")))
+            return self._add("constant", int(np.asarray(operand, self.dtype).view(f"u{self.dtype.itemsize}")))
 
     def program(self, outputs: Sequence[object]) -> Program:
         """What these outputs need, in order."""
@@ -112,32 +116,33 @@ class Value(NDArrayOperatorsMixin):
     """A number, or condition, that a cell will have; known only by how it is computed. Python's operators are NumPy's functions, as on arrays."""
 
     __slots__ = ("logical", "number", "trace")
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # == gives a condition
 
-    def __init__(self, trace: Trace, number: int, logical: bool):
+    def __init__(self, trace: Trace, number: int, logical: bool) -> None:
         self.trace, self.number, self.logical = trace, number, logical
 
-    def __pos__(self):
+    def __pos__(self) -> Value:
         return self
 
-    def __pow__(self, exponent):
+    def __pow__(self, exponent: object) -> Value:
         if isinstance(exponent, Value) or exponent != 2:
             raise TypeError("only the square of a value is compiled; write other powers as products")
-        return self * self
+        square: Value = self * self
+        return square
 
-    def __bool__(self):
+    def __bool__(self) -> NoReturn:
         raise TypeError("a value of a cell is not known while it is compiled, so `if`, `and`, `or`, `not` and min() cannot depend on it; use fr.where, &, |, ~, fr.minimum")
 
-    def _refuse(self, *_):
+    def _refuse(self, *_: Any) -> NoReturn:
         raise TypeError("a value of a cell stands for one number of every unit: it has no elements, no dtype and no Python number")
 
-    def _refuse_in_place(self, _):
+    def _refuse_in_place(self, _: Any) -> NoReturn:
         raise TypeError("an assignment such as += changes the array itself where the function runs on arrays, and every name it goes by; write h = h + a")
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __iand__ = __ior__ = __ipow__ = _refuse_in_place
     __float__ = __int__ = __index__ = __len__ = __iter__ = __getitem__ = __array__ = _refuse
 
-    def __array_ufunc__(self, ufunc, method, *operands, **options):
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Value:
         name = ufunc.__name__
         if method == "__call__" and not options and name in _TURNED:
             return self.trace.add(_TURNED[name], *reversed(operands))
@@ -146,7 +151,7 @@ class Value(NDArrayOperatorsMixin):
         return self.trace.add(_UFUNCS[name], *operands)
 
 
-def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str, dtype="float32") -> Program:
+def trace(function: Callable[..., Any], inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str, dtype: DTypeLike = "float32") -> Program:
     """The program of `function(**arguments)`, all of whose inputs are named in `inputs`. UnsupportedModelError names the line that cannot be compiled."""
     recorder = Trace(inputs, dtype)
     try:
@@ -160,7 +165,7 @@ def trace(function: Callable, inputs: Sequence[str], arguments: Sequence[str], n
         raise UnsupportedModelError(f"{where}: {_line(function, error)}{error}") from error
 
 
-def _line(function: Callable, error: Exception) -> str:
+def _line(function: Callable[..., Any], error: Exception) -> str:
     """Where in the cell's code an error arose: the innermost line that is not of the recording, fastrnn's names or NumPy, else where the function begins."""
     import traceback
     from pathlib import Path

@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters import load
 from fastrnn.errors import InvalidModelError, SuspectModelWarning
 from fastrnn.model import Model
-from fastrnn.plan.graph.narrow import Precision
 from fastrnn.runtime.session import Session, bound, compile
+
+if TYPE_CHECKING:
+    from fastrnn.typing import Precision
 
 
 def pairs(given: list[str], option: str) -> dict[str, str]:

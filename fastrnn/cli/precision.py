@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from fastrnn.converters.samples import random_inputs, stream_batch
 from fastrnn.converters.verify import tolerance_of, verify, whole_calls
 from fastrnn.errors import NotStreamableError
 from fastrnn.model import Model
-from fastrnn.plan.graph.narrow import Precision, round_weights, small_matrices
+from fastrnn.plan.graph.narrow import round_weights, small_matrices
 from fastrnn.runtime.session import Session, compile
+
+if TYPE_CHECKING:
+    from fastrnn.typing import Precision
 
 SECONDS, ROUNDS = 0.3, (3, 41)  # of timing a case; rounds, at least and at most
 

@@ -35,7 +35,7 @@ The executor calls it without the GIL, with denormals flushed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -110,5 +110,5 @@ class Kernel:
         """The key as tables show it."""
         return str(self.key)
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError(f"kernel {self.name!r} holds addresses of this process; pickle or copy the Session, layer or Model that uses it")

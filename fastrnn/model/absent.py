@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastrnn.errors import StateError
+
+if TYPE_CHECKING:
+    from fastrnn.model.graph import Model
 
 
 class Absent(np.ndarray):
@@ -16,7 +21,7 @@ def absent_like(array: np.ndarray) -> Absent:
     return np.broadcast_to(np.zeros((), array.dtype), array.shape).view(Absent)
 
 
-def refuse_absent(model, action: str) -> None:
+def refuse_absent(model: Model, action: str) -> None:
     """Raises StateError where a model lacks numbers, as Session.model does. action: what to do with the other one, as an imperative."""
     for name, array in model.weights.items():
         if isinstance(array, Absent):

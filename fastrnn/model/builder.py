@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from fastrnn.model.graph import Node
@@ -10,11 +13,11 @@ from fastrnn.model.graph import Node
 class GraphBuilder:
     """Nodes and weights so far. Not for use by several threads at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.weights: dict[str, np.ndarray] = {}
 
-    def add(self, op: str, name: str, inputs, outputs, **attributes) -> None:
+    def add(self, op: str, name: str, inputs: Iterable[str], outputs: Iterable[str], **attributes: Any) -> None:
         """Appends a node."""
         self.nodes.append(Node(op, name, tuple(inputs), tuple(outputs), attributes))
 

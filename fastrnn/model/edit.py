@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def _body_reading(graph: Graph, names: Mapping[str, str]) -> Graph:
     return replace(graph, nodes=reading(graph.nodes, names), outputs=tuple(names.get(name, name) for name in graph.outputs))
 
 
-def changed(model: Model, **fields) -> Model:
+def changed(model: Model, **fields: Any) -> Model:
     """The model with some fields changed, `specs` among them where values differ. States whose inputs are gone are gone too."""
     specs, names = fields.pop("specs", model.specs), {value.name for value in fields.get("inputs", model.inputs)}
     states = tuple(state for state in fields.pop("states", model.states) if state.input in names)
@@ -86,7 +87,7 @@ class Edit:
         """Adds a constant int64 (n,); its name."""
         return self.weight(name, wholes(values))
 
-    def node(self, nodes: list[Node], op: str, name: str, inputs: Iterable[str], outputs: int = 1, spec: Spec | None = None, **attributes) -> list[str]:
+    def node(self, nodes: list[Node], op: str, name: str, inputs: Iterable[str], outputs: int = 1, spec: Spec | None = None, **attributes: Any) -> list[str]:
         """Appends a node to `nodes`; the names of its outputs, one of which goes by the node's. spec: of that one, where inference is not to tell."""
         endings = tuple(f".{k}" for k in range(outputs)) if outputs > 1 else ()
         name = self.fresh(name, *endings)
@@ -98,7 +99,7 @@ class Edit:
         nodes.append(node)
         return list(node.outputs)
 
-    def result(self, nodes: Iterable[Node], **fields) -> Model:
+    def result(self, nodes: Iterable[Node], **fields: Any) -> Model:
         """The model with these nodes, as far as its outputs and states need them, and fields changed as in changed()."""
         states = fields.get("states", self.model.states)
         nodes, needed = live(nodes, {*fields.get("output_names", self.model.output_names), *(state.output for state in states)})

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -24,7 +25,7 @@ _NODE_KEYS = {"op", "name", "inputs", "outputs", "attributes"}
 MAX_HEADER_BYTES, MAX_TENSORS = 1 << 20, 4096
 
 
-def _plain(value):
+def _plain(value: object) -> Any:
     """An attribute as JSON; activations as [name, parameters], subgraphs as {"nodes", "outputs"}, bodies with their "inputs"."""
     if isinstance(value, Graph):
         inputs = {"inputs": list(value.inputs)} if value.inputs else {}
@@ -35,19 +36,19 @@ def _plain(value):
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _node(node: Node) -> dict:
+def _node(node: Node) -> dict[str, Any]:
     return {"op": node.op, "name": node.name, "inputs": list(node.inputs), "outputs": list(node.outputs),
             "attributes": {k: _plain(v) for k, v in node.attributes.items()}}
 
 
-def _graph(model: Model) -> dict:
+def _graph(model: Model) -> dict[str, Any]:
     """All of a model but its weights, as JSON has it."""
     return {
         "version": VERSION, "name": model.name,
         "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],
         "outputs": list(model.output_names),
         "states": [[s.input, s.output, s.index] for s in model.states],
-        "declared": {name: [spec.dtype, list(spec.shape)] for name, spec in model.declared.items()},
+        "declared": {name: [spec.dtype, list(spec.shape or ())] for name, spec in model.declared.items()},
         "nodes": [_node(n) for n in model.nodes],
     }
 
@@ -60,11 +61,11 @@ def fingerprint(model: Model) -> str:
     digest = hashlib.blake2b(json.dumps(_graph(model), sort_keys=True).encode(), digest_size=20)
     for name, a in sorted(model.weights.items()):
         digest.update(json.dumps([name, a.dtype.name, a.shape]).encode())
-        digest.update(np.ascontiguousarray(a, a.dtype.newbyteorder("<")))
+        digest.update(np.ascontiguousarray(a, a.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
 
-def save(model: Model, path) -> None:
+def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes the model to `path` by temporary file, fsync and rename: the old file or the new one, never half of one."""
     refuse_absent(model, "save")
     graph = _graph(model)
@@ -86,7 +87,7 @@ def _encodable(name: str) -> bool:
         return False
 
 
-def write_whole(path, data: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Puts bytes in a file by temporary file, fsync and rename: the old file or the new one, never half of one."""
     path = Path(path)
     if not path.parent.is_dir():
@@ -117,7 +118,7 @@ def _umask() -> int:
     return mask
 
 
-def check_header(path: Path) -> tuple[dict, int]:
+def check_header(path: Path) -> tuple[dict[str, Any], int]:
     """A safetensors header, and where the tensors start. Raises InvalidModelError unless one of bounded size, with bounded tensors and no name
     twice, starts the file."""
     with open(path, "rb") as file:
@@ -134,7 +135,7 @@ def check_header(path: Path) -> tuple[dict, int]:
     return header, 8 + length
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object in which no name stands twice: readers differ in which one they take."""
     table = dict(pairs)
     if len(table) < len(pairs):
@@ -142,7 +143,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
     return table
 
 
-def load(path) -> Model:
+def load(path: str | os.PathLike[str]) -> Model:
     """Reads a model; raises InvalidModelError where the file is malformed, before anything of a claimed size is allocated."""
     path = Path(path)
     check_header(path)
@@ -163,7 +164,7 @@ def load(path) -> Model:
     return _model(graph, weights, path)
 
 
-def _model(graph, weights, path: Path) -> Model:
+def _model(graph: Any, weights: dict[str, np.ndarray], path: Path) -> Model:
     version = graph.get("version") if isinstance(graph, dict) else None
     if version != VERSION or type(version) is not int:
         raise UnsupportedModelError(f"{path}: file version {version!r}; this fastrnn reads version {VERSION}")
@@ -185,12 +186,12 @@ def _model(graph, weights, path: Path) -> Model:
         raise InvalidModelError(f"{path}: malformed graph: {type(error).__name__}: {error}") from error
 
 
-def _refuse_unknown(part, keys: set[str], path: Path) -> None:
+def _refuse_unknown(part: Any, keys: set[str], path: Path) -> None:
     if unknown := sorted(set(part) - keys):
         raise UnsupportedModelError(f"{path}: unknown entries in the graph: {', '.join(unknown)}")
 
 
-def _nodes(given, path: Path, depth: int) -> tuple[Node, ...]:
+def _nodes(given: Any, path: Path, depth: int) -> tuple[Node, ...]:
     if depth > MAX_DEPTH:
         raise InvalidModelError(f"{path}: subgraphs are nested more than {MAX_DEPTH} deep")
     nodes = []
@@ -201,14 +202,14 @@ def _nodes(given, path: Path, depth: int) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def _attribute(value, path: Path, depth: int):
+def _attribute(value: Any, path: Path, depth: int) -> Any:
     if not isinstance(value, dict):
         return value
     _refuse_unknown(value, {"nodes", "outputs", "inputs"}, path)
     return Graph(_nodes(value["nodes"], path, depth + 1), tuple(map(str, value["outputs"])), tuple(map(str, value.get("inputs", ()))))
 
 
-def _shape(dims) -> tuple[int | str, ...]:
+def _shape(dims: Any) -> tuple[int | str, ...]:
     for dim in dims:
         if not isinstance(dim, str) and not (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0):
             raise ValueError(f"dimension {dim!r}")

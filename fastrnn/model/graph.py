@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field, fields, replace
 from functools import cached_property
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +47,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, object] = field(default_factory=dict)
 
-    def get(self, attribute: str):
+    def get(self, attribute: str) -> Any:
         """The attribute, or the op's default."""
         return self.attributes.get(attribute, OPS[self.op].attributes[attribute])
 
@@ -126,11 +128,12 @@ class State:
     def __str__(self) -> str:
         return f"{self.input} {self.dtype} ({', '.join(map(str, self.shape))}) <- {self.source}"
 
-    def part(self, output, rank: int):
+    def part(self, output: np.ndarray, rank: int) -> np.ndarray:
         """The array or view that feeds an input of this rank."""
         if self.index is None:
             return output
-        return output[self.index:self.index + 1] if output.ndim == rank else output[self.index]
+        part: np.ndarray = output[self.index:self.index + 1] if output.ndim == rank else output[self.index]
+        return part
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +154,7 @@ class Model:
     declared: Mapping[str, Spec] = field(default_factory=dict)
     checked: InitVar[dict[str, Spec] | None] = None
 
-    def __post_init__(self, checked: dict[str, Spec] | None):
+    def __post_init__(self, checked: dict[str, Spec] | None) -> None:
         if checked is not None:
             object.__setattr__(self, "specs", checked)
             return
@@ -176,25 +179,26 @@ class Model:
     @property
     def outputs(self) -> tuple[Value, ...]:
         """The outputs, in order, with their dtypes and symbolic shapes."""
-        return tuple(Value(name, *self.output_spec(name)[:2]) for name in self.output_names)
+        specs = [(name, self.output_spec(name)) for name in self.output_names]
+        return tuple(Value(name, spec.dtype, spec.shape or ()) for name, spec in specs)
 
     def output_spec(self, name: str) -> Spec:
         """dtype and symbolic shape of an output: inferred, or declared where that cannot tell."""
         inferred, declared = self.specs[name], self.declared.get(name)
         if inferred.shape is None:
             return declared or Spec(inferred.dtype or "?", (ANY_DIM,))
-        if declared is None or len(declared.shape) != len(inferred.shape):
+        if declared is None or declared.shape is None or len(declared.shape) != len(inferred.shape):
             return inferred
         return Spec(inferred.dtype, tuple(d if i == ANY_DIM else i for i, d in zip(inferred.shape, declared.shape)))
 
-    def _check_state(self, state: State):
+    def _check_state(self, state: State) -> None:
         where = f"state {state.input!r} <- {state.output!r}"
         if state.input not in self.input_names or state.output not in self.output_names:
             raise InvalidModelError(f"{where}: not an input and an output of the model")
         if [s.input for s in self.states].count(state.input) > 1:
             raise InvalidModelError(f"{where}: the input is tied twice")
         (dtype, shape, _), given = self.specs[state.input], self.output_spec(state.output)
-        result = given.shape
+        shape, result = shape or (), given.shape or ()
         if state.index is not None:
             if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
                 raise InvalidModelError(f"{where}: index {state.index!r} is outside axis 0 of {result}")
@@ -202,7 +206,7 @@ class Model:
         if dtype != given.dtype or len(shape) != len(result) or any(not isinstance(a, str) and not isinstance(b, str) and a != b for a, b in zip(shape, result)):
             raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 
-    def _check_names(self):
+    def _check_names(self) -> None:
         for name, array in self.weights.items():
             _check_text(name, "a weight")
             if str(array.dtype) not in DTYPES:
@@ -229,7 +233,7 @@ class Model:
             if name not in seen:
                 raise InvalidModelError(f"output {name!r} is not defined by any node")
 
-    def _check_nodes(self, nodes: Iterable[Node], visible: set[str], defined: set[str], names: set[str], depth: int, loops: int = 0):
+    def _check_nodes(self, nodes: Iterable[Node], visible: set[str], defined: set[str], names: set[str], depth: int, loops: int = 0) -> None:
         """visible: what a node may read here. defined, names: values and nodes of the whole model so far."""
         if depth > MAX_DEPTH:
             raise InvalidModelError(f"subgraphs are nested more than {MAX_DEPTH} deep")
@@ -279,13 +283,13 @@ class Model:
         infer(self.nodes, specs)
         return specs
 
-    def save(self, path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Writes the model as fastrnn's .safetensors; a temporary file, fsync and rename, so never half a file."""
         from fastrnn.model.file import save
 
         save(self, path)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """As its fields, checked again where they arrive, and its custom cells, which go by name."""
         refuse_absent(self, "pickle or copy")
         given = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -316,6 +320,6 @@ def _check_text(name: object, where: str) -> None:
         raise InvalidModelError(f"{where}: the name {name!r} is no text")
 
 
-def _arrived(given: dict, cells: list) -> Model:
+def _arrived(given: dict[str, Any], cells: list[Any]) -> Model:
     """A model from its pickled fields; its cells are there, for they were read before."""
     return Model(**given)

@@ -127,7 +127,7 @@ class DirectionWeights:
             return a.astype(dtype) if a.dtype.kind == "f" else a
 
         gates = ([matrix(a) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
-        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p, self.z_x, self.z_h)
+        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p, self.z_x, self.z_h)  # type: ignore[call-arg]  # as many as it takes
 
 
 class RecurrentNode:
@@ -180,7 +180,7 @@ class RecurrentNode:
 
         w_x, w_h = ordered(w), ordered(r)
         peepholes = () if p is None else tuple(peephole_blocks(p[direction], "onnx", "torch"))
-        return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction],
+        return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction],  # type: ignore[call-arg]  # as many as it takes
                                 *(None if a is None else ordered(a) for a in (s_w, s_r)), s_p, *(None if a is None else ordered(a) for a in (z_w, z_r)))
 
     def _custom_weights(self, direction: int) -> DirectionWeights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,9 @@ MOST_ENTRIES = 8  # of a weight, that are written out
 class WholeGraph(Graph):
     """A model's own graph; its text is all of the model but the numbers of large weights."""
 
-    def __init__(self, model: Model):
+    _model: Model  # no field of the dataclass
+
+    def __init__(self, model: Model) -> None:
         super().__init__(model.nodes, model.output_names, model.input_names)
         object.__setattr__(self, "_model", model)
 
@@ -55,9 +58,9 @@ def listing(model: Model) -> str:
     return "\n".join(lines)
 
 
-def aligned(lines: Iterable[Sequence[str]]) -> str:
+def aligned(given: Iterable[Sequence[object]]) -> str:
     """Cells below one another, the first of a line to the left, the others to the right."""
-    lines = [list(map(str, line)) for line in lines]
+    lines = [list(map(str, line)) for line in given]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(cell.rjust(width) if k else cell.ljust(width) for k, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
 
@@ -90,7 +93,7 @@ def _first(texts: list[str]) -> list[str]:
     return [*texts[:MOST_VALUES - 1], f"... and {len(texts) - MOST_VALUES + 1} more"]
 
 
-def _attribute(name: str, value) -> str:
+def _attribute(name: str, value: Any) -> str:
     if name == "activations":  # names and parameters, or what was made of them
         value = tuple(map(parse_activation, value))
     return f"({', '.join(map(str, value))})" if isinstance(value, (tuple, list)) else str(value)

@@ -13,7 +13,12 @@ The dtype of a node's weights says which it is: float32, uint16 (bfloat16) or in
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 DTYPE_OF = {"float32": "float32", "bfloat16": "uint16", "int8": "int8"}  # of weights, by precision
@@ -70,7 +75,7 @@ def range_of(x: np.ndarray) -> tuple[np.float32, np.float32]:
     return np.minimum(x.min(initial=0), 0).astype(np.float32), np.maximum(x.max(initial=0), 0).astype(np.float32)
 
 
-def as_bytes(x: np.ndarray, within: tuple[np.float32, np.float32]) -> tuple[np.ndarray, np.ndarray]:
+def as_bytes(x: np.ndarray, within: tuple[np.float32, np.float32]) -> tuple[np.ndarray, np.floating]:
     """(q less its zero point, int32, s) of rows, as DynamicQuantizeLinear rounds numbers within such a range; NaN where that has one."""
     x, (low, high) = x.astype(np.float32, copy=False), within
     s = (high - low) / np.float32(255)
@@ -81,7 +86,7 @@ def as_bytes(x: np.ndarray, within: tuple[np.float32, np.float32]) -> tuple[np.n
     return (np.clip(np.rint(x / s) + zero, 0, 255) - zero).astype(np.int32), s
 
 
-def fma(a: np.ndarray, b: np.ndarray, c) -> np.ndarray:
+def fma(a: np.ndarray, b: np.ndarray, c: ArrayLike) -> np.ndarray:
     """a b + c of float32 numbers, rounded once: the sum in float64 is rounded to odd, after which rounding to float32 is as if it were the only one (Boldo and Melquiond 2008)."""
     p, c = a.astype(np.float64) * b, np.asarray(c, np.float64)
     total = np.asarray(p + c)
@@ -93,7 +98,8 @@ def fma(a: np.ndarray, b: np.ndarray, c) -> np.ndarray:
     return odd.view(np.float64).astype(np.float32)
 
 
-def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, start, zero: np.ndarray | None = None, within=None) -> np.ndarray:
+def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, start: Any, zero: np.ndarray | None = None,
+            within: tuple[np.float32, np.float32] | None = None) -> np.ndarray:
     """start + x w^T, x (..., K) and w (N, K) of any precision, in the dtype of x; start broadcasts to (..., N). zero: zero points (N,) of int8 weights; within: the range of
     bytes over more rows than these."""
     if scale is None:
@@ -102,8 +108,8 @@ def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, s
         parts = [as_bytes(row, range_of(row)) for row in x.reshape(-1, x.shape[-1])]
         q, s = np.reshape([q for q, _ in parts], x.shape), np.reshape([s for _, s in parts], x.shape[:-1]).astype(np.float32)
     elif bits == BYTES_OF_ALL:
-        q, s = as_bytes(x, range_of(x) if within is None else within)
-        s = np.full(x.shape[:-1], s, np.float32)
+        q, one = as_bytes(x, range_of(x) if within is None else within)
+        s = np.full(x.shape[:-1], one, np.float32)
     else:
         q, s = rounded(x, bits)
     w = w if zero is None else w.astype(np.int32) - zero.astype(np.int32)[:, None]

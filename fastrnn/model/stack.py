@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class StackOptions:
     reverse: bool = False
     cell: Cell | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("input_size", "hidden_size", "num_layers"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -91,7 +92,8 @@ class StackOptions:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes, torch's, with peepholes as weight_p{i,f,o}_l0."""
-        H, P, cell, shapes = self.hidden_size, self.output_size, self.cell, {}
+        H, P, cell = self.hidden_size, self.output_size, self.cell
+        shapes: dict[str, tuple[int, ...]] = {}
         over = {"ih": len(cell.x_gates), "hh": len(cell.h_gates)} if cell else dict.fromkeys(("ih", "hh"), GATES[self.kind])
         biased = {"ih": len(cell.biased("x")), "hh": len(cell.biased("h"))} if cell else over
         for layer in range(self.num_layers):
@@ -132,14 +134,14 @@ class StackOptions:
         return checked
 
 
-def parse_activations(kind: str, given, bidirectional: bool) -> tuple[tuple[Activation, ...], ...]:
+def parse_activations(kind: str, given: Any, bidirectional: bool) -> tuple[tuple[Activation, ...], ...]:
     """A tuple of activations for each direction, from one tuple (for all) or a pair of tuples."""
     if given is None:
         return ()
     expected = len(DEFAULT_ACTIVATIONS[kind])
     given = (given,) if isinstance(given, (str, Activation)) else given
 
-    def is_one(item) -> bool:
+    def is_one(item: Any) -> bool:
         return isinstance(item, (str, Activation)) or isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[1], Mapping)
 
     listed = isinstance(given, (tuple, list))
@@ -152,10 +154,10 @@ def parse_activations(kind: str, given, bidirectional: bool) -> tuple[tuple[Acti
 def _node_weights(o: StackOptions, layer: int, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A layer's weights as ONNX's operator takes them: directions stacked, gates in ONNX's order."""
 
-    def stacked(pattern: str, reorder):
+    def stacked(pattern: str, reorder: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         return np.stack([reorder(parameters[pattern.format(s)]) for s in o.suffixes(layer)])
 
-    def gates(a):
+    def gates(a: np.ndarray) -> np.ndarray:
         return a if o.cell else permute(a, o.kind, "torch", "onnx")
 
     suffix = o.suffixes(layer)[0]
@@ -178,7 +180,7 @@ def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mappi
     states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside. scalars: a value with
     x's first two axes and one for those of a custom cell.
     """
-    D, parts = o.directions, {letter: [] for letter in finals}
+    D, parts = o.directions, {letter: list[str]() for letter in finals}
     for layer in range(o.num_layers):
         node = f"{name}.{layer}" if o.num_layers > 1 else name
         weights = {k: build.weight(f"{node}.{k}", a) for k, a in _node_weights(o, layer, parameters).items()}
@@ -219,8 +221,8 @@ def side_by_side(build: GraphBuilder, name: str, scalars: Mapping[str, str]) -> 
     return f"{name}.scalars"
 
 
-def _attributes(o: StackOptions) -> dict:
-    attributes = {"hidden_size": o.hidden_size, "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
+def _attributes(o: StackOptions) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"hidden_size": o.hidden_size, "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
                   "layout": int(o.batch_first), "torch_form": 1}
     if o.cell:
         attributes |= {"cell": o.cell.name, "fingerprint": o.cell.fingerprint}

@@ -71,7 +71,7 @@ class Plan:
         return explain.rows(self, shapes)
 
 
-def compile_plan(model: Model, backend: str = "auto", precision: str = "float32", threads: int = 1) -> Plan:
+def compile_plan(model: Model, backend: str = "auto", precision: str | Mapping[str, str] = "float32", threads: int = 1) -> Plan:
     """Folds constants, chooses kernels and packs weights. precision: what the model's weights were narrowed to (graph/narrow.py), for explain. Raises
     UnsupportedModelError for what cannot be honoured, by name."""
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-
+from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError, StateError, UnknownStreamError
 from fastrnn.model import Value
 from fastrnn.model.ops import ANY_DIM
 
+if TYPE_CHECKING:
+    from fastrnn.typing import Array, ArrayLike
 
-def as_array(value, name: str) -> np.ndarray:
+def as_array(value: Any, name: str) -> np.ndarray:
     """An ndarray over anything with the buffer protocol, __array__ or __dlpack__, without copying where NumPy can."""
     if isinstance(value, np.ma.MaskedArray):
         raise DTypeError(f"input {name!r} is a masked array; its mask would be ignored")
@@ -27,13 +29,13 @@ def as_array(value, name: str) -> np.ndarray:
         raise DTypeError(f"input {name!r}: {type(value).__name__} cannot be seen as an array: {error}") from error
 
 
-def check_dtype(a: np.ndarray, name: str, dtype: np.dtype) -> None:
+def check_dtype(a: Array, name: str, dtype: np.dtype[Any]) -> None:
     """Raises DTypeError for another dtype or byte order."""
     if a.dtype != dtype or not a.dtype.isnative:
         raise DTypeError(f"{name} must be {dtype} in native byte order, got {a.dtype.str}; nothing is converted unasked: write .astype('{dtype}')")
 
 
-def as_input(value, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def as_input(value: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """A C-contiguous array of this dtype and shape; strided ones are copied. Raises DTypeError or ShapeError."""
     a = as_array(value, name)
     check_dtype(a, f"input {name!r}", dtype)
@@ -42,7 +44,7 @@ def as_input(value, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.nd
     return np.require(a, requirements=["C", "A"])
 
 
-def refuse_out(out, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def refuse_out(out: object, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Raises the error that says why `out` cannot take output `name`."""
     if not isinstance(out, np.ndarray):
         raise DTypeError(f"out for {name!r} must be a NumPy array, got {type(out).__name__}")
@@ -67,23 +69,23 @@ def index_outside(node: str, index: int, low: int, high: int) -> ShapeError:
     return ShapeError(f"node {node!r}: index {index} is outside {low}..{high}")
 
 
-def count_mismatch(what: str, wanted: int, given) -> ShapeError:
+def count_mismatch(what: str, wanted: int, given: object) -> ShapeError:
     """The error for a wrong number of arrays."""
     return ShapeError(f"{what} must be a tuple of {wanted} arrays, got {type(given).__name__}")
 
 
-def as_mapping(value, what: str, error: type[FastRNNError] = ShapeError) -> Mapping:
+def as_mapping(value: object, what: str, error: type[FastRNNError] = ShapeError) -> Mapping[str, Any]:
     """The value, if it is a mapping with text as keys; else the error."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise error(f"{what} must be a dict by name, got {type(value).__name__}")
     return value
 
 
-def by_name(x, names: Iterable[str], what: str) -> dict[str, np.ndarray]:
+def by_name(x: object, names: Iterable[str], what: str) -> dict[str, np.ndarray]:
     """The arrays of all these inputs, from a dict, or from the only one's."""
     names = list(names)
-    given = x if isinstance(x, dict) or len(names) != 1 else {names[0]: x}
-    same_names(as_mapping(given, what), names)
+    given = as_mapping(x if isinstance(x, dict) or len(names) != 1 else {names[0]: x}, what)
+    same_names(given, names)
     return {name: as_array(value, name) for name, value in given.items()}
 
 
@@ -100,7 +102,7 @@ def needs_dict(names: Iterable[str]) -> ShapeError:
     return ShapeError(f"pass a dict of the inputs {', '.join(map(repr, names))}")
 
 
-def same_names(given: Mapping, names: Iterable[str]) -> None:
+def same_names(given: Mapping[str, object], names: Iterable[str]) -> None:
     """Raises unless exactly these inputs are given."""
     names = list(names)
     for name in names:
@@ -109,7 +111,7 @@ def same_names(given: Mapping, names: Iterable[str]) -> None:
     known_names(given, names)
 
 
-def known_names(given: Mapping, names: Iterable[str]) -> None:
+def known_names(given: Mapping[str, object], names: Iterable[str]) -> None:
     """Raises where something else than these inputs is given."""
     names = list(names)
     for name in given:
@@ -122,14 +124,14 @@ def busy(what: str = "stream") -> BusyError:
     return BusyError(f"this {what} is running a call already; a {what} belongs to one thread at a time")
 
 
-def as_handle(value) -> int:
+def as_handle(value: object) -> int:
     """A handle that is no plain int, as one. Raises TypeError."""
     if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"a handle is the int that open() gave, got {type(value).__name__}")
     return int(value) if 0 < value < 1 << 63 else 0
 
 
-def as_handles(value) -> np.ndarray:
+def as_handles(value: object) -> np.ndarray:
     """Handles of a pool's streams as int64, in C order."""
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"handles are a sequence of ints, or an int64 array, got {type(value).__name__}")
@@ -149,7 +151,15 @@ def closed() -> StateError:
     return StateError("this stream is closed")
 
 
-def as_resets(value, steps: int, rows: int) -> np.ndarray | None:
+@overload
+def as_resets(value: None, steps: int, rows: int) -> None: ...
+
+
+@overload
+def as_resets(value: ArrayLike, steps: int, rows: int) -> np.ndarray: ...
+
+
+def as_resets(value: ArrayLike | None, steps: int, rows: int) -> np.ndarray | None:
     """A mask (steps, rows) of bools, or None. Raises DTypeError or ShapeError."""
     if value is None:
         return None
@@ -161,7 +171,7 @@ def as_resets(value, steps: int, rows: int) -> np.ndarray | None:
     return a.copy()  # it is read between pieces, and an output might lie over it
 
 
-def chunk_outputs(steps: int, outputs: Mapping[str, tuple], arrays: Mapping[str, np.ndarray], out) -> list[np.ndarray]:
+def chunk_outputs(steps: int, outputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], arrays: Mapping[str, Array], out: object) -> list[Array]:
     """Arrays for the outputs of so many calls, given dtype and shape of one call's by name: new, or the caller's, apart from the inputs and from each other."""
     if out is None:
         return [np.empty((steps, *shape), dtype) for dtype, shape in outputs.values()]

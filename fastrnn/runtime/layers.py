@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -18,8 +19,13 @@ from fastrnn.runtime import checks
 from fastrnn.runtime.session import Session
 from fastrnn.runtime.streams import episodes
 
+if TYPE_CHECKING:
+    from fastrnn.typing import Activations, ArrayLike, Float32, Given, Precision, StateDict
 
-class RecurrentLayer:
+Final = TypeVar("Final")  # what a call returns as the final state
+
+
+class RecurrentLayer(Generic[Final]):
     """What fr.LSTM, GRU, RNN and Recurrent share. Parameters are float32; load_state_dict repacks them and must not run during calls.
 
     Can be pickled and copied: compiled again where it arrives, for the instruction set there, to the same bits.
@@ -27,19 +33,19 @@ class RecurrentLayer:
 
     _MADE = ("_session",)  # by _set
 
-    def __init__(self, options: StackOptions, seed, backend: str, precision: str, threads: int):
+    def __init__(self, options: StackOptions, seed: int | None, backend: str, precision: Precision, threads: int) -> None:
         self.options = options
         self._compile = (backend, precision, threads)
         bound = 1.0 / np.sqrt(options.hidden_size)
         random = np.random.default_rng(seed)
         self._set({name: random.uniform(-bound, bound, shape).astype(np.float32) for name, shape in options.shapes().items()})
 
-    def _set(self, parameters: dict[str, np.ndarray]) -> None:
+    def _set(self, parameters: dict[str, Float32]) -> None:
         model = narrowed(stack_model(self.options, parameters, self.options.kind, with_lengths=True), self._compile[1])
         session = Session(compile_plan(model, *self._compile), model)
         self._parameters, self._session = parameters, session
 
-    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Takes parameters under torch's names (float32 arrays or tensors) and packs them; copies, keeps nothing of the caller's.
 
         Raises ShapeError or DTypeError naming the parameter; the layer then keeps what it had. Not safe during calls.
@@ -47,15 +53,15 @@ class RecurrentLayer:
         arrays = {name: checks.as_array(value, name) for name, value in checks.as_mapping(state_dict, "the state dict").items()}
         self._set(self.options.check(arrays, f"layer {self.options.kind!r}"))
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, Float32]:
         """Copies of the parameters under torch's names; peepholes as weight_p{i,f,o}_l0 (H,)."""
         return {name: array.copy() for name, array in self._parameters.items()}
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, object]:
         """Everything but what is made of the parameters, which holds addresses of this process; custom cells go by name."""
         return {name: value for name, value in self.__dict__.items() if name not in self._MADE}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._set(self._parameters)
 
@@ -72,7 +78,8 @@ class RecurrentLayer:
         """What was chosen for each layer, and why."""
         return self._session.explain()
 
-    def __call__(self, x, state=None, lengths=None, *, resets=None, **scalars):
+    def __call__(self, x: ArrayLike, state: Given | None = None, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None,
+                 **scalars: ArrayLike) -> tuple[Float32, Final]:
         """y and the final state, as torch.nn returns them.
 
         x       : (T, B, I), (B, T, I) with batch_first, or unbatched (T, I); float32
@@ -88,10 +95,11 @@ class RecurrentLayer:
         if lengths is None and resets is None and not scalars:  # as most calls are, straight to a program that was run before
             given = (x,) if state is None else (x, *state) if type(state) is tuple else (x, state)
             if (result := self._session.listed(given)) is not None:
-                return result[0], result[1] if len(result) == 2 else result[1:]
+                return result[0], result[1] if len(result) == 2 else result[1:]  # type: ignore[return-value]  # as many states as the cell has
         return self._checked(x, state, lengths, resets, scalars)
 
-    def _checked(self, x, state, lengths, resets, scalars: Mapping[str, object]):
+    def _checked(self, x: ArrayLike, state: Given | None, lengths: ArrayLike | None, resets: ArrayLike | None,
+                 scalars: Mapping[str, ArrayLike]) -> tuple[Float32, Final]:
         """A call whose arguments are looked at one by one, and brought to the model's shapes."""
         o, x = self.options, checks.as_array(x, "x")
         checks.check_dtype(x, "input 'x'", np.dtype(np.float32))
@@ -101,17 +109,18 @@ class RecurrentLayer:
             x, states = np.expand_dims(x, axis), {n: s if s is None else self._unbatched_state(n, s) for n, s in states.items()}
         if x.ndim != 3:
             raise ShapeError(f"input 'x' must have 3 dimensions, or 2 unbatched, got shape {x.shape}")
-        lengths = None if lengths is None else self._lengths(lengths, x.shape[axis])
+        each = None if lengths is None else self._lengths(lengths, x.shape[axis])
         timed = {"x": x, **self._scalars(scalars, x.shape[:2], unbatched, axis)}
         if resets is None:
-            y, *final = self._session.run({**timed, **states, "lengths": lengths}).values()
+            y, *final = self._session.run({**timed, **states, "lengths": each}).values()
         else:
-            y, final = self._in_episodes(timed, states, lengths, resets, unbatched, axis)
+            y, final = self._in_episodes(timed, states, each, resets, unbatched, axis)
         if unbatched:
             y, final = y.squeeze(axis), [s.squeeze(1) for s in final]
-        return y, tuple(final) if len(final) > 1 else final[0]
+        return y, tuple(final) if len(final) > 1 else final[0]  # type: ignore[return-value]  # as many states as the cell has
 
-    def _in_episodes(self, timed, states, lengths, resets, unbatched: bool, axis: int):
+    def _in_episodes(self, timed: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray | None], lengths: np.ndarray | None, resets: ArrayLike, unbatched: bool,
+                     axis: int) -> tuple[Float32, list[Float32]]:
         """A call with resets, checked as a whole before any of its pieces runs."""
         o, x = self.options, timed["x"]
         if o.bidirectional or o.reverse:
@@ -131,10 +140,10 @@ class RecurrentLayer:
             stream = self._session.stream(x.shape[axis])
             stream.state = given
             y = stream.push({name: np.moveaxis(a, 1 - axis, 0) for name, a in timed.items()} if len(timed) > 1 else np.moveaxis(x, 1 - axis, 0), resets=mask)
-            return np.ascontiguousarray(np.moveaxis(y, 0, 1 - axis)), list(stream.state.values())
+            return np.ascontiguousarray(np.moveaxis(np.asarray(y), 0, 1 - axis)), list(stream.state.values())
         return episodes.run(lambda inputs: list(self._session.run(inputs).values()), timed, given, lengths, mask, 1 - axis)
 
-    def _states(self, state) -> dict[str, object]:
+    def _states(self, state: Given | None) -> dict[str, np.ndarray | None]:
         names = [f"{s}0" for s in self.options.states]
         if state is None:
             return dict.fromkeys(names)
@@ -143,7 +152,7 @@ class RecurrentLayer:
             raise ShapeError(f"the state must be {'a pair' if len(names) == 2 else 'a tuple'} ({', '.join(names)})")
         return {name: checks.as_array(s, name) for name, s in zip(names, given)}
 
-    def _scalars(self, given: Mapping[str, object], shape: tuple[int, ...], unbatched: bool, axis: int) -> dict[str, np.ndarray]:
+    def _scalars(self, given: Mapping[str, ArrayLike], shape: tuple[int, ...], unbatched: bool, axis: int) -> dict[str, np.ndarray]:
         if set(given) != set(self.options.scalars):
             raise ShapeError(f"the scalars {', '.join(self.options.scalars) or '(none)'} are expected by name, got {', '.join(given) or 'none'}")
         arrays = {name: checks.as_array(value, name) for name, value in given.items()}
@@ -160,7 +169,7 @@ class RecurrentLayer:
         return state[:, None, :]
 
     @staticmethod
-    def _lengths(lengths, batch: int) -> np.ndarray:
+    def _lengths(lengths: ArrayLike, batch: int) -> np.ndarray:
         array = checks.as_array(lengths, "lengths")
         if array.dtype.kind not in "iu" and not (array.size == 0 and isinstance(lengths, (list, tuple))):
             raise DTypeError(f"lengths must be integers, got {array.dtype.str}")
@@ -181,7 +190,7 @@ class RecurrentLayer:
         return notebook(repr(self), f"{parameters(self._parameters)}\n\n{self.explain()}", "its parameters, and what runs it")
 
 
-class LSTM(RecurrentLayer):
+class LSTM(RecurrentLayer["tuple[Float32, Float32]"]):
     """Long short-term memory, as torch.nn.LSTM on NumPy arrays; every option runs compiled.
 
     input_size I, hidden_size H, num_layers, bias, batch_first, bidirectional, proj_size: as in torch.
@@ -191,36 +200,39 @@ class LSTM(RecurrentLayer):
     backend, precision, threads: see fastrnn.compile. Safe to call from many threads.
     """
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False, proj_size=0, *, peepholes=False,
-                 input_forget=False, clip=None, activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False, bidirectional: bool = False,
+                 proj_size: int = 0, *, peepholes: bool = False, input_forget: bool = False, clip: float | None = None, activations: Activations | None = None,
+                 reverse: bool = False, seed: int | None = None, backend: str = "auto", precision: Precision = "float32", threads: int = 1) -> None:
         super().__init__(StackOptions("lstm", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, proj_size, peepholes=peepholes,
                                       input_forget=input_forget, clip=clip, activations=parse_activations("lstm", activations, bidirectional),
                                       reverse=reverse), seed, backend, precision, threads)
 
 
-class GRU(RecurrentLayer):
+class GRU(RecurrentLayer["Float32"]):
     """Gated recurrent unit, as torch.nn.GRU on NumPy arrays; every option runs compiled.
 
     reset_after: True as torch, cuDNN and ONNX linear_before_reset=1; False as Cho et al. 2014 and ONNX 0: the reset gate
     multiplies h before the matrix. activations: two names (f, g). The other options: see LSTM.
     """
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False, *, reset_after=True, clip=None,
-                 activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False, bidirectional: bool = False, *,
+                 reset_after: bool = True, clip: float | None = None, activations: Activations | None = None, reverse: bool = False, seed: int | None = None,
+                 backend: str = "auto", precision: Precision = "float32", threads: int = 1) -> None:
         super().__init__(StackOptions("gru", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, reset_after=reset_after,
                                       clip=clip, activations=parse_activations("gru", activations, bidirectional), reverse=reverse),
                          seed, backend, precision, threads)
 
 
-class RNN(RecurrentLayer):
+class RNN(RecurrentLayer["Float32"]):
     """Elman's network, as torch.nn.RNN on NumPy arrays; every option runs compiled.
 
     nonlinearity: "tanh" or "relu"; activations: one name, instead of it. A state dict does not tell tanh from relu. The other
     options: see LSTM.
     """
 
-    def __init__(self, input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False, bidirectional=False, *, clip=None,
-                 activations=None, reverse=False, seed=None, backend="auto", precision="float32", threads=1):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True, batch_first: bool = False,
+                 bidirectional: bool = False, *, clip: float | None = None, activations: Activations | None = None, reverse: bool = False, seed: int | None = None,
+                 backend: str = "auto", precision: Precision = "float32", threads: int = 1) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         if nonlinearity == "relu":
@@ -232,7 +244,7 @@ class RNN(RecurrentLayer):
                          seed, backend, precision, threads)
 
 
-class Recurrent(RecurrentLayer):
+class Recurrent(RecurrentLayer["Float32 | tuple[Float32, ...]"]):
     """Layers of a cell of one's own (fastrnn.cell), called as fr.LSTM is, compiled, and as fast.
 
     cell: a Cell, or the name of a registered one. The state dict stacks the gates in declared order under torch's names: weight_ih_l0 those that see
@@ -242,8 +254,9 @@ class Recurrent(RecurrentLayer):
     Safe to call from many threads.
     """
 
-    def __init__(self, cell, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, bidirectional=False, proj_size=0, *, reverse=False,
-                 seed=None, backend="auto", precision="float32", threads=1):
+    def __init__(self, cell: Cell | str, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
+                 bidirectional: bool = False, proj_size: int = 0, *, reverse: bool = False, seed: int | None = None, backend: str = "auto",
+                 precision: Precision = "float32", threads: int = 1) -> None:
         found = cell if isinstance(cell, Cell) else find_cell(cell) if isinstance(cell, str) else None
         if found is None or not found.custom:
             raise UnsupportedModelError(f"Recurrent: a cell made with @fastrnn.cell, or its name, is expected, got {cell!r}")

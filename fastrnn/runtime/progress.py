@@ -20,11 +20,11 @@ def shown(wanted: bool | None, total: int, what: str) -> Iterator[Callable[[int,
     MissingDependencyError where a bar was asked for outside of a notebook and rich is absent.
     """
     if wanted is not False and in_notebook():
-        bar = NotebookBar(total, what)
+        picture = NotebookBar(total, what)
         try:
-            yield bar.show
+            yield picture.show
         finally:
-            bar.close(keep=wanted is True)
+            picture.close(keep=wanted is True)
         return
     if wanted is False or wanted is None and not sys.stderr.isatty():
         yield lambda done, note: None
@@ -56,7 +56,7 @@ class NotebookBar:
         from IPython.display import display
 
         self.total, self.done, self.note, self.closed = total, 0, note, False
-        self._output, self._at = display(self, display_id=True), time.monotonic()
+        self._output, self._at = display(self, display_id=True), time.monotonic()  # type: ignore[no-untyped-call]
 
     def show(self, done: int, note: str) -> None:
         """Moves it, ten times a second at most."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
-from fastrnn.model.graph import every_node
+from fastrnn.model.graph import Node, every_node
 from fastrnn.model.show import notebook
-from fastrnn.plan.graph.narrow import Precision, chosen, narrowed, small_weights
+from fastrnn.plan.graph.narrow import chosen, narrowed, small_weights
 from fastrnn.runtime.progress import shown
 from fastrnn.runtime.session import bound, compile
+
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike, Constants, Layer, Precision, States
 
 HEAD = ("op", "node", "precision", "weights", "bytes saved", "error")
 
@@ -40,7 +44,7 @@ class Cost:
 
 
 @dataclass(frozen=True, repr=False)
-class Sensitivity(Sequence):
+class Sensitivity(Sequence[Cost]):
     """Rows of Cost, the dearest first; its text is a table. together: errors by output where all of these nodes are small at once."""
 
     rows: tuple[Cost, ...]
@@ -49,7 +53,12 @@ class Sensitivity(Sequence):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Cost: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Cost, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Cost | tuple[Cost, ...]:
         return self.rows[index]
 
     def __repr__(self) -> str:
@@ -68,8 +77,8 @@ class Sensitivity(Sequence):
         return notebook(said, repr(self), "node by node")
 
 
-def sensitivity(model, inputs: Mapping[str, object], precision: Precision = "int8", *, states=None, constants=None, stream_batch: int | None = None,
-                progress: bool | None = None) -> Sensitivity:
+def sensitivity(model: Model | Layer, inputs: Mapping[str, ArrayLike], precision: Precision = "int8", *, states: States | None = None, constants: Constants | None = None,
+                stream_batch: int | None = None, progress: bool | None = None) -> Sensitivity:
     """What each node's precision costs: a Sensitivity, a sequence of Cost, the dearest first.
 
     For each node with weights that the precision reaches, the model is compiled with that node alone in it and compared with itself in float32, rounding of what
@@ -108,7 +117,7 @@ def sensitivity(model, inputs: Mapping[str, object], precision: Precision = "int
     return Sensitivity(tuple(sorted(rows, key=lambda row: _rank(row.error), reverse=True)), together)
 
 
-def _size(node, model: Model) -> tuple[int, int]:
+def _size(node: Node, model: Model) -> tuple[int, int]:
     """Numbers in a node's matrices, and the bytes that they take less than in float32."""
     matrices = small_weights(node, model.weights)
     n = sum(model.weights[name].size for name in matrices)
@@ -134,5 +143,5 @@ def _rank(error: float) -> float:
     return np.inf if np.isnan(error) else error
 
 
-def _figures(errors: Mapping[str, float], outputs) -> list[str]:
+def _figures(errors: Mapping[str, float], outputs: Iterable[str]) -> list[str]:
     return [f"{max(errors.values(), key=_rank, default=0.0):.1e}", *(f"{errors[name]:.1e}" for name in outputs)]

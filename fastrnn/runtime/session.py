@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from fastrnn.runtime.executor.threads import announce
 
 if TYPE_CHECKING:
     from fastrnn.runtime.pools.pool import Pool
+    from fastrnn.typing import Array, ArrayLike, Constants, Layer, Outputs, Precision, States
 
 # Programs kept by a session, one a region of sizes; the oldest goes. Memory does not grow with the number of shapes.
 MOST_PROGRAMS = 32
@@ -43,7 +44,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
-def compile(model, backend: str = "auto", precision: str = "float32", threads: int = 1, states=None, constants=None) -> Session:
+def compile(model: Model | Layer, backend: str = "auto", precision: Precision = "float32", threads: int = 1, states: States | None = None,
+            constants: Constants | None = None) -> Session:
     """Packs a model's weights and returns a Session.
 
     model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
@@ -66,11 +68,11 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
     return session
 
 
-def _recompiled(model: Model, backend: str, precision: str, threads: int, guess: bool) -> Session:
+def _recompiled(model: Model, backend: str, precision: Precision, threads: int, guess: bool) -> Session:
     return Session(compile_plan(model, backend, precision, threads), model, guess)
 
 
-def bound(model, states=None, constants=None) -> Model:
+def bound(model: Model | Layer, states: States | None = None, constants: Constants | None = None) -> Model:
     """The model with its states tied and inputs fixed as compile does it; weights are shared."""
     if not isinstance(model, Model | type) and hasattr(model, "to_model"):
         model = model.to_model()
@@ -84,19 +86,19 @@ def bound(model, states=None, constants=None) -> Model:
     return model
 
 
-def _shapes(arrays) -> str:
+def _shapes(arrays: Iterable[tuple[str, Any]]) -> str:
     """Names and shapes, for a message."""
     return ", ".join(f"{name!r} {np.shape(value)}" for name, value in arrays)
 
 
-def _tied(name: str, output) -> State:
+def _tied(name: str, output: object) -> State:
     name_and_index = output if isinstance(output, tuple) else (output, None)
     if len(name_and_index) != 2 or not isinstance(name_and_index[0], str):
         raise InvalidModelError(f"states: {name!r} must name an output, or (output, index), got {output!r}")
     return State(name, *name_and_index)
 
 
-def _fix(model: Model, constants: Mapping) -> Model:
+def _fix(model: Model, constants: Constants) -> Model:
     inputs, weights = {v.name: v for v in model.inputs}, dict(model.weights)
     for name, value in constants.items():
         if name not in inputs:
@@ -114,7 +116,7 @@ class Session:
     Can be pickled and copied: it is compiled again where it arrives, with its backend, for the instruction set there, to the same bits.
     """
 
-    def __init__(self, plan: Plan, model: Model, guess: bool = False):
+    def __init__(self, plan: Plan, model: Model, guess: bool = False) -> None:
         if plan.threads > 1:
             announce()
         # what the caller gave may go: the plan has it packed
@@ -123,7 +125,7 @@ class Session:
         self._runners: tuple[Runners, ...] = ()  # of every region met
         self._names = model.input_names
         self._guesses = guess and not model.states
-        self._forms: dict[tuple, Forms] = {}  # by the context of streams
+        self._forms: dict[tuple[object, ...], Forms] = {}  # by the context of streams
 
     @property
     def model(self) -> Model:
@@ -135,7 +137,7 @@ class Session:
         """What was chosen for every op; see explain()."""
         return self._plan
 
-    def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, ArrayLike | None]) -> dict[str, Array]:
         """Outputs by name, as new arrays, from inputs by name (float32 and int64 arrays; strided ones are copied).
 
         Raises ShapeError or DTypeError naming the input, OutOfMemoryError where work space or outputs do not fit.
@@ -148,12 +150,12 @@ class Session:
         except MemoryError as error:
             raise OutOfMemoryError(f"running {_shapes(inputs.items())}: {error or 'no memory left'}") from error
 
-    def _run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+    def _run(self, inputs: Mapping[str, ArrayLike | None]) -> dict[str, Array]:
         """run, for inputs that no program so far takes as they are."""
         checks.known_names(inputs, self._names)
         arrays = {name: checks.as_array(value, name) for name, value in inputs.items() if value is not None}
         checks.bind_shapes(self.model.inputs, arrays)
-        arrays = {name: np.require(a, requirements="CA") for name, a in arrays.items()}
+        arrays = {name: np.require(a, requirements=["C", "A"]) for name, a in arrays.items()}
         for runners in self._runners:
             if (result := runners.run_named(arrays)) is not None:
                 return result
@@ -168,7 +170,7 @@ class Session:
             self._runners = (runners, *self._runners)[:MOST_PROGRAMS]
         return runners
 
-    def __call__(self, *arrays):
+    def __call__(self, *arrays: ArrayLike | None) -> Outputs:
         """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""
         if len(arrays) > len(self._names):
             raise checks.count_mismatch("inputs", len(self._names), arrays)
@@ -177,7 +179,7 @@ class Session:
             outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def listed(self, arrays: tuple) -> tuple[np.ndarray, ...] | None:
+    def listed(self, arrays: tuple[ArrayLike | None, ...]) -> tuple[Array, ...] | None:
         """The outputs in order, from the model's first inputs; None, and nothing done, unless a program so far takes these arrays as they are."""
         try:
             for runners in self._runners:
@@ -207,8 +209,8 @@ class Session:
 
     def _forms_of(self, context: Mapping[str, int] | None) -> Forms:
         """What streams with this context share."""
-        context = None if context is None else checks.as_mapping(context, "context", ShapeError)
-        key = tuple((name, n if isinstance(n, (int, np.integer)) else str(n)) for name, n in (context or {}).items())
+        context = {} if context is None else checks.as_mapping(context, "context", ShapeError)
+        key = tuple((name, n if isinstance(n, (int, np.integer)) else str(n)) for name, n in context.items())
         if key not in self._forms:
             plan = self.stream_plan
             forms = Forms(with_context(plan, context) if key else plan)
@@ -265,7 +267,7 @@ class Session:
         """Of the model and the states that its streams carry."""
         return fingerprint(replace(self._whole_model(), states=self.states))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Session], tuple[object, ...]]:
         """Travels as its model, whose packed weights are unpacked on the way, and is compiled again where it arrives: for that machine, to the same bits."""
         plan = self._plan
         return _recompiled, (self._whole_model(), plan.backend, plan.precision, plan.threads, self._guesses)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import numpy as np
 
@@ -16,6 +17,13 @@ from fastrnn.serving.callers import Caller, Callers, Request
 from fastrnn.serving.engine import ACTS, Engine
 from fastrnn.serving.replies import Reply
 from fastrnn.serving.rows import Field, Rows
+
+if TYPE_CHECKING:
+    from fastrnn.runtime.pools.pool import Pool
+    from fastrnn.typing import Inputs, Outputs
+
+    Answer = Outputs | tuple[Outputs, bytes]
+    Left = tuple[dict[str, np.ndarray], int | None, Any, Any]  # states, number, the last answer and what it was to
 
 
 class Batcher:
@@ -50,7 +58,7 @@ class Batcher:
     """
 
     def __init__(self, session: Session, capacity: int = 4096, max_batch: int = 256, max_wait_us: float = 0, max_queue: int | None = None,
-                 idle_timeout_s: float | None = None, *, context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None):
+                 idle_timeout_s: float | None = None, *, context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None) -> None:
         _check("max_batch", max_batch, 1)
         _check("max_wait_us", max_wait_us, 0, whole=False)
         if max_queue is not None:
@@ -66,17 +74,31 @@ class Batcher:
 
     # Steps.
 
-    async def step(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: bool = False):
+    @overload
+    async def step(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: Literal[False] = False) -> Outputs: ...
+    @overload
+    async def step(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: Literal[True]) -> tuple[Outputs, bytes]: ...
+
+    async def step(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: bool = False) -> Answer:
         """The answer to one step, in a coroutine. Cancelled, as by asyncio.timeout, the stream moves only if the step had begun."""
         return await self._awaited(caller, x, None, start, end, step, state, export)
 
-    async def push(self, caller: Hashable, chunk, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: bool = False):
+    @overload
+    async def push(self, caller: Hashable, chunk: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: Literal[False] = False) -> Outputs: ...
+    @overload
+    async def push(self, caller: Hashable, chunk: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: Literal[True]) -> tuple[Outputs, bytes]: ...
+
+    async def push(self, caller: Hashable, chunk: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+                   export: bool = False) -> Answer:
         """The answers to a chunk of steps, (T', *row) or (T', *row with its axis), in one request, which counts as one."""
         return await self._awaited(caller, chunk, self._rows.steps_of(chunk), start, end, step, state, export)
 
-    async def _awaited(self, caller, x, steps: int | None, start, end, step, state, export):
+    async def _awaited(self, caller: Hashable, x: Inputs, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool) -> Any:
         loop = asyncio.get_running_loop()
         request = self._request(x, steps, start, end, step, state, export, loop.create_future, loop)
         self._engine.submit(caller, request)
@@ -86,12 +108,20 @@ class Batcher:
             self._engine.withdraw(request)
             raise
 
-    def submit(self, caller: Hashable, x, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-               export: bool = False) -> Future:
+    @overload
+    def submit(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+               export: Literal[False] = False) -> Future[Outputs]: ...
+    @overload
+    def submit(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+               export: Literal[True]) -> Future[tuple[Outputs, bytes]]: ...
+
+    def submit(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
+               export: bool = False) -> Future[Any]:
         """The future of one step, for threads. Its cancel() succeeds until the step begins."""
         return self._submitted(caller, self._request(x, None, start, end, step, state, export, Reply, None))
 
-    def _request(self, x, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool, future, loop) -> Request:
+    def _request(self, x: Inputs, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool, future: Callable[[], Any],
+                 loop: asyncio.AbstractEventLoop | None) -> Request:
         if step is None:
             self._engine.room()
         if state is not None and not start:
@@ -101,39 +131,39 @@ class Batcher:
 
     # Acts on streams, in the order of their caller's requests.
 
-    def reset(self, caller: Hashable) -> Future:
+    def reset(self, caller: Hashable) -> Future[None]:
         """The caller's stream starts afresh after the requests before this; step numbers go on. The future's result is None."""
         return self._act(caller, lambda pool, stream: pool.reset(stream.handle))
 
-    def export(self, caller: Hashable) -> Future:
+    def export(self, caller: Hashable) -> Future[bytes]:
         """The caller's stream as bytes, after the requests before this; see Pool.export. It goes on."""
         return self._act(caller, lambda pool, stream: pool.export(stream.handle))
 
-    def restore(self, caller: Hashable, data: bytes) -> Future:
+    def restore(self, caller: Hashable, data: bytes) -> Future[None]:
         """Starts a caller where export left a stream, instead of start=True. The future's result is None; StateError for bytes that
         are damaged or of another model."""
-        def restore(pool, stream):
+        def restore(pool: Pool, stream: Caller) -> None:
             stream.handle = pool.restore(data)
         return self._act(caller, restore, start=True)
 
-    def open(self, caller: Hashable) -> Future:
+    def open(self, caller: Hashable) -> Future[None]:
         """Starts a caller without a step, instead of start=True. The future's result is None."""
-        def opened(pool, stream: Caller):
+        def opened(pool: Pool, stream: Caller) -> None:
             stream.handle = pool.open()
         return self._act(caller, opened, start=True)
 
-    def end(self, caller: Hashable) -> Future:
+    def end(self, caller: Hashable) -> Future[None]:
         """Ends the caller's stream after the requests before this, without a step. The future's result is None."""
         return self._act(caller, lambda pool, stream: None, end=True)
 
-    def leave(self, caller: Hashable) -> Future:
+    def leave(self, caller: Hashable) -> Future[Left]:
         """Ends the caller here and gives what `enter` of a batcher takes whose streams have states of the same names, shapes and dtypes: its
         states, its number and its last answer."""
         return self._act(caller, lambda pool, stream: (pool.state(stream.handle), stream.number, stream.answer, stream.answer_of), end=True)
 
-    def enter(self, caller: Hashable, left) -> Future:
+    def enter(self, caller: Hashable, left: Left) -> Future[None]:
         """Starts a caller with what `leave` gave, of this model or another. StateError where the states differ."""
-        def enter(pool, stream: Caller):
+        def enter(pool: Pool, stream: Caller) -> None:
             handle = pool.open()
             try:
                 pool.set_state(handle, left[0])
@@ -143,10 +173,10 @@ class Batcher:
             stream.handle, (stream.number, stream.answer, stream.answer_of) = handle, left[1:]
         return self._act(caller, enter, start=True)
 
-    def _act(self, caller: Hashable, act, start: bool = False, end: bool = False) -> Future:
+    def _act(self, caller: Hashable, act: Callable[[Pool, Caller], object], start: bool = False, end: bool = False) -> Future[Any]:
         return self._submitted(caller, Request((), ACTS, False, start, end, None, Reply(), None, act))
 
-    def _submitted(self, caller: Hashable, request: Request) -> Future:
+    def _submitted(self, caller: Hashable, request: Request) -> Future[Any]:
         request.future.bind(self._engine, request)
         self._engine.submit(caller, request)
         return request.future
@@ -167,7 +197,7 @@ class Batcher:
         """How many steps these inputs are, if they have the axis of rows and one of steps in front: what push takes. None: a step's."""
         return self._rows.in_front(x)
 
-    def prepare(self, x) -> None:
+    def prepare(self, x: Inputs) -> None:
         """Reads a step's inputs and plans by them, where that is open. Nothing is stepped. Raises as step does."""
         self._rows.read(x)
 
@@ -183,7 +213,7 @@ class Batcher:
     def __iter__(self) -> Iterator[Hashable]:
         return iter(self._engine.callers())
 
-    def metrics(self) -> dict:
+    def metrics(self) -> dict[str, Any]:
         """Counters since the batcher was made, `waiting` and `callers` now, and histograms of rows a step, time in the queue and time of a step."""
         return self._engine.measured()
 
@@ -205,7 +235,7 @@ class Batcher:
     def __enter__(self) -> Batcher:
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.drain()
         self.close()
@@ -213,10 +243,10 @@ class Batcher:
     async def __aenter__(self) -> Batcher:
         return self
 
-    async def __aexit__(self, *error) -> None:
-        await asyncio.to_thread(self.__exit__, *error)
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__, kind)
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a batcher belongs to this process; what travels is a stream: data = batcher.export(caller).result(), "
                         "and where it arrives batcher.restore(caller, data)")
 
@@ -235,12 +265,12 @@ def _orphan_all() -> None:
 os.register_at_fork(after_in_child=_orphan_all)
 
 
-def _check(name: str, value, least: int, whole: bool = True) -> None:
+def _check(name: str, value: Any, least: int, whole: bool = True) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer) if whole else (int, float, np.integer, np.floating)) or not value >= least:
         raise ShapeError(f"{name} must be {'an integer' if whole else 'a number'} of at least {least}, got {value!r}")
 
 
-def _number(step) -> int:
+def _number(step: object) -> int:
     if isinstance(step, bool) or not isinstance(step, (int, np.integer)):
         raise TypeError(f"step must be an int that counts up, got {step!r}")
     return int(step)

@@ -39,7 +39,9 @@ class Caller:
 
     def __init__(self, name: Hashable):
         self.name, self.live, self.used = name, False, 0.0
-        self.handle = self.head = self.number = self.answer = self.answer_of = None
+        self.handle: int = None
+        self.number: int | None = None
+        self.head = self.answer = self.answer_of = None
         self.behind: deque[Request] = deque()
 
     def last(self) -> Request | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,17 +12,21 @@ from fastrnn.plan.streams.streaming import batch_symbol, time_symbol
 from fastrnn.runtime import checks
 from fastrnn.runtime.session import Session
 
+if TYPE_CHECKING:
+    from fastrnn.model import Value
+    from fastrnn.typing import ArrayLike
+
 
 class Ragged:
     """A session whose inputs leave rows, and maybe time, open. Safe from many threads."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session) -> None:
         self._session, model = session, session.model
         self._rows = batch_symbol(model)
         self._time = time_symbol(session.plan.specialised({v.name: tuple(v.shape) for v in model.inputs if not v.optional}))
         self._inputs, self._outputs = {v.name: v for v in model.inputs}, {v.name: v for v in model.outputs}
 
-    def run(self, inputs: Mapping[str, np.ndarray], lengths) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, np.ndarray], lengths: ArrayLike) -> dict[str, np.ndarray]:
         """Outputs by name of a padded batch, lengths (B,) of its rows along the time axis; zeros where outputs go on past a row's length.
 
         Raises ShapeError where the model leaves rows or time not open, for lengths that do not fit, and for an output without an axis of rows.
@@ -46,7 +51,7 @@ class Ragged:
             found.append({name: np.take(a, 0, self._axis(self._outputs[name], name)) if self._rows else a for name, a in done.items()})
         return found
 
-    def _axis(self, value, name: str) -> int:
+    def _axis(self, value: Value | None, name: str) -> int:
         if value is None or self._rows not in value.shape:
             raise ShapeError(f"{name!r} has no axis of rows")
         return value.shape.index(self._rows)
@@ -61,7 +66,7 @@ class Ragged:
             a = a.take([row], shape.index(self._rows))
         return a.take(range(length), shape.index(self._time)) if self._time in shape else a
 
-    def _joined(self, value, parts: list[np.ndarray], steps: int) -> np.ndarray:
+    def _joined(self, value: Value, parts: list[np.ndarray], steps: int) -> np.ndarray:
         rows = self._axis(value, value.name)
         shape = [steps if d == self._time else max((part.shape[k] for part in parts), default=d if isinstance(d, int) else 0)
                  for k, d in enumerate(value.shape)]

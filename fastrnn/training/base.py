@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelE
 from fastrnn.model.show import notebook, parameters
 from fastrnn.runtime.checks import as_array, as_mapping, check_dtype
 from fastrnn.training.packing import Packing
+
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike, Seed
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -55,7 +59,7 @@ class State:
     the final states in it; gradients stop there. Belongs to one thread at a time.
     """
 
-    def __init__(self, value=None):
+    def __init__(self, value: Any = None) -> None:
         self.value = value
 
     def reset(self) -> None:
@@ -63,7 +67,7 @@ class State:
         self.value = None
 
 
-def carried(state: State | None) -> tuple | None:
+def carried(state: State | None) -> tuple[Any, ...] | None:
     """What a State holds, None without one; StateError for anything else."""
     if state is not None and not isinstance(state, State):
         raise StateError(f"state must be a State, got {type(state).__name__}; State(value) holds a tuple with one entry for each layer")
@@ -83,12 +87,12 @@ class Layer:
     gives: int | None = None
     integers = False
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype="float32", seed=None):
-        self.dtype = None if dtype is None and not shapes else as_dtype(dtype, self.kind)
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike | None = "float32", seed: Seed | None = None) -> None:
+        self.dtype: np.dtype[Any] | None = None if dtype is None and not shapes else as_dtype(dtype, self.kind)
         self._parameters = {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
         self.reset_parameters(seed)
 
-    def reset_parameters(self, seed=None) -> None:
+    def reset_parameters(self, seed: Seed | None = None) -> None:
         """Draws the parameters anew, in place, from the distribution that torch draws from. seed: an int, a numpy Generator, or None."""
         self._draw(np.random.default_rng(seed))
 
@@ -113,7 +117,7 @@ class Layer:
         same_names(given, own, self.kind)
         arrays = {name: as_array(value, name) for name, value in given.items()}
         for name, array in own.items():
-            check_dtype(arrays[name], f"{self.kind}: {name}", self.dtype)
+            check_dtype(arrays[name], f"{self.kind}: {name}", array.dtype)
             if arrays[name].shape != array.shape:
                 turned = "; is it transposed?" if array.ndim == 2 and arrays[name].shape == array.shape[::-1] else ""
                 raise ShapeError(f"{self.kind}: {name} must have shape {array.shape}, got {arrays[name].shape}{turned}")
@@ -123,7 +127,7 @@ class Layer:
     def _repr_html_(self) -> str:
         return notebook(repr(self), parameters(self.parameters()), "parameters")
 
-    def astype(self, dtype) -> Layer:
+    def astype(self, dtype: DTypeLike) -> Self:
         """A copy with parameters rounded to float32 or widened to float64; shares nothing with this one."""
         other = copy.copy(self)
         wanted = as_dtype(dtype, self.kind)
@@ -135,14 +139,14 @@ class Layer:
         """The run as the next layer sees it."""
         return run
 
-    def forward(self, x: np.ndarray, run: Run, state=None, keep: bool = True):
+    def forward(self, x: np.ndarray, run: Run, state: Any = None, keep: bool = True) -> tuple[np.ndarray, Any, Any]:
         """y, what backward needs (None unless keep), and the final state (None for a layer without one).
 
         x: (N, takes) rows of the layer's dtype, or (N,) indices. Allocates y. Arguments are trusted: Sequential checks at its door.
         """
         raise NotImplementedError
 
-    def backward(self, dy: np.ndarray, saved, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
+    def backward(self, dy: np.ndarray, saved: Any, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
         """Adds the parameters' gradients to grads and returns the input's, (N, takes), or None unless need_dx.
 
         dy, (N, gives), may be overwritten, and what was saved is used up: once for each forward.
@@ -161,7 +165,7 @@ def same_names(given: Iterable[str], wanted: Iterable[str], where: str) -> None:
         raise ShapeError(f"{where}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names))
 
 
-def as_dtype(dtype, where: str) -> np.dtype:
+def as_dtype(dtype: DTypeLike | None, where: str) -> np.dtype[Any]:
     """float32 or float64 as a dtype; DTypeError for anything else, None among it, which NumPy takes for float64."""
     try:
         found = np.dtype(dtype)
@@ -172,14 +176,14 @@ def as_dtype(dtype, where: str) -> np.dtype:
     return found
 
 
-def positive(value, name: str, where: str) -> int:
+def positive(value: Any, name: str, where: str) -> int:
     """A size, checked: ShapeError unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ShapeError(f"{where}: {name} must be a positive integer, got {value!r}")
     return int(value)
 
 
-def number(value, name: str) -> float:
+def number(value: Any, name: str) -> float:
     """A number that is finite and not negative; UnsupportedModelError names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
         raise UnsupportedModelError(f"{name} must be a finite number, not negative, got {value!r}")

@@ -6,6 +6,7 @@ A value is loaded from its place when it is first needed, results are written at
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,13 +50,13 @@ class CellCode:
 
 def columns_of(cell: Cell) -> tuple[str, ...]:
     """The gates so ordered that those that see x, those that multiply h, and those of the second phase each lie side by side."""
-    def rank(gate) -> int:
+    def rank(gate: Any) -> int:
         return (0 if gate.sees == "h" else 1) if gate.second else ("x", "xh", "h").index(gate.sees) + 2
 
     return tuple(g.name for g in sorted(cell.gates, key=rank))
 
 
-def cell_code(cell: Cell, dtype) -> CellCode:
+def cell_code(cell: Cell, dtype: np.dtype[Any]) -> CellCode:
     """Traces a cell and translates what it computes, and its gradients."""
     pointwise, operand = cell.programs(dtype)
     columns = columns_of(cell)
@@ -90,7 +91,7 @@ def _read(program: Program, cell: Cell, all_gates_and_states: bool) -> list[str]
     return [name for name in program.inputs if name in read | always]
 
 
-def _code(program: Program, inputs: list[Place], results: list[tuple[str, Place]], dtype) -> Code:
+def _code(program: Program, inputs: list[Place], results: list[tuple[str, Place]], dtype: str) -> Code:
     """A program whose inputs lie at these places, and whose outputs are stored at, or added to, those."""
     n, places, instructions = len(program.inputs), [], []
     bits = [operands[0] for operation, *operands in program.instructions if operation == "constant"]

@@ -6,7 +6,9 @@ of them is computed once more on the way back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,6 +21,9 @@ from fastrnn.training.native import loops
 from fastrnn.training.products import add_outer, project
 from fastrnn.training.stacks import Direction, RecurrentLayer, Saved, blocks
 
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike, Seed
+
 
 Index = slice | np.ndarray
 
@@ -27,7 +32,7 @@ Index = slice | np.ndarray
 class Part:
     """Gates that see the same: the columns of gates where they lie, and the rows of a stacked matrix that make them, in that order."""
 
-    span: slice
+    span: Index
     rows: Index
 
 
@@ -42,10 +47,10 @@ class Layout:
 
     @classmethod
     def of(cls, cell: Cell, columns: tuple[str, ...], H: int) -> Layout:
-        def places(names, among) -> np.ndarray:
+        def places(names: Sequence[str], among: tuple[str, ...]) -> np.ndarray:
             return np.concatenate([among.index(name) * H + np.arange(H) for name in names]) if names else np.arange(0)
 
-        def part(gates, stacked) -> Part:
+        def part(gates: tuple[str, ...], stacked: tuple[str, ...]) -> Part:
             names = [name for name in columns if name in gates]
             return Part(as_slice(places(names, columns)), as_slice(places(names, stacked)))
 
@@ -66,8 +71,9 @@ class Recurrent(RecurrentLayer):
     order: rows (N, input_size + scalars), and their gradients go on to what made them. proj_size: for cells that do not read h unit for unit.
     """
 
-    def __init__(self, cell, input_size, hidden_size, num_layers=1, bidirectional=False, *, bias=True, proj_size=0, dropout=0.0, reverse=False, seed=None,
-                 dtype="float32"):
+    def __init__(self, cell: Cell | str, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
+                 bias: bool = True, proj_size: int = 0, dropout: float = 0.0, reverse: bool = False, seed: Seed | None = None,
+                 dtype: DTypeLike = "float32") -> None:
         found = cell if isinstance(cell, Cell) else find_cell(cell) if isinstance(cell, str) else None
         if found is None or not found.custom:
             raise UnsupportedModelError(f"Recurrent: a cell made with @fastrnn.cell, or its name, is expected, got {cell!r}")
@@ -76,7 +82,7 @@ class Recurrent(RecurrentLayer):
         self.code = cell_code(found, self.dtype)
         self.layout = Layout.of(found, self.code.columns, hidden_size)
 
-    def astype(self, dtype) -> Recurrent:
+    def astype(self, dtype: DTypeLike) -> Self:
         other = super().astype(dtype)
         other.code = cell_code(self.cell, other.dtype)
         return other
@@ -84,6 +90,7 @@ class Recurrent(RecurrentLayer):
     @property
     def cell(self) -> Cell:
         """What the layers are made of."""
+        assert self.options.cell is not None, "given when it was made"
         return self.options.cell
 
     def _vectors(self, suffix: str) -> np.ndarray:
@@ -121,7 +128,7 @@ class Recurrent(RecurrentLayer):
             saved.directions.append(Direction(suffix, run.packing.way(reverse).pieces, run.packing.way(reverse).previous, gates, c, extra))
             self._run(False, saved, d, run)
 
-    def _run(self, back: bool, saved: Saved, d: int, run: Run, **gradients) -> None:
+    def _run(self, back: bool, saved: Saved, d: int, run: Run, **gradients: Any) -> None:
         """One direction's time loop."""
         cell, code, own, P = self.cell, self.code, saved.directions[d], self.options.output_size
         first, second, H = self.layout.first, self.layout.second, self.options.hidden_size
@@ -130,7 +137,7 @@ class Recurrent(RecurrentLayer):
                          second.span.start // H, self._matrix("hh", own.suffix, second), self._parameters.get(f"weight_hr_{own.suffix}"), own.c, own.extra,
                          saved.x if cell.uses_input else None, saved.beside, **gradients)
 
-    def backward(self, dy, saved, grads, need_dx=True):
+    def backward(self, dy: np.ndarray, saved: Any, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
         """As every layer's; what was saved is used up."""
         beside = saved[1][0].beside
         if beside is None:
@@ -141,7 +148,7 @@ class Recurrent(RecurrentLayer):
         dx = super().backward(dy, saved, grads, need_dx)
         return np.concatenate([dx, d_beside], 1) if need_dx else None
 
-    def _layer_back(self, saved: Saved, dy: np.ndarray, grads, run: Run, need_dx: bool) -> np.ndarray | None:
+    def _layer_back(self, saved: Saved, dy: np.ndarray, grads: dict[str, np.ndarray], run: Run, need_dx: bool) -> np.ndarray | None:
         o, cell, B, P, H = self.options, self.cell, run.packing.B, self.options.output_size, self.options.hidden_size
         dh0, das = np.zeros((B, dy.shape[1]), self.dtype), []
         passed = np.zeros(saved.x.shape, self.dtype) if cell.uses_input else None  # what of x goes past the matrices
@@ -165,7 +172,7 @@ class Recurrent(RecurrentLayer):
         dx = self._dx(saved, das)
         return dx if passed is None else np.add(dx, passed, out=dx)
 
-    def _matrices_back(self, grads, saved: Saved, own: Direction, h: np.ndarray) -> None:
+    def _matrices_back(self, grads: dict[str, np.ndarray], saved: Saved, own: Direction, h: np.ndarray) -> None:
         """Of weight_ih, weight_hh and the biases of a direction, from the gradients of its pre-activations."""
         layout, suffix, previous = self.layout, own.suffix, own.previous
         for side, part, operand in (("ih", layout.x, saved.x), ("hh", layout.first, h), ("hh", layout.second, own.extra)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -11,6 +12,11 @@ from fastrnn.errors import DTypeError, ShapeError
 from fastrnn.runtime.checks import as_array, as_resets
 from fastrnn.training.base import positive
 from fastrnn.training.packing import as_lengths
+
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike
+
+    Columns = ArrayLike | Sequence[ArrayLike]
 
 BUCKET_BATCHES = 16  # how many batches' sequences are sorted by length together
 
@@ -30,7 +36,7 @@ class Batch:
     per_sequence: bool = False
     resets: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("x", "target", "mask"):
             if name != "mask" or self.mask is not None:
                 object.__setattr__(self, name, as_array(getattr(self, name), name))
@@ -53,7 +59,7 @@ class Batch:
         within = None if self.lengths is None or self.per_sequence else np.arange(T)[:, None] < self.lengths
         if self.mask is not None:
             return int(np.count_nonzero(self.mask if within is None else self.mask & within))
-        return B if self.per_sequence else T * B if within is None else int(np.sum(self.lengths))
+        return B if self.per_sequence else T * B if self.lengths is None else int(np.sum(self.lengths))
 
     def chunks(self, steps: int | None) -> Iterator[Batch]:
         """Pieces of this many steps, one after the other, with a target for each step; None: the batch as a whole."""
@@ -68,6 +74,16 @@ class Batch:
                         resets=None if self.resets is None else self.resets[part])
 
 
+class Batches(Protocol):
+    """What fit and evaluate take beside (xs, ys): all data once for each call, as batches, in an order drawn from rng where one is given."""
+
+    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]: ...
+
+
+if TYPE_CHECKING:
+    Data = Batches | tuple[Columns, Columns]
+
+
 class Sequences:
     """Sequences of any lengths with their targets, handed out as batches.
 
@@ -76,9 +92,9 @@ class Sequences:
     their order is still drawn. Keeps references. ShapeError where counts or lengths differ. Iterating is safe from many threads.
     """
 
-    def __init__(self, xs, ys, *, per_sequence: bool = False, bucket: bool = False):
+    def __init__(self, xs: Columns, ys: Columns, *, per_sequence: bool = False, bucket: bool = False) -> None:
         self.xs = columns(xs, "xs")
-        self.ys = [as_array(y, "ys") for y in ys] if per_sequence else columns(ys, "ys")
+        self.ys = [as_array(y, "ys") for y in cast("Iterable[ArrayLike]", ys)] if per_sequence else columns(ys, "ys")
         self.per_sequence, self.bucket = bool(per_sequence), bool(bucket)
         if not self.xs or len(self.xs) != len(self.ys):
             raise ShapeError(f"there must be one target for each sequence and at least one: got {len(self.xs)} sequences and {len(self.ys)} targets")
@@ -105,7 +121,7 @@ class Sequences:
         for k in range(len(groups)) if rng is None or not self.bucket else rng.permutation(len(groups)):
             yield self._batch(groups[k])
 
-    def _batch(self, chosen: Sequence[int]) -> Batch:
+    def _batch(self, chosen: Iterable[int]) -> Batch:
         xs, ys = [self.xs[k] for k in chosen], [self.ys[k] for k in chosen]
         lengths = np.array([len(x) for x in xs], np.int64)
         whole = bool((lengths == lengths[0]).all())
@@ -113,7 +129,7 @@ class Sequences:
         return Batch(padded(xs, whole), targets, None if whole else lengths, per_sequence=self.per_sequence)
 
 
-def columns(arrays, name: str) -> list[np.ndarray]:
+def columns(arrays: object, name: str) -> list[np.ndarray]:
     """The sequences as a list; those of one array (T, n, ...) are its columns."""
     if not isinstance(arrays, Iterable):
         raise DTypeError(f"{name} must be a list of arrays, or one array, got {type(arrays).__name__}")

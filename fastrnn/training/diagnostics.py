@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +14,15 @@ from fastrnn.training.recurrent import BuiltIn
 from fastrnn.training.sequential import Sequential
 from fastrnn.training.stacks import RecurrentLayer, Saved
 
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike
+    from fastrnn.typing import Loss
+
 ADDS = "agn"  # gates that run from -1 to 1
 LOW, HIGH = 0.1, 0.9
 
 
-def hidden_gradients(net: Sequential | RecurrentLayer, loss: Callable, x, target, *, layer=0, k: int = 0, reverse: bool = False, lengths=None, mask=None,
+def hidden_gradients(net: Sequential | RecurrentLayer, loss: Loss, x: ArrayLike, target: ArrayLike, *, layer: int | str = 0, k: int = 0, reverse: bool = False, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
                      batch_first: bool = False) -> np.ndarray:
     """The norm of dL/dh_t for each step and sequence, (T, B) in the network's dtype: how far back the loss reaches (Bengio et al. 1994).
 
@@ -54,7 +58,7 @@ def spectral_radius(layer: RecurrentLayer, k: int = 0, reverse: bool = False) ->
     return {gate: float(np.abs(np.linalg.eigvals(matrix)).max()) for gate, matrix in matrices.items()}
 
 
-def saturation(net: Sequential | RecurrentLayer, x, *, layer=0, k: int = 0, reverse: bool = False, lengths=None,
+def saturation(net: Sequential | RecurrentLayer, x: ArrayLike, *, layer: int | str = 0, k: int = 0, reverse: bool = False, lengths: ArrayLike | None = None,
                batch_first: bool = False) -> dict[str, tuple[float, float]]:
     """By gate, the shares of its values over all valid steps and units that are nearly closed and nearly open, below 0.1 and above 0.9
     (Karpathy et al. 2015).
@@ -84,7 +88,7 @@ def _by_gate(layer: RecurrentLayer, stacked: np.ndarray) -> dict[str, np.ndarray
     return dict(zip(order, np.split(stacked, len(order))))
 
 
-def _find(net: Sequential | RecurrentLayer, layer) -> tuple[Sequential, list[int], RecurrentLayer]:
+def _find(net: Sequential | RecurrentLayer, layer: int | str) -> tuple[Sequential, list[int], RecurrentLayer]:
     """The network, the place of its recurrent layer, and that layer."""
     net = Sequential(net) if isinstance(net, RecurrentLayer) else net
     recurrent = {place: leaf for place, leaf in net.leaves() if isinstance(leaf, RecurrentLayer)}
@@ -103,7 +107,7 @@ def _direction(layer: RecurrentLayer, k: int, reverse: bool) -> int:
     return int(bool(reverse))
 
 
-def _saved(saved, place: list[int]) -> list[Saved]:
+def _saved(saved: Any, place: list[int]) -> list[Saved]:
     """What the stack at a place keeps."""
     for part in place:
         saved = saved[part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import singledispatch
 
@@ -45,32 +46,32 @@ def _nodes(layer: Layer, build: GraphBuilder, node: str, x: str, lengths: str) -
 
 
 @_nodes.register
-def _(layer: layers.Embedding, build, node, x, lengths):
+def _(layer: layers.Embedding, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     build.add("Gather", node, [*_weights(build, node, layer), x], [f"{node}.y"], axis=0, wrap=0)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.Linear, build, node, x, lengths):
+def _(layer: layers.Linear, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     build.add("Gemm", node, [x, *_weights(build, node, layer)], [f"{node}.y"], transB=1)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.LayerNorm, build, node, x, lengths):
+def _(layer: layers.LayerNorm, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     build.add("LayerNormalization", node, [x, *_weights(build, node, layer)], [f"{node}.y"], epsilon=layer.eps)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: layers.Dropout, build, node, x, lengths):
+def _(layer: layers.Dropout, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     return x
 
 
-def _alone(op: str):
+def _alone(op: str) -> Callable[[Layer, GraphBuilder, str, str, str], str]:
     """A node with one input and one output."""
 
-    def nodes(layer, build, node, x, lengths):
+    def nodes(layer: Layer, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
         build.add(op, node, [x], [f"{node}.y"])
         return f"{node}.y"
 
@@ -82,14 +83,14 @@ for _layer, _op in ((layers.Tanh, "Tanh"), (layers.ReLU, "Relu"), (layers.Sigmoi
 
 
 @_nodes.register
-def _(layer: BuiltIn, build, node, x, lengths):
+def _(layer: BuiltIn, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     options = replace(layer.options, activations=parse_activations("rnn", ("relu",), layer.options.bidirectional)) if layer.relu else layer.options
     add_stack(build, node, options, layer.state_dict(), x, f"{node}.y", lengths=lengths)
     return f"{node}.y"
 
 
 @_nodes.register
-def _(layer: Recurrent, build, node, x, lengths):
+def _(layer: Recurrent, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     if layer.code.fingerprint != layer.cell.fingerprint:
         raise UnsupportedModelError(f"to_model: layer {node!r}: cell {layer.cell.name!r} computes something else by now than what was trained")
     features, scalars = x, ""
@@ -103,7 +104,7 @@ def _(layer: Recurrent, build, node, x, lengths):
 
 
 @_nodes.register
-def _(layer: layers.Last, build, node, x, lengths):
+def _(layer: layers.Last, build: GraphBuilder, node: str, x: str, lengths: str) -> str:
     if lengths:
         raise UnsupportedModelError(f"to_model: layer {node!r} takes the last of all steps in a model, so lengths=True cannot be met")
     build.add("Gather", node, [x, build.weight(f"{node}.index", np.array(-1))], [f"{node}.y"], axis=0)

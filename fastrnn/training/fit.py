@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,6 +23,10 @@ from fastrnn.training.resume import LOSSES, generator_state, joined, load_genera
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
 from fastrnn.training.sequential import Sequential
 from fastrnn.training.stacks import RecurrentLayer
+
+if TYPE_CHECKING:
+    from fastrnn.training.data import Batches, Data
+    from fastrnn.typing import Loss, Metric, Seed
 
 
 @dataclass
@@ -47,7 +52,7 @@ class History:
             raise UnsupportedModelError("a History that fit did not make has no state")
         return self._state()
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_state": None}  # the state is arrays by itself; a run does not travel
 
     def _repr_html_(self) -> str:
@@ -62,9 +67,10 @@ class History:
         return None if self.best_epoch is None else self.valid[self.best_epoch]
 
 
-def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16, clip_norm: float | None = None,
-        clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None, seed=0,
-        tbptt: int | None = None, metric: Callable | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None, resume: Mapping | None = None,
+def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16,
+        clip_norm: float | None = None, clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None,
+        seed: Seed | None = 0, tbptt: int | None = None, metric: Metric | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None,
+        resume: Mapping[str, np.ndarray] | None = None,
         threads: int = 1) -> History:
     """Trains in place and returns the History.
 
@@ -83,8 +89,8 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
     ShapeError and DTypeError as value_and_grad. Not safe while other threads use the network.
     """
-    train, valid = _data(train, network(net)), None if valid is None else _data(valid, net)
-    _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt, metric)
+    training, validation = _data(train, network(net)), None if valid is None else _data(valid, net)
+    _check(net, optimiser, validation, schedule, schedule_per, patience, tbptt, metric)
     for size, what in ((batch_size, "batch_size"), (epochs, "epochs"), (threads, "threads")):
         positive(size, what, "fit")
     order, drop = np.random.default_rng(seed).spawn(2)
@@ -97,14 +103,14 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
         with shown(progress, epochs, "training") as show, threadpool_limits(threads, "blas"):
             for epoch in range(len(history.train), epochs):
                 begun = time.perf_counter()
-                history.train.append(step.epoch(epoch, train.batches(batch_size, order)))
-                if valid is not None:
-                    found, *measured = _evaluated(net, (loss,) if metric is None else (loss, metric), valid, batch_size)
+                history.train.append(step.epoch(epoch, training.batches(batch_size, order)))
+                if validation is not None:
+                    found, *measured = _evaluated(net, (loss,) if metric is None else (loss, metric), validation, batch_size)
                     history.valid.append(found)
                     history.metric += measured
                     if not math.isfinite(history.valid[-1]):
                         raise DivergedError(f"epoch {epoch}: the validation loss is {history.valid[-1]}")
-                    if history.best_epoch is None or history.valid[-1] < history.best:
+                    if history.best is None or history.valid[-1] < history.best:
                         history.best_epoch, run.best = epoch, net.state_dict()
                 if schedule is not None and schedule_per == "epoch":
                     schedule.step(history.valid[-1] if history.valid else None)
@@ -112,7 +118,7 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
                 history.seconds.append(time.perf_counter() - begun)
                 show(epoch + 1, note := _note(history, metric))
                 log.info("epoch %d of %d: %s, %.2f s", epoch + 1, epochs, note, history.seconds[-1])
-                if on_epoch is not None and on_epoch(history) is True or patience is not None and epoch - history.best_epoch >= patience:
+                if on_epoch is not None and on_epoch(history) is True or patience is not None and history.best_epoch is not None and epoch - history.best_epoch >= patience:
                     break
     finally:
         run.end()
@@ -123,9 +129,11 @@ class _Progress:
     """How far a run has come. best: the best epoch's weights; ended: the state at the end, before the network got those."""
 
     def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator,
-                 metric: Callable | None):
+                 metric: Metric | None) -> None:
         self.net, self.optimiser, self.schedule, self.order, self.drop, self.metric = net, optimiser, schedule, order, drop, metric
-        self.history, self.best, self.ended = History(), {}, None
+        self.history = History()
+        self.best: dict[str, np.ndarray] = {}
+        self.ended: dict[str, np.ndarray] | None = None
         self.history._state = self.state
 
     def state(self) -> dict[str, np.ndarray]:
@@ -138,7 +146,7 @@ class _Progress:
                        "schedule": {} if self.schedule is None else self.schedule.state_dict(), "order": generator_state(self.order),
                        "drop": generator_state(self.drop), "history": history})
 
-    def load(self, state) -> None:
+    def load(self, state: Any) -> None:
         """From where state was taken. ShapeError, DTypeError or UnsupportedModelError where it is of something else."""
         parts, history = parted(state), self.history
         same_names(parts["history"], (*LOSSES, "best_epoch"), "resume: the history")
@@ -164,13 +172,13 @@ class _Progress:
             self.net.load_state_dict(self.best)
 
 
-def evaluate(net: Sequential, loss: Callable, data, batch_size: int = 64) -> float:
+def evaluate(net: Sequential, loss: Loss | Metric, data: Data, batch_size: int = 64) -> float:
     """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. loss: a loss, or a measure such as accuracy. data: as fit's.
     Safe from many threads."""
     return _evaluated(net, (loss,), _data(data, network(net)), batch_size)[0]
 
 
-def _evaluated(net: Sequential, losses, data, batch_size: int) -> list[float]:
+def _evaluated(net: Sequential, losses: Sequence[Loss | Metric], data: Batches, batch_size: int) -> list[float]:
     """evaluate of several, from one pass over the data."""
     totals, count = [0.0] * len(losses), 0
     for batch in data.batches(batch_size):
@@ -183,11 +191,12 @@ def _evaluated(net: Sequential, losses, data, batch_size: int) -> list[float]:
 class _Step:
     """Steps of an optimiser over batches."""
 
-    def __init__(self, net, loss, optimiser, rng, tbptt, clip_norm, clip_value, schedule):
+    def __init__(self, net: Sequential, loss: Loss, optimiser: Optimiser, rng: np.random.Generator, tbptt: int | None, clip_norm: float | None,
+                 clip_value: float | None, schedule: Schedule | None) -> None:
         self.net, self.loss, self.optimiser, self.rng, self.tbptt, self.schedule = net, loss, optimiser, rng, tbptt, schedule
         self.clip_norm, self.clip_value = clip_norm, clip_value
 
-    def epoch(self, epoch: int, batches) -> float:
+    def epoch(self, epoch: int, batches: Iterable[Batch]) -> float:
         """The mean loss over all entries."""
         total, count = 0.0, 0
         for k, batch in enumerate(batches):
@@ -227,16 +236,17 @@ def _mean(total: float, count: int) -> float:
     return total / count
 
 
-def _data(data, net: Sequential):
+def _data(data: Data, net: Sequential) -> Batches:
     """Something with batches."""
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return Sequences(*data, per_sequence=net.per_sequence)
+        return Sequences(data[0], data[1], per_sequence=net.per_sequence)
     if not callable(getattr(data, "batches", None)):
         raise UnsupportedModelError(f"data must be Sequences, a pair (xs, ys), or have batches(batch_size, rng), got {type(data).__name__}")
     return data
 
 
-def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt, metric) -> None:
+def _check(net: Sequential, optimiser: Optimiser, valid: Batches | None, schedule: Schedule | None, schedule_per: str, patience: int | None, tbptt: int | None,
+           metric: Metric | None) -> None:
     """Options that need one another."""
     if not isinstance(optimiser, Optimiser):
         raise UnsupportedModelError(f"fit: optimiser must be one of fastrnn.training, got {type(optimiser).__name__}")
@@ -266,6 +276,6 @@ def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt, metri
                 raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {place!r} ({layer.kind}) also runs backward")
 
 
-def _note(history: History, metric: Callable | None) -> str:
+def _note(history: History, metric: Metric | None) -> str:
     measured = f", {getattr(metric, '__name__', 'metric')} {history.metric[-1]:.4g}" if history.metric else ""
     return f"train {history.train[-1]:.4g}" + (f", valid {history.valid[-1]:.4g} (best {history.best:.4g})" if history.valid else "") + measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +13,16 @@ from fastrnn.training.base import Run, State, carried
 from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.sequential import Sequential
 
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike, Loss, Metric, Seed
+
+    Score = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
 OWN = (cross_entropy, binary_cross_entropy, mean_squared_error)  # their gradients are arrays of their own
 
 
-def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, training: bool = True, rng=None,
-                   batch_first: bool = False, resets=None) -> tuple[float, dict[str, np.ndarray]]:
+def value_and_grad(net: Sequential, loss: Loss, x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
+                   state: State | None = None, training: bool = True, rng: Seed | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of a batch and its gradient by every parameter.
 
     x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. resets: bools (T, B), T first with batch_first too: where
@@ -33,24 +39,24 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
     after = net.run_after(run)
     score = loss_of_rows(loss, after, target, mask, batch_first)
     y, saved, final = net.forward(rows, run, carried(state))
-    found = [*_scored(loss, score, y)]
+    loss_value, *dy = _scored(loss, score, y)
     del y
     grads = {name: np.zeros_like(array) for name, array in net.parameters().items()}
-    net.backward(found.pop(), saved, grads, need_dx=False)  # whose memory can then go as soon as it is used
+    net.backward(dy.pop(), saved, grads, need_dx=False)  # whose memory can then go as soon as it is used
     if state is not None:
         state.value = final
-    return found[0], grads
+    return loss_value, grads
 
 
-def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False,
-          resets=None) -> float:
+def value(net: Sequential, loss: Loss | Metric, x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
+          state: State | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> float:
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's. Takes a measure, too, such as
     accuracy: called as a loss is, it returns its value alone."""
     return values(net, (loss,), x, target, lengths=lengths, mask=mask, state=state, batch_first=batch_first, resets=resets)[0]
 
 
-def values(net: Sequential, losses: Sequence[Callable], x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False,
-           resets=None) -> list[float]:
+def values(net: Sequential, losses: Sequence[Loss | Metric], x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
+           state: State | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> list[float]:
     """value of several losses and measures, from one pass."""
     rows, run = network(net).enter(x, lengths, batch_first, resets=resets)
     scores = [loss_of_rows(loss, net.run_after(run), target, mask, batch_first, alone=True) for loss in losses]
@@ -61,14 +67,14 @@ def values(net: Sequential, losses: Sequence[Callable], x, target, *, lengths=No
     return found
 
 
-def network(net) -> Sequential:
+def network(net: Any) -> Sequential:
     """The network; UnsupportedModelError for a layer that stands in none."""
     if not isinstance(net, Sequential):
         raise UnsupportedModelError(f"a network is a Sequential, got {type(net).__name__}; put layers into Sequential(...)")
     return net
 
 
-def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.ndarray]:
+def _scored(loss: Loss, score: Score, y: np.ndarray) -> tuple[float, np.ndarray]:
     """The loss and its gradient by y, in an array that the way back may write to: that of another's loss may be anything, so it is copied."""
     value, dy = score(y)
     if getattr(loss, "func", loss) in OWN:
@@ -80,7 +86,7 @@ def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.n
     return value, dy.copy()
 
 
-def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool, alone: bool = False) -> Callable:
+def loss_of_rows(loss: Loss | Metric, run: Run, target: ArrayLike, mask: ArrayLike | None, batch_first: bool, alone: bool = False) -> Score:
     """The loss as a function of the network's rows alone. alone: it may be a measure, which returns its value without a gradient."""
     if not callable(loss):
         raise UnsupportedModelError(f"a loss is a function, got {loss!r}")
@@ -93,14 +99,14 @@ def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool, alon
             a = a.swapaxes(0, 1)
         if a.shape[:len(run.leading)] != run.leading:
             axes = "(B, ...)" if run.per_sequence else "(B, T, ...)" if batch_first else "(T, B, ...)"
-            raise ShapeError(f"{name!r} must have shape {axes} with leading axes {run.leading}, got {np.shape(given)}")
+            raise ShapeError(f"{name!r} must have shape {axes} with leading axes {run.leading}, got {a.shape}")
         packed[name] = _frozen(run.pack(a))
-    target, optional = packed["target"], {name: a for name, a in packed.items() if name == "mask"}
+    wanted, optional = packed["target"], {name: a for name, a in packed.items() if name == "mask"}
 
-    def score(rows):
-        found = loss(_frozen(rows), target, **optional)
+    def score(rows: np.ndarray) -> tuple[float, np.ndarray]:
+        found = loss(_frozen(rows), wanted, **optional)
         if alone and isinstance(found, (float, np.floating)):
-            return float(found), None
+            return float(found), rows[:0]  # of a measure nobody asks for it
         if not isinstance(found, tuple) or len(found) != 2:
             raise DTypeError(f"loss: it must return its value and its gradient, got {type(found).__name__}")
         return float(found[0]), found[1]

@@ -53,9 +53,10 @@ def binary_cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarra
     count *= logits.shape[-1] if over == "elements" else 1
     K, leading = logits.shape[-1], logits.shape[:-1]
     losses, gradient, size = np.empty(leading, logits.dtype), np.empty_like(logits, order="C"), max(1, BLOCK // K)
-    rows = [a.reshape(-1, K) for a in (logits, target, gradient)]
-    for k in range(0, len(rows[0]), size):
-        losses.reshape(-1)[k:k + size] = _binary_rows(*(a[k:k + size] for a in rows), 1 / count)
+    xs, targets, gradients = (a.reshape(-1, K) for a in (logits, target, gradient))
+    for k in range(0, len(xs), size):
+        part = slice(k, k + size)
+        losses.reshape(-1)[part] = _binary_rows(xs[part], targets[part], gradients[part], 1 / count)
     return _mean(losses, gradient, mask, count)
 
 
@@ -105,7 +106,7 @@ def accuracy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = N
     return float(np.mean(right if mask is None else right[mask]))
 
 
-def _taken(loss: str, prediction, target, mask, classes: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+def _taken(loss: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None, classes: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
     """What a loss was given, as arrays that fit, the mask None where all entries count, and how many count. classes: targets are integers, one an entry."""
     prediction, target = as_array(prediction, "prediction"), as_array(target, "target")
     leading = prediction.shape[:-1]

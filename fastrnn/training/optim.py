@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class Optimiser:
 
     slots: tuple[str, ...] = ()  # names of the flat vectors that it keeps
 
-    def __init__(self, net: Layer, lr: float, weight_decay: float = 0.0):
+    def __init__(self, net: Layer, lr: float, weight_decay: float = 0.0) -> None:
         if not isinstance(net, Layer):
             raise UnsupportedModelError(f"{type(self).__name__}: pass the network itself, got {type(net).__name__}")
         self.parameters, self.dtype = net.parameters(), net.dtype
@@ -90,9 +91,10 @@ class SGD(Optimiser):
     weight_decay adds weight_decay p to g. Formulas: torch.optim.SGD, without dampening. UnsupportedModelError for numbers out of range.
     """
 
-    slots = ("velocity",)
+    slots: tuple[str, ...] = ("velocity",)
+    velocity: np.ndarray
 
-    def __init__(self, net: Layer, lr: float, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0):
+    def __init__(self, net: Layer, lr: float, momentum: float = 0.0, *, nesterov: bool = False, weight_decay: float = 0.0) -> None:
         if not isinstance(nesterov, bool):
             raise UnsupportedModelError(f"SGD: nesterov must be True or False, got {nesterov!r}")
         self.momentum, self.nesterov = number(momentum, "momentum"), nesterov
@@ -101,7 +103,7 @@ class SGD(Optimiser):
             raise UnsupportedModelError("SGD: nesterov needs a momentum")
         super().__init__(net, lr, weight_decay)
 
-    def _update(self, p, g):
+    def _update(self, p: np.ndarray, g: np.ndarray) -> None:
         self._decay(p, g)
         if self.momentum:
             self.velocity *= self.momentum
@@ -120,13 +122,16 @@ class RMSProp(Optimiser):
     Formulas: torch.optim.RMSprop, not centred (Tieleman and Hinton 2012, lecture 6.5).
     """
 
+    square: np.ndarray
+    buffer: np.ndarray
+
     def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, *, momentum: float = 0.0,
-                 weight_decay: float = 0.0):
+                 weight_decay: float = 0.0) -> None:
         self.alpha, self.eps, self.momentum = fraction(alpha, "alpha"), number(eps, "eps"), number(momentum, "momentum")
         self.slots = ("square", "buffer") if self.momentum else ("square",)
         super().__init__(net, lr, weight_decay)
 
-    def _update(self, p, g):
+    def _update(self, p: np.ndarray, g: np.ndarray) -> None:
         self._decay(p, g)
         self.square *= self.alpha
         self.square += (1 - self.alpha) * (g * g)
@@ -148,14 +153,16 @@ class Adam(Optimiser):
     """
 
     slots = ("mean", "square")
+    mean: np.ndarray
+    square: np.ndarray
 
-    def __init__(self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise UnsupportedModelError(f"betas must be two numbers, got {betas!r}")
         self.betas, self.eps = tuple(fraction(b, "betas") for b in betas), number(eps, "eps")
         super().__init__(net, lr, weight_decay)
 
-    def _update(self, p, g):
+    def _update(self, p: np.ndarray, g: np.ndarray) -> None:
         self._decay(p, g)
         self._adapt(p, g)
 
@@ -177,10 +184,10 @@ class Adam(Optimiser):
 class AdamW(Adam):
     """Adam on the loss alone, and p -= lr weight_decay p beside it (Loshchilov and Hutter 2019). Formulas: torch.optim.AdamW."""
 
-    def __init__(self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2):
+    def __init__(self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
         super().__init__(net, lr, betas, eps, weight_decay)
 
-    def _update(self, p, g):
+    def _update(self, p: np.ndarray, g: np.ndarray) -> None:
         p *= 1 - self.lr * self.weight_decay
         self._adapt(p, g)
 
@@ -221,7 +228,7 @@ def _squares(g: np.ndarray) -> float:
     return found if g.dtype == np.float64 or 1e-20 < found < 1e38 else float(np.square(g, dtype=np.float64).sum())
 
 
-def fraction(value, name: str) -> float:
+def fraction(value: Any, name: str) -> float:
     """As number, below 1."""
     if number(value, name) >= 1:
         raise UnsupportedModelError(f"{name} must be below 1, got {value!r}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError
 from fastrnn.runtime.checks import as_array, as_resets
 
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike
 
-def as_lengths(lengths, T: int, B: int) -> np.ndarray:
+
+def as_lengths(lengths: ArrayLike | None, T: int, B: int) -> np.ndarray:
     """int64 (B,), the lengths of a batch, from 0 to T; ShapeError or DTypeError for anything else."""
     lengths = as_array(lengths, "lengths")
     if lengths.dtype.kind not in "iu":
@@ -35,7 +39,7 @@ class Packing:
     order: np.ndarray | None = field(default=None, repr=False)
 
     @staticmethod
-    def of(T: int, B: int, lengths=None, resets=None) -> Packing:
+    def of(T: int, B: int, lengths: ArrayLike | None = None, resets: ArrayLike | None = None) -> Packing:
         """The packing of a batch. lengths: B integers from 0 to T, in any order; None: all are T. resets: bools (T, B), where a sequence starts afresh before a
         step. ShapeError or DTypeError for anything else."""
         if resets is not None:
@@ -156,6 +160,9 @@ class Way:
         return _fixed(np.arange(p.N) + np.repeat((before - row)[order], n[order]))
 
 
+NONE = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Episodes(Packing):
     """A batch whose sequences start afresh in the middle: each episode is a sequence of its own here, so no gradient passes from one to the one before.
@@ -165,13 +172,13 @@ class Episodes(Packing):
     """
 
     batch: tuple[int, int] = (0, 0)
-    starts_at: np.ndarray = field(default=None, repr=False)
-    sequence: np.ndarray = field(default=None, repr=False)
-    first: np.ndarray = field(default=None, repr=False)
-    final: np.ndarray = field(default=None, repr=False)
+    starts_at: np.ndarray = field(default_factory=lambda: NONE, repr=False)
+    sequence: np.ndarray = field(default_factory=lambda: NONE, repr=False)
+    first: np.ndarray = field(default_factory=lambda: NONE, repr=False)
+    final: np.ndarray = field(default_factory=lambda: NONE, repr=False)
 
     @staticmethod
-    def cut(T: int, B: int, lengths, resets: np.ndarray) -> Episodes:
+    def cut(T: int, B: int, lengths: ArrayLike | None, resets: np.ndarray) -> Episodes:
         """The packing of a batch cut where `resets`, bools (T, B), says so."""
         lengths = np.full(B, T, np.int64) if lengths is None else as_lengths(lengths, T, B)
         resets = resets & (np.arange(T)[:, None] < lengths)

@@ -11,10 +11,11 @@ from fastrnn.training.base import positive
 from fastrnn.training.data import columns, padded
 
 if TYPE_CHECKING:
+    from fastrnn.training.data import Columns
     from fastrnn.training.sequential import Sequential
 
 
-def predict(net: Sequential, xs, batch_size: int) -> np.ndarray | list[np.ndarray]:
+def predict(net: Sequential, xs: Columns, batch_size: int) -> np.ndarray | list[np.ndarray]:
     """Sequential.predict. Sequences of like lengths are run together, which wastes less padding."""
     size, sequences = positive(batch_size, "batch_size", "predict"), columns(xs, "xs")
     if not sequences:
@@ -33,5 +34,5 @@ def predict(net: Sequential, xs, batch_size: int) -> np.ndarray | list[np.ndarra
             found[k] = y[b] if net.per_sequence else y[:n, b].copy()
     if net.per_sequence:
         return np.stack(found)
-    one = (hasattr(xs, "__array__") or hasattr(xs, "__dlpack__")) and getattr(xs, "dtype", None) != object
+    one = (hasattr(xs, "__array__") or hasattr(xs, "__dlpack__")) and getattr(xs, "dtype", None) != np.object_
     return np.stack(found, axis=1) if one else found

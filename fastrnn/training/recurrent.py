@@ -5,6 +5,8 @@ Saved for backward: activated gates, h, and c or what the reset gate meets; the 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from fastrnn.errors import UnsupportedModelError
@@ -12,6 +14,9 @@ from fastrnn.model.stack import PEEPHOLES, StackOptions
 from fastrnn.training.base import Run
 from fastrnn.training.native import GATES, loops
 from fastrnn.training.stacks import Direction, RecurrentLayer, Saved, blocks
+
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike, Seed
 
 KINDS = ("rnn", "lstm", "gru", "gru_before")  # as native/instance.h numbers them
 
@@ -51,7 +56,7 @@ class BuiltIn(RecurrentLayer):
             saved.directions.append(Direction(suffix, pieces, run.packing.way(reverse).previous, gates, c, extra))
             self._run(False, saved, d, run)
 
-    def _run(self, back: bool, saved: Saved, d: int, run: Run, **gradients) -> None:
+    def _run(self, back: bool, saved: Saved, d: int, run: Run, **gradients: Any) -> None:
         """One direction's time loop."""
         o, p, own = self.options, self.parameters(), saved.directions[d]
         P, H, suffix = o.output_size, o.hidden_size, own.suffix
@@ -60,7 +65,7 @@ class BuiltIn(RecurrentLayer):
                     extra=own.extra, w_p=p.get(f"weight_hr_{suffix}"), peepholes=peepholes, relu=self.relu, coupled=o.input_forget,
                     b_n=p[f"bias_hh_{suffix}"][2 * H :] if o.bias and self.kind == "gru" and o.reset_after else None, **gradients)
 
-    def _layer_back(self, saved: Saved, dy: np.ndarray, grads, run: Run, need_dx: bool) -> np.ndarray | None:
+    def _layer_back(self, saved: Saved, dy: np.ndarray, grads: dict[str, np.ndarray], run: Run, need_dx: bool) -> np.ndarray | None:
         o, p, B, P, H = self.options, self.parameters(), run.packing.B, self.options.output_size, self.options.hidden_size
         dh0, das = np.zeros((B, dy.shape[1]), self.dtype), []
         da_rows = (np.empty_like(dy) if saved.keep_dh else dy) if self.kind == "rnn" else None
@@ -81,7 +86,7 @@ class BuiltIn(RecurrentLayer):
         saved.dh = dy if saved.keep_dh else None
         return self._dx(saved, das) if need_dx else None
 
-    def _hidden_back(self, grads, da: np.ndarray, h: np.ndarray, own: Direction) -> None:
+    def _hidden_back(self, grads: dict[str, np.ndarray], da: np.ndarray, h: np.ndarray, own: Direction) -> None:
         """Of the recurrent matrix and the biases. A GRU's candidate has an operand, or a gradient, of its own."""
         o, H, s = self.options, self.options.hidden_size, own.suffix
         w = grads[f"weight_hh_{s}"]
@@ -104,8 +109,9 @@ class BuiltIn(RecurrentLayer):
 class RNN(BuiltIn):
     """Elman's network as torch.nn.RNN: h' = tanh(W x + R h + b), or relu."""
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, *, nonlinearity="tanh", bias=True, dropout=0.0, reverse=False, seed=None,
-                 dtype="float32"):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
+                 nonlinearity: str = "tanh", bias: bool = True, dropout: float = 0.0, reverse: bool = False, seed: Seed | None = None,
+                 dtype: DTypeLike = "float32") -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         self.relu = nonlinearity == "relu"
@@ -115,8 +121,9 @@ class RNN(BuiltIn):
 class LSTM(BuiltIn):
     """Long short-term memory as torch.nn.LSTM, with a projection, peepholes (Gers et al. 2000) and a coupled gate (f = 1 - i; Greff et al. 2017) on request."""
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, *, bias=True, proj_size=0, peepholes=False, input_forget=False, dropout=0.0,
-                 reverse=False, seed=None, dtype="float32"):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
+                 bias: bool = True, proj_size: int = 0, peepholes: bool = False, input_forget: bool = False, dropout: float = 0.0,
+                 reverse: bool = False, seed: Seed | None = None, dtype: DTypeLike = "float32") -> None:
         super().__init__(StackOptions("lstm", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, proj_size=proj_size, peepholes=peepholes,
                                       input_forget=input_forget, reverse=reverse), dropout=dropout, seed=seed, dtype=dtype)
 
@@ -124,7 +131,8 @@ class LSTM(BuiltIn):
 class GRU(BuiltIn):
     """Gated recurrent unit. reset_after: as torch.nn.GRU, n = tanh(W x + r (R h + b)); else Cho et al. 2014, n = tanh(W x + R (r h) + b)."""
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bidirectional=False, *, bias=True, reset_after=True, dropout=0.0, reverse=False, seed=None,
-                 dtype="float32"):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
+                 bias: bool = True, reset_after: bool = True, dropout: float = 0.0, reverse: bool = False, seed: Seed | None = None,
+                 dtype: DTypeLike = "float32") -> None:
         super().__init__(StackOptions("gru", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, reset_after=reset_after, reverse=reverse),
                          dropout=dropout, seed=seed, dtype=dtype)

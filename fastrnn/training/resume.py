@@ -19,7 +19,7 @@ def joined(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarra
     return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
 
 
-def parted(state) -> dict[str, dict[str, np.ndarray]]:
+def parted(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """And back; ShapeError for names that joined does not make."""
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for key, array in as_mapping(state, "resume").items():
@@ -46,4 +46,4 @@ def load_generator(generator: np.random.Generator, given: Mapping[str, np.ndarra
     here, inc = generator.bit_generator.state, inc_high << 64 | inc_low
     if here["state"]["inc"] != inc:
         raise UnsupportedModelError("resume: the run was begun with another seed")
-    generator.bit_generator.state = here | {"state": {"state": high << 64 | low, "inc": inc}, "has_uint32": held, "uinteger": half}
+    generator.bit_generator.state = {**here, "state": {"state": high << 64 | low, "inc": inc}, "has_uint32": held, "uinteger": half}

@@ -16,7 +16,7 @@ from fastrnn.training.optim import Optimiser, fraction
 class Schedule:
     """lr as a function of how many steps were taken. base: the optimiser's lr when the schedule was made. Belongs to one thread at a time."""
 
-    def __init__(self, optimiser: Optimiser):
+    def __init__(self, optimiser: Optimiser) -> None:
         if not isinstance(optimiser, Optimiser):
             raise UnsupportedModelError(f"{type(self).__name__}: pass the optimiser, got {type(optimiser).__name__}")
         self.optimiser, self.base, self.count = optimiser, optimiser.lr, 0
@@ -55,22 +55,22 @@ class Schedule:
 class StepLR(Schedule):
     """base gamma^(count // step_size), as torch's StepLR."""
 
-    def __init__(self, optimiser: Optimiser, step_size: int, gamma: float = 0.1):
+    def __init__(self, optimiser: Optimiser, step_size: int, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = positive(step_size, "step_size", "StepLR"), number(gamma, "gamma")
         super().__init__(optimiser)
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         return self.base * self.gamma ** (count // self.step_size)
 
 
 class CosineLR(Schedule):
     """From base to minimum over half a cosine of `steps` steps, then minimum (Loshchilov and Hutter 2017); as torch's CosineAnnealingLR up to there."""
 
-    def __init__(self, optimiser: Optimiser, steps: int, minimum: float = 0.0):
+    def __init__(self, optimiser: Optimiser, steps: int, minimum: float = 0.0) -> None:
         self.steps, self.minimum = positive(steps, "steps", "CosineLR"), number(minimum, "minimum")
         super().__init__(optimiser)
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         return self.minimum + (self.base - self.minimum) * (1 + math.cos(math.pi * min(count, self.steps) / self.steps)) / 2
 
 
@@ -80,7 +80,7 @@ class WarmupLR(Schedule):
     UnsupportedModelError where `then` belongs to another optimiser or waits for losses.
     """
 
-    def __init__(self, optimiser: Optimiser, steps: int, start: float = 0.0, then: Schedule | None = None):
+    def __init__(self, optimiser: Optimiser, steps: int, start: float = 0.0, then: Schedule | None = None) -> None:
         self.steps, self.start, self.then = positive(steps, "steps", "WarmupLR"), number(start, "start"), then
         if then is not None and (not isinstance(then, Schedule) or then.optimiser is not optimiser or isinstance(then, ReduceOnPlateau)):
             raise UnsupportedModelError("WarmupLR: then must be a schedule of the same optimiser, and none that waits for losses")
@@ -89,16 +89,16 @@ class WarmupLR(Schedule):
             self.base = then.base
             optimiser.lr = self.rate(0)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
         """Its own, and that of `then` with "then." in front."""
         return super().state_dict() | ({} if self.then is None else {f"then.{name}": value for name, value in self.then.state_dict().items()})
 
-    def _load(self, values):
+    def _load(self, values: Mapping[str, float]) -> None:
         if self.then is not None:
             self.then._load({name.removeprefix("then."): value for name, value in values.items() if name.startswith("then.")})
         super()._load(values)
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         if count >= self.steps and self.then is not None:
             return self.then.rate(count - self.steps)
         return self.base * (self.start + (1 - self.start) * min(count, self.steps) / self.steps)
@@ -110,25 +110,25 @@ class ReduceOnPlateau(Schedule):
     After a reduction, `cooldown` steps are not counted. step() must be given the loss.
     """
 
-    def __init__(self, optimiser: Optimiser, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, cooldown: int = 0, minimum: float = 0.0):
+    def __init__(self, optimiser: Optimiser, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, cooldown: int = 0, minimum: float = 0.0) -> None:
         self.factor, self.threshold, self.minimum = fraction(factor, "factor"), fraction(threshold, "threshold"), number(minimum, "minimum")
         self.patience, self.cooldown = number(patience, "patience"), number(cooldown, "cooldown")
-        self.best, self.bad, self.cooling = math.inf, 0, 0
+        self.best, self.bad, self.cooling = math.inf, 0, 0.0
         super().__init__(optimiser)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
         """With the best loss, how many steps were no better, and how many are still not counted."""
         return super().state_dict() | {"best": np.array(float(self.best)), "bad": np.array(self.bad), "cooling": np.array(float(self.cooling))}
 
-    def _load(self, values):
+    def _load(self, values: Mapping[str, float]) -> None:
         bad, cooling = (number(values[name], f"the schedule's {name!r}") for name in ("bad", "cooling"))
         super()._load(values)
         self.best, self.bad, self.cooling = float(values["best"]), int(bad), cooling
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         return self.optimiser.lr
 
-    def step(self, loss=None):
+    def step(self, loss: float | None = None) -> None:
         if loss is None:
             raise UnsupportedModelError("ReduceOnPlateau: step needs the loss; in fit, pass valid and step once an epoch")
         self.count += 1

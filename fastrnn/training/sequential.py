@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,6 +16,11 @@ from fastrnn.model.show import aligned, notebook, parameters
 from fastrnn.runtime.checks import as_array, check_dtype
 from fastrnn.training.base import Layer, Run, State, as_dtype, carried
 from fastrnn.training.packing import Packing
+
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike, Seed
+    from fastrnn.typing import ArrayLike
+    from fastrnn.training.data import Columns
 
 
 class Sequential(Layer):
@@ -27,7 +34,7 @@ class Sequential(Layer):
 
     kind = "sequential"
 
-    def __init__(self, *layers: Layer, seed=None):
+    def __init__(self, *layers: Layer, seed: Seed | None = None) -> None:
         if not layers:
             raise UnsupportedModelError("sequential: at least one layer is needed")
         for k, layer in enumerate(layers):
@@ -71,7 +78,7 @@ class Sequential(Layer):
         """Whether it gives one row a sequence: a Last is among its layers."""
         return self.run_after(Run(Packing.of(0, 0))).per_sequence
 
-    def reset_parameters(self, seed=None) -> None:
+    def reset_parameters(self, seed: Seed | None = None) -> None:
         rng = np.random.default_rng(seed)
         for layer in self.layers:
             layer.reset_parameters(rng)
@@ -79,7 +86,7 @@ class Sequential(Layer):
     def parameters(self) -> dict[str, np.ndarray]:
         return {f"{k}.{name}": array for k, layer in enumerate(self.layers) for name, array in layer.parameters().items()}
 
-    def astype(self, dtype) -> Sequential:
+    def astype(self, dtype: DTypeLike) -> Self:
         other = copy.copy(self)
         other.layers = [layer.astype(as_dtype(dtype, self.kind)) for layer in self.layers]
         other._bind()
@@ -90,7 +97,7 @@ class Sequential(Layer):
             run = layer.run_after(run)
         return run
 
-    def forward(self, x, run, state=None, keep=True):
+    def forward(self, x: np.ndarray, run: Run, state: Any = None, keep: bool = True) -> tuple[np.ndarray, Any, Any]:
         """As every layer's; state: a tuple, saved: a list with one entry a layer."""
         saved, finals = [], []
         given = (None,) * len(self.layers) if state is None else state
@@ -105,7 +112,7 @@ class Sequential(Layer):
             finals.append(final)
         return x, saved if keep else None, tuple(finals)
 
-    def backward(self, dy, saved, grads, need_dx=True):
+    def backward(self, dy: np.ndarray, saved: Any, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
         """As every layer's; what was saved is let go of on the way."""
         while saved:
             k = len(saved) - 1
@@ -114,7 +121,7 @@ class Sequential(Layer):
             dy = self.layers[k].backward(dy, saved.pop(), own, need_dx or k > 0)
         return dy
 
-    def __call__(self, x, lengths=None, state: State | None = None, batch_first: bool = False, *, resets=None) -> np.ndarray:
+    def __call__(self, x: ArrayLike, lengths: ArrayLike | None = None, state: State | None = None, batch_first: bool = False, *, resets: ArrayLike | None = None) -> np.ndarray:
         """The network's output, with nothing dropped.
 
         x: (T, B, I) of the network's dtype, or integers (T, B) if an Embedding is first; (B, T, ...) with batch_first. lengths: integers (B,)
@@ -131,7 +138,7 @@ class Sequential(Layer):
         y = after.unpack(y.copy() if np.may_share_memory(y, rows) else y)
         return y.swapaxes(0, 1) if batch_first and not after.per_sequence else y
 
-    def predict(self, xs, batch_size: int = 64) -> np.ndarray | list[np.ndarray]:
+    def predict(self, xs: Columns, batch_size: int = 64) -> np.ndarray | list[np.ndarray]:
         """What the network says of sequences, a batch at a time, with nothing dropped: of those that fit takes as xs.
 
         xs: arrays (T_i, I) of the network's dtype, or integers (T_i,); or one array (T, n, ...) that holds n sequences. batch_size: of a pass; work space is as large as
@@ -142,7 +149,7 @@ class Sequential(Layer):
 
         return predict(self, xs, batch_size)
 
-    def save(self, path, lengths: bool = False) -> None:
+    def save(self, path: str | PathLike[str], lengths: bool = False) -> None:
         """Writes the network as it is now as a model, which fr.load reads and fr.compile runs: to_model(lengths=lengths).save(path). For training that shall go on, keep
         state_dict, or a History's. Raises as to_model and Model.save do."""
         self.to_model(Path(path).stem, lengths).save(path)
@@ -158,9 +165,10 @@ class Sequential(Layer):
 
         return to_model(self, name, lengths)
 
-    def enter(self, x, lengths=None, batch_first: bool = False, training: bool = False, rng=None, resets=None) -> tuple[np.ndarray, Run]:
+    def enter(self, given: ArrayLike, lengths: ArrayLike | None = None, batch_first: bool = False, training: bool = False, rng: np.random.Generator | None = None,
+              resets: ArrayLike | None = None) -> tuple[np.ndarray, Run]:
         """A batch, checked, as rows, and the run that they belong to. Arguments and errors as in a call."""
-        x = as_array(x, "x")
+        x = as_array(given, "x")
         if self.integers:
             if x.dtype.kind not in "iu":
                 raise DTypeError(f"layer '0' ({self.layers[0].kind}): input 'x' must be integers, got {x.dtype}")
@@ -175,10 +183,10 @@ class Sequential(Layer):
             x = x.swapaxes(0, 1)
         if resets is not None:
             self._forward_only()
-        run = Run(Packing.of(*x.shape[:2], lengths, resets), training, rng)
+        run = Run(Packing.of(x.shape[0], x.shape[1], lengths, resets), training, rng)
         rows = np.ascontiguousarray(run.pack(x))
         if self.integers:
-            first = next(leaf for _, leaf in self.leaves())
+            first: Any = next(leaf for _, leaf in self.leaves())  # an Embedding
             if rows.size and not 0 <= rows.min() <= rows.max() < first.num_embeddings:
                 raise ShapeError(f"layer '0' (embedding): indices must be from 0 to {first.num_embeddings - 1}, got {rows.min()} to {rows.max()}")
         return rows, run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from fastrnn.errors import DTypeError, ShapeError, StateError
 from fastrnn.model.stack import StackOptions
 from fastrnn.training.base import Layer, Run
 from fastrnn.training.layers import dropout_mask, probability
+
+if TYPE_CHECKING:
+    from fastrnn.typing import DTypeLike, Seed
 
 ROWS = 1024  # of a block
 
@@ -59,7 +63,7 @@ class RecurrentLayer(Layer):
     Memory: forward keeps what Saved and Direction list; backward takes dx, and works in place in all else.
     """
 
-    def __init__(self, options: StackOptions, *, dropout: float = 0.0, seed=None, dtype="float32"):
+    def __init__(self, options: StackOptions, *, dropout: float = 0.0, seed: Seed | None = None, dtype: DTypeLike = "float32") -> None:
         self.options, self.dropout, self.kind = options, probability(dropout, options.kind, "dropout"), options.kind
         self.takes, self.gives = options.input_size + len(options.scalars), options.output_size * options.directions
         super().__init__(options.shapes(), dtype, seed)
@@ -69,7 +73,7 @@ class RecurrentLayer(Layer):
         for array in self.parameters().values():
             array[...] = rng.uniform(-bound, bound, array.shape)
 
-    def forward(self, x, run: Run, state=None, keep=True):
+    def forward(self, x: np.ndarray, run: Run, state: Any = None, keep: bool = True) -> tuple[np.ndarray, Any, Any]:
         """Rows (N, takes) to rows (N, D P). state: h, or a tuple (h, c) of all states, each (layers * D, B, P or H) in the batch's order; None: zeros.
 
         StateError, DTypeError or ShapeError for a state that does not fit.
@@ -90,7 +94,7 @@ class RecurrentLayer(Layer):
         ends = tuple(run.packing.ended(np.stack(finals[name])) for name in o.states)
         return x, (run, saved) if keep else None, ends if len(ends) > 1 else ends[0]
 
-    def _states(self, state, run: Run) -> dict[str, np.ndarray]:
+    def _states(self, state: Any, run: Run) -> dict[str, np.ndarray]:
         """Initial states by name, (layers * D, B, n), in the packing's order."""
         o, B = self.options, run.packing.leading[1]
         shapes = {name: (o.num_layers * o.directions, B, o.hidden_size if k else o.output_size) for k, name in enumerate(o.states)}
@@ -111,7 +115,7 @@ class RecurrentLayer(Layer):
         """Computes one layer's h, and adds what its directions keep."""
         raise NotImplementedError
 
-    def _layer_back(self, saved: Saved, dy: np.ndarray, grads, run: Run, need_dx: bool) -> np.ndarray | None:
+    def _layer_back(self, saved: Saved, dy: np.ndarray, grads: dict[str, np.ndarray], run: Run, need_dx: bool) -> np.ndarray | None:
         """Adds one layer's gradients; that of its x if it is needed. What was saved is used up, and dy is written to."""
         raise NotImplementedError
 
@@ -125,7 +129,7 @@ class RecurrentLayer(Layer):
                 found[name].append(own.c[k, last])
         return found
 
-    def backward(self, dy, saved, grads, need_dx=True):
+    def backward(self, dy: np.ndarray, saved: Any, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
         """As every layer's; what was saved is used up."""
         run, layers = saved
         while layers:

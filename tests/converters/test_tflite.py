@@ -86,7 +86,7 @@ class Op:
 FUSED = [{0: ("b", code)} for code in (0, 1, 2, 3)]
 CONV = {0: ("b", 1), 1: ("i", 2), 2: ("i", 1), 3: ("b", 1), 4: ("i", 1), 5: ("i", 1)}
 DEPTH = {0: ("b", 0), 1: ("i", 1), 2: ("i", 2), 3: ("i", 2), 4: ("b", 3), 5: ("i", 1), 6: ("i", 1)}
-SLICED = {k: ("i", 0) for k in range(5)}
+SLICED = dict.fromkeys(range(5), ("i", 0))
 OPS = [
     *(Op(kind, [X, Y], options, free=(0, 1)) for kind in ("ADD", "SUB", "MUL", "DIV") for options in FUSED), Op("ADD", [X, Y[0, 0]], FUSED[0]),
     *(Op(kind, [MANY, ints(2, 3, -2)], FUSED[0], ("int32",)) for kind in ("ADD", "SUB", "MUL")), Op("DIV", [MANY, ints(2, 3, -2)], FUSED[0], ("int32",)),
@@ -140,8 +140,8 @@ def test_operators_agree_with_litert(op, tmp_path):
         agree(have, want)
 
 
-LSTMS = [dict(clip=c, P=p, coupled=k, peepholes=e, time_major=t, act=a) for c, p, k, e, t, a in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (4, 1))]
-LSTMS += [dict(clip=c, P=p, coupled=k, peepholes=e, time_major=t, act=4, norm=n, projection_clip=0.2 * bool(p), projection_bias=bool(p))
+LSTMS = [{"clip": c, "P": p, "coupled": k, "peepholes": e, "time_major": t, "act": a} for c, p, k, e, t, a in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (4, 1))]
+LSTMS += [{"clip": c, "P": p, "coupled": k, "peepholes": e, "time_major": t, "act": 4, "norm": n, "projection_clip": 0.2 * bool(p), "projection_bias": bool(p)}
           for c, p, k, e, t, n in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (False, True)) if p or n]
 
 

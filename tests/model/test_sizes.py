@@ -71,7 +71,7 @@ def test_a_size_that_is_used_as_a_number_is_tied():
     assert list(range(T)) == [0, 1, 2, 3, 4] and int(T + 1) == 6 and np.zeros(T).shape == (5,)
     assert scope.tied and all(guard.allows({"T": 5}) for guard in scope.guards) and not all(guard.allows({"T": 6}) for guard in scope.guards)
     with pytest.raises(TypeError, match="unhashable"):
-        {T}
+        {T}  # noqa: B018
 
 
 def test_arrays_keep_sizes():

@@ -67,7 +67,7 @@ class Growth:
                 self.add("Slice", [x, *(self.constant(np.array([v])) for v in (start, end, axis, step))], [[*shape[:axis], n, *shape[axis + 1:]]])
 
     def make_reshape(self, x, shape):
-        target, cut = [d for d in shape], int(self.random.integers(0, len(shape) + 1))
+        target, cut = list(shape), int(self.random.integers(0, len(shape) + 1))
         target = [*target[:cut], 1, *target[cut:]] if self.random.random() < 0.4 else [int(np.prod(target[:cut])), *target[cut:]]
         self.add("Reshape", [x, self.constant(np.array(target))], [target])
 

@@ -5,6 +5,7 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.testing import LAYERS, TOLERANCES
+import itertools
 
 torch = pytest.importorskip("torch")
 
@@ -258,7 +259,7 @@ def test_resets_start_episodes(make, options):
         for b in range(B):
             end = T if n is None else n[b]
             cuts = [0, *[t for t in range(1, end) if mask[t, b]], end]
-            for start, stop in zip(cuts, cuts[1:]):
+            for start, stop in itertools.pairwise(cuts):
                 first = None if mask[start, b] else tuple(s[:, b] for s in state) if isinstance(state, tuple) else state[:, b]
                 want, last = layer(x[start:stop, b], first)
                 assert np.array_equal(y[start:stop, b], want)

@@ -106,6 +106,7 @@ def test_a_retried_step_is_done_once(serve):
         return await handle.options(session_id="again").step.remote("again", number, xs[number], False, first, state)
 
     async def main():
+        before = None
         for k in range(3):
             kind, y, state = await ask(k, k == 0)
             again = await ask(k, k == 0)
@@ -142,7 +143,7 @@ def test_a_predictor_by_itself():
     from fastrnn.serving.ray import Predictor
 
     one = fr.compile(fr.LSTM(I, 4, seed=2))
-    xs = [x for x in frames(3, 6)]
+    xs = list(frames(3, 6))
     same_lengths = Predictor(one)({"x": np.stack(xs), "id": np.arange(3)})
     assert same_lengths["y"].shape == (3, 6, 4) and all(same([y], [one(x[:, None])[0][:, 0]]) for y, x in zip(same_lengths["y"], xs))
     with pytest.raises(fr.ShapeError, match="column 'x' is missing"):

@@ -184,7 +184,7 @@ class _Form:
         parameters = {"weight_ih_l0": stacked(self.over_x), "weight_hh_l0": stacked(self.over_h), "bias_ih_l0": stacked(self.biases), "bias_hh_l0": np.zeros(4 * self.H, np.float32)}
         if self.projection is not None:
             parameters["weight_hr_l0"] = self.projection
-        common = dict(batch_first=self.batch_first, reverse=self.reverse, proj_size=self.P if self.projection is not None else 0)
+        common = {"batch_first": self.batch_first, "reverse": self.reverse, "proj_size": self.P if self.projection is not None else 0}
         if self.clip:
             return StackOptions("lstm", self.width, self.H, cell=gallery.clipped_lstm, **common), parameters | {"weight_limit_l0": np.full(self.H, self.clip, np.float32)}
         if self.peepholes:

@@ -56,7 +56,7 @@ def scatter_reduce(g: Site, x, dim, index, src, reduce="sum", include_self=True)
         raise g.refuse(f"the mean of {g.dtype} is not supported")
     if not x.rank:  # numbers, as rows of one
         row = [g.emit("Reshape", t, g.ints(1)) for t in (x, index, src)]
-        return g.emit("Reshape", joined(g, *row, 0, reduce, include_self), g.ints())
+        return g.emit("Reshape", joined(g, *row, 0, reduce, include_self), g.ints())  # type: ignore[call-arg]  # as many as it takes
     return joined(g, x.name, index.name, fitting(g, src, index), x.axis(dim), reduce, include_self)
 
 

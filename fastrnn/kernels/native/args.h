@@ -1,5 +1,6 @@
 /* The kernel contract: one argument struct, one signature. fastrnn/kernels/contract.py mirrors this
  * struct field by field and says what each field means, _args.pxd declares it to Cython; tests/kernels/test_contract.py compares all three. */
+/* clang-format off */
 #ifndef FASTRNN_ARGS_H
 #define FASTRNN_ARGS_H
 #include <stdint.h>

@@ -66,7 +66,9 @@ EVAL: dict[str, Callable] = {}
 
 
 def op(*names: str, inputs: tuple[int, int] = (1, 1), outputs: int = 1, apart: Callable | None = None, **attributes):
-    """Registers a shape function under op names; attributes are those the op may carry, with their defaults."""
+    """Registers a shape function under op names; attributes are those the op may carry, with their defaults, and of a kind that ATTRIBUTE_TYPES has."""
+    for name in attributes:
+        assert name in ATTRIBUTE_TYPES, f"attribute {name!r} of {', '.join(names)}: which values it may have is said in _KINDS"
 
     def register(infer):
         for name in names:

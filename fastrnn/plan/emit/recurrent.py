@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn.cells import Cell
-from fastrnn.model import Node
 from fastrnn.model.recurrent import RECURRENT, RecurrentNode, operand_bits
 from fastrnn.model.sizes import Whole
 from fastrnn.model.small import BYTES_OF_ALL

@@ -121,7 +121,7 @@ def step_of_gru(form: Form, result: str, made_of: Mapping[Vector, Form]) -> Cell
     """(1 - z) n + z h, or z n + (1 - z) h."""
     if form.biases or len(form.products) not in (2, 3):
         return None
-    products = {factors: scale for factors, scale in form.products}
+    products = dict(form.products)
     for factors in products:
         pair = _parts(factors)
         for z, n in ((pair, pair[::-1]) if pair and len(pair) == 2 else ()):

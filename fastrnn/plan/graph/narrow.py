@@ -6,9 +6,10 @@ LSTM, GRU, RNN, Gemm, a MatMul with a constant matrix, Conv, and for bfloat16 Co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +24,9 @@ from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
 
-Precision = str | Mapping[str, str]
+if TYPE_CHECKING:
+    from fastrnn.typing import Layer, Precision
+
 MATRICES = ("W", "R", "projection")
 PRODUCTS = ("Gemm", "MatMul", "Conv", "ConvTranspose")
 # Weights of a node from which on int8 pays: below, rounding what is multiplied takes longer than the product saves.
@@ -83,7 +86,7 @@ def widened(model: Model) -> Model:
     return _Widening(model).run()
 
 
-def round_weights(model, precision: Precision) -> Model:
+def round_weights(model: Model | Layer, precision: Precision) -> Model:
     """The float32 model whose weights are what `precision` stores: rounded to bfloat16, or quantized and scaled back.
 
     precision: as compile takes it. A session of it gives, to the bit, what one of `model` gives with precision="bfloat16"; with "int8" it is what the weights alone cost,
@@ -158,14 +161,14 @@ def _with_weights(model: Model) -> list[str]:
 class _Rebuilding(Edit):
     """Nodes one by one, those of subgraphs too."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model) -> None:
         super().__init__(model)
         self._made: dict[tuple[str, str], str] = {}
 
     def run(self) -> Model:
         return self.result(self.walk(self.model.nodes))
 
-    def walk(self, nodes) -> list[Node]:
+    def walk(self, nodes: Iterable[Node]) -> list[Node]:
         """The nodes with their weights changed."""
         result = []
         for node in nodes:
@@ -177,7 +180,7 @@ class _Rebuilding(Edit):
     def changed(self, node: Node) -> Node:
         raise NotImplementedError
 
-    def once(self, name: str, what: str, make) -> str:
+    def once(self, name: str, what: str, make: Callable[[], Any]) -> str:
         """The constant made of another, one for all that read it."""
         key = name, what
         if key not in self._made:
@@ -188,12 +191,12 @@ class _Rebuilding(Edit):
 class _Narrowing(_Rebuilding):
     """float32 to small weights."""
 
-    def __init__(self, model: Model, choice: Chosen):
+    def __init__(self, model: Model, choice: Chosen) -> None:
         super().__init__(model)
         self.choice = choice
         self.within_one: set[str] = set()
 
-    def walk(self, nodes) -> list[Node]:
+    def walk(self, nodes: Iterable[Node]) -> list[Node]:
         result = []
         for node in nodes:
             result += super().walk([node])
@@ -260,7 +263,7 @@ class _Widening(_Rebuilding):
         for k, s in _places(node):
             if name := node.input(k):
                 scale = node.input(s)
-                inputs[k] = self.once(name, "float32", lambda name=name, scale=scale: restored(self.weights[name], self.weights[scale] if scale else None))
+                inputs[k] = self.once(name, "float32", partial(restored, self.weights[name], self.weights[scale] if scale else None))
             if s < len(inputs):
                 inputs[s] = ""
         while inputs and not inputs[-1]:

@@ -133,7 +133,7 @@ class Reading:
 
     def _sub(self, node: Node) -> Form | None:
         pair = self._pair(node)
-        return pair and added(*pair, -1.0)
+        return pair and added(*pair, -1.0)  # type: ignore[call-arg]  # as many as it takes
 
     def _mul(self, node: Node) -> Form | None:
         pair = self._pair(node)

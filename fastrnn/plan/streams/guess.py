@@ -11,7 +11,7 @@ Where both speak they must agree. What is not certain is no guess: it is left op
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fastrnn.errors import FastRNNError
@@ -45,8 +45,8 @@ class Guess:
     def tied(self, model: Model) -> tuple[State, ...]:
         """The states as a model has them."""
         values = {v.name: v for v in model.inputs}
-        return tuple(State(name, *(source if isinstance(source, tuple) else (source, None)), values[name].dtype, values[name].shape)
-                     for name, source in self.states.items())
+        pairs = [(name, *(source if isinstance(source, tuple) else (source, None))) for name, source in self.states.items()]
+        return tuple(State(name, output, index, values[name].dtype, values[name].shape) for name, output, index in pairs)
 
 
 def guess_states(model: Model) -> Guess:
@@ -88,9 +88,9 @@ def _flow(model: Model) -> Flow:
         return Flow()
 
 
-def _ties(model: Model, flow: Flow) -> dict[str, list]:
+def _ties(model: Model, flow: Flow) -> dict[str, list[str | tuple[str, int]]]:
     """For each input that layers start from, the outputs, or slices of their axis 0, that hold exactly its entries in order."""
-    found: dict[str, list] = {}
+    found: dict[str, list[str | tuple[str, int]]] = {}
     for output in model.output_names:
         for name in flow.starts if output in flow.nexts else ():
             found.setdefault(name, []).extend(sources(output, flow.nexts[output], flow.entries[name]))
@@ -102,7 +102,7 @@ def with_states(plan: Plan, states: tuple[State, ...]) -> Plan:
     return replace(plan, model=changed(plan.model, states=states))
 
 
-def _listed(sources) -> str:
+def _listed(sources: Iterable[str | tuple[str, int]]) -> str:
     return " and ".join(repr(s) if isinstance(s, str) else f"{s[0]!r}[{s[1]}]" for s in sources)
 
 

@@ -28,7 +28,7 @@ def pack(fingerprint: str, steps: int, layout: StateLayout, states: Mapping[str,
     return body + _digest(body)
 
 
-def unpack(data, fingerprint: str, layout: StateLayout) -> tuple[int, dict[str, np.ndarray]]:
+def unpack(data: object, fingerprint: str, layout: StateLayout) -> tuple[int, dict[str, np.ndarray]]:
     """Steps done and states. Raises StateError for bytes that pack did not make, or made of another model."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise StateError(f"an exported stream is bytes, got {type(data).__name__}")
@@ -61,7 +61,7 @@ def unpack(data, fingerprint: str, layout: StateLayout) -> tuple[int, dict[str, 
     return steps, states
 
 
-def _described(layout: StateLayout) -> list:
+def _described(layout: StateLayout) -> list[list[object]]:
     return [[name, dtype.name, list(shape)] for name, dtype, shape in zip(layout.names, layout.dtypes, layout.shapes)]
 
 

@@ -11,7 +11,7 @@ from fastrnn.errors import ShapeError
 from fastrnn.runtime import checks
 
 
-def checked_lengths(lengths, n: int, steps: int) -> np.ndarray | None:
+def checked_lengths(lengths: object, n: int, steps: int) -> np.ndarray | None:
     if lengths is None:
         return None
     a = checks.as_array(lengths, "lengths")
@@ -46,10 +46,10 @@ def parts(n: int, steps: int, lengths: np.ndarray | None, resets: np.ndarray | N
     order = np.argsort(-lengths, kind="stable")
     for first in range(0, n, max(most, 1)):
         rows = order[first:first + most]
-        longest, cuts = int(lengths[rows[0]]), set(lengths[rows].tolist())
+        longest, places = int(lengths[rows[0]]), set(lengths[rows].tolist())
         if resets is not None:
-            cuts |= set(np.flatnonzero(resets[:longest, rows].any(1)).tolist())
-        cuts = sorted(cuts - {0} | {longest})
+            places |= set(np.flatnonzero(resets[:longest, rows].any(1)).tolist())
+        cuts = sorted(places - {0} | {longest})
         for start, end in zip([0, *cuts], cuts):
             if end > start:
                 running = rows[lengths[rows] > start]

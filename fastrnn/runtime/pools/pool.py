@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn, overload
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from fastrnn.runtime.pools.apart import MOST_ROWS, axes_of
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
 from fastrnn.runtime.pools.tiling import RowInput, Tiling, single_threaded
 from fastrnn.runtime.streams.states import StateRows
+
+if TYPE_CHECKING:
+    from fastrnn.typing import Array, ArrayLike, Handles, Inputs, Outputs, StateDict
 
 # Sets of values of inputs that steer, and with them programs, that a pool keeps.
 MOST_STEERED = 8
@@ -41,7 +45,7 @@ class Pool(PoolCore):
     of the streams; what another thread was stepping then is there as far as it had got.
     """
 
-    def __init__(self, forms: Forms, capacity: int, sizes: Mapping[str, int] | None = None, lock: bool = False, identity=None):
+    def __init__(self, forms: Forms, capacity: int, sizes: Mapping[str, int] | None, lock: bool, identity: Callable[[], str]) -> None:
         if isinstance(capacity, bool) or not isinstance(capacity, (int, np.integer)) or not 1 <= capacity <= MOST_STREAMS:
             raise ShapeError(f"capacity must be an integer in 1..{MOST_STREAMS}, got {capacity!r}")
         self._forms, self._identity = single_threaded(forms), identity
@@ -53,7 +57,7 @@ class Pool(PoolCore):
         layout, first = form.start(self._batch)
         self._rows = StateRows(layout)
         self._furnish(int(capacity), self._rows.packed(layout.views(first)), threading.Lock() if lock else None)
-        self._plans: dict[tuple, tuple[Tiling, Tiling | None]] = {}
+        self._plans: dict[tuple[object, ...], tuple[Tiling, Tiling]] = {}  # of a step and of a chunk
         self._given = {} if sizes is None else _sizes(sizes, self._free)
         self._bound = dict(self._given)
         _POOLS.add(self)
@@ -70,7 +74,7 @@ class Pool(PoolCore):
             most = MOST_ROWS if apart else 1
             tilings = [Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, self.block, chunk) for chunk in ([False, True] if self._form.timed else [False])]
             tilings[0].warm()
-            self._plans[key] = tilings[0], tilings[-1] if self._form.timed else None
+            self._plans[key] = tilings[0], tilings[-1]
             while len(self._plans) > MOST_STEERED:
                 del self._plans[next(iter(self._plans))]
         tiles, self._chunks = self._plans[key]
@@ -89,7 +93,8 @@ class Pool(PoolCore):
     @property
     def row_ranks(self) -> dict[str, int | None]:
         """How many axes each input of a step has, that of rows included; None for an input that all rows share."""
-        form, found = self._form.steppable, {}
+        form = self._form.steppable
+        found: dict[str, int | None] = {}
         declared = {v.name: v.shape for v in self._forms.plan.model.inputs}
         for v in form.inputs:
             shape = tuple(d for k, d in enumerate(declared[v.name]) if k != form.time_axes.get(v.name))
@@ -104,12 +109,12 @@ class Pool(PoolCore):
         """The outputs that step and push return, in order."""
         return self._form.steppable.outputs
 
-    def prepare(self, x) -> None:
+    def prepare(self, x: Inputs) -> None:
         """Plans a step by what one stream brings, with the axis of rows or without, as the first step does: for models that leave sizes open, or that an
         integer steers. Nothing is stepped. Raises ShapeError or DTypeError."""
         self._exclusive(lambda: self._prepare(self._one_row(x)))
 
-    def _one_row(self, x) -> dict[str, np.ndarray]:
+    def _one_row(self, x: Inputs) -> dict[str, np.ndarray]:
         """The inputs of one stream with the axis of rows."""
         form, arrays = self._form.steppable, {}
         given = checks.by_name(x, self._names, "a step of several inputs")
@@ -122,16 +127,16 @@ class Pool(PoolCore):
                 arrays[v.name] = np.expand_dims(a, axis)
         return arrays
 
-    def _prepare(self, x) -> None:
+    def _prepare(self, x: Inputs) -> None:
         """Plans by what a step brings: dimensions that the model leaves open, and what inputs hold that steer."""
         arrays = checks.by_name(x, self._names, "a step of several inputs")
         if unbound := set(self._free) - set(self._bound):
-            found = {}
+            found: dict[str, int] = {}
             for v in self._form.steppable.inputs:
                 shape = self._form.steppable.step_shape(v)
                 if arrays[v.name].ndim != len(shape):
                     raise ShapeError(f"input {v.name!r} must have shape ({', '.join(map(str, shape))}), got {arrays[v.name].shape}")
-                found |= {d: n for d, n in zip(shape, arrays[v.name].shape) if d in unbound}
+                found |= {d: n for d, n in zip(shape, arrays[v.name].shape) if isinstance(d, str) and d in unbound}
             before, self._bound = self._bound, self._bound | found
             try:
                 self._plan(self._steering(arrays))
@@ -151,7 +156,14 @@ class Pool(PoolCore):
 
     # A chunk.
 
-    def push(self, handles, chunk, lengths=None, *, resets=None, out=None):
+    @overload
+    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: Array) -> Array: ...
+    @overload
+    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: tuple[Array, ...]) -> tuple[Array, ...]: ...
+    @overload
+    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: None = None) -> Outputs: ...
+
+    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: Outputs | None = None) -> Outputs:
         """A chunk of steps of each stream named. chunk: (T', n, ...), time first, or a dict of several inputs; inputs that all rows share have T' in front too.
         lengths: (n,) integers, how many of the T' steps each row takes; None: all. resets: (T', n) bool, where a row starts afresh before that step. Returns
         outputs (T', n, ...), zeros past a row's length.
@@ -160,10 +172,10 @@ class Pool(PoolCore):
         """
         return self._exclusive(lambda: self._push(handles, chunk, lengths, resets, out))
 
-    def _push(self, handles, chunk, lengths, resets, out):
+    def _push(self, handles: Handles, chunk: Inputs, given_lengths: ArrayLike | None, given_resets: ArrayLike | None, out: Outputs | None) -> Outputs:
         n = self._name(handles)
         arrays, steps = self._chunk_of(chunk)
-        lengths, resets = checked_lengths(lengths, n, steps), checks.as_resets(resets, steps, n)
+        lengths, resets = checked_lengths(given_lengths, n, steps), checks.as_resets(given_resets, steps, n)
         planned, done = self._tiles is not None, steps_done(n, steps, lengths, resets)
         if not planned or self._tiles.steered and not self._tiles.steered_by({name: a[0] for name, a in arrays.items() if steps}):
             self._prepare({name: a[0] if steps else np.zeros(a.shape[1:], a.dtype) for name, a in arrays.items()})
@@ -180,12 +192,12 @@ class Pool(PoolCore):
                 self._forget()
             raise
 
-    def _chunk_of(self, chunk) -> tuple[dict[str, np.ndarray], int]:
+    def _chunk_of(self, chunk: Inputs) -> tuple[dict[str, np.ndarray], int]:
         arrays = checks.by_name(chunk, self._names, "a chunk of several inputs")
         return arrays, checks.common_steps(arrays)
 
-    def _push_timed(self, n: int, steps: int, arrays, lengths, resets, out):
-        kept, result = self._bind_chunk(self._chunks, steps, arrays, out)
+    def _push_timed(self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None) -> Outputs:
+        _kept, result = self._bind_chunk(self._chunks, steps, arrays, out)
         if lengths is not None:
             for y in result if isinstance(result, tuple) else (result,):
                 y[...] = 0
@@ -194,7 +206,7 @@ class Pool(PoolCore):
             self._run_part(self._chunks, part.order, part.first, part.end, part.start, part.steps)
         return result
 
-    def _push_calls(self, n: int, steps: int, arrays, lengths, resets, out):
+    def _push_calls(self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None) -> Outputs:
         results = checks.chunk_outputs(steps, self._tiles.output_slots(n), arrays, out)
         if lengths is not None:
             for y in results:
@@ -203,7 +215,7 @@ class Pool(PoolCore):
             self._reset_rows(part.reset)
             for t in range(part.start, part.start + part.steps):
                 step = tuple(y[t, ...] for y in results)
-                kept, _ = self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
+                _kept, _ = self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
                 self._run_part(self._tiles, part.order, part.first, part.end, 0, 0)
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -212,15 +224,15 @@ class Pool(PoolCore):
     def __iter__(self) -> Iterator[int]:
         return iter(self._exclusive(lambda: self._open_handles().tolist()))
 
-    def state(self, handle: int) -> dict[str, np.ndarray]:
+    def state(self, handle: int) -> dict[str, Array]:
         """Copies of a stream's states by name, as a Stream of batch 1 has them: `stream.state = pool.state(handle)` goes on with it there."""
         return self._exclusive(lambda: {name: a.copy() for name, a in self._rows.views(self._row_of(handle)).items()})
 
-    def set_state(self, handle: int, values: Mapping[str, np.ndarray]) -> None:
+    def set_state(self, handle: int, values: StateDict) -> None:
         """Sets all of a stream's states by name. Raises StateError and changes nothing where one does not fit."""
         self._exclusive(lambda: self._set(handle, values))
 
-    def _set(self, handle: int, values) -> None:
+    def _set(self, handle: int, values: StateDict) -> None:
         row = self._row_of(handle)
         row[...] = self._rows.packed(self._rows.layout.checked(values, "pool.set_state"))
 
@@ -238,7 +250,7 @@ class Pool(PoolCore):
         """How many steps a stream has done since it was opened or reset."""
         return self._exclusive(lambda: self._steps_of(handle))
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a pool belongs to its session and this process; what travels is a stream: data = pool.export(handle), and where it arrives: pool.restore(data)")
 
     def __repr__(self) -> str:
@@ -254,7 +266,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _sizes(sizes, free: Sequence[str]) -> Mapping[str, int]:
+def _sizes(sizes: Mapping[str, int], free: Sequence[str]) -> Mapping[str, int]:
     for name, n in checks.as_mapping(sizes, "sizes").items():
         if name not in free:
             raise ShapeError(f"sizes: {name!r} is no dimension that the model leaves open; those are {', '.join(map(repr, free)) or 'none'}")

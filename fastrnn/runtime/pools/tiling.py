@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class RowInput(NamedTuple):
     integers that are indices or lengths, None for any."""
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     axis: int | None
     low: int | None
@@ -39,7 +39,7 @@ class Tiling(Tiles):
     """The programs of a step, or of chunks, by number of rows; made when they are first wanted. values: of inputs that steer."""
 
     def __init__(self, most: int, threads: int, forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndarray], axes: Axes, rows: StateRows, block: np.ndarray,
-                 chunk: bool = False):
+                 chunk: bool = False) -> None:
         self._forms, self._sizes, self._values, self._axes, self._rows, self._block, self._chunk = forms, sizes, values, axes, rows, block, chunk
         self._tiles: dict[tuple[int, int], list[Tile]] = {}
         self._programs: list[object] = []
@@ -55,9 +55,9 @@ class Tiling(Tiles):
         sizes = dict(self._sizes)
         if isinstance(form.steppable.batch, str):
             sizes[form.steppable.batch] = rows
-        return sizes | {form.steppable.time: steps} if form.timed else sizes
+        return sizes if form.steppable.time is None else sizes | {form.steppable.time: steps}
 
-    def _field(self, form: Form, slot: Slot, rows: int) -> tuple:
+    def _field(self, form: Form, slot: Slot, rows: int) -> tuple[str, np.dtype[Any], tuple[int, ...], int, int, bool]:
         """How the caller's array of a slot is checked."""
         shape = list(form.dims(slot.shape, self._of(form, rows, 1)))
         axis = self._axes.of.get(slot.name, SHARED_SLOT)
@@ -95,7 +95,7 @@ class Tiling(Tiles):
         for v in form.steppable.inputs:
             slot = slots.get(v.name) or _unread(form, v)
             _, dtype, shape, axis, _, _ = self._field(form, slot, 1)
-            low, high = (None, None) if slot.low is None else form.dims((slot.low, slot.high), sizes)
+            low, high = (None, None) if slot.low is None or slot.high is None else form.dims((slot.low, slot.high), sizes)
             found.append(RowInput(v.name, dtype, shape if axis < 0 else shape[:axis] + shape[axis + 1:], None if axis < 0 else axis, low, high))
         return tuple(found)
 
@@ -113,7 +113,7 @@ class Tiling(Tiles):
         np.moveaxis(a, axis, 1)[np.arange(len(a))[:, None] >= lengths] = 0
         return a
 
-    def steered_by(self, x) -> bool:
+    def steered_by(self, x: object) -> bool:
         """Whether a call's inputs hold what the programs are for."""
         return isinstance(x, Mapping) and all(np.array_equal(x.get(name), value) for name, value in self._values.items())
 

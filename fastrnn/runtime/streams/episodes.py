@@ -16,7 +16,7 @@ def cuts(mask: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
         yield start, end, rows[first:last]
 
 
-def run(call: Callable[[dict], list[np.ndarray]], timed: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray], lengths: np.ndarray | None, mask: np.ndarray,
+def run(call: Callable[[dict[str, np.ndarray | None]], list[np.ndarray]], timed: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray], lengths: np.ndarray | None, mask: np.ndarray,
         axis: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Outputs along `axis`, and the final states, of calls of a layer that run a piece each.
 

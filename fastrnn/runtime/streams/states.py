@@ -17,7 +17,7 @@ ROW_ALIGNMENT = 16  # of a state in a stream's row of a pool: enough for a copy,
 class StateLayout:
     """names, dtypes, shapes of states, and where each begins in a block of `nbytes`. batch_axes: the batch's place in each, None for none."""
 
-    def __init__(self, names: Sequence[str], dtypes: Sequence[str], shapes: Sequence[tuple[int, ...]], batch_axes: Mapping[str, int | None]):
+    def __init__(self, names: Sequence[str], dtypes: Sequence[str], shapes: Sequence[tuple[int, ...]], batch_axes: Mapping[str, int | None]) -> None:
         self.names, self.dtypes, self.shapes, self.batch_axes = tuple(names), tuple(map(np.dtype, dtypes)), tuple(shapes), dict(batch_axes)
         offsets, end = [], 0
         for dtype, shape in zip(self.dtypes, self.shapes):
@@ -30,14 +30,14 @@ class StateLayout:
         return {name: block[start:start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
                 for name, start, dtype, shape in zip(self.names, self.offsets.tolist(), self.dtypes, self.shapes)}
 
-    def checked(self, values, what: str) -> dict[str, np.ndarray]:
+    def checked(self, values: object, what: str) -> dict[str, np.ndarray]:
         """Arrays for all states by name. Raises StateError for one that is missing, unknown, or of another dtype or shape."""
-        values = checks.as_mapping(values, what, StateError)
-        if set(values) != set(self.names):
-            raise StateError(f"states are {sorted(self.names)}, got {sorted(values)}")
+        given = checks.as_mapping(values, what, StateError)
+        if set(given) != set(self.names):
+            raise StateError(f"states are {sorted(self.names)}, got {sorted(given)}")
         result = {}
         for name, dtype, shape in zip(self.names, self.dtypes, self.shapes):
-            array = checks.as_array(values[name], name)
+            array = checks.as_array(given[name], name)
             if array.dtype != dtype or array.shape != shape:
                 raise StateError(f"state {name!r} must be {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}")
             result[name] = array
@@ -47,7 +47,7 @@ class StateLayout:
 class StateRows:
     """The states of one stream as a row of `nbytes` bytes, one state behind the other. layout: of a stream of one row."""
 
-    def __init__(self, layout: StateLayout):
+    def __init__(self, layout: StateLayout) -> None:
         self.layout, self.offsets, end = layout, {}, 0
         for name, dtype, shape in zip(layout.names, layout.dtypes, layout.shapes):
             self.offsets[name] = end

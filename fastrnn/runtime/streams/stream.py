@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from fastrnn.runtime.executor._executor import Runners, States
 from fastrnn.runtime.streams._stream import StreamCore
 from fastrnn.runtime.streams.episodes import cuts
 from fastrnn.runtime.streams.forms import Forms
+
+if TYPE_CHECKING:
+    from fastrnn.typing import ArrayLike, Inputs, Outputs, StateDict
+
+    Described = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 MAX_BATCH = 1 << 24
 
@@ -30,7 +36,7 @@ class Stream(StreamCore):
     that fails leaves every state as it was.
     """
 
-    def __init__(self, forms: Forms, batch: int):
+    def __init__(self, forms: Forms, batch: int) -> None:
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or not 1 <= batch <= MAX_BATCH:
             raise ShapeError(f"batch must be an integer in 1..{MAX_BATCH}, got {batch!r}")
         self._form, self.batch = forms.of(int(batch)), int(batch)
@@ -69,13 +75,13 @@ class Stream(StreamCore):
 
     # A step.
 
-    def _prepare(self, x) -> None:
+    def _prepare(self, x: Inputs) -> None:
         """Binds the step's program by what a step brings: free dimensions, by the first, and what steers."""
         if not hasattr(self, "_form"):
             raise TypeError("streams come from Session.stream")
         arrays, free = self._named(x), set(self._free())
         shapes = checks.bind_shapes(self._form.steppable.inputs, arrays, self._sizes)
-        found = {d: n for v in self._form.steppable.inputs for d, n in zip(v.shape, shapes[v.name]) if d in free} if free else {}
+        found = {d: n for v in self._form.steppable.inputs for d, n in zip(v.shape, shapes[v.name]) if isinstance(d, str) and d in free} if free else {}
         before, self._sizes = self._sizes, self._sizes | found
         try:
             self._bind_step(arrays)
@@ -90,23 +96,23 @@ class Stream(StreamCore):
 
     def _sizes_of(self, steps: int) -> dict[str, int]:
         """The sizes of a call of so many steps, by symbol."""
-        return self._sizes | {self.time: steps} if self._form.timed else self._sizes
+        return self._sizes if self.time is None else self._sizes | {self.time: steps}
 
     # A chunk.
 
-    def _push(self, x, out):
+    def _push(self, x: Inputs, out: Outputs | None) -> Outputs:
         return self._push_timed(x, out) if self._form.timed else self._push_calls(x, out)
 
-    def _named(self, x) -> dict[str, np.ndarray]:
+    def _named(self, x: Inputs) -> dict[str, np.ndarray]:
         """The inputs of a step or a chunk by name."""
         return checks.by_name(x, self._names, "a chunk of several inputs")
 
-    def _chunk_length(self, x) -> int:
+    def _chunk_length(self, x: Inputs) -> int:
         if isinstance(x, np.ndarray) and x.ndim and len(self._names) == 1:
             return len(x)
         return checks.common_steps(self._named(x))
 
-    def _push_timed(self, x, out):
+    def _push_timed(self, x: Inputs, out: Outputs | None) -> Outputs:
         arrays, steps, axes = self._named(x), self._chunk_length(x), self._form.steppable.time_axes
         sizes = self._sizes_of(steps)
         for value in self._form.steppable.inputs:  # before anything is planned for so many steps
@@ -120,7 +126,7 @@ class Stream(StreamCore):
         self._bind_chunk(runners, _ordered(runners, sizes), names.index(self.time) if self.time in names and len(self._names) == 1 else -1, steps)
         return self._run_chunk(x, out)
 
-    def _push_calls(self, x, out):
+    def _push_calls(self, x: Inputs, out: Outputs | None) -> Outputs:
         steps = self._chunk_length(x)
         if self._step_program() is None or self._form.steered:
             self._prepare({name: a[0] if steps else np.empty(a.shape[1:], a.dtype) for name, a in self._named(x).items()})
@@ -137,7 +143,7 @@ class Stream(StreamCore):
             raise
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _push_resets(self, x, resets, out):
+    def _push_resets(self, x: Inputs, resets: ArrayLike, out: Outputs | None) -> Outputs:
         """A chunk in pieces, cut where rows start afresh; all is checked before any of them runs."""
         arrays, steps = self._named(x), self._chunk_length(x)
         mask = checks.as_resets(resets, steps, self.batch)
@@ -147,16 +153,16 @@ class Stream(StreamCore):
         arrays = {n: checks.as_input(a, n, inputs[n][0], (steps, *inputs[n][1])) for n, a in arrays.items()}
         results = checks.chunk_outputs(steps, outputs, arrays, out)
         before, afresh, single = self._memory.block.copy(), self._starter(), len(arrays) == len(results) == 1
-        (x,), (y,) = (arrays.values(), results) if single else ((None,), (None,))
+        (only,), (y,) = (arrays.values(), results) if single else ((mask,), (mask,))
         stepwise = single and self._form.timed and not self._form.steered
         try:
             for start, end, rows in cuts(mask):
                 if len(rows):
                     afresh(rows)
                 if stepwise and end - start == 1:
-                    self._run_step(x[start], y[start])
+                    self._run_step(only[start], y[start])
                 elif single:
-                    self._push_now(x[start:end], y[start:end])
+                    self._push_now(only[start:end], y[start:end])
                 else:
                     into = tuple(r[start:end] for r in results)
                     self._push({name: a[start:end] for name, a in arrays.items()}, into if len(into) > 1 else into[0])
@@ -165,10 +171,12 @@ class Stream(StreamCore):
             raise
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _slots(self) -> tuple[dict[str, tuple], dict[str, tuple]]:
+    def _slots(self) -> tuple[Described, Described]:
         """dtype and shape of a step's inputs and outputs, by name."""
         program = self._step_program()
-        return tuple({s.name: (s.dtype, self._form.dims(s.shape, self._sizes)) for s in slots} for slots in (program.inputs, program.outputs))
+        assert program is not None, "a step is bound before it is looked at"
+        inputs, outputs = ({s.name: (s.dtype, self._form.dims(s.shape, self._sizes)) for s in slots} for slots in (program.inputs, program.outputs))
+        return inputs, outputs
 
     # States.
 
@@ -181,24 +189,24 @@ class Stream(StreamCore):
         return self._exclusive(self._copies)
 
     @state.setter
-    def state(self, values: dict[str, np.ndarray]) -> None:
+    def state(self, values: StateDict) -> None:
         self._exclusive(lambda: self._set(values))
 
-    def _set(self, values) -> None:
+    def _set(self, values: StateDict) -> None:
         layout = self._memory.layout
         checked = layout.checked(values, "stream.state")
         for name, current in layout.views(self._memory.block).items():
             current[...] = checked[name]
 
-    def reset(self, rows=None) -> None:
+    def reset(self, rows: ArrayLike | None = None) -> None:
         """States back to their initial values: all rows, or those of the given batch indices. Raises StateError for a row that is not there."""
         self._exclusive(lambda: self._reset(rows))
 
-    def _reset(self, rows) -> None:
-        if rows is None:
+    def _reset(self, given: ArrayLike | None) -> None:
+        if given is None:
             self._memory.block[...] = self._form.start(self._sizes_at_start())[1]
             return
-        rows = np.atleast_1d(checks.as_array(rows, "rows"))
+        rows = np.atleast_1d(checks.as_array(given, "rows"))
         if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.batch):
             raise StateError(f"rows must be integers in 0..{self.batch - 1}, got {rows}")
         self._starter()(rows.astype(np.intp))
@@ -206,15 +214,15 @@ class Stream(StreamCore):
     def _starter(self) -> Callable[[np.ndarray], None]:
         """A function that starts rows afresh, which are checked."""
         layout, first = self._form.start(self._sizes_at_start())
-        for name, axis in layout.batch_axes.items():
-            if axis is None:
-                raise StateError(f"state {name!r} has no batch axis; reset all rows at once")
+        axes = {name: axis for name, axis in layout.batch_axes.items() if axis is not None}
+        for name in (name for name in layout.batch_axes if name not in axes):
+            raise StateError(f"state {name!r} has no batch axis; reset all rows at once")
         initial, zeros = layout.views(first), not first.any()
-        states = [((slice(None),) * layout.batch_axes[name], current, initial[name]) for name, current in layout.views(self._memory.block).items()]
+        states = [((slice(None),) * axes[name], current, initial[name]) for name, current in layout.views(self._memory.block).items()]
 
         def afresh(rows: np.ndarray) -> None:
             for before, current, value in states:
-                at = (*before, rows)
+                at: tuple[slice | np.ndarray, ...] = (*before, rows)
                 current[at] = 0 if zeros else value[at]
 
         return afresh
@@ -231,10 +239,10 @@ class Stream(StreamCore):
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise TypeError(f"a stream belongs to its session and this process; what travels is its state: values = stream.state, and where they arrive: "
                         f"stream = session.stream(batch={self.batch}); stream.state = values")
 

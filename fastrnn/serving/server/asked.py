@@ -73,7 +73,7 @@ class Asked:
             if any(flags.values()) or step is not None or token is not None:
                 raise Refused("invalid", "sequence_start, sequence_end, step and state_token need a sequence_id, which is neither 0 nor empty")
             return None
-        return Sequence(of, *flags.values(), step, state_of(token, flags["sequence_start"]), token is not None)
+        return Sequence(of, *flags.values(), step, state_of(token, flags["sequence_start"]), token is not None)  # type: ignore[call-arg]  # as many as it takes
 
 
 def state_of(token, starts: bool) -> bytes | None:

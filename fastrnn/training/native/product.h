@@ -50,6 +50,7 @@ FR_INLINE void NAME(tile)(const int R, const int W, const real *rows, int64_t by
     }
 }
 
+/* clang-format off */
 #define TILES(R) \
     case R: if (W == 2) NAME(tile)(R, 2, rows, by_row, by_k, panel, depth, sums, by_sum, used); else NAME(tile)(R, 1, rows, by_row, by_k, panel, depth, sums, by_sum, used); break;
 static void NAME(tile_of)(int R, int W, const real *rows, int64_t by_row, int64_t by_k, const real *panel, int64_t depth, real *sums, int64_t by_sum, int used) {
@@ -60,6 +61,7 @@ static void NAME(tile_of)(int R, int W, const real *rows, int64_t by_row, int64_
 #endif
     }
 }
+/* clang-format on */
 #undef TILES
 
 /* sums (n, columns) += rows (n, depth) x matrix (depth, columns), packed */

@@ -95,7 +95,6 @@ def written(cell, T, kind="sigmoid", act="Tanh", end="both", trips=None, first=0
     after, ends = b("Add", "n", np.array(1, np.int32)), None
     ends = ENDS[end](b, after, "i", T) if not first else b("Less", after, np.array(T + first, np.int32))
     y = b("Identity", new[0])
-    carried = ["n", *states, "w", "b"]
     body = helper.make_graph(b.nodes, "body", [value("i", INT, []), value("go", BOOL, []), value("n", INT32, []), *(value(s, FLOAT, ["B", H]) for s in states), value("w", FLOAT, [I, gates * H]),
                                                value("b", FLOAT, [gates * H])],
                              [value(ends, BOOL, []), value(after, INT32, []), *(value(s) for s in new), value("w"), value("b"), value(y)],

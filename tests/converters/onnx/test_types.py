@@ -248,7 +248,7 @@ def few_bits(kind, n=7):
 
 
 @pytest.mark.parametrize("read", ["Cast", "CastLike", "DequantizeLinear"])
-@pytest.mark.parametrize("kind", [k for k in FEW if k in TensorProto.DataType.keys()])
+@pytest.mark.parametrize("kind", [k for k in FEW if k in set(TensorProto.DataType.keys())])
 def test_numbers_of_few_bits_are_read(kind, read, tmp_path):
     """As weights, in the file and beside it, as constants, and as an input, which is taken in a dtype that holds them all."""
     tensor, wanted = few_bits(kind)
