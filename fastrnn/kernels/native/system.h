@@ -77,7 +77,7 @@ static inline int fr_thread_start(fr_thread_result (*run)(void *), void *context
 #define FR_THREAD(name, context) static void *name(void *context)
 
 static inline int fr_processors(void) {
-#ifdef __linux__
+#ifdef CPU_COUNT /* Linux, where _GNU_SOURCE came before everything else, as Python.h and threads.h see to */
     cpu_set_t set;
     if (sched_getaffinity(getpid(), sizeof set, &set) == 0) return CPU_COUNT(&set); /* the process's, whatever the caller is pinned to */
 #endif
