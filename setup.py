@@ -1,13 +1,20 @@
-"""The extension table; everything else is in pyproject.toml."""
+"""The extension table, and what compilers need said differently; everything else is in pyproject.toml."""
 
 import os
 import platform
 import runpy
+import sys
+import sysconfig
 from glob import glob
+
+if sys.platform == "darwin" and sysconfig.get_platform().endswith("universal2"):  # one processor a build: the sets of the other's instructions are no flags of its compiler
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
+    os.environ.setdefault("_PYTHON_HOST_PLATFORM", f"macosx-11.0-{platform.machine()}")
 
 import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 NATIVE, TRAINING = "fastrnn/kernels/native", "fastrnn/training/native"
 EXECUTOR, STREAMS, POOLS = (f"fastrnn/runtime/{name}" for name in ("executor", "streams", "pools"))
@@ -18,7 +25,20 @@ COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidd
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"] if os.environ.get("FASTRNN_SANITIZE") else []
 
 TABLE = runpy.run_path("fastrnn/kernels/isas.py")  # the package itself cannot be imported before it is built
-FAMILY = next((family for family, names in TABLE["MACHINES"].items() if platform.machine().lower() in names), "other")
+MACHINE = sysconfig.get_platform().rsplit("-", 1)[-1].lower()  # that is built for, where _PYTHON_HOST_PLATFORM says so
+FAMILY = next((family for family, names in TABLE["MACHINES"].items() if MACHINE in names), "other")
+
+
+class Build(build_ext):
+    """With clang-cl on Windows, which comes with Visual Studio: the headers have vectors and assembly in the words of GCC and Clang, which cl does not know."""
+
+    def build_extensions(self):
+        if self.compiler.compiler_type == "msvc":
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
+            for one in self.extensions:
+                one.extra_compile_args = [f"/clang:{flag}" for flag in one.extra_compile_args if flag != "-fvisibility=hidden"]
+        super().build_extensions()
 
 
 def extension(folder, name, flags, macros=()):
@@ -33,4 +53,4 @@ extensions = [extension(NATIVE, *one) for one in here]
 extensions += [extension(TRAINING, name, [*flags, "-ffp-contract=fast", "-Wno-psabi"], macros) for name, flags, macros in here]
 extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(EXECUTOR, "_executor", ["-O3"]),
                extension(STREAMS, "_stream", ["-O3"]), extension(POOLS, "_pool", ["-O3"])]
-setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}), options={"build_ext": {"parallel": os.cpu_count()}})
+setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}), options={"build_ext": {"parallel": os.cpu_count()}}, cmdclass={"build_ext": Build})

@@ -23,9 +23,20 @@ def write_compiled(folder: Path) -> None:
         docstrings = {name: text for source in (*stub.parent.glob("*.pyx"), *stub.parent.glob("*.pxi")) for name, text in DOCUMENTED.findall(source.read_text(encoding="utf-8"))}
         tree = ast.parse(stub.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                node.body = without_overloads(node.body)
             if isinstance(node, ast.FunctionDef) and node.name in docstrings and ast.get_docstring(node) is None:
                 node.body.insert(0, ast.Expr(ast.Constant(docstrings[node.name])))
         stub.with_suffix(".py").write_text(ast.unparse(tree), encoding="utf-8")
+
+
+def without_overloads(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A class with the last of a method's overloads, the general one, in the place of all."""
+    last = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    kept = [node for node in body if not isinstance(node, ast.FunctionDef) or last[node.name] is node]
+    for node in last.values():
+        node.decorator_list = [d for d in node.decorator_list if not (isinstance(d, ast.Name) and d.id == "overload")]
+    return kept
 
 
 def as_list(paragraph: str) -> str | None:

@@ -87,6 +87,27 @@ def shared():
     return SHARED
 
 
+# What has no wheel for every Python and processor that fastrnn has one for: without it, the tests that need it are skipped. Anything else that is missing is an error.
+NOT_EVERYWHERE = {"ai_edge_litert", "keras", "numba", "onnx", "onnxruntime", "onnxscript", "openvino", "ray", "sklearn", "statsmodels", "torch"}
+
+
+class Module(pytest.Module):
+    """A file of tests whose imports may lack something of NOT_EVERYWHERE."""
+
+    def _getobj(self):
+        try:
+            return super()._getobj()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if isinstance(cause, ModuleNotFoundError) and cause.name and cause.name.split(".")[0] in NOT_EVERYWHERE:
+                raise pytest.skip.Exception(f"could not import {cause.name!r}", allow_module_level=True) from error
+            raise
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return Module.from_parent(parent, path=module_path)
+
+
 def sample(items) -> None:
     """Of a test with more than MOST_CASES cases about so many run, and the others are sweeps: by their names, so always the same ones, and no parameter is left
     out as a whole."""

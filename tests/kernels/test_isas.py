@@ -42,7 +42,7 @@ def test_what_is_built_says_the_same(name):
 
 def test_the_cpu_is_asked_for_what_the_compiler_may_use():
     """Every feature among an x86 set's flags is checked before it is chosen."""
-    text = (NATIVE / "_cpu.pyx").read_text()
+    text = (NATIVE / "cpu.h").read_text()
     for name, row in isas.ISAS.items():
         if row.family == "x86":
             asked = text[text.index(f"fr_has_{name}(void) {{"):].split("}")[0]

@@ -1,4 +1,4 @@
-"""Rules of the repository, as tests: import direction, public names, what a wheel holds, what a bare import loads."""
+"""Rules of the repository, as tests: import direction, public names, what a bare import loads."""
 
 import ast
 import os
@@ -6,8 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import venv
-import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -199,29 +197,3 @@ def test_readme_commands_name_what_exists():
     assert len(commands) >= 2
     assert any("examples/characters/run.py" in c for c in commands) and (ROOT / "examples/characters/run.py").exists()
     assert any(c.endswith("&& pytest -n auto") for c in commands)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel given by FASTRNN_WHEEL (CI builds one), else built here from a copy."""
-    given = os.environ.get("FASTRNN_WHEEL")
-    if not given:
-        pytest.skip("no built wheel: set FASTRNN_WHEEL")
-    return Path(given)
-
-
-def test_the_wheel_holds_one_top_level_package(wheel):
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"fastrnn"}
-    assert {"fastrnn/converters/state_dict.py", "fastrnn/py.typed", "fastrnn/runtime/executor/_executor.pyi", "fastrnn/kernels/native/_cpu.pyi"} <= set(names)
-    assert any(name.startswith("fastrnn/kernels/native/_baseline.") and name.endswith(".so") for name in names)
-    assert not any(name.endswith((".c", ".pyx", ".h")) for name in names)
-
-
-def test_the_wheel_works_from_an_empty_folder(wheel, tmp_path):
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", str(wheel)], check=True, cwd=tmp_path)
-    code = "import fastrnn as fr, numpy as np; print(fr.GRU(2, 3, seed=0)(np.ones((4, 1, 2), 'f4'))[0].shape, fr.from_state_dict(fr.LSTM(2, 3).state_dict()))"
-    done = subprocess.run([python, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.startswith("(4, 1, 3)"), done.stderr

@@ -12,7 +12,8 @@
     arrays/     grid.h: walks over arrays of any layout, copies; chain.h: a program of elementwise operations (operations.h) over them; reduce.h: reductions, softmax; pool.h: maxima
                 and means of windows; integers.h: integers, casts, moves by index; bytes.h: bytes with a scale and a zero point, exact products; ops.h: packing, sorting of lengths
     fpmode.h    denormals flushed, the caller's mode restored; probe.h: what the roofline is measured with
-    _cpu.pyx    what this CPU and operating system run; _invoke.pyx: kernels called from Python, by address
+    system.h    what is asked of the operating system
+    cpu.h, _cpu.pyx: what this CPU and operating system run; _invoke.pyx: kernels called from Python, by address
 
 NEON has run only under emulation (.ci/neon), never on an ARM machine.
 """

@@ -8,26 +8,19 @@
  * worker spins for some microseconds after its work and then sleeps. After a fork the child starts with none and makes its own. */
 #ifndef FASTRNN_THREADS_H
 #define FASTRNN_THREADS_H
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <pthread.h>
-#include <signal.h>
+#include "system.h"
 #include <stdlib.h>
-#include <sched.h>
-#include <unistd.h>
 #include "fpmode.h"
 #include "sync.h"
 
 #define FR_MOST_THREADS 64
 #define FR_IDLE_SPINS 2000 /* pauses: about 40 us on a Zen 4 */
-#define FR_EXPORT __attribute__((visibility("default")))
 
 typedef void (*fr_share)(void *context, int index);
 
 typedef struct {
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
+    fr_lock lock;
+    fr_signal wake;
     fr_share run;
     void *context;
     int index, claimed, caller_cpu;
@@ -41,32 +34,23 @@ typedef struct {
 } fr_team;
 
 static struct {
-    pthread_mutex_t lock;
+    fr_lock lock;
     fr_worker *workers[FR_MOST_THREADS];
     int n_workers, n_claimed, n_callers, limit;
-} fr_pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static int fr_processors(void) {
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(getpid(), sizeof set, &set) == 0) return CPU_COUNT(&set); /* the process's, whatever the caller is pinned to */
-#endif
-    const long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : (int)n;
-}
+} fr_pool = {.lock = FR_UNLOCKED};
 
 /* How many threads all callers may use together. */
 FR_EXPORT int fastrnn_get_num_threads(void) {
-    pthread_mutex_lock(&fr_pool.lock);
+    fr_lock_take(&fr_pool.lock);
     if (!fr_pool.limit) fr_pool.limit = fr_processors();
     const int limit = fr_pool.limit;
-    pthread_mutex_unlock(&fr_pool.lock);
+    fr_lock_give(&fr_pool.lock);
     return limit;
 }
 FR_EXPORT void fastrnn_set_num_threads(int n) {
-    pthread_mutex_lock(&fr_pool.lock);
+    fr_lock_take(&fr_pool.lock);
     fr_pool.limit = n < 1 ? 1 : n;
-    pthread_mutex_unlock(&fr_pool.lock);
+    fr_lock_give(&fr_pool.lock);
 }
 
 /* The system sometimes wakes a worker on the very processor its caller runs on, where the two take turns: then it moves to another one. */
@@ -86,14 +70,14 @@ static void fr_step_aside(const fr_worker *w) {
 }
 
 static void fr_sleep(fr_worker *w) {
-    pthread_mutex_lock(&w->lock);
+    fr_lock_take(&w->lock);
     atomic_store(&w->asleep, 1);
-    while (!atomic_load(&w->busy)) pthread_cond_wait(&w->wake, &w->lock);
+    while (!atomic_load(&w->busy)) fr_signal_wait(&w->wake, &w->lock);
     atomic_store(&w->asleep, 0);
-    pthread_mutex_unlock(&w->lock);
+    fr_lock_give(&w->lock);
 }
 
-static void *fr_work(void *worker) {
+FR_THREAD(fr_work, worker) {
     fr_worker *w = worker;
     fr_flush_denormals();
 #ifdef __linux__
@@ -115,33 +99,26 @@ static void *fr_work(void *worker) {
             spins = 0;
         }
     }
-    return NULL;
+    return 0;
 }
 
 /* A new worker, asleep; NULL where the system gives none. */
 static fr_worker *fr_hire(void) {
     fr_worker *w = calloc(1, sizeof *w);
-    pthread_t thread;
-    sigset_t all, before;
     if (!w) return NULL;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->wake, NULL);
-    sigfillset(&all); /* signals are for the program's own threads */
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    const int failed = pthread_create(&thread, NULL, fr_work, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed) {
+    fr_lock_start(&w->lock);
+    fr_signal_start(&w->wake);
+    if (fr_thread_start(fr_work, w)) {
         free(w);
         return NULL;
     }
-    pthread_detach(thread);
     return w;
 }
 
 static int fr_claim(fr_team *team, int n) {
     team->n = 1;
     const int limit = fastrnn_get_num_threads();
-    pthread_mutex_lock(&fr_pool.lock);
+    fr_lock_take(&fr_pool.lock);
     fr_pool.n_callers++;
     for (int k = 0; team->n < n && fr_pool.n_callers + fr_pool.n_claimed < limit; k++) {
         if (k == fr_pool.n_workers) {
@@ -154,16 +131,16 @@ static int fr_claim(fr_team *team, int n) {
         fr_pool.n_claimed++;
         team->workers[team->n++] = fr_pool.workers[k];
     }
-    pthread_mutex_unlock(&fr_pool.lock);
+    fr_lock_give(&fr_pool.lock);
     return team->n;
 }
 
 static void fr_release(fr_team *team) {
-    pthread_mutex_lock(&fr_pool.lock);
+    fr_lock_take(&fr_pool.lock);
     fr_pool.n_callers--;
     fr_pool.n_claimed -= team->n - 1;
     for (int k = 1; k < team->n; k++) team->workers[k]->claimed = 0;
-    pthread_mutex_unlock(&fr_pool.lock);
+    fr_lock_give(&fr_pool.lock);
     team->n = 0;
 }
 
@@ -179,9 +156,9 @@ static void fr_together(fr_team *team, fr_share run, void *context) {
         w->run = run, w->context = context, w->index = k, w->caller_cpu = cpu, w->finished = &finished;
         atomic_store(&w->busy, 1);
         if (atomic_load(&w->asleep)) { /* it set this before it looked at busy for the last time */
-            pthread_mutex_lock(&w->lock);
-            pthread_cond_signal(&w->wake);
-            pthread_mutex_unlock(&w->lock);
+            fr_lock_take(&w->lock);
+            fr_signal_wake(&w->wake);
+            fr_lock_give(&w->lock);
         }
     }
     run(context, 0);
@@ -189,14 +166,14 @@ static void fr_together(fr_team *team, fr_share run, void *context) {
 }
 
 static void fr_after_fork(void) {
-    pthread_mutex_init(&fr_pool.lock, NULL);
+    fr_lock_start(&fr_pool.lock);
     fr_pool.n_workers = fr_pool.n_claimed = fr_pool.n_callers = 0; /* the workers stayed in the parent */
 }
 
-static void fr_before_fork(void) { pthread_mutex_lock(&fr_pool.lock); }
-static void fr_in_parent(void) { pthread_mutex_unlock(&fr_pool.lock); }
+static void fr_before_fork(void) { fr_lock_take(&fr_pool.lock); }
+static void fr_in_parent(void) { fr_lock_give(&fr_pool.lock); }
 
-__attribute__((constructor)) static void fr_watch_forks(void) { pthread_atfork(fr_before_fork, fr_in_parent, fr_after_fork); }
+FR_ON_FORK(fr_before_fork, fr_in_parent, fr_after_fork)
 
 /* Kernel calls that run at once: each in as many parts as its arguments say, or in fewer where there is no thread for every part; with fewer
  * threads than calls (most_parts 0), whole and in turns. */

@@ -2,7 +2,7 @@
  * and the one that reads its output as it is made. Waiting spins, for a step takes microseconds; the thread is given away after a while. */
 #ifndef FASTRNN_SYNC_H
 #define FASTRNN_SYNC_H
-#include <sched.h>
+#include "system.h"
 #include <stdatomic.h>
 #include "args.h"
 
@@ -19,7 +19,7 @@
 static inline void fr_wait(_Atomic int64_t *count, int64_t value) {
     for (int spins = 0; atomic_load_explicit(count, memory_order_acquire) < value;)
         if (++spins < FR_SPINS) FR_PAUSE();
-        else sched_yield();
+        else fr_yield();
 }
 
 /* barrier[0]: parts that ever arrived, so it never has to be set back within a call. All parts' writes before are seen by all after. */

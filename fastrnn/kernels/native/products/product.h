@@ -55,15 +55,21 @@ FR_INLINE void fr_product_start(const fr_product *p, const int V, const int R, c
     }
 }
 
-/* And where they end. */
+/* And where they end. Past the last unit, by way of memory and not inlined: a store in pieces for each of a tile's vectors would be half of its code. */
+static FR_OWN_FUNCTION void fr_product_end_within(const fr_product *p, int V, int R, int64_t v, int64_t row, const vf *acc) {
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < V; i++) vf_store_tail(p->out[row + r] + (v - p->first + i) * LANES, acc[i * R + r], fr_valid(p->units, v - p->first + i));
+}
+
 FR_INLINE void fr_product_end(const fr_product *p, const int V, const int R, int64_t v, int64_t row, const vf *acc) {
     const int64_t at = (v - p->first) * LANES;
     if (at + V * LANES <= p->units) {
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int i = 0; i < V; i++) vf_store(p->out[row + r] + at + i * LANES, acc[i * R + r]);
     } else {
-        UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int i = 0; i < V; i++) vf_store_tail(p->out[row + r] + at + i * LANES, acc[i * R + r], fr_valid(p->units, v - p->first + i));
+        vf all[V_MOST * ROWS_MOST];
+        UNROLL for (int i = 0; i < V * R; i++) all[i] = acc[i];
+        fr_product_end_within(p, V, R, v, row, all);
     }
 }
 

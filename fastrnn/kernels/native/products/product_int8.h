@@ -69,11 +69,16 @@ FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits,
     return sum;
 }
 
-/* What `out` holds, of the operand before. */
+/* What `out` holds, of the operand before: by way of memory and not inlined, for it is seldom. */
+static FR_OWN_FUNCTION void fr_product_held(const fr_product *p, int V, int R, int64_t v, int64_t row, vf *acc) {
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < V; i++) acc[i * R + r] = vf_load_tail(p->out[row + r] + (v - p->first + i) * LANES, fr_valid(p->units, v - p->first + i));
+}
+
 FR_INLINE void fr_product_so_far(const fr_product *p, const int V, const int R, int64_t v, int64_t row, vf *acc) {
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int i = 0; i < V; i++)
-            acc[i * R + r] = vf_load_tail(p->out[row + r] + (v - p->first + i) * LANES, fr_valid(p->units, v - p->first + i));
+    vf held[V_MOST * ROWS_MOST];
+    fr_product_held(p, V, R, v, row, held);
+    UNROLL for (int i = 0; i < V * R; i++) acc[i] = held[i];
 }
 
 FR_INLINE void fr_int8_tile(const fr_product *p, const int V, const int R, const int form, const int bits, int64_t v, int64_t row) {
