@@ -8,6 +8,7 @@
     linear.py        Gemm, MatMul, Conv, ConvTranspose
     normal.py        reductions, Softmax, BatchNormalization, LayerNormalization
     functions.py     functions that have no kernel, tests for NaN and infinity, bits
+    special.py       Bessel, zeta, incomplete gamma, orthogonal polynomials
     selecting.py     ArgMax, TopK, GatherElements, GatherND, ScatterElements, OneHot, Trilu, CumSum, ReverseSequence
     pooling.py       pooling windows, blocks of pixels
     quantized.py     integers with a scale: QuantizeLinear, QLinearConv, MatMulInteger, ...
@@ -19,8 +20,9 @@ Each op is a shape function (`op`) and a meaning in NumPy (`meaning`), side by s
 the default is ONNX's meaning. To add an op: both functions here, a row in tests/rows, and for .onnx files an importer.
 """
 
-from fastrnn.model.ops import control, elementwise, foreign, functions, indexing, integer_lstm, linear, normal, pooling, quantized, recurrent, selecting, shaping
+from fastrnn.model.ops import control, elementwise, foreign, functions, indexing, integer_lstm, linear, normal, pooling, quantized, recurrent, selecting, shaping, special
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
 
 __all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "check_node", "control",
-           "elementwise", "foreign", "functions", "indexing", "integer_lstm", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping"]
+           "elementwise", "foreign", "functions", "indexing", "integer_lstm", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping",
+           "special"]
