@@ -94,6 +94,12 @@ ONE = {  # of X
                               torch.special.laguerre_polynomial_l(x, 3), torch.special.legendre_polynomial_p(x, PLACES)),
     "gammas": lambda x: (torch.special.gammainc(x.abs() + 0.1, 1.3 * x.abs()), torch.special.gammaincc(x.abs() + 0.1, 1.3 * x.abs()), torch.special.zeta(x.abs() + 1.5, 2),
                          torch.polygamma(0, x), torch.polygamma(1, x.abs() + 0.3), torch.polygamma(3, x.abs() + 0.2)),
+    "systems": lambda x: (torch.linalg.det(_square(x)), *torch.linalg.slogdet(_square(x)), torch.linalg.inv(_square(x)), torch.linalg.solve(_square(x), x), torch.linalg.solve(_square(x), x[:, :, 0]),
+                          torch.linalg.solve(_square(x), x.mT, left=False), torch.linalg.solve_triangular(_square(x), x, upper=False, unitriangular=True), torch.linalg.pinv(x)),
+    "positive": lambda x: (torch.linalg.cholesky(_square(x)), torch.linalg.cholesky(_square(x), upper=True), torch.cholesky_solve(x, torch.linalg.cholesky(_square(x))),
+                           torch.cholesky_inverse(torch.linalg.cholesky(_square(x))), torch.linalg.eigvalsh(_square(x))),
+    "factors": lambda x: (*torch.linalg.qr(_square(x)[:, :, :3]), torch.linalg.svdvals(x), *torch.linalg.lu(x), *torch.linalg.lu_factor(x), torch.linalg.lu_solve(*torch.linalg.lu_factor(_square(x)), x),
+                          torch.linalg.lu_solve(*torch.linalg.lu_factor(_square(x)), x.mT, left=False, adjoint=True), torch.matrix_exp(_square(x) / 9)),
     "softplus_cut": lambda x: F.softplus(x, 2.0, 1.5), "norms": lambda x: [x.norm(p, dim=1) for p in (0, 3, -2, float("inf"), -float("inf"))],
     "median": lambda x: (x.median(), *x.median(1), x.nanmedian(), *x.nanmedian(2, keepdim=True), *x.kthvalue(2, 1)),
     "running": lambda x: (x.cumprod(1), *x.cummax(2), *x.cummin(1), x.logcumsumexp(1)),
@@ -131,6 +137,11 @@ OTHERS = {
     "embedding": (lambda i: F.embedding(i, X[0]), INDEX),
 }
 CASES = {name: (function, X) for name, function in ONE.items()} | OTHERS
+
+
+def _square(x):
+    """Symmetric and positive definite, of any x."""
+    return x @ x.mT + 2 * torch.eye(x.shape[1])
 
 
 def _assigned(x):
