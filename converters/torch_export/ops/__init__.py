@@ -1,9 +1,11 @@
 """Converters, by the files in which the model's vocabulary has the ops: elementwise.py, indexing.py, linear.py, normal.py, pooling.py, recurrent.py,
 shaping.py; and filling.py, tensors made from sizes, and resizing.py, interpolation; functions.py, what is made of other functions; scattering.py, entries
-joined at indices; ordering.py, sorts and what runs along an axis; diagonals.py, views taken entry by entry; algebra.py, factors of matrices."""
+joined at indices; ordering.py, sorts and what runs along an axis; diagonals.py, views taken entry by entry; algebra.py, factors of matrices; complex.py, complex numbers
+between real ones."""
 
 from fastrnn.converters.torch_export.ops import (
     algebra,
+    complex,
     diagonals,
     elementwise,
     filling,
@@ -19,4 +21,4 @@ from fastrnn.converters.torch_export.ops import (
     shaping,
 )
 
-__all__ = ["algebra", "diagonals", "elementwise", "filling", "functions", "indexing", "linear", "normal", "ordering", "pooling", "recurrent", "resizing", "scattering", "shaping"]
+__all__ = ["algebra", "complex", "diagonals", "elementwise", "filling", "functions", "indexing", "linear", "normal", "ordering", "pooling", "recurrent", "resizing", "scattering", "shaping"]
