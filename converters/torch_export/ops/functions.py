@@ -127,6 +127,18 @@ def hypot(g: Site, x, other):
     return g.emit("Mul", longer, g.emit("Sqrt", g.emit("Add", g.emit("Mul", ratio, ratio), one)))
 
 
+@converts("aten.nextafter.default")
+def nextafter(g: Site, x, other):
+    """The next number on the way to another."""
+    return g.emit("NextAfter", g.cast(x, g.dtype), g.cast(other, g.dtype))
+
+
+@converts("aten.frexp.Tensor")
+def frexp(g: Site, x):
+    """Mantissa and exponent."""
+    return g.emit("Frexp", x, outputs=2)
+
+
 @converts("aten.ldexp.Tensor")
 def ldexp(g: Site, x, other):
     """Times a power of two."""
