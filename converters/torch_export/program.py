@@ -18,7 +18,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from fastrnn.errors import DTypeError, UnsupportedModelError
+from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import Spec
 from fastrnn.model.recurrent import RECURRENT
@@ -37,6 +37,10 @@ def simplified(program):
             return _simplified(program)
         except GuardOnDataDependentSymNode as error:
             raise UnsupportedModelError(f"an operator that torch takes apart by what is in a tensor: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:
+            if isinstance(error, FastRNNError):
+                raise
+            raise UnsupportedModelError(f"torch fails when it takes an operator apart: {str(error).splitlines()[0]}") from error
 
 
 def _simplified(program):

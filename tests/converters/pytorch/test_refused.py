@@ -76,3 +76,11 @@ def test_arrays_are_no_examples():
 def test_complex_and_random_numbers(function, error, says):
     with pytest.raises(error, match=says):
         fr.from_torch(Of(function), X)
+
+
+def test_where_torch_itself_fails():
+    """An assertion inside of torch 2.13, which other versions may not have."""
+    try:
+        fr.from_torch(Of(lambda parts, x: x.clone().resize_as_(x[:2])), X)
+    except fr.UnsupportedModelError as error:
+        assert "torch" in str(error)
