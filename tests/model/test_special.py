@@ -62,3 +62,10 @@ def test_near_a_zero(name, x, exact):
 
 def test_degrees_past_the_last_are_no_number():
     assert np.isnan(value("Legendre", np.array([0.5]), np.array([1e9]))[0]) and value("ChebyshevT", np.array([0.5]), np.array([3e6]))[0] == pytest.approx(1, abs=1e-6)
+
+
+def test_incomplete_gamma_of_a_large_order():
+    a = np.array([1.1e5, 1e6, 1e8, 1e12, 3e5, 3e5])
+    x = a + np.array([-300, 1000, 5, -2e6, 2000, -1])
+    for name, function in (("GammaP", S.gammainc), ("GammaQ", S.gammaincc)):
+        np.testing.assert_allclose(value(name, a, x), function(torch.tensor(a), torch.tensor(x)).numpy(), rtol=0, atol=1e-8)

@@ -17,6 +17,7 @@ POINTS = np.linspace(-1, 1, 241)  # of an integral; 120 leave 1e-12 of it
 NONE = 45.0  # exp(-NONE) adds nothing to a sum in float64
 SERIES_UP_TO = 20.0  # of I: all terms are positive
 J_SERIES_UP_TO = 5.0  # of J: terms of both signs, the largest of them below 10
+LARGE = 1e5  # an order of a gamma function from which its limit is within 1e-9
 BLOCK = 4096  # entries at a time: with their points 16 MB
 MOST = 10_000  # the highest order of a polynomial by recurrence: past it there is NaN, as torch has it past 128 for Hermite's
 _erfc, _lgamma = np.vectorize(math.erfc, otypes=[float]), np.vectorize(lambda x: math.lgamma(x) if x > 0 else math.nan, otypes=[float])
@@ -108,10 +109,11 @@ BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 
 
 
 def _zeta(s, q):
-    """Hurwitz's: the first terms, and of the others Euler and Maclaurin's sum (AS 23.1.30). Where q < 0, of whole s alone; infinite at s = 1 and at q = 0, -1, ..."""
+    """Hurwitz's: the first terms, and of the others Euler and Maclaurin's sum (AS 23.1.30). Where q < 0, of whole s alone; infinite at s = 1 and at q = 0, -1, ...,
+    NaN below -MOST."""
     s, q = np.broadcast_arrays(s, q)
     pole = (s == 1) | (q <= 0) & (q == np.floor(q))
-    good = (s > 1) & ~pole & ((q > 0) | (s == np.floor(s))) & np.isfinite(s) & np.isfinite(q)
+    good = (s > 1) & ~pole & ((q > 0) | (s == np.floor(s)) & (q > -MOST)) & np.isfinite(s) & np.isfinite(q)
     a, b = np.where(good, s, 2.0), np.where(good, q, 1.0)
     total, k = b ** -a, 0
     while k < 9 or np.any(b <= 9):
@@ -126,11 +128,20 @@ def _zeta(s, q):
     return np.where(good, total, np.where(pole & (s >= 1), np.inf, np.nan))
 
 
+def _upper_gamma(a, x):
+    """The share of gamma(a) from x on for a large a, with a part in a^1.5 left out: DLMF 8.12.4 and 8.12.8, near x = a by the series of what cancels there."""
+    m = x / a - 1
+    near = np.abs(m) < 1e-3
+    eta = np.sign(m) * np.sqrt(2 * np.where(near, m * m * (1 / 2 - m / 3 + m * m / 4), m - np.log1p(m)))
+    c = np.where(near, -1 / 3 + eta / 12, 1 / np.where(near, 1, m) - 1 / np.where(near, 1, eta))
+    return 0.5 * _erfc(eta * np.sqrt(a / 2)) + c * np.exp(-a * eta * eta / 2) / np.sqrt(2 * np.pi * a)
+
+
 def _gammas(a, x):
     """The share of gamma(a) from 0 to x, and from x on: a series, and from a + 1 on a continued fraction (AS 6.5.29 and 6.5.31, by Lentz's rule)."""
     a, x = np.broadcast_arrays(a, x)
-    good = (a > 0) & (x > 0) & np.isfinite(a) & np.isfinite(x)
-    s, t = np.where(good, a, 1.0), np.where(good, x, 1.0)
+    good, large = (a > 0) & (x > 0) & np.isfinite(a) & np.isfinite(x), a > LARGE
+    s, t = np.where(good & ~large, a, 1.0), np.where(good & ~large, x, 1.0)
     low, scale = t < s + 1, np.exp(s * np.log(t) - t - _lgamma(s))
     u = np.where(low, t, 1.0)
     term = total = 1 / s
@@ -151,6 +162,8 @@ def _gammas(a, x):
         open_ &= np.abs(d * c - 1) > 1e-16
     lower = np.where(low, scale * total, 1 - scale * fraction)
     upper = np.where(low, 1 - scale * total, scale * fraction)
+    tail = _upper_gamma(np.where(good & large, a, LARGE), np.where(good & large, x, LARGE))
+    lower, upper = np.where(large, 1 - tail, lower), np.where(large, tail, upper)
     none, all_ = (x == 0) & (a > 0) | np.isinf(a) & (x >= 0) & np.isfinite(x), (a == 0) & (x > 0) | np.isinf(x) & (x > 0) & (a >= 0) & np.isfinite(a)
     return tuple(np.where(good, y, np.where(none, at_none, np.where(all_, 1 - at_none, np.nan))) for y, at_none in ((lower, 0.0), (upper, 1.0)))
 
