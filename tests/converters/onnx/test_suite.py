@@ -43,6 +43,8 @@ def test_every_case_passes_or_is_refused_by_name():
     unlisted = [f"{o.name}: {o.why}" for o in found if o.how == "refused" and not any(re.search(reason, o.why) for reason in REASONS)]
     assert not unlisted, "\n".join(unlisted)
     assert all(counts[how] >= n for how, n in LEAST.items()), counts
+    recurrent = [o for o in found if re.match(r"test_(simple_)?(lstm|gru|rnn)_", o.name)]
+    assert len(recurrent) >= 18 and {o.how for o in recurrent} == {"compiled"}, recurrent
 
 
 def small(nodes, inputs, outputs, opset: int = 17):
