@@ -12,7 +12,7 @@ from fastrnn.converters.tflite_import.schema import Operator, Quantization, Tens
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Node
 
-INTEGERS = ("int8", "uint8", "int16", "int32")  # that may stand for real numbers
+INTEGERS = ("int8", "uint8", "int16", "int32", "int64")  # that may stand for real numbers; int64 as biases beside int16
 ACTIVATIONS = {0: None, 1: "Relu", 2: (-1.0, 1.0), 3: (0.0, 6.0), 4: "Tanh"}  # of the schema: NONE, RELU, RELU_N1_TO_1, RELU6, TANH
 
 
@@ -155,8 +155,8 @@ class Call:
         """Output k, as the numbers that it stands for."""
         info = self.out(k)
         if stands_for_reals(info):
-            if info.dtype == "int32":
-                raise self.refuse("results of int32 with a scale are not supported")
+            if info.dtype in ("int32", "int64"):
+                raise self.refuse(f"results of {info.dtype} with a scale are not supported")
             value = self.emit("QuantizeLinear", value, *self._scale(info.dtype, info.quantization), axis=info.quantization.axis)
         self.give_stored(value, k)
 

@@ -7,7 +7,8 @@ import operator
 import numpy as np
 import torch
 from fastrnn.converters.torch_export import ops  # noqa: F401  (fills the registry)
-from fastrnn.converters.torch_export.registry import CONVERTERS, Size, Tensor, bind, settled
+from fastrnn.converters.torch_export.ops.complex import complex_value, convert
+from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Size, Tensor, bind, settled
 from fastrnn.converters.torch_export.site import Site, dtype_name
 
 from fastrnn.errors import DTypeError, FastRNNError, InvalidModelError, UnsupportedModelError
@@ -139,7 +140,7 @@ class GraphImporter:
         outputs = node.meta.get("val")
         if not given or str(node.target) in GROWING or not isinstance(outputs, torch.Tensor) or not isinstance(node.target, torch._ops.OpOverload):
             return None
-        if not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors) or any(settled(d) is None for d in outputs.shape):
+        if outputs.is_complex() or not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors) or any(settled(d) is None for d in outputs.shape):
             return None
         if outputs.numel() > MAX_FOLDED or torch.Tag.nondeterministic_seeded in node.target.tags:
             return None
@@ -152,9 +153,17 @@ class GraphImporter:
         """An operator by its converter."""
         site = Site(self, node)
         values = node.meta.get("val")
+        complex_ = any(isinstance(self.values.get(n), Complex) for n in node.all_input_nodes)
         for value in values if isinstance(values, (list, tuple)) else [values]:
-            if isinstance(value, torch.Tensor) and dtype_name(value.dtype) not in DTYPES:
+            if isinstance(value, torch.Tensor) and value.dtype in (torch.complex64, torch.complex128):
+                complex_ = True
+            elif isinstance(value, torch.Tensor) and dtype_name(value.dtype) not in DTYPES:
                 raise DTypeError(f"{site.where}: its result is {dtype_name(value.dtype)}, which is not supported; supported are {', '.join(DTYPES)}")
+        if complex_:
+            names = convert(site, self.read(node.args), self.read(node.kwargs))
+            return [self.described(*pair) for pair in zip(names, values)] if isinstance(names, list) else self.described(names, values)
+        if torch.Tag.nondeterministic_seeded in node.target.tags and site.target not in CONVERTERS:
+            raise site.refuse("it draws random numbers")
         if site.target not in CONVERTERS:
             raise site.refuse(UNKNOWN)
         arguments, left = bind(CONVERTERS[site.target], node.target._schema, self.read(node.args), self.read(node.kwargs))
@@ -166,8 +175,10 @@ class GraphImporter:
         return self.described(names, values)
 
     @staticmethod
-    def described(name: str, fake: torch.Tensor) -> Tensor:
-        """A value by its name, with what torch knows of it."""
+    def described(name: str | tuple[str, str], fake: torch.Tensor) -> Tensor | Complex:
+        """A value by its name, with what torch knows of it; by two names one of complex numbers."""
+        if isinstance(name, tuple):
+            return complex_value(name, fake)
         return Tensor(name, tuple(map(settled, fake.shape)),
                       dtype_name(fake.dtype), fake)
 

@@ -11,13 +11,14 @@ from dataclasses import replace
 import torch
 from fastrnn.converters.torch_export.guards import assumptions, conditions
 from fastrnn.converters.torch_export.importer import GraphImporter
-from fastrnn.converters.torch_export.registry import CONVERTERS, Tensor
+from fastrnn.converters.torch_export.ops.complex import COMPLEX
+from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Tensor
 from fastrnn.converters.torch_export.site import ASSUMED
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from fastrnn.errors import DTypeError, UnsupportedModelError
+from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import Spec
 from fastrnn.model.recurrent import RECURRENT
@@ -36,6 +37,10 @@ def simplified(program):
             return _simplified(program)
         except GuardOnDataDependentSymNode as error:
             raise UnsupportedModelError(f"an operator that torch takes apart by what is in a tensor: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:
+            if isinstance(error, FastRNNError):
+                raise
+            raise UnsupportedModelError(f"torch fails when it takes an operator apart: {str(error).splitlines()[0]}") from error
 
 
 def _simplified(program):
@@ -44,7 +49,7 @@ def _simplified(program):
         program = program.run_decompositions({})
     seen: set = set()
     for _ in range(MAX_ROUNDS):
-        unknown = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload) and str(n.target) not in CONVERTERS
+        unknown = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload) and str(n.target) not in CONVERTERS | COMPLEX
                    and not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymBool, type(None)))} - seen
         seen |= unknown
         if not unknown:
@@ -141,6 +146,8 @@ def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
         if not isinstance(argument, TensorArgument):
             raise UnsupportedModelError(f"output {name!r} is no tensor but {getattr(argument, 'value', type(argument).__name__)!r}")
         results[name] = importer.values[nodes[argument.name]]
+        if isinstance(results[name], Complex):
+            raise DTypeError(f"output {name!r} is of complex numbers, which are not supported as outputs: return torch.view_as_real of it")
     if not results:
         raise UnsupportedModelError("the module returns no tensor")
     return results

@@ -54,6 +54,14 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Complex:
+    """A value of complex numbers, by its parts."""
+
+    re: Tensor
+    im: Tensor
+
+
+@dataclass(frozen=True)
 class Size:
     """A whole number that follows from shapes: an int64 value (1,)."""
 

@@ -49,7 +49,7 @@ MORE = [
     Row("MaxPool", [rand(1, 2, 9)], {"kernel_shape": [3], "dilations": [2]}, 10), Row("MaxPool", [rand(1, 2, 9)], {"kernel_shape": [3]}, 8, 2),
     *(Row("MaxPool", [rand(2, 3, 6, 7)], {"kernel_shape": [3, 2], "strides": [2, 3], "pads": [1, 0, 1, 1], "storage_order": order}, 12, 2) for order in (0, 1)),
     Row("MaxPool", [BYTES], {"kernel_shape": [2]}, 12), *(Row(op, [rand(2, 3, 4, 5)]) for op in ("GlobalAveragePool", "GlobalMaxPool")),
-    Row("Einsum", [X, rand(7, 4)], {"equation": "bij,jk->bik"}), Row("Einsum", [X, X], {"equation": "...i, ...i -> ..."}), Row("Einsum", [rand(4, 4)], {"equation": "ii"}),
+    Row("Det", [rand(2, 3, 3)]), Row("Einsum", [X, rand(7, 4)], {"equation": "bij,jk->bik"}), Row("Einsum", [X, X], {"equation": "...i, ...i -> ..."}), Row("Einsum", [rand(4, 4)], {"equation": "ii"}),
     *(Row(op, [np.abs(X)], {"axes": [1], "keepdims": 0}, 11) for op in ("ReduceL1", "ReduceLogSum", "ReduceLogSumExp")),
     Row("ReduceL1", [X, ints(0, 2)], opset=18, constant=(1,)), Row("ReduceLogSumExp", [X * 100]),
     Row("InstanceNormalization", [X, rand(5), rand(5)], {"epsilon": 1e-3}, constant=(1, 2)), Row("InstanceNormalization", [rand(2, 3, 4, 5), rand(3), rand(3)], constant=(1, 2)),

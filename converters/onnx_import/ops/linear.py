@@ -13,6 +13,12 @@ def matmul(node: Given) -> None:
     node.emit()
 
 
+@imports("Det")
+def det(node: Given) -> None:
+    """As it is."""
+    node.emit()
+
+
 @imports("Einsum")
 def einsum(node: Given) -> None:
     """As it is."""

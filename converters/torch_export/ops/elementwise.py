@@ -25,6 +25,18 @@ def unary(g: Site, x):
     return g.emit(UNARY[name], g.cast(x, g.dtype))
 
 
+@converts("aten._neg_view.default")
+def negated(g: Site, x):
+    """As torch.imag of a conjugate has it."""
+    return g.emit("Neg", x)
+
+
+@converts(*(f"aten.{name}.default" for name in ("real", "conj", "_conj", "conj_physical", "_conj_physical", "resolve_conj", "resolve_neg")))
+def of_real(g: Site, x):
+    """Real numbers are their own conjugates."""
+    return g.emit("Identity", x)
+
+
 @converts("aten.rsqrt.default", "aten.log1p.default", "aten.expm1.default", "aten.log2.default", "aten.log10.default", "aten.exp2.default",
           "aten.square.default",
           "aten.mish.default", "aten.log_sigmoid.default", "aten.hardsigmoid.default", "aten.hardswish.default", "aten.relu6.default",

@@ -8,12 +8,42 @@ from fastrnn.converters.torch_export.registry import converts
 from fastrnn.converters.torch_export.site import Site
 
 DIRECT = {"acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh", "cosh": "Cosh", "sinh": "Sinh", "tan": "Tan"}
+SPECIAL = {"i0": "BesselI0", "special_i0e": "ScaledBesselI0", "special_i1": "BesselI1", "special_i1e": "ScaledBesselI1", "special_modified_bessel_i0": "BesselI0",
+           "special_modified_bessel_i1": "BesselI1", "special_modified_bessel_k0": "BesselK0", "special_modified_bessel_k1": "BesselK1",
+           "special_scaled_modified_bessel_k0": "ScaledBesselK0", "special_scaled_modified_bessel_k1": "ScaledBesselK1", "special_bessel_j0": "BesselJ0",
+           "special_bessel_j1": "BesselJ1", "special_bessel_y0": "BesselY0", "special_bessel_y1": "BesselY1", "special_spherical_bessel_j0": "SphericalBesselJ0",
+           "special_airy_ai": "AiryAi", "special_ndtri": "NormalQuantile"}
+PAIRS = {"special_zeta": "Zeta", "igamma": "GammaP", "igammac": "GammaQ", "special_hermite_polynomial_h": "HermiteH", "special_hermite_polynomial_he": "HermiteHe",
+         "special_laguerre_polynomial_l": "Laguerre", "special_legendre_polynomial_p": "Legendre",
+         **{f"special_chebyshev_polynomial_{kind}": f"Chebyshev{kind.upper()}" for kind in "tuvw"}}
 
 
-@converts(*(f"aten.{name}.default" for name in DIRECT))
+@converts(*(f"aten.{name}.default" for name in DIRECT | SPECIAL))
 def direct(g: Site, x):
-    """ONNX has it."""
-    return g.emit(DIRECT[g.target.split(".")[1]], g.cast(x, g.dtype))
+    """One op."""
+    return g.emit((DIRECT | SPECIAL)[g.target.split(".")[1]], g.cast(x, g.dtype))
+
+
+@converts(*(f"aten.{name}.{form}" for name in PAIRS for form in ("default", "x_scalar", "n_scalar", "self_scalar", "other_scalar")))
+def pair(g: Site, x, other=None, n=None):
+    """One op of two numbers; a polynomial's degree is the second."""
+    return g.emit(PAIRS[g.target.split(".")[1]], *(g.cast(v, g.dtype) for v in (x, other if n is None else n)))
+
+
+@converts(*(f"aten.special_shifted_chebyshev_polynomial_{kind}.{form}" for kind in "tuvw" for form in ("default", "x_scalar", "n_scalar")))
+def shifted(g: Site, x, n):
+    """The polynomial at 2 x - 1."""
+    at = g.emit("Sub", g.emit("Mul", g.cast(x, g.dtype), g.constant(2, g.dtype)), g.constant(1, g.dtype))
+    return g.emit(f"Chebyshev{g.target.split('.')[1][-1].upper()}", at, g.cast(n, g.dtype))
+
+
+@converts("aten.polygamma.default")
+def polygamma(g: Site, n, x):
+    """The n-th slope of digamma: AS 6.4.10, (-1)^(n + 1) n! zeta(n + 1, x)."""
+    if n == 0:
+        return digamma(g, x)
+    zeta = g.emit("Zeta", g.constant(n + 1, g.dtype), g.cast(x, g.dtype))
+    return g.emit("Mul", zeta, g.constant((-1.0) ** (n + 1) * math.factorial(n), g.dtype))
 
 
 def truncated(g: Site, x: str) -> str:
@@ -95,6 +125,18 @@ def hypot(g: Site, x, other):
     same = g.emit("Equal", longer, shorter)  # both 0 or infinite among these
     ratio = g.emit("Where", same, one, g.emit("Div", shorter, longer))
     return g.emit("Mul", longer, g.emit("Sqrt", g.emit("Add", g.emit("Mul", ratio, ratio), one)))
+
+
+@converts("aten.nextafter.default")
+def nextafter(g: Site, x, other):
+    """The next number on the way to another."""
+    return g.emit("NextAfter", g.cast(x, g.dtype), g.cast(other, g.dtype))
+
+
+@converts("aten.frexp.Tensor")
+def frexp(g: Site, x):
+    """Mantissa and exponent."""
+    return g.emit("Frexp", x, outputs=2)
 
 
 @converts("aten.ldexp.Tensor")

@@ -11,13 +11,13 @@ from fastrnn.converters.torch_export.site import Site
 
 
 def _pool(g: Site, op: str, x: Tensor, n: int, kernel, stride, padding, ceil_mode, outputs: int = 1, **attributes) -> str | list[str]:
-    """One number stands for all n spatial axes; without a stride, windows lie side by side. A batch axis is added where there is none."""
+    """One number stands for all n spatial axes; without a stride, windows lie side by side; a list of 2 n pads says both sides. A batch axis is added where there is none."""
     def each(values):
         values = [values] if isinstance(values, int) else list(values)
         return values * n if len(values) == 1 else values
 
     alone = x.rank == n + 1
-    attributes |= {"kernel_shape": each(kernel), "strides": each(stride or kernel), "pads": each(padding) * 2}
+    attributes |= {"kernel_shape": each(kernel), "strides": each(stride or kernel), "pads": padding if isinstance(padding, list) and len(padding) == 2 * n else each(padding) * 2}
     if "dilations" in attributes:
         attributes["dilations"] = each(attributes["dilations"])
     y = g.emit(op, g.emit("Unsqueeze", x, g.ints(0)) if alone else x, outputs=outputs, ceil_mode=int(ceil_mode), **attributes)
@@ -47,10 +47,15 @@ def avg_pool(g: Site, x, kernel_size, stride=(), padding=0, ceil_mode=False, cou
     n = _dims(g)
     if divisor_override is None:
         return _pool(g, "AveragePool", x, n, kernel_size, stride, padding, ceil_mode, count_include_pad=int(count_include_pad))
-    if ceil_mode:
-        raise g.refuse("divisor_override with ceil_mode is not supported")
-    y = _pool(g, "AveragePool", x, n, kernel_size, stride, padding, False, count_include_pad=1)
-    window = math.prod(kernel_size) if len(kernel_size) > 1 else kernel_size[0] ** n
+    after = g.node.meta["val"].shape
+    kernel, steps, pads = (list(v) * n if len(v) == 1 else list(v) for v in (kernel_size, stride or kernel_size, padding))
+    behind = pads
+    if ceil_mode:  # the last windows are made whole by zeros
+        if not all(isinstance(d, int) for d in (*after[-n:], *x.fake.shape[-n:])):
+            raise g.refuse("divisor_override with ceil_mode is only supported for fixed sizes", *x.fake.shape[-n:])
+        behind = [max(0, (o - 1) * s + k - d - p) for o, s, k, d, p in zip(after[-n:], steps, kernel, x.fake.shape[-n:], pads)]
+    y = _pool(g, "AveragePool", x, n, kernel, steps, [*pads, *behind], False, count_include_pad=1)
+    window = math.prod(kernel)
     return g.emit("Mul", y, g.constant(window / divisor_override, g.dtype))
 
 

@@ -93,3 +93,26 @@ def linear(g: Site, x, align_corners, output_size=None, scale_factors=None):
     return g.emit("Identity", y) if y == x.name else y
 
 
+# Of antialiasing (aten/src/ATen/native/UpSample.h): how many entries wide a filter is, and its weight at a distance.
+FILTERS = {"bilinear": (1, lambda d: np.maximum(1 - np.abs(d), 0)),
+           "bicubic": (2, lambda d: np.where(np.abs(d) < 1, (1.5 * np.abs(d) - 2.5) * d * d + 1, np.where(np.abs(d) < 2, ((-0.5 * np.abs(d) + 2.5) * np.abs(d) - 4) * np.abs(d) + 2, 0)))}
+
+
+@converts(*(f"aten._upsample_{kind}2d_aa.{form}" for kind in FILTERS for form in ("default", "vec")))
+def antialiased(g: Site, x, align_corners, output_size=None, scale_factors=None, scales_h=None, scales_w=None):
+    """A matrix for each axis, whose rows weigh the entries that a filter, as wide as a step in them, reaches."""
+    before, after = x.shape[2:], g.node.meta["val"].shape[2:]
+    if None in before or not all(isinstance(n, int) for n in after):
+        raise g.refuse("is only supported for fixed sizes", *x.fake.shape[2:])
+    width, weigh = FILTERS["bicubic" if "bicubic" in g.target else "bilinear"]
+    matrices = []
+    for n, size, factor in zip(before, after, scale_factors or (scales_h, scales_w)):
+        step = (n - 1) / max(size - 1, 1) if align_corners else n / size if factor is None else 1 / factor
+        reach, centre = width * max(step, 1), step * (np.arange(size)[:, None] + 0.5)
+        first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
+        last = np.minimum((centre + reach + 0.5).astype(np.int64), n)
+        at = np.arange(n)
+        weights = weigh((at - centre + 0.5) / max(step, 1)) * ((at >= first) & (at < last))
+        matrices.append(g.graph.constant((weights / weights.sum(1, keepdims=True)).astype(g.dtype)))
+    rows, columns = matrices
+    return g.emit("MatMul", rows, g.emit("MatMul", x, g.emit("Transpose", columns, perm=[1, 0])))

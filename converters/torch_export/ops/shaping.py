@@ -175,6 +175,11 @@ def repeat_interleave(g: Site, x, repeats, dim=None, output_size=None):
 MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
+def pad_by(g: Site, y: str, widths: list[int | Size], mode: str) -> str:
+    """All axes, widths before and behind."""
+    return g.emit("Pad", y, g.sizes(widths), mode=MODES[mode])
+
+
 @converts("aten.pad.default", "aten.constant_pad_nd.default")
 def pad(g: Site, x, pad, mode="constant", value=None):
     """Axes from the last one on."""
@@ -183,6 +188,10 @@ def pad(g: Site, x, pad, mode="constant", value=None):
     for k in range(n):
         before[x.rank - 1 - k], after[x.rank - 1 - k] = pad[2 * k], pad[2 * k + 1]
     given = [g.cast(value, g.dtype)] if mode == "constant" and value else []
+    cuts = [v for v in (*before, *after) if isinstance(v, int) and v < 0]
+    if mode == "replicate" and cuts and len(cuts) < 2 * n:  # the ends are repeated before anything is cut off
+        y = pad_by(g, x.name, [max(0, v) if isinstance(v, int) else v for v in (*before, *after)], mode)
+        return pad_by(g, y, [min(0, v) if isinstance(v, int) else 0 for v in (*before, *after)], "constant")
     return g.emit("Pad", x, g.sizes([*before, *after]), *given, mode=MODES[mode])
 
 

@@ -18,7 +18,7 @@ PREFIX = "onnx."
 # values, and what gives as many entries as its data say.
 NAMES = (
     "AffineGrid", "Attention", "BitCast", "BlackmanWindow", "CausalConvWithState", "CenterCropPad", "Col2Im", "CumProd", "DFT",
-    "DeformConv", "Det", "EyeLike", "GridSample", "HammingWindow", "HannWindow", "Hardmax", "LayerNormalization", "LinearAttention",
+    "DeformConv", "EyeLike", "GridSample", "HammingWindow", "HannWindow", "Hardmax", "LayerNormalization", "LinearAttention",
     "LpPool", "MaxUnpool", "MeanVarianceNormalization", "MelWeightMatrix", "NegativeLogLikelihoodLoss", "Resize",
     "RoiAlign", "RotaryEmbedding", "STFT", "ScatterND", "Shrink", "SoftmaxCrossEntropyLoss", "SwiGLU", "TensorScatter", "TfIdfVectorizer",
     "Upsample",

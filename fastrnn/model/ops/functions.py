@@ -124,3 +124,31 @@ def bitwise_not(node, inputs):
 def bitwise_not_meaning(node, inputs):
     """NumPy's invert."""
     return [np.invert(inputs[0])]
+
+
+@op("NextAfter", inputs=(2, 2), apart=aligned)
+def next_after(node, inputs):
+    """The number of a float's dtype that lies next to it on the way to another one."""
+    a, b = (require(node, s, what, FLOATS) for s, what in zip(inputs, "AB"))
+    if a.dtype != b.dtype:
+        raise InvalidModelError(f"{where(node)}: dtypes {a.dtype} and {b.dtype} differ")
+    return [Spec(a.dtype, broadcast(node, a.shape, b.shape))]
+
+
+@meaning("NextAfter")
+def next_after_meaning(node, inputs):
+    """NumPy's."""
+    return [np.asarray(np.nextafter(*inputs))]
+
+
+@op("Frexp", outputs=2, apart=always)
+def frexp(node, inputs):
+    """Floats as m 2^e with m from a half to 1, and e int32."""
+    spec = require(node, inputs[0], "the input", FLOATS)
+    return [Spec(spec.dtype, spec.shape), Spec("int32", spec.shape)]
+
+
+@meaning("Frexp")
+def frexp_meaning(node, inputs):
+    """NumPy's."""
+    return [np.asarray(a) for a in np.frexp(inputs[0])]

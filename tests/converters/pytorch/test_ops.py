@@ -88,6 +88,34 @@ ONE = {  # of X
                         torch.div(x, 0.7, rounding_mode="trunc"), torch.isinf(x / x.clamp(min=0))),
     "two": lambda x: (torch.atan2(x, x.flip(2)), torch.hypot(x, x.flip(0)), torch.fmax(x, x.flip(1)), torch.fmin(x, x.flip(1)), torch.ldexp(x, torch.tensor(3))),
     "gamma": lambda x: (torch.erfc(x), torch.special.erfcx(x), torch.lgamma(x), torch.digamma(x), torch.erfinv(x / 3)),
+    "bessel": lambda x: (torch.i0(x), torch.special.i1e(x), torch.special.bessel_j1(x), torch.special.bessel_y0(x.abs() + 0.1), torch.special.modified_bessel_k1(x.abs() + 0.1),
+                         torch.special.scaled_modified_bessel_k0(x.abs() + 0.1), torch.special.spherical_bessel_j0(x), torch.special.airy_ai(x), torch.special.ndtri(x / 6 + 0.5)),
+    "polynomials": lambda x: (torch.special.chebyshev_polynomial_u(x, 3), torch.special.shifted_chebyshev_polynomial_w(x, 4), torch.special.hermite_polynomial_he(x, PLACES),
+                              torch.special.laguerre_polynomial_l(x, 3), torch.special.legendre_polynomial_p(x, PLACES)),
+    "gammas": lambda x: (torch.special.gammainc(x.abs() + 0.1, 1.3 * x.abs()), torch.special.gammaincc(x.abs() + 0.1, 1.3 * x.abs()), torch.special.zeta(x.abs() + 1.5, 2),
+                         torch.polygamma(0, x), torch.polygamma(1, x.abs() + 0.3), torch.polygamma(3, x.abs() + 0.2)),
+    "systems": lambda x: (torch.linalg.det(_square(x)), *torch.linalg.slogdet(_square(x)), torch.linalg.inv(_square(x)), torch.linalg.solve(_square(x), x), torch.linalg.solve(_square(x), x[:, :, 0]),
+                          torch.linalg.solve(_square(x), x.mT, left=False), torch.linalg.solve_triangular(_square(x), x, upper=False, unitriangular=True), torch.linalg.pinv(x)),
+    "positive": lambda x: (torch.linalg.cholesky(_square(x)), torch.linalg.cholesky(_square(x), upper=True), torch.cholesky_solve(x, torch.linalg.cholesky(_square(x))),
+                           torch.cholesky_inverse(torch.linalg.cholesky(_square(x))), torch.linalg.eigvalsh(_square(x))),
+    "factors": lambda x: (*torch.linalg.qr(_square(x)[:, :, :3]), torch.linalg.svdvals(x), *torch.linalg.lu(x), *torch.linalg.lu_factor(x), torch.linalg.lu_solve(*torch.linalg.lu_factor(_square(x)), x),
+                          torch.linalg.lu_solve(*torch.linalg.lu_factor(_square(x)), x.mT, left=False, adjoint=True), torch.matrix_exp(_square(x) / 9)),
+    "fourier": lambda x: (torch.fft.rfft(x).abs(), torch.view_as_real(torch.fft.fft2(x, norm="ortho")), torch.fft.irfft(torch.fft.rfft(x, dim=1) * torch.fft.rfft(x.flip(1), dim=1), 4, dim=1),
+                          torch.fft.ifft(x).imag, torch.fft.hfft(x), torch.fft.fftshift(torch.fft.fft(x), -1).angle(), torch.fft.ihfft(x).conj().imag),
+    "complex": lambda x: (torch.view_as_real((torch.complex(x, x.flip(1)) * (1 + 2j) / torch.polar(x.abs() + 0.5, x)).conj().exp().sum(1) + x[:, 0]),
+                          (torch.complex(x, x.flip(1)) @ torch.complex(x, x.flip(1)).mT).real, torch.view_as_complex(x[:, :, :2].contiguous()).abs()),
+    "stft": lambda x: (torch.stft(x.flatten(1), 8, 3, window=torch.hann_window(8), return_complex=True).abs(),
+                       torch.istft(torch.stft(x.flatten(1), 8, 2, window=torch.hann_window(8), return_complex=True) * 0.5, 8, 2, window=torch.hann_window(8), length=20)),
+    "counted": lambda x: (torch.histc(x, 7), torch.histc(x, 5, -1, 1.5), *torch.histogram(x, 6), *torch.histogram(x, 4, range=(-1.0, 2.0), density=True), *x.round().mode(1), *x.mode(-1, True),
+                          torch.nonzero_static(x > 0.3, size=40), torch.nonzero_static(x[0] > 9, size=3, fill_value=7), torch.histc(x * 0 + 2, 3)),
+    "bags": lambda x: (*(F.embedding_bag(PLACES[0, 0], x[0], torch.tensor([0, 2, 2]), mode=m) for m in ("sum", "mean", "max")),
+                       F.embedding_bag(PLACES[0, 0], x[0], torch.tensor([0, 3, 5]), mode="sum", per_sample_weights=x[1, 0], include_last_offset=True), F.embedding_bag(PLACES[:, 0], x[0])),
+    "segments": lambda x: [torch.segment_reduce(x, m, lengths=torch.tensor([2, 0, 1]), initial=i) for m, i in (("sum", None), ("prod", 2.0), ("max", -0.5), ("min", None))]
+                          + [torch.segment_reduce(x[0, 0], "mean", offsets=torch.tensor([0, 2, 5]))],
+    "floats": lambda x: (torch.nextafter(x, x.flip(2)), *torch.frexp(x)),
+    "antialias": lambda x: [F.interpolate(x[None], size=s, mode=m, antialias=True, align_corners=a) for s, m, a in (((2, 3), "bilinear", False), ((7, 2), "bicubic", False), ((3, 4), "bilinear", True))],
+    "divisor_ceil": lambda x: (F.avg_pool2d(x, (3, 2), 2, (1, 0), ceil_mode=True, divisor_override=5), F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=3)),
+    "pad_and_cut": lambda x: (F.pad(x, (3, -4), mode="replicate"), F.pad(x, (-2, 1), mode="replicate")),
     "softplus_cut": lambda x: F.softplus(x, 2.0, 1.5), "norms": lambda x: [x.norm(p, dim=1) for p in (0, 3, -2, float("inf"), -float("inf"))],
     "median": lambda x: (x.median(), *x.median(1), x.nanmedian(), *x.nanmedian(2, keepdim=True), *x.kthvalue(2, 1)),
     "running": lambda x: (x.cumprod(1), *x.cummax(2), *x.cummin(1), x.logcumsumexp(1)),
@@ -125,6 +153,11 @@ OTHERS = {
     "embedding": (lambda i: F.embedding(i, X[0]), INDEX),
 }
 CASES = {name: (function, X) for name, function in ONE.items()} | OTHERS
+
+
+def _square(x):
+    """Symmetric and positive definite, of any x."""
+    return x @ x.mT + 2 * torch.eye(x.shape[1])
 
 
 def _assigned(x):

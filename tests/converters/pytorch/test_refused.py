@@ -64,3 +64,23 @@ def test_arrays_are_no_examples():
     for example in (X.numpy(), (X.numpy(),), {"x": X.numpy()}):
         with pytest.raises(fr.DTypeError, match=r"pass torch\.from_numpy"):
             fr.from_torch(Of(lambda p, x: x * 2), example)
+
+
+@pytest.mark.parametrize("function,error,says", [
+    (lambda parts, x: torch.fft.fft(x), fr.DTypeError, "output 'y' is of complex numbers.*view_as_real"),
+    (lambda parts, x: torch.complex(x, x).log().real, fr.UnsupportedModelError, r"aten\.log\.default.*of complex numbers this operator is not supported"),
+    (lambda parts, x: torch.complex(x, x).to(torch.complex32).real.float(), fr.DTypeError, "complex32"),
+    (lambda parts, x: torch.bernoulli(x.sigmoid()), fr.UnsupportedModelError, "it draws random numbers"),
+], ids=["output", "operator", "halves", "random"])
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_complex_and_random_numbers(function, error, says):
+    with pytest.raises(error, match=says):
+        fr.from_torch(Of(function), X)
+
+
+def test_where_torch_itself_fails():
+    """An assertion inside of torch 2.13, which other versions may not have."""
+    try:
+        fr.from_torch(Of(lambda parts, x: x.clone().resize_as_(x[:2])), X)
+    except fr.UnsupportedModelError as error:
+        assert "torch" in str(error)

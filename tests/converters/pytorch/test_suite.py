@@ -9,8 +9,9 @@ pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # which torch.testing._internal imports
 import torch_suite
 
-# Of torch 2.13's inputs: passes at least so many, raises something that is not an error of fastrnn's at most so often (resize_as_, a fault inside of torch).
-MODULES, OPERATORS = (880, 0), (485, 1)
+# Of torch 2.13's inputs: passes at least so many, raises something that is not an error of fastrnn's at most so often. Of 677 operators the 91 others give complex numbers (21), draw
+# random ones (20), have sizes or branches that depend on data (15), leave memory as it is or are sparse (9), are of another machine (5), keep statistics (4), or are seldom met.
+MODULES, OPERATORS = (880, 0), (586, 0)
 MANY = "nn.LinearCrossEntropyLoss"
 
 
