@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
+from fastrnn.kernels import isa
+from fastrnn.kernels.jit import compiler
 from fastrnn.model.stack import stack_model
+from fastrnn.testing import draw_case
 
 T, B, I = 9, 5, 3
 
@@ -86,3 +89,24 @@ def test_refusals():
     model = model_of(fr.GRU(I, 7))
     with pytest.raises(fr.ShapeError, match="keep"):
         fr.compile(replace(model, inputs=tuple(replace(v, shape=("T", 2, 3)) if v.name == "keep" else v for v in model.inputs)))
+
+
+EACH = [("native", name) for name in isa.supported()] + [("jit", name) for name in isa.supported() if name in compiler.ISAS]
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(4, 25))])
+def test_drawn_layers_reset_alike_everywhere(seed, monkeypatch):
+    """Every kind, option and direction, any lengths: the same bits from each backend and instruction set, and within a tolerance the reference's."""
+    random = np.random.default_rng(seed)
+    case = draw_case(random)
+    mask, found = random.random((case.shape.T, case.shape.B)) < random.choice([0.05, 0.3]), []
+    state = (tuple(case.states) if len(case.states) == 2 else case.states[0], case.lengths)
+    for backend, name in EACH:
+        monkeypatch.setenv("FASTRNN_ISA", name)
+        y, final = case.layer(backend)(case.x, *state, resets=mask)
+        found.append([y, *(final if isinstance(final, tuple) else (final,))])
+    for other in found[1:]:
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(other, found[0]))
+    y, final = case.layer("reference")(case.x, *state, resets=mask)
+    for mine, wanted in zip(found[0], [y, *(final if isinstance(final, tuple) else (final,))]):
+        assert np.allclose(mine, wanted, 1e-4, 1e-5)
