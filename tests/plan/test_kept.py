@@ -17,9 +17,9 @@ I, H, B = 5, 7, 3
 class Policy(nn.Module):
     """Features, a recurrent layer, a head. Steps come one behind the other, of all rows; the other way round with rows_first."""
 
-    def __init__(self, kind=nn.LSTM, rows_first=False, loop=None):
+    def __init__(self, kind=nn.LSTM, rows_first=False, loop=None, layers=1):
         super().__init__()
-        self.features, self.recurrent, self.head = nn.Sequential(nn.Linear(I, 6), nn.ReLU()), kind(6, H), nn.Linear(H, 3)
+        self.features, self.recurrent, self.head = nn.Sequential(nn.Linear(I, 6), nn.ReLU()), kind(6, H, layers), nn.Linear(H, 3)
         self.rows_first, self.loop = rows_first, loop or Policy.steps
 
     def forward(self, x, done, h, c):
@@ -43,14 +43,14 @@ class Policy(nn.Module):
         return ys, state
 
 
-def drawn(T, seed=0):
+def drawn(T, seed=0, layers=1):
     torch.manual_seed(seed)
-    return torch.randn(T * B, I), (torch.rand(T * B) < 0.3).float(), torch.randn(1, B, H), torch.randn(1, B, H)
+    return torch.randn(T * B, I), (torch.rand(T * B) < 0.3).float(), torch.randn(layers, B, H), torch.randn(layers, B, H)
 
 
 def compiled(policy, T, **options):
     """(session, its inputs, what torch gives)."""
-    args = drawn(T)
+    args = drawn(T, layers=policy.recurrent.num_layers)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         session = fr.compile(fr.from_torch(policy.eval(), args), **options)
@@ -68,9 +68,7 @@ def close(session, inputs, wanted):
     return got
 
 
-@pytest.mark.parametrize("T", [6, 1])
-@pytest.mark.parametrize("rows_first", [False, True])
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("kind,rows_first,T", [(nn.LSTM, False, 6), (nn.LSTM, True, 4), (nn.GRU, True, 5), (nn.RNN, False, 3), (nn.LSTM, True, 1)])
 def test_a_policy_is_one_layer(kind, rows_first, T):
     torch.manual_seed(1)
     policy = Policy(kind, rows_first)
@@ -80,6 +78,14 @@ def test_a_policy_is_one_layer(kind, rows_first, T):
     inputs["done"] = np.linspace(-1, 2, T * B, dtype=np.float32)  # no episodes: a factor as any other
     with torch.no_grad():
         close(session, inputs, [y.numpy() for y in policy(*(torch.from_numpy(inputs[n]) for n in ("x", "done")), *drawn(T)[2:])])
+
+
+@pytest.mark.parametrize("kind,T", [(nn.LSTM, 4), (nn.GRU, 1)])
+def test_a_stack_of_layers(kind, T):
+    torch.manual_seed(1)
+    session, inputs, wanted = compiled(Policy(kind, layers=2), T)
+    assert len(layers(session)) == 2 and not [row for row in session._plan.rows() if row[0] == "Mul"]
+    close(session, inputs, wanted)
 
 
 def test_it_is_a_layer_with_resets():

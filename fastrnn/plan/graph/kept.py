@@ -12,14 +12,13 @@ more than 0 * s says, and what the policy means.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
 import numpy as np
 
 from fastrnn.model import Model, Node
-from fastrnn.model.edit import Edit
+from fastrnn.model.edit import Edit, live
 from fastrnn.model.infer import infer
 from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of, states_of
 from fastrnn.model.sizes import same
@@ -30,41 +29,61 @@ DEEPEST = 8  # nodes that make a factor, looked at to see whether two are alike
 
 @dataclass(frozen=True)
 class Step:
-    """A node, the factor of its states, and what they are before it is applied."""
+    """A node, the factor of its states, and what they are before it is applied; cuts: nodes that take those out of what a stack of layers has."""
 
     node: Node
     factor: str
     states: tuple[str, ...]
+    cuts: tuple[Node, ...]
 
 
 class _Steps(Edit):
-    """A graph, who makes a value, how often it is read, and the steps in it."""
+    """A graph, who makes a value, and the steps in it."""
 
     def __init__(self, model: Model):
         super().__init__(model)
         self.made = {name: node for node in model.nodes for name in node.outputs if name}
-        self.reads = Counter(model.output_names)
-        for node in model.nodes:
-            self.reads.update(node.inputs)
-            self.reads.update({name: 2 for graph in node.subgraphs for name in graph.captures()})
 
     def step(self, node: Node) -> Step | None:
         """The node as a step whose states are all multiplied by the same."""
         if node.op not in RECURRENT or node.get("direction") != "forward" or input_of(node, "sequence_lens") or input_of(node, "keep"):
             return None
-        x, found = self.specs[node.inputs[0]], []
+        x = self.specs[node.inputs[0]]
         if x.shape is None or not _same(x.shape[node.get("layout")], 1):
             return None
-        for state in states_of(node):
-            mul = self.made.get(node.input(state.input))
-            if mul is None or mul.op != "Mul" or self.reads[mul.outputs[0]] != 1:
-                return None
-            rows = x.shape[1 - node.get("layout")]
-            pair = [(f, s) for f, s in (mul.inputs, mul.inputs[::-1]) if self._a_row_each(f, rows) and self.specs[s].shape == self.specs[mul.outputs[0]].shape]
-            if not pair or found and not self._alike(found[0][0], pair[0][0]):
-                return None
-            found.append(pair[0])
-        return Step(node, found[0][0], tuple(s for _, s in found))
+        cuts: list[Node] = []
+        found = [self._multiplied(node.input(state.input), x.shape[1 - node.get("layout")], cuts) for state in states_of(node)]
+        if None in found or not all(self._alike(found[0][0], factor) for factor, _ in found):
+            return None
+        return Step(node, found[0][0], tuple(state for _, state in found), tuple(cuts))
+
+    def _multiplied(self, name: str, rows, cuts: list[Node]) -> tuple[str, str] | None:
+        """(factor, state) whose product it is; of a stack's states, multiplied as one, its own. What cuts that out, where nothing has it alone, is added to cuts."""
+        cut = self.made.get(name)
+        whole = name if cut is None or cut.op != "Slice" else cut.inputs[0]
+        mul = self.made.get(whole)
+        if mul is None or mul.op != "Mul":
+            return None
+        pair = [(f, s) for f, s in (mul.inputs, mul.inputs[::-1]) if self._a_row_each(f, rows) and self.specs[s].shape == self.specs[whole].shape]
+        if not pair or whole == name:
+            return pair[0] if pair else None
+        factor, states = pair[0]
+        if (place := self._entry(cut)) is None:
+            return None
+        parts = self.made.get(states)
+        if parts is not None and parts.op == "Concat" and parts.get("axis") == 0 and len(parts.inputs) > place and all(_same(self.specs[p].shape[0], 1) for p in parts.inputs):
+            return factor, parts.inputs[place]
+        cuts.append(replace(cut, name=self.fresh(f"{cut.name}.whole"), inputs=(states, *cut.inputs[1:]), outputs=(self.fresh(f"{name}.whole"),)))
+        self.specs[cuts[-1].outputs[0]] = self.specs[name]
+        return factor, cuts[-1].outputs[0]
+
+    def _entry(self, cut: Node) -> int | None:
+        """Which entry of axis 0 a Slice takes, if it is one."""
+        given = [self.weights.get(name) for name in cut.inputs[1:4]]
+        if len(cut.inputs) != 4 or any(a is None or a.size != 1 for a in given):
+            return None
+        start, stop, axis = (int(a.reshape(())) for a in given)
+        return start if axis == 0 and start >= 0 and stop == start + 1 else None
 
     def _a_row_each(self, name: str, rows) -> bool:
         """Whether it is a number for each row, as states (1, B, n) are multiplied by: (1, B, 1) or (B, 1)."""
@@ -87,14 +106,14 @@ class _Steps(Edit):
         """Whether a step goes on from another of the same layer, and nothing else does."""
         own = {0, *(s.input for s in states_of(step.node))}
         finals = tuple(before.node.output(s.output) for s in states_of(before.node))
-        return step.states == finals and all(self.reads[name] == 1 for name in finals) and step.node.op == before.node.op and \
+        return step.states == finals and step.node.op == before.node.op and \
             dict(step.node.attributes) == dict(before.node.attributes) and \
             all(self._alike(step.node.input(k), before.node.input(k)) for k in range(len(INPUTS)) if k not in own)
 
     def joined(self, chain: list[Step]) -> list[Node]:
         """The nodes that do what a chain does."""
-        nodes, first, last = [], chain[0], chain[-1].node
-        layout, name = last.get("layout"), last.name
+        first, last = chain[0], chain[-1].node
+        nodes, layout, name = list(first.cuts), last.get("layout"), last.name
         xs, keeps = [step.node.inputs[0] for step in chain], [self._factor(nodes, step.factor, layout) for step in chain]
         if len(chain) > 1:
             xs, keeps = (self.node(nodes, "Concat", f"{name}.{what}", parts, axis=layout) for what, parts in (("steps", xs), ("keep", keeps)))
@@ -134,16 +153,28 @@ def kept(model: Model) -> Model:
                 break
         else:
             chains.append([step])
-    nodes = list(model.nodes)
-    for chain in chains:
-        gone = {id(step.node) for step in chain}
-        ordered = _in_order([node for node in nodes if id(node) not in gone] + graph.joined(chain))
-        nodes = nodes if ordered is None else ordered
-    return graph.result(nodes) if chains else model
+    nodes = model.nodes
+    for together in [*([chains] if len(chains) > 1 else []), *([chain] for chain in chains)]:
+        if (joined := _with(graph, nodes, together)) is not None:
+            nodes = joined
+        if nodes is not model.nodes and together is chains:  # layers of a stack, whose states are multiplied as one, go together or not at all
+            break
+    return model if nodes is model.nodes else graph.result(nodes)
 
 
-def _in_order(nodes: list[Node]) -> list[Node] | None:
-    """The nodes, each behind those that it reads; None where they go round: what a step gives is what the next one is given."""
+def _with(graph: _Steps, nodes: tuple[Node, ...], chains: list[list[Step]]) -> tuple[Node, ...] | None:
+    """The nodes with chains joined; None where something else needs what is between steps, or what a step gives is what the next one is given."""
+    steps = [step for chain in chains for step in chain]
+    gone, model = {id(step.node) for step in steps}, graph.model
+    needed = {*model.output_names, *(state.output for state in model.states)}
+    joined, read = live(_in_order([node for node in nodes if id(node) not in gone] + [node for chain in chains for node in graph.joined(chain)]), needed)
+    there = {name for node in joined for name in node.outputs} | graph.weights.keys() | {v.name for v in model.inputs}
+    lost = {step.node.output(s.output) for step in steps for s in states_of(step.node)}
+    return None if (lost & read | needed) - there else joined
+
+
+def _in_order(nodes: list[Node]) -> list[Node]:
+    """The nodes, each behind those that it reads; without those that go round, as where what a step gives is what the next one is given, and who reads them."""
     makers = {name: k for k, node in enumerate(nodes) for name in node.outputs if name}
     waits = [{makers[name] for name in node.reads() if name in makers} for node in nodes]
     readers: dict[int, list[int]] = {}
@@ -159,4 +190,4 @@ def _in_order(nodes: list[Node]) -> list[Node] | None:
             waits[reader].discard(k)
             if not waits[reader]:
                 heappush(ready, reader)
-    return found if len(found) == len(nodes) else None
+    return found
