@@ -162,7 +162,7 @@ async def grpc_client(port: int, seconds: float, streamed: bool) -> int:
 def requests(model: str, seconds: float, kind: str) -> None:
     import uvloop
 
-    with served(model) as (process, at):
+    with served(model, "--max-busy", "100") as (process, at):
         before = cpu_s(process.pid)
         n = uvloop.run(http_client(at["port"], seconds) if kind == "http" else grpc_client(at["grpc_port"], seconds, kind == "grpc streams"))
         said(kind, callers=CALLERS, frames_per_s=round(n / seconds), server_us_per_frame=round(1e6 * (cpu_s(process.pid) - before) / n))

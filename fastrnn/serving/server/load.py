@@ -18,7 +18,7 @@ import time
 from fastrnn.errors import OverloadedError
 
 TICK_S, SMOOTHED_S = 0.05, 1.0  # a pause for planning does not count, a second of lateness does
-UNKNOWN = 1 / 250  # of the loop, that a caller takes until it is seen: silero's, a frame each 32 ms, take 1/280 where few stream and 1/350 later
+UNKNOWN = 1 / 200  # of the loop, that a caller takes until it is seen: silero's, a frame each 32 ms, take 1/230 where few stream and 1/300 later
 SCHEDULED = "/proc/thread-self/schedstat"  # Linux's: nanoseconds that a thread ran, and that it could have run and other programs did
 CALM = 0.5  # of the lateness from which on nobody starts: below, they may again
 
