@@ -112,8 +112,8 @@ def busy(cases: list[dict]) -> list[str]:
 
 def overload(cases: list[dict]) -> list[str]:
     """What becomes of requests by load."""
-    return table(["load", "asked/s", "answered/s", "p50", "p99", "refused", "p99 of a refusal", "without an end"],
-                 ([f"{float(load):.0%}", number(f["offered"]), number(f["rate"]), number(f["p50"]), number(f["p99"]), f"{f['refused']:.0%}", number(f["refused_p99"]), f"{f['unresolved']}"]
+    return table(["", "load", "asked/s", "answered/s", "p50", "p99", "refused", "p99 of a refusal", "without an end"],
+                 ([case["case"], f"{float(load):.0%}", number(f["offered"]), number(f["rate"]), number(f["p50"]), number(f["p99"]), f"{f['refused']:.0%}", number(f["refused_p99"]), f"{f['unresolved']}"]
                   for case in cases for load, f in case["loads"].items()))
 
 

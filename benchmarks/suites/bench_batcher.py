@@ -12,7 +12,7 @@ from fastrnn.serving import Batcher
 
 CALLERS = (100, 1000)
 LOADS = (0.3, 0.7, 4.0)  # of the measured rate
-MANY, MAX_BATCH, MAX_QUEUE = 2000, 64, 64
+MANY, MAX_BATCH, QUEUES = 2000, 64, (16, 64)
 
 
 class Layer:
@@ -103,7 +103,8 @@ def test_busy(record, request, callers):
     record(measure, f"{callers} callers")
 
 
-def test_overload(record, request):
+@pytest.mark.parametrize("max_queue", QUEUES)
+def test_overload(record, request, max_queue):
     """The rate is measured with callers that ask as soon as they are answered."""
     layer, seconds = Layer(), 0.5 if request.config.getoption("--quick") else 6
 
@@ -112,8 +113,8 @@ def test_overload(record, request):
             rate = asyncio.run(closed(batcher, layer.x[:4 * MAX_BATCH], seconds / 2))["rate"]
         found = {}
         for load in LOADS:
-            with Batcher(layer.session, MANY, MAX_BATCH, max_queue=MAX_QUEUE) as batcher:
+            with Batcher(layer.session, MANY, MAX_BATCH, max_queue=max_queue) as batcher:
                 found[load] = asyncio.run(offered(batcher, layer.x, load * rate, seconds))
         return {"measured": rate, "loads": found}
 
-    record(measure, f"LSTM {layer.I}, {layer.H}, {layer.LAYERS} layers, {MANY} callers, max_queue {MAX_QUEUE}")
+    record(measure, f"LSTM {layer.I}, {layer.H}, {layer.LAYERS} layers, {MANY} callers, max_queue {max_queue}")
