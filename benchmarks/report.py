@@ -30,6 +30,9 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
                       "rows, the best of them. The bound counts matrix work alone."),
     "open_loop": ("Pools under load", "Callers tick on clocks of their own, with jitter; microseconds from a frame to its answer, the wait for the engine counted. Peers are offered the "
                                       "same frames in chunks of 64 rows: where they cannot keep up, their waits grow with the run."),
+    "busy": ("Callers of a Batcher", "Tasks of one event loop, each of which asks again when it is answered. Of the pool's: as a share of what the pool alone does with as many rows, 256 at most; "
+                                     "stepping: the share of the time in which a step runs, waiting for Python's lock included."),
+    "overload": ("A Batcher that is asked for more than it can do", "Tasks of one event loop on clocks of their own; loads are shares of the rate of callers that wait for their answers; microseconds from asking."),
     "rates": ("Rate of batches", "GFLOP/s at T=50, I=H, matrix work only, fastrnn alone."),
     "lengths": ("What lengths cost", "Microseconds, fastrnn alone."),
     "threads": ("Two threads", "Microseconds, fastrnn alone; both give the same bits."),
@@ -98,6 +101,20 @@ def open_loop(cases: list[dict]) -> list[str]:
     return table(["load", "frames/s offered", "", "frames/s", "p50", "p99", "p99.9"],
                  ([f"{case['load']:.0%}", number(case["offered"]), name, number(w["rate"]), number(w["p50"]), number(w["p99"]), number(w["p99.9"])]
                   for case in sorted(cases, key=lambda case: case["load"]) for name, w in case["waits"].items()))
+
+
+def busy(cases: list[dict]) -> list[str]:
+    """Callers by how many there are, a layer a row."""
+    return table(["", "callers", "frames/s", "of the pool's", "rows a step", "stepping"],
+                 ([layer, number(case["callers"]), number(f["rate"]), f"{f['rate'] / f['pool']:.0%}", number(f["rows"]), f"{f['busy']:.0%}"]
+                  for case in cases for layer, f in case["layers"].items()))
+
+
+def overload(cases: list[dict]) -> list[str]:
+    """What becomes of requests by load."""
+    return table(["", "load", "asked/s", "answered/s", "p50", "p99", "refused", "p99 of a refusal", "without an end"],
+                 ([case["case"], f"{float(load):.0%}", number(f["offered"]), number(f["rate"]), number(f["p50"]), number(f["p99"]), f"{f['refused']:.0%}", number(f["refused_p99"]), f"{f['unresolved']}"]
+                  for case in cases for load, f in case["loads"].items()))
 
 
 def rates(cases: list[dict]) -> list[str]:
@@ -183,7 +200,7 @@ def training_memory(cases: list[dict]) -> list[str]:
                                                          for c in cases))
 
 
-TABLES = {"open_loop": open_loop, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
+TABLES = {"open_loop": open_loop, "busy": busy, "overload": overload, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
           "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
          "cell_training": beside, "training_memory": training_memory,
           "compile": milliseconds}

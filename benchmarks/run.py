@@ -4,7 +4,7 @@
     python benchmarks/run.py --only step,models    # these suites; the others keep their last results
     python benchmarks/run.py --quick               # half a minute, into benchmarks/results/quick/, which git ignores: no figures to quote
 
-Suites: step, sequence, batch, push, models, pool, load, memory, threads, cells, training, precision. Needs the `bench` extra. Pin it to a quiet core (taskset -c N);
+Suites: step, sequence, batch, push, models, pool, batcher, load, memory, threads, cells, training, precision. Needs the `bench` extra. Pin it to a quiet core (taskset -c N);
 threads needs two.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import report
 
 HERE = Path(__file__).parent
-SUITES = ("step", "sequence", "batch", "push", "models", "pool", "load", "memory", "threads", "cells", "training", "precision")
+SUITES = ("step", "sequence", "batch", "push", "models", "pool", "batcher", "load", "memory", "threads", "cells", "training", "precision")
 
 
 def suites(text: str) -> list[str]:

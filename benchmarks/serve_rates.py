@@ -162,13 +162,13 @@ async def grpc_client(port: int, seconds: float, streamed: bool) -> int:
 def requests(model: str, seconds: float, kind: str) -> None:
     import uvloop
 
-    with served(model) as (process, at):
+    with served(model, "--max-busy", "100") as (process, at):
         before = cpu_s(process.pid)
         n = uvloop.run(http_client(at["port"], seconds) if kind == "http" else grpc_client(at["grpc_port"], seconds, kind == "grpc streams"))
         said(kind, callers=CALLERS, frames_per_s=round(n / seconds), server_us_per_frame=round(1e6 * (cpu_s(process.pid) - before) / n))
 
 
-def websocket(model: str, wav: str, seconds: float, counts, *more: str, what: str = "websocket", before: str = "", options=()) -> None:
+def websocket(model: str, wav: str, seconds: float, counts, *more: str, what: str = "websocket", before: str = "", options=("--max-busy", "100")) -> None:
     with served(model, *options, before=before) as (process, at):
         url = f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream"
         for callers in counts:
@@ -193,7 +193,7 @@ def echo(wav: str, seconds: float) -> None:
 
 def workers(model: str, wav: str, seconds: float) -> None:
     """Two servers, half of the callers at each, as a balancer would have it that sends a connection to one of them for good."""
-    with served(model) as (_, one), served(model) as (_, two):
+    with served(model, "--max-busy", "100") as (_, one), served(model, "--max-busy", "100") as (_, two):
         for callers in (200, 250, 300):
             clients = [subprocess.Popen([sys.executable, HERE / "serve_callers.py", f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream", "--callers",
                                          str(callers // 2), "--seconds",
@@ -217,9 +217,10 @@ def main() -> None:
         "websocket": lambda: websocket(model, wav, seconds, (100, 150, 175, 200, 225)),
         "chunks": lambda: websocket(model, wav, seconds, (200, 400, 600), "--chunk", "4", what="chunks of 4"),
         "asyncio": lambda: websocket(model, wav, seconds, (100, 150), what="without uvloop", before="import sys; sys.modules['uvloop'] = None"),
-        "refused": lambda: websocket(model, wav, seconds, (180,), what="at most 150", options=("--max-streams", "150")),
+        "refused": lambda: websocket(model, wav, seconds, (180,), what="at most 150", options=("--max-busy", "100", "--max-streams", "150")),
         "workers": lambda: workers(model, wav, seconds),
-        "ramp": lambda: websocket(model, wav, 15, (350,), "--ramp", "20", what="350 join over 20 s"),
+        "ramp": lambda: websocket(model, wav, 25, (350,), "--ramp", "20", what="350 join over 20 s", options=()),
+        "crowd": lambda: websocket(model, wav, 15, (350,), what="350 join at once", options=()),
         "long": lambda: websocket(model, wav, 30, (150, 200), what="30 seconds"),
     }
     for name in only:

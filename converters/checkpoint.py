@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
 from fastrnn.converters.archive import entries_of, is_archive, read_entry
 from fastrnn.converters.pickled import EMPTY, NUMBERS, NUMPY, Symbol, Walk, walk
-
 from fastrnn.errors import InvalidModelError, MissingDependencyError, UnsupportedModelError
 
 ADVICE = "in the environment that made it, load it there and save only its weights: torch.save(model.state_dict(), 'weights.pt'), then pass that file"

@@ -12,7 +12,6 @@ from fastrnn.converters.keras_import import from_keras
 from fastrnn.converters.onnx_import import from_onnx
 from fastrnn.converters.tflite_import import load_tflite
 from fastrnn.converters.torch_script import is_script, load_script
-
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model, file
 

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from fastrnn.converters.samples import index_ranges
 
 from fastrnn.cells.activations import Activation
+from fastrnn.converters.samples import index_ranges
 from fastrnn.errors import DTypeError, MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model, State, Value
 from fastrnn.model.builder import GraphBuilder
@@ -18,10 +19,11 @@ from fastrnn.model.stack import StackOptions, add_stack, stack_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastrnn.cells import Cell
-    from fastrnn.runtime.layers import Recurrent
     from torch import nn
     from torch.export import ExportedProgram
+
+    from fastrnn.cells import Cell
+    from fastrnn.runtime.layers import Recurrent
 
     # a custom cell, or what makes a layer of a module, for each class of modules that is kept whole
     Cells = Mapping[type[nn.Module], Cell | Callable[[Any], Recurrent]]
@@ -146,8 +148,8 @@ def _known_layers(module: Any, nn: Any) -> Model:
 
 def _compare(module: Any, model: Model, nn: Any) -> None:
     """Raises ConversionError where the model differs from the module on drawn inputs, where their sizes follow from the layers."""
-    from fastrnn.converters.torch_export.subject import evaluating
     from fastrnn.converters.torch_export.check import check_at
+    from fastrnn.converters.torch_export.subject import evaluating
 
     def run(x: Any, *states: Any) -> Any:
         if isinstance(module, nn.RNNCellBase):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastrnn.converters.weights_file import Stored, read_weights
 
 from fastrnn.cells import GATES
+from fastrnn.converters.weights_file import Stored, read_weights
 from fastrnn.errors import DTypeError, InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.stack import StackOptions
 from fastrnn.runtime.checks import as_array

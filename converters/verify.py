@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from fastrnn.converters.engines import Engine
 from fastrnn.converters.samples import length_symbol, random_inputs, sizes_given, stream_batch
-
 from fastrnn.errors import NotStreamableError, ShapeError, UnsupportedModelError
 from fastrnn.plan.graph.narrow import chosen
 from fastrnn.plan.streams.streaming import batch_symbol

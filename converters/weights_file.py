@@ -12,10 +12,10 @@ from pathlib import Path
 from zipfile import ZipInfo
 
 import numpy as np
-from fastrnn.converters.archive import entries_of, is_archive, read_entry
-from fastrnn.converters.checkpoint import read_checkpoint
 from numpy.lib import format as npy
 
+from fastrnn.converters.archive import entries_of, is_archive, read_entry
+from fastrnn.converters.checkpoint import read_checkpoint
 from fastrnn.errors import DTypeError, InvalidModelError, UnsupportedModelError
 from fastrnn.model.file import check_header
 

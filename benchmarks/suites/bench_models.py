@@ -2,11 +2,11 @@
 
 import cases
 import pytest
-from fastrnn.converters.engines import engine_for
-from fastrnn.converters.verify import TOLERANCE
 
 import fastrnn as fr
 from fastrnn.cli.subject import Subject
+from fastrnn.converters.engines import engine_for
+from fastrnn.converters.verify import TOLERANCE
 
 ENGINES = ("onnxruntime", "openvino", "torch")
 

@@ -19,7 +19,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastrnn.converters.engines.engine import Bound, Engine
-
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
 

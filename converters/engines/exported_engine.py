@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fastrnn.converters.engines.engine import Bound, Engine
 
+from fastrnn.converters.engines.engine import Bound, Engine
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastrnn.converters.engines.engine import Bound, Engine
-
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from fastrnn.converters.engines.engine import Bound, Engine
 
+from fastrnn.converters.engines.engine import Bound, Engine
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model
 

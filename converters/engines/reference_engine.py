@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastrnn.converters.engines.engine import Bound, Engine
-
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from fastrnn.converters.engines.engine import Bound, Engine
 
+from fastrnn.converters.engines.engine import Bound, Engine
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.ops.registry import ANY_DIM, count

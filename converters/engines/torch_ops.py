@@ -197,7 +197,7 @@ def _conv_transpose(node, model):
 @form(*RECURRENT)
 def _recurrent(node, model):
     layer = RecurrentNode(node, model.weights.get)
-    for which in ("sequence_lens", "P"):
+    for which in ("sequence_lens", "P", "keep"):
         if layer.name(which):
             raise _refuse(node, f"{which} has no form in torch.nn.{node.op}")
     names = {a.kind for cell in layer.cells for a in cell.activations}

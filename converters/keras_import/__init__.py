@@ -14,12 +14,12 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
 from fastrnn.converters.keras_import import layers  # noqa: F401  (fills the registry)
 from fastrnn.converters.keras_import.files import read_file
 from fastrnn.converters.keras_import.live import describe
 from fastrnn.converters.keras_import.network import build_model
 from fastrnn.converters.keras_import.tree import NETWORKS, Layer, fill, layer_of, weights_from_lists, weights_from_paths
-
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from fastrnn.converters.archive import entries_of, is_archive, read_entry
 from fastrnn.converters.keras_import.hdf5 import SIGNATURE, Group, read_hdf5
-
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 
 MAX_CONFIG_BYTES = 4 << 20  # JSON takes some ten times as much once it is read

@@ -6,8 +6,8 @@ import json
 import sys
 
 import numpy as np
-from fastrnn.converters.keras_import.files import version_of
 
+from fastrnn.converters.keras_import.files import version_of
 from fastrnn.errors import UnsupportedModelError
 
 

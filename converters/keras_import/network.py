@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from fastrnn.converters.keras_import.registry import FUNCTIONS, LAYERS, OWN, PASS
 from fastrnn.converters.keras_import.site import Graph, Site, Tensor
 from fastrnn.converters.keras_import.tree import Layer
-
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model, Node
 

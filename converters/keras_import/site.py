@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-from fastrnn.converters.keras_import.tree import Layer
 
+from fastrnn.converters.keras_import.tree import Layer
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model import Node, State, Value
 from fastrnn.model.builder import GraphBuilder

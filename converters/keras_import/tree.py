@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from fastrnn.converters.keras_import.hdf5 import Array, Group
 from fastrnn.converters.keras_import.registry import FUNCTIONS, LAYERS, Variable
-
 from fastrnn.errors import DTypeError, InvalidModelError, UnsupportedModelError
 
 NETWORKS = ("Sequential", "Functional", "Model")

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
+
 from fastrnn.errors import FastRNNError, InvalidModelError, MissingDependencyError, ShapeError
 from fastrnn.model import Model
 

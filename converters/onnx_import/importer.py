@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import AttributeProto
+
 from fastrnn.converters.onnx_import import ops  # noqa: F401  (fills the registry)
 from fastrnn.converters.onnx_import.older import upgraded
 from fastrnn.converters.onnx_import.proto import NARROW, WIDENED, Folder, array_of, dtype_name, parse, spec_of, without_functions
 from fastrnn.converters.onnx_import.registry import IMPORTERS, REFUSED, Given
 from fastrnn.converters.onnx_import.wanted import advice, only
-from onnx import AttributeProto
-
 from fastrnn.errors import FastRNNError, InvalidModelError, SuspectModelWarning, UnsupportedModelError
 from fastrnn.model import Graph, Model, Node, Value
 from fastrnn.model.graph import MAX_DEPTH, every_node

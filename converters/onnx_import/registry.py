@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fastrnn.converters.foreign import options_of
 from onnx import AttributeProto, NodeProto, helper
 
+from fastrnn.converters.foreign import options_of
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.foreign import PREFIX

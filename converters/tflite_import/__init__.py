@@ -16,7 +16,6 @@ from pathlib import Path
 
 from fastrnn.converters.tflite_import import ops  # noqa: F401  (fills the registry)
 from fastrnn.converters.tflite_import.network import build_model
-
 from fastrnn.errors import FastRNNError, InvalidModelError, ShapeError
 from fastrnn.model import Model
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from fastrnn.converters.keras_import.site import Tensor
 from fastrnn.converters.tflite_import.schema import Operator, Quantization, TensorInfo
-
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model import Node
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from fastrnn.converters.keras_import.site import Graph, Tensor
 from fastrnn.converters.tflite_import.call import Call, Frame
 from fastrnn.converters.tflite_import.registry import OPERATORS, REFUSED
 from fastrnn.converters.tflite_import.schema import OTHERS, Subgraph, TfliteModel, read
-
 from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import MAX_DEPTH

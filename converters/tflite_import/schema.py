@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from fastrnn.converters.tflite_import.flatbuffer import File, Table
 
+from fastrnn.converters.tflite_import.flatbuffer import File, Table
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 
 IDENTIFIER, VERSION = b"TFL3", 3

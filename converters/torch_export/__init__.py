@@ -19,13 +19,13 @@ import warnings
 from collections.abc import Mapping
 
 import torch
+
 from fastrnn.converters.torch_export.capture import arguments, axes_of, capture, enlarged, given_names, narrowed, open_dimensions
 from fastrnn.converters.torch_export.cell_leaf import find_leaves, forget
 from fastrnn.converters.torch_export.check import TOLERANCE, ShortRowsDifferError, SizeOneDiffersError, check
 from fastrnn.converters.torch_export.program import import_program
 from fastrnn.converters.torch_export.site import OpenSizesError
 from fastrnn.converters.torch_export.subject import Subject, evaluating
-
 from fastrnn.errors import ConversionError, UnsupportedModelError
 from fastrnn.model import Model
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
-from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
-from fastrnn.converters.torch_export.subject import REFUSALS, Subject, evaluating, separate
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
+from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
+from fastrnn.converters.torch_export.subject import REFUSALS, Subject, evaluating, separate
 from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+
 from fastrnn.converters.torch_export.capture import arguments
 from fastrnn.converters.torch_export.subject import Subject, evaluating
-
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model, Node, State, Value
 from fastrnn.model.recurrent import INPUTS, RECURRENT

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from fastrnn.converters.torch_export.registry import Tensor, converts
-from fastrnn.converters.torch_export.site import Site
 from torch.utils import _pytree as pytree
 
 from fastrnn.cells import Cell
+from fastrnn.converters.torch_export.registry import Tensor, converts
+from fastrnn.converters.torch_export.site import Site
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model.stack import add_stack, side_by_side
 from fastrnn.runtime.layers import Recurrent

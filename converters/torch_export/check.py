@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
+
 from fastrnn.converters.samples import index_ranges
 from fastrnn.converters.torch_export.drawn import drawn
 from fastrnn.converters.torch_export.site import ASSUMED
 from fastrnn.converters.torch_export.subject import REFUSALS, Subject
 from fastrnn.converters.verify import Difference, compare
-from torch.utils import _pytree as pytree
-
 from fastrnn.errors import ConversionError, FastRNNError, ShapeError
 from fastrnn.model import Model
 from fastrnn.model.recurrent import RECURRENT, input_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from fastrnn.converters.samples import index_ranges
 from torch.utils import _pytree as pytree
 
+from fastrnn.converters.samples import index_ranges
 from fastrnn.model import Model
 
 JITTER = 0.05  # of an entry, so that none stands there twice: what sorts or picks the largest leaves the order of equals open

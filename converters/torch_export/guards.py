@@ -7,8 +7,8 @@ from pathlib import Path
 
 import sympy
 import torch
-from fastrnn.converters.torch_export.importer import GraphImporter
 
+from fastrnn.converters.torch_export.importer import GraphImporter
 from fastrnn.model import Value
 
 RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreaterThan": "Greater", "Ge": "GreaterOrEqual",

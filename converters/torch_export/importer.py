@@ -6,11 +6,11 @@ import operator
 
 import numpy as np
 import torch
+
 from fastrnn.converters.torch_export import ops  # noqa: F401  (fills the registry)
 from fastrnn.converters.torch_export.ops.complex import complex_value, convert
 from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Size, Tensor, bind, settled
 from fastrnn.converters.torch_export.site import Site, dtype_name
-
 from fastrnn.errors import DTypeError, FastRNNError, InvalidModelError, UnsupportedModelError
 from fastrnn.model import Value
 from fastrnn.model.builder import GraphBuilder

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 import torch
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils import _pytree as pytree
+
 from fastrnn.converters.torch_export.guards import assumptions, conditions
 from fastrnn.converters.torch_export.importer import GraphImporter
 from fastrnn.converters.torch_export.ops.complex import COMPLEX
 from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Tensor
 from fastrnn.converters.torch_export.site import ASSUMED
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.utils import _pytree as pytree
-
 from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import Spec

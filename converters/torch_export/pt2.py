@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 import torch
-from fastrnn.converters.archive import entries_of
 
+from fastrnn.converters.archive import entries_of
 from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
 
 KEPT = ("archive_format", "archive_version", "byteorder", ".data/version", ".data/serialization_id")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastrnn.converters.torch_export.registry import Size, Tensor, settled
 
+from fastrnn.converters.torch_export.registry import Size, Tensor, settled
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 

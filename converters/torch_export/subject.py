@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import torch
-from fastrnn.converters.torch_export.kept import Kept
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from fastrnn.converters.torch_export.kept import Kept
 from fastrnn.errors import FastRNNError, UnsupportedModelError
 
 KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from fastrnn.converters.archive import entries_of, read_entry
 from fastrnn.converters.pickled import ITEM_BYTES
 from fastrnn.converters.torch_script.code import Code
-
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 
 MAX_PICKLE_BYTES, MAX_CODE_BYTES = 4 << 20, 4 << 20

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+
 from fastrnn.converters.torch_export.importer import CONVERTERS  # with all its ops
 from fastrnn.converters.torch_script.archive import Archive, Instance
-
 from fastrnn.errors import FastRNNError, InvalidModelError, UnsupportedModelError
 
 MOST_STEPS = 1 << 18  # expressions and statements of one call

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 
 import torch
+
 from fastrnn.converters.torch_script.archive import Archive, Instance
 from fastrnn.converters.torch_script.interpreter import run
-
 from fastrnn.errors import UnsupportedModelError
 
 MAX_DEPTH = 32

@@ -50,6 +50,8 @@ def add_arguments(one: ArgumentParser, positive, natural, thread_count, fraction
     one.add_argument("--max-body", type=positive, default=16 << 20, metavar="BYTES", help="of a request (%(default)s)")
     one.add_argument("--max-connections", type=positive, default=4096, help="at once (%(default)s)")
     one.add_argument("--max-streams", type=positive, default=1024, help="WebSockets at once; another one is told to come back later (%(default)s)")
+    one.add_argument("--max-busy", type=fraction, default=0.7, metavar="SHARE",
+                     help="of the event loop's time, which with one caller more would be exceeded if more callers were taken (%(default)s)")
     one.add_argument("--max-lag-ms", type=fraction, default=10,
                      help="how late the event loop may be, over a second, before no more callers are taken (%(default)s)")
     one.add_argument("--header-timeout", type=fraction, default=10, metavar="SECONDS", help="for a request's head (%(default)s)")
@@ -77,8 +79,7 @@ def serve(arguments: Namespace, console: Console) -> int:
                                 sizes_of(one, load(one.model)))
         models.add(name, reload[name](), model_options, arguments.restart)
     limits = Limits(arguments.max_body, arguments.max_connections, arguments.max_streams, header_s=arguments.header_timeout,
-                    lag_ms=arguments.max_lag_ms,
-                    drain_s=arguments.drain_timeout)
+                    busy=arguments.max_busy, lag_ms=arguments.max_lag_ms, drain_s=arguments.drain_timeout)
     server = running.Server(models, arguments.host, arguments.port, arguments.grpc_port, limits, Access(arguments.tokens), reload,
                             arguments.move_states,
                             partial(_listening, console))

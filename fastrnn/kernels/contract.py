@@ -14,6 +14,8 @@ The executor calls it without the GIL, with denormals flushed.
     h0 (B, P), c0 (B, H)  initial states, their rows h0_b and c0_b elements apart (0: all rows share one); hn, cn the final ones, hn_b and cn_b apart,
                         which may be the same memory
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
+    keep                what the states of row (t, b) are multiplied by where they go into step t, at keep + t * keep_t + b * keep_b; 0 makes them zero, whatever
+                        they were. In reverse, where they go from step t to the one before it in time; then keep of step 0 has no say. keep_b = 0: not at all
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit. Of a dense layer: segments
                         that a row of x lies in (0: one), whose offsets stand first in `axes`
@@ -46,7 +48,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("x_t", "x_b", "y_t", "y_b")]
     + [(name, "u8") for name in ("w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn")]
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
-    + [("lengths", "u8"), ("order", "u8"), ("work", "u8")]
+    + [("lengths", "u8"), ("order", "u8"), ("keep", "u8"), ("keep_t", "i8"), ("keep_b", "i8"), ("work", "u8")]
     + [(name, "i8") for name in ("chunk", "ahead", "sweep", "part", "parts")]
     + [(name, "u8") for name in ("barrier", "ready", "done")]
     + [(name, "i8") for name in ("reverse", "input_forget")]
@@ -55,7 +57,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("weights", "x_bits", "h_bits", "p_bits")]
     + [("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "work", "x2", "axes", "barrier", "ready", "done",
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done",
             *(f"x{k}" for k in range(3, 9)))
 
 # Operations of a program, in the order of native/arrays/operations.h, and how many values each reads.

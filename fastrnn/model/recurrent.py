@@ -17,9 +17,9 @@ from fastrnn.model.graph import Node
 from fastrnn.model.small import BOUNDED, PRECISION_OF, UNBOUNDED, restored
 
 RECURRENT = ("RNN", "GRU", "LSTM", "Recurrent")
-# Of all four ops; scales are of int8 weights; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
+# Of all four ops; scales are of int8 weights; keep has X's first two axes: what a row's states are multiplied by on their way into a step; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4",
-          "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero")
+          "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero", "keep")
 WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection", "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero"))  # constant, and packed
 MATRIX_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "P", "projection"))  # of these, what packing keeps number for number
 

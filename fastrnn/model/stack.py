@@ -174,11 +174,11 @@ def _node_weights(o: StackOptions, layer: int, parameters: Mapping[str, np.ndarr
 
 
 def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mapping[str, np.ndarray], x: str, y: str, states: Mapping[str, str] = {},
-              finals: Mapping[str, str] = {}, lengths: str = "", scalars: str = "") -> None:
+              finals: Mapping[str, str] = {}, lengths: str = "", scalars: str = "", keep: str = "") -> None:
     """Adds a stack from value x to value y.
 
     states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside. scalars: a value with
-    x's first two axes and one for those of a custom cell.
+    x's first two axes and one for those of a custom cell; keep: one with x's first two axes, what states are multiplied by on their way into a step.
     """
     D, parts = o.directions, {letter: list[str]() for letter in finals}
     for layer in range(o.num_layers):
@@ -197,7 +197,7 @@ def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mappi
             outputs.append(final)
             if final:
                 parts[letter].append(final)
-        values = {"X": x, "sequence_lens": lengths, "scalars": scalars, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}
+        values = {"X": x, "sequence_lens": lengths, "scalars": scalars, "keep": keep, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}
         inputs = [values.get(name, "") for name in INPUTS]
         while not inputs[-1]:
             inputs.pop()
@@ -237,9 +237,9 @@ def _attributes(o: StackOptions) -> dict[str, Any]:
     return attributes
 
 
-def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str, with_lengths: bool = False) -> Model:
-    """A stack as a model: inputs x, h0, c0 (a custom cell's states and scalars, and lengths), outputs y, h_n, c_n, the states tied. h0, c0 and
-    lengths may be left out.
+def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str, with_lengths: bool = False, with_keep: bool = False) -> Model:
+    """A stack as a model: inputs x, h0, c0 (a custom cell's states and scalars, lengths, and keep), outputs y, h_n, c_n, the states tied. h0, c0,
+    lengths and keep may be left out.
 
     h0, c0 are (layers * D, B, n) in both layouts, as torch has them.
     """
@@ -247,8 +247,10 @@ def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str
     inputs = [Value("x", "float32", shape), *(Value(name, "float32", shape[:2]) for name in o.scalars)]
     inputs += [Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", o.hidden_size if k else o.output_size), optional=True) for k, s in enumerate(o.states)]
     inputs += [Value("lengths", "int64", ("B",), optional=True)] if with_lengths else []
+    inputs += [Value("keep", "float32", shape[:2], optional=True)] if with_keep else []
     build = GraphBuilder()
     scalars = side_by_side(build, name, {scalar: scalar for scalar in o.scalars})
-    add_stack(build, name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars)
+    add_stack(build, name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars,
+              "keep" if with_keep else "")
     states = tuple(State(f"{s}0", f"{s}_n") for s in o.states)
     return Model(tuple(inputs), ("y", *(f"{s}_n" for s in o.states)), tuple(build.nodes), build.weights, states, name)

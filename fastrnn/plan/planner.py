@@ -17,11 +17,12 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
 from fastrnn.plan import explain, policy
+from fastrnn.plan.graph import apart  # noqa: F401  (it registers patterns)
 from fastrnn.plan.graph.fold import fold
+from fastrnn.plan.graph.kept import kept
 from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
-from fastrnn.plan.graph import apart  # noqa: F401  (it registers patterns)
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import fuse
 from fastrnn.plan.route import route
@@ -47,7 +48,7 @@ class Plan:
         """The model (this plan's, or its steppable form) for inputs of these shapes, Sizes and symbols among them, some with these values, with
         everything computed that they decide; other inputs are omitted."""
         model = recognise(fold(model or self.model, shapes, values))
-        return model if self.backend == "reference" else rewrite(model)
+        return model if self.backend == "reference" else rewrite(kept(model))
 
     def fused(self, model: Model) -> Model:
         """A specialised model with the nodes joined that one call runs."""
@@ -80,7 +81,7 @@ def compile_plan(model: Model, backend: str = "auto", precision: str | Mapping[s
     refuse_absent(model, "compile")
     model = recognise(fold(integers(model), {v.name: v.shape for v in model.inputs}))
     if backend != "reference":
-        model = rewrite(model)
+        model = rewrite(kept(model))
     packed: dict[str, list[Packed]] = {}
     for node, _ in every_node(model.nodes):
         if known(model.specs, node.inputs) and route(node, model.specs, model.weights, backend).packs:
@@ -95,7 +96,7 @@ def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict
     for node, _ in every_node(model.nodes):
         positions = MATRIX_INPUTS if node.op in RECURRENT and node.name in packed else ()
         read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {name for graph in node.subgraphs for name in graph.outputs}
-    gone = {name: absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
-    stand_in = {id(model.weights[name]): a for name, a in gone.items()}
+    stand_in = {id(a): absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
+    gone = {name: stand_in[id(a)] for name, a in model.weights.items() if name not in read_elsewhere}  # one array may go by several names
     packed = {name: [replace(p, sources=tuple(stand_in.get(id(a), a) for a in p.sources)) for p in parts] for name, parts in packed.items()}
     return changed(model, weights={**model.weights, **gone}), packed

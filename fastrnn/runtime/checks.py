@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
+
 import numpy as np
 
 from fastrnn.errors import BusyError, DTypeError, FastRNNError, ShapeError, StateError, UnknownStreamError

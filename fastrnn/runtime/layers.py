@@ -17,7 +17,6 @@ from fastrnn.plan import compile_plan
 from fastrnn.plan.graph.narrow import narrowed
 from fastrnn.runtime import checks
 from fastrnn.runtime.session import Session
-from fastrnn.runtime.streams import episodes
 
 if TYPE_CHECKING:
     from fastrnn.typing import Activations, ArrayLike, Float32, Given, Precision, StateDict
@@ -41,7 +40,7 @@ class RecurrentLayer(Generic[Final]):
         self._set({name: random.uniform(-bound, bound, shape).astype(np.float32) for name, shape in options.shapes().items()})
 
     def _set(self, parameters: dict[str, Float32]) -> None:
-        model = narrowed(stack_model(self.options, parameters, self.options.kind, with_lengths=True), self._compile[1])
+        model = narrowed(stack_model(self.options, parameters, self.options.kind, with_lengths=True, with_keep=True), self._compile[1])
         session = Session(compile_plan(model, *self._compile), model)
         self._parameters, self._session = parameters, session
 
@@ -87,7 +86,7 @@ class RecurrentLayer(Generic[Final]):
         lengths : integers in 0..T, one a row, any order; outputs past a row's length are zero and its final state is the one
                   at its last valid step; None: all T
         resets  : (T, B) bool, or (T,) unbatched, T first with batch_first too: where it is true the row goes, before that step, to the state that it has
-                  when none is given, never to `state` (episodes in reinforcement learning). For layers that run forward
+                  when none is given, never to `state` (episodes in reinforcement learning). A direction that runs from the end does so behind that step
         scalars : for a custom cell that declares them, by name: a number for each step and row, x's shape without its last axis
 
         Returns y (T, B, D * P) or as x, and h_n, or (h_n, c_n); new arrays. Safe from many threads. Raises ShapeError or DTypeError.
@@ -110,38 +109,19 @@ class RecurrentLayer(Generic[Final]):
         if x.ndim != 3:
             raise ShapeError(f"input 'x' must have 3 dimensions, or 2 unbatched, got shape {x.shape}")
         each = None if lengths is None else self._lengths(lengths, x.shape[axis])
+        keep = None if resets is None else self._keep(resets, x.shape, unbatched, axis)
         timed = {"x": x, **self._scalars(scalars, x.shape[:2], unbatched, axis)}
-        if resets is None:
-            y, *final = self._session.run({**timed, **states, "lengths": each}).values()
-        else:
-            y, final = self._in_episodes(timed, states, each, resets, unbatched, axis)
+        y, *final = self._session.run({**timed, **states, "lengths": each, "keep": keep}).values()
         if unbatched:
             y, final = y.squeeze(axis), [s.squeeze(1) for s in final]
         return y, tuple(final) if len(final) > 1 else final[0]  # type: ignore[return-value]  # as many states as the cell has
 
-    def _in_episodes(self, timed: Mapping[str, np.ndarray], states: Mapping[str, np.ndarray | None], lengths: np.ndarray | None, resets: ArrayLike, unbatched: bool,
-                     axis: int) -> tuple[Float32, list[Float32]]:
-        """A call with resets, checked as a whole before any of its pieces runs."""
-        o, x = self.options, timed["x"]
-        if o.bidirectional or o.reverse:
-            raise UnsupportedModelError(f"layer {o.kind!r}: resets are for layers that run forward; one that runs from the end meets an episode's last step first")
-        if x.shape[2] != o.input_size:
-            raise ShapeError(f"input 'x' must have {o.input_size} features, got shape {x.shape}")
+    @staticmethod
+    def _keep(resets: ArrayLike, shape: tuple[int, ...], unbatched: bool, axis: int) -> Float32:
+        """What states are multiplied by on their way into each step, as x has its first two axes."""
         mask = checks.as_array(resets, "resets")
-        mask = checks.as_resets(mask[:, None] if unbatched and mask.ndim == 1 else mask, x.shape[1 - axis], x.shape[axis])
-        if lengths is not None and lengths.size and not 0 <= lengths.min() <= lengths.max() <= len(mask):
-            raise ShapeError(f"lengths must lie in 0..{len(mask)}, got {lengths.min()}..{lengths.max()}")
-        sizes = {f"{s}0": o.output_size if s == "h" else o.hidden_size for s in o.states}
-        given = {}
-        for name, s in states.items():
-            shape = (o.num_layers, x.shape[axis], sizes[name])
-            given[name] = np.zeros(shape, np.float32) if s is None else checks.as_input(s, name, np.dtype(np.float32), shape)
-        if lengths is None and x.shape[axis]:  # a stream goes on where the piece before ended, and its pieces lie where they are
-            stream = self._session.stream(x.shape[axis])
-            stream.state = given
-            y = stream.push({name: np.moveaxis(a, 1 - axis, 0) for name, a in timed.items()} if len(timed) > 1 else np.moveaxis(x, 1 - axis, 0), resets=mask)
-            return np.ascontiguousarray(np.moveaxis(np.asarray(y), 0, 1 - axis)), list(stream.state.values())
-        return episodes.run(lambda inputs: list(self._session.run(inputs).values()), timed, given, lengths, mask, 1 - axis)
+        mask = checks.as_resets(mask[:, None] if unbatched and mask.ndim == 1 else mask, shape[1 - axis], shape[axis])
+        return np.ascontiguousarray(np.moveaxis(~mask, 0, 1 - axis), np.float32)
 
     def _states(self, state: Given | None) -> dict[str, np.ndarray | None]:
         names = [f"{s}0" for s in self.options.states]

@@ -22,15 +22,15 @@ from fastrnn.plan import Plan, compile_plan
 from fastrnn.plan.explain import arrays_among, in_use
 from fastrnn.plan.graph.narrow import narrowed
 from fastrnn.plan.lowering import parallel
+from fastrnn.plan.specialise import specialise, steered_program
 from fastrnn.plan.streams.context import with_context
 from fastrnn.plan.streams.guess import Guess, guess_states, with_states
-from fastrnn.plan.specialise import specialise, steered_program
 from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.runtime import checks
 from fastrnn.runtime.executor._executor import Runners
+from fastrnn.runtime.executor.threads import announce
 from fastrnn.runtime.streams.forms import Forms
 from fastrnn.runtime.streams.stream import Stream
-from fastrnn.runtime.executor.threads import announce
 
 if TYPE_CHECKING:
     from fastrnn.runtime.pools.pool import Pool

@@ -217,6 +217,11 @@ class Batcher:
         """Counters since the batcher was made, `waiting` and `callers` now, and histograms of rows a step, time in the queue and time of a step."""
         return self._engine.measured()
 
+    @property
+    def stepping_s(self) -> float:
+        """Seconds that steps have taken since the batcher was made."""
+        return self._engine.metrics.run_us.sum * 1e-6
+
     # The end.
 
     def drain(self, timeout_s: float | None = None) -> bool:

@@ -6,6 +6,9 @@
 
     ds.map_batches(Predictor, fn_constructor_args=[session])   # ragged sequences, a row each
 
+Other programs ask over HTTP, where the application has a route: Open Inference Protocol v2 as `fastrnn serve` has it (server/), with the header
+x-session-id, the same for all requests of a sequence, by which Ray's proxy finds its replica. Such a client keeps the last state_token itself.
+
 A step's answer brings the stream as it is after it. Where a replica is lost, or another one is asked because there are more or fewer of them, the
 caller sends the step again with the last state, and the replica goes on from there: bit for bit. A replica that has a caller's stream from earlier
 compares step numbers, so no step is done twice, and nothing starts anew unless its caller is at its first step.
@@ -22,10 +25,18 @@ from pathlib import Path
 import numpy as np
 
 from fastrnn.converters import load
-from fastrnn.errors import FastRNNError, MissingDependencyError, OverloadedError, PoolFullError, ShapeError, StateError, UnknownStreamError
+from fastrnn.errors import (
+    FastRNNError,
+    MissingDependencyError,
+    NotStreamableError,
+    OverloadedError,
+    PoolFullError,
+    ShapeError,
+    StateError,
+    UnknownStreamError,
+)
 from fastrnn.model import Model
 from fastrnn.runtime.session import Session, compile
-from fastrnn.serving.batcher import Batcher
 from fastrnn.serving.ragged import Ragged
 
 try:
@@ -37,6 +48,14 @@ except ImportError as error:
     if error.name not in ("ray", "fastapi", "starlette"):
         raise
     raise MissingDependencyError("ray", "ray", "fastrnn.serving.ray") from error
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fastrnn.serving.server.access import Access
+from fastrnn.serving.server.generation import Options
+from fastrnn.serving.server.measures import Measures
+from fastrnn.serving.server.models import Models
+from fastrnn.serving.server.web import Web, application
 
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 LOST = (RayActorError, BackPressureError, DeploymentUnavailableError, TimeoutError)
@@ -52,10 +71,22 @@ def session_of(model) -> Session:
 
 
 class Replica:
-    """A Batcher behind a Ray Serve deployment."""
+    """A Batcher behind a Ray Serve deployment, asked by a handle or over HTTP. Callers of the two are not the same, whatever they are called.
 
-    def __init__(self, model, options: Mapping):
-        self._batcher = Batcher(session_of(model), **options)
+    Over HTTP, a second start of a sequence ends the first: a client that was at another replica meanwhile starts again, with its state_token, at one that
+    may have the stream from earlier.
+    """
+
+    def __init__(self, name: str, model, options: Options):
+        models = Models()
+        made = models.add(name, session_of(model), options, restart=True).newest
+        if made.batcher is None:
+            raise NotStreamableError(made.unstreamable)
+        self._batcher, self._application = made.batcher, application(Web(models, Access(), Measures(models)))
+
+    async def __call__(self, request: Request) -> Response:
+        """HTTP."""
+        return _Answer(self._application)
 
     async def step(self, caller: str, number: int, x, end: bool, first: bool, state: bytes | None) -> tuple:
         """(DONE, y, state after it), (WITH_STATE, why): to be asked again with the caller's state, or (REFUSED, error)."""
@@ -83,6 +114,17 @@ class Replica:
         self._batcher.metrics()
 
 
+class _Answer(Response):
+    """What an ASGI application answers, as Ray Serve takes a response."""
+
+    def __init__(self, application):
+        super().__init__()
+        self._application = application
+
+    async def __call__(self, scope, receive, send) -> None:
+        await self._application(scope, receive, send)
+
+
 def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: str = "fastrnn", capacity: int = 4096, max_batch: int = 256,
         max_wait_us: float = 0, max_queue: int | None = None, idle_timeout_s: float | None = 60, context: Mapping[str, int] | None = None,
         sizes: Mapping[str, int] | None = None,
@@ -92,13 +134,12 @@ def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: s
     replicas: how many; autoscaling: in place of it, Ray Serve's autoscaling_config. Others: as of Batcher, of each replica. max_ongoing_requests:
     of a replica; Ray's default of 5 would hold back a live caller's steps. actor_options: ray_actor_options, such as {"num_cpus": 1}.
     """
-    options = {"capacity": capacity, "max_batch": max_batch, "max_wait_us": max_wait_us, "max_queue": max_queue, "idle_timeout_s": idle_timeout_s,
-               "context": None if context is None else dict(context), "sizes": None if sizes is None else dict(sizes)}
+    options = Options(capacity, max_batch, max_wait_us, max_queue, idle_timeout_s, dict(context or {}), dict(sizes or {}))
     scale = {"num_replicas": replicas} if autoscaling is None else {"autoscaling_config": dict(autoscaling)}
     router = RequestRouterConfig(request_router_class=ROUTER, request_router_kwargs={"num_fallback_replicas": 0})
     deployment = serve.deployment(Replica, name=name, max_ongoing_requests=max_ongoing_requests, request_router_config=router,
                                   ray_actor_options=dict(actor_options or {}), **scale)
-    return deployment.bind(str(model) if isinstance(model, Path) else model, options)
+    return deployment.bind(name, str(model) if isinstance(model, Path) else model, options)
 
 
 class Caller:
@@ -118,53 +159,43 @@ class Caller:
 
     async def step(self, x, end: bool = False):
         """The answer to one step, in a coroutine. Cancelled, or timed out, the step may be asked again, and is done once."""
-        attempt = self._attempts(x, end)
-        call = next(attempt)
-        while True:
-            pause, arguments = call
+        async def ask(pause: float, arguments: tuple):
             await asyncio.sleep(pause)
-            try:
-                outcome = await asyncio.wait_for(self._handle.step.remote(*arguments), self.timeout_s)
-            except LOST as error:
-                outcome = error
-            try:
-                call = attempt.send(outcome)
-            except StopIteration as stop:
-                return stop.value
+            return await asyncio.wait_for(self._handle.step.remote(*arguments), self.timeout_s)
+        return await self._tried(x, end, ask)
 
     def step_sync(self, x, end: bool = False):
         """The same for threads."""
-        attempt = self._attempts(x, end)
-        call = next(attempt)
-        while True:
-            pause, arguments = call
+        async def ask(pause: float, arguments: tuple):
             time.sleep(pause)
-            try:
-                outcome = self._handle.step.remote(*arguments).result(timeout_s=self.timeout_s)
-            except LOST as error:
-                outcome = error
-            try:
-                call = attempt.send(outcome)
-            except StopIteration as stop:
-                return stop.value
+            return self._handle.step.remote(*arguments).result(timeout_s=self.timeout_s)
+        try:
+            self._tried(x, end, ask).send(None)  # ask awaits nothing, so it runs to its end
+        except StopIteration as stop:
+            return stop.value
 
-    def _attempts(self, x, end: bool):
-        """What to ask next, (seconds before, arguments), given what came of the last; returns the answer."""
+    async def _tried(self, x, end: bool, ask):
+        """The answer, by ask(seconds before, arguments) as often as it takes. How it waits is ask's alone."""
         if self._ended:
             raise UnknownStreamError(f"caller {self.id!r} has ended")
         number, first, until, tries, state = self.number + 1, self.state is None, time.monotonic() + self.timeout_s, 0, None
         while True:
-            outcome = yield PAUSES_S[min(tries, len(PAUSES_S) - 1)], (self.id, number, x, end, first, state)
-            if isinstance(outcome, tuple) and outcome[0] == DONE:
+            try:
+                kind, *outcome = await ask(PAUSES_S[min(tries, len(PAUSES_S) - 1)], (self.id, number, x, end, first, state))
+            except LOST as error:
+                kind, outcome = LOST, [error]
+            if kind == DONE:
                 self.resumed += state is not None
-                self.number, (_, y, self.state), self._ended = number, outcome, end
+                self.number, (y, self.state), self._ended = number, outcome, end
                 return y
-            if isinstance(outcome, tuple) and outcome[0] == REFUSED and not isinstance(outcome[1], OverloadedError | PoolFullError):
-                raise outcome[1]
+            if kind == REFUSED and not isinstance(outcome[0], OverloadedError | PoolFullError):
+                raise outcome[0]
             if time.monotonic() > until:
-                raise TimeoutError(f"caller {self.id!r}, step {number}: not answered in {self.timeout_s} s; the last was {outcome!r}")
-            state = self.state if isinstance(outcome, tuple) and outcome[0] == WITH_STATE else state
-            tries += not (isinstance(outcome, tuple) and outcome[0] == WITH_STATE)
+                raise TimeoutError(f"caller {self.id!r}, step {number}: not answered in {self.timeout_s} s; the last was {outcome[0]!r}")
+            if kind == WITH_STATE:
+                state = self.state
+            else:
+                tries += 1
 
 
 class Predictor:

@@ -15,8 +15,7 @@ from fastrnn.training.sequential import Sequential
 from fastrnn.training.stacks import RecurrentLayer, Saved
 
 if TYPE_CHECKING:
-    from fastrnn.typing import ArrayLike
-    from fastrnn.typing import Loss
+    from fastrnn.typing import ArrayLike, Loss
 
 ADDS = "agn"  # gates that run from -1 to 1
 LOW, HIGH = 0.1, 0.9

@@ -18,9 +18,8 @@ from fastrnn.training.base import Layer, Run, State, as_dtype, carried
 from fastrnn.training.packing import Packing
 
 if TYPE_CHECKING:
-    from fastrnn.typing import DTypeLike, Seed
-    from fastrnn.typing import ArrayLike
     from fastrnn.training.data import Columns
+    from fastrnn.typing import ArrayLike, DTypeLike, Seed
 
 
 class Sequential(Layer):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastrnn.converters.engines import ENGINES, engine_for
-from fastrnn.converters.engines.torch_engine import TorchEngine
 
 import fastrnn as fr
+from fastrnn.converters.engines import ENGINES, engine_for
+from fastrnn.converters.engines.torch_engine import TorchEngine
 from fastrnn.kernels.reference import evaluate
 from fastrnn.model import Node, Value
 from fastrnn.model.stack import stack_model

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+
+import fastrnn as fr
 from fastrnn.converters.engines import engine_for
 from fastrnn.converters.engines.reference_engine import ReferenceEngine
 from fastrnn.converters.samples import index_ranges, random_inputs
 from fastrnn.converters.verify import verify
-
-import fastrnn as fr
 from fastrnn.model import Model, Node, Value
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastrnn.model.ops import EVAL
 from fastrnn.model import Node
+from fastrnn.model.ops import EVAL
 from fastrnn.model.ops.special import BLOCK, ONE, TWO
 
 torch = pytest.importorskip("torch")

@@ -176,7 +176,15 @@ def turned_hard(write, x, h, c, w):
     return mixed(write, z, write("Tanh", write("Add", xn, write("Mul", r, hn))), h, "turned"), None
 
 
-NEAR = {"peephole": peephole, "old_cell": old_cell, "coupled": coupled, "scaled": scaled, "another_gate": another_gate,
+def update_of_reset(write, x, h, c, w):
+    """A GRU whose update gate sees r h too."""
+    _, xr, xn = write("Split", write("Add", write("MatMul", x, w[12]), w[9]), n=3, axis=1)
+    _, hr = write("Split", write("MatMul", h, w[13]), n=2, axis=1)
+    seen = write("MatMul", write("Mul", write("Sigmoid", write("Add", hr, xr)), h), w[14])
+    return mixed(write, write("Sigmoid", seen), write("Tanh", write("Add", xn, seen)), h, "sum"), None
+
+
+NEAR = {"update_of_reset": update_of_reset, "peephole": peephole, "old_cell": old_cell, "coupled": coupled, "scaled": scaled, "another_gate": another_gate,
         "reset_of_x": reset_of_x, "turned_hard": turned_hard, "normalised": lambda write, x, h, c, w: lstm(write, x, h, c, w, gates=lambda write, x, h, w: write(
             "Split", write("LayerNormalization", write("Add", write("Gemm", x, w[0], w[1], transB=1), write("Gemm", h, w[2], w[3], transB=1)), np.ones(4 * H, np.float32)), n=4, axis=1))}
 

@@ -1,11 +1,11 @@
 """fr.RNN, LSTM and GRU beside torch.nn, and what they refuse."""
 
+
 import numpy as np
 import pytest
 
 import fastrnn as fr
 from fastrnn.testing import LAYERS, TOLERANCES
-import itertools
 
 torch = pytest.importorskip("torch")
 
@@ -240,35 +240,85 @@ def test_explain_names_the_isa(each_isa):
     assert each_isa in fr.LSTM(2, 3).explain()
 
 
-@pytest.mark.parametrize("make,options", [(fr.LSTM, {"num_layers": 2, "proj_size": 3}), (fr.LSTM, {"batch_first": True}), (fr.GRU, {"reset_after": False}), (fr.GRU, {"num_layers": 2}),
-                                          (fr.RNN, {"batch_first": True, "num_layers": 2})])
-def test_resets_start_episodes(make, options):
-    """Every episode is as by itself: the first goes on from the state, unless the mask's first row says otherwise."""
-    layer, random = make(4, 6, seed=1, **options), np.random.default_rng(0)
-    T, B = 11, 3
+def episodes_of(mask, length):
+    """Steps (first, last + 1) of each of a row's episodes."""
+    cuts = [0, *[t for t in range(1, length) if mask[t]], length]
+    return list(zip(cuts, cuts[1:]))
+
+
+def same(layer, got, wanted):
+    """Bit for bit; NumPy's products, which the reference makes, differ with the batch in the last place."""
+    if layer._compile[0] == "reference":
+        return np.allclose(got, wanted, 1e-5, 1e-6, equal_nan=True)
+    return np.array_equal(got, wanted, equal_nan=True)
+
+
+RESET = [(fr.LSTM, {"num_layers": 2, "proj_size": 3}), (fr.LSTM, {"batch_first": True}), (fr.LSTM, {"hidden_size": 37, "peepholes": True}), (fr.GRU, {"reset_after": False}),
+         (fr.GRU, {"num_layers": 2, "hidden_size": 20}), (fr.RNN, {"batch_first": True, "num_layers": 2}), (fr.LSTM, {"hidden_size": 70, "threads": 2}), (fr.LSTM, {"backend": "jit"}),
+         (fr.GRU, {"backend": "jit", "reset_after": False, "batch_first": True}), (fr.GRU, {"backend": "reference"}), (fr.LSTM, {"precision": "int8"}), (fr.GRU, {"precision": "bfloat16"})]
+
+
+@pytest.mark.parametrize("B", [1, 3, 35])
+@pytest.mark.parametrize("make,options", RESET, ids=str)
+def test_resets_start_episodes(make, options, B):
+    """Every episode is as by itself: the first goes on from the state, unless the mask's first row says otherwise. What a state was does not matter."""
+    layer, random = make(4, **{"hidden_size": 6, "seed": 1, **options}), np.random.default_rng(0)
+    T = 11
     x, mask = random.standard_normal((T, B, 4)).astype(np.float32), random.random((T, B)) < 0.25
-    mask[0], mask[5, 1] = [True, False, False], True
+    mask[0] = np.arange(B) % 3 == 0
+    mask[5, B // 2], x[3:5, B // 2] = True, np.nan
     batch_first = options.get("batch_first", False)
     given = x.transpose(1, 0, 2) if batch_first else x
     state = layer(given[:, :1] if batch_first else given[:1])[1]
-    lengths = [T, 7, 9]
+    lengths = random.integers(0, T + 1, B)
     for n in (None, lengths):
         y, final = layer(given, state, n, resets=mask)
         y = y.transpose(1, 0, 2) if batch_first else y
         finals = final if isinstance(final, tuple) else (final,)
-        for b in range(B):
-            end = T if n is None else n[b]
-            cuts = [0, *[t for t in range(1, end) if mask[t, b]], end]
-            for start, stop in itertools.pairwise(cuts):
+        for b in range(0, B, 5):
+            end, last = T if n is None else int(n[b]), state
+            for start, stop in episodes_of(mask[:, b], end):
                 first = None if mask[start, b] else tuple(s[:, b] for s in state) if isinstance(state, tuple) else state[:, b]
                 want, last = layer(x[start:stop, b], first)
-                assert np.array_equal(y[start:stop, b], want)
-            for mine, theirs in zip(finals, last if isinstance(last, tuple) else (last,)):
-                assert np.array_equal(mine[:, b], theirs)
+                assert same(layer, y[start:stop, b], want)
+            for mine, theirs in zip(finals, last if isinstance(last, tuple) else (last,)) if end else ():
+                assert same(layer, mine[:, b], theirs)
             assert not y[end:, b].any()
-    alone, _ = layer(x[:, 0], resets=mask[:, 0])
-    assert np.array_equal(alone, y[:, 0])
+    alone, _ = layer(x[:, 0], tuple(s[:, 0] for s in state) if isinstance(state, tuple) else state[:, 0], resets=mask[:, 0])
+    whole = layer(given, state, resets=mask)[0]
+    assert same(layer, alone, whole[0] if batch_first else whole[:, 0])
     assert layer(given[:, :0] if batch_first else given[:0], resets=mask[:0])[0].size == 0
+
+
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+@pytest.mark.parametrize("make,options", [(fr.LSTM, {"bidirectional": True}), (fr.GRU, {"bidirectional": True, "reset_after": False}), (fr.GRU, {"reverse": True}),
+                                          (fr.RNN, {"bidirectional": True, "batch_first": True})], ids=str)
+def test_an_episode_ends_for_both_directions(make, options, backend):
+    """From the end, a state is forgotten behind the step that the mask names: every episode runs by itself. The given state of that direction is the last one's."""
+    layer, random, T, B = make(4, 6, seed=1, backend=backend, **options), np.random.default_rng(0), 11, 4
+    x, mask = random.standard_normal((T, B, 4)).astype(np.float32), random.random((T, B)) < 0.3
+    mask[0], lengths = [True, False, True, False], np.array([11, 7, 0, 9])
+    D = 1 + layer.options.bidirectional
+    state = tuple(random.standard_normal((D, B, 6)).astype(np.float32) for _ in layer.options.states)
+    given = x.transpose(1, 0, 2) if layer.options.batch_first else x
+    for n in (None, lengths):
+        y, final = layer(given, state if len(state) > 1 else state[0], n, resets=mask)
+        y, finals = y.transpose(1, 0, 2) if layer.options.batch_first else y, final if isinstance(final, tuple) else (final,)
+        for b in range(B):
+            end = T if n is None else n[b]
+            for start, stop in episodes_of(mask[:, b], end) if end else ():
+                first = [np.zeros((D, 6), np.float32) for _ in state]
+                for mine, theirs in zip(first, state):
+                    if D == 2 and start == 0 and not mask[0, b]:
+                        mine[0] = theirs[0, b]
+                    if stop == end:
+                        mine[-1] = theirs[-1, b]
+                want, last = layer(x[start:stop, b], tuple(first) if len(first) > 1 else first[0])
+                last = last if isinstance(last, tuple) else (last,)
+                assert same(layer, y[start:stop, b], want)
+                for mine, theirs in zip(finals, last):
+                    assert start or same(layer, mine[-1, b], theirs[-1])
+                    assert stop < end or D == 1 or same(layer, mine[0, b], theirs[0])
 
 
 def test_resets_are_checked():
@@ -280,9 +330,6 @@ def test_resets_are_checked():
     for state, lengths, error in ((np.zeros((1, 3, 6), np.float32), None, fr.ShapeError), (None, [1, 6], fr.ShapeError), (None, [-1, 2], fr.ShapeError)):
         with pytest.raises(error):
             layer(x, state, lengths, resets=mask)
-    for options in ({"bidirectional": True}, {"reverse": True}):
-        with pytest.raises(fr.UnsupportedModelError, match="forward"):
-            fr.GRU(4, 6, **options)(x, resets=mask)
 
 
 def test_a_dtype_that_is_not_the_layers_is_refused_with_what_to_write():

@@ -16,7 +16,7 @@ from fastrnn.serving.server.running import Server
 class Running:
     """with Running({"lstm": session}) as server: at server.url and server.grpc; server.do(function) runs it on the server's loop."""
 
-    def __init__(self, sessions, *, limits=Limits(drain_s=2, lag_ms=10_000), restart=False, options=None, **server):
+    def __init__(self, sessions, *, limits=Limits(drain_s=2, busy=1e9, lag_ms=10_000), restart=False, options=None, **server):
         self.models = Models()
         for name, session in sessions.items():
             self.models.add(name, session, *(() if options is None else (options,)), restart=restart)

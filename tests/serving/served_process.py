@@ -12,7 +12,7 @@ from running_server import Running
 def command(*arguments, stderr=subprocess.PIPE, **options):
     """(process, what it said at its start)."""
     process = subprocess.Popen([sys.executable, "-m", "fastrnn", "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0", "--max-lag-ms", "5000",
-                                "--json"], cwd="/", text=True,
+                                "--max-busy", "1e9", "--json"], cwd="/", text=True,
                                stdout=subprocess.PIPE, stderr=stderr, **options)
     try:
         line = process.stdout.readline()

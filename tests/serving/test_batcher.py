@@ -6,7 +6,7 @@ from concurrent.futures import wait
 
 import numpy as np
 import pytest
-from served import H, I, Gate, alone, frames, same
+from served import Gate, H, I, alone, frames, same
 
 import fastrnn as fr
 import fastrnn.training as tr

@@ -14,7 +14,7 @@ from concurrent.futures import wait
 
 import numpy as np
 import pytest
-from served import I, Gate, alone, frames, same
+from served import Gate, I, alone, frames, same
 
 import fastrnn as fr
 from fastrnn.serving import Batcher

@@ -1,12 +1,11 @@
 """Overload, cancellations, timeouts and steps that raise: every future resolves, and no stream moves twice or not at all."""
 
 import asyncio
-import threading
 from concurrent.futures import CancelledError, wait
 
 import numpy as np
 import pytest
-from served import H, I, Gate, alone, frames, same
+from served import Gate, H, I, alone, frames, same
 
 import fastrnn as fr
 from fastrnn.serving import Batcher

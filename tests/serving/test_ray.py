@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import random
+import socket
 import time
 
 import numpy as np
 import pytest
+from running_server import Running
 from served import I, alone, frames, lstm, same
 
 import fastrnn as fr
@@ -22,15 +24,18 @@ def serve(tmp_path_factory):
 
     with contextlib.chdir(tmp_path_factory.mktemp("ray")):  # Ray's workers import from the folder it starts in, which would be the sources here, not what is installed
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        serve.http_port = free.getsockname()[1]
+    serve.start(http_options={"port": serve.http_port})
     yield serve
     serve.shutdown()
     ray.shutdown()
 
 
-def application(serve, replicas):
+def application(serve, replicas, route=None):
     from fastrnn.serving.ray import app
 
-    return serve.run(app(lstm(), replicas=replicas, idle_timeout_s=None, actor_options={"num_cpus": 0.2}), name="fastrnn", route_prefix=None)
+    return serve.run(app(lstm(), replicas=replicas, idle_timeout_s=None, actor_options={"num_cpus": 0.2}), name="fastrnn", route_prefix=route)
 
 
 def replicas_now():
@@ -76,6 +81,35 @@ def test_a_killed_replica_and_scaling_lose_nobody(serve):
     handle, xs = application(serve, 2), frames(8, 30)
     got, resumed = asyncio.run(disturb(handle, xs, {60: kill, 120: scaled(serve, 1), 180: scaled(serve, 2)}))
     assert all(same(ys, alone(lstm(), x)) for ys, x in zip(got, xs)) and resumed > 0
+
+
+def test_over_http_a_client_with_a_token_goes_on_at_another_replica(serve):
+    application(serve, 2, "/")
+    server, xs = object.__new__(Running), frames(3, 20)
+    server.url, tokens, numbers = f"127.0.0.1:{serve.http_port}", [""] * 3, range(3)
+
+    def ask(c, k, **more):
+        status, answer = server.infer("fastrnn", {"x": xs[c][k][None]}, {"x-session-id": f"c{c}"}, sequence_id=f"c{c}", step=k, **more)
+        return answer if status == 200 else status
+
+    def step(c, k):
+        until, again = time.monotonic() + 30, k == 0
+        while not isinstance(answer := ask(c, k, sequence_start=again, state_token=tokens[c] if again else "", sequence_end=k == 19), dict):
+            assert answer in (404, 409, 500, 503) and time.monotonic() < until, answer
+            again = answer in (404, 409) or again
+            time.sleep(0.05)
+        tokens[c] = answer["parameters"]["state_token"]
+        return answer["arrays"]["y"][0]
+    got = [[] for _ in numbers]
+    for k in range(20):
+        for c in numbers:
+            got[c].append(step(c, k))
+        if k == 8:
+            kill()
+        if k == 14:
+            application(serve, 1, "/")
+    assert all(same(got[c], alone(lstm(), xs[c])) for c in numbers)
+    assert server.get("/v2/models/fastrnn")[0] == 200 and ask(0, 3) in (404, 409) and server.get("/v2/models/other")[0] == 404
 
 
 def test_what_is_refused(serve):

@@ -179,8 +179,7 @@ def test_a_caller_whose_server_is_late_is_told_so():
         async with connect(server) as socket:
             await socket.send(b"\0" * 20)
             assert json.loads(await socket.recv())["type"] == "ready" and len(await socket.recv()) == 28
-            server.models.lag_s = 3.0  # until it is measured again
-            server.models.most_lag_s = 0.5
+            server.models.load.lag_s, server.models.load.most_lag_s, server.models.load.late = 3.0, 0.5, True  # until it is measured again
             for _ in range(2):
                 await socket.send(b"\0" * 20)
             assert len(await socket.recv()) == 28

@@ -9,4 +9,15 @@
     functions.py    operations of keras.ops
 """
 
-from fastrnn.converters.keras_import.layers import activations, attention, convolution, core, functions, merging, normal, pooling, recurrent, reshaping  # noqa: F401
+from fastrnn.converters.keras_import.layers import (  # noqa: F401
+    activations,
+    attention,
+    convolution,
+    core,
+    functions,
+    merging,
+    normal,
+    pooling,
+    recurrent,
+    reshaping,
+)

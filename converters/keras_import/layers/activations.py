@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from fastrnn.converters.keras_import.registry import layer, named
-from fastrnn.converters.keras_import.site import Site, Tensor
 
 from fastrnn.cells.activations import Activation, parse_activation
+from fastrnn.converters.keras_import.registry import layer, named
+from fastrnn.converters.keras_import.site import Site, Tensor
 
 # Names that are one node, with its attributes.
 NODES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.converters.keras_import.layers.activations import activate
 from fastrnn.converters.keras_import.registry import DROP, layer, named
 from fastrnn.converters.keras_import.site import Site, Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.converters.keras_import.registry import function
 from fastrnn.converters.keras_import.site import LAST, Site, Tensor
 

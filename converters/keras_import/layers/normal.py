@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+
 from fastrnn.converters.keras_import.registry import Variable, layer
 from fastrnn.converters.keras_import.site import Site, Tensor
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from fastrnn.cells import GATES
+from fastrnn.cells.gate_order import permute
 from fastrnn.converters.keras_import.layers.activations import cell_activation
 from fastrnn.converters.keras_import.layers.masks import Kept
 from fastrnn.converters.keras_import.layers.spelled import spelled_layer
 from fastrnn.converters.keras_import.registry import OWN, Variable, layer, named
 from fastrnn.converters.keras_import.site import Site, Tensor
 from fastrnn.converters.keras_import.tree import Layer
-
-from fastrnn.cells import GATES
-from fastrnn.cells.gate_order import permute
 from fastrnn.model import State
 from fastrnn.model.stack import StackOptions, add_stack
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastrnn.cells import GATES
 from fastrnn.converters.keras_import.layers.activations import activate
 from fastrnn.converters.keras_import.site import Site, Tensor
-
-from fastrnn.cells import GATES
 from fastrnn.model.graph import Graph as Subgraph
 from fastrnn.model.ops import Spec
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
+from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 from fastrnn.model import Graph, Node
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.converters.onnx_import.ops.recurrent import recurrent_attributes
 from fastrnn.converters.onnx_import.registry import MICROSOFT, Given, imports
 from fastrnn.model.recurrent import INPUTS

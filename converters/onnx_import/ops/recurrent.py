@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fastrnn.converters.onnx_import.registry import Given, imports
-
 from fastrnn.cells.activations import with_parameters
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS
+from fastrnn.converters.onnx_import.registry import Given, imports
 from fastrnn.errors import UnsupportedModelError
 
 

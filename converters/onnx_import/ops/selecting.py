@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
 

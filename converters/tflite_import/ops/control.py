@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from fastrnn.converters.keras_import.site import Tensor
 from fastrnn.converters.tflite_import.call import Call
 from fastrnn.converters.tflite_import.registry import operator
 from fastrnn.converters.tflite_import.schema import Operator, Subgraph
-
 from fastrnn.model import Graph as Body
 from fastrnn.model.ops import Spec
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from fastrnn.converters.keras_import.site import Tensor
 from fastrnn.converters.tflite_import.call import Call
 from fastrnn.converters.tflite_import.registry import operator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.converters.keras_import.site import LAST, Tensor
 from fastrnn.converters.tflite_import.call import Call
 from fastrnn.converters.tflite_import.registry import operator

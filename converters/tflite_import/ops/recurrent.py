@@ -6,16 +6,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from fastrnn.cells import gallery, parse_activation
 from fastrnn.converters.keras_import.site import Tensor
 from fastrnn.converters.tflite_import.call import Call, real_array, stands_for_reals
 from fastrnn.converters.tflite_import.registry import operator
-
-from fastrnn.cells import gallery, parse_activation
 from fastrnn.model import Graph as Body
 from fastrnn.model import State
 from fastrnn.model.ops import Spec
 from fastrnn.model.stack import StackOptions, add_stack
-
 
 
 @dataclass(frozen=True)

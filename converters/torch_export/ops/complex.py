@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+
 from fastrnn.converters.torch_export.ops.functions import atan2, hypot
 from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Tensor, bind, settled
 from fastrnn.converters.torch_export.site import Site, dtype_name

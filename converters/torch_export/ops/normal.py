@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.converters.torch_export.registry import Size, Tensor, converts
 from fastrnn.converters.torch_export.site import Site
 

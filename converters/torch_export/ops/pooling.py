@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+
 from fastrnn.converters.torch_export.registry import Tensor, converts
 from fastrnn.converters.torch_export.site import Site
 

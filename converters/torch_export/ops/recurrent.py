@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastrnn.converters.torch_export.registry import Tensor, converts
-from fastrnn.converters.torch_export.site import ASSUMED, Site
-
 from fastrnn.cells import GATES
 from fastrnn.cells.activations import Activation
+from fastrnn.converters.torch_export.registry import Tensor, converts
+from fastrnn.converters.torch_export.site import ASSUMED, Site
 from fastrnn.model.stack import StackOptions, add_stack
 
 

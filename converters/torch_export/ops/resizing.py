@@ -9,9 +9,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+
 from fastrnn.converters.torch_export.registry import Size, Tensor, converts
 from fastrnn.converters.torch_export.site import Site
-
 
 MOST_PARTS, MOST_ENTRIES = 10_000, 1 << 20  # of a factor as a quotient, and of an axis up to which it is tried
 

@@ -47,7 +47,7 @@ def _intrinsic(n: int, build, result=types.int64):
         return context.get_dummy_value() if result == types.void else value
 
     made = result(*[types.int64] * n), generate
-    by_count = {2: lambda typing, a, b: made, 3: lambda typing, a, b, c: made, 5: lambda typing, a, b, c, d, e: made}  # Numba wants them one by one
+    by_count = {2: lambda typing, a, b: made, 3: lambda typing, a, b, c: made, 4: lambda typing, a, b, c, d: made, 5: lambda typing, a, b, c, d, e: made}  # Numba wants them one by one
     return intrinsic(by_count[n])
 
 
@@ -56,9 +56,22 @@ def _copy(code, to, source, nbytes):
         cgutils.raw_memcpy(code.builder, code.pointer(to), code.pointer(source), nbytes, 1)
 
 
+def _kept(code, to, source, keep, n):
+    """Where n floats are that go on: at `source`, or multiplied by the float at `keep` at `to`; by 0, nothing is left of them."""
+    builder, floats = code.builder, ir.PointerType(ir.FloatType())
+    to_floats, from_floats, factor = (builder.inttoptr(value, floats) for value in (to, source, keep))
+    factor, none = builder.load(factor), ir.FloatType()(0.0)
+    changed = builder.fcmp_unordered("!=", factor, ir.FloatType()(1.0))
+    with builder.if_then(changed), cgutils.for_range(builder, n) as loop:
+        scaled = builder.fmul(factor, builder.load(builder.gep(from_floats, [loop.index])))
+        builder.store(builder.select(builder.fcmp_ordered("==", factor, none), none, scaled), builder.gep(to_floats, [loop.index]))
+    return builder.select(changed, to, source)
+
+
 word = _intrinsic(2, lambda code, address, index: code.word(code.pointer(address), index))
 set_word = _intrinsic(3, lambda code, address, index, value: code.set_word(code.pointer(address), index, value), types.void)
 copy = _intrinsic(3, _copy, types.void)
+kept = _intrinsic(4, _kept)
 clear = _intrinsic(2, lambda code, to, nbytes: cgutils.memset(code.builder, code.pointer(to), nbytes, 0), types.void)
 call_tile = _intrinsic(5, lambda code, tile, args, table, block, row: code.call(tile, ir.VoidType(), code.pointer(args), code.pointer(table), block, row), types.void)
 call_layout = _intrinsic(2, lambda code, layout, args: code.call(layout, I64, code.pointer(args), I64(1)))
@@ -189,6 +202,19 @@ def set_rows(args, table, kernel, active, t, pre):
             set_word(word(table, S.c1 + k), row, word(table, S.final1 + k) + 4 * b * word(table, S.final_b1 + k))
 
 
+@compiled(5)
+def keep_rows(args, table, extra_states, active, t):
+    """The states of rows go into step t multiplied by what `keep` says; in reverse, what it says of the step after t in time."""
+    order, P, H, reverse = word(args, A.order), word(args, A.P), word(args, A.H), word(args, A.reverse)
+    for row in range(active):
+        b = word(order, row) if order else row
+        keep = word(args, A.keep) + 4 * ((time_of(args, row, t) + reverse) * word(args, A.keep_t) + b * word(args, A.keep_b))
+        set_word(word(table, S.h), row, kept(word(table, S.kept) + 4 * row * P, word(word(table, S.h), row), keep, P))
+        for k in range(extra_states):
+            state = word(word(table, S.c1 + k), row)
+            kept(state, state, keep, H)
+
+
 def drive(args, kernel):
     """A whole call."""
     call_layout(word(kernel, K.layout), args)
@@ -209,6 +235,8 @@ def drive(args, kernel):
         active = still_active(args, active, t)
         set_rows(args, table, kernel, active, t, pre)
         pre += active * blocks * word(kernel, K.pre_bytes)
+        if word(args, A.keep_b) and (t or not word(args, A.reverse)):
+            keep_rows(args, table, word(kernel, K.extra_states), active, t)
         backward = (t + word(args, A.sweep)) & 1
         cover(args, table, kernel + STEP, blocks, active, backward)
         if word(kernel, K.second):

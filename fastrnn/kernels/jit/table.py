@@ -14,7 +14,7 @@ LINE = 64
 
 
 # The table's entries. c1, initial1, ...: of the second state on, the rows worked on; where it comes from and goes to.
-WORDS = ("blocks", "projected_blocks", *ROWS, "project_x", "projected", "hidden", "u", "saved",
+WORDS = ("blocks", "projected_blocks", *ROWS, "project_x", "projected", "hidden", "u", "saved", "kept",
          *(f"{what}{k}" for what in ("c", "initial", "final", "initial_b", "final_b") for k in range(1, MOST_STATES)))
 
 
@@ -81,6 +81,8 @@ def emit_layout(module: ir.Module, name: str, recipe: Recipe) -> ir.Function:
     take("projected", builder.mul(builder.mul(chunk_rows, padded), I64(len(recipe.x_slots))))
     take("hidden", units if recipe.projected else 0)
     take("u", units if recipe.operand else 0)
+    kept = builder.icmp_signed("!=", field("keep_b"), I64(0))
+    take("kept", builder.select(kept, builder.mul(B, builder.mul(field("P"), I64(FLOAT_BYTES))), I64(0)))
     take("saved", builder.mul(units, I64(len(recipe.saved))))
     with builder.if_then(builder.icmp_signed("!=", write, I64(0))):
         base = field("work")

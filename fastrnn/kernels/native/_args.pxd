@@ -24,6 +24,8 @@ cdef extern from "args.h":
         int64_t h0_b, c0_b, hn_b, cn_b
         const int64_t *lengths
         const int64_t *order
+        const float *keep
+        int64_t keep_t, keep_b
         void *work
         int64_t chunk, ahead, sweep, part, parts
         void *barrier

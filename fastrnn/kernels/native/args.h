@@ -24,6 +24,8 @@ typedef struct {
     float *hn, *cn;                   /* final states; hn may be h0 or NULL; cn may be c0, NULL for cells without c */
     int64_t h0_b, c0_b, hn_b, cn_b;   /* their row strides; h0_b = 0 lets all rows share one */
     const int64_t *lengths, *order;   /* NULL, or lengths sorted descending and the row each belongs to */
+    const float *keep;                /* what states of row (t, b) are multiplied by on their way into step t, at keep + t * keep_t + b * keep_b; 0: they are zero */
+    int64_t keep_t, keep_b;           /* keep_b = 0: all states go on as they are */
     void *work;                       /* work_bytes(args) bytes, 64-byte aligned */
     int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step. Of a dense layer, segments that a row of x lies in; 0: one */
     int64_t ahead;                    /* 1, with a chunk: each chunk's projection is done beside the steps of the one before */

@@ -38,8 +38,9 @@ def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray
 
 
 def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray | None], lengths: np.ndarray | None = None,
-        reverse: bool = False, scalars: np.ndarray | None = None, x_bits: int = UNBOUNDED) -> tuple[np.ndarray, list[np.ndarray]]:
-    """y (T, B, P) and the final states, from x (T, B, I) and a cell's scalars (T, B, n); None as a state means zeros. Computes in the dtype of x."""
+        reverse: bool = False, scalars: np.ndarray | None = None, x_bits: int = UNBOUNDED, keep: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """y (T, B, P) and the final states, from x (T, B, I) and a cell's scalars (T, B, n); None as a state means zeros. keep (T, B): what states are multiplied by
+    on their way into a step, in reverse from the step after it in time; of those multiplied by 0 nothing is left. Computes in the dtype of x."""
     T, B, _ = x.shape
     w = w.astype(x.dtype)
     H = w.hidden_size
@@ -54,7 +55,11 @@ def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray 
         if not rows.size:
             break
         at = lengths[rows] - 1 - t if reverse else np.full(rows.size, t)
-        new = step(cell, w, x[at, rows], [s[rows] for s in states], scalars[at, rows], x_bits, within)
+        before = [s[rows] for s in states]
+        if keep is not None and (t or not reverse):
+            factor = keep[at + reverse, rows][:, None].astype(x.dtype)
+            before = [np.where(factor == 0, 0, factor * s) for s in before]
+        new = step(cell, w, x[at, rows], before, scalars[at, rows], x_bits, within)
         for state, value in zip(states, new, strict=True):
             state[rows] = value
         y[at, rows] = new[0]
@@ -67,11 +72,11 @@ def recurrent(node: Node, inputs: list):
     weights = dict(zip(node.inputs, inputs))
     layer = RecurrentNode(node, lambda name: weights[name])
     x, lengths = inputs[0], layer.array("sequence_lens")
-    states, scalars = [layer.array(INPUTS[s.input]) for s in layer.states], layer.array("scalars")
-    if layer.batch_first:
-        x, scalars = np.swapaxes(x, 0, 1), None if scalars is None else np.swapaxes(scalars, 0, 1)
+    states = [layer.array(INPUTS[s.input]) for s in layer.states]
+    timed = [x, layer.array("scalars"), layer.array("keep")]
+    x, scalars, keep = [a if a is None or not layer.batch_first else np.swapaxes(a, 0, 1) for a in timed]
     states = [s if s is None else np.moveaxis(s, layer.direction_axis, 0) for s in states]
-    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars, layer.x_bits)
+    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars, layer.x_bits, keep)
             for d, cell in enumerate(layer.cells)]
     y, finals = np.stack([y for y, _ in done], axis=1), [np.stack(s) for s in zip(*(s for _, s in done))]
     T, D, B, P = y.shape

@@ -22,7 +22,24 @@ Each op is a shape function (`op`) and a meaning in NumPy (`meaning`), side by s
 the default is ONNX's meaning. To add an op: both functions here, a row in tests/rows, and for .onnx files an importer.
 """
 
-from fastrnn.model.ops import algebra, control, elementwise, foreign, functions, indexing, integer_lstm, linear, normal, pooling, quantized, recurrent, selecting, shaping, special, transforms
+from fastrnn.model.ops import (
+           algebra,
+           control,
+           elementwise,
+           foreign,
+           functions,
+           indexing,
+           integer_lstm,
+           linear,
+           normal,
+           pooling,
+           quantized,
+           recurrent,
+           selecting,
+           shaping,
+           special,
+           transforms,
+)
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
 
 __all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "algebra", "check_node", "control",

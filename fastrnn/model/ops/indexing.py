@@ -8,8 +8,8 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError, UnsupportedModelError
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, Spec, axes_of, axis_of, count, meaning, op, require, same_dim, where
-from fastrnn.model.sizes import Size, n_steps, whole
 from fastrnn.model.ops.shaping import INTS, known
+from fastrnn.model.sizes import Size, n_steps, whole
 
 
 @op("Tile", inputs=(2, 2))

@@ -13,18 +13,19 @@ from fastrnn.model.ops.registry import OPS, UNKNOWN, Spec, check_x_bits, op, req
 from fastrnn.model.small import BOUNDED, BYTES_OF_ALL, BYTES_OF_ROW, UNBOUNDED
 
 # + x_bits: of int8 weights, what X is rounded to, see model/small.py
+# + keep, the last input, with X's first two axes: what states are multiplied by on their way into a step; 0 makes them zero, whatever they were
 # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
 _RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0, "x_bits": UNBOUNDED}
 _SCALES = 8 + MOST_STATES  # the inputs that are scales of int8 weights stand behind all others: of W, R and the projection, then zero points of W and R
 
 
-@op("RNN", inputs=(3, _SCALES + 5), outputs=2, **_RECURRENT)
-@op("GRU", inputs=(3, _SCALES + 5), outputs=2, linear_before_reset=0, **_RECURRENT)
-@op("LSTM", inputs=(3, _SCALES + 5), outputs=3, input_forget=0, **_RECURRENT)
+@op("RNN", inputs=(3, _SCALES + 6), outputs=2, **_RECURRENT)
+@op("GRU", inputs=(3, _SCALES + 6), outputs=2, linear_before_reset=0, **_RECURRENT)
+@op("LSTM", inputs=(3, _SCALES + 6), outputs=3, input_forget=0, **_RECURRENT)
 def recurrent(node, inputs):
     """X, W, R, B, sequence_lens, initial_h, and for LSTM initial_c, P, + projection (D, P, H) -> Y, Y_h, Y_c."""
-    whole = [*inputs, *[None] * (_SCALES + 5 - len(inputs))]
-    (x, w, r, b, lengths, h0, c0, peephole, projection), scales = whole[:9], whole[_SCALES:]
+    whole = [*inputs, *[None] * (_SCALES + 6 - len(inputs))]
+    (x, w, r, b, lengths, h0, c0, peephole, projection), scales, keep = whole[:9], whole[_SCALES:-1], whole[-1]
     place = where(node)
     if any(s is not None for s in whole[9 if node.op == "LSTM" else 6:_SCALES]):
         raise InvalidModelError(f"{place}: takes {9 if node.op == 'LSTM' else 6} inputs, beside scales and zero points of int8 weights")
@@ -72,6 +73,8 @@ def recurrent(node, inputs):
     if lengths is not None:
         require(node, lengths, "sequence_lens", ("int32", "int64"))
         want(node, lengths, "sequence_lens", (B,), lengths.dtype)
+    if keep is not None:
+        want(node, keep, "keep", x.shape[:2])
     if node.get("torch_form"):
         y = (T, B, directions * P) if node.get("layout") == 0 else (B, T, directions * P)
     else:
@@ -80,7 +83,7 @@ def recurrent(node, inputs):
     return [*outputs, Spec("float32", state(H))] if node.op == "LSTM" else outputs
 
 
-@op("Recurrent", inputs=(1, _SCALES), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1)
+@op("Recurrent", inputs=(1, _SCALES + 6), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1)
 def custom(node, inputs):
     """X, W (D, G H, I) of the gates that see x, R (D, G H, P) of those that see h, B (D, (Gx + Gh) H) of those with a bias, sequence_lens, initial states
     0 and 1, parameters (D, n H), projection (D, P, H), scalars with X's first two axes, initial states 2 and on -> Y, states. As with torch_form."""
@@ -88,7 +91,10 @@ def custom(node, inputs):
     cell = find_cell(node.get("cell"), node.get("fingerprint"), f"{place}: ")
     if direction not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1) or node.get("torch_form") != 1 or node.get("hidden_size") < 1:
         raise InvalidModelError(f"{place}: direction {direction!r}, layout {node.get('layout')!r} or hidden_size {node.get('hidden_size')!r} is unknown")
-    x, w, r, b, lengths, first, second, parameters, projection, scalars, *others = [*inputs, *[None] * (8 + MOST_STATES - len(inputs))]
+    whole = [*inputs, *[None] * (_SCALES + 6 - len(inputs))]
+    (x, w, r, b, lengths, first, second, parameters, projection, scalars, *others), scales, keep = whole[:_SCALES], whole[_SCALES:-1], whole[-1]
+    if any(s is not None for s in scales):
+        raise InvalidModelError(f"{place}: its weights are float32 or bfloat16, and take no scales")
     D, H, layout = 2 if direction == "bidirectional" else 1, node.get("hidden_size"), node.get("layout")
     want(node, x, "X", (None, None, None))
     P = H
@@ -120,5 +126,7 @@ def custom(node, inputs):
     if lengths is not None:
         require(node, lengths, "sequence_lens", ("int32", "int64"))
         want(node, lengths, "sequence_lens", (B,), lengths.dtype)
+    if keep is not None:
+        want(node, keep, "keep", x.shape[:2])
     y = (T, B, D * P) if layout == 0 else (B, T, D * P)
     return [Spec("float32", shape) for shape in (y, *states)]

@@ -8,8 +8,8 @@ from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.elementwise import FLOATS, NUMBERS
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.registry import ANY_DIM, Spec, axis_of, meaning, op, require, same_dim, where
-from fastrnn.model.sizes import whole
 from fastrnn.model.ops.shaping import INTS, known
+from fastrnn.model.sizes import whole
 
 
 def _off_axis(node, specs, axes) -> bool:

@@ -10,7 +10,23 @@ import math
 import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
-from fastrnn.model.ops.registry import ANY_DIM, MANY, MAX_ELEMENTS, OPS, Spec, always, axes_of, axis_of, broadcast, count, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import (
+    ANY_DIM,
+    MANY,
+    MAX_ELEMENTS,
+    OPS,
+    Spec,
+    always,
+    axes_of,
+    axis_of,
+    broadcast,
+    count,
+    meaning,
+    op,
+    require,
+    same_dim,
+    where,
+)
 from fastrnn.model.sizes import largest, same, smallest, whole, wholes
 
 INTS = ("int32", "int64")

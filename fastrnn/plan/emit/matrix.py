@@ -17,8 +17,8 @@ import numpy as np
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
-from fastrnn.model.small import UNBOUNDED
 from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest, wholes
+from fastrnn.model.small import UNBOUNDED
 from fastrnn.plan.emit.emitter import emits, new_args, only_float32
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.layout import OPERANDS

@@ -31,6 +31,7 @@ class Places:
     states: dict[str, View | None]  # by the contract's fields
     direction_axis: int
     scalars: View | None = None
+    keep: View | None = None
 
     def of_direction(self, d: int) -> dict[str, tuple[View | None, int]]:
         """Every operand of a direction by the contract's fields, each with the stride of its rows."""
@@ -39,6 +40,8 @@ class Places:
             found[name] = (None, 0) if view is None else (view.shifted(d * view.strides[self.direction_axis]), view.strides[1 - self.direction_axis])
         if self.scalars is not None:
             found["x2"] = self.scalars, self.scalars.strides[1]
+        if self.keep is not None:
+            found["keep"] = self.keep, self.keep.strides[1]
         return found
 
 
@@ -59,11 +62,13 @@ def recurrent(build, node):
         made[1 + k] = made[1 + k] if made[1 + k] is None or made[1 + k].contiguous else build.scratch(made[1 + k].shape)
     time, batch = (1, 0) if layer.batch_first else (0, 1)
     scalars = build.rows(layer.name("scalars")) if layer.name("scalars") else None
+    keep = build.contiguous(build.views[layer.name("keep")]) if layer.name("keep") else None
     y_batch = made[0].strides[0 if layer.batch_first else -2]
     y_direction = made[0].shape[-1] // layer.directions if layer.torch_form else made[0].strides[2 if layer.batch_first else 1]
     states = {name: view for pair, views in zip(STATE_FIELDS, zip(initials, made[1:])) for name, view in zip(pair, views)}
     places = Places(x.shape[time], x.shape[batch], x, made[0], (x.strides[time], x.strides[batch]), (made[0].strides[time], y_batch), y_direction, states,
-                    layer.direction_axis, scalars.transposed((1, 0, 2)) if scalars is not None and layer.batch_first else scalars)
+                    layer.direction_axis, scalars.transposed((1, 0, 2)) if scalars is not None and layer.batch_first else scalars,
+                    keep.transposed((1, 0)) if keep is not None and layer.batch_first else keep)
     # rows that are rounded together are not shared out
     shared = parallel.share_of_layer(build.plan.threads, packed, places.T, 1 if layer.x_bits == BYTES_OF_ALL else places.B)
     sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), places.T, shared.rows)
@@ -101,6 +106,8 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
         set_activation(args, k, activation)
     if places.scalars is not None:
         args["x2_t"], args["x2_b"] = places.scalars.strides[:2]
+    if places.keep is not None:
+        args["keep_t"], args["keep_b"] = places.keep.strides
     by_row = places.of_direction(d)
     if by_row["h0"][0] is None:
         by_row["h0"] = build.zeros(P), 0

@@ -155,6 +155,8 @@ def _gru(z: Factor, n: Factor, h: Vector, result: str, made_of, turned: bool) ->
         if len(candidates) != 1 or h in gates["h"].vectors:
             return None
         found, r = {"reset": candidates[0][0]}, _reset(candidates[0][1], h)
+        if candidates[0][0] in z.inner.vectors:  # z sees h itself
+            return None
     if r.activation != z.activation or _gate(r) is None:
         return None
     negated = frozenset("z") if turned else frozenset()

@@ -5,6 +5,7 @@
     Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
     a number that scales a MatMul of two computed     in front of it, on its rows: as many numbers as a row has, not as many as there are columns
     Pow by 2                                          Mul
+    Concat of all that a Split gives                  what was split
     GlobalAveragePool                                 ReduceMean
     ConstantOfShape, Tile along axes of size 1        Expand, a view
     QLinearConv, QLinearMatMul                        ConvInteger, MatMulInteger, and Requantize
@@ -93,6 +94,16 @@ def power(graph: Patterns, node: Node):
     if exponent != 2.0 or graph.specs[x].dtype != "float32" or graph.specs[x].shape != graph.specs[node.outputs[0]].shape:
         return None
     return [replace(node, op="Mul", inputs=(x, x))]
+
+
+@rewrites("Concat")
+def concat(graph: Patterns, node: Node):
+    """All that a Split gives, in order, put together again."""
+    split = graph.made.get(node.inputs[0])
+    if split is None or split.op != "Split" or split.outputs != node.inputs:
+        return None
+    rank = graph.specs[node.outputs[0]].rank
+    return [replace(node, op="Identity", inputs=split.inputs[:1], attributes={})] if split.get("axis") % rank == node.get("axis") % rank else None
 
 
 @rewrites("ConstantOfShape")

@@ -27,7 +27,7 @@ from fastrnn.model.recurrent import INPUTS, RECURRENT, input_of, states_of
 from fastrnn.model.sizes import whole
 from fastrnn.plan.streams.timeline import OPEN_END, Length, Timeline, Track, mixing, refuse
 
-SCALARS = INPUTS.index("scalars")  # of a custom cell, step by step
+STEPWISE = INPUTS.index("scalars"), INPUTS.index("keep")  # what comes step by step beside x
 
 
 @mixing("Shape")
@@ -270,7 +270,7 @@ def recurrent(line: Timeline, node: Node) -> None:
         _apart_rows(line, node, track)
         return
     others = [k for k, name in enumerate(node.inputs) if k and name in line.tracks]
-    if track is None or track.axis == 2 or any(k != SCALARS or line.tracks[node.inputs[k]].axis != track.axis for k in others):
+    if track is None or track.axis == 2 or any(k not in STEPWISE or line.tracks[node.inputs[k]].axis != track.axis for k in others):
         raise refuse(node, "time is not its time axis")
     if node.get("direction") != "forward":
         raise refuse(node, f"direction={node.get('direction')!r} needs the whole sequence")

@@ -13,12 +13,12 @@ import numpy as np
 from fastrnn.errors import ShapeError
 from fastrnn.plan.specialise import steering_values
 from fastrnn.runtime import checks
-from fastrnn.runtime.streams.forms import Forms
 from fastrnn.runtime.pools import blob
 from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
 from fastrnn.runtime.pools.apart import MOST_ROWS, axes_of
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
 from fastrnn.runtime.pools.tiling import RowInput, Tiling, single_threaded
+from fastrnn.runtime.streams.forms import Forms
 from fastrnn.runtime.streams.states import StateRows
 
 if TYPE_CHECKING:

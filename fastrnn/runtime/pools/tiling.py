@@ -14,9 +14,9 @@ import numpy as np
 
 from fastrnn.model import Value
 from fastrnn.plan.program import CheckStep, Program, PythonStep, Slot
-from fastrnn.runtime.streams.forms import Form, Forms
 from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
 from fastrnn.runtime.pools.apart import Axes
+from fastrnn.runtime.streams.forms import Form, Forms
 from fastrnn.runtime.streams.states import StateRows
 
 # Up to so many rows have tiles of their own, so that a call of other rows than the one before costs no change of sizes (GRU(1, 16), 1 to 7 rows: 0.6 us of 1.9).

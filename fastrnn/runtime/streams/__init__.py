@@ -4,5 +4,5 @@
     _stream.pyx    its hot half
     forms.py       what the streams of a session share
     states.py      where their states lie
-    episodes.py    where rows start afresh, in layers and streams
+    episodes.py    where rows start afresh within a chunk
 """

@@ -7,7 +7,7 @@
     datatypes.py  names of datatypes, bytes     refusals.py  reasons: HTTP, gRPC and close codes, one table
     access.py     bearer tokens, owners         limits.py    sizes and times of connections
     measures.py   Prometheus, the page's data   logs.py      JSON lines
-    running.py    the event loop, signals, drain
+    load.py       who may start              running.py   the event loop, signals, drain
     page/         the page's own files
 
 To add an endpoint: a method of Web and its route. An extension of the protocol: a parameter in asked.py, which both protocols then know.

@@ -11,9 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 @dataclass(frozen=True)
 class Limits:
     """body_bytes: of a request or a message. connections: at once, of HTTP and WebSocket together; requests at once of gRPC. streams: WebSockets that
-    stream. header_bytes, header_s: of a request's head, and until it is there. idle_s: a connection without a request. lag_ms: of the event loop,
-    from which on nobody starts: one that has no time left is as late as one turn of all its callers takes. drain_s: how long sequences may go on
-    after SIGTERM."""
+    stream. header_bytes, header_s: of a request's head, and until it is there. idle_s: a connection without a request. busy, lag_ms: of the event
+    loop, from which on nobody starts; see load.py. drain_s: how long sequences may go on after SIGTERM."""
 
     body_bytes: int = 16 << 20
     connections: int = 4096
@@ -21,6 +20,7 @@ class Limits:
     header_bytes: int = 32 << 10
     header_s: float = 10
     idle_s: float = 75
+    busy: float = 0.7
     lag_ms: float = 10
     drain_s: float = 30
 

@@ -43,7 +43,8 @@ class Measures:
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client: counters and histograms of every model and generation."""
-        yield GaugeMetricFamily("fastrnn_loop_lag_seconds", "how late the event loop is", self._models.lag_s)
+        yield GaugeMetricFamily("fastrnn_loop_lag_seconds", "how late the event loop is", self._models.load.lag_s)
+        yield GaugeMetricFamily("fastrnn_loop_busy", "share of its time that the event loop runs", self._models.load.busy)
         yield GaugeMetricFamily("fastrnn_sockets", "WebSocket connections that stream", self.sockets)
         yield GaugeMetricFamily("fastrnn_draining", "1 where no sequence may start any more", self._models.draining)
         counters = {name: CounterMetricFamily(f"fastrnn_{name}", f"{name} of a model's callers", labels=("model", "version")) for name in COUNTERS}
@@ -85,7 +86,7 @@ class Measures:
             for key in ("callers", "frames"):
                 found[name][key] += metrics[key]
             found[name]["batch_rows"] = metrics["batch_rows"]  # of the newest, which comes last
-        return {"models": found, "sockets": self.sockets, "lag_s": self._models.lag_s, "draining": self._models.draining,
+        return {"models": found, "sockets": self.sockets, "lag_s": self._models.load.lag_s, "busy": self._models.load.busy, "draining": self._models.draining,
                 "refusals": sum(self.refusals.values())}
 
 

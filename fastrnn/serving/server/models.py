@@ -19,6 +19,7 @@ from fastrnn.errors import FastRNNError, OverloadedError, StateError, UnknownStr
 from fastrnn.runtime.session import Session
 from fastrnn.serving.server.asked import Answered, Asked, Caller, Sequence, token_of
 from fastrnn.serving.server.generation import Generation, Options
+from fastrnn.serving.server.load import Load
 from fastrnn.serving.server.refusals import Refused, refused
 
 LOG = logging.getLogger("fastrnn")
@@ -193,13 +194,14 @@ class Served:
 
 
 class Models:
-    """All models of a server. State: "ready", then "draining": live sequences go on and none starts."""
+    """All models of a server. State: "ready", then "draining": live sequences go on and none starts. load: of the event loop; opening: connections
+    that were taken and have no stream yet."""
 
     def __init__(self, threads: int = 2):
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="fastrnn-call")
         self._served: dict[str, Served] = {}
         self.draining = self.hurry = False
-        self.lag_s, self.most_lag_s = 0.0, float("inf")  # of the event loop, and that from which on nobody starts
+        self.load, self.opening = Load(), 0
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
@@ -241,8 +243,20 @@ class Models:
         """Raises Refused where no sequence may start now."""
         if self.draining:
             raise Refused("draining", "this server is draining: sequences that have begun go on for a while, and none begins")
-        if self.lag_s > self.most_lag_s:
-            raise refused(OverloadedError(f"the server is {self.lag_s * 1e3:.0f} ms behind, more than {self.most_lag_s * 1e3:.0f}: no sequence begins"))
+        try:
+            self.load.check(self.callers())
+        except OverloadedError as error:
+            raise refused(error) from error
+
+    def callers(self) -> int:
+        """Who has a stream, or will have one in a moment."""
+        return self.opening + sum(served.callers() for served in self)
+
+    def tick(self) -> None:
+        """Each TICK_S: measures the load, and lets go of models that nobody uses any more."""
+        self.load.tick(self.callers(), sum(g.batcher.stepping_s for served in self for g in served.generations if g.batcher is not None))
+        for served in self:
+            served.retire()
 
     async def drain(self, timeout_s: float) -> bool:
         """Nothing starts any more; waits until callers have ended, timeout_s at most, and then until what they asked is answered. Whether all had

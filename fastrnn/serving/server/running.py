@@ -8,7 +8,6 @@ import logging
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -18,13 +17,13 @@ from fastrnn.runtime.session import Session
 from fastrnn.serving.server import rpc
 from fastrnn.serving.server.access import Access
 from fastrnn.serving.server.limits import Limits, protocol
+from fastrnn.serving.server.load import TICK_S, Load
 from fastrnn.serving.server.measures import Measures
 from fastrnn.serving.server.models import Models
 from fastrnn.serving.server.sockets import Sockets
 from fastrnn.serving.server.web import Web, application, check_origin
 
 LOG = logging.getLogger("fastrnn")
-TICK_S, SMOOTHED = 0.05, 0.05  # so that a second of lateness counts, and a pause for planning does not
 PING_S = 20.0
 BACKLOG = 2048
 
@@ -56,7 +55,7 @@ class Server:
         self._reload, self._move_states, self._listening = reload or {}, move_states, listening
         self.sockets = Sockets(models, self.access, self.measures, limits.streams, check_origin)
         self.app = application(Web(models, self.access, self.measures, limits.body_bytes), self.sockets)
-        models.most_lag_s = limits.lag_ms * 1e-3
+        models.load = Load(limits.busy, limits.lag_ms * 1e-3)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -93,7 +92,7 @@ class Server:
             if self._listening is not None:
                 self._listening(self)
             await self._stop.wait()
-            LOG.info("draining for at most %g s: %d callers", self.limits.drain_s, sum(served.callers() for served in self.models))
+            LOG.info("draining for at most %g s: %d callers", self.limits.drain_s, self.models.callers())
             self.models.draining = True
             self.sockets.drain()
             ended = await self.models.drain(self.limits.drain_s)
@@ -118,14 +117,10 @@ class Server:
                 LOG.exception("model %s could not be loaded again; the one before goes on", name)
 
     async def _tick(self) -> None:
-        """Measures how late the loop is, and lets go of models that nobody uses any more."""
+        self.models.load.begin()
         while True:
-            due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
-            late = max(0.0, time.monotonic() - due)
-            self.models.lag_s += SMOOTHED * (late - self.models.lag_s)
-            for served in self.models:
-                served.retire()
+            self.models.tick()
 
 
 def serve(server: Server) -> None:

@@ -173,15 +173,12 @@ class Connection:
     async def run(self) -> None:
         """Until the client ends it, or is gone."""
         try:
+            self._models.opening += 1
             try:
-                async with asyncio.timeout(FIRST_S):
-                    message = await self._receive()
-            except TimeoutError:
-                raise Refused("late", f"nothing came within {FIRST_S:g} s") from None
-            first = self._text(message) if message.get("text") is not None else {}
-            await self._start(first if first.get("type") == "start" else {})
-            if first.get("type") == "start":
-                message = await self._receive()
+                message = await self._begin()
+            finally:
+                self._models.opening -= 1
+            message = message or await self._receive()
             while True:
                 if (data := message.get("bytes")) is not None:
                     await self._data(data)
@@ -197,6 +194,18 @@ class Connection:
             if self._frames is not None:
                 await self._tell("end", reason="draining")
             await self._socket.close(REASONS["draining"].websocket, "this server is draining")
+
+    async def _begin(self) -> dict | None:
+        """Starts the stream by the first message, and gives that back if it is no start."""
+        try:
+            async with asyncio.timeout(FIRST_S):
+                message = await self._receive()
+        except TimeoutError:
+            raise Refused("late", f"nothing came within {FIRST_S:g} s") from None
+        first = self._text(message) if message.get("text") is not None else {}
+        starts = first.get("type") == "start"
+        await self._start(first if starts else {})
+        return None if starts else message
 
     async def _receive(self) -> dict:
         if self._drains:
@@ -265,9 +274,9 @@ class Connection:
             await self._socket.send_bytes(parts[0] if len(parts) == 1 else b"".join(parts))
             now = time.perf_counter()
             self._measures.answered("websocket", self._served.name, now - began)
-            if self._models.lag_s > self._models.most_lag_s and now - self._said_late > 1:
+            if self._models.load.late and now - self._said_late > 1:
                 self._said_late = now
-                await self._send({"type": "late", "by_ms": round(1e3 * self._models.lag_s, 1)})
+                await self._send({"type": "late", "by_ms": round(1e3 * self._models.load.lag_s, 1)})
 
     async def _tell(self, kind: str, **more) -> None:
         """The state after all that was answered, as a token."""

@@ -43,7 +43,7 @@ def check_origin(connection: HTTPConnection) -> None:
 class Web:
     """The endpoints. body_bytes: of a request, at most."""
 
-    def __init__(self, models: Models, access: Access, measures: Measures, body_bytes: int):
+    def __init__(self, models: Models, access: Access, measures: Measures, body_bytes: int = 16 << 20):
         self._models, self._access, self._measures, self._body_bytes = models, access, measures, body_bytes
 
     def owner(self, request: HTTPConnection) -> str | None:
@@ -140,14 +140,15 @@ class Web:
         return Response(files(__package__).joinpath("page", name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
 
 
-def application(web: Web, sockets: Sockets) -> FastAPI:
-    """The routes."""
-    async def stream(socket: WebSocket) -> None:
-        await sockets.serve(socket, socket.path_params["name"])
-
+def application(web: Web, sockets: Sockets | None = None) -> FastAPI:
+    """The routes; without sockets, requests alone."""
     paths = {"/v2/health/live": web.live, "/v2/health/ready": web.ready, "/v2": web.server, "/metrics": web.metrics, "/live": web.measured}
     paths |= {f"/{asset}": web.page for asset in ASSETS}
-    routes = [WebSocketRoute("/v2/models/{name}/stream", stream)]
+    routes = []
+    if sockets is not None:
+        async def stream(socket: WebSocket) -> None:
+            await sockets.serve(socket, socket.path_params["name"])
+        routes.append(WebSocketRoute("/v2/models/{name}/stream", stream))
     for versioned in ("", "/versions/{version}"):
         model = f"/v2/models/{{name}}{versioned}"
         paths |= {model: web.model, f"{model}/ready": web.model_ready}

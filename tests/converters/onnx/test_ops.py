@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 from common_rows import COMMON, X
-from fastrnn.converters.onnx_import.importer import IMPORTERS
 from more_rows import MORE
 from onnx import TensorProto
 from oracles import SATURATES, WEIGHTS, exact, ort_is_exact
 from row import Row, agree, ints, ort, outputs_of, rand
 
 import fastrnn as fr
-from fastrnn.model import Model, Node, Value
+from fastrnn.converters.onnx_import.importer import IMPORTERS
 from fastrnn.kernels import isa
 from fastrnn.kernels.reference import evaluate
+from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import OPS
 from fastrnn.model.ops.foreign import NAMES as FOREIGN
 from fastrnn.model.ops.foreign import PREFIX

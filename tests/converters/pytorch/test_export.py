@@ -10,10 +10,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from fastrnn.converters.engines import engine_for
-from fastrnn.converters.verify import verify
 
 import fastrnn as fr
+from fastrnn.converters.engines import engine_for
+from fastrnn.converters.verify import verify
 
 torch = pytest.importorskip("torch")
 from nets import NETS

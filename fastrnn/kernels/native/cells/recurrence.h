@@ -32,6 +32,7 @@ typedef struct {
     float **y, **out, **c;        /* rows of y; where the pointwise part writes (y, or hidden before projection) */
     const float **project_x;      /* rows of x of a whole chunk, */
     float *projected;             /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
+    float *kept;                  /* [B][P]: h where less or more of it goes on than all */
     float *hidden, *u, *z, *n;    /* [B][H padded]: before a projection; what a second phase needs */
     int64_t padded;               /* H padded to whole blocks */
     fr_ahead *ahead;              /* the next chunk's projections, */
@@ -64,6 +65,7 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
         TAKE(y, row_bytes);
         TAKE(out, row_bytes);
         TAKE(c, row_bytes);
+        TAKE(kept, a->keep_b ? a->B * a->P * (int64_t)sizeof(float) : 0);
         TAKE(project_x, chunk_rows * (int64_t)sizeof(void *));
         TAKE(projected, projected_bytes);
         rows->ahead = NULL;

@@ -25,6 +25,17 @@ FR_INLINE int64_t fr_active(const fr_args *a, int64_t active, int64_t t) {
     return active;
 }
 
+/* What a row's states are multiplied by on their way into step t; in reverse, from the step after it in time. */
+FR_INLINE float fr_keep(const fr_args *a, int64_t row, int64_t t) {
+    if (!a->keep_b || (a->reverse && !t)) return 1;
+    return a->keep[(fr_time(a, row, t) + a->reverse) * a->keep_t + fr_batch_row(a, row) * a->keep_b];
+}
+
+/* to = keep * from; of states that are not kept, nothing is left, though they be infinite or no numbers. */
+static FR_OWN_FUNCTION void fr_scale(float *to, const float *from, float keep, int64_t n) {
+    for (int64_t k = 0; k < n; k++) to[k] = keep == 0 ? 0 : keep * from[k];
+}
+
 FR_INLINE void fr_copy(float *to, const float *from, int64_t n) {
     if (to != from) memcpy(to, from, (size_t)n * sizeof(float));
 }

@@ -93,6 +93,17 @@ static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int6
     CELL(look_ahead)(s, active, end, end + a->chunk < T ? end + a->chunk : T);
 }
 
+/* The states of a row go into a step multiplied by `keep`. Of c, which is worked on in place, each part has its own units. */
+static FR_OWN_FUNCTION void CELL(keep)(CELL(rows) *s, int64_t row, float keep) {
+    const fr_args *a = s->a;
+    float *kept = s->kept + row * a->P;
+    fr_scale(kept, s->h[row], keep, a->P);
+    s->h[row] = kept;
+    if (!a->cn) return;
+    const int64_t blocks = fr_blocks(a->H), first = fr_first_block(a, blocks) * LANES, end = fr_end_block(a, blocks) * LANES;
+    fr_scale(s->c[row] + first, s->c[row] + first, keep, (end < a->H ? end : a->H) - first);
+}
+
 static void CELL(run)(const fr_args *a) {
     CELL(rows) s;
     fr_args adjusted;
@@ -125,6 +136,8 @@ static void CELL(run)(const fr_args *a) {
             s.out[row] = a->w_p ? s.hidden + row * s.padded : s.y[row];
             s.c[row] = a->cn + b * a->cn_b;
             s.pre[row] = s.projected + pre_row++ * s.padded * CELL_GX;
+            const float keep = fr_keep(a, row, t);
+            if (keep != 1) CELL(keep)(&s, row, keep);
         }
         CELL(step)(&s, active, (t + a->sweep) & 1);
         fr_made(a, t + 1);
