@@ -1,4 +1,4 @@
-"""From pytest-benchmark's JSON to results/: benchmarks.json (every suite's latest run), benchmarks.md, plots, and the README's tables.
+"""From pytest-benchmark's JSON to results/: benchmarks.json (every suite's latest run), benchmarks.md, plots, and the tables of pages.
 
     python benchmarks/report.py       # writes Markdown and plots again from results/benchmarks.json
 """
@@ -18,7 +18,7 @@ from contenders import NAMES, PEERS
 from fastrnn.cli.timing import DISTURBED
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+PAGES = tuple(Path(__file__).parents[1] / page for page in ("README.md", "docs/numbers.md"))  # where tables stand between markers
 TITLES = {  # of the tables, in the order of the report: what stands above each
     "step": ("Steps", "One step at batch 1, the state carried. `call` is one call timed by itself, p50 and p99; the clock's own 0.05 us is in it."),
     "sequence": ("Sequences", "A whole sequence at batch 1."),
@@ -230,8 +230,8 @@ def markdown(suites: dict) -> str:
     return "\n".join(lines)
 
 
-def readme_tables(suites: dict) -> dict[str, str]:
-    """What stands between the README's markers, by their name."""
+def page_tables(suites: dict) -> dict[str, str]:
+    """What stands between the markers of pages, by their name."""
     tables = by_table(suites)
     layers = [case for name in ("step", "sequence") for case in tables.get(name, []) if "T=1 " not in case["case"] and "T=10 " not in case["case"] and "T=1000" not in case["case"]]
     made = {}
@@ -244,12 +244,13 @@ def readme_tables(suites: dict) -> dict[str, str]:
     return made
 
 
-def rewrite_readme(suites: dict, path: Path = README) -> None:
-    """Puts the tables between <!-- benchmarks:NAME --> and <!-- end -->."""
-    text = path.read_text()
-    for name, lines in readme_tables(suites).items():
-        text = re.sub(rf"(<!-- benchmarks:{name} -->\n).*?(<!-- end -->)", lambda m, lines=lines: f"{m[1]}\n{lines}\n\n{m[2]}", text, flags=re.DOTALL)
-    path.write_text(text)
+def rewrite_pages(suites: dict, pages: Iterable[Path] = PAGES) -> None:
+    """Puts the tables between <!-- benchmarks:NAME --> and <!-- end -->, wherever a page has these."""
+    for page in pages:
+        text = page.read_text()
+        for name, lines in page_tables(suites).items():
+            text = re.sub(rf"(<!-- benchmarks:{name} -->\n).*?(<!-- end -->)", lambda m, lines=lines: f"{m[1]}\n{lines}\n\n{m[2]}", text, flags=re.DOTALL)
+        page.write_text(text)
 
 
 def collect(run: dict, kept: dict) -> dict:

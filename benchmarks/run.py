@@ -1,6 +1,6 @@
 """Runs the benchmarks and writes their tables and plots.
 
-    python benchmarks/run.py                       # all of it, about ten minutes; writes benchmarks/results/ and the README's tables
+    python benchmarks/run.py                       # all of it, about ten minutes; writes benchmarks/results/ and the tables of pages
     python benchmarks/run.py --only step,models    # these suites; the others keep their last results
     python benchmarks/run.py --quick               # half a minute, into benchmarks/results/quick/, which git ignores: no figures to quote
 
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", type=suites, default=list(SUITES), metavar="SUITE,SUITE")
     parser.add_argument("--match", metavar="TEXT", help="only cases that pytest's -k matches")
-    parser.add_argument("--out", type=Path, help="another folder for the results; the README is then left alone")
+    parser.add_argument("--out", type=Path, help="another folder for the results; pages are then left alone")
     arguments = parser.parse_args()
     folder = arguments.out or (report.RESULTS / "quick" if arguments.quick else report.RESULTS)
     with tempfile.TemporaryDirectory() as scratch:
@@ -54,9 +54,9 @@ def main() -> int:
     report.write(found, folder)
     print(f"written to {folder}")
     if doubtful := report.disturbed(found):
-        print(f"OTHER PROCESSES RAN ON THE CORE during {', '.join(doubtful)}: the README is left alone; run it again on a quiet core")
+        print(f"OTHER PROCESSES RAN ON THE CORE during {', '.join(doubtful)}: pages are left alone; run it again on a quiet core")
     elif folder == report.RESULTS:
-        report.rewrite_readme(found)
+        report.rewrite_pages(found)
     return 0
 
 

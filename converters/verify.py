@@ -16,7 +16,7 @@ from fastrnn.runtime.session import Session
 from fastrnn.runtime.streams.stream import Stream
 
 TOLERANCE = 2e-5  # of an output's largest entry: a network of a few layers in float32, computed in two orders
-# With small weights, of float32's own results. Trained networks pass 0.055 and 0.15 nowhere (docs/precision.md); what is wrong, a lost scale or a row amiss, is off by half and more.
+# With small weights, of float32's own results. Trained networks pass 0.055 and 0.15 nowhere (docs/design/precision.md); what is wrong, a lost scale or a row amiss, is off by half and more.
 SMALL_TOLERANCES = {"bfloat16": 0.1, "int8": 0.2}
 LENGTHS = (16, 37)
 

@@ -15,7 +15,9 @@ from fastrnn.converters.tflite_import.registry import OPERATORS
 from fastrnn.converters.tflite_import.registry import REFUSED as REFUSED_BY_TFLITE
 from fastrnn.model.ops import OPS
 from fastrnn.model.ops.foreign import NAMES as FOREIGN
+from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.plan.emit.emitter import EMIT
+from fastrnn.plan.graph import apart  # noqa: F401  (it registers patterns)
 from fastrnn.plan.graph.rewrite import REWRITES
 from fastrnn.plan.lowering.views import VIEWS
 from fastrnn.plan.route import REPEATING
@@ -29,7 +31,7 @@ def ran_by(op: str) -> str:
     """Who runs an op of ONNX's default domain, in float32."""
     if op in SHAPES and op in IMPORTERS:
         return "before anything runs, where shapes and constants decide it"
-    if op in ("If", "Concat", *REPEATING, *RECAST) or op in EMIT or op in REWRITES:
+    if op in ("If", "Concat", *REPEATING, *RECAST) or op in EMIT or op in REWRITES or PREFIX + op in REWRITES:
         return "compiled"
     if op in VIEWS:
         return "views: nothing to compute"

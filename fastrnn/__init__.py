@@ -1,6 +1,7 @@
 """fastrnn: recurrent networks on the CPU with little latency and the same bits everywhere. See README.md.
 
     errors.py    every error and warning
+    log.py       the logger `fastrnn`
     cells/       what a recurrent cell is
     model/       a network as plain data
     kernels/     functions that compute, for each instruction set

@@ -61,6 +61,8 @@ def cell(x: torch.Tensor, states: list[torch.Tensor], scalars: list[torch.Tensor
 @cell.register_fake
 def _(x, states, scalars, key):
     o = _leaves[key].layer.options
+    if x.shape[-1] != o.input_size:  # asked, so that the size is fixed: nothing else says it
+        raise RuntimeError(f"{o.cell.name}: the input has {x.shape[-1]} features, the cell takes {o.input_size}")
     layers, batch = o.num_layers * o.directions, x.shape[0 if o.batch_first else 1]
     finals = [x.new_empty(layers, batch, o.hidden_size if k else o.output_size) for k in range(len(o.states))]
     return [x.new_empty(*x.shape[:-1], o.output_size * o.directions), *finals]

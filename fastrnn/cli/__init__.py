@@ -11,7 +11,7 @@
     subject.py   the model as bench calls it, results compared
     timing.py    calls that take turns
     serve.py     serve: models over HTTP, gRPC and WebSocket
-    plot.py      bars, as SVG
+    plot.py      bars, as SVG or PNG
     info.py      the machine: CPU, instruction sets, versions, measured roofline
     console.py   tables and progress (rich), JSON
 

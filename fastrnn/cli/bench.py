@@ -48,11 +48,11 @@ def bench(arguments, console: Console) -> int:
         if isinstance(path, str) and not Path(path).parent.is_dir():  # said now, not after the timing
             raise UsageError(f"{option} {path}: there is no folder {str(Path(path).parent)!r}")
     if arguments.plot:
-        if Path(arguments.plot).suffix != ".svg":
-            raise UsageError(f"--plot {arguments.plot}: plots are .svg files")
         from fastrnn.cli import plot
 
-        plot.pyplot()  # says now, not after the timing, where it is missing
+        if Path(arguments.plot).suffix not in plot.SUFFIXES:
+            raise UsageError(f"--plot {arguments.plot}: plots are {' and '.join(plot.SUFFIXES)} files")
+        plot.pyplot("bench --plot")  # says now, not after the timing, where it is missing
     model = load(arguments.model)
     constants = constants_of(arguments, model)
     small = {f"fastrnn {name}": compiled(arguments, model, threads=arguments.threads, precision=one)

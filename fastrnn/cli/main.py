@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--threads", type=thread_count, default=1, help=f"of every engine, at most {MOST_THREADS} (1)")
     with_tolerance(one)
     one.add_argument("--seed", type=natural, default=0)
-    one.add_argument("--plot", metavar="FILE", help="an .svg of the medians")
+    one.add_argument("--plot", metavar="FILE", help="an .svg or .png of the medians; needs fastrnn[plot]")
 
     one = command("serve", serve.serve, "Serve models over HTTP, gRPC (Open Inference Protocol v2, with sequences) and WebSocket.", with_model=False)
     serve.add_arguments(one, positive, natural, thread_count, fraction)

@@ -1,4 +1,4 @@
-"""Bars of microseconds, as SVG."""
+"""Bars of microseconds, as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ COLOURS = {"fastrnn": "#0072b2", "fastrnn bfloat16": "#56b4e9", "fastrnn int8": 
            "onnxruntime": "#e69f00", "openvino": "#009e73", "torch": "#d55e00", "numpy": "#999999", "reference": "#999999"}
 
 
-def pyplot():
-    """Matplotlib without a screen, its SVG text as text and the same from run to run."""
+SUFFIXES = (".svg", ".png")
+DPI = 150  # of a .png: twice what a page shows it at
+
+
+def pyplot(purpose: str = "a plot"):
+    """Matplotlib without a screen, its SVG text as text and the same from run to run. purpose: what MissingDependencyError says needs it."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("matplotlib", "plot", "a plot") from error
+        raise MissingDependencyError("matplotlib", "plot", purpose) from error
     matplotlib.use("agg")
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "fastrnn", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
     from matplotlib import pyplot
@@ -28,10 +32,13 @@ def pyplot():
 
 
 def save(figure, path) -> None:
-    """Writes the SVG without a date, so that it changes only where the figures do, and with coordinates to a hundredth of a point, in half the space."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    Path(path).write_text(re.sub(r"(\d\.\d\d)\d+", r"\1", text.getvalue()), encoding="utf-8")
+    """Writes a .svg or .png without a date, so that it changes only where the figures do; the SVG with coordinates to a hundredth of a point, in half the space."""
+    if Path(path).suffix == ".png":
+        figure.savefig(path, dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
+    else:
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        Path(path).write_text(re.sub(r"(\d\.\d\d)\d+", r"\1", text.getvalue()), encoding="utf-8")
     pyplot().close(figure)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from fastrnn.cells.activations import parse_activation
 from fastrnn.model.graph import Graph, Model, every_node
@@ -51,6 +53,19 @@ def listing(model: Model) -> str:
         given, made = (", ".join(n or "-" for n in names) for names in (node.inputs, node.outputs))
         lines.append(f"  {'  ' * depth}{node.op:<10} {node.name}: {given} -> {made}" + (f"  [{attributes}]" if attributes else ""))
     return "\n".join(lines)
+
+
+def aligned(lines: Iterable[Sequence[str]]) -> str:
+    """Cells below one another, the first of a line to the left, the others to the right."""
+    lines = [list(map(str, line)) for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.rjust(width) if k else cell.ljust(width) for k, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
+
+
+def parameters(arrays: Mapping[str, np.ndarray]) -> str:
+    """Names, dtypes, shapes and sizes of parameters, and how many numbers they are."""
+    lines = [(name, a.dtype, f"({', '.join(map(str, a.shape))})", f"{a.size:,}") for name, a in arrays.items()]
+    return aligned([*lines, ("all of them", "", "", f"{sum(a.size for a in arrays.values()):,}")])
 
 
 def notebook(text: str, details: str, label: str) -> str:

@@ -21,6 +21,7 @@ from fastrnn.plan.graph.fold import fold
 from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
 from fastrnn.plan.graph.rewrite import rewrite
+from fastrnn.plan.graph import apart  # noqa: F401  (it registers patterns)
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import fuse
 from fastrnn.plan.route import route

@@ -21,6 +21,8 @@ BACKENDS = ("auto", "native", "jit", "reference")
 RELEASE_GIL_NS = 5_000.0
 # What the estimate assumes one core does: float32 FMA out of cache, and weights streamed from L3.
 FLOPS_PER_NS, BYTES_PER_NS, STEP_NS = 80, 60, 20
+# A panel over x above this does not stay in L2 beside that over h, and is read once for so many rows, whose projections are 5 MB at H = 1024.
+X_NEAR_BYTES, FAR_ROWS = 1 << 20, 288
 
 
 @dataclass(frozen=True)
@@ -80,21 +82,27 @@ def pick_cell(cell: Cell, backend: str, units: int, projected: int | None, preci
     return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")
 
 
-def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: int, apart: bool, small: bool = False) -> Whole:
+def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: int, apart: bool, x_bytes: int, small: bool = False) -> Whole:
     """Steps whose input projection is hoisted out of the time loop at once; 0: none.
 
     Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
     input part is more than a few FMAs. 16 steps keep a projected chunk of H = 256 in 64 KB. apart: the cell has gates that see only x or
     only h, and products of any vectors (product.h) need the projections first. With sixteen registers, weights of x and h together outgrow the cache
     that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0. small: over small weights.
+
+    x_bytes: of the panel over x. One that comes from L3 is read once for many rows: AVX-512, LSTM I = H = 512, of the time inside the steps, B = 4 0.65, 8 0.75,
+    32 0.95; 1,024, B = 64 0.93; at 256, B = 8, it would be 1.15. Of 32 rows' time, AVX2, 512: B = 4 0.90, 16 0.96.
     """
+    native = kernel is not None and kernel.backend == "native"
+    far, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
     if small:  # whose kernels hoist anyway where there is more than a row
-        return 0 if T < 4 or B < 1 else smallest(T, largest(1, 16 // B))
-    many = kernel is not None and kernel.backend == "native" and kernel.lanes < 16 and h_size >= 64
+        return 0 if T < 4 or B < 1 else smallest(T, largest(1, (FAR_ROWS if far else 16) // B))
     if B < 1 or T < 1:
         return 0
     if input_size < 8 or T < 4:  # before the batch is looked at, which would divide programs for nothing
         return int(many and apart and B > 1)
+    if far:
+        return smallest(T, largest(1, FAR_ROWS // B))
     if not many and B >= 4:
         return 0
     return smallest(T, largest(8, 16 // B) if B < 4 else largest(int(apart), 32 // B))
@@ -107,7 +115,7 @@ def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x
     0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher does not follow the second one: 1.0 to 1.3. I = 14, H = 64: 1.05.
     B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    if kernel.backend != "native" or kernel.lanes < 16 or kernel.key.dtype != "float32" or isinstance(hoisted, int) and hoisted == 0 or input_size < 24 or x_bytes > 1 << 20:
+    if kernel.backend != "native" or kernel.lanes < 16 or kernel.key.dtype != "float32" or isinstance(hoisted, int) and hoisted == 0 or input_size < 24 or x_bytes > X_NEAR_BYTES:
         return 0
     return less(hoisted, T) if (h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19) else 0
 

@@ -6,12 +6,14 @@ a program then holds for its value alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn import log
 from fastrnn.errors import UnsupportedModelError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
@@ -49,10 +51,12 @@ def steered_program(plan: Plan, shapes: Mapping[str, tuple[int, ...]], arrays: M
 
 def program_for(plan: Plan, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> tuple[Model, Program]:
     """The model that is left for inputs of these shapes, their free dimensions as Sizes, and its program. values: of inputs that steer."""
-    scope, declared = Scope(), {v.name: v.shape for v in plan.model.inputs}
+    begun, scope, declared = time.perf_counter(), Scope(), {v.name: v.shape for v in plan.model.inputs}
     model = plan.specialised({
         name: shape if name in values else sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values)
-    return model, build_program(plan, model, scope, values=values)
+    program = build_program(plan, model, scope, values=values)
+    log.debug("model %r: a program in %.1f ms for sizes such as %s", plan.model.name, 1e3 * (time.perf_counter() - begun), shapes)
+    return model, program
 
 
 def steering_values(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

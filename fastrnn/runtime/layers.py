@@ -10,6 +10,7 @@ from fastrnn.cells import Cell, find_cell
 from fastrnn.cells.activations import Activation
 from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.model import Model
+from fastrnn.model.show import notebook, parameters
 from fastrnn.model.stack import StackOptions, parse_activations, stack_model
 from fastrnn.plan import compile_plan
 from fastrnn.plan.graph.narrow import narrowed
@@ -175,6 +176,9 @@ class RecurrentLayer:
         changed = [f"{n}={getattr(o, n)!r}" for n, f in o.__dataclass_fields__.items()
                    if n not in ("kind", "cell", "input_size", "hidden_size") and getattr(o, n) != f.default]
         return f"{type(self).__name__}({', '.join([*first, str(o.input_size), str(o.hidden_size), *changed])})"
+
+    def _repr_html_(self) -> str:
+        return notebook(repr(self), f"{parameters(self._parameters)}\n\n{self.explain()}", "its parameters, and what runs it")
 
 
 class LSTM(RecurrentLayer):

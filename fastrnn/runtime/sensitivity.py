@@ -77,7 +77,7 @@ def sensitivity(model, inputs: Mapping[str, object], precision: Precision = "int
 
     model, states, constants: as compile takes them. inputs: arrays by name, of one call; typical data, for errors depend on it. precision: "int8", "bfloat16", or
     a dict by node, as compile takes it. stream_batch: then inputs are instead what Stream.push takes, a step in each entry of axis 0, and go through streams of
-    so many rows, states carried. progress: a bar, None: on a terminal (with rich). Compiles the model twice, and once a node.
+    so many rows, states carried. progress: a bar, None: in a notebook and on a terminal (with rich). Compiles the model twice, and once a node.
 
     Raises UnsupportedModelError as compile does, and for "float32"; ShapeError and DTypeError naming the input, NotStreamableError.
     """

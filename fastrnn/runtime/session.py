@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn import log
 from fastrnn.errors import InvalidModelError, NotStreamableError, OutOfMemoryError, ShapeError
 from fastrnn.model import Model, State
 from fastrnn.model.absent import Absent
@@ -47,7 +49,7 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
     model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
     backend  : "auto" (FASTRNN_BACKEND, else native), "native", "jit" or "reference"
     precision: "float32", "bfloat16" or "int8", of the weights of recurrent and dense layers and convolutions; or a dict of them by node,
-               {"default": "int8", "head": "float32"}. docs/precision.md says what each computes; explain() which nodes have it
+               {"default": "int8", "head": "float32"}. docs/design/precision.md says what each computes; explain() which nodes have it
     threads  : most threads that a call may use, the caller's included; what pays is chosen for the shapes in use, see Session.explain.
                All calls of a process together use no more than its processors, or what threadpoolctl allows. Changes no bit.
     states   : {input: output} or {input: (output, index)}, fed back by streams; in place of the model's own. None: the model's own, and where it
@@ -56,9 +58,12 @@ def compile(model, backend: str = "auto", precision: str = "float32", threads: i
 
     Raises UnsupportedModelError naming what cannot be honoured. The model is not changed.
     """
+    begun = time.perf_counter()
     model = narrowed(bound(model, states, constants), precision)
     plan = compile_plan(model, backend, precision, threads)
-    return Session(plan, model, guess=states is None)
+    session = Session(plan, model, guess=states is None)
+    log.info("model %r compiled in %.1f ms: backend %s, ISA %s, %s", model.name, 1e3 * (time.perf_counter() - begun), plan.backend, plan.isa, plan.precision)
+    return session
 
 
 def _recompiled(model: Model, backend: str, precision: str, threads: int, guess: bool) -> Session:

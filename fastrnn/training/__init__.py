@@ -4,7 +4,8 @@
     value_and_grad(net, cross_entropy, x, target)               forward, loss, backpropagation through time
     Adam(net).step(grads)                                       torch's formulas
     fit(net, ...)                                               all of it, with validation and early stopping
-    net.to_model()                                              into fr.compile
+    net.predict(xs)                                             what it says of sequences
+    net.to_model(), net.save("net.safetensors")                 into fr.compile, fr.load
     diagnostics.hidden_gradients(net, ...)                      how far back a loss reaches; spectral radii, saturated gates
 
     data.py         sequences of any length, batches of them
@@ -16,7 +17,7 @@
     losses.py       losses and their gradients; gradient.py: value_and_grad
     optim.py        optimisers, clipping; schedules.py: learning rates over time
     fit.py          epochs, validation, early stopping; resume.py: what a run goes on from
-    export.py       a network as a Model
+    export.py       a network as a Model; predict.py: what it says of sequences
     diagnostics.py  what one pass keeps, looked at
 
 Inside a network a batch is rows (N, F) without padding (packing.py), so no layer or loss sees what lies past the end of a sequence.
@@ -29,7 +30,7 @@ from fastrnn.training.data import Batch, Sequences
 from fastrnn.training.fit import History, evaluate, fit
 from fastrnn.training.gradient import value, value_and_grad
 from fastrnn.training.layers import Dropout, Embedding, Last, LayerNorm, Linear, ReLU, Sigmoid, Tanh
-from fastrnn.training.losses import binary_cross_entropy, cross_entropy, mean_squared_error
+from fastrnn.training.losses import accuracy, binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.training.optim import SGD, Adam, AdamW, Optimiser, RMSProp, clip_grad_norm, clip_grad_value
 from fastrnn.training.packing import Packing
 from fastrnn.training.recurrent import GRU, LSTM, RNN
@@ -39,6 +40,6 @@ from fastrnn.training.sequential import Sequential
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adam", "AdamW", "Batch", "CosineLR", "Dropout", "Embedding", "History", "Last", "Layer", "LayerNorm", "Linear",
     "Optimiser", "Packing", "RMSProp", "ReLU", "Recurrent", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR",
-    "Tanh", "WarmupLR", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error",
+    "Tanh", "WarmupLR", "accuracy", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error",
     "value", "value_and_grad",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
+from fastrnn.model.show import notebook, parameters
 from fastrnn.runtime.checks import as_array, as_mapping, check_dtype
 from fastrnn.training.packing import Packing
 
@@ -118,6 +119,9 @@ class Layer:
                 raise ShapeError(f"{self.kind}: {name} must have shape {array.shape}, got {arrays[name].shape}{turned}")
         for name, array in own.items():
             array[...] = arrays[name]
+
+    def _repr_html_(self) -> str:
+        return notebook(repr(self), parameters(self.parameters()), "parameters")
 
     def astype(self, dtype) -> Layer:
         """A copy with parameters rounded to float32 or widened to float64; shares nothing with this one."""

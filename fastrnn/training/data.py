@@ -77,8 +77,8 @@ class Sequences:
     """
 
     def __init__(self, xs, ys, *, per_sequence: bool = False, bucket: bool = False):
-        self.xs = _columns(xs, "xs")
-        self.ys = [as_array(y, "ys") for y in ys] if per_sequence else _columns(ys, "ys")
+        self.xs = columns(xs, "xs")
+        self.ys = [as_array(y, "ys") for y in ys] if per_sequence else columns(ys, "ys")
         self.per_sequence, self.bucket = bool(per_sequence), bool(bucket)
         if not self.xs or len(self.xs) != len(self.ys):
             raise ShapeError(f"there must be one target for each sequence and at least one: got {len(self.xs)} sequences and {len(self.ys)} targets")
@@ -109,11 +109,11 @@ class Sequences:
         xs, ys = [self.xs[k] for k in chosen], [self.ys[k] for k in chosen]
         lengths = np.array([len(x) for x in xs], np.int64)
         whole = bool((lengths == lengths[0]).all())
-        targets = np.stack(ys) if self.per_sequence else _padded(ys, whole)
-        return Batch(_padded(xs, whole), targets, None if whole else lengths, per_sequence=self.per_sequence)
+        targets = np.stack(ys) if self.per_sequence else padded(ys, whole)
+        return Batch(padded(xs, whole), targets, None if whole else lengths, per_sequence=self.per_sequence)
 
 
-def _columns(arrays, name: str) -> list[np.ndarray]:
+def columns(arrays, name: str) -> list[np.ndarray]:
     """The sequences as a list; those of one array (T, n, ...) are its columns."""
     if not isinstance(arrays, Iterable):
         raise DTypeError(f"{name} must be a list of arrays, or one array, got {type(arrays).__name__}")
@@ -126,7 +126,7 @@ def _columns(arrays, name: str) -> list[np.ndarray]:
     return [as_array(a, name) for a in arrays]
 
 
-def _padded(arrays: list[np.ndarray], whole: bool) -> np.ndarray:
+def padded(arrays: list[np.ndarray], whole: bool) -> np.ndarray:
     """Side by side along axis 1, zero past the ends."""
     if whole:
         return np.stack(arrays, axis=1)

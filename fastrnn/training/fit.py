@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from fastrnn import log
 from fastrnn.errors import DivergedError, ShapeError, UnsupportedModelError
+from fastrnn.model.show import aligned, notebook
 from fastrnn.runtime.progress import shown
 from fastrnn.training.base import State, positive, same_names
 from fastrnn.training.data import Batch, Sequences
-from fastrnn.training.gradient import network, value, value_and_grad
+from fastrnn.training.gradient import network, value_and_grad, values
 from fastrnn.training.optim import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
 from fastrnn.training.resume import LOSSES, generator_state, joined, load_generator, parted
 from fastrnn.training.schedules import ReduceOnPlateau, Schedule
@@ -24,13 +26,15 @@ from fastrnn.training.stacks import RecurrentLayer
 
 @dataclass
 class History:
-    """What fit did. train: each epoch's mean loss while its steps were taken, Dropout and all; valid: after it; lr: with which it ended.
+    """What fit did. train: each epoch's mean loss while its steps were taken, Dropout and all; valid: after it; metric: what fit's metric said of the
+    validation data then; lr: with which it ended.
 
     best_epoch: from 0, the one whose weights the network now has; None without validation. seconds: each epoch's, validation included.
     """
 
     train: list[float] = field(default_factory=list)
     valid: list[float] = field(default_factory=list)
+    metric: list[float] = field(default_factory=list)
     lr: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
@@ -46,6 +50,12 @@ class History:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_state": None}  # the state is arrays by itself; a run does not travel
 
+    def _repr_html_(self) -> str:
+        columns = {name: getattr(self, name) for name in LOSSES if getattr(self, name)}
+        rows = [(f"{k}{' (best)' * (k == self.best_epoch)}", *(f"{values[k]:.4g}" for values in columns.values())) for k in range(len(self.train))]
+        said = f"History of {len(self.train)} epochs" + (f": best validation loss {self.best:.4g} in epoch {self.best_epoch}" if self.best is not None else "")
+        return notebook(said, aligned([("epoch", *columns), *rows]), "epoch by epoch")
+
     @property
     def best(self) -> float | None:
         """The validation loss of the best epoch."""
@@ -54,7 +64,7 @@ class History:
 
 def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16, clip_norm: float | None = None,
         clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None, seed=0,
-        tbptt: int | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None, resume: Mapping | None = None,
+        tbptt: int | None = None, metric: Callable | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None, resume: Mapping | None = None,
         threads: int = 1) -> History:
     """Trains in place and returns the History.
 
@@ -62,23 +72,24 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
     like. optimiser: over this network. clip_norm, clip_value: for each step's gradients, the norm first. schedule: stepped after every epoch, with the
     validation loss, or after every batch (schedule_per="batch"). tbptt: steps of a chunk; a batch is then cut into chunks, each with a step of the
     optimiser, and states are carried from one to the next. patience: stops after so many epochs without a lower validation loss. With
-    validation the network ends with its best weights, also when a run is broken off by an error or a key. seed: of the order of the sequences and of Dropout;
+    validation the network ends with its best weights, also when a run is broken off by an error or a key. metric: accuracy or its like, of the validation data
+    after each epoch; it is shown and kept in the History, and decides nothing. seed: of the order of the sequences and of Dropout;
     the same seed, weights and data give the same bits on one machine with the same threads. progress: see below. on_epoch: called after each epoch; a run
     stops where it returns True. resume: what an earlier run's History.state_dict() gave; the run goes on as if it had never stopped, to the bit, up to
     `epochs` in all, and its History has both. Network, optimiser and schedule are to be made anew with the same arguments. threads: of the BLAS library
     beneath NumPy, for the time of the run and for the whole process; small matrices gain nothing from more.
 
-    progress None: a bar on a terminal (with rich), else silence; True: always; False: never.
+    progress None: a bar in a notebook and on a terminal (with rich), else silence; True: always; False: never.
     Raises UnsupportedModelError for options that make no sense together, DivergedError naming epoch and batch where a loss or gradient is not finite,
     ShapeError and DTypeError as value_and_grad. Not safe while other threads use the network.
     """
     train, valid = _data(train, network(net)), None if valid is None else _data(valid, net)
-    _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt)
+    _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt, metric)
     for size, what in ((batch_size, "batch_size"), (epochs, "epochs"), (threads, "threads")):
         positive(size, what, "fit")
     order, drop = np.random.default_rng(seed).spawn(2)
     step = _Step(net, loss, optimiser, drop, tbptt, clip_norm, clip_value, schedule if schedule_per == "batch" else None)
-    run = _Progress(net, optimiser, schedule, order, drop)
+    run = _Progress(net, optimiser, schedule, order, drop, metric)
     if resume is not None:
         run.load(resume)
     history = run.history
@@ -88,7 +99,9 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
                 begun = time.perf_counter()
                 history.train.append(step.epoch(epoch, train.batches(batch_size, order)))
                 if valid is not None:
-                    history.valid.append(evaluate(net, loss, valid, batch_size))
+                    found, *measured = _evaluated(net, (loss,) if metric is None else (loss, metric), valid, batch_size)
+                    history.valid.append(found)
+                    history.metric += measured
                     if not math.isfinite(history.valid[-1]):
                         raise DivergedError(f"epoch {epoch}: the validation loss is {history.valid[-1]}")
                     if history.best_epoch is None or history.valid[-1] < history.best:
@@ -97,7 +110,8 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
                     schedule.step(history.valid[-1] if history.valid else None)
                 history.lr.append(optimiser.lr)
                 history.seconds.append(time.perf_counter() - begun)
-                show(epoch + 1, _note(history))
+                show(epoch + 1, note := _note(history, metric))
+                log.info("epoch %d of %d: %s, %.2f s", epoch + 1, epochs, note, history.seconds[-1])
                 if on_epoch is not None and on_epoch(history) is True or patience is not None and epoch - history.best_epoch >= patience:
                     break
     finally:
@@ -108,8 +122,9 @@ def fit(net: Sequential, loss: Callable, train, valid=None, *, optimiser: Optimi
 class _Progress:
     """How far a run has come. best: the best epoch's weights; ended: the state at the end, before the network got those."""
 
-    def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator):
-        self.net, self.optimiser, self.schedule, self.order, self.drop = net, optimiser, schedule, order, drop
+    def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator,
+                 metric: Callable | None):
+        self.net, self.optimiser, self.schedule, self.order, self.drop, self.metric = net, optimiser, schedule, order, drop, metric
         self.history, self.best, self.ended = History(), {}, None
         self.history._state = self.state
 
@@ -129,6 +144,8 @@ class _Progress:
         same_names(parts["history"], (*LOSSES, "best_epoch"), "resume: the history")
         if bool(parts["schedule"]) != (self.schedule is not None):
             raise UnsupportedModelError(f"resume: the run was begun {'with' if parts['schedule'] else 'without'} a schedule")
+        if parts["history"]["train"].size and bool(parts["history"]["metric"].size) != (self.metric is not None):
+            raise UnsupportedModelError(f"resume: the run was begun {'with' if parts['history']['metric'].size else 'without'} a metric")
         load_generator(self.order, parts["order"])
         load_generator(self.drop, parts["drop"])
         self.net.load_state_dict(parts["net"])
@@ -148,13 +165,19 @@ class _Progress:
 
 
 def evaluate(net: Sequential, loss: Callable, data, batch_size: int = 64) -> float:
-    """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. data: as fit's. Safe from many threads."""
-    total, count = 0.0, 0
-    for batch in _data(data, network(net)).batches(batch_size):
+    """The mean loss over all entries of the data, whatever the batches are, with nothing dropped. loss: a loss, or a measure such as accuracy. data: as fit's.
+    Safe from many threads."""
+    return _evaluated(net, (loss,), _data(data, network(net)), batch_size)[0]
+
+
+def _evaluated(net: Sequential, losses, data, batch_size: int) -> list[float]:
+    """evaluate of several, from one pass over the data."""
+    totals, count = [0.0] * len(losses), 0
+    for batch in data.batches(batch_size):
         if n := batch.count:
-            total += n * value(net, loss, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask, resets=batch.resets)
-            count += n
-    return _mean(total, count)
+            found = values(net, losses, batch.x, batch.target, lengths=batch.lengths, mask=batch.mask, resets=batch.resets)
+            totals, count = [total + n * one for total, one in zip(totals, found)], count + n
+    return [_mean(total, count) for total in totals]
 
 
 class _Step:
@@ -213,7 +236,7 @@ def _data(data, net: Sequential):
     return data
 
 
-def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> None:
+def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt, metric) -> None:
     """Options that need one another."""
     if not isinstance(optimiser, Optimiser):
         raise UnsupportedModelError(f"fit: optimiser must be one of fastrnn.training, got {type(optimiser).__name__}")
@@ -232,6 +255,8 @@ def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> No
         positive(patience, "patience", "fit")
         if valid is None:
             raise UnsupportedModelError("fit: patience needs valid")
+    if metric is not None and valid is None:
+        raise UnsupportedModelError("fit: metric needs valid")
     if tbptt is not None:
         positive(tbptt, "tbptt", "fit")
         if net.per_sequence:
@@ -241,5 +266,6 @@ def _check(net, optimiser, valid, schedule, schedule_per, patience, tbptt) -> No
                 raise UnsupportedModelError(f"fit: tbptt carries states forward; layer {place!r} ({layer.kind}) also runs backward")
 
 
-def _note(history: History) -> str:
-    return f"train {history.train[-1]:.4g}" + (f", valid {history.valid[-1]:.4g} (best {history.best:.4g})" if history.valid else "")
+def _note(history: History, metric: Callable | None) -> str:
+    measured = f", {getattr(metric, '__name__', 'metric')} {history.metric[-1]:.4g}" if history.metric else ""
+    return f"train {history.train[-1]:.4g}" + (f", valid {history.valid[-1]:.4g} (best {history.best:.4g})" if history.valid else "") + measured

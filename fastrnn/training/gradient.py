@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -44,11 +44,18 @@ def value_and_grad(net: Sequential, loss: Callable, x, target, *, lengths=None, 
 
 def value(net: Sequential, loss: Callable, x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False,
           resets=None) -> float:
-    """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's."""
+    """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's. Takes a measure, too, such as
+    accuracy: called as a loss is, it returns its value alone."""
+    return values(net, (loss,), x, target, lengths=lengths, mask=mask, state=state, batch_first=batch_first, resets=resets)[0]
+
+
+def values(net: Sequential, losses: Sequence[Callable], x, target, *, lengths=None, mask=None, state: State | None = None, batch_first: bool = False,
+           resets=None) -> list[float]:
+    """value of several losses and measures, from one pass."""
     rows, run = network(net).enter(x, lengths, batch_first, resets=resets)
-    score = loss_of_rows(loss, net.run_after(run), target, mask, batch_first)
+    scores = [loss_of_rows(loss, net.run_after(run), target, mask, batch_first, alone=True) for loss in losses]
     y, _, final = net.forward(rows, run, carried(state), keep=False)
-    found, _ = score(y)
+    found = [score(y)[0] for score in scores]
     if state is not None:
         state.value = final
     return found
@@ -73,8 +80,8 @@ def _scored(loss: Callable, score: Callable, y: np.ndarray) -> tuple[float, np.n
     return value, dy.copy()
 
 
-def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> Callable:
-    """The loss as a function of the network's rows alone."""
+def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool, alone: bool = False) -> Callable:
+    """The loss as a function of the network's rows alone. alone: it may be a measure, which returns its value without a gradient."""
     if not callable(loss):
         raise UnsupportedModelError(f"a loss is a function, got {loss!r}")
     packed = {}
@@ -92,6 +99,8 @@ def loss_of_rows(loss: Callable, run: Run, target, mask, batch_first: bool) -> C
 
     def score(rows):
         found = loss(_frozen(rows), target, **optional)
+        if alone and isinstance(found, (float, np.floating)):
+            return float(found), None
         if not isinstance(found, tuple) or len(found) != 2:
             raise DTypeError(f"loss: it must return its value and its gradient, got {type(found).__name__}")
         return float(found[0]), found[1]

@@ -1,6 +1,7 @@
 """Losses: (prediction, target, mask=None) -> (value, gradient by the prediction). Means over the leading axes, as torch's reduction="mean".
 
-A loss of one's own is any function of that form; value_and_grad passes it rows (N, ...), and a mask only where one was given.
+A loss of one's own is any function of that form; value_and_grad passes it rows (N, ...), and a mask only where one was given. accuracy is a measure: as a
+loss, but it returns its value alone.
 """
 
 from __future__ import annotations
@@ -89,6 +90,19 @@ def mean_squared_error(prediction: np.ndarray, target: np.ndarray, mask: np.ndar
     squares = np.einsum("...k,...k->...", difference, difference)
     difference *= 2 / count
     return _mean(squares, difference, mask, count)
+
+
+def accuracy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """The share of entries that are right, for value, evaluate and fit(metric=): no loss, for it has no gradient.
+
+    Targets that are integers (...): the class of the largest of logits (..., C), the first of equals. Bools or floats of the logits' shape (..., K), as
+    binary_cross_entropy takes them: whether logit > 0 says what target > 0.5 says, the mean over all numbers. mask (...), True where an entry counts.
+    Raises and threads as cross_entropy.
+    """
+    classes = as_array(target, "target").dtype.kind in "iu"
+    logits, target, mask, _ = _taken("accuracy", logits, target, mask, classes=classes)
+    right = logits.argmax(-1) == target if classes else (logits > 0) == (target > 0.5)
+    return float(np.mean(right if mask is None else right[mask]))
 
 
 def _taken(loss: str, prediction, target, mask, classes: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:

@@ -10,7 +10,7 @@ from fastrnn.errors import ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_mapping
 from fastrnn.training.base import same_names
 
-LOSSES = ("train", "valid", "lr", "seconds")
+LOSSES = ("train", "valid", "metric", "lr", "seconds")
 PARTS = ("net", "best", "optimiser", "schedule", "order", "drop", "history")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from fastrnn.errors import DTypeError, ShapeError, StateError, UnsupportedModelError
 from fastrnn.model import Model
+from fastrnn.model.show import aligned, notebook, parameters
 from fastrnn.runtime.checks import as_array, check_dtype
 from fastrnn.training.base import Layer, Run, State, as_dtype, carried
 from fastrnn.training.packing import Packing
@@ -129,6 +131,22 @@ class Sequential(Layer):
         y = after.unpack(y.copy() if np.may_share_memory(y, rows) else y)
         return y.swapaxes(0, 1) if batch_first and not after.per_sequence else y
 
+    def predict(self, xs, batch_size: int = 64) -> np.ndarray | list[np.ndarray]:
+        """What the network says of sequences, a batch at a time, with nothing dropped: of those that fit takes as xs.
+
+        xs: arrays (T_i, I) of the network's dtype, or integers (T_i,); or one array (T, n, ...) that holds n sequences. batch_size: of a pass; work space is as large as
+        that. Returns a list of arrays (T_i, F) in the order of xs, of one array one (T, n, F), and behind a Last an array (n, F). Raises ShapeError or
+        DTypeError. Safe from many threads.
+        """
+        from fastrnn.training.predict import predict
+
+        return predict(self, xs, batch_size)
+
+    def save(self, path, lengths: bool = False) -> None:
+        """Writes the network as it is now as a model, which fr.load reads and fr.compile runs: to_model(lengths=lengths).save(path). For training that shall go on, keep
+        state_dict, or a History's. Raises as to_model and Model.save do."""
+        self.to_model(Path(path).stem, lengths).save(path)
+
     def to_model(self, name: str = "model", lengths: bool = False) -> Model:
         """The network as it is now, for fr.compile: input x (T, B, F) float32, or (T, B) int64 where an Embedding is first, output y as a call gives it.
 
@@ -174,3 +192,7 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return "Sequential(" + ", ".join(map(repr, self.layers)) + ")"
+
+    def _repr_html_(self) -> str:
+        lines = aligned((place, layer, f"{sum(a.size for a in layer.parameters().values()):,}") for place, layer in self.leaves())
+        return notebook(f"Sequential\n{lines}", parameters(self.parameters()), "parameters")

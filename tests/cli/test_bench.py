@@ -1,6 +1,7 @@
 """bench: what it times, what it refuses, and what it says where results differ."""
 
 import json
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_a_person_gets_a_table_a_plot_and_a_file(capsys, tmp_path):
     svg = ElementTree.parse(tmp_path / "p.svg").getroot()
     text = "".join(svg.itertext())
     assert svg.tag.endswith("svg") and "batch 1, 4 steps" in text and "onnxruntime" in text and "roofline" in text
+
+
+def test_a_plot_may_be_a_png_and_needs_an_extra(capsys, tmp_path, monkeypatch):
+    code, _, err = call(capsys, "bench", ONNX, *STATE, "--against", "onnxruntime", "--steps", 2, "--plot", tmp_path / "p.png", "--json")
+    content = (tmp_path / "p.png").read_bytes()
+    assert code == 0 and content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 5_000
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = call(capsys, "bench", ONNX, "--plot", tmp_path / "q.png")
+    assert code == 4 and "bench --plot needs matplotlib: pip install 'fastrnn[plot]'" in err and not out
 
 
 def exposed(tmp_path, batch="B"):
@@ -95,7 +105,7 @@ def test_a_difference_is_said_loudly(capsys, monkeypatch):
 @pytest.mark.parametrize("code,arguments,message", [
     (2, [ONNX, "--against", "abacus"], "'abacus' is unknown"),
     (2, [ONNX, "--against", ""], "'' is unknown"),
-    (2, [ONNX, "--plot", "p.bmp"], ".svg"),
+    (2, [ONNX, "--plot", "p.bmp"], ".svg and .png"),
     (2, [ONNX, "--plot", "nowhere/p.svg"], "no folder 'nowhere'"),
     (2, [ONNX, "--json", "nowhere/b.json"], "no folder 'nowhere'"),
     (2, [ONNX, "--size", "Q=3"], "no input has that dimension"),

@@ -7,6 +7,7 @@ from fastrnn.errors import NotStreamableError
 from fastrnn.kernels import isa
 from fastrnn.kernels.jit import compiler
 from fastrnn.model.stack import stack_model
+from fastrnn.plan import policy
 from fastrnn.runtime.session import compile
 from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, Shape, draw_case
 
@@ -113,6 +114,18 @@ def test_tiles_of_every_height(kind, H, I, monkeypatch):
         assert same_bits(whole, results), f"{kind} H={H} differs on {name}"
         for rows in batches:
             assert same_bits(rows_of(case, whole, list(rows)), outputs(layer, *take_rows(case, list(rows)))), f"{kind} H={H} {rows} differ on {name}"
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before", "rnn"])
+def test_projections_of_many_steps_at_once(kind, each_isa, monkeypatch):
+    """A panel over x that is read for many rows, of a few steps each time or of one, gives the bits of one that is read in every step."""
+    options = {"reset_after": False} if kind == "gru_before" else {}
+    cases = [Case(kind.partition("_")[0], Shape(T=11, B=B, I=40, H=70, ragged=ragged), options, seed=B) for B, ragged in ((1, False), (5, True), (30, False), (30, True))]
+    near = [case.run(case.layer()) for case in cases]
+    monkeypatch.setattr(policy, "X_NEAR_BYTES", 0)
+    monkeypatch.setattr(policy, "FAR_ROWS", 20)
+    for case, expected in zip(cases, near, strict=True):
+        assert same_bits(expected, case.run(case.layer())), str(case)
 
 
 def test_ragged_row_is_its_own_sequence():

@@ -1,4 +1,4 @@
-"""The benchmarks run, and their report says what was measured; README's tables keep their markers."""
+"""The benchmarks run, and their report says what was measured; the tables of pages keep their markers."""
 
 import json
 import os
@@ -86,16 +86,16 @@ def test_tables_of_a_report(report):
     assert lines[2] == "| LSTM H=8 step | 2.00 (3.00) | 5.00 (6.00) | 8.00 (9.00) | 2.50 | 1.00 | 50% |" and "openvino - no" in lines[-1]
 
 
-def test_the_readme_keeps_its_tables_between_markers(report, tmp_path):
+def test_pages_keep_their_tables_between_markers(report, tmp_path):
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- benchmarks:layers -->\nold\n<!-- end -->\nafter\n")
     us = {"fastrnn": {"us": 2.0, "p99": 3.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}}
-    report.rewrite_readme(suites_of("LSTM H=8 step", "step", us=us), page)
+    report.rewrite_pages(suites_of("LSTM H=8 step", "step", us=us), [page])
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- benchmarks:layers -->\n\n|  | fastrnn") and "| LSTM H=8 step | 2.00 | 5.00 | 2.50 |" in text and "old" not in text
     assert text.endswith("<!-- end -->\nafter\n")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"<!-- benchmarks:{name} -->" in readme for name in ("layers", "models"))
+    assert "<!-- benchmarks:layers -->" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"<!-- benchmarks:{name} -->" in (ROOT / "docs/numbers.md").read_text(encoding="utf-8") for name in ("layers", "models"))
 
 
 def test_a_partial_run_keeps_the_other_suites(report):

@@ -16,7 +16,7 @@ import fastrnn as fr
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastrnn"
 # A module may import what stands to its left, and its own layer.
-ORDER = ("errors", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "serving", "cli")
+ORDER = ("errors", "log", "cells", "model", "kernels", "plan", "runtime", "converters", "training", "serving", "cli")
 # These stand outside the order: public names, and what tests share.
 OUTSIDE = ("__init__", "__main__", "testing")
 

@@ -52,6 +52,18 @@ def test_it_learns_and_the_history_says_so():
     assert history.best == tr.evaluate(net, tr.cross_entropy, valid, 16)
 
 
+def test_a_metric_is_measured_after_each_epoch_and_decides_nothing(monkeypatch):
+    valid, terminal = ragged(seed=9), Terminal()
+    (plain, one), (measured, two) = run(valid=valid), run(valid=valid, metric=tr.accuracy)
+    assert same(plain, measured) and one.valid == two.valid and one.metric == []
+    net = net_of()
+    net.load_state_dict(measured)
+    assert len(two.metric) == 5 and two.metric[two.best_epoch] == tr.evaluate(net, tr.accuracy, valid, 4) > 0.8
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run(epochs=2, valid=valid, metric=tr.accuracy)
+    assert "accuracy 0." in terminal.getvalue()
+
+
 def test_the_loss_of_data_does_not_depend_on_batches():
     net, (xs, ys) = net_of(), ragged()
     alone = [tr.value(net, tr.cross_entropy, x[:, None], y[:, None]) for x, y in zip(xs, ys)]
@@ -187,6 +199,7 @@ def test_progress_is_for_terminals(monkeypatch):
 
 @pytest.mark.parametrize(("options", "error", "says"), [
     ({"patience": 3}, fr.UnsupportedModelError, "patience needs valid"),
+    ({"metric": tr.accuracy}, fr.UnsupportedModelError, "metric needs valid"),
     ({"patience": 0, "valid": ragged()}, fr.ShapeError, "patience"),
     ({"tbptt": 0}, fr.ShapeError, "tbptt"),
     ({"tbptt": 3, "last": True}, fr.UnsupportedModelError, "Last"),

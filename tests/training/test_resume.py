@@ -90,10 +90,20 @@ def test_a_schedule_by_itself(schedule):
             assert other.lr == rates[k + 1]
 
 
+def test_a_metric_goes_on():
+    whole = run(made("none", "adam"), 4, metric=tr.accuracy)
+    part = run(made("none", "adam"), 2, metric=tr.accuracy)
+    assert run(made("none", "adam"), 4, metric=tr.accuracy, resume=part.state_dict()).metric == whole.metric != part.metric
+    with pytest.raises(fr.UnsupportedModelError, match="begun with a metric"):
+        run(made("none", "adam"), 4, resume=part.state_dict())
+
+
 def test_what_does_not_fit_is_refused_by_name():
     state = run(made("step", "adam"), 1, "step").state_dict()
     with pytest.raises(fr.UnsupportedModelError, match="begun with a schedule"):
         run(made("none", "adam"), 2, resume=state)
+    with pytest.raises(fr.UnsupportedModelError, match="begun without a metric"):
+        run(made("step", "adam"), 2, "step", resume=state, metric=tr.accuracy)
     with pytest.raises(fr.UnsupportedModelError, match="another seed"):
         net, optimiser, planned = made("step", "adam")
         tr.fit(net, tr.cross_entropy, data(19, 0), optimiser=optimiser, epochs=2, schedule=planned, seed=6, resume=state)

@@ -9,10 +9,12 @@ import gc
 import importlib.util
 import os
 import threading
+import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from fastrnn import log
 from fastrnn.cells import Cell
 from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
@@ -43,6 +45,7 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
     """
     import ctypes
 
+    from fastrnn.kernels.jit import cache as disk
     from fastrnn.kernels.jit.recipe import recipe_of
 
     if (error := obstacle(isa)) is not None:
@@ -52,9 +55,11 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
     key = _key(str(recipe), isa)
     with _lock:
         if key not in _kernels:
+            begun = time.perf_counter()
             run, work_bytes, bind = _addresses(key, lambda: _compile_recipe(recipe, f"fr_{key[:32]}", _features(isa)))
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver(isa))
             _kernels[key] = Kernel(Key("recurrent", cell.name), "jit", isa, lanes, run, work_bytes)
+            log.info("cell %r ready in %.0f ms: H=%d, ISA %s, the cache is %s", cell.name, 1e3 * (time.perf_counter() - begun), units, isa, disk.folder())
         return _kernels[key]
 
 

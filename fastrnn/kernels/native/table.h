@@ -10,6 +10,7 @@
 #include "pool.h"
 #include "probe.h"
 #include "reduce.h"
+#include "select.h"
 
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
@@ -60,6 +61,9 @@
     INTEGER(max, type), INTEGER(neg, type), INTEGER(abs, type), INTEGER(sign, type), INTEGER(equal, type), INTEGER(less, type), \
     INTEGER(less_or_equal, type), INTEGER(greater, type), INTEGER(greater_or_equal, type), INTEGER(reduce, type), INTEGER(reduce_prod, type), \
     INTEGER(reduce_max, type), INTEGER(reduce_min, type)
+#define SELECTS(dtype, type) \
+    KERNEL("argmax", dtype, argmax_##type##_run), KERNEL("argmin", dtype, argmin_##type##_run), KERNEL("top", dtype, top_##type##_run), \
+    KERNEL("running", dtype, running_##type##_run)
 #define CAST(from, to) KERNEL("cast_" #to, #from, cast_##from##_##to##_run)
 static const fr_kernel fr_table[] = {
     BOTH(rnn), BOTH(lstm), BOTH(gru), BOTH(gru_before), PLAIN(dense), KERNEL("dense", "bfloat16", dense_run),
@@ -83,6 +87,7 @@ static const fr_kernel fr_table[] = {
     MOVES(take),
     MOVES(put),
     KERNEL("offsets", "int64", offsets_run),
+    SELECTS("float32", fr_number), SELECTS("int32", int32_t), SELECTS("int64", int64_t),
     CAST(uint8, float32), CAST(uint8, float64), CAST(uint8, int32), CAST(uint8, int64), CAST(uint8, bool),
     CAST(int32, float32), CAST(int32, float64), CAST(int32, int64), CAST(int32, uint8), CAST(int32, bool),
     CAST(int64, float32), CAST(int64, float64), CAST(int64, int32), CAST(int64, uint8), CAST(int64, bool),

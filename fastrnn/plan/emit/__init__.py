@@ -7,6 +7,7 @@
     pooling.py      pooling, space to depth, normalisations of channels
     normal.py       normalisation, softmax and reductions
     recurrent.py    RNN, LSTM, GRU and cells of one's own
+    selecting.py    ArgMax, TopK, CumSum, GatherElements, GatherND
     indexing.py     Pad, Tile, Gather, ScatterND: copies by place; entries taken and put by a Loop's counter
 
 To add an op: a function under @emits in the file that it is of a kind with.

@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.indexing import check_range, pad_widths
-from fastrnn.model.sizes import whole
+from fastrnn.model.sizes import Whole, whole
 from fastrnn.plan.emit.emitter import by_size, emits, new_args, sized
 from fastrnn.plan.lowering.memory import View, c_strides, loops, table_of, weight_view
 from fastrnn.plan.lowering.views import regular
@@ -91,10 +91,7 @@ def scatter(build, node):
         build.copy(name, updates, replace(whole.shifted(first), shape=updates.shape, strides=(*steps, *rest[1])))
     elif 0 not in updates.shape:
         index = build.limit_columns(node, node.inputs[1], data.shape[:n_indices])
-        flat = build.scratch(index.shape[:1], np.int64)
-        table = table_of(list(zip(data.shape, whole.strides[:n_indices])))
-        args = new_args(T=index.shape[0], I=n_indices, x_t=index.strides[0], x_b=index.strides[1])
-        build.call(name, build.kernel(Key("offsets", dtype="int64")), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
+        flat = offsets_of_rows(build, name, index, data.shape, whole.strides)
         source = build.contiguous(updates).reshaped((flat.shape[0], *rest[0]))
         target = replace(whole, shape=source.shape, strides=(0, *rest[1]))
         at = replace(flat, shape=source.shape, strides=(1, *(0,) * len(rest[0])))
@@ -104,6 +101,15 @@ def scatter(build, node):
                    flops=0, weight_bytes=2 * source.nbytes)
     if whole is not y:
         build.copy(name, whole, y)
+
+
+def offsets_of_rows(build, name: str, index: View, shape, strides) -> View:
+    """Elements (n,) from the start of an array of this layout, for indices (n, k) into its first k axes, in range."""
+    flat, n_indices = build.scratch(index.shape[:1], np.int64), index.shape[-1]
+    args = new_args(T=index.shape[0], I=n_indices, x_t=index.strides[0], x_b=index.strides[1])
+    table = table_of(list(zip(shape[:n_indices], strides)))
+    build.call(name, build.kernel(Key("offsets", dtype="int64")), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
+    return flat
 
 
 @emits("Gather", kernel=by_size("take"), refused=lambda node, specs, constants: None)
@@ -125,10 +131,14 @@ def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
         return
     before, after = axis, len(x.shape) - axis - 1
     source = replace(x, shape=y.shape, strides=(*x.strides[:axis], *(0,) * len(index.shape), *x.strides[axis + 1:]))
-    at = replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after))
+    take(build, name, source, replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after)), y, x.shape[axis], x.strides[axis])
+
+
+def take(build, name: str, source: View, at: View, y: View, n: Whole, stride: Whole) -> None:
+    """y = what lies `at` times a stride further than the source says, all of one shape; below 0, n is added first."""
     table = loops(y, source, at)
-    build.call(name, build.kernel(sized("take", x.dtype)), new_args(T=len(table), H=x.shape[axis], P=x.strides[axis]),
-               {"x": x, "y": y, "x2": at, "axes": weight_view(table)}, flops=0, weight_bytes=2 * y.nbytes)
+    build.call(name, build.kernel(sized("take", y.dtype)), new_args(T=len(table), H=n, P=stride), {"x": source, "y": y, "x2": at, "axes": weight_view(table)},
+               flops=0, weight_bytes=2 * y.nbytes)
 
 
 def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:

@@ -89,7 +89,8 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     """The calls of one direction, a call for each part of its rows."""
     P, input_size, rows = places.y.shape[-1] // (layer.directions if layer.torch_form else 1), places.x.shape[2], -(-places.B // shared.rows)
     apart = cell.x_gates != cell.first_gates
-    hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart, packed.precision != "float32") if cell.x_gates else 0
+    x_bytes = packed.arrays["w_x"].nbytes if "w_x" in packed.arrays else 0
+    hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart, x_bytes, packed.precision != "float32") if cell.x_gates else 0
     bits = operand_bits(cell, "w_p" in packed.arrays, layer.x_bits)
     args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
                     reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units, weights=packed.weights_code,

@@ -11,7 +11,8 @@
                 chains.py        cells one after another, and a single one
                 placing.py       the layer, and the views that bring values to its layout
           --rewrite.py---->  small patterns that run better as another op
+                apart.py         ops without a kernel, as others that have one
           --narrow.py----->  weights of bfloat16 and int8 in the place of float32, and back
 
-To add a pattern: a function in rewrite.py. To add a cell that is recognised: its equation in cell_steps.py.
+To add a pattern: a function in rewrite.py, or in apart.py. To add a cell that is recognised: its equation in cell_steps.py.
 """

@@ -191,18 +191,18 @@ class Layout:
         """y = value everywhere."""
         self.copy(name, self.number(value, y.dtype).broadcast(y.shape), y)
 
-    def rowwise(self, name: str, kernel: Key | str, y: View, x: View, axis: int) -> None:
+    def rowwise(self, name: str, kernel: Key | str, y: View, x: View, axis: int, **fields) -> None:
         """A kernel of native/arrays/grid.h that takes one axis, from and to, at every position of the others."""
         others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
         table = table_of([*grid_table(*others), (x.shape[axis], y.strides[axis], x.strides[axis], 0)])
         size = math.prod(x.shape)
-        self.call(name, self.kernel(kernel), new_args(T=len(table)), {"x": x, "y": y, "axes": weight_view(table)}, flops=30 * size, weight_bytes=8 * size)
+        self.call(name, self.kernel(kernel), new_args(T=len(table), **fields), {"x": x, "y": y, "axes": weight_view(table)}, flops=30 * size, weight_bytes=8 * size)
 
-    def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: Key | str = "reduce") -> None:
+    def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: Key | str = "reduce", **fields) -> None:
         """y = rows reduced over their last axis, a sum divided."""
         n, lead = rows.shape[-1], replace(rows, shape=rows.shape[:-1], strides=rows.strides[:-1])
         table = table_of([*grid_table(y, lead), (n, 0, rows.strides[-1], 0)])
-        args = new_args(T=len(table), scale=divisor)
+        args = new_args(T=len(table), scale=divisor, **fields)
         self.call(name, self.kernel(kernel), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=n, weight_bytes=4 * n)
 
 

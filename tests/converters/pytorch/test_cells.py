@@ -74,6 +74,23 @@ def test_a_module_with_torch_names_becomes_one_layer():
     assert "forward" not in net.second.__dict__
 
 
+def test_a_cell_that_comes_first_fixes_the_features_and_streams():
+    torch.manual_seed(2)
+
+    class Outputs(Minimal):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    first, x = nn.Sequential(Outputs(4, 7), nn.Linear(7, 3)), torch.randn(6, 2, 4)
+    model = fr.from_torch(first, (x,), cells={Outputs: gallery.mgu})
+    assert model.inputs[0].shape[-1] == 4
+    stream = fr.compile(model).stream(batch=2)
+    with torch.no_grad():
+        want = first(x).numpy()
+    got = np.stack([stream.step(step) for step in x.numpy()])
+    assert np.abs(got - want).max() <= 2e-6 * max(1, np.abs(want).max())
+
+
 def test_states_pass_through_and_stream():
     torch.manual_seed(1)
 

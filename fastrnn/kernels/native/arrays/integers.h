@@ -123,3 +123,7 @@ static void offsets_run(const fr_args *a) {
         }
     }
 }
+#undef INTEGER
+#undef INTEGERS
+#undef CAST
+#undef TAKE

@@ -11,6 +11,7 @@ FR_INLINE void pool_vectors(const fr_args *a, const int largest, const int NB, c
     FR_UNIT(unit);
     (void)unit;
     vf acc[POOL_BLOCKS];
+    UNROLL for (int b = 0; b < NB; b++) acc[b] = vf_zero();
     for (int64_t k = 0; k < a->I; k++) {
         const float *from = x + a->axes[k];
         UNROLL for (int b = 0; b < NB; b++) {

@@ -2,7 +2,7 @@
  *
  * By way of memory, as more rows have it, a step of few units spends more on the way than on the product (LSTM H = 64: 0.9 us, 0.5 in registers). */
 
-/* The chain over one operand, of FORM_ONE. */
+/* The chain over one operand, whose numbers lie as `form` says. */
 #define FORM_FLOATS 3 /* bfloat16, beside the forms of integers in quantize.h */
 #define CHAIN(G, slots, panel, K, rows, x)                                                                                             \
     if (form == FORM_FLOATS) fr_bfloat16_chain(acc, NB, CELL_ACC, G, slots, panel, block, K, rows[0]);                                 \

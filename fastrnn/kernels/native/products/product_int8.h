@@ -63,7 +63,7 @@ FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits,
         sum = vi_add(vi_up(parts[2 * i], 7), parts[2 * i + 1]);
         if (FR_DOT_UNSIGNED) sum = vi_sub(sum, vi_up(vi_load(of_weights + i * LANES), 13));
     } else if (form == FR_FORM_DOT) sum = vi_sub(sum, vi_multiply(vi_set1(x->added[row]), vi_load(of_weights + i * LANES)));
-    if (form == FR_FORM_WORDS || form == FR_FORM_DOT && bits != FR_LARGE_BITS)
+    if (form == FR_FORM_WORDS || (form == FR_FORM_DOT && bits != FR_LARGE_BITS))
         if (x->bits < 8)
             sum = vi_sub(sum, vi_multiply(vi_set1(x->sum[row]), vi_load(of_weights + (vectors + i) * LANES)));
     return sum;
