@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from fastrnn.converters.engines import engine_for
-from fastrnn.converters.verify import verify
 from text import decode, encode, library_sources
 
 import fastrnn as fr
+from fastrnn.converters.engines import engine_for
+from fastrnn.converters.verify import verify
 
 HERE = Path(__file__).parent
 HELD_OUT = next(path for path in library_sources() if path.name == "contextlib.py")

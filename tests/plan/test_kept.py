@@ -24,7 +24,7 @@ class Policy(nn.Module):
 
     def forward(self, x, done, h, c):
         rows = h.shape[1]
-        x, done = self.features(x), done
+        x = self.features(x)
         if self.rows_first:
             x, done = x.reshape((rows, -1, 6)).swapaxes(0, 1), done.reshape((rows, -1)).swapaxes(0, 1)
         else:
@@ -126,7 +126,7 @@ def test_one_step_is_a_stream():
     stream = session.stream()
     stream.state = {"h": inputs["h"], "c": inputs["c"]}
     ys = [stream.step({"x": inputs["x"][t * B:(t + 1) * B], "done": inputs["done"][t * B:(t + 1) * B]}) for t in range(T)]
-    assert np.array_equal(np.concatenate(ys), list(whole.run(inputs).values())[0])
+    assert np.array_equal(np.concatenate(ys), next(iter(whole.run(inputs).values())))
 
 
 def fed_back(layer, x, done, state):

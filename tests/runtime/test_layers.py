@@ -1,6 +1,8 @@
 """fr.RNN, LSTM and GRU beside torch.nn, and what they refuse."""
 
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -243,7 +245,7 @@ def test_explain_names_the_isa(each_isa):
 def episodes_of(mask, length):
     """Steps (first, last + 1) of each of a row's episodes."""
     cuts = [0, *[t for t in range(1, length) if mask[t]], length]
-    return list(zip(cuts, cuts[1:]))
+    return list(itertools.pairwise(cuts))
 
 
 def same(layer, got, wanted):

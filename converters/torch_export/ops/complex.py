@@ -44,7 +44,7 @@ def convert(site: Site, args, kwargs):
     for part in ("re", "im"):
         g = copy.copy(site)
         g.dtype = _real(site)
-        given = torch.utils._pytree.tree_map(lambda a: getattr(a, part) if isinstance(a, Complex) else a, (args, kwargs), is_leaf=lambda a: isinstance(a, Complex))
+        given = torch.utils._pytree.tree_map(lambda a, part=part: getattr(a, part) if isinstance(a, Complex) else a, (args, kwargs), is_leaf=lambda a: isinstance(a, Complex))
         arguments, left = bind(CONVERTERS[site.target], schema, *given)
         if left:
             raise site.refuse(f"{', '.join(left)} is not supported")
