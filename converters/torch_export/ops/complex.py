@@ -170,7 +170,7 @@ def matmul(g: Site, x, other=None, mat2=None):
 
 
 def _scaled(g: Site, parts: tuple[str, ...], counts: list, mode: int) -> tuple[str, ...]:
-    """Not at all, over the root of the number of entries, or over that number (aten/src/ATen/native/SpectralOpsUtils.h: 0, 1 and 2)."""
+    """Not at all, over the root of the number of entries, or over that number (torch's norm 0, 1 and 2)."""
     if mode == 0:
         return parts
     n = g.product(counts)
