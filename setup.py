@@ -7,7 +7,9 @@ import sys
 import sysconfig
 from glob import glob
 
-if sys.platform == "darwin" and sysconfig.get_platform().endswith("universal2"):  # one processor a build: the sets of the other's instructions are no flags of its compiler
+if sys.platform == "darwin" and sysconfig.get_platform().endswith(
+    "universal2"
+):  # one processor a build: the sets of the other's instructions are no flags of its compiler
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
     os.environ.setdefault("_PYTHON_HOST_PLATFORM", f"macosx-11.0-{platform.machine()}")
 
@@ -19,10 +21,16 @@ from setuptools.command.build_ext import build_ext
 NATIVE, TRAINING = "fastrnn/kernels/native", "fastrnn/training/native"
 EXECUTOR, STREAMS, POOLS = (f"fastrnn/runtime/{name}" for name in ("executor", "streams", "pools"))
 INCLUDED = [NATIVE, *(f"{NATIVE}/{name}" for name in ("vectors", "products", "cells", "arrays"))]
-HEADERS = sorted(path for folder in (*INCLUDED, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}"))
+HEADERS = sorted(
+    path for folder in (*INCLUDED, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}")
+)
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
-SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"] if os.environ.get("FASTRNN_SANITIZE") else []
+SANITIZE = (
+    ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+    if os.environ.get("FASTRNN_SANITIZE")
+    else []
+)
 
 TABLE = runpy.run_path("fastrnn/kernels/isas.py")  # the package itself cannot be imported before it is built
 MACHINE = sysconfig.get_platform().rsplit("-", 1)[-1].lower()  # that is built for, where _PYTHON_HOST_PLATFORM says so
@@ -43,14 +51,29 @@ class Build(build_ext):
 
 def extension(folder, name, flags, macros=()):
     """One module from folder/name.pyx."""
-    return Extension(f"{folder.replace('/', '.')}.{name}", [f"{folder}/{name}.pyx"], include_dirs=[folder, EXECUTOR, *INCLUDED, np.get_include()], depends=HEADERS,
-                     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros], extra_compile_args=[*COMMON, *flags, *SANITIZE],
-                     extra_link_args=SANITIZE)
+    return Extension(
+        f"{folder.replace('/', '.')}.{name}",
+        [f"{folder}/{name}.pyx"],
+        include_dirs=[folder, EXECUTOR, *INCLUDED, np.get_include()],
+        depends=HEADERS,
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros],
+        extra_compile_args=[*COMMON, *flags, *SANITIZE],
+        extra_link_args=SANITIZE,
+    )
 
 
 here = [(f"_{name}", isa.flags, [(isa.macro, None)]) for name, isa in TABLE["ISAS"].items() if isa.family in ("any", FAMILY)]
 extensions = [extension(NATIVE, *one) for one in here]
 extensions += [extension(TRAINING, name, [*flags, "-ffp-contract=fast", "-Wno-psabi"], macros) for name, flags, macros in here]
-extensions += [extension(NATIVE, "_cpu", ["-O2"]), extension(NATIVE, "_invoke", ["-O2"]), extension(EXECUTOR, "_executor", ["-O3"]),
-               extension(STREAMS, "_stream", ["-O3"]), extension(POOLS, "_pool", ["-O3"])]
-setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}), options={"build_ext": {"parallel": os.cpu_count()}}, cmdclass={"build_ext": Build})
+extensions += [
+    extension(NATIVE, "_cpu", ["-O2"]),
+    extension(NATIVE, "_invoke", ["-O2"]),
+    extension(EXECUTOR, "_executor", ["-O3"]),
+    extension(STREAMS, "_stream", ["-O3"]),
+    extension(POOLS, "_pool", ["-O3"]),
+]
+setup(
+    ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}),
+    options={"build_ext": {"parallel": os.cpu_count()}},
+    cmdclass={"build_ext": Build},
+)

@@ -17,7 +17,9 @@ C = (".c", ".h")
 
 def files(given: list[str]) -> list[Path]:
     """Those under version control, of all or of the paths given."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *given], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *given], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -34,14 +36,20 @@ def holds_a_table(node: ast.stmt) -> bool:
 
 def mark_tables(path: Path) -> None:
     before = path.read_text(encoding="utf-8")
-    done = subprocess.run(["ruff", "format", "--stdin-filename", str(path), "-"], cwd=ROOT, input=before, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        ["ruff", "format", "--stdin-filename", str(path), "-"], cwd=ROOT, input=before, capture_output=True, text=True, check=True
+    ).stdout
     lines = before.split("\n")
     for old, new in zip(statements(ast.parse(before)), statements(ast.parse(done)), strict=True):
         height, grown = (node.end_lineno - node.lineno + 1 for node in (old, new))
         if holds_a_table(old) and grown > 2 * height and grown > height + GROWTH:
             line = lines[old.end_lineno - 1]
             if "# fmt: skip" not in line:
-                code, mark, comment = line[:len(line.encode()[:old.end_col_offset].decode())], "  # fmt: skip", line[len(line.encode()[:old.end_col_offset].decode()):].strip()
+                code, mark, comment = (
+                    line[: len(line.encode()[: old.end_col_offset].decode())],
+                    "  # fmt: skip",
+                    line[len(line.encode()[: old.end_col_offset].decode()) :].strip(),
+                )
                 lines[old.end_lineno - 1] = code + mark + (f"  {comment}" if comment else "")
     path.write_text("\n".join(lines), encoding="utf-8")
 
@@ -51,7 +59,11 @@ def main(given: list[str]) -> None:
     python, native = [p for p in found if p.suffix in (".py", ".pyi")], [p for p in found if p.suffix in C]
     for path in (p for p in python if p.suffix == ".py"):
         mark_tables(path)
-    for command, paths in ((["ruff", "check", "--fix", "--exit-zero", "--quiet"], python), (["ruff", "format"], python), (["clang-format", "-i"], native)):
+    for command, paths in (
+        (["ruff", "check", "--fix", "--exit-zero", "--quiet"], python),
+        (["ruff", "format"], python),
+        (["clang-format", "-i"], native),
+    ):
         if paths:
             subprocess.run([*command, *map(str, paths)], cwd=ROOT, check=True)
 

@@ -19,8 +19,14 @@ def test_precision(race, case):
     figures = {name: case.figure(case.answers(session), exact) for name, session in sessions.items() if name != "float32"}
     floors = {name: case.figure(case.answers(fr.compile(fr.round_weights(model, name))), exact) for name in figures}
     own = None if case.unit in RELATIVE else case.figure(exact, exact)
-    race({name: case.call(session) for name, session in sessions.items()}, case, unit=case.unit, figures={"float32": own, **figures}, floors=floors,
-         weight_bytes={name: sum(a.nbytes for a in session.model.weights.values()) for name, session in sessions.items()})
+    race(
+        {name: case.call(session) for name, session in sessions.items()},
+        case,
+        unit=case.unit,
+        figures={"float32": own, **figures},
+        floors=floors,
+        weight_bytes={name: sum(a.nbytes for a in session.model.weights.values()) for name, session in sessions.items()},
+    )
 
 
 RELATIVE = {task.unit for task in tasks.TASKS if "difference" in task.unit}  # which float32 has none of

@@ -82,21 +82,42 @@ def _square(kind: str, H: int, **sizes) -> Case:
     return Case(kind, H, H, **sizes)
 
 
-STEPS = [Case("lstm", 1, 16, carried=True, quick=True), Case("gru", 32, 24, carried=True), Case("lstm", 40, 64, carried=True, quick=True),
-         *(_square("lstm", H, carried=True, quick=H == 256) for H in (128, 256, 512, 1024))]
-SEQUENCES = [_square("lstm", 64, T=100, quick=True), _square("lstm", 256, T=100), _square("lstm", 512, T=100), _square("gru", 256, T=100), _square("rnn", 256, T=100)]
-BATCHES = [*(_square("lstm", 256, T=50, B=B, quick=B == 8) for B in (1, 2, 4, 8, 16, 32, 64)), _square("lstm", 512, T=50, B=16), _square("lstm", 1024, T=20, B=64),
-           _square("gru", 256, T=50, B=32), _square("rnn", 256, T=50, B=32)]
+STEPS = [
+    Case("lstm", 1, 16, carried=True, quick=True),
+    Case("gru", 32, 24, carried=True),
+    Case("lstm", 40, 64, carried=True, quick=True),
+    *(_square("lstm", H, carried=True, quick=H == 256) for H in (128, 256, 512, 1024)),
+]
+SEQUENCES = [
+    _square("lstm", 64, T=100, quick=True),
+    _square("lstm", 256, T=100),
+    _square("lstm", 512, T=100),
+    _square("gru", 256, T=100),
+    _square("rnn", 256, T=100),
+]
+BATCHES = [
+    *(_square("lstm", 256, T=50, B=B, quick=B == 8) for B in (1, 2, 4, 8, 16, 32, 64)),
+    _square("lstm", 512, T=50, B=16),
+    _square("lstm", 1024, T=20, B=64),
+    _square("gru", 256, T=50, B=32),
+    _square("rnn", 256, T=50, B=32),
+]
 RAGGED = [_square("lstm", 256, T=100, B=32, ragged=True, quick=True)]
 PUSHES = [Case(kind, I, H, T=64, carried=True, quick=I == 40) for kind, I, H in (("lstm", 1, 16), ("lstm", 1, 40), ("lstm", 40, 64), ("gru", 1, 24))]
-PLOTTED = [*STEPS, *SEQUENCES, *(case for case in BATCHES if case.B in (8, 64) or (case.kind, case.H) != ("lstm", 256)), *RAGGED, *PUSHES]  # against the peers
+PLOTTED = [
+    *STEPS,
+    *SEQUENCES,
+    *(case for case in BATCHES if case.B in (8, 64) or (case.kind, case.H) != ("lstm", 256)),
+    *RAGGED,
+    *PUSHES,
+]  # against the peers
 LOADS = [_square("lstm", H, quick=H == 256) for H in (64, 256, 1024)]
 MEMORY = [_square("lstm", H, quick=H == 256) for H in (256, 1024)]
 POOLS = [Case("lstm", 40, 64, quick=True), Case("gru", 1, 16)]
 READY = [(1, 7), (20, 99), (200, 599), (2000, 2000)]  # streams of a pool that step at once, drawn between
 THREADS = [_square("lstm", 512, carried=True), _square("lstm", 1024, carried=True), _square("lstm", 256, T=100), _square("lstm", 512, T=100, quick=True),
            _square("lstm", 256, T=50, B=32), _square("lstm", 256, T=50, B=2), _square("lstm", 128, T=100), _square("lstm", 64, T=100), _square("gru", 256, T=100),
-           _square("rnn", 256, T=100), _square("lstm", 64, T=100, B=4), _square("lstm", 32, T=50, B=8), _square("lstm", 16, T=100), Case("lstm", 40, 64, carried=True)]
+           _square("rnn", 256, T=100), _square("lstm", 64, T=100, B=4), _square("lstm", 32, T=50, B=8), _square("lstm", 16, T=100), Case("lstm", 40, 64, carried=True)]  # fmt: skip
 GROWTH = {  # with the hidden size in a step, with the batch, with the time; the first two are cases that stand above
     "hidden size, LSTM step": ("H", [case for case in STEPS if case.I == case.H]),
     "batch, LSTM H=256 T=50": ("B", [case for case in BATCHES if case.kind == "lstm" and case.H == 256]),
@@ -108,8 +129,14 @@ RATES = {"kinds": ("rnn", "lstm", "gru"), "H": (64, 128, 256, 512), "B": (4, 5, 
 COMPILED = {"layers": [(kind, I, H) for kind in ("lstm", "gru", "rnn") for I, H in ((1, 16), (40, 64), (256, 256))], "B": (1, 4, 32), "T": (1, 100)}
 LOOPS = [(64, 100, 1), (16, 100, 1), (256, 50, 1), (64, 50, 16), (256, 20, 32)]  # hidden size, time, batch
 PER_FLOP = [(64, 1), (64, 32), (256, 8)]
-TRAINING = [Case("lstm", 88, 36, T=100, B=16, quick=True), Case("gru", 88, 46, T=100, B=16), Case("rnn", 88, 100, T=100, B=16), Case("lstm", 64, 128, T=50, B=32),
-            Case("lstm", 88, 36, T=100, B=16, ragged=True), Case("gru", 88, 46, T=100, B=16, ragged=True)]
+TRAINING = [
+    Case("lstm", 88, 36, T=100, B=16, quick=True),
+    Case("gru", 88, 46, T=100, B=16),
+    Case("rnn", 88, 100, T=100, B=16),
+    Case("lstm", 64, 128, T=50, B=32),
+    Case("lstm", 88, 36, T=100, B=16, ragged=True),
+    Case("gru", 88, 46, T=100, B=16, ragged=True),
+]
 CELL_TRAINING = [(64, 100, 1), (32, 100, 16), (64, 100, 16)]  # hidden size, time, batch
 LENGTHS = [_square(kind, 128, T=100, B=32) for kind in ("rnn", "lstm", "gru")]  # what the option costs
 
@@ -139,7 +166,9 @@ def _halves(output: str) -> dict:
     return {name: (output, k) for k, name in enumerate(("h1_in", "c1_in", "h2_in", "c2_in"))}
 
 
-_SILERO = ModelCase("silero frame, sr fixed", "silero-vad/silero_vad_16k_op15.onnx", {"state": "stateN"}, {"sr": np.array(16_000)}, {"sequence": 576}, quick=True)
+_SILERO = ModelCase(
+    "silero frame, sr fixed", "silero-vad/silero_vad_16k_op15.onnx", {"state": "stateN"}, {"sr": np.array(16_000)}, {"sequence": 576}, quick=True
+)
 MODELS = [
     _SILERO,
     replace(_SILERO, name="silero frame, sr an input", constants=None, quick=False),

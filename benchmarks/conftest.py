@@ -36,8 +36,14 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     """What the figures depend on, and no more: neither the host's name nor its kernel."""
     names = ("fastrnn", "numpy", "onnxruntime", "openvino", "torch")
     machine_info.clear()
-    machine_info |= {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "python": ".".join(map(str, sys.version_info[:3])),
-                     "versions": {name: version(name) for name in names}, "roofline": roofline.measure().facts(), "quick": config.getoption("--quick")}
+    machine_info |= {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "versions": {name: version(name) for name in names},
+        "roofline": roofline.measure().facts(),
+        "quick": config.getoption("--quick"),
+    }
 
 
 @pytest.hookimpl(trylast=True)

@@ -32,7 +32,13 @@ def median(case: dict | None, engine: str) -> float | None:
 def against_peers(cases: list[dict], title: str, path: Path) -> None:
     """Bars, one an engine."""
     us = {engine: [median(case, engine) for case in cases] for engine in NAMES}
-    plot.bars(path, title, [case["case"] for case in cases], {e: values for e, values in us.items() if any(values)}, [case.get("bound_us") for case in cases])
+    plot.bars(
+        path,
+        title,
+        [case["case"] for case in cases],
+        {e: values for e, values in us.items() if any(values)},
+        [case.get("bound_us") for case in cases],
+    )
 
 
 def against_bound(cases: list[dict], path: Path) -> None:
@@ -102,7 +108,12 @@ def pools(tables: dict[str, list[dict]], path: Path) -> None:
 def draw(tables: dict[str, list[dict]], folder: Path) -> None:
     """Every plot that there is something for."""
     layers, plotted = cases_of(tables, LAYERS), set(map(str, PLOTTED))
-    makers = {"layers": lambda path: against_peers([case for case in layers if case["case"] in plotted], "One layer, one thread", path), "models": lambda path: against_peers(tables["model"], "Real models, batch 1, one thread", path),
-              "pool": lambda path: pools(tables, path), "bound": lambda path: against_bound(layers, path), "growth": lambda path: growth(layers, path)}
+    makers = {
+        "layers": lambda path: against_peers([case for case in layers if case["case"] in plotted], "One layer, one thread", path),
+        "models": lambda path: against_peers(tables["model"], "Real models, batch 1, one thread", path),
+        "pool": lambda path: pools(tables, path),
+        "bound": lambda path: against_bound(layers, path),
+        "growth": lambda path: growth(layers, path),
+    }
     for name in wanted(tables):
         makers[name](folder / f"{name}.svg")

@@ -1,6 +1,6 @@
 """From pytest-benchmark's JSON to results/: benchmarks.json (every suite's latest run), benchmarks.md, plots, and the tables of pages.
 
-    python benchmarks/report.py       # writes Markdown and plots again from results/benchmarks.json
+python benchmarks/report.py       # writes Markdown and plots again from results/benchmarks.json
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "precision": ("Small weights", "Trained networks at what they are for: weights, answers, and the floor, answers in float32 over the rounded weights (round_weights); microseconds of "
                                    "a step, or of a call over 32 sentences or a piece; float32's time over theirs in brackets."),
     "memory": ("Memory", "Resident bytes that preparing and running a layer adds, as multiples of its weights, which the caller keeps; and what fastrnn packs."),
-}
-HEAD = ("Written by `python benchmarks/run.py`. All engines on one thread, with the same weights and inputs, results compared before anything is timed, in turns within "
-        "one run; medians in microseconds, p99 in brackets: of calls, or of blocks of 1,000 calls where a call takes less than 50 us. The bound is max(flops / FMA rate, "
-        "weight bytes / bandwidth of the level they fit in), activations not counted; `reached` is the bound as a share of fastrnn's time.")
+}  # fmt: skip
+HEAD = (
+    "Written by `python benchmarks/run.py`. All engines on one thread, with the same weights and inputs, results compared before anything is timed, in turns within "
+    "one run; medians in microseconds, p99 in brackets: of calls, or of blocks of 1,000 calls where a call takes less than 50 us. The bound is max(flops / FMA rate, "
+    "weight bytes / bandwidth of the level they fit in), activations not counted; `reached` is the bound as a share of fastrnn's time."
+)
 
 
 def number(value: float | None) -> str:
@@ -98,23 +100,33 @@ def against(cases: list[dict], engines=(NAMES[0], *PEERS)) -> list[str]:
 
 def open_loop(cases: list[dict]) -> list[str]:
     """Waits by load, an engine a row."""
-    return table(["load", "frames/s offered", "", "frames/s", "p50", "p99", "p99.9"],
-                 ([f"{case['load']:.0%}", number(case["offered"]), name, number(w["rate"]), number(w["p50"]), number(w["p99"]), number(w["p99.9"])]
-                  for case in sorted(cases, key=lambda case: case["load"]) for name, w in case["waits"].items()))
+    return table(
+        ["load", "frames/s offered", "", "frames/s", "p50", "p99", "p99.9"],
+        (
+            [f"{case['load']:.0%}", number(case["offered"]), name, number(w["rate"]), number(w["p50"]), number(w["p99"]), number(w["p99.9"])]
+            for case in sorted(cases, key=lambda case: case["load"])
+            for name, w in case["waits"].items()
+        ),
+    )
 
 
 def busy(cases: list[dict]) -> list[str]:
     """Callers by how many there are, a layer a row."""
-    return table(["", "callers", "frames/s", "of the pool's", "rows a step", "stepping"],
-                 ([layer, number(case["callers"]), number(f["rate"]), f"{f['rate'] / f['pool']:.0%}", number(f["rows"]), f"{f['busy']:.0%}"]
-                  for case in cases for layer, f in case["layers"].items()))
+    return table(
+        ["", "callers", "frames/s", "of the pool's", "rows a step", "stepping"],
+        (
+            [layer, number(case["callers"]), number(f["rate"]), f"{f['rate'] / f['pool']:.0%}", number(f["rows"]), f"{f['busy']:.0%}"]
+            for case in cases
+            for layer, f in case["layers"].items()
+        ),
+    )
 
 
 def overload(cases: list[dict]) -> list[str]:
     """What becomes of requests by load."""
     return table(["", "load", "asked/s", "answered/s", "p50", "p99", "refused", "p99 of a refusal", "without an end"],
                  ([case["case"], f"{float(load):.0%}", number(f["offered"]), number(f["rate"]), number(f["p50"]), number(f["p99"]), f"{f['refused']:.0%}", number(f["refused_p99"]), f"{f['unresolved']}"]
-                  for case in cases for load, f in case["loads"].items()))
+                  for case in cases for load, f in case["loads"].items()))  # fmt: skip
 
 
 def rates(cases: list[dict]) -> list[str]:
@@ -125,20 +137,26 @@ def rates(cases: list[dict]) -> list[str]:
 def lengths(cases: list[dict]) -> list[str]:
     """Against the padded batch."""
     names, first = list(cases[0]["us"]), next(iter(cases[0]["us"]))
-    rows = ([case["case"], *(f"{number(us(case, n))} ({us(case, n) / us(case, first):.2f})" for n in names), f"{case['steps']:.2f}"] for case in cases)
+    rows = (
+        [case["case"], *(f"{number(us(case, n))} ({us(case, n) / us(case, first):.2f})" for n in names), f"{case['steps']:.2f}"] for case in cases
+    )
     return table(["layer", *(f"{n} (ratio)" for n in names), "share of steps"], rows)
 
 
 def threads(cases: list[dict]) -> list[str]:
     """The speedup of the second thread."""
     one, two = cases[0]["us"]
-    return table(["work", one, two, "speedup"], ([c["case"], number(us(c, one)), number(us(c, two)), f"{us(c, one) / us(c, two):.2f}"] for c in cases))
+    return table(
+        ["work", one, two, "speedup"], ([c["case"], number(us(c, one)), number(us(c, two)), f"{us(c, one) / us(c, two):.2f}"] for c in cases)
+    )
 
 
 def load(cases: list[dict]) -> list[str]:
     """Milliseconds, and multiples of a copy."""
     names = list(cases[0]["us"])
-    rows = ([c["case"], f"{c['weight_bytes'] / 1e6:.2f} MB", *(f"{us(c, n) / 1e3:.3f} ({us(c, n) / us(c, 'copy'):.0f}x)" for n in names)] for c in cases)
+    rows = (
+        [c["case"], f"{c['weight_bytes'] / 1e6:.2f} MB", *(f"{us(c, n) / 1e3:.3f} ({us(c, n) / us(c, 'copy'):.0f}x)" for n in names)] for c in cases
+    )
     return table(["layer", "weights", *(f"{n} (of a copy)" if n != "copy" else n for n in names)], rows)
 
 
@@ -172,8 +190,15 @@ def milliseconds(cases: list[dict]) -> list[str]:
 
 def memory(cases: list[dict]) -> list[str]:
     """Multiples of the weights."""
-    rows = ([c["case"], f"{c['weight_bytes'] / 1e6:.2f} MB", f"{c['packed_bytes'] / c['weight_bytes']:.2f}",
-             *(f"{n / c['weight_bytes']:.2f}" for n in c["resident_bytes"].values())] for c in cases)
+    rows = (
+        [
+            c["case"],
+            f"{c['weight_bytes'] / 1e6:.2f} MB",
+            f"{c['packed_bytes'] / c['weight_bytes']:.2f}",
+            *(f"{n / c['weight_bytes']:.2f}" for n in c["resident_bytes"].values()),
+        ]
+        for c in cases
+    )
     return table(["layer", "weights", "packed by fastrnn", *(f"resident, {n}" for n in cases[0]["resident_bytes"])], rows)
 
 
@@ -196,14 +221,16 @@ def figure(value: float | list[float] | None) -> str:
 
 def training_memory(cases: list[dict]) -> list[str]:
     """Peak over what is kept."""
-    return table(["layer", "kept", "at most", "ratio"], ([c["case"], *(f"{c[key] / 1e6:.2f}" for key in ("kept_bytes", "peak_bytes")), f"{c['peak_bytes'] / c['kept_bytes']:.2f}"]
-                                                         for c in cases))
+    return table(
+        ["layer", "kept", "at most", "ratio"],
+        ([c["case"], *(f"{c[key] / 1e6:.2f}" for key in ("kept_bytes", "peak_bytes")), f"{c['peak_bytes'] / c['kept_bytes']:.2f}"] for c in cases),
+    )
 
 
 TABLES = {"open_loop": open_loop, "busy": busy, "overload": overload, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
           "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
          "cell_training": beside, "training_memory": training_memory,
-          "compile": milliseconds}
+          "compile": milliseconds}  # fmt: skip
 
 
 def machine_line(machine: dict) -> str:
@@ -211,9 +238,11 @@ def machine_line(machine: dict) -> str:
     limits = machine["roofline"]
     reads = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["read_gbytes"].items())
     caches = ", ".join(f"{name} {size >> 10} KB" for name, size in limits["capacity_bytes"].items())
-    return (f"{machine['cpu']}, ISA {limits['isa']}, {machine['cores']} core(s) to run on, {caches}; "
-            f"{', '.join(f'{name} {v}' for name, v in machine['versions'].items())}, Python {machine['python']}. "
-            f"Measured limits of one core: {limits['fma_gflops']:.0f} GFLOP/s of float32 FMA; reading {reads} GB/s.")
+    return (
+        f"{machine['cpu']}, ISA {limits['isa']}, {machine['cores']} core(s) to run on, {caches}; "
+        f"{', '.join(f'{name} {v}' for name, v in machine['versions'].items())}, Python {machine['python']}. "
+        f"Measured limits of one core: {limits['fma_gflops']:.0f} GFLOP/s of float32 FMA; reading {reads} GB/s."
+    )
 
 
 def by_table(suites: dict) -> dict[str, list[dict]]:
@@ -250,13 +279,25 @@ def markdown(suites: dict) -> str:
 def page_tables(suites: dict) -> dict[str, str]:
     """What stands between the markers of pages, by their name."""
     tables = by_table(suites)
-    layers = [case for name in ("step", "sequence") for case in tables.get(name, []) if "T=1 " not in case["case"] and "T=10 " not in case["case"] and "T=1000" not in case["case"]]
+    layers = [
+        case
+        for name in ("step", "sequence")
+        for case in tables.get(name, [])
+        if "T=1 " not in case["case"] and "T=10 " not in case["case"] and "T=1000" not in case["case"]
+    ]
     made = {}
     for name, cases in (("layers", layers), ("models", tables.get("model", []))):
         if cases:
             engines = {"onnxruntime": "ONNX Runtime", "onnxruntime_bound": "ONNX Runtime, bound", "openvino": "OpenVINO", "torch": "PyTorch"}
             engines = {e: title for e, title in engines.items() if any(us(c, e) for c in cases)}
-            rows = ([c["case"], *(number(us(c, e)) for e in ("fastrnn", *engines)), *(f"{best / us(c, 'fastrnn'):.2f}" if (best := best_peer(c)) else "-",)] for c in cases)
+            rows = (
+                [
+                    c["case"],
+                    *(number(us(c, e)) for e in ("fastrnn", *engines)),
+                    *(f"{best / us(c, 'fastrnn'):.2f}" if (best := best_peer(c)) else "-",),
+                ]
+                for c in cases
+            )
             made[name] = "\n".join(table(["", "fastrnn", *engines.values(), "fastest peer / fastrnn"], rows))
     return made
 
@@ -266,7 +307,9 @@ def rewrite_pages(suites: dict, pages: Iterable[Path] = PAGES) -> None:
     for page in pages:
         text = page.read_text()
         for name, lines in page_tables(suites).items():
-            text = re.sub(rf"(<!-- benchmarks:{name} -->\n).*?(<!-- end -->)", lambda m, lines=lines: f"{m[1]}\n{lines}\n\n{m[2]}", text, flags=re.DOTALL)
+            text = re.sub(
+                rf"(<!-- benchmarks:{name} -->\n).*?(<!-- end -->)", lambda m, lines=lines: f"{m[1]}\n{lines}\n\n{m[2]}", text, flags=re.DOTALL
+            )
         page.write_text(text)
 
 

@@ -44,7 +44,7 @@ def main() -> int:
         measured = Path(scratch) / "run.json"
         command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-rs", "--benchmark-columns=rounds",
                    f"--benchmark-json={measured}", *(["--quick"] if arguments.quick else []), *(["-k", arguments.match] if arguments.match else []),
-                   *(str(HERE / "suites" / f"bench_{name}.py") for name in arguments.only)]
+                   *(str(HERE / "suites" / f"bench_{name}.py") for name in arguments.only)]  # fmt: skip
         code = subprocess.run(command, check=False, cwd=HERE).returncode
         if code or not measured.exists():
             return code

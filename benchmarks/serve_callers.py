@@ -42,8 +42,10 @@ class Caller(asyncio.Protocol):
     def connection_made(self, transport) -> None:
         self.transport = transport
         key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(f"GET {self.url.path} HTTP/1.1\r\nHost: {self.url.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-                        "Sec-WebSocket-Version: 13\r\n\r\n".encode())
+        transport.write(
+            f"GET {self.url.path} HTTP/1.1\r\nHost: {self.url.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -64,7 +66,7 @@ class Caller(asyncio.Protocol):
                 n = int.from_bytes(self.buffer[2:at], "big")
             if len(self.buffer) < at + n:
                 return
-            body, self.buffer = self.buffer[at:at + n], self.buffer[at + n:]
+            body, self.buffer = self.buffer[at : at + n], self.buffer[at + n :]
             if kind == 2:
                 self.answers.append((now, body))
             elif kind == 1:
@@ -104,13 +106,13 @@ async def measure(arguments) -> dict:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype("<f4") / 32768
     else:
         samples = (np.random.default_rng(0).standard_normal(FRAME * 400) * 0.1).astype("<f4")
-    whole = samples[:len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    whole = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
     n = max(1, round(arguments.seconds / PERIOD_S / arguments.chunk))
     callers = []
 
     def frames_of(c: int) -> list[bytes]:
         order = [(c + k) % len(whole) for k in range(n * arguments.chunk)]
-        return [message(whole[order[k:k + arguments.chunk]].tobytes()) for k in range(0, len(order), arguments.chunk)]
+        return [message(whole[order[k : k + arguments.chunk]].tobytes()) for k in range(0, len(order), arguments.chunk)]
 
     async def connected(c: int) -> Caller:
         parts = frames_of(c)
@@ -145,7 +147,7 @@ async def measure(arguments) -> dict:
             "answered": len(flat),
             "frames_per_s": round(len(flat) * arguments.chunk / took), "p50_ms": round(float(np.percentile(flat, 50)), 2),
             "p99_ms": round(float(np.percentile(flat, 99)), 2),
-            "max_ms": round(float(flat.max()), 2), "client_cpu": round((time.process_time() - cpu) / took, 2), "callers_whose_bits_differ": wrong}
+            "max_ms": round(float(flat.max()), 2), "client_cpu": round((time.process_time() - cpu) / took, 2), "callers_whose_bits_differ": wrong}  # fmt: skip
 
 
 def differing(arguments, callers, whole, n) -> int:

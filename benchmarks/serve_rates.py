@@ -70,7 +70,7 @@ def served(model: str, *more: str, before: str = ""):
     code = f"{before}\nimport sys\nfrom fastrnn.cli import main\nsys.exit(main())"
     command = [sys.executable, "-c", code, "serve", model, "--name", "vad", "--constant", "sr=16000", "--context", "input=64", "--size",
                "sequence=512", "--port", "0", "--grpc-port", "0",
-               "--drain-timeout", "0.1", "--json", *more]
+               "--drain-timeout", "0.1", "--json", *more]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd="/")
     try:
         yield process, json.loads(process.stdout.readline())
@@ -80,8 +80,12 @@ def served(model: str, *more: str, before: str = ""):
 
 
 def called(url: str, callers: int, seconds: float, *more: str) -> dict:
-    done = subprocess.run([sys.executable, HERE / "serve_callers.py", url, "--callers", str(callers), "--seconds", str(seconds), *more], check=True,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, HERE / "serve_callers.py", url, "--callers", str(callers), "--seconds", str(seconds), *more],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -106,9 +110,11 @@ def batcher(session, seconds: float) -> None:
             while time.perf_counter() < until:
                 await one.step(name, x, start=start)
                 start, n = False, n + 1
+
         with Batcher(session, CALLERS, context={"input": 64}, sizes={"sequence": FRAME}) as one:
             await asyncio.gather(*map(caller, range(CALLERS)))
         said("batcher", callers=CALLERS, frames_per_s=round(n / seconds))
+
     asyncio.run(main())
 
 
@@ -120,15 +126,23 @@ async def http_client(port: int, seconds: float) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         start = True
         while time.perf_counter() < until:
-            body = json.dumps({"inputs": [{"name": "input", "shape": [1, FRAME], "datatype": "FP32", "parameters": {"binary_data_size": len(x)}}],
-                               "outputs": [
-                {"name": "output", "parameters": {"binary_data": True}}], "parameters": {"sequence_id": name, "sequence_start": start}}).encode()
-            writer.write(b"POST /v2/models/vad/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n%b%b" % (len(body), len(body) + len(x), body, x))
+            body = json.dumps(
+                {
+                    "inputs": [{"name": "input", "shape": [1, FRAME], "datatype": "FP32", "parameters": {"binary_data_size": len(x)}}],
+                    "outputs": [{"name": "output", "parameters": {"binary_data": True}}],
+                    "parameters": {"sequence_id": name, "sequence_start": start},
+                }
+            ).encode()
+            writer.write(
+                b"POST /v2/models/vad/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: %d\r\ncontent-length: %d\r\n\r\n%b%b"
+                % (len(body), len(body) + len(x), body, x)
+            )
             head = await reader.readuntil(b"\r\n\r\n")
             assert b" 200 " in head, head
             await reader.readexactly(int(head.split(b"\r\ncontent-length: ")[1].split(b"\r\n")[0]))
             start, n = False, n + 1
         writer.close()
+
     await asyncio.gather(*(caller(k) for k in range(1, CALLERS + 1)))
     return n
 
@@ -138,6 +152,7 @@ async def grpc_client(port: int, seconds: float, streamed: bool) -> int:
     import grpc
 
     from fastrnn.serving.server.messages import MESSAGES, SERVICE
+
     n, until, x = 0, time.perf_counter() + seconds, bytes(4 * FRAME)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
@@ -155,6 +170,7 @@ async def grpc_client(port: int, seconds: float, streamed: bool) -> int:
                     await stream.write(request.SerializeToString())
                     await stream.read()
                 start, n = False, n + 1
+
         await asyncio.gather(*(caller(k) for k in range(1, CALLERS + 1)))
     return n
 
@@ -168,16 +184,22 @@ def requests(model: str, seconds: float, kind: str) -> None:
         said(kind, callers=CALLERS, frames_per_s=round(n / seconds), server_us_per_frame=round(1e6 * (cpu_s(process.pid) - before) / n))
 
 
-def websocket(model: str, wav: str, seconds: float, counts, *more: str, what: str = "websocket", before: str = "", options=("--max-busy", "100")) -> None:
+def websocket(
+    model: str, wav: str, seconds: float, counts, *more: str, what: str = "websocket", before: str = "", options=("--max-busy", "100")
+) -> None:
     with served(model, *options, before=before) as (process, at):
         url = f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream"
         for callers in counts:
             used, busy, began, clients = cpu_s(process.pid), busy_s(), time.perf_counter(), clients_s()
             found = called(url, callers, seconds, "--wav", wav, "--model", model, *more)
             used, busy, took, clients = cpu_s(process.pid) - used, busy_s() - busy, time.perf_counter() - began, clients_s() - clients
-            said(what, **found, server_us_per_frame=round(1e6 * used / max(1, found["answered"] * found["chunk"])),
-                 server_mib=memory_mib(process.pid),
-                 others_cpu=round((busy - used - clients) / took, 2))
+            said(
+                what,
+                **found,
+                server_us_per_frame=round(1e6 * used / max(1, found["answered"] * found["chunk"])),
+                server_mib=memory_mib(process.pid),
+                others_cpu=round((busy - used - clients) / took, 2),
+            )
 
 
 def echo(wav: str, seconds: float) -> None:
@@ -195,9 +217,24 @@ def workers(model: str, wav: str, seconds: float) -> None:
     """Two servers, half of the callers at each, as a balancer would have it that sends a connection to one of them for good."""
     with served(model, "--max-busy", "100") as (_, one), served(model, "--max-busy", "100") as (_, two):
         for callers in (200, 250, 300):
-            clients = [subprocess.Popen([sys.executable, HERE / "serve_callers.py", f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream", "--callers",
-                                         str(callers // 2), "--seconds",
-                                         str(seconds), "--wav", wav], stdout=subprocess.PIPE, text=True) for at in (one, two)]
+            clients = [
+                subprocess.Popen(
+                    [
+                        sys.executable,
+                        HERE / "serve_callers.py",
+                        f"ws://127.0.0.1:{at['port']}/v2/models/vad/stream",
+                        "--callers",
+                        str(callers // 2),
+                        "--seconds",
+                        str(seconds),
+                        "--wav",
+                        wav,
+                    ],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                for at in (one, two)
+            ]
             for client in clients:
                 said("two workers", **json.loads(client.communicate()[0]))
 
@@ -212,8 +249,11 @@ def main() -> None:
     model, wav, seconds, only = str(Path(arguments.model).resolve()), str(Path(arguments.wav).resolve()), arguments.seconds, arguments.only.split(",")
     session = fr.compile(fr.load(model), constants={"sr": np.array(16000)})
     suites = {
-        "pool": lambda: pool(session, seconds), "batcher": lambda: batcher(session, seconds), "echo": lambda: echo(wav, seconds),
-        "http": lambda: requests(model, seconds, "http"), "grpc": lambda: [requests(model, seconds, kind) for kind in ("grpc", "grpc streams")],
+        "pool": lambda: pool(session, seconds),
+        "batcher": lambda: batcher(session, seconds),
+        "echo": lambda: echo(wav, seconds),
+        "http": lambda: requests(model, seconds, "http"),
+        "grpc": lambda: [requests(model, seconds, kind) for kind in ("grpc", "grpc streams")],
         "websocket": lambda: websocket(model, wav, seconds, (100, 150, 175, 200, 225)),
         "chunks": lambda: websocket(model, wav, seconds, (200, 400, 600), "--chunk", "4", what="chunks of 4"),
         "asyncio": lambda: websocket(model, wav, seconds, (100, 150), what="without uvloop", before="import sys; sys.modules['uvloop'] = None"),

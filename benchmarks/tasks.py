@@ -91,26 +91,41 @@ def g2pm() -> Model:
     layer = fr.from_state_dict(state)["lstm"]
     stack = stack_model(layer.options, layer.state_dict(), "g2pm", with_lengths=True)
     dense = {name: state[f"logit_layer.{name}"] for name in ("0.weight", "0.bias", "2.weight", "2.bias")}
-    nodes = (Node("Gather", "embedding", ("embedding.weight", "tokens"), ("x",)), *stack.nodes, Node("Reshape", "rows", ("y", "flat"), ("all",)),
-             Node("Gather", "asked", ("all", "row"), ("one",)), Node("Gemm", "hidden", ("one", "0.weight", "0.bias"), ("hidden",), {"transB": 1}),
-             Node("Relu", "relu", ("hidden",), ("positive",)), Node("Gemm", "logits", ("positive", "2.weight", "2.bias"), ("logits",), {"transB": 1}))
+    nodes = (
+        Node("Gather", "embedding", ("embedding.weight", "tokens"), ("x",)),
+        *stack.nodes,
+        Node("Reshape", "rows", ("y", "flat"), ("all",)),
+        Node("Gather", "asked", ("all", "row"), ("one",)),
+        Node("Gemm", "hidden", ("one", "0.weight", "0.bias"), ("hidden",), {"transB": 1}),
+        Node("Relu", "relu", ("hidden",), ("positive",)),
+        Node("Gemm", "logits", ("positive", "2.weight", "2.bias"), ("logits",), {"transB": 1}),
+    )
     others = (replace(v, optional=v.name != "lengths") for v in stack.inputs if v.name != "x")
-    return Model((Value("tokens", "int64", ("T", "B")), *others, Value("row", "int64", ("B",))), ("logits",), nodes,
-                 {**stack.weights, **dense, "embedding.weight": state["embedding.weight"], "flat": np.array([-1, 64])}, name="g2pm")
+    return Model(
+        (Value("tokens", "int64", ("T", "B")), *others, Value("row", "int64", ("B",))),
+        ("logits",),
+        nodes,
+        {**stack.weights, **dense, "embedding.weight": state["embedding.weight"], "flat": np.array([-1, 64])},
+        name="g2pm",
+    )
 
 
 def sentences(rows: int = 512) -> list[dict[str, np.ndarray]]:
     """Batches of g2pm's 10,254, ready to run, with their labels."""
     data, batches = np.load(cases.SHARED / "g2pm/test.npz"), []
     for start in range(0, len(data["tokens"]), rows):
-        tokens, lengths, target, label = (data[name][start:start + rows].astype(np.int64) for name in ("tokens", "lengths", "target", "label"))
-        batches.append({"tokens": np.ascontiguousarray(tokens.T), "lengths": lengths, "row": target * len(target) + np.arange(len(target)), "label": label})
+        tokens, lengths, target, label = (data[name][start : start + rows].astype(np.int64) for name in ("tokens", "lengths", "target", "label"))
+        batches.append(
+            {"tokens": np.ascontiguousarray(tokens.T), "lengths": lengths, "row": target * len(target) + np.arange(len(target)), "label": label}
+        )
     return batches
 
 
 def right(session: fr.Session) -> np.ndarray:
     """Which of g2pm's answers are right (10,254,)."""
-    return np.concatenate([session.run({k: a for k, a in batch.items() if k != "label"})["logits"].argmax(1) == batch["label"] for batch in sentences()])
+    return np.concatenate(
+        [session.run({k: a for k, a in batch.items() if k != "label"})["logits"].argmax(1) == batch["label"] for batch in sentences()]
+    )
 
 
 def text() -> np.ndarray:
@@ -142,8 +157,20 @@ def music() -> Model:
     import fastrnn.training as tr
 
     net = tr.Sequential(tr.GRU(88, 46, reset_after=False), tr.Linear(46, 88), seed=0)
-    train, valid = (tr.Sequences([roll[:-1] for roll in chorales(part)], [roll[1:] for roll in chorales(part)], bucket=True) for part in ("train", "valid"))
-    tr.fit(net, partial(tr.binary_cross_entropy, over="steps"), train, valid, optimiser=tr.Adam(net, lr=4e-3), epochs=EPOCHS, clip_norm=1.0, seed=0, progress=False)
+    train, valid = (
+        tr.Sequences([roll[:-1] for roll in chorales(part)], [roll[1:] for roll in chorales(part)], bucket=True) for part in ("train", "valid")
+    )
+    tr.fit(
+        net,
+        partial(tr.binary_cross_entropy, over="steps"),
+        train,
+        valid,
+        optimiser=tr.Adam(net, lr=4e-3),
+        epochs=EPOCHS,
+        clip_norm=1.0,
+        seed=0,
+        progress=False,
+    )
     return net.to_model()
 
 
@@ -177,4 +204,4 @@ TASKS = [
          lambda s: steps(s, text()[0]), quick=True),
     Task("music, JSB's test pieces", "loss a step", (cases.SHARED.parent / "data/jsb_chorales.npz",), music, losses, _mean,
          lambda s: _whole(s, lambda: {s.model.input_names[0]: np.ascontiguousarray(chorales("test")[0][:-1, None])})),
-]
+]  # fmt: skip

@@ -19,20 +19,24 @@ from fastrnn.converters.pickled import EMPTY, NUMBERS, NUMPY, Symbol, Walk, walk
 from fastrnn.errors import InvalidModelError, MissingDependencyError, UnsupportedModelError
 
 ADVICE = "in the environment that made it, load it there and save only its weights: torch.save(model.state_dict(), 'weights.pt'), then pass that file"
-_CALLED = {
-    Symbol(module, name)
-    for module, names in {
-        "collections": "OrderedDict Counter",
-        "torch": "Size device",
-        "_codecs": "encode",
-        "torch.serialization": "_get_layout",
-        "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state",
-        "torch._tensor": "_rebuild_from_type_v2",
-        "builtins": "set",
-        "__builtin__": "set",
-    }.items()
-    for name in names.split()
-} | NUMPY | EMPTY
+_CALLED = (
+    {
+        Symbol(module, name)
+        for module, names in {
+            "collections": "OrderedDict Counter",
+            "torch": "Size device",
+            "_codecs": "encode",
+            "torch.serialization": "_get_layout",
+            "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state",
+            "torch._tensor": "_rebuild_from_type_v2",
+            "builtins": "set",
+            "__builtin__": "set",
+        }.items()
+        for name in names.split()
+    }
+    | NUMPY
+    | EMPTY
+)
 _DTYPES = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64 complex128"
 _STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat", "ComplexDouble")
 _TYPES = {Symbol("torch", name) for name in ("Tensor", *_DTYPES.split(), *(f"{kind}Storage" for kind in _STORAGES))} | {

@@ -37,11 +37,16 @@ def _model(node, inputs: tuple, constants: dict):
         names = ["" if spec is None else f"i{k}" for k, spec in enumerate(inputs)]
         outputs = [f"o{k}" if name else "" for k, name in enumerate(node.outputs)]
         inner = helper.make_node(node.op.removeprefix(PREFIX), names, outputs, **options)
-        free = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(spec[0])), [None if d == ANY_DIM else d for d in spec[1]])
-                for name, spec in zip(names, inputs) if spec is not None and name not in constants]
+        free = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(spec[0])), [None if d == ANY_DIM else d for d in spec[1]])
+            for name, spec in zip(names, inputs)
+            if spec is not None and name not in constants
+        ]
         stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
         ends = [onnx.ValueInfoProto(name=name) for name in outputs if name]
-        return helper.make_model(helper.make_graph([inner], "node", free, ends, stored), opset_imports=[helper.make_opsetid("", node.get("opset") or 0)])
+        return helper.make_model(
+            helper.make_graph([inner], "node", free, ends, stored), opset_imports=[helper.make_opsetid("", node.get("opset") or 0)]
+        )
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidModelError(f"{where(node)}: {error}") from error
 
@@ -78,9 +83,15 @@ def infer(node, inputs) -> list[Spec]:
 def _tried(node, inputs) -> list[Spec]:
     """Shapes by doing it, once all sizes are there."""
     dtype = next((s.dtype for s in inputs if s is not None and s.dtype.startswith("float")), "float32")
-    if any(s is not None and (count(s.shape) == ANY_DIM or count(s.shape) > MOST_TRIED or s.dtype.startswith("int") and s.constant is None) for s in inputs):
+    if any(
+        s is not None and (count(s.shape) == ANY_DIM or count(s.shape) > MOST_TRIED or s.dtype.startswith("int") and s.constant is None)
+        for s in inputs
+    ):
         return [Spec(dtype, None)] * len(node.outputs)
-    return [Spec(str(a.dtype), a.shape) for a in evaluate(node, [None if s is None else np.zeros(s.shape, s.dtype) if s.constant is None else s.constant for s in inputs])]
+    return [
+        Spec(str(a.dtype), a.shape)
+        for a in evaluate(node, [None if s is None else np.zeros(s.shape, s.dtype) if s.constant is None else s.constant for s in inputs])
+    ]
 
 
 @functools.lru_cache(maxsize=256)

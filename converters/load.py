@@ -44,7 +44,9 @@ def load(path: str | PathLike[str], *, outputs: Sequence[str] | None = None) -> 
             return load_script(Path(path))
         refuse_programs(Path(path))
     if suffix != ".safetensors":
-        raise UnsupportedModelError(f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2, .keras, .h5, .tflite, TorchScript's .pt and fastrnn's .safetensors")
+        raise UnsupportedModelError(
+            f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2, .keras, .h5, .tflite, TorchScript's .pt and fastrnn's .safetensors"
+        )
     return file.load(path)
 
 

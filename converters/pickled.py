@@ -122,7 +122,9 @@ class _Walker:
     def op_build(self, _) -> None:
         state, made = self.stack.pop(), self.stack[-1]
         if isinstance(made, _Number):
-            if not (isinstance(state, tuple) and state[1:3] in (("<", None), ("|", None), (">", None)) and all(n in (None, 0, -1) for n in state[3:])):
+            if not (
+                isinstance(state, tuple) and state[1:3] in (("<", None), ("|", None), (">", None)) and all(n in (None, 0, -1) for n in state[3:])
+            ):
                 self.walk.complaints.append("a NumPy dtype that is no plain number")
         elif made is _ARRAY:
             self.array(*state[1:]) if isinstance(state, tuple) else self.array()
@@ -252,14 +254,18 @@ class _Walker:
         elif name == "_reconstruct":
             if len(arguments) == 3 and arguments[0] == Symbol("numpy", "ndarray") and arguments[1] == (0,):
                 return _ARRAY
-        elif len(arguments) == 2 and isinstance(arguments[0], _Number) and isinstance(arguments[1], bytes) and len(arguments[1]) == arguments[0].nbytes:
+        elif (
+            len(arguments) == 2 and isinstance(arguments[0], _Number) and isinstance(arguments[1], bytes) and len(arguments[1]) == arguments[0].nbytes
+        ):
             return _OPAQUE
         self.walk.complaints.append(f"a NumPy {name.strip('_')} of something other than numbers")
         return _OPAQUE
 
     def array(self, sizes=None, number=None, fortran=None, data=None) -> None:
         """Complains of an array whose bytes are not those of its shape."""
-        whole = isinstance(sizes, tuple) and len(sizes) <= MAX_AXES and all(map(_size, sizes)) and isinstance(number, _Number) and isinstance(data, bytes)
+        whole = (
+            isinstance(sizes, tuple) and len(sizes) <= MAX_AXES and all(map(_size, sizes)) and isinstance(number, _Number) and isinstance(data, bytes)
+        )
         if not whole or not isinstance(fortran, bool) or math.prod(sizes) * number.nbytes != len(data):
             self.walk.complaints.append("a NumPy array that does not fit its bytes")
 

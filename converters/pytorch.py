@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     Cells = Mapping[type[nn.Module], Cell | Callable[[Any], Recurrent]]
 
 
-def from_torch(module: nn.Module | ExportedProgram, example_inputs: Any = None, dynamic_shapes: Any = None, *, tolerance: float | None = None,
-               cells: Cells | None = None) -> Model:
+def from_torch(
+    module: nn.Module | ExportedProgram,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+    *,
+    tolerance: float | None = None,
+    cells: Cells | None = None,
+) -> Model:
     """A Model from an nn.Module or a torch.export.ExportedProgram. Weights are copied. With example_inputs the module is run, on copies of them and
     on values and sizes like theirs, in eval mode and with gradients off; it is left as it was, attributes that forward sets included. Meanwhile no other
     thread may use it.
@@ -89,10 +95,14 @@ def from_torch(module: nn.Module | ExportedProgram, example_inputs: Any = None, 
         raise UnsupportedModelError("from_torch: dynamic_shapes needs example_inputs, which the module is captured with")
     for path, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
-            raise UnsupportedModelError(f"from_torch: module {path or part.original_name!r} is TorchScript, from torch.jit.script or trace, which cannot be captured; give "
-                                        "the module that it was made from, or write it to ONNX with torch.onnx.export(..., dynamo=False) and read that with from_onnx")
+            raise UnsupportedModelError(
+                f"from_torch: module {path or part.original_name!r} is TorchScript, from torch.jit.script or trace, which cannot be captured; give "
+                "the module that it was made from, or write it to ONNX with torch.onnx.export(..., dynamo=False) and read that with from_onnx"
+            )
     if lazy := [path for path, tensor in (*module.named_parameters(), *module.named_buffers()) if torch.nn.parameter.is_lazy(tensor)]:
-        raise UnsupportedModelError(f"from_torch: {lazy[0]!r} has no values yet, nor a shape: call the lazy module once, as it is to be used, and convert it then")
+        raise UnsupportedModelError(
+            f"from_torch: {lazy[0]!r} has no values yet, nor a shape: call the lazy module once, as it is to be used, and convert it then"
+        )
     if example_inputs is not None and (dynamic_shapes is not None or cells or not _only_read(module, torch.nn)):
         from fastrnn.converters.torch_export import convert_module
         from fastrnn.converters.torch_export.carried import convert_carried, written_buffers
@@ -133,8 +143,10 @@ def _known_layers(module: Any, nn: Any) -> Model:
     """A module made of known layers, read layer by layer and compared."""
     for path, part in module.named_modules():
         if _hooked(part):
-            raise UnsupportedModelError(f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes; "
-                                        "with example_inputs they are captured")
+            raise UnsupportedModelError(
+                f"module {path or type(part).__name__!r} has forward hooks or a replaced forward, which may change what it computes; "
+                "with example_inputs they are captured"
+            )
     if type(module) in (nn.RNN, nn.GRU, nn.LSTM):
         o, name = stack_options(module), type(module).__name__.lower()
         model = stack_model(o, _parameters(module, o, name), name)
@@ -185,8 +197,17 @@ def stack_options(module: Any) -> StackOptions:
     kind = type(module).__name__.lower()
     relu = kind == "rnn" and module.nonlinearity == "relu"
     directions = 2 if module.bidirectional else 1
-    return StackOptions(kind, module.input_size, module.hidden_size, module.num_layers, module.bias, module.batch_first, module.bidirectional,
-                        module.proj_size, activations=((Activation("relu"),),) * directions if relu else ())
+    return StackOptions(
+        kind,
+        module.input_size,
+        module.hidden_size,
+        module.num_layers,
+        module.bias,
+        module.batch_first,
+        module.bidirectional,
+        module.proj_size,
+        activations=((Activation("relu"),),) * directions if relu else (),
+    )
 
 
 def _cell_model(cell: Any) -> Model:
@@ -199,14 +220,23 @@ def _cell_model(cell: Any) -> Model:
     build.add("Unsqueeze", "x.step", ["x", first], ["x.step"])
     for s in letters:
         build.add("Unsqueeze", f"{s}0.layer", [f"{s}0", first], [f"{s}0.layer"])
-    add_stack(build, kind, o, _parameters(cell, o, type(cell).__name__), "x.step", "y.step",
-                {s: f"{s}0.layer" for s in letters}, {s: f"{s}_n.layer" for s in letters})
+    add_stack(
+        build,
+        kind,
+        o,
+        _parameters(cell, o, type(cell).__name__),
+        "x.step",
+        "y.step",
+        {s: f"{s}0.layer" for s in letters},
+        {s: f"{s}_n.layer" for s in letters},
+    )
     build.add("Squeeze", "y", ["y.step", first], ["y"])
     for s in letters:
         build.add("Squeeze", f"{s}_n", [f"{s}_n.layer", first], [f"{s}_n"])
     inputs = [Value("x", "float32", ("B", o.input_size)), *(Value(f"{s}0", "float32", ("B", o.hidden_size), optional=True) for s in letters)]
-    return Model(tuple(inputs), ("y", *(f"{s}_n" for s in letters)), tuple(build.nodes), build.weights,
-                 tuple(State(f"{s}0", f"{s}_n") for s in letters), kind)
+    return Model(
+        tuple(inputs), ("y", *(f"{s}_n" for s in letters)), tuple(build.nodes), build.weights, tuple(State(f"{s}0", f"{s}_n") for s in letters), kind
+    )
 
 
 def _flatten(module: Any, nn: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -313,10 +343,13 @@ def _leaf(build: GraphBuilder, path: str, m: Any, x: str, nn: Any) -> str:
         if m.running_mean is None:
             raise UnsupportedModelError(f"module {path!r} (BatchNorm1d): it keeps no running statistics, so its output depends on the batch")
         n = m.num_features
-        given = _weights(build, path, m) or [build.weight(f"{path}.weight", np.ones(n, np.float32)),
-                                             build.weight(f"{path}.bias", np.zeros(n, np.float32))]
-        stored = [build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k,
-                  t in (("running_mean", m.running_mean), ("running_var", m.running_var))]
+        given = _weights(build, path, m) or [
+            build.weight(f"{path}.weight", np.ones(n, np.float32)),
+            build.weight(f"{path}.bias", np.zeros(n, np.float32)),
+        ]
+        stored = [
+            build.weight(f"{path}.{k}", _array(t, f"{path}.{k}")) for k, t in (("running_mean", m.running_mean), ("running_var", m.running_var))
+        ]
         build.add("BatchNormalization", path, [x, *given, *stored], [y], epsilon=m.eps)
     elif type(m) is nn.PReLU:
         slope = _array(m.weight, f"{path}.weight")
@@ -337,6 +370,8 @@ def _leaf(build: GraphBuilder, path: str, m: Any, x: str, nn: Any) -> str:
     elif (found := _activation_node(m, nn, path)) is not None:
         build.add(found[0], path, [x], [y], **found[1])
     else:
-        raise UnsupportedModelError(f"module {path!r} ({type(m).__module__}.{type(m).__name__}) is not among the layers that from_torch reads by themselves; with example_inputs any "
-                                    "module that torch.export captures is converted")
+        raise UnsupportedModelError(
+            f"module {path!r} ({type(m).__module__}.{type(m).__name__}) is not among the layers that from_torch reads by themselves; with example_inputs any "
+            "module that torch.export captures is converted"
+        )
     return y

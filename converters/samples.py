@@ -37,8 +37,9 @@ def index_ranges(model: Model, lengths_only: bool = False) -> dict[str, int | st
     return sizes
 
 
-def random_inputs(model: Model, batch: int, sizes: Mapping[str, int], constants: Mapping[str, np.ndarray], random,
-                  prefix: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+def random_inputs(
+    model: Model, batch: int, sizes: Mapping[str, int], constants: Mapping[str, np.ndarray], random, prefix: tuple[int, ...] = ()
+) -> dict[str, np.ndarray]:
     """An array for every input that is not optional; prefix: axes in front.
 
     Floats are normal with deviation 1/2; indices stay inside their tables, lengths in 0..T; bytes take all their values, bools both, other
@@ -70,7 +71,9 @@ def sizes_given(model: Model, given: Mapping[str, np.ndarray]) -> dict[str, int]
     values, sizes = {v.name: v for v in model.inputs}, {}
     for name, array in given.items():
         declared = values[name].shape
-        fits = array.ndim == len(declared) and all(isinstance(d, str) and sizes.setdefault(d, n) == n or d == n for d, n in zip(declared, array.shape))
+        fits = array.ndim == len(declared) and all(
+            isinstance(d, str) and sizes.setdefault(d, n) == n or d == n for d, n in zip(declared, array.shape)
+        )
         if not fits or str(array.dtype) != values[name].dtype:
             raise ShapeError(f"input {name!r} is {values[name].dtype} ({', '.join(map(str, declared))}), given is {array.dtype} {array.shape}")
     return sizes

@@ -83,9 +83,19 @@ def compare(case: str, wanted: Mapping[str, np.ndarray], got: Mapping[str, np.nd
     return found
 
 
-def verify(session: Session, engine: Engine, batches: Iterable[int] = (1, 3), steps: int = 50, sizes: Mapping[str, int] = {}, tolerance: float = TOLERANCE,
-           seed: int = 0, constants: Mapping[str, np.ndarray] = {}, progress: Callable[..., None] = lambda note, done, total: None,
-           lengths: Iterable[int] = LENGTHS, given: Mapping[str, np.ndarray] = {}) -> Verdict:
+def verify(
+    session: Session,
+    engine: Engine,
+    batches: Iterable[int] = (1, 3),
+    steps: int = 50,
+    sizes: Mapping[str, int] = {},
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+    constants: Mapping[str, np.ndarray] = {},
+    progress: Callable[..., None] = lambda note, done, total: None,
+    lengths: Iterable[int] = LENGTHS,
+    given: Mapping[str, np.ndarray] = {},
+) -> Verdict:
     """Whole calls at several batch sizes and lengths, then, where the model streams, a stream of `steps` steps.
 
     Inputs are drawn as random_inputs says. constants: values of inputs that both engines get. sizes: of symbolic dimensions, 16 where not
@@ -129,7 +139,9 @@ def _fits(declared: tuple[object, ...], shape: tuple[int, ...]) -> bool:
     return len(declared) == len(shape) and all(isinstance(d, str) or d == n for d, n in zip(declared, shape))
 
 
-def whole_calls(model: Model, batches: list[int], given_lengths: list[int], sizes: Mapping[str, int], given: Mapping[str, np.ndarray]) -> list[tuple[str, int, dict[str, int]]]:
+def whole_calls(
+    model: Model, batches: list[int], given_lengths: list[int], sizes: Mapping[str, int], given: Mapping[str, np.ndarray]
+) -> list[tuple[str, int, dict[str, int]]]:
     """(name, batch, sizes of dimensions) of each whole call that verify makes."""
     symbol, length = batch_symbol(model), length_symbol(model)
     if given:
@@ -139,12 +151,23 @@ def whole_calls(model: Model, batches: list[int], given_lengths: list[int], size
         return [("given inputs", 1 if symbol is None else known.get(symbol, batches[0]), {**sizes, **known})]
     lengths = [{length: n} for n in given_lengths] if length is not None and length not in sizes else [{}]
     batches = [1] if symbol is None else [sizes[symbol]] if symbol in sizes else batches
-    return [(", ".join([f"batch {batch}" if symbol is not None else "whole", *(f"{d} = {n}" for d, n in known.items())]), batch, {**sizes, **known})
-            for batch in batches for known in lengths]
+    return [
+        (", ".join([f"batch {batch}" if symbol is not None else "whole", *(f"{d} = {n}" for d, n in known.items())]), batch, {**sizes, **known})
+        for batch in batches
+        for known in lengths
+    ]
 
 
-def compare_streams(session: Session, engine: Engine, steps: int, sizes: Mapping[str, int], tolerance: float, constants: Mapping[str, np.ndarray],
-                    random: np.random.Generator, batch: int = 1) -> list[Difference]:
+def compare_streams(
+    session: Session,
+    engine: Engine,
+    steps: int,
+    sizes: Mapping[str, int],
+    tolerance: float,
+    constants: Mapping[str, np.ndarray],
+    random: np.random.Generator,
+    batch: int = 1,
+) -> list[Difference]:
     """Every step through both, each with its own states; errors and scales over the whole stream."""
     model, stream = session.model, session.stream(batch)
     alone = {stream.time: 1} if stream.time is not None else {}
@@ -167,8 +190,16 @@ def compare_streams(session: Session, engine: Engine, steps: int, sizes: Mapping
     return found + compare(f"{case}, state", states, stream.state, tolerance)
 
 
-def compare_with_whole(session: Session, engine: Engine, steps: int, sizes: Mapping[str, int], tolerance: float, constants: Mapping[str, np.ndarray],
-                       random: np.random.Generator, batch: int = 1) -> list[Difference]:
+def compare_with_whole(
+    session: Session,
+    engine: Engine,
+    steps: int,
+    sizes: Mapping[str, int],
+    tolerance: float,
+    constants: Mapping[str, np.ndarray],
+    random: np.random.Generator,
+    batch: int = 1,
+) -> list[Difference]:
     """A stream whose model keeps states inside: steps of fastrnn beside one call of the engine over all of them."""
     model, stream = session.model, session.stream(batch)
     assert stream.time is not None, "states inside a model belong to a time axis"

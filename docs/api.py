@@ -20,7 +20,11 @@ CODE = re.compile(r"(`+.*?`+)")
 def write_compiled(folder: Path) -> None:
     """Beside every stub of a compiled module in a copy of the package, a module with its signatures and the docstrings of its source."""
     for stub in folder.rglob("*.pyi"):
-        docstrings = {name: text for source in (*stub.parent.glob("*.pyx"), *stub.parent.glob("*.pxi")) for name, text in DOCUMENTED.findall(source.read_text(encoding="utf-8"))}
+        docstrings = {
+            name: text
+            for source in (*stub.parent.glob("*.pyx"), *stub.parent.glob("*.pxi"))
+            for name, text in DOCUMENTED.findall(source.read_text(encoding="utf-8"))
+        }
         tree = ast.parse(stub.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
@@ -87,7 +91,9 @@ class Readable(griffe.Extension):
             parameters = [] if takes is None or takes.is_alias or not takes.is_function else [p.name for p in takes.parameters if p.name != "self"]
             found.docstring.value = readable(found.docstring.value, parameters)
         elif found.is_function and found.parent.is_class:  # as pydoc: what a base says of it
-            found.docstring = next((said.docstring for base in found.parent.mro() if (said := base.members.get(found.name)) is not None and said.docstring), None)
+            found.docstring = next(
+                (said.docstring for base in found.parent.mro() if (said := base.members.get(found.name)) is not None and said.docstring), None
+            )
         for member in found.members.values():
             if not member.is_alias:
                 self._visit(member)

@@ -17,9 +17,13 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"ARCHITECTURE.md": "design/index.md", "CHANGELOG.md": "changelog.md",
-         **{f"benchmarks/results/{name}.md": f"numbers/{name}.md" for name in ("benchmarks", "activations", "errors")},
-         "examples/README.md": "examples/index.md", **{f"examples/{name}/README.md": f"examples/{name}.md" for name in ("gradients", "memory", "music")}}
+PAGES = {
+    "ARCHITECTURE.md": "design/index.md",
+    "CHANGELOG.md": "changelog.md",
+    **{f"benchmarks/results/{name}.md": f"numbers/{name}.md" for name in ("benchmarks", "activations", "errors")},
+    "examples/README.md": "examples/index.md",
+    **{f"examples/{name}/README.md": f"examples/{name}.md" for name in ("gradients", "memory", "music")},
+}
 PICTURES = ("benchmarks/results/*.svg", "examples/*/*.svg")
 COMMENT = re.compile(r"^<!--.*?-->\n", re.DOTALL | re.MULTILINE)  # what tests see and readers do not
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s]+)\)")

@@ -49,8 +49,14 @@ def onnx_ops() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for op in sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}):
         found.setdefault(ran_by(op), []).append(op)
-    first = ("compiled", "views: nothing to compute", "before anything runs, where shapes and constants decide it", "taken apart into other ops as the file is read", "NumPy",
-             "the onnx package's reference implementation")
+    first = (
+        "compiled",
+        "views: nothing to compute",
+        "before anything runs, where shapes and constants decide it",
+        "taken apart into other ops as the file is read",
+        "NumPy",
+        "the onnx package's reference implementation",
+    )
     return {key: found[key] for key in (*first, *sorted(found.keys() - set(first))) if key in found}
 
 
@@ -73,21 +79,32 @@ def text() -> str:
     refused: dict[str, list[str]] = {}
     for name, why in REFUSED_BY_TFLITE.items():
         refused.setdefault(f"refused: {why}", []).append(name)
-    return "\n".join([
-        "# What is supported", "",
-        "Written by `docs/write_supported.py` out of the registries; a test holds it to them. Anything that is not here is refused by name. `session.explain()` says what runs a model of your own.", "",
-        f"## ONNX, opsets {OLDEST} to {NEWEST}", "",
-        f"Who runs an op in float32, by onnx {onnx.__version__}; another dtype, or a form that a kernel lacks, goes through NumPy: BatchNormalization with computed statistics, "
-        "Pow by computed integers, padding that wraps around more than once.", "",
-        *table("ops of the default domain", onnx_ops().items()),
-        *table("ops of ONNX Runtime's own domain", [("read", microsoft)]),
-        "## PyTorch", "",
-        "Operators of ATen with a converter of their own; others are taken apart by torch.export as torch defines them, where that ends in these.", "",
-        *table("operators", [("read", operators_of_torch())]),
-        "## Keras", "",
-        *table("layers", [("read", sorted(KERAS_LAYERS)), ("functions", sorted(KERAS_FUNCTIONS))]),
-        "## TensorFlow Lite", "",
-        *table("operators", [("read", sorted(OPERATORS)), *refused.items()])])
+    return "\n".join(
+        [
+            "# What is supported",
+            "",
+            "Written by `docs/write_supported.py` out of the registries; a test holds it to them. Anything that is not here is refused by name. `session.explain()` says what runs a model of your own.",
+            "",
+            f"## ONNX, opsets {OLDEST} to {NEWEST}",
+            "",
+            f"Who runs an op in float32, by onnx {onnx.__version__}; another dtype, or a form that a kernel lacks, goes through NumPy: BatchNormalization with computed statistics, "
+            "Pow by computed integers, padding that wraps around more than once.",
+            "",
+            *table("ops of the default domain", onnx_ops().items()),
+            *table("ops of ONNX Runtime's own domain", [("read", microsoft)]),
+            "## PyTorch",
+            "",
+            "Operators of ATen with a converter of their own; others are taken apart by torch.export as torch defines them, where that ends in these.",
+            "",
+            *table("operators", [("read", operators_of_torch())]),
+            "## Keras",
+            "",
+            *table("layers", [("read", sorted(KERAS_LAYERS)), ("functions", sorted(KERAS_FUNCTIONS))]),
+            "## TensorFlow Lite",
+            "",
+            *table("operators", [("read", sorted(OPERATORS)), *refused.items()]),
+        ]
+    )
 
 
 if __name__ == "__main__":

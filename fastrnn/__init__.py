@@ -63,23 +63,27 @@ __all__ = [
     "MissingDependencyError", "Model", "NotStreamableError", "OutOfMemoryError", "OverloadedError", "Pool", "PoolFullError", "Recurrent", "Sensitivity", "Session", "ShapeError", "StateError", "Stream",
     "SuspectModelWarning", "UnknownStreamError", "UnsupportedModelError", "abs", "cell", "compile", "exp", "from_keras", "from_onnx", "from_state_dict", "from_torch", "guess_states",
     "load", "maximum", "minimum", "relu", "round_weights", "sensitivity", "sigmoid", "sqrt", "tanh", "where",
-]
+]  # fmt: skip
 
 # Module of each name that is not here yet.
-_HOME = {name: module for module, names in {
-    "cells": ("Gate", "cell"),
-    "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
-    "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch"),
-    "converters.load": ("load",),
-    "model": ("Model",),
-    "plan.graph.narrow": ("round_weights",),
-    "plan.streams.guess": ("Guess", "guess_states"),
-    "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
-    "runtime.pools.pool": ("Pool",),
-    "runtime.sensitivity": ("Sensitivity", "sensitivity"),
-    "runtime.session": ("Session", "compile"),
-    "runtime.streams.stream": ("Stream",),
-}.items() for name in names}
+_HOME = {
+    name: module
+    for module, names in {
+        "cells": ("Gate", "cell"),
+        "cells.maths": ("abs", "exp", "maximum", "minimum", "relu", "sigmoid", "sqrt", "tanh", "where"),
+        "converters": ("from_keras", "from_onnx", "from_state_dict", "from_torch"),
+        "converters.load": ("load",),
+        "model": ("Model",),
+        "plan.graph.narrow": ("round_weights",),
+        "plan.streams.guess": ("Guess", "guess_states"),
+        "runtime.layers": ("GRU", "LSTM", "RNN", "Recurrent"),
+        "runtime.pools.pool": ("Pool",),
+        "runtime.sensitivity": ("Sensitivity", "sensitivity"),
+        "runtime.session": ("Session", "compile"),
+        "runtime.streams.stream": ("Stream",),
+    }.items()
+    for name in names
+}
 
 if "threadpoolctl" in sys.modules:  # then it may limit the pool from here on
     import_module("fastrnn.runtime")

@@ -61,21 +61,31 @@ BOUNDED = ("sigmoid", "tanh", "hardsigmoid", "softsign")
 OPTIONS: dict[str, dict[str, dict]] = {
     "rnn": {"default": {}, "relu": {"nonlinearity": "relu"}},
     "gru": {"default": {}, "before": {"reset_after": False}, "before_clip": {"reset_after": False, "clip": 0.3}},
-    "lstm": {"default": {}, "peepholes": {"peepholes": True}, "input_forget": {"input_forget": True}, "proj": {"proj_size": 3},
-             "all": {"peepholes": True, "input_forget": True, "clip": 0.5, "proj_size": 4}},
+    "lstm": {
+        "default": {},
+        "peepholes": {"peepholes": True},
+        "input_forget": {"input_forget": True},
+        "proj": {"proj_size": 3},
+        "all": {"peepholes": True, "input_forget": True, "clip": 0.5, "proj_size": 4},
+    },
 }
 for _kind, _options in OPTIONS.items():
     _options |= {"clip": {"clip": 0.4}, "no_bias": {"bias": False}, "reverse": {"reverse": True}, "bidirectional": {"bidirectional": True},
-                 "stack": {"num_layers": 3}, "batch_first": {"batch_first": True}, "stack_bidirectional": {"num_layers": 2, "bidirectional": True}}
+                 "stack": {"num_layers": 3}, "batch_first": {"batch_first": True}, "stack_bidirectional": {"num_layers": 2, "bidirectional": True}}  # fmt: skip
     _gate = [] if _kind == "rnn" else ["sigmoid"]
     for _name in RECURRENT_ACTIVATIONS:
         # An unbounded gate makes the recurrence diverge, so those stand where the candidate and the output are.
         _rest = len(DEFAULT_ACTIVATIONS[_kind]) - len(_gate)
         _options[_name] = {"activations": (*([_name] if _name in BOUNDED and _gate else _gate), *(_name,) * _rest)}
-    _options["parameters"] = {"activations": (("hardsigmoid", {"alpha": 0.3, "beta": 0.4}), ("scaledtanh", {"alpha": 0.8, "beta": 0.7}),
-                                              ("leakyrelu", {"alpha": 0.2}))[:len(DEFAULT_ACTIVATIONS[_kind])]}
-    _options["two_directions"] = {"bidirectional": True, "activations": (DEFAULT_ACTIVATIONS[_kind],
-                                                                         (*_gate, *("softsign",) * (len(DEFAULT_ACTIVATIONS[_kind]) - len(_gate))))}
+    _options["parameters"] = {
+        "activations": (("hardsigmoid", {"alpha": 0.3, "beta": 0.4}), ("scaledtanh", {"alpha": 0.8, "beta": 0.7}), ("leakyrelu", {"alpha": 0.2}))[
+            : len(DEFAULT_ACTIVATIONS[_kind])
+        ]
+    }
+    _options["two_directions"] = {
+        "bidirectional": True,
+        "activations": (DEFAULT_ACTIVATIONS[_kind], (*_gate, *("softsign",) * (len(DEFAULT_ACTIVATIONS[_kind]) - len(_gate)))),
+    }
 
 
 @dataclass
@@ -93,7 +103,7 @@ class Case:
         time_major = (s.T, s.B, s.I)
         self.x = random.standard_normal((s.B, s.T, s.I) if o.batch_first else time_major).astype(np.float32)
         rows = o.num_layers * o.directions
-        sizes = (o.output_size, s.H)[:len(o.states)]
+        sizes = (o.output_size, s.H)[: len(o.states)]
         self.states = tuple(random.uniform(-1, 1, (rows, s.B, n)).astype(np.float32) for n in sizes)
         self.lengths = np.array(s.lengths) if s.lengths is not None else random.integers(0, s.T + 1, s.B) if s.ragged else None
 
@@ -147,9 +157,18 @@ TOLERANCES = {
 def draw_case(random: np.random.Generator) -> Case:
     """A random configuration: kind, sizes, options, lengths."""
     kind = str(random.choice(["rnn", "gru", "lstm"]))
-    shape = Shape(int(random.integers(1, 25)), int(random.integers(1, 10)), int(random.integers(1, 50)), int(random.integers(1, 70)),
-                  ragged=bool(random.random() < 0.4))
-    options: dict = {"num_layers": int(random.choice([1, 1, 1, 2, 3])), "bias": bool(random.random() < 0.8), "batch_first": bool(random.random() < 0.3)}
+    shape = Shape(
+        int(random.integers(1, 25)),
+        int(random.integers(1, 10)),
+        int(random.integers(1, 50)),
+        int(random.integers(1, 70)),
+        ragged=bool(random.random() < 0.4),
+    )
+    options: dict = {
+        "num_layers": int(random.choice([1, 1, 1, 2, 3])),
+        "bias": bool(random.random() < 0.8),
+        "batch_first": bool(random.random() < 0.3),
+    }
     direction = random.choice(["forward", "bidirectional", "reverse"], p=[0.5, 0.3, 0.2])
     if direction != "forward":
         options[str(direction)] = True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation", "Activations", "Array", "ArrayLike", "Constants", "DTypeLike", "Float32", "Given", "Handles", "Inputs", "Layer", "Loss", "Metric", "Operand", "Outputs", "Precision", "Seed",
     "StateDict", "States",
-]
+]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[Any]
 Float32: TypeAlias = npt.NDArray[np.float32]

@@ -38,8 +38,14 @@ class Worst:
     def join(self, other: Worst) -> Worst:
         """The worse of both."""
         worse = max(self, other, key=lambda w: w.ulp)
-        return Worst(worse.ulp, worse.at, max(self.absolute, other.absolute), self.past + other.past, self.nan_kept and other.nan_kept,
-                     self.same_bits and other.same_bits)
+        return Worst(
+            worse.ulp,
+            worse.at,
+            max(self.absolute, other.absolute),
+            self.past + other.past,
+            self.nan_kept and other.nan_kept,
+            self.same_bits and other.same_bits,
+        )
 
 
 def chunk(start: int) -> dict[str, Worst]:
@@ -56,8 +62,11 @@ def chunk(start: int) -> dict[str, Worst]:
             past &= absolute > TOLERANCES["sigmoid_absolute"]
             ulp = np.where(absolute > TOLERANCES["sigmoid_absolute"], ulp, 0.0)
         worst = int(np.argmax(ulp)) if ulp.size else 0
-        result[kind] = Worst(float(ulp[worst]), float(x[~nan][worst]), float(absolute.max()), int(past.sum()), kept, same) if ulp.size else Worst(
-            nan_kept=kept, same_bits=same)
+        result[kind] = (
+            Worst(float(ulp[worst]), float(x[~nan][worst]), float(absolute.max()), int(past.sum()), kept, same)
+            if ulp.size
+            else Worst(nan_kept=kept, same_bits=same)
+        )
     return result
 
 
@@ -74,9 +83,14 @@ def main() -> int:
             worst = {kind: worst[kind].join(result[kind]) for kind in EXACT}
             if sys.stderr.isatty() and done % 16 == 0:
                 print(f"\r{done / len(starts):6.1%}", end="", file=sys.stderr)
-    lines = ["# Activations over all 2^32 float32 inputs" if arguments.every == 1 else "# Activations over a sample", "",
-             f"Against float64 libm, on {', '.join(isa.supported())} ({platform.machine()}); subnormal inputs and results count as zero.", "",
-             "| function | bound | largest error | inputs past the bound | NaN kept | same bits on every ISA |", "|---|---|---|---|---|---|"]
+    lines = [
+        "# Activations over all 2^32 float32 inputs" if arguments.every == 1 else "# Activations over a sample",
+        "",
+        f"Against float64 libm, on {', '.join(isa.supported())} ({platform.machine()}); subnormal inputs and results count as zero.",
+        "",
+        "| function | bound | largest error | inputs past the bound | NaN kept | same bits on every ISA |",
+        "|---|---|---|---|---|---|",
+    ]
     for kind, w in worst.items():
         if kind == "sigmoid":
             bound, reached = f"{TOLERANCES['sigmoid_ulp']:g} ulp or {TOLERANCES['sigmoid_absolute']:.3g}, the larger", f"{w.absolute:.3g} absolute"

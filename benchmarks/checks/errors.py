@@ -40,7 +40,7 @@ FILES = {  # sizes of dimensions and values of inputs
     "speechmos/Run_1663829550_Stage_0.onnx": ({"frames": 900}, {}), "ppocr/ch_PP-OCRv2_rec_infer.onnx": ({"x_dim_2": 32, "x_dim_3": 100}, {}),
     "sleepecg/ws-gru-mesa.keras": ({}, {}), "sleepecg/wrn-gru-mesa.keras": ({}, {}), "sleepecg/wrn-gru-mesa-weighted.keras": ({}, {}),
     "tflm-mnist/trained_lstm.tflite": ({}, {}),
-}
+}  # fmt: skip
 
 
 @dataclass
@@ -136,13 +136,18 @@ def main() -> int:
             continue
         ours, theirs, most, their_most = errors.figures()
         if theirs > 0 and ours > 0:  # what only moves entries is exact on both sides
-            rows.append((ours / theirs, f"| {name} | {ours:.2e} | {theirs:.2e} | {ours / theirs:.2f} | {most:.2e} | {their_most:.2e} | {most / their_most:.2f} |"))
+            rows.append(
+                (
+                    ours / theirs,
+                    f"| {name} | {ours:.2e} | {theirs:.2e} | {ours / theirs:.2f} | {most:.2e} | {their_most:.2e} | {most / their_most:.2f} |",
+                )
+            )
             ratios.append((ours / theirs, most / their_most))
     mean, largest = np.exp(np.log(ratios).mean(0)), np.max(ratios, 0)
     lines = ["# Float errors of whole networks", "", f"Written by `python benchmarks/checks/errors.py`: {len(rows)} networks, {isa.chosen()} ({platform.machine()}), torch {torch.__version__}. Distance to "
              f"float64, relative to an output's largest entry; the root of its mean square, and the largest, over sizes and {SEEDS} seeds.", "",
              f"**Of torch's, geometric mean: {mean[0]:.2f} (root mean square), {mean[1]:.2f} (largest). Worst: {largest[0]:.2f}, {largest[1]:.2f}.**", "",
-             "| network | fastrnn | torch | of torch's | fastrnn, largest | torch, largest | of torch's |", "|---|---|---|---|---|---|---|", *(line for _, line in sorted(rows, reverse=True))]
+             "| network | fastrnn | torch | of torch's | fastrnn, largest | torch, largest | of torch's |", "|---|---|---|---|---|---|---|", *(line for _, line in sorted(rows, reverse=True))]  # fmt: skip
     text = "\n".join(lines) + "\n"
     print(text)
     if not only:

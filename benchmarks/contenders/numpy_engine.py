@@ -16,17 +16,17 @@ def sigmoid(a, out):
 def lstm(H, over_x, over_h, h, c):
     """Pre-activations (n, 4H), gates i f g o."""
     over_x = over_x + over_h
-    sigmoid(over_x[:, :2 * H], over_x[:, :2 * H])
-    g = np.tanh(over_x[:, 2 * H:3 * H])
-    c = over_x[:, H:2 * H] * c + over_x[:, :H] * g
-    return sigmoid(over_x[:, 3 * H:], over_x[:, 3 * H:]) * np.tanh(c), c
+    sigmoid(over_x[:, : 2 * H], over_x[:, : 2 * H])
+    g = np.tanh(over_x[:, 2 * H : 3 * H])
+    c = over_x[:, H : 2 * H] * c + over_x[:, :H] * g
+    return sigmoid(over_x[:, 3 * H :], over_x[:, 3 * H :]) * np.tanh(c), c
 
 
 def gru(H, over_x, over_h, h):
     """Gates r z n; the reset gate comes after the matrix, as in torch."""
-    rz = over_x[:, :2 * H] + over_h[:, :2 * H]
+    rz = over_x[:, : 2 * H] + over_h[:, : 2 * H]
     sigmoid(rz, rz)
-    n = np.tanh(over_x[:, 2 * H:] + rz[:, :H] * over_h[:, 2 * H:])
+    n = np.tanh(over_x[:, 2 * H :] + rz[:, :H] * over_h[:, 2 * H :])
     return (n + rz[:, H:] * (h - n),)
 
 

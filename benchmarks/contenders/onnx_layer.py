@@ -12,14 +12,20 @@ def graph(case, free_batch: bool = False) -> bytes:
     first, last = [f"{s}0" for s in case.states], [f"{s}_n" for s in case.states]
     lengths = [] if case.lengths is None else ["lengths"]
     attributes = {"linear_before_reset": 1} if case.kind == "gru" else {}
-    node = helper.make_node(case.kind.upper(), ["x", *(f"{case.kind}.{n}" for n in "WRB"), *(lengths or [""]), *first], ["y", *last], hidden_size=case.H, **attributes)
+    node = helper.make_node(
+        case.kind.upper(), ["x", *(f"{case.kind}.{n}" for n in "WRB"), *(lengths or [""]), *first], ["y", *last], hidden_size=case.H, **attributes
+    )
     batch = "B" if free_batch else case.B
     state = (1, batch, case.H)
 
     def declared(name, shape, dtype=TensorProto.FLOAT):
         return helper.make_tensor_value_info(name, dtype, shape)
 
-    inputs = [declared("x", (case.T, batch, case.I)), *(declared(name, (batch,), TensorProto.INT32) for name in lengths), *(declared(name, state) for name in first)]
+    inputs = [
+        declared("x", (case.T, batch, case.I)),
+        *(declared(name, (batch,), TensorProto.INT32) for name in lengths),
+        *(declared(name, state) for name in first),
+    ]
     outputs = [declared("y", (case.T, 1, batch, case.H)), *(declared(name, state) for name in last)]
     body = helper.make_graph([node], "g", inputs, outputs, [numpy_helper.from_array(a, n) for n, a in weights.items()])
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 14)], ir_version=8).SerializeToString()

@@ -16,7 +16,9 @@ def prepare(case):
         raise Refused("nothing is carried: a whole sequence is one run")
     layer, feeds = session(onnx_layer.graph(case)), onnx_layer.feeds(case)
     x, y = OrtValue.ortvalue_from_numpy(feeds["x"].copy()), OrtValue.ortvalue_from_numpy(np.zeros((case.T, 1, case.B, case.H), np.float32))
-    states = [{s: OrtValue.ortvalue_from_numpy(feeds[f"{s}0"].copy()) for s in case.states} for _ in range(2)]  # of their own: a value shares its array's memory
+    states = [
+        {s: OrtValue.ortvalue_from_numpy(feeds[f"{s}0"].copy()) for s in case.states} for _ in range(2)
+    ]  # of their own: a value shares its array's memory
     bindings = [layer.io_binding() for _ in range(2)]
     for binding, first, last in zip(bindings, states, states[::-1]):
         binding.bind_ortvalue_input("x", x)

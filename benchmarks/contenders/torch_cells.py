@@ -88,7 +88,7 @@ class Leaky(Step):
 
 
 STEPS = {"mgu": Mgu, "ligru": Ligru, "janet": Janet, "ugrnn": Ugrnn, "indrnn": Indrnn, "sru": Sru, "coupled_lstm": CoupledLstm, "decay_lstm": DecayLstm,
-         "clipped_lstm": ClippedLstm, "leaky": Leaky}
+         "clipped_lstm": ClippedLstm, "leaky": Leaky}  # fmt: skip
 
 
 class Loop(nn.Module):

@@ -34,5 +34,9 @@ def test_rates(race, kind, H):
 def test_lengths(race, case):
     layer, some = LAYERS[case.kind](case.I, case.H, seed=0), np.random.default_rng(0).integers(0, case.T + 1, case.B)
     full = np.full(case.B, case.T)
-    runs = {"padded": lambda: layer(case.x), "all lengths T": lambda: layer(case.x, lengths=full), "lengths in 0..T": lambda: layer(case.x, lengths=some)}
+    runs = {
+        "padded": lambda: layer(case.x),
+        "all lengths T": lambda: layer(case.x, lengths=full),
+        "lengths in 0..T": lambda: layer(case.x, lengths=some),
+    }
     race(runs, case, steps=float(some.sum() / full.sum()))

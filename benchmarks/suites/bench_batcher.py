@@ -35,6 +35,7 @@ async def closed(batcher, x, seconds: float) -> dict:
         while clock() < until:
             await batcher.step(name, x[name], start=start)
             start, answered = False, answered + 1
+
     began = clock()
     await asyncio.gather(*map(caller, range(len(x))))
     took, found = clock() - began, batcher.metrics()
@@ -55,6 +56,7 @@ async def offered(batcher, x, rate: float, seconds: float) -> dict:
             waits.append(clock() - asked)
         except fr.OverloadedError:
             refusals.append(clock() - asked)
+
     due, n = clock() + 0.05 + random.random(len(x)) * period, 0
     began, end = clock(), clock() + 0.05 + seconds
     while (now := clock()) < end:
@@ -68,7 +70,11 @@ async def offered(batcher, x, rate: float, seconds: float) -> dict:
     took = clock() - began
     if tasks:
         await asyncio.wait(set(tasks), timeout=10)
-    found = {f"p{q}": 1e6 * float(np.percentile(waits, q)) for q in (50, 99)} | {"rate": len(waits) / took, "offered": n / took, "unresolved": n - len(waits) - len(refusals)}
+    found = {f"p{q}": 1e6 * float(np.percentile(waits, q)) for q in (50, 99)} | {
+        "rate": len(waits) / took,
+        "offered": n / took,
+        "unresolved": n - len(waits) - len(refusals),
+    }
     return found | {"refused": len(refusals) / n, "refused_p99": 1e6 * float(np.percentile(refusals, 99)) if refusals else None}
 
 
@@ -78,7 +84,12 @@ def services():
         yield f"LSTM {I}, {H}", fr.compile(fr.LSTM(I, H, seed=0)), np.zeros(I, np.float32), {}
     silero = cases.SHARED / "silero-vad/silero_vad_16k_op15.onnx"
     if silero.exists():
-        yield "silero", fr.compile(fr.load(silero), constants={"sr": np.array(16_000)}), np.zeros(512, np.float32), {"context": {"input": 64}, "sizes": {"sequence": 512}}
+        yield (
+            "silero",
+            fr.compile(fr.load(silero), constants={"sr": np.array(16_000)}),
+            np.zeros(512, np.float32),
+            {"context": {"input": 64}, "sizes": {"sequence": 512}},
+        )
 
 
 @pytest.mark.parametrize("callers", CALLERS)
@@ -110,7 +121,7 @@ def test_overload(record, request, max_queue):
 
     def measure():
         with Batcher(layer.session, MANY, MAX_BATCH) as batcher:
-            rate = asyncio.run(closed(batcher, layer.x[:4 * MAX_BATCH], seconds / 2))["rate"]
+            rate = asyncio.run(closed(batcher, layer.x[: 4 * MAX_BATCH], seconds / 2))["rate"]
         found = {}
         for load in LOADS:
             with Batcher(layer.session, MANY, MAX_BATCH, max_queue=max_queue) as batcher:

@@ -101,6 +101,7 @@ print(json.dumps([1e3 * first, 1e3 * another, 1e3 * cell, loaded, 1e3 * numba_ms
 
 def test_compile(record):
     """Medians of three new machines: each an empty cache, and a process after the one that filled it."""
+
     def machine():
         with tempfile.TemporaryDirectory() as folder:
             environment = {**os.environ, "FASTRNN_CACHE_DIR": folder + "/kernels"}

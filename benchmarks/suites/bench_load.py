@@ -19,8 +19,17 @@ IMPORTS = (*NAMES[:-1], "numpy")
 def test_load(race, case):
     """fastrnn plans and packs a model; the others get the graph as bytes, or the weights as tensors."""
     model, graph, weights = fastrnn_engine.graph(case), onnx_layer.graph(case), list(case.parameters.values())
-    race({"fastrnn": lambda: fr.compile(model), "onnxruntime": lambda: onnxruntime_engine.session(graph), "openvino": lambda: openvino_engine.compiled(graph),
-          "torch": lambda: torch_engine.module(case), "copy": lambda: [np.array(a) for a in weights]}, case.layer, weight_bytes=case.weight_bytes)
+    race(
+        {
+            "fastrnn": lambda: fr.compile(model),
+            "onnxruntime": lambda: onnxruntime_engine.session(graph),
+            "openvino": lambda: openvino_engine.compiled(graph),
+            "torch": lambda: torch_engine.module(case),
+            "copy": lambda: [np.array(a) for a in weights],
+        },
+        case.layer,
+        weight_bytes=case.weight_bytes,
+    )
 
 
 def seconds_of_import(name: str, first: str, cache) -> float:
@@ -32,6 +41,7 @@ def seconds_of_import(name: str, first: str, cache) -> float:
 
 def test_import(record, request, tmp_path):
     """On top of NumPy; the best of several processes. NumPy's own on top of nothing heavier."""
+
     def measure():
         clock, times = time.perf_counter, {}
         for name in IMPORTS:

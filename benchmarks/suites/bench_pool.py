@@ -27,9 +27,9 @@ class Gathered:
     def step(self, ready: np.ndarray, x: np.ndarray) -> np.ndarray:
         out = np.empty((len(ready), self.H), np.float32)
         for first in range(0, len(ready), self.chunk):
-            rows = ready[first:first + self.chunk]
-            y, new = self.run(x[first:first + self.chunk], [s[:, rows] for s in self.states])
-            out[first:first + self.chunk] = y
+            rows = ready[first : first + self.chunk]
+            y, new = self.run(x[first : first + self.chunk], [s[:, rows] for s in self.states])
+            out[first : first + self.chunk] = y
             for s, after in zip(self.states, new):
                 s[:, rows] = after
         return out
@@ -85,8 +85,13 @@ def test_pool(race, case, ready):
     turns = {"fastrnn": cycle(named), **{name: cycle(draws) for name in best}}
     steps = {"fastrnn": pool.step, **{name: peer.step for name, peer in best.items()}}
     work = roofline.Work(case.work.flops * float(counts.mean()), case.work.weight_bytes)
-    race({name: lambda name=name: steps[name](*next(turns[name])) for name in steps}, f"{case.kind.upper()} I={case.I} H={case.H}, {ready[0]} to {ready[1]} of {STREAMS} ready", work=work,
-         rows=float(counts.mean()), chunks={name: peer.chunk for name, peer in best.items()})
+    race(
+        {name: lambda name=name: steps[name](*next(turns[name])) for name in steps},
+        f"{case.kind.upper()} I={case.I} H={case.H}, {ready[0]} to {ready[1]} of {STREAMS} ready",
+        work=work,
+        rows=float(counts.mean()),
+        chunks={name: peer.chunk for name, peer in best.items()},
+    )
 
 
 def waits(step, case, callers: int, period: float, seconds: float) -> np.ndarray:

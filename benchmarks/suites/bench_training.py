@@ -59,7 +59,7 @@ def test_cell_training(race, cell, H, T, B):
     net = tr.Sequential(tr.Recurrent(cell, H, H))
     net.layers[0].load_state_dict(layer.state_dict())
     x, dt, target = random.standard_normal((T, B, H)), random.uniform(0, 2, (T, B)), random.standard_normal((T, B, H))
-    given, wanted = np.concatenate([x, dt[..., None]][:1 + len(cell.scalars)], 2).astype(np.float32), target.astype(np.float32)
+    given, wanted = np.concatenate([x, dt[..., None]][: 1 + len(cell.scalars)], 2).astype(np.float32), target.astype(np.float32)
     loop, (rows, gaps, goal) = loops(cell, layer)[0], (torch.from_numpy(a).float() for a in (x, dt, target))
     tensors = [t.requires_grad_() for part in (loop, loop.step) for t in vars(part).values() if isinstance(t, torch.Tensor) and t.numel()]
 
@@ -92,11 +92,17 @@ def held(value, seen: set) -> int:
     return sum(held(v, seen) for v in inside)
 
 
-@pytest.mark.parametrize("kind,H,options", [(kind, H, o) for kind, H in (("lstm", 36), ("lstm", 128), ("gru", 46), ("rnn", 100)) for o in KEPT[kind]], ids=str)
+@pytest.mark.parametrize(
+    "kind,H,options", [(kind, H, o) for kind, H in (("lstm", 36), ("lstm", 128), ("gru", 46), ("rnn", 100)) for o in KEPT[kind]], ids=str
+)
 def test_training_memory(record, kind, H, options):
     T, B, I = 200, 16, 88
     layer, random = LAYERS[kind](I, H, seed=0, **options), np.random.default_rng(1)
-    net, x, target = tr.Sequential(layer, tr.Linear(layer.gives, I)), random.standard_normal((T, B, I)).astype(np.float32), random.integers(0, 2, (T, B, I)).astype(np.float32)
+    net, x, target = (
+        tr.Sequential(layer, tr.Linear(layer.gives, I)),
+        random.standard_normal((T, B, I)).astype(np.float32),
+        random.integers(0, 2, (T, B, I)).astype(np.float32),
+    )
 
     def run():
         rows, run = net.enter(x)

@@ -33,7 +33,10 @@ class TorchEngine(Engine):
     def _program(self, shapes: dict[str, tuple[int, ...]]) -> Callable[[dict], list]:
         """The nodes left for these shapes as calls over a list of values; raises UnsupportedModelError naming one that has no form in torch."""
         torch, model = self._torch, fold(self._model, shapes)
-        slots = {name: k for k, name in enumerate(dict.fromkeys((*model.input_names, *model.weights, *(o for n in model.nodes for o in n.outputs if o), "")))}
+        slots = {
+            name: k
+            for k, name in enumerate(dict.fromkeys((*model.input_names, *model.weights, *(o for n in model.nodes for o in n.outputs if o), "")))
+        }
         start: list = [None] * len(slots)
         for name, array in model.weights.items():
             start[slots[name]] = torch.from_numpy(np.array(array))

@@ -29,7 +29,7 @@ FUNCTIONS: dict[str, Callable] = {
     "Equal": torch.eq, "Less": torch.lt, "LessOrEqual": torch.le, "Greater": torch.gt, "GreaterOrEqual": torch.ge, "And": torch.logical_and, "Or": torch.logical_or,
     "Xor": torch.logical_xor, "Clip": lambda x, low=None, high=None: x if low is None and high is None else torch.clamp(x, low, high),
     "Min": lambda *a: reduce(torch.minimum, a), "Max": lambda *a: reduce(torch.maximum, a), "Sum": lambda *a: reduce(torch.add, a), "Mean": lambda *a: reduce(torch.add, a) / len(a),
-}
+}  # fmt: skip
 FORMS: dict[str, Callable[[Node, Model], Callable]] = {
     "LeakyRelu": lambda node, model: lambda x: F.leaky_relu(x, node.get("alpha")),
     "Elu": lambda node, model: lambda x: F.elu(x, node.get("alpha")),
@@ -45,8 +45,12 @@ FORMS: dict[str, Callable[[Node, Model], Callable]] = {
     "BatchNormalization": lambda node, model: lambda x, scale, b, mean, var: F.batch_norm(x, mean, var, scale, b, eps=node.get("epsilon")),
 }
 REDUCTIONS: dict[str, Callable] = {
-    "ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax, "ReduceMin": torch.amin,
-    "ReduceSumSquare": lambda x, axes, keep: torch.sum(x * x, axes, keep), "ReduceL2": lambda x, axes, keep: torch.sqrt(torch.sum(x * x, axes, keep)),
+    "ReduceMean": torch.mean,
+    "ReduceSum": torch.sum,
+    "ReduceMax": torch.amax,
+    "ReduceMin": torch.amin,
+    "ReduceSumSquare": lambda x, axes, keep: torch.sum(x * x, axes, keep),
+    "ReduceL2": lambda x, axes, keep: torch.sqrt(torch.sum(x * x, axes, keep)),
 }
 
 
@@ -61,6 +65,7 @@ def function_of(node: Node, model: Model) -> Callable:
 
 def form(*ops: str):
     """Registers a maker of functions."""
+
     def register(maker):
         FORMS.update(dict.fromkeys(ops, maker))
         return maker
@@ -153,7 +158,7 @@ def _reduction(node, model):
 @form("LayerNormalization")
 def _layer_norm(node, model):
     shape = _shape(model, node.inputs[0])
-    normal = shape[node.get("axis") % len(shape):]
+    normal = shape[node.get("axis") % len(shape) :]
     if all(_shape(model, name) == normal for name in node.inputs[1:] if name):
         return lambda x, scale, b=None: F.layer_norm(x, normal, scale, b, node.get("epsilon"))
     return lambda x, scale, b=0.0: F.layer_norm(x, normal, eps=node.get("epsilon")) * scale + b
@@ -208,9 +213,18 @@ def _recurrent(node, model):
     reverse, unfolded, D = node.get("direction") == "reverse", not layer.torch_form, layer.directions
     options = {"proj_size": w[0].w_h[0].shape[1]} if w[0].w_p is not None else {"nonlinearity": "relu"} if relu else {}
     module = getattr(torch.nn, node.op)(w[0].w_x[0].shape[1], w[0].hidden_size, batch_first=layer.batch_first, bidirectional=D == 2, **options).eval()
-    arrays = {f"{name}_l0{'_reverse' if d else ''}": torch.from_numpy(np.array(a)) for d, each in enumerate(w) for name, a in (
-        ("weight_ih", np.concatenate(each.w_x)), ("weight_hh", np.concatenate(each.w_h)), ("bias_ih", np.concatenate(each.b_x)),
-        ("bias_hh", np.concatenate(each.b_h)), ("weight_hr", each.w_p)) if a is not None}
+    arrays = {
+        f"{name}_l0{'_reverse' if d else ''}": torch.from_numpy(np.array(a))
+        for d, each in enumerate(w)
+        for name, a in (
+            ("weight_ih", np.concatenate(each.w_x)),
+            ("weight_hh", np.concatenate(each.w_h)),
+            ("bias_ih", np.concatenate(each.b_x)),
+            ("bias_hh", np.concatenate(each.b_h)),
+            ("weight_hr", each.w_p),
+        )
+        if a is not None
+    }
     module.load_state_dict(arrays)
     time, states_turned = int(layer.batch_first), layer.batch_first and unfolded
     n_states = 2 if node.op == "LSTM" else 1

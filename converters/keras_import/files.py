@@ -38,9 +38,15 @@ def read_file(path: Path) -> Saved:
     text, weights = root.text("model_config"), root.group("model_weights")
     if text is None or weights is None:
         alone = "layer_names" in root.attributes or root.group("layers") or root.group("_layer_checkpoint_dependencies")
-        what = "it holds weights alone, not the network they belong to; load them into the model and save that, or give the live model to fastrnn.from_keras" if alone else "no Keras model is in it"
+        what = (
+            "it holds weights alone, not the network they belong to; load them into the model and save that, or give the live model to fastrnn.from_keras"
+            if alone
+            else "no Keras model is in it"
+        )
         raise UnsupportedModelError(f"{path}: {what}")
-    return Saved(_json(text, f"{path}: model_config"), version_of(root.text("keras_version") or weights.text("keras_version") or "2"), weights, "lists")
+    return Saved(
+        _json(text, f"{path}: model_config"), version_of(root.text("keras_version") or weights.text("keras_version") or "2"), weights, "lists"
+    )
 
 
 def _archive(path: Path) -> Saved:
@@ -50,11 +56,22 @@ def _archive(path: Path) -> Saved:
             raise UnsupportedModelError(f"{path}: there is no {name} in it; a .keras file of Keras 3, or of tf.keras 2.12 and later, has one")
     allowed = max(SPARE_BYTES, 2 * path.stat().st_size)
     for name, entry in entries.items():
-        if entry.file_size > (allowed if name == "model.weights.h5" else MAX_CONFIG_BYTES) and name in ("config.json", "metadata.json", "model.weights.h5"):
+        if entry.file_size > (allowed if name == "model.weights.h5" else MAX_CONFIG_BYTES) and name in (
+            "config.json",
+            "metadata.json",
+            "model.weights.h5",
+        ):
             raise UnsupportedModelError(f"{path}: entry {name!r} claims {entry.file_size} bytes, more than are unpacked")
     config = _json(read_entry(path, entries["config.json"]).decode(errors="replace"), f"{path}: config.json")
-    metadata = _json(read_entry(path, entries["metadata.json"]).decode(errors="replace"), f"{path}: metadata.json") if "metadata.json" in entries else {}
-    return Saved(config, version_of(metadata.get("keras_version", "3")), read_hdf5(read_entry(path, entries["model.weights.h5"]), f"{path}: model.weights.h5"), "paths")
+    metadata = (
+        _json(read_entry(path, entries["metadata.json"]).decode(errors="replace"), f"{path}: metadata.json") if "metadata.json" in entries else {}
+    )
+    return Saved(
+        config,
+        version_of(metadata.get("keras_version", "3")),
+        read_hdf5(read_entry(path, entries["model.weights.h5"]), f"{path}: model.weights.h5"),
+        "paths",
+    )
 
 
 def _json(text: str, where: str) -> dict:

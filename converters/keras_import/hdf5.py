@@ -25,7 +25,7 @@ UNDEFINED = 2**64 - 1
 MAX_OBJECTS, MAX_DEPTH, MAX_MESSAGES = 1 << 16, 64, 1 << 12  # of a file; of groups in groups; of one object
 MAX_RANK = 32
 # Types of messages in an object header, and those that say nothing of an array's content.
-DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOLS, ATTRIBUTE_INFO = 1, 2, 3, 6, 7, 8, 11, 12, 16, 17, 21
+DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOLS, ATTRIBUTE_INFO = 1, 2, 3, 6, 7, 8, 11, 12, 16, 17, 21  # fmt: skip
 SILENT = (0, 4, 5, 10, 13, 14, 18, 22)  # nothing, fill values, group info, comment, times, reference count
 
 
@@ -112,7 +112,7 @@ class _Reader:
         """Bytes of the file; raises where they are not all in it."""
         if address == UNDEFINED or address + size > len(self.data):
             raise self.damaged(f"{what} lies outside the file, at {address}")
-        return self.data[address:address + size]
+        return self.data[address : address + size]
 
     def root(self) -> Group:
         if bytes(self.data[:8]) != SIGNATURE:
@@ -142,8 +142,13 @@ class _Reader:
             raise self.unsupported(f"more than {MAX_OBJECTS} groups and arrays, or groups nested more than {MAX_DEPTH} deep")
         messages = list(self.messages(address, path))
         kinds = [kind for kind, _ in messages]
-        for kind, what in ((LINK, "links of a newer form"), (EXTERNAL, "an array in another file"), (FILTERS, "compressed arrays"), (LINK_INFO, "groups of a newer form"),
-                           (ATTRIBUTE_INFO, "attributes of a newer form")):
+        for kind, what in (
+            (LINK, "links of a newer form"),
+            (EXTERNAL, "an array in another file"),
+            (FILTERS, "compressed arrays"),
+            (LINK_INFO, "groups of a newer form"),
+            (ATTRIBUTE_INFO, "attributes of a newer form"),
+        ):
             if kind in kinds:
                 raise self.unsupported(f"{path or '/'}: {what}")
         for kind in kinds:
@@ -168,7 +173,7 @@ class _Reader:
                 if 8 + length > len(block):
                     raise self.damaged(f"{path or '/'}: a message runs past its header")
                 left -= 1
-                content, block = block[8:8 + length], block[8 + length:]
+                content, block = block[8 : 8 + length], block[8 + length :]
                 if kind == CONTINUATION:
                     blocks.append(self.part(*struct.unpack("<2Q", content[:16]), f"{path or '/'}: the rest of its header"))  # type: ignore[call-arg]  # as many as it takes
                 elif flags & 2:
@@ -193,7 +198,7 @@ class _Reader:
         return group
 
     def name(self, heap: memoryview, offset: int, path: str) -> str:
-        raw = bytes(heap[offset:offset + 4096])
+        raw = bytes(heap[offset : offset + 4096])
         end = raw.find(b"\0")
         try:
             name = raw[:end].decode()
@@ -251,7 +256,7 @@ class _Reader:
             raise self.damaged(f"{path}: its shape is {shape}")
         if layout[1] == 0:
             size = struct.unpack_from("<H", layout, 2)[0]
-            content = layout[4:4 + size]
+            content = layout[4 : 4 + size]
             if size < wanted or len(content) < wanted:
                 raise self.damaged(f"{path}: {size} bytes for an array of {wanted}")
             return Array(path, shape, dtype, lambda: content[:wanted])
@@ -278,7 +283,11 @@ class _Reader:
         if kind == 0 and size in (1, 2, 4, 8) and struct.unpack_from("<HH", message, 8) == (0, 8 * size):
             return DType(size, np.dtype(f"{order}{'i' if bits & 8 else 'u'}{size}"))
         exponents = {2: (10, 5, 10), 4: (23, 8, 23), 8: (52, 11, 52)}  # where the exponent starts, its bits, those of the mantissa
-        if kind == 1 and size in exponents and struct.unpack_from("<HHBBBB", message, 8) == (0, 8 * size, *exponents[size][:2], 0, exponents[size][2]):
+        if (
+            kind == 1
+            and size in exponents
+            and struct.unpack_from("<HHBBBB", message, 8) == (0, 8 * size, *exponents[size][:2], 0, exponents[size][2])
+        ):
             return DType(size, np.dtype(f"{order}f{size}"))
         if kind == 3:
             return DType(size, text="fixed", name="text")
@@ -293,7 +302,7 @@ class _Reader:
             raise self.unsupported(f"{path or '/'}: an attribute of another form")
         parts, at = [], 9 if version == 3 else 8
         for size in sizes:
-            parts.append(message[at:at + size])
+            parts.append(message[at : at + size])
             if len(parts[-1]) < size:
                 raise self.damaged(f"{path or '/'}: an attribute runs past its end")
             at += size if version > 1 else -(-size // 8) * 8
@@ -304,7 +313,7 @@ class _Reader:
         if count * dtype.size > len(content):
             raise self.damaged(f"{path or '/'}: attribute {name!r} claims {count * dtype.size} bytes, of which {len(content)} are there")
         if dtype.text == "fixed":
-            return name, _fixed_texts(f"{self.where}: attribute {name!r}", bytes(content[:count * dtype.size]), dtype, count)
+            return name, _fixed_texts(f"{self.where}: attribute {name!r}", bytes(content[: count * dtype.size]), dtype, count)
         if dtype.text == "variable":
             return name, [self.variable_text(*struct.unpack_from("<IQI", content, 16 * k), name) for k in range(count)]  # type: ignore[call-arg]  # as many as it takes
         return name, [] if not count else None
@@ -334,14 +343,14 @@ class _Reader:
                 return
             if 16 + length > len(rest):
                 raise self.damaged("a heap's entry runs past its end")
-            yield index, rest[16:16 + length]
-            rest = rest[16 + -(-length // 8) * 8:]
+            yield index, rest[16 : 16 + length]
+            rest = rest[16 + -(-length // 8) * 8 :]
 
 
 def _fixed_texts(where: str, content: bytes, dtype: DType, count: int) -> list[str]:
     if dtype.text != "fixed":
         raise UnsupportedModelError(f"{where}: {dtype.name or dtype.numbers} instead of text")
-    return [_decoded(where, content[k * dtype.size:(k + 1) * dtype.size].rstrip(b"\0")) for k in range(count)]
+    return [_decoded(where, content[k * dtype.size : (k + 1) * dtype.size].rstrip(b"\0")) for k in range(count)]
 
 
 def _decoded(where: str, content: bytes) -> str:

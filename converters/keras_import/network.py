@@ -59,7 +59,10 @@ class _Symbols:
         given = input_shape(layer)
         if not self._time and len(given) > 1 and given[1] is None:
             self._time = layer.name
-        return tuple(dim if dim is not None else "B" if k == 0 else "T" if k == 1 and layer.name == self._time else f"{layer.name}_{k}" for k, dim in enumerate(given))
+        return tuple(
+            dim if dim is not None else "B" if k == 0 else "T" if k == 1 and layer.name == self._time else f"{layer.name}_{k}"
+            for k, dim in enumerate(given)
+        )
 
 
 def input_shape(layer: Layer) -> tuple[int | None, ...]:
@@ -72,8 +75,14 @@ def input_shape(layer: Layer) -> tuple[int | None, ...]:
     if given is None and layer.config.get("input_dim") is not None:
         given = [None, layer.config.get("input_length"), layer.config["input_dim"]]
         given = given if layer.kind not in ("Dense",) else [None, given[2]]
-    if not isinstance(given, (list, tuple)) or not given or any(d is not None and (isinstance(d, bool) or not isinstance(d, int) or not 0 < d < 2**31) for d in given):
-        raise UnsupportedModelError(f"layer {layer.where!r}: the file does not say what shape the input has (got {given!r}); build the model with an Input before it is saved")
+    if (
+        not isinstance(given, (list, tuple))
+        or not given
+        or any(d is not None and (isinstance(d, bool) or not isinstance(d, int) or not 0 < d < 2**31) for d in given)
+    ):
+        raise UnsupportedModelError(
+            f"layer {layer.where!r}: the file does not say what shape the input has (got {given!r}); build the model with an Input before it is saved"
+        )
     return tuple(given)
 
 
@@ -93,12 +102,20 @@ def _readers(root: Layer, name: str) -> list[Layer]:
     if root.kind == "Sequential":
         layers = list(root.children.values())
         return [layers[1]] if len(layers) > 1 and layers[0].kind == "InputLayer" else layers[:1]
-    return [child for child in root.children.values() if child.kind != "NotEqual" and any(h[0] == name for node in child.nodes or () for h in _histories(node))]
+    return [
+        child
+        for child in root.children.values()
+        if child.kind != "NotEqual" and any(h[0] == name for node in child.nodes or () for h in _histories(node))
+    ]
 
 
 def _run(graph: Graph, network: Layer, source: Callable[[Layer], Tensor]) -> list[tuple[str, Tensor]]:
     """Calls every layer of a network; its outputs by the names of the layers that make them."""
-    return _sequential(graph, network, source) if network.kind == "Sequential" and not any(c.nodes for c in network.children.values()) else _functional(graph, network, source)
+    return (
+        _sequential(graph, network, source)
+        if network.kind == "Sequential" and not any(c.nodes for c in network.children.values())
+        else _functional(graph, network, source)
+    )
 
 
 def _sequential(graph: Graph, network: Layer, source) -> list[tuple[str, Tensor]]:
@@ -110,7 +127,9 @@ def _sequential(graph: Graph, network: Layer, source) -> list[tuple[str, Tensor]
         first = Layer("InputLayer", {"name": f"{first.name}_input", "batch_shape": network.config["build_input_shape"]}, first.where)
     elif first.kind != "InputLayer" and first.is_network:
         first = next(iter(first.children.values()), first)
-    x: Any = source(first if first.kind in ("InputLayer", "Embedding") else Layer(first.kind, {**first.config, "name": f"{first.name}_input"}, first.where))
+    x: Any = source(
+        first if first.kind in ("InputLayer", "Embedding") else Layer(first.kind, {**first.config, "name": f"{first.name}_input"}, first.where)
+    )
     for layer in layers:
         if layer.kind != "InputLayer":
             x = call(graph, layer, [x], {})
@@ -168,7 +187,12 @@ def _history(given) -> tuple[str, int, int] | None:
         if given.get("class_name") != "__keras_tensor__" or not isinstance(given.get("config"), Mapping):
             return None
         given = given["config"].get("keras_history")
-    whole = isinstance(given, list) and 3 <= len(given) <= 4 and isinstance(given[0], str) and all(isinstance(k, int) and not isinstance(k, bool) for k in given[1:3])
+    whole = (
+        isinstance(given, list)
+        and 3 <= len(given) <= 4
+        and isinstance(given[0], str)
+        and all(isinstance(k, int) and not isinstance(k, bool) for k in given[1:3])
+    )
     return tuple(given[:3]) if whole else None
 
 
@@ -214,7 +238,10 @@ def _arguments(layer: Layer, node, values) -> tuple[list, dict]:
                 kwargs |= {str(k): _value(v, values, layer) for k, v in entry[3].items()}
         return [tensors if len(tensors) > 1 else tensors[0]], kwargs
     if (found := _history(node)) is not None:  # one tensor, not in a list
-        return [_pick(values, found)], {str(k): _value(v, values, layer) for k, v in (node[3].items() if isinstance(node, list) and len(node) > 3 and isinstance(node[3], Mapping) else ())}
+        return [_pick(values, found)], {
+            str(k): _value(v, values, layer)
+            for k, v in (node[3].items() if isinstance(node, list) and len(node) > 3 and isinstance(node[3], Mapping) else ())
+        }
     raise InvalidModelError(f"layer {layer.where!r}: a call that cannot be read")
 
 
@@ -279,7 +306,9 @@ def _operation(site: Site, args: Sequence, kwargs: Mapping) -> Tensor:
     """An operation of keras.ops: its options stand in its config; those that say nothing are left out."""
     convert = FUNCTIONS[site.layer.kind]
     taken = inspect.signature(convert).parameters
-    options = {k: v for k, v in {**site.layer.config, **kwargs}.items() if k in taken or v not in (None, False) and k not in ("name", "dtype", "trainable")}
+    options = {
+        k: v for k, v in {**site.layer.config, **kwargs}.items() if k in taken or v not in (None, False) and k not in ("name", "dtype", "trainable")
+    }
     _check_arguments(site, convert, args, options)
     return convert(site, *args, **options)
 

@@ -20,7 +20,7 @@ MOST_NODES = 1 << 15
 # Options without a meaning for inference, those of every layer included.
 IGNORED = ("name", "trainable", "dtype", "seed", "batch_input_shape", "batch_shape", "build_config", "implementation", "unroll", "time_major", "input_dtype", "activity_regularizer",
            "autocast", "momentum", "synchronized", "ragged", "sparse", "experimental_autocast", "input_length", "input_dim", "registered_name", "embeddings_initializer", "renorm_momentum",
-           "unit_forget_bias", "dropout", "recurrent_dropout", "noise_shape", "rate", "stddev", "use_cudnn")
+           "unit_forget_bias", "dropout", "recurrent_dropout", "noise_shape", "rate", "stddev", "use_cudnn")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,11 @@ class Site:
         """An option that is n whole numbers, or one for all."""
         value = self.option(name, default)
         value = [value] * n if isinstance(value, int) else value
-        if not isinstance(value, (list, tuple)) or len(value) != n or any(isinstance(v, bool) or not isinstance(v, int) or not least <= v < 2**31 for v in value):
+        if (
+            not isinstance(value, (list, tuple))
+            or len(value) != n
+            or any(isinstance(v, bool) or not isinstance(v, int) or not least <= v < 2**31 for v in value)
+        ):
             raise self.invalid(f"{name} must be {n} whole numbers from {least}, got {value!r}")
         return tuple(value)
 
@@ -182,7 +186,12 @@ class Site:
     def finish(self) -> None:
         """Raises for an option that nobody read and that may mean something."""
         for name, value in self.layer.config.items():
-            if name not in self._read and name not in IGNORED and not name.endswith(("_initializer", "_regularizer", "_constraint")) and value not in (None, False, [], {}):
+            if (
+                name not in self._read
+                and name not in IGNORED
+                and not name.endswith(("_initializer", "_regularizer", "_constraint"))
+                and value not in (None, False, [], {})
+            ):
                 raise self.refuse(f"option {name}={value!r} is not known".replace("\n", " ")[:300])
 
     # Weights.
@@ -193,7 +202,9 @@ class Site:
         if array is None:
             raise self.invalid(f"weight {name!r} is missing")
         if shape is not None and (array.ndim != len(shape) or any(s is not None and s != d for s, d in zip(shape, array.shape))):
-            raise InvalidModelError(f"{self.where}: weight {name!r} must have shape ({', '.join('?' if s is None else str(s) for s in shape)}), got {array.shape}")
+            raise InvalidModelError(
+                f"{self.where}: weight {name!r} must have shape ({', '.join('?' if s is None else str(s) for s in shape)}), got {array.shape}"
+            )
         return array
 
     def weight(self, name: str, shape: Sequence[int | None] | None = None) -> str:
@@ -273,4 +284,3 @@ class Site:
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """As another dtype."""
         return x if x.spec.dtype == dtype else self.emit("Cast", x, to=dtype)
-

@@ -33,7 +33,13 @@ class Layer:
     @property
     def is_operation(self) -> bool:
         """Whether it is an operation of keras.ops, which stands among the layers of a functional model of Keras 3. Layers alone say whether they are trained."""
-        return self.module.startswith("keras.src.ops") or self.kind in FUNCTIONS and "trainable" not in self.config and "layers" not in self.config and self.nodes is not None
+        return (
+            self.module.startswith("keras.src.ops")
+            or self.kind in FUNCTIONS
+            and "trainable" not in self.config
+            and "layers" not in self.config
+            and self.nodes is not None
+        )
 
     @property
     def name(self) -> str:
@@ -65,7 +71,9 @@ def layer_of(given, where: str = "", depth: int = 0) -> Layer:
         config = {"layers": config}
     name = str(given.get("name") or config.get("name") or kind)
     where = f"{where}.{name}" if where else name
-    layer = Layer(kind, config if config.get("name") else {**config, "name": name}, where, given.get("inbound_nodes"), module=str(given.get("module") or ""))
+    layer = Layer(
+        kind, config if config.get("name") else {**config, "name": name}, where, given.get("inbound_nodes"), module=str(given.get("module") or "")
+    )
     if not isinstance(layer.nodes, (list, type(None))):
         raise InvalidModelError(f"layer {where!r}: what it is called on cannot be {str(layer.nodes)[:100]!r}")
     _refuse_dtype(layer)
@@ -104,7 +112,9 @@ def _refuse_dtype(layer: Layer) -> None:
     policy = layer.config.get("dtype")
     name = policy.get("config", {}).get("name") if isinstance(policy, Mapping) and isinstance(policy.get("config"), Mapping) else policy
     if layer.kind != "InputLayer" and not layer.is_operation and name not in (None, "float32"):
-        raise UnsupportedModelError(f"layer {layer.where!r}: it computes in {name!r}; float32 is supported: rebuild the model with dtype='float32' and set its weights")
+        raise UnsupportedModelError(
+            f"layer {layer.where!r}: it computes in {name!r}; float32 is supported: rebuild the model with dtype='float32' and set its weights"
+        )
 
 
 # Weights.
@@ -147,7 +157,7 @@ def _fill_members(layer: Layer, members: Sequence[Layer], group: Group | None, c
     """Members of a container, which the file names by their class: dense, dense_1, ... Numbers may have gaps."""
     held = next((found for name in containers if group is not None and (found := group.group(name))), None)
     by_class: dict[str, list[tuple[int, Group]]] = {}
-    for name, child in (held.children.items() if held is not None else ()):
+    for name, child in held.children.items() if held is not None else ():
         base, number = (m[1], int(m[2])) if (m := re.fullmatch(r"(.*)_(\d{1,9})", name)) else (name, -1)
         if isinstance(child, Group):
             by_class.setdefault(base, []).append((number, child))
@@ -207,7 +217,9 @@ def fill(root: Layer, lists: Mapping[str, Sequence[tuple[str, np.ndarray]]]) -> 
         slots = [s for s in slots if s[2]] + [s for s in slots if not s[2]]
         given = lists.get(child.name, ())
         if len(given) != len(slots):
-            raise InvalidModelError(f"layer {child.where!r}: {len(given)} weights are given, {', '.join(n for n, _ in given) or 'none'}; its config says {len(slots)}")
+            raise InvalidModelError(
+                f"layer {child.where!r}: {len(given)} weights are given, {', '.join(n for n, _ in given) or 'none'}; its config says {len(slots)}"
+            )
         for (layer, variable, _), (name, array) in zip(slots, given):
             last, wanted = re.sub(r":\d+$", "", name).rpartition("/")[2], variable.name.rpartition("/")[2]
             if re.sub(r"_\d+$", "", last) != wanted and last in {v.name.rpartition("/")[2] for _, v, _ in slots}:

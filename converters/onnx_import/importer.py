@@ -54,8 +54,12 @@ def import_model(source, external_data: bool, outputs: Sequence[str] | None = No
     name = Path(source).stem if isinstance(source, (str, Path)) else proto.graph.name or "model"
     for node, _ in every_node(graph.nodes):
         if node.op == "GRU" and not node.get("linear_before_reset") and "pytorch" in proto.producer_name.lower():
-            warnings.warn(f"node {node.name!r} (GRU): linear_before_reset=0 in a file that PyTorch wrote; PyTorch's GRU means 1, and its newer exporter "
-                          "has written 0 by mistake: it is read as written; compare with the original", SuspectModelWarning, stacklevel=4)
+            warnings.warn(
+                f"node {node.name!r} (GRU): linear_before_reset=0 in a file that PyTorch wrote; PyTorch's GRU means 1, and its newer exporter "
+                "has written 0 by mistake: it is read as written; compare with the original",
+                SuspectModelWarning,
+                stacklevel=4,
+            )
     return Model(tuple(inputs), tuple(results), tuple(graph.nodes), names.weights, (), name, declared)
 
 
@@ -63,7 +67,9 @@ def _opset(proto: onnx.ModelProto) -> int:
     versions: dict[str, int] = {}
     for entry in proto.opset_import:
         if versions.setdefault(entry.domain or "ai.onnx", entry.version) != entry.version:
-            raise InvalidModelError(f"the opset of domain {entry.domain or 'ai.onnx'!r} stands twice, as {versions[entry.domain or 'ai.onnx']} and {entry.version}")
+            raise InvalidModelError(
+                f"the opset of domain {entry.domain or 'ai.onnx'!r} stands twice, as {versions[entry.domain or 'ai.onnx']} and {entry.version}"
+            )
     if "ai.onnx" not in versions and versions:
         raise UnsupportedModelError(f"the file has ops of {', '.join(sorted(versions))} only, none of the default domain")
     if "ai.onnx" not in versions:
@@ -184,7 +190,9 @@ class GraphImporter:
             raise UnsupportedModelError(f"a branch of {self.proto.name!r} takes inputs")
         for value in (*proto.input, *proto.output) if body else ():
             if value.type.WhichOneof("value") not in (None, "tensor_type"):
-                raise UnsupportedModelError(f"{value.name!r} in body {proto.name!r}: only tensors are supported, got {value.type.WhichOneof('value')}")
+                raise UnsupportedModelError(
+                    f"{value.name!r} in body {proto.name!r}: only tensors are supported, got {value.type.WhichOneof('value')}"
+                )
         inputs = tuple(inner.define(value.name) for value in proto.input)
         inner.run()
         outputs = tuple(inner.result(value.name) for value in proto.output)
@@ -235,7 +243,9 @@ class GraphImporter:
             return importer
         if not own:
             known = any(name.startswith(f"{proto.domain}.") for name in IMPORTERS)
-            raise UnsupportedModelError(f"{where}: " + (f"op {proto.op_type!r} of domain" if known else "domain") + f" {proto.domain!r} is not supported")
+            raise UnsupportedModelError(
+                f"{where}: " + (f"op {proto.op_type!r} of domain" if known else "domain") + f" {proto.domain!r} is not supported"
+            )
         if proto.op_type in FOREIGN:
             return Given.foreign
         why = f": {REFUSED[proto.op_type]}" if proto.op_type in REFUSED else ""

@@ -15,14 +15,20 @@ def upgraded(proto: onnx.ModelProto, opset: int, target: int) -> onnx.ModelProto
     given.CopyFrom(proto)
     given.ir_version = max(given.ir_version, LEAST_IR)
     declared = {value.name for value in given.graph.input}
-    given.graph.input.extend(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in given.graph.initializer if t.name not in declared)
+    given.graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in given.graph.initializer if t.name not in declared
+    )
     try:
         onnx.checker.check_model(given)
         return _with_wide_slopes(onnx.version_converter.convert_version(given, target), opset)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InvalidModelError(f"the file is of opset {opset}, and not one that onnx's checker takes: {' '.join(str(error).split())[:300]}") from error
+        raise InvalidModelError(
+            f"the file is of opset {opset}, and not one that onnx's checker takes: {' '.join(str(error).split())[:300]}"
+        ) from error
     except (RuntimeError, ValueError, IndexError) as error:  # the converter's ConvertError among them
-        raise UnsupportedModelError(f"opset {opset}: onnx's version converter does not bring it to {target}: {' '.join(str(error).split())[:300]}") from error
+        raise UnsupportedModelError(
+            f"opset {opset}: onnx's version converter does not bring it to {target}: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _with_wide_slopes(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -31,14 +37,18 @@ def _with_wide_slopes(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if not nodes:
         return proto
     shapes = onnx.shape_inference.infer_shapes(proto).graph
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in (*shapes.value_info, *shapes.input, *shapes.output) if v.type.tensor_type.HasField("shape")}
+    ranks = {
+        v.name: len(v.type.tensor_type.shape.dim) for v in (*shapes.value_info, *shapes.input, *shapes.output) if v.type.tensor_type.HasField("shape")
+    }
     slopes = {t.name: t for t in proto.graph.initializer}
     for node in nodes:
         slope, rank = slopes.get(node.input[1]), ranks.get(node.input[0])
         if slope is not None and (len(slope.dims) != 1 or slope.dims[0] == 1):
             continue
         if slope is None or rank is None:
-            raise UnsupportedModelError(f"node {node.name!r} (PRelu) of opset {opset}: its slope is no stored weight, or its input's rank is not known")
+            raise UnsupportedModelError(
+                f"node {node.name!r} (PRelu) of opset {opset}: its slope is no stored weight, or its input's rank is not known"
+            )
         wide = onnx.TensorProto()
         wide.CopyFrom(slope)
         wide.name = f"{slope.name}.{node.output[0]}"

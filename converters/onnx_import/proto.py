@@ -13,17 +13,36 @@ from onnx import TensorProto, numpy_helper
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model.ops import ANY_DIM, DTYPES
 
-_DTYPE = {TensorProto.DataType.Value(name): dtype for name, dtype in (
-    ("FLOAT", "float32"), ("DOUBLE", "float64"), ("INT8", "int8"), ("INT16", "int16"), ("INT32", "int32"), ("INT64", "int64"),
-    ("UINT8", "uint8"), ("UINT16", "uint16"), ("UINT32", "uint32"), ("UINT64", "uint64"), ("BOOL", "bool"))}
+_DTYPE = {
+    TensorProto.DataType.Value(name): dtype
+    for name, dtype in (
+        ("FLOAT", "float32"),
+        ("DOUBLE", "float64"),
+        ("INT8", "int8"),
+        ("INT16", "int16"),
+        ("INT32", "int32"),
+        ("INT64", "int64"),
+        ("UINT8", "uint8"),
+        ("UINT16", "uint16"),
+        ("UINT32", "uint32"),
+        ("UINT64", "uint64"),
+        ("BOOL", "bool"),
+    )
+}
 assert set(_DTYPE.values()) == set(DTYPES)
 # Floats of 16 bits are taken as the float32 that they are: what is computed, given and asked for in them is float32 here.
 WIDENED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _DTYPE |= dict.fromkeys(WIDENED, "float32")
 # Bits of numbers that inputs and weights may have, and the dtype that they are taken as; computed with, they would round as none here does.
-NARROW = {TensorProto.DataType.Value(name): (bits, dtype) for name, bits, dtype in (
-    *((f"FLOAT8{kind}", 8, "float32") for kind in ("E4M3FN", "E4M3FNUZ", "E5M2", "E5M2FNUZ", "E8M0")), ("FLOAT4E2M1", 4, "float32"),
-    *((f"{sign}INT{bits}", bits, f"{sign.lower()}int8") for sign in ("", "U") for bits in (4, 2))) if name in set(TensorProto.DataType.keys())}
+NARROW = {
+    TensorProto.DataType.Value(name): (bits, dtype)
+    for name, bits, dtype in (
+        *((f"FLOAT8{kind}", 8, "float32") for kind in ("E4M3FN", "E4M3FNUZ", "E5M2", "E5M2FNUZ", "E8M0")),
+        ("FLOAT4E2M1", 4, "float32"),
+        *((f"{sign}INT{bits}", bits, f"{sign.lower()}int8") for sign in ("", "U") for bits in (4, 2)),
+    )
+    if name in set(TensorProto.DataType.keys())
+}
 MOST_NODES = 1 << 16  # of a model whose functions are put in place
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
@@ -94,7 +113,10 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
         raise UnsupportedModelError(f"its functions make {total:,} nodes; at most {MOST_NODES:,} are supported")
     try:
         return inliner.inline_local_functions(model)
-    except (RuntimeError, onnx.checker.ValidationError) as error:  # calls with other counts of inputs, functions twice of a name or never called in a circle
+    except (
+        RuntimeError,
+        onnx.checker.ValidationError,
+    ) as error:  # calls with other counts of inputs, functions twice of a name or never called in a circle
         raise InvalidModelError(f"its functions cannot be put in place of their calls: {str(error).splitlines()[0]}") from error
 
 
@@ -143,7 +165,12 @@ def array_of(tensor: TensorProto, where: str, folder: Folder | None, narrow: boo
     typed = sum(len(getattr(tensor, name)) for name in _TYPED_FIELDS)
     if tensor.HasField("raw_data") and typed:
         raise InvalidModelError(f"{where}: its data is there twice, raw and typed")
-    if tensor.HasField("raw_data") and len(tensor.raw_data) != nbytes or not tensor.HasField("raw_data") and typed != (nbytes if few else math.prod(tensor.dims)):
+    if (
+        tensor.HasField("raw_data")
+        and len(tensor.raw_data) != nbytes
+        or not tensor.HasField("raw_data")
+        and typed != (nbytes if few else math.prod(tensor.dims))
+    ):
         raise InvalidModelError(f"{where}: dims {list(tensor.dims)} of {dtype} do not fit its data")
     try:
         return np.array(numpy_helper.to_array(tensor), dtype)

@@ -19,7 +19,9 @@ from fastrnn.model.ops.foreign import PREFIX
 
 # Why an op is refused that ONNX has.
 REFUSED = {
-    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"), "it draws random numbers"),
+    **dict.fromkeys(
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"), "it draws random numbers"
+    ),
     **dict.fromkeys(("NonZero", "Compress", "Unique", "NonMaxSuppression"), "the size of its output depends on data"),
     **dict.fromkeys(("StringNormalizer", "StringConcat", "StringSplit", "RegexFullMatch"), "it works on text"),
     "SequenceMap": "it works on sequences of tensors",
@@ -127,7 +129,11 @@ class Given:
         options = {}
         for attribute in self.proto.attribute:
             value = self.attribute(attribute.name)
-            if isinstance(value, (list, tuple)) and not all(isinstance(v, (int, float, str)) for v in value) or not isinstance(value, (int, float, str, list, tuple)):
+            if (
+                isinstance(value, (list, tuple))
+                and not all(isinstance(v, (int, float, str)) for v in value)
+                or not isinstance(value, (int, float, str, list, tuple))
+            ):
                 raise self.refuse(f"attribute {attribute.name!r} is not supported")
             options[attribute.name] = value
         self.emit(PREFIX + self.op, opset=max(opset, self.opset), options=options_of(options | changed))

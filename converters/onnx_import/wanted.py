@@ -30,14 +30,20 @@ def only(proto: onnx.ModelProto, outputs: Sequence[str], reads: Reads) -> onnx.M
     there = {value.name: value for value in proto.graph.output}
     for k, name in enumerate(outputs):
         if name not in there or name in outputs[:k]:
-            raise UnsupportedModelError(f"outputs: {name!r} {'stands there twice' if name in there else 'is no output; there are ' + ', '.join(there)}")
+            raise UnsupportedModelError(
+                f"outputs: {name!r} {'stands there twice' if name in there else 'is no output; there are ' + ', '.join(there)}"
+            )
     kept = needed(proto.graph, outputs, reads)
     before = {name for node in proto.graph.node for name in reads(node)}
     after = {name for node in kept for name in reads(node)} | set(outputs)
     made = onnx.ModelProto()
     made.CopyFrom(proto)
-    for field, values in (("node", kept), ("output", [there[name] for name in outputs]), ("input", [v for v in proto.graph.input if v.name in after or v.name not in before]),
-                          ("initializer", [t for t in proto.graph.initializer if t.name in after])):
+    for field, values in (
+        ("node", kept),
+        ("output", [there[name] for name in outputs]),
+        ("input", [v for v in proto.graph.input if v.name in after or v.name not in before]),
+        ("initializer", [t for t in proto.graph.initializer if t.name in after]),
+    ):
         made.graph.ClearField(field)
         getattr(made.graph, field).extend(values)
     return made

@@ -224,5 +224,3 @@ def _same(a: TensorInfo, b: TensorInfo) -> bool:
         return False
     p, q = a.quantization, b.quantization
     return not stands_for_reals(a) or len(p.scale) == len(q.scale) == 1 and p.scale[0] == q.scale[0] and p.zero_point[0] == q.zero_point[0]
-
-

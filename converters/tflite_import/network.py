@@ -112,7 +112,9 @@ def build_model(path: Path) -> Model:
         network.build.nodes.append(Node("Identity", name, (value.name,), (name,)))
         outputs.append(name)
     network.settle()
-    return Model(tuple(network.inputs), (*outputs, *network.outputs), tuple(network.build.nodes), network.build.weights, tuple(network.states), path.stem)
+    return Model(
+        tuple(network.inputs), (*outputs, *network.outputs), tuple(network.build.nodes), network.build.weights, tuple(network.states), path.stem
+    )
 
 
 def _input(network: Network, graph: Subgraph, index: int, k: int) -> Tensor:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 OPERATORS: dict[str, Callable] = {}
 # Why an operator is refused that the schema has.
 REFUSED = {
-    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"), "it works on variables that live outside of the graph; convert the model with its states as inputs and outputs"),
+    **dict.fromkeys(
+        ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"),
+        "it works on variables that live outside of the graph; convert the model with its states as inputs and outputs",
+    ),
     **dict.fromkeys(("RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL"), "it draws random numbers"),
     **dict.fromkeys(("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"), "the size of its output depends on data"),
 }

@@ -1,16 +1,16 @@
 """PyTorch modules and exported programs to Models, by way of torch.export's graph of ATen operators.
 
-    subject.py, kept.py the module as something to call: on copies, in eval mode, put back as it was after every run
-    capture.py          nn.Module -> ExportedProgram, dimensions left open
-    recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
-    cell_leaf.py        and modules that the caller says are layers of a custom cell
-    program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
-    importer.py         the nodes; what only constants make is computed
-    carried.py          modules that write their buffers: states
-    registry.py, site.py, ops/    one overload, one short function
-    guards.py           relations between sizes that the capture took for granted, as nodes
-    check.py            module and Model compared, as part of converting, on drawn.py's inputs; subject.py and kept.py leave the module as it was
-    pt2.py              .pt2 files, read without unpickling
+subject.py, kept.py the module as something to call: on copies, in eval mode, put back as it was after every run
+capture.py          nn.Module -> ExportedProgram, dimensions left open
+recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
+cell_leaf.py        and modules that the caller says are layers of a custom cell
+program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
+importer.py         the nodes; what only constants make is computed
+carried.py          modules that write their buffers: states
+registry.py, site.py, ops/    one overload, one short function
+guards.py           relations between sizes that the capture took for granted, as nodes
+check.py            module and Model compared, as part of converting, on drawn.py's inputs; subject.py and kept.py leave the module as it was
+pt2.py              .pt2 files, read without unpickling
 """
 
 from __future__ import annotations

@@ -107,8 +107,12 @@ def axes_of(program, symbols: Collection[str]) -> set[tuple[int, int]]:
     """Where sizes of these names stand among the program's inputs: (which tensor, axis)."""
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in program.graph_signature.user_inputs]
     fakes = [fake for n in nodes if isinstance(fake := n.meta.get("val"), torch.Tensor)]
-    return {(k, axis) for k, fake in enumerate(fakes) for axis, d in enumerate(fake.shape)
-            if isinstance(d, torch.SymInt) and {str(s) for s in d.node.expr.free_symbols} & set(symbols)}
+    return {
+        (k, axis)
+        for k, fake in enumerate(fakes)
+        for axis, d in enumerate(fake.shape)
+        if isinstance(d, torch.SymInt) and {str(s) for s in d.node.expr.free_symbols} & set(symbols)
+    }
 
 
 class _Others:
@@ -153,10 +157,14 @@ def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes, 
         raise
     except Exception as error:  # whatever the module, or torch while it traces it, raises
         if type(error).__name__ == "GuardOnDataDependentSymNode":
-            raise UnsupportedModelError(f"{type(module).__name__}: a size or a branch depends on what is in a tensor{_callers_line(error)}; fastrnn decides both beforehand. Use "
-                                        "torch.where or a mask, and give lengths to pack_padded_sequence as a tensor") from error
+            raise UnsupportedModelError(
+                f"{type(module).__name__}: a size or a branch depends on what is in a tensor{_callers_line(error)}; fastrnn decides both beforehand. Use "
+                "torch.where or a mask, and give lengths to pack_padded_sequence as a tensor"
+            ) from error
         reason = str(error).strip().splitlines() or [""]
-        raise UnsupportedModelError(f"{type(module).__name__}: torch.export cannot capture it: {type(error).__name__}: {' '.join(reason[:4])}") from error
+        raise UnsupportedModelError(
+            f"{type(module).__name__}: torch.export cannot capture it: {type(error).__name__}: {' '.join(reason[:4])}"
+        ) from error
 
 
 def _callers_line(error: Exception) -> str:

@@ -30,12 +30,19 @@ def written_buffers(module: torch.nn.Module, example_inputs) -> list[str]:
     with evaluating(module):
         subject, versions = Subject(module), {name: b._version for name, (_, _, b) in before.items()}
         with subject.left_as_called(args, kwargs):
-            return [name for name, (owner, leaf, buffer) in before.items() if owner._buffers.get(leaf) is not buffer or buffer._version != versions[name]]
+            return [
+                name for name, (owner, leaf, buffer) in before.items() if owner._buffers.get(leaf) is not buffer or buffer._version != versions[name]
+            ]
 
 
 def _buffers(module: torch.nn.Module) -> list[tuple[str, torch.nn.Module, str]]:
     """(name, the module that holds it, its name there) of each buffer."""
-    return [(f"{path}.{leaf}" if path else leaf, part, leaf) for path, part in module.named_modules() for leaf, b in part._buffers.items() if b is not None]
+    return [
+        (f"{path}.{leaf}" if path else leaf, part, leaf)
+        for path, part in module.named_modules()
+        for leaf, b in part._buffers.items()
+        if b is not None
+    ]
 
 
 class Carried(torch.nn.Module):
@@ -50,7 +57,9 @@ class Carried(torch.nn.Module):
         self._places = {argument: places[name] for argument, name in self.names.items()}
         extra = [inspect.Parameter(a, inspect.Parameter.KEYWORD_ONLY) for a in self.names]
         rest = [p for p in given.parameters.values() if p.kind is p.VAR_KEYWORD]
-        signature = given.replace(parameters=[*(p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD), *extra, *rest], return_annotation=given.empty)
+        signature = given.replace(
+            parameters=[*(p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD), *extra, *rest], return_annotation=given.empty
+        )
 
         def forward(*args, **kwargs):
             return self._run(args, kwargs)
@@ -72,7 +81,7 @@ class Carried(torch.nn.Module):
 
     def ties(self, outputs: tuple[str, ...]) -> list[State]:
         """Each state with the output that it becomes: the last ones, in order."""
-        return [State(argument, output) for argument, output in zip(self.names, outputs[-len(self.names):])]
+        return [State(argument, output) for argument, output in zip(self.names, outputs[-len(self.names) :])]
 
     def initial(self) -> dict[str, torch.Tensor]:
         """The buffers as they are, by argument."""
@@ -94,7 +103,9 @@ def _named(results) -> dict:
     return {"y": results}
 
 
-def convert_carried(module: torch.nn.Module, written: list[str], example_inputs, dynamic_shapes, tolerance: float | None, cells: Mapping | None) -> Model:
+def convert_carried(
+    module: torch.nn.Module, written: list[str], example_inputs, dynamic_shapes, tolerance: float | None, cells: Mapping | None
+) -> Model:
     """from_torch of a module that writes these buffers."""
     from fastrnn.converters.torch_export import convert_module
 
@@ -131,13 +142,21 @@ def _with_states(model: Model, carried: Carried, initial: Mapping[str, np.ndarra
             outputs.append(f"{flag}_n")
             ties.append(State(flag, f"{flag}_n"))
         inputs.append(replace(value, optional=tied and _starts_layers_only(value.name, nodes)))
-    return Model(tuple(inputs), tuple(outputs), tuple(nodes), weights, tuple(ties), model.name, {k: s for k, s in model.declared.items() if k in outputs})
+    return Model(
+        tuple(inputs), tuple(outputs), tuple(nodes), weights, tuple(ties), model.name, {k: s for k, s in model.declared.items() if k in outputs}
+    )
 
 
 def _with_fixed_sizes(model: Model, initial: Mapping[str, np.ndarray]) -> Model:
     """The model with the open sizes of its states that no other input has as they are in the buffers."""
     free = {d for value in model.inputs if value.name not in initial for d in value.shape}
-    known = {d: n for value in model.inputs if value.name in initial for d, n in zip(value.shape, initial[value.name].shape) if isinstance(d, str) and d not in free}
+    known = {
+        d: n
+        for value in model.inputs
+        if value.name in initial
+        for d, n in zip(value.shape, initial[value.name].shape)
+        if isinstance(d, str) and d not in free
+    }
     inputs = tuple(replace(v, shape=tuple(known.get(d, d) for d in v.shape)) for v in model.inputs)
     declared = {name: spec._replace(shape=tuple(known.get(d, d) for d in spec.shape)) for name, spec in model.declared.items()}
     return replace(model, inputs=inputs, declared=declared) if known else model
@@ -158,4 +177,8 @@ def _started(value: Value, initial: np.ndarray, nodes: list[Node], weights: dict
     if any(value.name in graph.captures() for node in nodes for graph in node.subgraphs):
         raise UnsupportedModelError(f"state {value.name!r} is read inside a loop or branch and does not start at zero")
     moved = [replace(node, inputs=tuple(now if i == value.name else i for i in node.inputs)) for node in nodes]
-    return [Node("Where", now, (flag, value.name, f"{value.name}.first"), (now,)), *moved, Node("Or", f"{flag}_n", (flag, f"{flag}.true"), (f"{flag}_n",))]
+    return [
+        Node("Where", now, (flag, value.name, f"{value.name}.first"), (now,)),
+        *moved,
+        Node("Or", f"{flag}_n", (flag, f"{flag}.true"), (f"{flag}_n",)),
+    ]

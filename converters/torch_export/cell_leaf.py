@@ -86,14 +86,23 @@ def layer_of(made: Cell, module: torch.nn.Module, path: str) -> Recurrent:
     rows = {side: arrays[f"weight_{side}_l0"].shape for side in ("ih", "hh") if f"weight_{side}_l0" in arrays}
     gates = {"ih": len(made.x_gates), "hh": len(made.h_gates)}
     if set(rows) != {side for side, n in gates.items() if n} or not rows:
-        raise UnsupportedModelError(f"module {path!r}: cell {made.name!r} has parameters weight_ih and weight_hh where its gates see x and h; "
-                                    f"there are {', '.join(arrays) or 'none'}. Give a function of the module that makes the fastrnn.Recurrent instead")
+        raise UnsupportedModelError(
+            f"module {path!r}: cell {made.name!r} has parameters weight_ih and weight_hh where its gates see x and h; "
+            f"there are {', '.join(arrays) or 'none'}. Give a function of the module that makes the fastrnn.Recurrent instead"
+        )
     side = "hh" if "hh" in rows else "ih"
     H = rows[side][0] // gates[side]
     I, P = rows["ih"][1] if "ih" in rows else H, arrays["weight_hr_l0"].shape[0] if "weight_hr_l0" in arrays else 0
-    layer = Recurrent(made, I, H, num_layers=1 + max(int(m[1]) for name in arrays if (m := re.search(r"_l(\d+)", name))),
-                      bias=any(name.startswith("bias") for name in arrays), batch_first=bool(getattr(module, "batch_first", False)),
-                      bidirectional=any(name.endswith("_reverse") for name in arrays), proj_size=P)
+    layer = Recurrent(
+        made,
+        I,
+        H,
+        num_layers=1 + max(int(m[1]) for name in arrays if (m := re.search(r"_l(\d+)", name))),
+        bias=any(name.startswith("bias") for name in arrays),
+        batch_first=bool(getattr(module, "batch_first", False)),
+        bidirectional=any(name.endswith("_reverse") for name in arrays),
+        proj_size=P,
+    )
     layer.load_state_dict(arrays)
     return layer
 
@@ -101,7 +110,9 @@ def layer_of(made: Cell, module: torch.nn.Module, path: str) -> Recurrent:
 def find_leaves(module: torch.nn.Module, args, kwargs, cells: Mapping[type, Cell | Callable[[torch.nn.Module], Recurrent]]) -> list[Leaf]:
     """A leaf for every module of these classes that the example goes through; what it returns is seen by running it."""
     seen: dict[torch.nn.Module, object] = {}
-    hooks = [part.register_forward_hook(lambda part, given, result: seen.__setitem__(part, result)) for part in module.modules() if type(part) in cells]
+    hooks = [
+        part.register_forward_hook(lambda part, given, result: seen.__setitem__(part, result)) for part in module.modules() if type(part) in cells
+    ]
     try:
         module(*args, **kwargs)
     finally:
@@ -114,15 +125,24 @@ def find_leaves(module: torch.nn.Module, args, kwargs, cells: Mapping[type, Cell
 def _leaf(path: str, part: torch.nn.Module, result, makes: Cell | Callable) -> Leaf:
     layer = layer_of(makes, part, path) if isinstance(makes, Cell) else makes(part)
     if not isinstance(layer, Recurrent):
-        raise UnsupportedModelError(f"module {path!r}: cells= must give a cell, or a function that returns a fastrnn.Recurrent; it returned {type(layer).__name__}")
+        raise UnsupportedModelError(
+            f"module {path!r}: cells= must give a cell, or a function that returns a fastrnn.Recurrent; it returned {type(layer).__name__}"
+        )
     signature, options = inspect.signature(part.forward), layer.options
     others = [name for name in list(signature.parameters)[1:] if name not in options.scalars]
     tensors, spec = pytree.tree_flatten(result)
     counts = (1, 1 + len(options.states))
-    if len(others) > 1 or len(tensors) not in counts or any(not isinstance(t, torch.Tensor) for t in tensors) or tensors[0].dim() != 3 \
-            or any(t.dim() not in (2, 3) for t in tensors):
-        raise UnsupportedModelError(f"module {path!r}: as a layer of cell {options.cell.name!r} its forward must take x, its scalars by name and at most a state, and "
-                                    f"return y of three axes, or y and {len(options.states)} states")
+    if (
+        len(others) > 1
+        or len(tensors) not in counts
+        or any(not isinstance(t, torch.Tensor) for t in tensors)
+        or tensors[0].dim() != 3
+        or any(t.dim() not in (2, 3) for t in tensors)
+    ):
+        raise UnsupportedModelError(
+            f"module {path!r}: as a layer of cell {options.cell.name!r} its forward must take x, its scalars by name and at most a state, and "
+            f"return y of three axes, or y and {len(options.states)} states"
+        )
     flat = len(tensors) > 1 and tensors[1].dim() == 2
     if flat and options.num_layers * options.directions > 1:
         raise UnsupportedModelError(f"module {path!r}: states of several layers or directions must be (layers * directions, B, H)")

@@ -38,8 +38,10 @@ def check_at(module: Callable, model: Model, sizes: Mapping[str, int], ranges: M
         return
     random = torch.Generator().manual_seed(0)
     shapes = [[sizes[d] if isinstance(d, str) else d for d in v.shape] for v in model.inputs]
-    args = tuple(torch.randn(s, generator=random) / 2 if v.dtype == "float32" else torch.randint(0, ranges.get(v.name, 2), s, generator=random)
-                 for v, s in zip(model.inputs, shapes))
+    args = tuple(
+        torch.randn(s, generator=random) / 2 if v.dtype == "float32" else torch.randint(0, ranges.get(v.name, 2), s, generator=random)
+        for v, s in zip(model.inputs, shapes)
+    )
     with torch.no_grad():
         wanted = module(*args)
     _Comparison(compile(model), None, tolerance).outputs(tensors(wanted), args, {}, "drawn inputs")
@@ -74,7 +76,10 @@ def check(subject: Subject, model: Model, args: tuple, kwargs: dict, tolerance: 
     whole = {d for d in sizes if d.isidentifier()}
     _ones(trial, args, kwargs, sizes, sorted(whole - set(least)))
     for seed in range(DRAWS):
-        trial.try_one_of(_variants(model, args, kwargs, sizes, seed), "drawn values" if not index_ranges(model, lengths_only=True) else "drawn values, rows of other lengths")
+        trial.try_one_of(
+            _variants(model, args, kwargs, sizes, seed),
+            "drawn values" if not index_ranges(model, lengths_only=True) else "drawn values, rows of other lengths",
+        )
     _short_rows(trial, args, kwargs, sizes)
     if whole:
         changes = (lambda n, k: n + 1 + k, lambda n, k: 2 * n + k, lambda n, k: max(2, n - 1), lambda n, k: n + 1, lambda n, k: 2 * n)
@@ -177,12 +182,16 @@ class _Comparison:
         """Raises ConversionError unless both are about as far from float64."""
         exact = self._exactly(named, args, kwargs)
         for found in wrong:
-            text = (f"output {found.output!r} differs from the module's on {case} by {found.error:.3g}, its largest entry being {found.scale:.3g}: "
-                    f"{found.relative:.3g} of it, more than {self.tolerance:g}")
+            text = (
+                f"output {found.output!r} differs from the module's on {case} by {found.error:.3g}, its largest entry being {found.scale:.3g}: "
+                f"{found.relative:.3g} of it, more than {self.tolerance:g}"
+            )
             if exact is None:
                 raise ConversionError(text)
-            theirs, ours = (compare(case, {found.output: exact[found.output]}, {found.output: side[found.output]}, self.tolerance)[0].relative
-                            for side in (named, got))
+            theirs, ours = (
+                compare(case, {found.output: exact[found.output]}, {found.output: side[found.output]}, self.tolerance)[0].relative
+                for side in (named, got)
+            )
             text += f"; from float64 the module is off by {theirs:.3g} of it, the model by {ours:.3g}"
             if not ours <= max(self.tolerance, ILL_CONDITIONED * theirs):
                 raise ConversionError(text)

@@ -15,7 +15,9 @@ MORE = 8  # times that equal entries are drawn again, which there are among thou
 FEW = 8  # different values in an example, below which others are drawn than its own
 
 
-def drawn(model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], seed: int, order: str = "any", short: bool = False) -> tuple[tuple, dict]:
+def drawn(
+    model: Model, args: tuple, kwargs: dict, sizes: Mapping[str, int], seed: int, order: str = "any", short: bool = False
+) -> tuple[tuple, dict]:
     """Inputs of these sizes, each drawn for itself. Floats are like the example's own entries, or normal ones of its size where it has few;
     indices lie within their tables, lengths within the steps, one row of them whole, in any order, falling, or all the same; bools are both; other integers
     lie within the example's. short: no row reaches the last step."""

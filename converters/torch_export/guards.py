@@ -15,7 +15,7 @@ RELATIONS = {"Eq": "Equal", "Equality": "Equal", "Gt": "Greater", "StrictGreater
              "GreaterThan": "GreaterOrEqual", "Lt": "Less",
              "StrictLessThan": "Less", "Le": "LessOrEqual", "LessThan": "LessOrEqual", "And": "And", "Or": "Or", "Add": "Add", "Mul": "Mul",
              "Max": "Max", "Min": "Min",
-             "Mod": "Mod", "PythonMod": "Mod"}
+             "Mod": "Mod", "PythonMod": "Mod"}  # fmt: skip
 
 TORCH = Path(torch.__file__).parent
 
@@ -77,8 +77,9 @@ def conditions(importer: GraphImporter, inputs: list[Value], relations: list[sym
         except _Unwritten:
             del importer.build.nodes[before:]
             continue
-        renamed = relation.subs({s: sympy.Symbol(names[str(s)],
-                                                 integer=True) for s in relation.free_symbols if str(s) in names}) if names else relation
+        renamed = (
+            relation.subs({s: sympy.Symbol(names[str(s)], integer=True) for s in relation.free_symbols if str(s) in names}) if names else relation
+        )
         found.append((str(relation if renamed in (sympy.true, sympy.false) else renamed), made))
     return found
 

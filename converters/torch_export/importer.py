@@ -17,14 +17,20 @@ from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.infer import MALFORMED
 from fastrnn.model.ops import DTYPES
 
-CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg", "aten.sym_constrain_range.default",
-          "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range",
-          "aten._assert_async.default")  # of shapes, which fastrnn checks itself
+CHECKS = (
+    "aten._assert_tensor_metadata.default",
+    "aten._assert_scalar.default",
+    "aten._assert_async.msg",
+    "aten.sym_constrain_range.default",
+    "aten.sym_constrain_range_for_size.default",
+    "aten.sym_constrain_range",
+    "aten._assert_async.default",
+)  # of shapes, which fastrnn checks itself
 UNKNOWN = "this operator is not supported"
 MAX_FOLDED = 1 << 24  # elements of a value that is computed at conversion because only constants make it
 GROWING = ("aten.expand.default", "aten.repeat.default")  # not computed at conversion: small where they are read
 ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", torch.sym_max: "Max", torch.sym_min: "Min", operator.mod: "Mod",
-              operator.floordiv: "Div"}
+              operator.floordiv: "Div"}  # fmt: skip
 
 
 class GraphImporter:
@@ -71,8 +77,10 @@ class GraphImporter:
         """A parameter, a buffer, or what is computed from them alone."""
         dtype = dtype_name(tensor.dtype)
         if dtype not in DTYPES:
-            raise DTypeError(f"{where} is {dtype}, which is not supported; supported are {', '.join(DTYPES)}"
-                             + ("; convert the module with .float()" if dtype in ("float16", "bfloat16") else ""))
+            raise DTypeError(
+                f"{where} is {dtype}, which is not supported; supported are {', '.join(DTYPES)}"
+                + ("; convert the module with .float()" if dtype in ("float16", "bfloat16") else "")
+            )
         if tensor.is_meta or tensor.is_sparse or tensor.is_quantized:
             raise UnsupportedModelError(f"{where} is a meta, sparse or quantized tensor; from_torch needs dense values")
         name = self.unique(name)
@@ -140,12 +148,17 @@ class GraphImporter:
         outputs = node.meta.get("val")
         if not given or str(node.target) in GROWING or not isinstance(outputs, torch.Tensor) or not isinstance(node.target, torch._ops.OpOverload):
             return None
-        if outputs.is_complex() or not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors) or any(settled(d) is None for d in outputs.shape):
+        if (
+            outputs.is_complex()
+            or not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors)
+            or any(settled(d) is None for d in outputs.shape)
+        ):
             return None
         if outputs.numel() > MAX_FOLDED or torch.Tag.nondeterministic_seeded in node.target.tags:
             return None
-        args, kwargs = torch.fx.node.map_aggregate((node.args, node.kwargs),
-                                                   lambda a: self.tensors[self.values[a].name] if isinstance(a, torch.fx.Node) else a)
+        args, kwargs = torch.fx.node.map_aggregate(
+            (node.args, node.kwargs), lambda a: self.tensors[self.values[a].name] if isinstance(a, torch.fx.Node) else a
+        )
         with torch.no_grad():
             return self.weight(node.name, node.target(*args, **kwargs), Site(self, node).where)
 
@@ -179,8 +192,7 @@ class GraphImporter:
         """A value by its name, with what torch knows of it; by two names one of complex numbers."""
         if isinstance(name, tuple):
             return complex_value(name, fake)
-        return Tensor(name, tuple(map(settled, fake.shape)),
-                      dtype_name(fake.dtype), fake)
+        return Tensor(name, tuple(map(settled, fake.shape)), dtype_name(fake.dtype), fake)
 
     def input(self, node) -> Value:
         """An input of the model. Dimensions have torch's symbols for names until all is known."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType,
-         torch.dtype, torch.device, torch.Size)
+         torch.dtype, torch.device, torch.Size)  # fmt: skip
 Restore = Callable[[], None]
 Changed = Callable[[], bool]
 
@@ -41,8 +41,12 @@ class Kept:
 
     def numbers(self) -> list[str]:
         """Names of numbers that are no longer what they were."""
-        return [where + n for space, where, before in self._spaces for n, value in before.items()
-                if isinstance(value, (int, float)) and n in space and not _same(value, space[n])]
+        return [
+            where + n
+            for space, where, before in self._spaces
+            for n, value in before.items()
+            if isinstance(value, (int, float)) and n in space and not _same(value, space[n])
+        ]
 
     def restore(self, but: str | None = None) -> None:
         """Everything as it was; but: the name of an attribute to leave as it is."""
@@ -69,7 +73,10 @@ class Kept:
             yield (lambda: value.tobytes() != copy.tobytes()), (lambda: np.copyto(value, copy))
         elif isinstance(value, dict):
             before = dict(value)
-            yield (lambda: list(before) != list(value) or any(not _same(a, value[k]) for k, a in before.items())), (lambda: (value.clear(), value.update(before)))
+            yield (
+                (lambda: list(before) != list(value) or any(not _same(a, value[k]) for k, a in before.items())),
+                (lambda: (value.clear(), value.update(before))),
+            )
             yield from self._each(before.values())
         elif isinstance(value, (list, deque)):
             items = list(value)

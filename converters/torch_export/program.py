@@ -24,7 +24,7 @@ from fastrnn.model.ops import Spec
 from fastrnn.model.recurrent import RECURRENT
 
 AS_THEY_ARE = ("aten.to.dtype", "aten.to.device", "aten.to.dtype_layout", "aten._to_copy.default", "aten.clone.default", "aten.detach.default", "aten.sort.default",
-                "<built-in function getitem>")  # operators behind which lengths are still those of an input
+                "<built-in function getitem>")  # fmt: skip  # operators behind which lengths are still those of an input
 MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
 FURTHER = (torch.ops.aten.grid_sampler_2d.default,)  # that torch.export's table leaves whole, and torch's has
 
@@ -44,13 +44,19 @@ def simplified(program):
 
 
 def _simplified(program):
-    if any(node.op == "get_attr" or isinstance(node.target,
-                                               torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes):
+    if any(
+        node.op == "get_attr" or isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes
+    ):
         program = program.run_decompositions({})
     seen: set = set()
     for _ in range(MAX_ROUNDS):
-        unknown = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload) and str(n.target) not in CONVERTERS | COMPLEX
-                   and not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymBool, type(None)))} - seen
+        unknown = {
+            n.target
+            for n in program.graph.nodes
+            if isinstance(n.target, torch._ops.OpOverload)
+            and str(n.target) not in CONVERTERS | COMPLEX
+            and not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymBool, type(None)))
+        } - seen
         seen |= unknown
         if not unknown:
             break
@@ -64,8 +70,15 @@ def _simplified(program):
     return program
 
 
-def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least: Collection[str] = (), bounded: bool = True,
-                   from_file: bool = False, longest: bool = False) -> Model:
+def import_program(
+    program,
+    name: str,
+    dim_names: Mapping[str, str] = {},
+    least: Collection[str] = (),
+    bounded: bool = True,
+    from_file: bool = False,
+    longest: bool = False,
+) -> Model:
     """A Model of the program. dim_names: of dimensions, by torch's symbols. least: names of dimensions that must be 2 or more. bounded: whether
     the program's ranges of sizes are the caller's. from_file: whether the program may be damaged. longest: whether a row must reach the last step where rows are padded again."""
     given, program = program, simplified(program)
@@ -90,7 +103,9 @@ def import_program(program, name: str, dim_names: Mapping[str, str] = {}, least:
             elif node.op not in ("call_function", "output"):
                 raise UnsupportedModelError(f"node {node.name!r}: {node.op} in an exported program is not supported")
     results = _results(program, importer)
-    return _finished(importer, inputs, results, name, dim_names, lambda names: assumptions(given, inputs, {s for s in names if names[s] in least}, bounded))
+    return _finished(
+        importer, inputs, results, name, dim_names, lambda names: assumptions(given, inputs, {s for s in names if names[s] in least}, bounded)
+    )
 
 
 def _lengths_computed(program) -> bool:
@@ -112,7 +127,9 @@ def _stored(importer: GraphImporter, program, spec) -> Tensor:
     elif spec.target in program.state_dict:
         tensor = program.state_dict[spec.target]
     elif spec.kind is InputKind.TOKEN:
-        raise UnsupportedModelError("the program has operators with side effects, such as checks of what a decomposition gave; they are not supported")
+        raise UnsupportedModelError(
+            "the program has operators with side effects, such as checks of what a decomposition gave; they are not supported"
+        )
     else:
         raise UnsupportedModelError(f"input {spec.arg.name!r} of the program is a {spec.kind.name.lower()}, which is not supported")
     kind = spec.kind.name.lower().replace("_", " ")
@@ -134,8 +151,10 @@ def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
     nodes = {node.name: node for node in program.graph.nodes}
     for spec in program.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
-            raise UnsupportedModelError(f"{spec.kind.name.lower().replace('_', ' ')} of {spec.target!r}: the module changes it when it runs; pass it in as an input and "
-                                        "return its new value, and tie the two as a state")
+            raise UnsupportedModelError(
+                f"{spec.kind.name.lower().replace('_', ' ')} of {spec.target!r}: the module changes it when it runs; pass it in as an input and "
+                "return its new value, and tie the two as a state"
+            )
     arguments = [spec.arg for spec in program.graph_signature.output_specs]
     tree = pytree.tree_unflatten(list(range(len(arguments))), program.call_spec.out_spec)
     results: dict[str, Tensor] = {}
@@ -153,8 +172,14 @@ def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
     return results
 
 
-def _finished(importer: GraphImporter, inputs: list[Value], results: Mapping[str, Tensor], name: str, dim_names: Mapping[str, str],
-              relations: Callable[[Mapping[str, str]], list]) -> Model:
+def _finished(
+    importer: GraphImporter,
+    inputs: list[Value],
+    results: Mapping[str, Tensor],
+    name: str,
+    dim_names: Mapping[str, str],
+    relations: Callable[[Mapping[str, str]], list],
+) -> Model:
     """Nodes and weights that the outputs need, each weight once, the outputs and dimensions named."""
     build, outputs = importer.build, [importer.unique(wanted) for wanted in results]
     sources = [value.name for value in results.values()]

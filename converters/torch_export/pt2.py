@@ -32,7 +32,7 @@ FUNCTIONS = {"Mod", "FloorDiv", "CeilDiv", "CleanDiv", "PythonMod", "Min", "Max"
              "PowByNatural", "IntTrueDiv",
              "FloatTrueDiv", "Where", "ToFloat", "TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt", "Abs", "Symbol", "Integer", "Float", "Mul",
              "Add", "Rational",
-             "OpaqueUnaryFn_sqrt", "ModularIndexing", "LShift", "RShift", "Identity", "floor", "ceiling", "integer", "positive", "nonnegative"}
+             "OpaqueUnaryFn_sqrt", "ModularIndexing", "LShift", "RShift", "Identity", "floor", "ceiling", "integer", "positive", "nonnegative"}  # fmt: skip
 
 
 def read_program(path: Path):
@@ -87,7 +87,9 @@ def _files(path: Path) -> dict[str, zipfile.ZipInfo]:
         if info.compress_type != zipfile.ZIP_STORED:
             raise InvalidModelError(f"{path}: {info.filename!r} is compressed; torch stores entries as they are")
         if name.startswith("data/aotinductor/") or "serialized_exported_program" in info.filename:
-            raise UnsupportedModelError(f"{path}: holds compiled code or torch's format before 2.8 ({info.filename}); save the program anew with torch.export.save")
+            raise UnsupportedModelError(
+                f"{path}: holds compiled code or torch's format before 2.8 ({info.filename}); save the program anew with torch.export.save"
+            )
         files[name] = info
     return files
 
@@ -148,8 +150,10 @@ def _samples(path: Path, data: bytes) -> bytes:
     try:
         samples = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many types; all mean that only running the pickle would show what it holds
-        raise UnsupportedModelError(f"{path}: its example inputs are more than tensors and containers, and reading them could run code; save the program without: "
-                                    "program.example_inputs = None, then torch.export.save") from error
+        raise UnsupportedModelError(
+            f"{path}: its example inputs are more than tensors and containers, and reading them could run code; save the program without: "
+            "program.example_inputs = None, then torch.export.save"
+        ) from error
     result = io.BytesIO()
     torch.save(samples, result)
     return result.getvalue()

@@ -29,8 +29,17 @@ KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @torch.library.custom_op("fastrnn::recurrent", mutates_args=())
-def recurrent(x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], lengths: torch.Tensor | None, kind: str, bias: bool,
-              num_layers: int, bidirectional: bool, batch_first: bool) -> list[torch.Tensor]:
+def recurrent(
+    x: torch.Tensor,
+    states: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    lengths: torch.Tensor | None,
+    kind: str,
+    bias: bool,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+) -> list[torch.Tensor]:
     """A stack of recurrent layers over x (T, B, I) or (B, T, I): its outputs and final states. For tracing; it computes nothing."""
     raise UnsupportedModelError("fastrnn::recurrent stands in an exported program for fastrnn.from_torch to read; torch cannot run it")
 
@@ -41,8 +50,13 @@ def _(x, states, weights, lengths, kind, bias, num_layers, bidirectional, batch_
         raise RuntimeError(f"{kind}: the input has {x.shape[-1]} features, its weights {weights[0].shape[1]}")
     directions, batch = 2 if bidirectional else 1, x.shape[0 if batch_first else 1]
     for state, units in zip(states, (weights[1].shape[1], weights[1].shape[0] // 4)):  # of weight_hh: h, projected or not, and an LSTM's c
-        for axis, size in enumerate((num_layers * directions, batch, units)):  # torch does not look at those of packed rows; said here, sizes move together
-            torch._check(state.shape[axis] == size, lambda units=units: f"{kind}: states must be (layers * directions, B, H) = ({num_layers * directions}, B, {units})")
+        for axis, size in enumerate(
+            (num_layers * directions, batch, units)
+        ):  # torch does not look at those of packed rows; said here, sizes move together
+            torch._check(
+                state.shape[axis] == size,
+                lambda units=units: f"{kind}: states must be (layers * directions, B, H) = ({num_layers * directions}, B, {units})",
+            )
     if lengths is not None:
         torch._check(lengths.shape[0] == batch, lambda: f"{kind}: there must be a length for every row")
     size = states[0].shape[-1] * directions
@@ -138,7 +152,7 @@ class KeepRecurrent(TorchFunctionMode):
         self._handlers = {"lstm": self._layer, "gru": self._layer, "rnn_tanh": self._layer, "rnn_relu": self._layer, "sort": self._sort,
                           "index_select": self._index_select, "scatter_": self._scatter, "_pack_padded_sequence": self._pack,
                           "_pad_packed_sequence": self._pad, "__getitem__": self._getitem, "cpu": self._cpu, "to": self._cpu,
-                          "__bool__": self._truth}
+                          "__bool__": self._truth}  # fmt: skip
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         handler = self._handlers.get(getattr(func, "__name__", ""))
@@ -174,8 +188,18 @@ class KeepRecurrent(TorchFunctionMode):
         x = torch.ops.fastrnn.unflat(data, sizes.shape[0], packed.batch)
         states = states if isinstance(states, (tuple, list)) else (states,)
         states = [s if (found := self._marked(s, "reordered")) is None or found[1] is not packed.order else found[0] for s in states]
-        y, *final = self._call(func.__name__, x, states if func.__name__ == "lstm" else states[0], weights, packed.lengths, bias, num_layers,
-                               dropout * train, bidirectional, False)
+        y, *final = self._call(
+            func.__name__,
+            x,
+            states if func.__name__ == "lstm" else states[0],
+            weights,
+            packed.lengths,
+            bias,
+            num_layers,
+            dropout * train,
+            bidirectional,
+            False,
+        )
         final = [self._mark(s, "kept", packed.order) if packed.order is not None else s for s in final]
         return (torch.ops.fastrnn.flat(y), *final)
 
@@ -183,7 +207,9 @@ class KeepRecurrent(TorchFunctionMode):
         if dropout:
             raise UnsupportedModelError(f"{kind}: dropout {dropout} is on; fastrnn converts modules in eval mode")
         if torch.is_autocast_enabled("cpu"):
-            raise UnsupportedModelError(f"{kind}: forward has torch.autocast on, so torch computes it in {torch.get_autocast_dtype('cpu')}; fastrnn computes in float32: leave it out")
+            raise UnsupportedModelError(
+                f"{kind}: forward has torch.autocast on, so torch computes it in {torch.get_autocast_dtype('cpu')}; fastrnn computes in float32: leave it out"
+            )
         states = list(states) if isinstance(states, (tuple, list)) else [states]
         return tuple(torch.ops.fastrnn.recurrent(x, states, list(weights), lengths, kind, bias, num_layers, bidirectional, batch_first))
 

@@ -14,7 +14,7 @@ CONVERTERS: dict[str, Callable] = {}
 # Parameters without a meaning here: where a result lies, and its dtype, which the exported program states for every value.
 IGNORED = ("device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "copy", "dtype", "requires_grad", "cudnn_enabled",
            "cudnn_enable", "momentum",
-           "half_to_float", "implicit", "scale_grad_by_freq", "sparse", "padding_idx", "is_coalesced", "inplace")
+           "half_to_float", "implicit", "scale_grad_by_freq", "sparse", "padding_idx", "is_coalesced", "inplace")  # fmt: skip
 
 
 def converts(*names: str):

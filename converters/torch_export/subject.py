@@ -37,7 +37,9 @@ class CheckStates(TorchFunctionMode):
     """Refuses, in front of torch's packed recurrent layers, states that do not fit: torch reads past the end of those of an LSTM."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in KINDS and len(args) == 9 and not isinstance(args[3], bool):  # (data, batch_sizes, states, weights, bias, ...)
+        if (
+            getattr(func, "__name__", "") in KINDS and len(args) == 9 and not isinstance(args[3], bool)
+        ):  # (data, batch_sizes, states, weights, bias, ...)
             _, batch_sizes, states, weights, bias, num_layers, _, _, bidirectional = args
             layers, batch = num_layers * (2 if bidirectional else 1), int(batch_sizes[0])
             states = list(states) if isinstance(states, (tuple, list)) else [states]
@@ -104,18 +106,24 @@ class Subject:
         finally:
             self.restore()
         if not blamed:
-            raise UnsupportedModelError(f"{self.name}: a second call on the same inputs gives something else, though no attribute of the module has changed; "
-                                        "what it keeps elsewhere cannot be converted")
-        raise UnsupportedModelError(f"{self.name}: forward keeps {', '.join(map(repr, blamed))} from one call to the next, and what it returns depends on it; pass it in "
-                                    "as an input and return its new value, and tie the two as a state, or set it anew in every call")
+            raise UnsupportedModelError(
+                f"{self.name}: a second call on the same inputs gives something else, though no attribute of the module has changed; "
+                "what it keeps elsewhere cannot be converted"
+            )
+        raise UnsupportedModelError(
+            f"{self.name}: forward keeps {', '.join(map(repr, blamed))} from one call to the next, and what it returns depends on it; pass it in "
+            "as an input and return its new value, and tie the two as a state, or set it anew in every call"
+        )
 
     def _warn_of_counts(self, args: tuple, kwargs: Mapping) -> None:
         """Numbers that every call changes may yet decide something, after so many calls."""
         self._run(args, kwargs)
         counts = self._kept.numbers()
         if counts:
-            warnings.warn(f"{self.name}: forward changes {', '.join(map(repr, counts))}; three calls gave the same, and what may depend on it later is not in the model",
-                          stacklevel=5)
+            warnings.warn(
+                f"{self.name}: forward changes {', '.join(map(repr, counts))}; three calls gave the same, and what may depend on it later is not in the model",
+                stacklevel=5,
+            )
 
     def _same_again(self, args: tuple, kwargs: Mapping, first, name: str | None) -> bool:
         """Whether a call after two others gives the same, where they left only this attribute as they made it; None: everything."""
@@ -142,7 +150,9 @@ class _Double(Subject):
     """With double for torch's default, so that tensors that forward makes are."""
 
     def _run(self, args: tuple, kwargs: Mapping):
-        args, kwargs = pytree.tree_map(lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32 else leaf, (args, dict(kwargs)))
+        args, kwargs = pytree.tree_map(
+            lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32 else leaf, (args, dict(kwargs))
+        )
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:

@@ -1,10 +1,10 @@
 """TorchScript archives and live ScriptModules -> Model. Their code is read and followed, never handed to torch.jit: loading one there runs its operators.
 
-    archive.py      the zip's pickles -> objects with attributes, tensors of checked sizes
-    code.py         the zip's code -> classes and functions, parsed
-    interpreter.py  follows that code with torch's operators, those alone that take and give tensors
-    module.py       both as an nn.Module, which torch.export captures like any other
-    example.py      inputs that its weights and annotations call for
+archive.py      the zip's pickles -> objects with attributes, tensors of checked sizes
+code.py         the zip's code -> classes and functions, parsed
+interpreter.py  follows that code with torch's operators, those alone that take and give tensors
+module.py       both as an nn.Module, which torch.export captures like any other
+example.py      inputs that its weights and annotations call for
 """
 
 from __future__ import annotations
@@ -48,5 +48,7 @@ def load_script(path: Path, example_inputs: Any = None) -> Model:
     module = script_module(path)
     example = find_example(module) if example_inputs is None else example_inputs
     if example is None:
-        raise UnsupportedModelError(f"{path}: what inputs it takes does not follow from its weights; fastrnn.from_torch(torch.jit.load({path.name!r}), example_inputs) says it")
+        raise UnsupportedModelError(
+            f"{path}: what inputs it takes does not follow from its weights; fastrnn.from_torch(torch.jit.load({path.name!r}), example_inputs) says it"
+        )
     return from_torch(module, example)

@@ -19,7 +19,7 @@ from fastrnn.errors import InvalidModelError, UnsupportedModelError
 
 MAX_PICKLE_BYTES, MAX_CODE_BYTES = 4 << 20, 4 << 20
 DTYPES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32, "Short": torch.int16,
-          "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool}
+          "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool}  # fmt: skip
 _BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError, struct.error)
 
 
@@ -62,7 +62,7 @@ def read_archive(path: Path) -> Archive:
             raise InvalidModelError(f"{path}: {name}.pkl is missing, or larger than {MAX_PICKLE_BYTES} bytes")
         return _Reader(read(f"{name}.pkl"), lambda key, size: _storage(path, entries, f"{top}/{folder}/{key}", size), f"{path}: {name}.pkl").object()
 
-    sources = {name[len(f"{top}/code/"):-3]: entry for name, entry in entries.items() if name.startswith(f"{top}/code/") and name.endswith(".py")}
+    sources = {name[len(f"{top}/code/") : -3]: entry for name, entry in entries.items() if name.startswith(f"{top}/code/") and name.endswith(".py")}
     if sum(entry.file_size for entry in sources.values()) > MAX_CODE_BYTES:
         raise UnsupportedModelError(f"{path}: more than {MAX_CODE_BYTES} bytes of code")
     code = Code({name.replace("/", "."): read_entry(path, entry).decode(errors="replace") for name, entry in sources.items()}, str(path))
@@ -99,12 +99,14 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  (Python's own, since C's take
             return type(name, (_Made,), {"kind": kind})
         found = {("torch._utils", "_rebuild_tensor_v2"): self._tensor, ("collections", "OrderedDict"): dict, ("torch.jit._pickle", "build_intlist"): list,
                  ("torch.jit._pickle", "build_tensorlist"): list, ("torch.jit._pickle", "build_doublelist"): list, ("torch.jit._pickle", "build_boollist"): list,
-                 ("torch.jit._pickle", "restore_type_tag"): _untagged, ("torch", "device"): _device, ("torch._utils", "_rebuild_parameter"): lambda t, *_: t}.get((module, name))
+                 ("torch.jit._pickle", "restore_type_tag"): _untagged, ("torch", "device"): _device, ("torch._utils", "_rebuild_parameter"): lambda t, *_: t}.get((module, name))  # fmt: skip
         if found is not None:
             return found
         if module == "torch" and name.endswith("Storage") and name.removesuffix("Storage") in DTYPES:
             return _Kind(name.removesuffix("Storage"))
-        raise UnsupportedModelError(f"{self._where} names {module}.{name}, which is neither a tensor, a container nor one of its own classes; it was not made")
+        raise UnsupportedModelError(
+            f"{self._where} names {module}.{name}, which is neither a tensor, a container nor one of its own classes; it was not made"
+        )
 
     def persistent_load(self, pid):
         kind, made, key, _, numel = pid
@@ -112,14 +114,25 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  (Python's own, since C's take
             raise ValueError(f"a storage {str(pid)[:100]}")
         if key not in self._storages:
             size = numel * ITEM_BYTES.get(made.name, 1)
-            self._storages[key] = made.name, numel, torch.frombuffer(bytearray(self._storage(key, size)[:size]), dtype=DTYPES[made.name]) if numel else torch.empty(0, dtype=DTYPES[made.name])
+            self._storages[key] = (
+                made.name,
+                numel,
+                torch.frombuffer(bytearray(self._storage(key, size)[:size]), dtype=DTYPES[made.name])
+                if numel
+                else torch.empty(0, dtype=DTYPES[made.name]),
+            )
         if self._storages[key][:2] != (made.name, numel):
             raise ValueError(f"storage {key!r} has two sizes")
         return self._storages[key][2]
 
     def _tensor(self, storage, offset, size, stride, *_) -> torch.Tensor:
         whole = (offset, *size, *stride)
-        if not isinstance(storage, torch.Tensor) or len(size) != len(stride) or len(size) > 8 or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 1 << 40 for n in whole):
+        if (
+            not isinstance(storage, torch.Tensor)
+            or len(size) != len(stride)
+            or len(size) > 8
+            or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 1 << 40 for n in whole)
+        ):
             raise ValueError("a tensor without a storage, sizes or strides")
         elements = math.prod(size)
         reach = offset + sum((n - 1) * s for n, s in zip(size, stride)) + 1 if elements else 0

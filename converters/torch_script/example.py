@@ -19,7 +19,9 @@ def _shapes(annotation: ast.expr | None, widths: list[int], states: list[int], b
     """Shapes that an argument of this type may have, nested as it is."""
     text = "Tensor" if annotation is None else ast.unparse(annotation)
     if text == "Tensor":
-        leading = [(STEPS, batch), (batch, STEPS), (batch,), ()] if states else [(batch,), (STEPS, batch), (batch, STEPS), ()]  # recurrent layers take unbatched rows, too
+        leading = (
+            [(STEPS, batch), (batch, STEPS), (batch,), ()] if states else [(batch,), (STEPS, batch), (batch, STEPS), ()]
+        )  # recurrent layers take unbatched rows, too
         return [(*lead, width) for width in widths for lead in leading]
     if text.startswith("Optional["):
         return [None]

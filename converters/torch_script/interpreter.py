@@ -20,18 +20,18 @@ MOST_STEPS = 1 << 18  # expressions and statements of one call
 MOST_CALLS = 24  # of functions within functions
 MOST_ELEMENTS = 1 << 28  # of a tensor that it makes
 LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-DTYPES = {0: torch.uint8, 1: torch.int8, 2: torch.int16, 3: torch.int32, 4: torch.int64, 5: torch.float16, 6: torch.float32, 7: torch.float64, 11: torch.bool, 15: torch.bfloat16}
+DTYPES = {0: torch.uint8, 1: torch.int8, 2: torch.int16, 3: torch.int32, 4: torch.int64, 5: torch.float16, 6: torch.float32, 7: torch.float64, 11: torch.bool, 15: torch.bfloat16}  # fmt: skip
 # Operators beside those with converters: ones that are gone once a module is captured.
 MORE = ("copy_", "fill_", "zero_", "detach", "contiguous", "to", "tensor", "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "empty_like", "arange", "slice", "select", "lift_fresh",
-        "clone", "alias", "type_as", "numpy_T", "unbind", "split", "chunk", "item", "new_zeros", "new_ones", "new_full", "index_put_", "__and__", "__or__", "masked_fill_", "relu_")
-DENIED = ("from_file", "save", "set_", "resize_", "record_stream", "is_pinned", "pin_memory", "cuda", "data", "set_data", "retain_grad", "backward", "requires_grad_")
+        "clone", "alias", "type_as", "numpy_T", "unbind", "split", "chunk", "item", "new_zeros", "new_ones", "new_full", "index_put_", "__and__", "__or__", "masked_fill_", "relu_")  # fmt: skip
+DENIED = ("from_file", "save", "set_", "resize_", "record_stream", "is_pinned", "pin_memory", "cuda", "data", "set_data", "retain_grad", "backward", "requires_grad_")  # fmt: skip
 SCALARS: dict[str, Callable] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "floordiv": operator.floordiv, "remainder": operator.mod, "pow": operator.pow,
     "neg": operator.neg, "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "__not__": operator.not_,
     "__and__": lambda a, b: a and b, "__or__": lambda a, b: a or b, "__contains__": lambda a, b: b in a, "__getitem__": lambda a, k: a[k], "len": len, "abs": abs, "min": min, "max": max,
     "__is__": operator.is_, "__isnot__": operator.is_not, "list": list, "format": lambda text, *args: str(text), "warn": lambda *args, **kwargs: None, "slice": lambda a, *k: a[slice(*k)],
     "Int": int, "Float": float, "Bool": bool, "str": str, "keys": list, "values": lambda d: list(d.values()), "floor": lambda a: int(a // 1), "copy": list, "numel": len,
-}
+}  # fmt: skip
 
 
 class _Return(Exception):  # noqa: N818
@@ -82,7 +82,9 @@ class Interpreter:
     def _step(self, node: ast.AST) -> None:
         self._steps += 1
         if self._steps > MOST_STEPS:
-            raise UnsupportedModelError(f"{self.code.where}: its code takes more than {MOST_STEPS} steps; a loop over the time steps of a fixed example is laid out in full")
+            raise UnsupportedModelError(
+                f"{self.code.where}: its code takes more than {MOST_STEPS} steps; a loop over the time steps of a fixed example is laid out in full"
+            )
 
     def block(self, body: Sequence[ast.stmt], scope: dict) -> None:
         """Statements in order."""
@@ -267,13 +269,21 @@ class Interpreter:
             return SCALARS[name](*args)
         if name in ("size", "dim", "len", "numel") and isinstance(args[0], torch.Tensor):
             x = args[0]
-            return {"size": lambda d=None: list(x.shape) if d is None else x.shape[d], "dim": x.dim, "len": lambda: x.shape[0], "numel": x.numel}[name](*args[1:])
+            return {"size": lambda d=None: list(x.shape) if d is None else x.shape[d], "dim": x.dim, "len": lambda: x.shape[0], "numel": x.numel}[
+                name
+            ](*args[1:])
         if name == "append" and isinstance(args[0], list):
             args[0].append(args[1])
             return args[0]
         if name == "device":
             return torch.device("cpu")
-        if name in SCALARS and not any(isinstance(a, torch.Tensor) for a in args) and not kwargs and name not in ("list",) or name in ("warn", "format", "list"):
+        if (
+            name in SCALARS
+            and not any(isinstance(a, torch.Tensor) for a in args)
+            and not kwargs
+            and name not in ("list",)
+            or name in ("warn", "format", "list")
+        ):
             return SCALARS[name](*args)
         if name in LAYERS:
             return getattr(torch, name)(*args, **kwargs)
@@ -334,7 +344,9 @@ def _allowed(name: str) -> bool:
         packet = None if name in DENIED or name.startswith("_") and name not in MORE else getattr(torch.ops.aten, name, None)
         if packet is not None and not known:
             keys = [getattr(packet, overload) for overload in packet.overloads()]
-            known = any(op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd) for op in keys) or any(op in torch._decomp.decomposition_table for op in keys)
+            known = any(op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd) for op in keys) or any(
+                op in torch._decomp.decomposition_table for op in keys
+            )
         _ALLOWED[name] = packet is not None and known
     return _ALLOWED[name]
 

@@ -37,7 +37,9 @@ class ScriptedModule(torch.nn.Module):
         self.annotations = {a.arg: a.annotation for a in function.args.args[1:]}
         missing = inspect.Parameter.empty
         defaults = [missing] * (len(self.annotations) - len(function.args.defaults)) + [getattr(d, "value", None) for d in function.args.defaults]
-        self._signature = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=d) for n, d in zip(self.annotations, defaults)])
+        self._signature = inspect.Signature(
+            [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=d) for n, d in zip(self.annotations, defaults)]
+        )
 
         def forward(*args, **kwargs):
             bound = self._signature.bind(*args, **kwargs)

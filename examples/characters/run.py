@@ -43,7 +43,7 @@ def predict(session, tokens: np.ndarray) -> tuple[float, np.ndarray]:
     stream, logits = session.stream(), np.empty((1, session.model.outputs[0].shape[-1]), np.float32)
     bits, microseconds = 0.0, np.empty(len(tokens) - 1)
     for t in range(len(tokens) - 1):
-        token = tokens[t:t + 1]
+        token = tokens[t : t + 1]
         started = time.perf_counter_ns()
         stream.step(token, out=logits)
         microseconds[t] = (time.perf_counter_ns() - started) / 1e3

@@ -53,12 +53,12 @@ def train(iterations: int) -> CharGRU:
     model, (training, held_out) = CharGRU(), corpus()
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, total_steps=iterations)
-    strands = training[:len(training) // BATCH * BATCH].reshape(BATCH, -1).T.copy()
+    strands = training[: len(training) // BATCH * BATCH].reshape(BATCH, -1).T.copy()
     position, state, started = 0, None, time.perf_counter()
     for iteration in range(1, iterations + 1):
         if position + STEPS + 1 > len(strands):
             position, state = 0, None
-        chunk = torch.from_numpy(strands[position:position + STEPS + 1])
+        chunk = torch.from_numpy(strands[position : position + STEPS + 1])
         position += STEPS
         logits, state = model(chunk[:-1], None if state is None else state.detach())
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), chunk[1:].flatten())
@@ -68,8 +68,11 @@ def train(iterations: int) -> CharGRU:
         optimiser.step()
         schedule.step()
         if iteration % 250 == 0 or iteration == iterations:
-            print(f"{iteration:5d}/{iterations}  {loss.item() / np.log(2):.3f} bits/char in training, "
-                  f"{bits_per_character(model, held_out[:50_000]):.3f} held out, {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"{iteration:5d}/{iterations}  {loss.item() / np.log(2):.3f} bits/char in training, "
+                f"{bits_per_character(model, held_out[:50_000]):.3f} held out, {time.perf_counter() - started:.0f} s",
+                flush=True,
+            )
     return model.eval()
 
 
@@ -81,8 +84,16 @@ def export(model: CharGRU) -> None:
     converted.save(HERE / "char_gru.safetensors")
     example = torch.zeros(2, 1, dtype=torch.int64), torch.zeros(1, 1, HIDDEN)
     # the older exporter: the newer one writes GRUs as linear_before_reset=0, another function
-    torch.onnx.export(model, example, HERE / "char_gru.onnx", input_names=["tokens", "h"], output_names=["logits", "h_n"], opset_version=17, dynamo=False,
-                      dynamic_axes={"tokens": {0: "T", 1: "B"}, "h": {1: "B"}, "logits": {0: "T", 1: "B"}, "h_n": {1: "B"}})
+    torch.onnx.export(
+        model,
+        example,
+        HERE / "char_gru.onnx",
+        input_names=["tokens", "h"],
+        output_names=["logits", "h_n"],
+        opset_version=17,
+        dynamo=False,
+        dynamic_axes={"tokens": {0: "T", 1: "B"}, "h": {1: "B"}, "logits": {0: "T", 1: "B"}, "h_n": {1: "B"}},
+    )
     tokens = corpus()[1][:2_000]
     with torch.no_grad():
         logits, _ = model(torch.from_numpy(tokens[:200, None]))

@@ -31,7 +31,7 @@ def corpus() -> tuple[np.ndarray, np.ndarray]:
 def train(tokens: np.ndarray, seconds: float) -> tuple[tr.Sequential, int]:
     """Truncated backpropagation over parallel strands of the text for so long; the net, and how many characters it has read."""
     net = tr.Sequential(tr.Embedding(VOCABULARY, EMBEDDING), tr.GRU(EMBEDDING, HIDDEN), tr.Linear(HIDDEN, VOCABULARY), seed=0)
-    strands = tokens[:len(tokens) // STRANDS * STRANDS].reshape(STRANDS, -1).T.copy()
+    strands = tokens[: len(tokens) // STRANDS * STRANDS].reshape(STRANDS, -1).T.copy()
     optimiser, state, at, read, began = tr.AdamW(net, lr=RATE, weight_decay=1e-3), tr.State(), 0, 0, time.perf_counter()
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("training", total=seconds)
@@ -39,7 +39,7 @@ def train(tokens: np.ndarray, seconds: float) -> tuple[tr.Sequential, int]:
             if at + STEPS >= len(strands):
                 at = 0
                 state.reset()
-            chunk = strands[at:at + STEPS + 1]
+            chunk = strands[at : at + STEPS + 1]
             loss, grads = tr.value_and_grad(net, tr.cross_entropy, chunk[:-1], chunk[1:], state=state)
             tr.clip_grad_norm(grads, 1.0)
             optimiser.lr = RATE * max(0.05, 1 - passed / seconds)

@@ -26,13 +26,13 @@ HIDDEN, WINDOW, MEMBERS, ORDER = 16, 80, 5, 9
 def series() -> tuple[np.ndarray, float, float]:
     """The numbers as float32, their mean and deviation over the trained years taken out, and these."""
     numbers = sunspots.load_pandas().data["SUNACTIVITY"].to_numpy()
-    known = numbers[:TRAINED - FIRST + 1]
+    known = numbers[: TRAINED - FIRST + 1]
     return ((numbers - known.mean()) / known.std()).astype(np.float32), known.mean(), known.std()
 
 
 def fit(x: np.ndarray, seed: int, epochs: int) -> tr.Sequential:
     """Predicts each year's change from the years before, over windows of the trained part."""
-    windows = np.lib.stride_tricks.sliding_window_view(x[:TRAINED - FIRST + 1], WINDOW + 1)[::2].T[:, :, None]
+    windows = np.lib.stride_tricks.sliding_window_view(x[: TRAINED - FIRST + 1], WINDOW + 1)[::2].T[:, :, None]
     windows = windows[:, np.random.default_rng(seed).permutation(windows.shape[1])].copy()
     data, kept = (windows[:-1], np.diff(windows, axis=0)), windows.shape[1] // 10
     net = tr.Sequential(tr.GRU(1, HIDDEN), tr.Linear(HIDDEN, 1), seed=seed)
@@ -61,8 +61,8 @@ def on_its_own(nets: list[tr.Sequential], x: np.ndarray, years: int) -> np.ndarr
 
 def autoregression(x: np.ndarray) -> np.ndarray:
     """Each year from a constant and the ORDER years before, by least squares over the trained years; from year ORDER on."""
-    past = np.column_stack([np.ones(len(x) - ORDER), *(x[k:len(x) - ORDER + k] for k in range(ORDER))])
-    return past @ np.linalg.lstsq(past[:TRAINED - FIRST + 1 - ORDER], x[ORDER:TRAINED - FIRST + 1], rcond=None)[0]
+    past = np.column_stack([np.ones(len(x) - ORDER), *(x[k : len(x) - ORDER + k] for k in range(ORDER))])
+    return past @ np.linalg.lstsq(past[: TRAINED - FIRST + 1 - ORDER], x[ORDER : TRAINED - FIRST + 1], rcond=None)[0]
 
 
 def main() -> None:
@@ -78,15 +78,15 @@ def main() -> None:
     shown = Table("squared error / variance", *(f"{a} to {b}" for a, b in PERIODS), title="a year ahead")
     for name, found in predictions.items():
         errors = np.concatenate([np.full(len(x) - len(found), np.nan), found]) - x
-        shown.add_row(name, *(f"{np.mean(errors[a - FIRST:b - FIRST + 1] ** 2) / x.var():.3f}" for a, b in PERIODS))
+        shown.add_row(name, *(f"{np.mean(errors[a - FIRST : b - FIRST + 1] ** 2) / x.var():.3f}" for a, b in PERIODS))
     Console().print(shown)
     years, start = np.arange(FIRST, FIRST + len(x)), TRAINED - FIRST + 1
     figure, axes = plot.pyplot().subplots(figsize=(8, 3))
     axes.plot(years[120:], x[120:] * deviation + mean, color="black", linewidth=1, label="observed")
-    axes.plot(years[start:], expected[start - 1:] * deviation + mean, color="#0072b2", linewidth=1, label="a year ahead")
+    axes.plot(years[start:], expected[start - 1 :] * deviation + mean, color="#0072b2", linewidth=1, label="a year ahead")
     for begin in range(start, len(x) - 11, 22):
         free = np.append(x[begin - 1], on_its_own(nets, x[:begin], 11)) * deviation + mean
-        axes.plot(years[begin - 1:begin + 11], free, color="#e69f00", label="eleven years on its own" if begin == start else None)
+        axes.plot(years[begin - 1 : begin + 11], free, color="#e69f00", label="eleven years on its own" if begin == start else None)
     axes.set(ylabel="sunspot number")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     given.out.mkdir(parents=True, exist_ok=True)

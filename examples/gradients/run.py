@@ -64,8 +64,9 @@ def flow(path: Path) -> tuple[Table, Table]:
         radii = [f"{gate} {radius:.2f}" for gate, radius in spectral_radius(layer).items()]
         shares = [f"{gate} {100 * low:.0f}/{100 * high:.0f}" for gate, (low, high) in saturation(layer, x).items()]
         gates.add_row(name, " ".join(radii), " ".join(shares))
-    axes.set(yscale="log", ylim=(1e-12, 1e12),
-             title="How far back the loss reaches", xlabel="steps before the loss", ylabel="norm of dL/dh, relative")
+    axes.set(
+        yscale="log", ylim=(1e-12, 1e12), title="How far back the loss reaches", xlabel="steps before the loss", ylabel="norm of dL/dh, relative"
+    )
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
     plot.save(figure, path)
     return shown, gates

@@ -38,9 +38,9 @@ def remember(layer, T: int, random: np.random.Generator) -> None:
     own, slow = layer.parameters(), HIDDEN // 2
     bias = np.log(random.uniform(1, T, slow))
     if isinstance(layer, tr.LSTM):  # i f g o
-        own["bias_ih_l0"][HIDDEN:HIDDEN + slow], own["bias_ih_l0"][:slow] = bias, -bias
+        own["bias_ih_l0"][HIDDEN : HIDDEN + slow], own["bias_ih_l0"][:slow] = bias, -bias
     elif isinstance(layer, tr.GRU):  # r z n: z keeps
-        own["bias_ih_l0"][HIDDEN:HIDDEN + slow] = bias
+        own["bias_ih_l0"][HIDDEN : HIDDEN + slow] = bias
 
 
 def network(task: str, cell: str, T: int, seed: int) -> tr.Sequential:

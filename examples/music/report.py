@@ -35,7 +35,7 @@ def table(runs: list[dict]) -> str:
     for (data, cell), of in grouped(runs).items():
         each = ", ".join(f"{run['test']:.2f}" for run in of)
         row = (TITLES[data], cell, f"{median(of, 'train'):.2f}", f"{median(of, 'valid'):.2f}", f"**{median(of, 'test'):.2f}**", each,
-               f"{median(of, 'epochs'):.0f}", f"{median(of, 'seconds'):.0f}", *(f"{figures[cell]}" for figures in PUBLISHED[data].values()))
+               f"{median(of, 'epochs'):.0f}", f"{median(of, 'seconds'):.0f}", *(f"{figures[cell]}" for figures in PUBLISHED[data].values()))  # fmt: skip
         lines.append("| " + " | ".join(row) + " |")
     best = []
     for data in dict.fromkeys(run["data"] for run in runs):

@@ -20,7 +20,9 @@ def read(name: str, folder: Path) -> dict[str, list[np.ndarray]]:
     """Pieces by part, each (T, 88) float32 of 0 and 1. SystemExit where the file is not there."""
     path = folder / f"{name}.npz"
     if not path.exists():
-        raise SystemExit(f"{path} is not there: say --data FOLDER, one with jsb_chorales.npz and nottingham.npz, or set FASTRNN_SHARED to the folder above it")
+        raise SystemExit(
+            f"{path} is not there: say --data FOLDER, one with jsb_chorales.npz and nottingham.npz, or set FASTRNN_SHARED to the folder above it"
+        )
     with np.load(path) as stored:
         return {part: pieces(stored[f"{part}_rolls"], stored[f"{part}_lengths"]) for part in ("train", "valid", "test")}
 

@@ -50,8 +50,22 @@ def train(data: str, cell: str, seed: int, parts: dict[str, tr.Sequences], epoch
     layer = CELLS[cell]()
     net = tr.Sequential(layer, tr.Linear(layer.gives, 88), seed=seed)
     optimiser, began = tr.Adam(net, lr=RATE), time.process_time()
-    history = tr.fit(net, loss, parts["train"], parts["valid"], optimiser=optimiser, epochs=epochs, batch_size=BATCH, clip_norm=CLIP, tbptt=CHUNK,
-                     schedule=tr.ReduceOnPlateau(optimiser, 0.5, WAIT[data]), patience=PATIENCE[data], seed=seed, progress=False, on_epoch=on_epoch)
+    history = tr.fit(
+        net,
+        loss,
+        parts["train"],
+        parts["valid"],
+        optimiser=optimiser,
+        epochs=epochs,
+        batch_size=BATCH,
+        clip_norm=CLIP,
+        tbptt=CHUNK,
+        schedule=tr.ReduceOnPlateau(optimiser, 0.5, WAIT[data]),
+        patience=PATIENCE[data],
+        seed=seed,
+        progress=False,
+        on_epoch=on_epoch,
+    )
     seconds = time.process_time() - began
     figures = {part: tr.evaluate(net, loss, sequences) for part, sequences in parts.items()}
     return net, {"data": data, "cell": cell, "seed": seed, "epochs": history.best_epoch + 1, "seconds": seconds, "curve": history.valid, **figures}

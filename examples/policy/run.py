@@ -88,7 +88,7 @@ def play_one_by_one(session: fr.Session, steps: int) -> tuple[float, list[np.nda
     for _ in range(steps):
         seen = mazes.see()
         started = time.perf_counter()
-        logits = np.concatenate([stream.step(seen[k:k + 1]) for k, stream in enumerate(streams)])
+        logits = np.concatenate([stream.step(seen[k : k + 1]) for k, stream in enumerate(streams)])
         in_policy += time.perf_counter() - started
         actions.append(logits.argmax(-1))
         ended, _ = mazes.act(actions[-1])
@@ -110,8 +110,10 @@ def main() -> None:
     us_one_by_one, actions_one_by_one = play_one_by_one(session, steps)
     same = all(np.array_equal(a, b) for a, b in zip(actions, actions_one_by_one))
     print(f"turns that are right: {100 * well:.1f} % with resets, {100 * forgetful:.1f} % where streams run on into the next episode")
-    print(f"{MAZES} mazes a step: {us:.0f} us in a pool, resets included; {us_one_by_one:.0f} us one stream after the other; "
-          f"same actions: {'yes' if same else 'no'}")
+    print(
+        f"{MAZES} mazes a step: {us:.0f} us in a pool, resets included; {us_one_by_one:.0f} us one stream after the other; "
+        f"same actions: {'yes' if same else 'no'}"
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ import fastrnn.training as tr
 from fastrnn.cli import plot
 
 EMBEDDING, HIDDEN = 24, 48
-SHOWN = ("for value in values[1:]: print(f'{value!r} # no comment', 0x1F, end='')  # but this is one",
-         "def format_in(formatter, not_='a\\'b', *, is_=None) -> 'str | None':")
+SHOWN = (
+    "for value in values[1:]: print(f'{value!r} # no comment', 0x1F, end='')  # but this is one",
+    "def format_in(formatter, not_='a\\'b', *, is_=None) -> 'str | None':",
+)
 COLOURS = ("#ffffff", "#999999", "#009e73", "#0072b2", "#000000", "#d55e00", "#e69f00")
 
 

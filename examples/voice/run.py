@@ -74,7 +74,7 @@ class ByHand:
     async def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Batches until nobody waits."""
         while self.waiting:
-            batch, self.waiting = self.waiting[:self.most], self.waiting[self.most:]
+            batch, self.waiting = self.waiting[: self.most], self.waiting[self.most :]
             for (_, _, answer), p in zip(batch, await loop.run_in_executor(None, self.batch, [b[0] for b in batch], [b[1] for b in batch])):
                 answer.set_result(p)
         self.running = False
@@ -120,7 +120,7 @@ def read(path: Path) -> np.ndarray:
     samples, rate = read_wav(path)
     if rate != RATE:
         sys.exit(f"{path} has {rate} Hz; the model hears {RATE}")
-    return samples[:len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    return samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
 
 
 def services(path: Path, callers: int) -> list:

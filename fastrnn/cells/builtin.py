@@ -37,8 +37,7 @@ def rnn(activations: Iterable[Any] | None = None, clip: float | None = None) -> 
     def pointwise(a):
         return f(bound(a))
 
-    return Cell("rnn", (Gate("a"),), ("h",), pointwise, activations=chosen, clip=clip,
-                default=clip is None and chosen == DEFAULT_ACTIVATIONS["rnn"])
+    return Cell("rnn", (Gate("a"),), ("h",), pointwise, activations=chosen, clip=clip, default=clip is None and chosen == DEFAULT_ACTIVATIONS["rnn"])
 
 
 def lstm(activations: Iterable[Any] | None = None, clip: float | None = None, peepholes: bool = False, input_forget: bool = False) -> Cell:
@@ -58,7 +57,7 @@ def lstm(activations: Iterable[Any] | None = None, clip: float | None = None, pe
 
     return Cell("lstm", tuple(map(Gate, "ifgo")), ("h", "c"), pointwise, parameters=("pi", "pf", "po") if peepholes else (),
                 activations=chosen, clip=clip, input_forget=input_forget,
-                default=clip is None and not peepholes and not input_forget and chosen == DEFAULT_ACTIVATIONS["lstm"])
+                default=clip is None and not peepholes and not input_forget and chosen == DEFAULT_ACTIVATIONS["lstm"])  # fmt: skip
 
 
 def gru(activations: Iterable[Any] | None = None, clip: float | None = None, reset_after: bool = True) -> Cell:

@@ -14,8 +14,15 @@ _versions: dict[tuple[str, str], Cell] = {}  # every one, by name and fingerprin
 _TAKEN = ("ih", "hh", "hr")  # weight_ih_l0 and its like are torch's
 
 
-def cell(gates: Sequence[str | Gate], states: Sequence[str] = ("h",), *, operand: Callable[..., Any] | None = None, parameters: Sequence[str] = (),
-         scalars: Sequence[str] = (), name: str | None = None) -> Callable[[Callable[..., Any]], Cell]:
+def cell(
+    gates: Sequence[str | Gate],
+    states: Sequence[str] = ("h",),
+    *,
+    operand: Callable[..., Any] | None = None,
+    parameters: Sequence[str] = (),
+    scalars: Sequence[str] = (),
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Cell]:
     """Makes a cell of the function below, which gives the new states from the gates' pre-activations and the old states.
 
     gates      : names, or Gate("n", sees="x", second=True, bias=False); each pre-activation is W x + R h + b over what the gate sees
@@ -61,9 +68,13 @@ def _check(made: Cell) -> None:
     where, names = f"cell {made.name!r}", made.values
     bad = [n for n in names if not isinstance(n, str) or not n.isidentifier()]
     if bad or len(set(names)) < len(names):
-        raise UnsupportedModelError(f"{where}: {bad[0]!r} is not a name" if bad else f"{where}: a name stands for two things among {', '.join(names)}")
+        raise UnsupportedModelError(
+            f"{where}: {bad[0]!r} is not a name" if bad else f"{where}: a name stands for two things among {', '.join(names)}"
+        )
     if not 1 <= len(made.gates) <= MOST_GATES or not 1 <= len(made.states) <= MOST_STATES:
-        raise UnsupportedModelError(f"{where}: 1 to {MOST_GATES} gates and 1 to {MOST_STATES} states are possible, got {len(made.gates)} and {len(made.states)}")
+        raise UnsupportedModelError(
+            f"{where}: 1 to {MOST_GATES} gates and 1 to {MOST_STATES} states are possible, got {len(made.gates)} and {len(made.states)}"
+        )
     if any(p in _TAKEN for p in made.parameters):
         raise UnsupportedModelError(f"{where}: a parameter cannot be called {', '.join(_TAKEN)}")
     taken = {"self", "state", "lengths", "y", *(f"{state}{end}" for state in made.states for end in ("0", "_n"))} & set(made.scalars)
@@ -82,8 +93,10 @@ def _check(made: Cell) -> None:
             if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
                 raise UnsupportedModelError(f"{where}: {called}: arguments are passed by name, {str(argument)!r} cannot be")
             if argument.name not in allowed and argument.default is argument.empty:
-                raise UnsupportedModelError(f"{where}: {called}: no gate, state, parameter or scalar that it may read is called {argument.name!r}; "
-                                            f"there are {', '.join(n for n in names if n in allowed)}")
+                raise UnsupportedModelError(
+                    f"{where}: {called}: no gate, state, parameter or scalar that it may read is called {argument.name!r}; "
+                    f"there are {', '.join(n for n in names if n in allowed)}"
+                )
 
 
 def registered_cell(name: str, fingerprint: str | None = None) -> Cell | None:
@@ -111,4 +124,3 @@ def find_cell(name: str, fingerprint: str | None = None, where: str = "") -> Cel
     if fingerprint and found.fingerprint != fingerprint:
         raise UnsupportedModelError(f"{where}the registered cell {name!r} computes something else than the one this model was made with")
     return found
-

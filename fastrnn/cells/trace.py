@@ -20,8 +20,25 @@ if TYPE_CHECKING:
     from fastrnn.typing import DTypeLike
 
 LOGICAL = ("less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not")  # what they give is a condition
-_UFUNCS = {name: name for name in ("add", "subtract", "multiply", "divide", "negative", "less", "less_equal", "equal", "not_equal", "exp", "tanh", "sqrt",
-                                   "minimum", "maximum")}
+_UFUNCS = {
+    name: name
+    for name in (
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "negative",
+        "less",
+        "less_equal",
+        "equal",
+        "not_equal",
+        "exp",
+        "tanh",
+        "sqrt",
+        "minimum",
+        "maximum",
+    )
+}
 _UFUNCS |= {"absolute": "abs", "bitwise_and": "logical_and", "bitwise_or": "logical_or", "invert": "logical_not"}
 _TURNED = {"greater": "less", "greater_equal": "less_equal"}  # of the operands the other way round
 
@@ -92,7 +109,11 @@ class Trace:
             if operand.trace is not self:
                 raise TypeError("a value of another cell, or of an earlier call, cannot be used here")
             return operand
-        if isinstance(operand, (bool, np.bool_)) or not isinstance(operand, (int, float, np.number)) or isinstance(operand, (complex, np.complexfloating)):
+        if (
+            isinstance(operand, (bool, np.bool_))
+            or not isinstance(operand, (int, float, np.number))
+            or isinstance(operand, (complex, np.complexfloating))
+        ):
             raise TypeError(f"a cell computes with numbers and its own values, not {type(operand).__name__}; declare a vector as a parameter")
         with np.errstate(over="ignore"):
             return self._add("constant", int(np.asarray(operand, self.dtype).view(f"u{self.dtype.itemsize}")))
@@ -131,13 +152,17 @@ class Value(NDArrayOperatorsMixin):
         return square
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("a value of a cell is not known while it is compiled, so `if`, `and`, `or`, `not` and min() cannot depend on it; use fr.where, &, |, ~, fr.minimum")
+        raise TypeError(
+            "a value of a cell is not known while it is compiled, so `if`, `and`, `or`, `not` and min() cannot depend on it; use fr.where, &, |, ~, fr.minimum"
+        )
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise TypeError("a value of a cell stands for one number of every unit: it has no elements, no dtype and no Python number")
 
     def _refuse_in_place(self, _: Any) -> NoReturn:
-        raise TypeError("an assignment such as += changes the array itself where the function runs on arrays, and every name it goes by; write h = h + a")
+        raise TypeError(
+            "an assignment such as += changes the array itself where the function runs on arrays, and every name it goes by; write h = h + a"
+        )
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __iand__ = __ior__ = __ipow__ = _refuse_in_place
     __float__ = __int__ = __index__ = __len__ = __iter__ = __getitem__ = __array__ = _refuse
@@ -151,7 +176,9 @@ class Value(NDArrayOperatorsMixin):
         return self.trace.add(_UFUNCS[name], *operands)
 
 
-def trace(function: Callable[..., Any], inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str, dtype: DTypeLike = "float32") -> Program:
+def trace(
+    function: Callable[..., Any], inputs: Sequence[str], arguments: Sequence[str], n_outputs: int, where: str, dtype: DTypeLike = "float32"
+) -> Program:
     """The program of `function(**arguments)`, all of whose inputs are named in `inputs`. UnsupportedModelError names the line that cannot be compiled."""
     recorder = Trace(inputs, dtype)
     try:

@@ -34,12 +34,14 @@ def read_wav(path) -> tuple[np.ndarray, int]:
         tag = struct.unpack("<H", form[24:26])[0]
     width = bits // 8
     if bits % 8 or not channels or not rate or (tag, width) not in {*((WHOLE, n) for n in SCALE), (FLOATS, 4), (FLOATS, 8)}:
-        raise UnsupportedModelError(f"{path}: {bits} bits in coding {tag:#x}, {channels} channels at {rate} Hz; supported are whole numbers of 8, 16, 24 and 32 bits and "
-                                    "floats of 32 and 64")
+        raise UnsupportedModelError(
+            f"{path}: {bits} bits in coding {tag:#x}, {channels} channels at {rate} Hz; supported are whole numbers of 8, 16, 24 and 32 bits and "
+            "floats of 32 and 64"
+        )
     if frame != width * channels:
         raise InvalidModelError(f"{path}: {frame} bytes a frame do not fit {channels} channels of {bits} bits")
     data = chunks[b"data"]
-    data = data[:len(data) // frame * frame]
+    data = data[: len(data) // frame * frame]
     samples = np.frombuffer(data, f"<f{width}").astype(np.float32) if tag == FLOATS else _whole(data, width)
     return np.mean(samples.reshape(-1, channels), axis=1, dtype=np.float32), rate
 
@@ -50,8 +52,8 @@ def _chunks(path, content: bytes) -> dict[bytes, bytes]:
         raise InvalidModelError(f"{path}: no .wav file: it does not begin as one")
     found, at = {}, 12
     while at + 8 <= len(content):
-        name, size = struct.unpack("<4sI", content[at:at + 8])
-        found.setdefault(name, content[at + 8:at + 8 + size])
+        name, size = struct.unpack("<4sI", content[at : at + 8])
+        found.setdefault(name, content[at + 8 : at + 8 + size])
         at += 8 + size + size % 2
     return found
 

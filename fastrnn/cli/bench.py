@@ -55,9 +55,14 @@ def bench(arguments, console: Console) -> int:
         plot.pyplot("bench --plot")  # says now, not after the timing, where it is missing
     model = load(arguments.model)
     constants = constants_of(arguments, model)
-    small = {f"fastrnn {name}": compiled(arguments, model, threads=arguments.threads, precision=one)
-             for name, one in precisions_of(arguments.precision).items() if name != "float32"}
-    subject = Subject(compiled(arguments, model, threads=arguments.threads), sizes_of(arguments, model), constants, arguments.tolerance, arguments.seed, small)
+    small = {
+        f"fastrnn {name}": compiled(arguments, model, threads=arguments.threads, precision=one)
+        for name, one in precisions_of(arguments.precision).items()
+        if name != "float32"
+    }
+    subject = Subject(
+        compiled(arguments, model, threads=arguments.threads), sizes_of(arguments, model), constants, arguments.tolerance, arguments.seed, small
+    )
     engines, refused = open_engines(arguments, model, names)
     everybody = ["fastrnn", *small, *names]
     lengths = arguments.steps or ([1, 100] if subject.time else [1])
@@ -83,10 +88,21 @@ def bench(arguments, console: Console) -> int:
         raise UnsupportedModelError(f"{arguments.model}: nothing can be run: {'; '.join(dict.fromkeys(row[-1] for row in rows))}")
     what = "calls of a stream" if subject.streamed else f"length of {subject.time!r}" if subject.time else "one call"
     console.table("results", f"{arguments.model}, {arguments.threads} thread{'s' * (arguments.threads > 1)}; steps: {what}", COLUMNS, rows)
-    tolerances = {"tolerance_of_small": {name: arguments.tolerance or tolerance_of(session.plan.precision) for name, session in small.items()}} if small else {}
+    tolerances = (
+        {"tolerance_of_small": {name: arguments.tolerance or tolerance_of(session.plan.precision) for name, session in small.items()}}
+        if small
+        else {}
+    )
     differs = sorted({name for case, _ in cases for name in case.differs})
-    console.facts(model=arguments.model, threads=arguments.threads, tolerance=arguments.tolerance or TOLERANCE, **tolerances, same_results=not differs,
-                  share_of_core=round(min(shares), 2), roofline=roofline.measure().facts())
+    console.facts(
+        model=arguments.model,
+        threads=arguments.threads,
+        tolerance=arguments.tolerance or TOLERANCE,
+        **tolerances,
+        same_results=not differs,
+        share_of_core=round(min(shares), 2),
+        roofline=roofline.measure().facts(),
+    )
     if differs:
         console.warn(f"RESULTS DIFFER past tolerance from {', '.join(differs)}: see the columns error and note")
     if min(shares) < DISTURBED:
@@ -108,7 +124,9 @@ def _rows(case: Case, summary, everybody: list[str], refused: dict[str, str]) ->
             bound = (round(case.bound, 3), f"{case.bound / us:.0%}") if case.bound and not name.startswith("fastrnn ") else (None, None)
             numbers = (float(f"{us:.4g}"), float(f"{summary[name]['p99']:.4g}"), round(us / mine, 2), *bound)
         error = case.errors.get(name)
-        rows.append((case.batch, case.steps, name, *numbers, None if error is None else float(f"{error:.2g}"), refused.get(name) or case.notes.get(name)))
+        rows.append(
+            (case.batch, case.steps, name, *numbers, None if error is None else float(f"{error:.2g}"), refused.get(name) or case.notes.get(name))
+        )
     return rows
 
 
@@ -116,5 +134,10 @@ def _plot(arguments, cases, everybody: list[str]) -> None:
     from fastrnn.cli import plot
 
     us = {name: [summary.get(name, {}).get("us") for _, summary in cases] for name in everybody}
-    plot.bars(arguments.plot, Path(arguments.model).name, [f"batch {case.batch}, {case.steps} steps" for case, _ in cases],
-              {name: values for name, values in us.items() if any(values)}, [case.bound for case, _ in cases])
+    plot.bars(
+        arguments.plot,
+        Path(arguments.model).name,
+        [f"batch {case.batch}, {case.steps} steps" for case, _ in cases],
+        {name: values for name, values in us.items() if any(values)},
+        [case.bound for case, _ in cases],
+    )

@@ -33,8 +33,16 @@ def convert(arguments, console: Console) -> int:
         progress("writing", 2)
         replace(model, name=Path(arguments.output).stem).save(arguments.output)
     guessed = {"guessed_states": as_options(session.guess.states)} if session.guess.states else {}
-    console.facts(model=arguments.model, written=arguments.output, precision=said(precision), nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
-                  bytes=Path(arguments.output).stat().st_size, states=[f"{s.input} <- {s.source}" for s in model.states], **guessed)
+    console.facts(
+        model=arguments.model,
+        written=arguments.output,
+        precision=said(precision),
+        nodes=len(model.nodes),
+        parameters=sum(a.size for a in parameters(model).values()),
+        bytes=Path(arguments.output).stat().st_size,
+        states=[f"{s.input} <- {s.source}" for s in model.states],
+        **guessed,
+    )
     return 0
 
 
@@ -53,10 +61,15 @@ def verify(arguments, console: Console) -> int:
     session, tolerance = compiled(arguments, model), arguments.tolerance or TOLERANCE
     engine = engine_for(arguments.model, model, arguments.against)
     with console.progress("verify") as progress:
-        verdict = verify_session(session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress,
-                                 arguments.length, given)
-    console.table("outputs", f"{arguments.model} against {engine.name}", ("case", "output", "error", "scale", "relative", "ok"),
-                  ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in verdict.differences))
+        verdict = verify_session(
+            session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress, arguments.length, given
+        )
+    console.table(
+        "outputs",
+        f"{arguments.model} against {engine.name}",
+        ("case", "output", "error", "scale", "relative", "ok"),
+        ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), d.within) for d in verdict.differences),
+    )
     console.data["skipped"] = list(verdict.skipped)
     for case in verdict.skipped:
         console.warn(f"left out: {case}")

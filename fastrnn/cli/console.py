@@ -83,7 +83,9 @@ class Console:
 
         with Progress(console=Terminal(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda note="", done=None, total=None: bar.update(task, description=f"{what}: {note}" if note else what, completed=done, total=total)
+            yield lambda note="", done=None, total=None: bar.update(
+                task, description=f"{what}: {note}" if note else what, completed=done, total=total
+            )
 
     def close(self) -> None:
         """Prints the JSON."""

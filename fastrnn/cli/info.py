@@ -40,6 +40,15 @@ def info(arguments, console: Console) -> int:
         backends, supported = ", ".join(backends), ", ".join(isa.supported())
     else:
         supported = list(isa.supported())
-    console.facts(fastrnn=fastrnn.__version__, python=platform.python_version(), cpu=cpu_name(), isa=chosen, isas_supported=supported, backends=backends,
-                  compiled_cells=str(cache.folder()), packages=versions, roofline_one_core=limits.facts())
+    console.facts(
+        fastrnn=fastrnn.__version__,
+        python=platform.python_version(),
+        cpu=cpu_name(),
+        isa=chosen,
+        isas_supported=supported,
+        backends=backends,
+        compiled_cells=str(cache.folder()),
+        packages=versions,
+        roofline_one_core=limits.facts(),
+    )
     return 0

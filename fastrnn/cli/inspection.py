@@ -26,12 +26,26 @@ def inspect(arguments, console: Console) -> int:
     left = [row[1].strip() for row in rows if row[2] == "NumPy"]
     kept, streams = _kept(session, arguments)
     facts = {"states_to_write": f"states={dict(session.guess.states)!r}, {as_options(session.guess.states)}"} if session.guess.states else {}
-    console.facts(model=arguments.model, backend=session.plan.backend, isa=session.plan.isa, precision=said(session.plan.precision),
-                  graph_nodes=len(model.nodes), parameters=sum(a.size for a in parameters(model).values()),
-                  weight_bytes=sum(a.nbytes for a in model.weights.values()), nodes_after_folding=len(rows), nodes_left_to_numpy=len(left), streams=streams, **facts)
+    console.facts(
+        model=arguments.model,
+        backend=session.plan.backend,
+        isa=session.plan.isa,
+        precision=said(session.plan.precision),
+        graph_nodes=len(model.nodes),
+        parameters=sum(a.size for a in parameters(model).values()),
+        weight_bytes=sum(a.nbytes for a in model.weights.values()),
+        nodes_after_folding=len(rows),
+        nodes_left_to_numpy=len(left),
+        streams=streams,
+        **facts,
+    )
     values = [("input", v) for v in model.inputs] + [("output", v) for v in model.outputs]
-    console.table("values", "Inputs and outputs", ("kind", "name", "dtype", "shape", "state"),
-                  ((kind, v.name, v.dtype, _shape(v.shape), tied.get(v.name) if kind == "input" else None) for kind, v in values))
+    console.table(
+        "values",
+        "Inputs and outputs",
+        ("kind", "name", "dtype", "shape", "state"),
+        ((kind, v.name, v.dtype, _shape(v.shape), tied.get(v.name) if kind == "input" else None) for kind, v in values),
+    )
     console.table("states", "States", ("name", "dtype", "shape", "next", "from", "why"), kept)
     console.table("weights", "Parameters", ("name", "dtype", "shape", "numbers", "read_by"), _weights(model))
     console.table("ops", "Ops", ("op", "nodes", "compiled", "numpy", "neither", "why_numpy"), _ops(rows))
@@ -47,7 +61,9 @@ def _kept(session: Session, arguments) -> tuple[list[tuple], str]:
     """The states that streams carry, what is not certain, and whether the model streams."""
     said = "--state" if arguments.state else "declared"
     guess = session.guess
-    rows = [(s.input, s.dtype, _shape(s.shape), s.source, "guessed" if s.input in guess.states else said, guess.why.get(s.input)) for s in session.states]
+    rows = [
+        (s.input, s.dtype, _shape(s.shape), s.source, "guessed" if s.input in guess.states else said, guess.why.get(s.input)) for s in session.states
+    ]
     declared = {v.name: v for v in session.model.inputs}
     rows += [(name, declared[name].dtype, _shape(declared[name].shape), None, "not certain", why) for name, why in guess.open.items()]
     try:
@@ -55,7 +71,11 @@ def _kept(session: Session, arguments) -> tuple[list[tuple], str]:
     except NotStreamableError as error:
         return rows, f"no: {error}"
     known = {row[0] for row in rows}
-    rows += [(name, str(a.dtype), _shape(a.shape), None, "inside", f"for a batch of {stream.batch}") for name, a in stream.state.items() if name not in known]
+    rows += [
+        (name, str(a.dtype), _shape(a.shape), None, "inside", f"for a batch of {stream.batch}")
+        for name, a in stream.state.items()
+        if name not in known
+    ]
     return rows, f"yes, along {stream.time!r}" if stream.time else "yes, a call a step" if rows else "a call a step, without states"
 
 

@@ -72,23 +72,47 @@ def parser() -> argparse.ArgumentParser:
         one = sub.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         one.set_defaults(run=run)
         if name == "bench":
-            one.add_argument("--json", nargs="?", const=True, default=False, type=json_file, metavar="FILE", help="print one JSON object, or write it to a .json file")
+            one.add_argument(
+                "--json",
+                nargs="?",
+                const=True,
+                default=False,
+                type=json_file,
+                metavar="FILE",
+                help="print one JSON object, or write it to a .json file",
+            )
         else:
             one.add_argument("--json", action="store_true", help="print one JSON object")
         if with_model:
             one.add_argument("model", help=".onnx, .pt2, .keras, .h5, .tflite or .safetensors")
-            one.add_argument("--state", action="append", default=[], metavar="INPUT=OUTPUT[:INDEX]",
-                             help="an output, or a slice of its axis 0, that feeds an input at the next step")
-            one.add_argument("--constant", action="append", default=[], metavar="INPUT=VALUE",
-                             help="an input fixed at compile time: a number, a list, or a .npy file")
+            one.add_argument(
+                "--state",
+                action="append",
+                default=[],
+                metavar="INPUT=OUTPUT[:INDEX]",
+                help="an output, or a slice of its axis 0, that feeds an input at the next step",
+            )
+            one.add_argument(
+                "--constant",
+                action="append",
+                default=[],
+                metavar="INPUT=VALUE",
+                help="an input fixed at compile time: a number, a list, or a .npy file",
+            )
         return one
 
     def with_precision(one, text: str = "of weights, for all nodes or for one"):
-        one.add_argument("--precision", action="append", default=[], metavar="[NODE=]NAME", help=f"{text}: {', '.join(PRECISIONS)} (float32); may be repeated")
+        one.add_argument(
+            "--precision", action="append", default=[], metavar="[NODE=]NAME", help=f"{text}: {', '.join(PRECISIONS)} (float32); may be repeated"
+        )
 
     def with_tolerance(one):
         small = ", ".join(f"{number:g} in {name}" for name, number in SMALL_TOLERANCES.items())
-        one.add_argument("--tolerance", type=fraction, help=f"largest error, as a fraction of an output's largest entry ({TOLERANCE:g}; of float32's own results {small})")
+        one.add_argument(
+            "--tolerance",
+            type=fraction,
+            help=f"largest error, as a fraction of an output's largest entry ({TOLERANCE:g}; of float32's own results {small})",
+        )
 
     one = command("convert", commands.convert, "Write a model as fastrnn's .safetensors.")
     one.add_argument("-o", "--output", required=True, help="the file to write")
@@ -100,15 +124,25 @@ def parser() -> argparse.ArgumentParser:
     with_precision(one)
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension: shows what is left once it is known")
 
-    one = command("verify", commands.verify, "Run the same random inputs, and a stream of steps, through the source's own engine and through fastrnn; "
-                  "with --precision, through float32 and small weights.")
+    one = command(
+        "verify",
+        commands.verify,
+        "Run the same random inputs, and a stream of steps, through the source's own engine and through fastrnn; "
+        "with --precision, through float32 and small weights.",
+    )
     with_precision(one)
-    one.add_argument("--against", default="auto", choices=("auto", *ENGINES),
-                     help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for, "
-                          "with --precision fastrnn's float32")
+    one.add_argument(
+        "--against",
+        default="auto",
+        choices=("auto", *ENGINES),
+        help="onnxruntime or openvino (for .onnx), keras (for .keras and .h5), torch, reference (NumPy in float64), or auto: what the file was made for, "
+        "with --precision fastrnn's float32",
+    )
     one.add_argument("--batch", type=positives, default=[1, 3], metavar="N,N", help="batch sizes (1,3)")
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
-    one.add_argument("--length", type=positives, default=list(LENGTHS), metavar="N,N", help=f"lengths of a symbolic time axis ({','.join(map(str, LENGTHS))})")
+    one.add_argument(
+        "--length", type=positives, default=list(LENGTHS), metavar="N,N", help=f"lengths of a symbolic time axis ({','.join(map(str, LENGTHS))})"
+    )
     one.add_argument("--steps", type=positive, default=50, help="length of the stream, for models that stream (50)")
     one.add_argument("--input", action="append", default=[], metavar="NAME=FILE", help=".npy to take instead of random numbers")
     with_tolerance(one)
@@ -123,10 +157,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--context", type=natural, default=0, help="samples of the frame before that each frame starts with")
 
     one = command("bench", bench.bench, "Time a model beside other engines: same inputs, results compared first, in turns.")
-    with_precision(one, "names between commas: small weights to time beside float32, which always is, and compare with it; NODE=NAME holds for all of them")
+    with_precision(
+        one, "names between commas: small weights to time beside float32, which always is, and compare with it; NODE=NAME holds for all of them"
+    )
     one.add_argument("--against", metavar="ENGINE,ENGINE", help=f"{', '.join(ENGINES)}; onnxruntime for .onnx if not said")
     one.add_argument("--batch", type=positives, default=[1], metavar="N,N", help="batch sizes (1)")
-    one.add_argument("--steps", type=positives, metavar="N,N", help="lengths of the time axis (1,100), or calls of the stream where states are tied (1)")
+    one.add_argument(
+        "--steps", type=positives, metavar="N,N", help="lengths of the time axis (1,100), or calls of the stream where states are tied (1)"
+    )
     one.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a symbolic dimension, 16 if not said")
     one.add_argument("--threads", type=thread_count, default=1, help=f"of every engine, at most {MOST_THREADS} (1)")
     with_tolerance(one)

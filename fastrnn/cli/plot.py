@@ -11,7 +11,7 @@ from fastrnn.errors import MissingDependencyError
 
 # Colours that are told apart without red and green (Okabe and Ito 2008); fastrnn first.
 COLOURS = {"fastrnn": "#0072b2", "fastrnn bfloat16": "#56b4e9", "fastrnn int8": "#cc79a7",
-           "onnxruntime": "#e69f00", "openvino": "#009e73", "torch": "#d55e00", "numpy": "#999999", "reference": "#999999"}
+           "onnxruntime": "#e69f00", "openvino": "#009e73", "torch": "#d55e00", "numpy": "#999999", "reference": "#999999"}  # fmt: skip
 
 
 SUFFIXES = (".svg", ".png")

@@ -34,22 +34,50 @@ def verify_small(arguments, console: Console, model: Model, precision: Precision
     engine = SessionEngine(exact) if arguments.against == "auto" else engine_for(arguments.model, model, arguments.against)
     tolerance, name = arguments.tolerance or tolerance_of(precision), said(precision)
     with console.progress("verify") as progress:
-        verdict, floor = (verify(session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress, arguments.length, given)
-                          for session in (small, rounded))
+        verdict, floor = (
+            verify(session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress, arguments.length, given)
+            for session in (small, rounded)
+        )
         calls = whole_calls(exact.model, arguments.batch, arguments.length, sizes, given)
         times, share = _times(exact, small, calls, {**constants, **given}, arguments.seed, progress)
     title = f"{arguments.model} in {name} against {'float32' if arguments.against == 'auto' else engine.name}; floor: what rounding the weights alone costs"
-    console.table("outputs", title, ("case", "output", "error", "scale", "relative", "floor", "of_floor", "ok"),
-                  ((d.case, d.output, float(f"{d.error:.3g}"), float(f"{d.scale:.3g}"), float(f"{d.relative:.3g}"), float(f"{f.relative:.3g}"),
-                    round(d.relative / f.relative, 2) if f.relative else None, d.within) for d, f in zip(verdict.differences, floor.differences, strict=True)))
-    console.table("speed", "microseconds, medians, in turns", ("case", "float32_us", "us", "ratio"),
-                  ((case, float(f"{before:.4g}"), float(f"{after:.4g}"), round(before / after, 2)) for case, before, after in times))
+    console.table(
+        "outputs",
+        title,
+        ("case", "output", "error", "scale", "relative", "floor", "of_floor", "ok"),
+        (
+            (
+                d.case,
+                d.output,
+                float(f"{d.error:.3g}"),
+                float(f"{d.scale:.3g}"),
+                float(f"{d.relative:.3g}"),
+                float(f"{f.relative:.3g}"),
+                round(d.relative / f.relative, 2) if f.relative else None,
+                d.within,
+            )
+            for d, f in zip(verdict.differences, floor.differences, strict=True)
+        ),
+    )
+    console.table(
+        "speed",
+        "microseconds, medians, in turns",
+        ("case", "float32_us", "us", "ratio"),
+        ((case, float(f"{before:.4g}"), float(f"{after:.4g}"), round(before / after, 2)) for case, before, after in times),
+    )
     console.data["skipped"] = list(verdict.skipped)
     for case in verdict.skipped:
         console.warn(f"left out: {case}")
     reached = small_matrices(small.model)
-    console.facts(precision=name, engine=engine.name, tolerance=tolerance, stream=verdict.stream, small_matrices=len(reached),
-                  weight_bytes={"float32": _bytes(exact.model), name: _bytes(small.model)}, verified=verdict.good)
+    console.facts(
+        precision=name,
+        engine=engine.name,
+        tolerance=tolerance,
+        stream=verdict.stream,
+        small_matrices=len(reached),
+        weight_bytes={"float32": _bytes(exact.model), name: _bytes(small.model)},
+        verified=verdict.good,
+    )
     if not reached:
         console.warn(f"{name} reaches no node; fastrnn inspect --precision says why")
     if share < DISTURBED:

@@ -58,15 +58,21 @@ def run(arguments, console: Console) -> int:
         else:
             arrays[name] = load_npy(path)
     results, planning, seconds = _stream(session, arrays, console) if streamed else (session.run(arrays), 0.0, 0.0)
-    made = {path: wav_bytes(results[name].reshape(-1), rate or 16_000) if Path(path).suffix.lower() == ".wav" else npy_bytes(results[name])
-            for name, path in outputs.items()}
+    made = {
+        path: wav_bytes(results[name].reshape(-1), rate or 16_000) if Path(path).suffix.lower() == ".wav" else npy_bytes(results[name])
+        for name, path in outputs.items()
+    }
     for path, data in made.items():
         write_whole(path, data)
     if streamed:
         steps = len(next(iter(arrays.values())))
         console.facts(steps=steps, microseconds_per_step=round(1e6 * seconds / max(steps, 1), 2), planning_milliseconds=round(1e3 * planning, 2))
-    console.table("outputs", "Outputs", ("name", "dtype", "shape", "smallest", "largest", "file"),
-                  ((n, str(a.dtype), list(a.shape), _bound(a, np.min), _bound(a, np.max), outputs.get(n)) for n, a in results.items()))
+    console.table(
+        "outputs",
+        "Outputs",
+        ("name", "dtype", "shape", "smallest", "largest", "file"),
+        ((n, str(a.dtype), list(a.shape), _bound(a, np.min), _bound(a, np.max), outputs.get(n)) for n, a in results.items()),
+    )
     return 0
 
 
@@ -108,9 +114,10 @@ def _stream(session, arrays, console: Console) -> tuple[dict[str, np.ndarray], f
     for name, a in arrays.items():
         if name in wanted and a.ndim - 1 != len(wanted[name]):  # audio: one channel, one row
             arrays[name] = a.reshape(len(a), *(1,) * (len(wanted[name]) - 1), *a.shape[1:])
+
     def blocks(*starts: int):
         for start in starts:
-            part = stream.push({name: np.ascontiguousarray(a[start:start + BLOCK]) for name, a in arrays.items()})
+            part = stream.push({name: np.ascontiguousarray(a[start : start + BLOCK]) for name, a in arrays.items()})
             yield part if isinstance(part, tuple) else (part,)
 
     starts = range(0, max(total, 1), BLOCK)

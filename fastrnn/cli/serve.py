@@ -21,39 +21,66 @@ OF_MODELS = ("state", "constant", "context", "size")
 
 def add_arguments(one: ArgumentParser, positive, natural, thread_count, fraction) -> None:
     """The command's options."""
-    one.add_argument("model", nargs="+", help=".onnx, .pt2, .keras, .h5, .tflite or .safetensors; of several, options with INPUT or DIM begin with a "
-                                              "model's name and a colon")
-    one.add_argument("--name", action="append", default=[],
-                     help="what requests call a model, once for each; its file's name without suffix if not said")
-    one.add_argument("--state", action="append", default=[], metavar="INPUT=OUTPUT[:INDEX]",
-                     help="an output, or a slice of its axis 0, that feeds an input at the next step")
-    one.add_argument("--constant", action="append", default=[], metavar="INPUT=VALUE",
-                     help="an input fixed at compile time: a number, a list, or a .npy file")
-    one.add_argument("--context", action="append", default=[], metavar="INPUT=N",
-                     help="frames overlap: the input's last N entries of a frame stand before the next")
-    one.add_argument("--size", action="append", default=[], metavar="DIM=N",
-                     help="size of a dimension that the model leaves open; the first request's if not said")
+    one.add_argument(
+        "model",
+        nargs="+",
+        help=".onnx, .pt2, .keras, .h5, .tflite or .safetensors; of several, options with INPUT or DIM begin with a model's name and a colon",
+    )
+    one.add_argument(
+        "--name", action="append", default=[], help="what requests call a model, once for each; its file's name without suffix if not said"
+    )
+    one.add_argument(
+        "--state",
+        action="append",
+        default=[],
+        metavar="INPUT=OUTPUT[:INDEX]",
+        help="an output, or a slice of its axis 0, that feeds an input at the next step",
+    )
+    one.add_argument(
+        "--constant", action="append", default=[], metavar="INPUT=VALUE", help="an input fixed at compile time: a number, a list, or a .npy file"
+    )
+    one.add_argument(
+        "--context",
+        action="append",
+        default=[],
+        metavar="INPUT=N",
+        help="frames overlap: the input's last N entries of a frame stand before the next",
+    )
+    one.add_argument(
+        "--size", action="append", default=[], metavar="DIM=N", help="size of a dimension that the model leaves open; the first request's if not said"
+    )
     one.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine's programs alone)")
     one.add_argument("--port", type=natural, default=8000, help="of HTTP and WebSocket (%(default)s); 0: any")
     one.add_argument("--grpc-port", type=natural, default=8001, help="of gRPC (%(default)s); 0: any")
     one.add_argument("--threads", type=thread_count, default=1, help="that a step may use (1)")
     one.add_argument("--capacity", type=positive, default=4096, help="callers of a model at a time (%(default)s)")
-    one.add_argument("--idle-timeout", type=fraction, default=60, metavar="SECONDS",
-                     help="after which a caller that does not ask may lose its place (%(default)s)")
+    one.add_argument(
+        "--idle-timeout", type=fraction, default=60, metavar="SECONDS", help="after which a caller that does not ask may lose its place (%(default)s)"
+    )
     one.add_argument("--max-batch", type=positive, default=256, help="rows of a step (%(default)s)")
     one.add_argument("--max-wait-us", type=natural, default=0, help="how long a busy engine waits for more rows (%(default)s)")
     one.add_argument("--max-queue", type=positive, default=16384, help="requests that may wait; more are refused (%(default)s)")
     one.add_argument("--tokens", metavar="FILE", help="bearer tokens, one a line behind a name or alone; without, everybody may ask")
     one.add_argument("--restart", action="store_true", help="a second start of a sequence ends the first, as Triton does, instead of being refused")
-    one.add_argument("--move-states", action="store_true",
-                     help="on SIGHUP, which loads the models again, callers go on with the new one where their states fit")
+    one.add_argument(
+        "--move-states", action="store_true", help="on SIGHUP, which loads the models again, callers go on with the new one where their states fit"
+    )
     one.add_argument("--max-body", type=positive, default=16 << 20, metavar="BYTES", help="of a request (%(default)s)")
     one.add_argument("--max-connections", type=positive, default=4096, help="at once (%(default)s)")
     one.add_argument("--max-streams", type=positive, default=1024, help="WebSockets at once; another one is told to come back later (%(default)s)")
-    one.add_argument("--max-busy", type=fraction, default=0.7, metavar="SHARE",
-                     help="of the event loop's time, which with one caller more would be exceeded if more callers were taken (%(default)s)")
-    one.add_argument("--max-lag-ms", type=fraction, default=10,
-                     help="how late the event loop may be, over a second, before no more callers are taken (%(default)s)")
+    one.add_argument(
+        "--max-busy",
+        type=fraction,
+        default=0.7,
+        metavar="SHARE",
+        help="of the event loop's time, which with one caller more would be exceeded if more callers were taken (%(default)s)",
+    )
+    one.add_argument(
+        "--max-lag-ms",
+        type=fraction,
+        default=10,
+        help="how late the event loop may be, over a second, before no more callers are taken (%(default)s)",
+    )
     one.add_argument("--header-timeout", type=fraction, default=10, metavar="SECONDS", help="for a request's head (%(default)s)")
     one.add_argument("--drain-timeout", type=fraction, default=30, metavar="SECONDS", help="for sequences to end after SIGTERM (%(default)s)")
     one.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -74,15 +101,36 @@ def serve(arguments: Namespace, console: Console) -> int:
     models, reload = Models(), {}
     for name, one in _models(arguments).items():
         reload[name] = partial(_session, one)
-        model_options = Options(arguments.capacity, arguments.max_batch, arguments.max_wait_us, arguments.max_queue, arguments.idle_timeout,
-                                _context(one),
-                                sizes_of(one, load(one.model)))
+        model_options = Options(
+            arguments.capacity,
+            arguments.max_batch,
+            arguments.max_wait_us,
+            arguments.max_queue,
+            arguments.idle_timeout,
+            _context(one),
+            sizes_of(one, load(one.model)),
+        )
         models.add(name, reload[name](), model_options, arguments.restart)
-    limits = Limits(arguments.max_body, arguments.max_connections, arguments.max_streams, header_s=arguments.header_timeout,
-                    busy=arguments.max_busy, lag_ms=arguments.max_lag_ms, drain_s=arguments.drain_timeout)
-    server = running.Server(models, arguments.host, arguments.port, arguments.grpc_port, limits, Access(arguments.tokens), reload,
-                            arguments.move_states,
-                            partial(_listening, console))
+    limits = Limits(
+        arguments.max_body,
+        arguments.max_connections,
+        arguments.max_streams,
+        header_s=arguments.header_timeout,
+        busy=arguments.max_busy,
+        lag_ms=arguments.max_lag_ms,
+        drain_s=arguments.drain_timeout,
+    )
+    server = running.Server(
+        models,
+        arguments.host,
+        arguments.port,
+        arguments.grpc_port,
+        limits,
+        Access(arguments.tokens),
+        reload,
+        arguments.move_states,
+        partial(_listening, console),
+    )
     running.serve(server)
     return 0
 

@@ -57,7 +57,9 @@ class Subject:
 
     def inputs(self, batch: int, steps: int) -> dict[str, np.ndarray]:
         """Inputs of a call, or of a step."""
-        return random_inputs(self.session.model, batch, self.sizes | ({self.time: steps} if self.time else {}), self.constants, np.random.default_rng(self.seed))
+        return random_inputs(
+            self.session.model, batch, self.sizes | ({self.time: steps} if self.time else {}), self.constants, np.random.default_rng(self.seed)
+        )
 
     def refused(self, batch: int, steps: int) -> str | None:
         """Why the model's declared shapes do not admit a batch or a length."""
@@ -96,8 +98,16 @@ class Subject:
     def _compare(self, case: Case, name: str, session: Session, engine: Engine, inputs, tolerance: float) -> None:
         tolerance = self.tolerance or tolerance
         if self.streamed:
-            found = compare_streams(session, engine, min(case.steps, MOST_COMPARED), self.sizes, tolerance, self.constants,
-                                    np.random.default_rng(self.seed), self._stream_batch(case.batch))
+            found = compare_streams(
+                session,
+                engine,
+                min(case.steps, MOST_COMPARED),
+                self.sizes,
+                tolerance,
+                self.constants,
+                np.random.default_rng(self.seed),
+                self._stream_batch(case.batch),
+            )
         else:
             found = compare("call", engine({**inputs, **self.constants}), session.run(inputs), tolerance)
         worst: Difference = max(found, key=lambda d: np.inf if np.isnan(d.relative) else d.relative)

@@ -58,7 +58,7 @@ ARGS = np.dtype(
     + [("act", ACTIVATION, 3)]
 )
 POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done",
-            *(f"x{k}" for k in range(3, 9)))
+            *(f"x{k}" for k in range(3, 9)))  # fmt: skip
 
 # Operations of a program, in the order of native/arrays/operations.h, and how many values each reads.
 OPERATIONS = {
@@ -66,7 +66,7 @@ OPERATIONS = {
     "reciprocal": 1, "quotient": 1, "not": 1, "nonzero": 1, "add": 2, "sub": 2, "mul": 2, "div": 2, "prelu": 2, "power": 2, "fmod": 2, "min": 2,
     "max": 2, "at_least": 2, "at_most": 2, "equal": 2, "less": 2, "less_or_equal": 2, "greater": 2, "greater_or_equal": 2, "and": 2, "or": 2,
     "xor": 2, "where": 3,
-}
+}  # fmt: skip
 # `to`, a, b and c number the values: a program's operands first, then its results.
 INSTRUCTION = np.dtype([(name, "i8") for name in ("operation", "to", "a", "b", "c")] + [("act", ACTIVATION)])
 MAX_VALUES = 24

@@ -70,8 +70,12 @@ class Roofline:
 
     def facts(self) -> dict[str, object]:
         """As plain data: {"isa", "fma_gflops", "read_gbytes": {level: GB/s}, "capacity_bytes": {level: bytes}}."""
-        return {"isa": self.isa, "fma_gflops": round(self.gflops, 1), "read_gbytes": {level.name: round(level.gbytes, 1) for level in self.levels},
-                "capacity_bytes": {level.name: level.capacity for level in self.levels if level.capacity}}
+        return {
+            "isa": self.isa,
+            "fma_gflops": round(self.gflops, 1),
+            "read_gbytes": {level.name: round(level.gbytes, 1) for level in self.levels},
+            "capacity_bytes": {level.name: level.capacity for level in self.levels if level.capacity},
+        }
 
 
 def recurrent_work(gates: int, I: int, H: int, rows: int, steps: int, P: int | None = None) -> Work:
@@ -134,7 +138,7 @@ def _read_gbytes(size: int, isa_name: str) -> float:
     n = max(GRAIN, size // 4 // GRAIN * GRAIN)
     raw = np.ones(n + 16, np.float32)  # ones: pages of zeros may be one page
     start = -raw.ctypes.data % 64 // 4
-    return 4 * n / _fastest(_probe("probe_load", isa_name, raw[start:start + n])) / 1e9
+    return 4 * n / _fastest(_probe("probe_load", isa_name, raw[start : start + n])) / 1e9
 
 
 @cache

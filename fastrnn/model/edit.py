@@ -30,16 +30,25 @@ def live(nodes: Iterable[Node], needed: Iterable[str]) -> tuple[tuple[Node, ...]
     kept, needed = [], set(needed)
     for node in reversed(tuple(nodes)):
         if not needed.isdisjoint(node.outputs):
-            kept.append(node if needed.issuperset(node.outputs) else replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs)))
+            kept.append(
+                node if needed.issuperset(node.outputs) else replace(node, outputs=tuple(name if name in needed else "" for name in node.outputs))
+            )
             needed |= node.reads()
     return tuple(reversed(kept)), needed
 
 
 def reading(nodes: Iterable[Node], names: Mapping[str, str]) -> tuple[Node, ...]:
     """The nodes, reading other values in the place of these, in subgraphs too."""
-    return tuple(node if names.keys().isdisjoint(node.reads()) else replace(
-        node, inputs=tuple(names.get(name, name) for name in node.inputs),
-        attributes={key: _body_reading(a, names) if isinstance(a, Graph) else a for key, a in node.attributes.items()}) for node in nodes)
+    return tuple(
+        node
+        if names.keys().isdisjoint(node.reads())
+        else replace(
+            node,
+            inputs=tuple(names.get(name, name) for name in node.inputs),
+            attributes={key: _body_reading(a, names) if isinstance(a, Graph) else a for key, a in node.attributes.items()},
+        )
+        for node in nodes
+    )
 
 
 def _body_reading(graph: Graph, names: Mapping[str, str]) -> Graph:
@@ -87,7 +96,9 @@ class Edit:
         """Adds a constant int64 (n,); its name."""
         return self.weight(name, wholes(values))
 
-    def node(self, nodes: list[Node], op: str, name: str, inputs: Iterable[str], outputs: int = 1, spec: Spec | None = None, **attributes: Any) -> list[str]:
+    def node(
+        self, nodes: list[Node], op: str, name: str, inputs: Iterable[str], outputs: int = 1, spec: Spec | None = None, **attributes: Any
+    ) -> list[str]:
         """Appends a node to `nodes`; the names of its outputs, one of which goes by the node's. spec: of that one, where inference is not to tell."""
         endings = tuple(f".{k}" for k in range(outputs)) if outputs > 1 else ()
         name = self.fresh(name, *endings)

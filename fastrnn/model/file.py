@@ -37,14 +37,20 @@ def _plain(value: object) -> Any:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    return {"op": node.op, "name": node.name, "inputs": list(node.inputs), "outputs": list(node.outputs),
-            "attributes": {k: _plain(v) for k, v in node.attributes.items()}}
+    return {
+        "op": node.op,
+        "name": node.name,
+        "inputs": list(node.inputs),
+        "outputs": list(node.outputs),
+        "attributes": {k: _plain(v) for k, v in node.attributes.items()},
+    }
 
 
 def _graph(model: Model) -> dict[str, Any]:
     """All of a model but its weights, as JSON has it."""
     return {
-        "version": VERSION, "name": model.name,
+        "version": VERSION,
+        "name": model.name,
         "inputs": [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape), "optional": v.optional} for v in model.inputs],
         "outputs": list(model.output_names),
         "states": [[s.input, s.output, s.index] for s in model.states],
@@ -177,9 +183,13 @@ def _model(graph: Any, weights: dict[str, np.ndarray], path: Path) -> Model:
         _refuse_unknown(graph, _GRAPH_KEYS, path)
         return Model(
             inputs=tuple(Value(str(v["name"]), str(v["dtype"]), _shape(v["shape"]), bool(v["optional"])) for v in graph["inputs"]),
-            output_names=tuple(map(str, graph["outputs"])), nodes=_nodes(graph["nodes"], path, 0), weights=weights,
-            states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]), name=str(graph["name"]),
-            declared={str(name): Spec(str(dtype), _shape(shape)) for name, (dtype, shape) in graph["declared"].items()})
+            output_names=tuple(map(str, graph["outputs"])),
+            nodes=_nodes(graph["nodes"], path, 0),
+            weights=weights,
+            states=tuple(State(str(i), str(o), None if k is None else int(k)) for i, o, k in graph["states"]),
+            name=str(graph["name"]),
+            declared={str(name): Spec(str(dtype), _shape(shape)) for name, (dtype, shape) in graph["declared"].items()},
+        )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, ShapeError):  # shapes in a file that do not fit are a fault of the file
             raise InvalidModelError(f"{path}: {error}") from error

@@ -132,7 +132,7 @@ class State:
         """The array or view that feeds an input of this rank."""
         if self.index is None:
             return output
-        part: np.ndarray = output[self.index:self.index + 1] if output.ndim == rank else output[self.index]
+        part: np.ndarray = output[self.index : self.index + 1] if output.ndim == rank else output[self.index]
         return part
 
 
@@ -200,10 +200,20 @@ class Model:
         (dtype, shape, _), given = self.specs[state.input], self.output_spec(state.output)
         shape, result = shape or (), given.shape or ()
         if state.index is not None:
-            if isinstance(state.index, bool) or not isinstance(state.index, int) or not result or not isinstance(result[0], int) or not 0 <= state.index < result[0]:
+            if (
+                isinstance(state.index, bool)
+                or not isinstance(state.index, int)
+                or not result
+                or not isinstance(result[0], int)
+                or not 0 <= state.index < result[0]
+            ):
                 raise InvalidModelError(f"{where}: index {state.index!r} is outside axis 0 of {result}")
             result = (1, *result[1:]) if len(shape) == len(result) else result[1:]
-        if dtype != given.dtype or len(shape) != len(result) or any(not isinstance(a, str) and not isinstance(b, str) and a != b for a, b in zip(shape, result)):
+        if (
+            dtype != given.dtype
+            or len(shape) != len(result)
+            or any(not isinstance(a, str) and not isinstance(b, str) and a != b for a, b in zip(shape, result))
+        ):
             raise InvalidModelError(f"{where}: {dtype} {shape} does not fit {given.dtype} {result}")
 
     def _check_names(self) -> None:

@@ -16,12 +16,12 @@ from fastrnn.model.sizes import Size, value_of
 MALFORMED = (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError)  # what NumPy and Python say of constants of the wrong form
 SMALL = 1024  # elements up to which a value is followed: shapes, axes, conditions
 MOST_SUMMED = 1 << 22  # products, or entries of the axes of an empty array, that are worth it
-WINDOWS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "onnx.LpPool", "onnx.RoiAlign", "onnx.DeformConv", "onnx.Col2Im")
+WINDOWS = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "onnx.LpPool", "onnx.RoiAlign", "onnx.DeformConv", "onnx.Col2Im")  # fmt: skip
 # Ops that only move entries, so that they do for symbols as well.
 MOVING = ("Identity", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Reshape", "Cast", "Transpose")
 # Ops that calculate with Sizes as with numbers.
 CALCULATING = ("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Neg", "Abs", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "And", "Or", "Xor",
-               "Where", "ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Expand", "Tile", "Split", "ConstantOfShape")
+               "Where", "ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Expand", "Tile", "Split", "ConstantOfShape")  # fmt: skip
 # Behind a missing optional input these give a missing value; others say that it is missing.
 PASSING = ("Identity", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Cast")
 
@@ -59,11 +59,11 @@ def infer_node(node, given: list[Spec | None]) -> list[Spec | None]:
         return [None] * len(node.outputs)
     if any(s is not None and s.shape is None for s in given):
         return [UNKNOWN] * len(node.outputs)
-    for k, spec in enumerate(given[:OPS[node.op].inputs[0]]):
+    for k, spec in enumerate(given[: OPS[node.op].inputs[0]]):
         if spec is None:
             raise InvalidModelError(f"{where(node)}: input {k} ({node.inputs[k]!r}) is missing")
     try:
-        specs = OPS[node.op].infer(node, given)[:len(node.outputs)]
+        specs = OPS[node.op].infer(node, given)[: len(node.outputs)]
     except MALFORMED as error:
         if isinstance(error, FastRNNError):
             raise
@@ -119,8 +119,13 @@ def infer(nodes: Iterable, specs: dict[str, Spec]) -> None:
     """Adds the specs of every value that the nodes make, those inside subgraphs too; missing ones stay absent."""
     for node in nodes:
         given = [specs.get(name) if name else None for name in node.inputs]
-        results = (_infer_if(node, given, specs) if node.op == "If" else infer_repetition(node, given, specs) if node.op in ("Loop", "Scan")
-                   else infer_node(node, given))
+        results = (
+            _infer_if(node, given, specs)
+            if node.op == "If"
+            else infer_repetition(node, given, specs)
+            if node.op in ("Loop", "Scan")
+            else infer_node(node, given)
+        )
         specs.update({name: spec for name, spec in zip(node.outputs, results) if name and spec is not None})
 
 

@@ -65,8 +65,10 @@ def range_of(operation: str, a: Bounds, b: Bounds) -> Bounds:
     if operation == "remainder":
         return 0, None if b[1] is None else b[1] - 1
     fixed, (low, high) = b[0] == b[1], a
-    return (None if low is None or not fixed and low < 0 else low // b[0] if fixed else 0,
-            None if high is None or not fixed and high < 0 else high // b[0])
+    return (
+        None if low is None or not fixed and low < 0 else low // b[0] if fixed else 0,
+        None if high is None or not fixed and high < 0 else high // b[0],
+    )
 
 
 def known(pick: Callable, *bounds: int | None) -> int | None:

@@ -19,8 +19,10 @@ from fastrnn.model.small import BOUNDED, PRECISION_OF, UNBOUNDED, restored
 RECURRENT = ("RNN", "GRU", "LSTM", "Recurrent")
 # Of all four ops; scales are of int8 weights; keep has X's first two axes: what a row's states are multiplied by on their way into a step; RNN and GRU end with the first state, LSTM with the projection. P: peepholes, or a custom cell's parameters.
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_0", "initial_1", "P", "projection", "scalars", "initial_2", "initial_3", "initial_4",
-          "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero", "keep")
-WEIGHT_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "B", "P", "projection", "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero"))  # constant, and packed
+          "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero", "keep")  # fmt: skip
+WEIGHT_INPUTS = tuple(
+    INPUTS.index(name) for name in ("W", "R", "B", "P", "projection", "W_scale", "R_scale", "projection_scale", "W_zero", "R_zero")
+)  # constant, and packed
 MATRIX_INPUTS = tuple(INPUTS.index(name) for name in ("W", "R", "P", "projection"))  # of these, what packing keeps number for number
 
 
@@ -69,7 +71,7 @@ def cell_of(node: Node, direction: int = 0) -> Cell:
     activations, kind = node.get("activations"), node.op.lower()
     if activations is not None:
         n = len(DEFAULT_ACTIVATIONS[kind])
-        activations = activations[direction * n:(direction + 1) * n]
+        activations = activations[direction * n : (direction + 1) * n]
     if kind == "rnn":
         return rnn(activations, node.get("clip"))
     if kind == "gru":
@@ -107,7 +109,9 @@ class DirectionWeights:
         """The same numbers in float32."""
         if self.precision == "float32":
             return self
-        w_x, w_h = ([restored(a, None if s is None else s[k]) for k, a in enumerate(matrices)] for matrices, s in ((self.w_x, self.s_x), (self.w_h, self.s_h)))
+        w_x, w_h = (
+            [restored(a, None if s is None else s[k]) for k, a in enumerate(matrices)] for matrices, s in ((self.w_x, self.s_x), (self.w_h, self.s_h))
+        )
         return replace(self, w_x=w_x, w_h=w_h, w_p=None if self.w_p is None else restored(self.w_p, self.s_p), s_x=None, s_h=None, s_p=None)
 
     @property
@@ -123,11 +127,14 @@ class DirectionWeights:
 
     def astype(self, dtype) -> DirectionWeights:
         """A copy in another float dtype; small matrices stay as they are."""
+
         def matrix(a):
             return a.astype(dtype) if a.dtype.kind == "f" else a
 
         gates = ([matrix(a) for a in arrays] for arrays in (self.w_x, self.w_h, self.b_x, self.b_h, self.parameters))
-        return DirectionWeights(self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p, self.z_x, self.z_h)  # type: ignore[call-arg]  # as many as it takes
+        return DirectionWeights(
+            self.hidden_size, *gates, None if self.w_p is None else matrix(self.w_p), self.s_x, self.s_h, self.s_p, self.z_x, self.z_h
+        )  # type: ignore[call-arg]  # as many as it takes
 
 
 class RecurrentNode:
@@ -171,7 +178,9 @@ class RecurrentNode:
         w, r = self.array("W")[direction], self.array("R")[direction]
         b, p, projection = self.array("B"), self.array("P"), self.array("projection")
         b = np.zeros(2 * len(w), np.float32 if w.dtype.kind in "iu" else w.dtype) if b is None else b[direction]
-        s_w, s_r, s_p, z_w, z_r = (None if s is None else s[direction] for s in map(self.array, ("W_scale", "R_scale", "projection_scale", "W_zero", "R_zero")))
+        s_w, s_r, s_p, z_w, z_r = (
+            None if s is None else s[direction] for s in map(self.array, ("W_scale", "R_scale", "projection_scale", "W_zero", "R_zero"))
+        )
         if self.x_bits < BOUNDED and z_w is None:
             z_w, z_r = (np.zeros(len(w), np.int8) for _ in range(2))
 
@@ -180,8 +189,18 @@ class RecurrentNode:
 
         w_x, w_h = ordered(w), ordered(r)
         peepholes = () if p is None else tuple(peephole_blocks(p[direction], "onnx", "torch"))
-        return DirectionWeights(len(w_h[0]), w_x, w_h, ordered(b[:len(w)]), ordered(b[len(w):]), peepholes, None if projection is None else projection[direction],  # type: ignore[call-arg]  # as many as it takes
-                                *(None if a is None else ordered(a) for a in (s_w, s_r)), s_p, *(None if a is None else ordered(a) for a in (z_w, z_r)))
+        return DirectionWeights(
+            len(w_h[0]),
+            w_x,
+            w_h,
+            ordered(b[: len(w)]),
+            ordered(b[len(w) :]),
+            peepholes,
+            None if projection is None else projection[direction],  # type: ignore[call-arg]  # as many as it takes
+            *(None if a is None else ordered(a) for a in (s_w, s_r)),
+            s_p,
+            *(None if a is None else ordered(a) for a in (z_w, z_r)),
+        )
 
     def _custom_weights(self, direction: int) -> DirectionWeights:
         cell, H = self.cells[direction], self.node.get("hidden_size")
@@ -189,6 +208,12 @@ class RecurrentNode:
         biased = [(side, name) for side in "xh" for name in cell.biased(side)]
         biases = {} if b is None else dict(zip(biased, np.split(b, len(biased)))) if biased else {}
         absent = np.zeros(H, np.float32)
-        return DirectionWeights(H, [] if w is None else np.split(w, len(cell.x_gates)), [] if r is None else np.split(r, len(cell.h_gates)),
-                                [biases.get(("x", g), absent) for g in cell.x_gates], [biases.get(("h", g), absent) for g in cell.h_gates],
-                                () if p is None else tuple(np.split(p, len(cell.parameters))), projection)
+        return DirectionWeights(
+            H,
+            [] if w is None else np.split(w, len(cell.x_gates)),
+            [] if r is None else np.split(r, len(cell.h_gates)),
+            [biases.get(("x", g), absent) for g in cell.x_gates],
+            [biases.get(("h", g), absent) for g in cell.h_gates],
+            () if p is None else tuple(np.split(p, len(cell.parameters))),
+            projection,
+        )

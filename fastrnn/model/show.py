@@ -62,7 +62,9 @@ def aligned(given: Iterable[Sequence[object]]) -> str:
     """Cells below one another, the first of a line to the left, the others to the right."""
     lines = [list(map(str, line)) for line in given]
     widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(cell.rjust(width) if k else cell.ljust(width) for k, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.rjust(width) if k else cell.ljust(width) for k, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines
+    )
 
 
 def parameters(arrays: Mapping[str, np.ndarray]) -> str:
@@ -90,7 +92,7 @@ def _inputs(model: Model) -> Iterable[str]:
 def _first(texts: list[str]) -> list[str]:
     if len(texts) <= MOST_VALUES:
         return texts
-    return [*texts[:MOST_VALUES - 1], f"... and {len(texts) - MOST_VALUES + 1} more"]
+    return [*texts[: MOST_VALUES - 1], f"... and {len(texts) - MOST_VALUES + 1} more"]
 
 
 def _attribute(name: str, value: Any) -> str:

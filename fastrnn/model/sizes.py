@@ -124,7 +124,9 @@ class Scope:
 
 def sizes_in(scope: Scope, name: str, declared: tuple[int | str, ...], shape: tuple[int, ...]) -> tuple[Whole, ...]:
     """The shape of an input where its symbols are dimensions of the scope, a nameless one by its place."""
-    return tuple(scope.dimension(f"{name}[{axis}]" if d == NAMELESS else d, n) if isinstance(d, str) else n for axis, (d, n) in enumerate(zip(declared, shape)))
+    return tuple(
+        scope.dimension(f"{name}[{axis}]" if d == NAMELESS else d, n) if isinstance(d, str) else n for axis, (d, n) in enumerate(zip(declared, shape))
+    )
 
 
 class Size:

@@ -98,8 +98,15 @@ def fma(a: np.ndarray, b: np.ndarray, c: ArrayLike) -> np.ndarray:
     return odd.view(np.float64).astype(np.float32)
 
 
-def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, start: Any, zero: np.ndarray | None = None,
-            within: tuple[np.float32, np.float32] | None = None) -> np.ndarray:
+def product(
+    x: np.ndarray,
+    w: np.ndarray,
+    scale: np.ndarray | None,
+    bits: int,
+    start: Any,
+    zero: np.ndarray | None = None,
+    within: tuple[np.float32, np.float32] | None = None,
+) -> np.ndarray:
     """start + x w^T, x (..., K) and w (N, K) of any precision, in the dtype of x; start broadcasts to (..., N). zero: zero points (N,) of int8 weights; within: the range of
     bytes over more rows than these."""
     if scale is None:
@@ -115,6 +122,6 @@ def product(x: np.ndarray, w: np.ndarray, scale: np.ndarray | None, bits: int, s
     w = w if zero is None else w.astype(np.int32) - zero.astype(np.int32)[:, None]
     total, both, block = start, s[..., None] * scale, K_BLOCK if bits >= BOUNDED else max(1, x.shape[-1])
     for k in range(0, max(1, x.shape[-1]), block):
-        whole = (q[..., k:k + block].astype(np.float64) @ w[:, k:k + block].T.astype(np.float64)).astype(np.float32)  # exact: below 2^53
+        whole = (q[..., k : k + block].astype(np.float64) @ w[:, k : k + block].T.astype(np.float64)).astype(np.float32)  # exact: below 2^53
         total = fma(whole, both, total) if x.dtype == np.float32 else total + whole.astype(x.dtype) * both
     return total

@@ -55,10 +55,14 @@ class StackOptions:
                 raise UnsupportedModelError(f"{self.kind}: {name} cannot be {value!r}")
         projects = self.kind == "lstm" or self.cell is not None and self.cell.projectable
         if not 0 <= self.proj_size < self.hidden_size or self.proj_size and not projects:
-            raise UnsupportedModelError(f"{self.kind}: proj_size must be 0, or, for a cell that neither reads h unit for unit nor has a second phase, less than hidden_size = "
-                                        f"{self.hidden_size}, got {self.proj_size}")
+            raise UnsupportedModelError(
+                f"{self.kind}: proj_size must be 0, or, for a cell that neither reads h unit for unit nor has a second phase, less than hidden_size = "
+                f"{self.hidden_size}, got {self.proj_size}"
+            )
         if self.cell is not None and self.cell.uses_input and any(self.layer_input(k) != self.hidden_size for k in range(min(self.num_layers, 2))):
-            raise ShapeError(f"{self.kind}: cell {self.cell.name!r} reads x unit for unit, so every layer's input must have hidden_size = {self.hidden_size} features")
+            raise ShapeError(
+                f"{self.kind}: cell {self.cell.name!r} reads x unit for unit, so every layer's input must have hidden_size = {self.hidden_size} features"
+            )
         if self.kind != "lstm" and (self.peepholes or self.input_forget):
             raise UnsupportedModelError(f"{self.kind}: peepholes and input_forget belong to an LSTM")
         if self.clip is not None and not self.clip > 0:
@@ -114,14 +118,16 @@ class StackOptions:
 
     def suffixes(self, layer: int) -> tuple[str, ...]:
         """Endings of a layer's parameter names, forward first."""
-        return (f"l{layer}", f"l{layer}_reverse")[:self.directions]
+        return (f"l{layer}", f"l{layer}_reverse")[: self.directions]
 
     def check(self, parameters: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
         """float32 copies of the parameters; raises ShapeError or DTypeError naming layer and parameter."""
         shapes = self.shapes()
         missing, unknown = [n for n in shapes if n not in parameters], [n for n in parameters if n not in shapes]
         if missing or unknown:
-            raise ShapeError(f"{where}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names))
+            raise ShapeError(
+                f"{where}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names)
+            )
         checked = {}
         for name, shape in shapes.items():
             array = np.asarray(parameters[name])
@@ -146,7 +152,11 @@ def parse_activations(kind: str, given: Any, bidirectional: bool) -> tuple[tuple
 
     listed = isinstance(given, (tuple, list))
     directions = (given,) * (2 if bidirectional else 1) if listed and all(map(is_one, given)) else given
-    if not listed or len(directions) != (2 if bidirectional else 1) or any(not isinstance(d, (tuple, list)) or len(d) != expected for d in directions):
+    if (
+        not listed
+        or len(directions) != (2 if bidirectional else 1)
+        or any(not isinstance(d, (tuple, list)) or len(d) != expected for d in directions)
+    ):
         raise UnsupportedModelError(f"{kind}: activations must be {expected} for one direction, or a pair of such tuples for two; got {given!r}")
     return tuple(tuple(parse_activation(a, f"{kind} activations") for a in d) for d in directions)
 
@@ -173,8 +183,19 @@ def _node_weights(o: StackOptions, layer: int, parameters: Mapping[str, np.ndarr
     return weights
 
 
-def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mapping[str, np.ndarray], x: str, y: str, states: Mapping[str, str] = {},
-              finals: Mapping[str, str] = {}, lengths: str = "", scalars: str = "", keep: str = "") -> None:
+def add_stack(
+    build: GraphBuilder,
+    name: str,
+    o: StackOptions,
+    parameters: Mapping[str, np.ndarray],
+    x: str,
+    y: str,
+    states: Mapping[str, str] = {},
+    finals: Mapping[str, str] = {},
+    lengths: str = "",
+    scalars: str = "",
+    keep: str = "",
+) -> None:
     """Adds a stack from value x to value y.
 
     states, finals: {"h": value, "c": value} of shape (layers * D, B, n), as torch passes them; left out, they stay inside. scalars: a value with
@@ -189,7 +210,9 @@ def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mappi
             given[letter] = whole
             if o.num_layers > 1:
                 given[letter] = f"{node}.{letter}.initial"
-                bounds = [build.whole(f"{given[letter]}.{what}", value) for what, value in (("start", layer * D), ("stop", (layer + 1) * D), ("axis", 0))]
+                bounds = [
+                    build.whole(f"{given[letter]}.{what}", value) for what, value in (("start", layer * D), ("stop", (layer + 1) * D), ("axis", 0))
+                ]
                 build.add("Slice", given[letter], [whole, *bounds], [given[letter]])
         outputs = [y if layer == o.num_layers - 1 else f"{node}.y"]
         for letter in o.states:
@@ -197,7 +220,7 @@ def add_stack(build: GraphBuilder, name: str, o: StackOptions, parameters: Mappi
             outputs.append(final)
             if final:
                 parts[letter].append(final)
-        values = {"X": x, "sequence_lens": lengths, "scalars": scalars, "keep": keep, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}
+        values = {"X": x, "sequence_lens": lengths, "scalars": scalars, "keep": keep, **weights, **{f"initial_{k}": given.get(letter, "") for k, letter in enumerate(o.states)}}  # fmt: skip
         inputs = [values.get(name, "") for name in INPUTS]
         while not inputs[-1]:
             inputs.pop()
@@ -222,8 +245,12 @@ def side_by_side(build: GraphBuilder, name: str, scalars: Mapping[str, str]) -> 
 
 
 def _attributes(o: StackOptions) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"hidden_size": o.hidden_size, "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
-                  "layout": int(o.batch_first), "torch_form": 1}
+    attributes: dict[str, Any] = {
+        "hidden_size": o.hidden_size,
+        "direction": "bidirectional" if o.bidirectional else "reverse" if o.reverse else "forward",
+        "layout": int(o.batch_first),
+        "torch_form": 1,
+    }
     if o.cell:
         attributes |= {"cell": o.cell.name, "fingerprint": o.cell.fingerprint}
     if o.clip is not None:
@@ -245,12 +272,26 @@ def stack_model(o: StackOptions, parameters: Mapping[str, np.ndarray], name: str
     """
     shape = ("B", "T", o.input_size) if o.batch_first else ("T", "B", o.input_size)
     inputs = [Value("x", "float32", shape), *(Value(name, "float32", shape[:2]) for name in o.scalars)]
-    inputs += [Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", o.hidden_size if k else o.output_size), optional=True) for k, s in enumerate(o.states)]
+    inputs += [
+        Value(f"{s}0", "float32", (o.num_layers * o.directions, "B", o.hidden_size if k else o.output_size), optional=True)
+        for k, s in enumerate(o.states)
+    ]
     inputs += [Value("lengths", "int64", ("B",), optional=True)] if with_lengths else []
     inputs += [Value("keep", "float32", shape[:2], optional=True)] if with_keep else []
     build = GraphBuilder()
     scalars = side_by_side(build, name, {scalar: scalar for scalar in o.scalars})
-    add_stack(build, name, o, parameters, "x", "y", {s: f"{s}0" for s in o.states}, {s: f"{s}_n" for s in o.states}, "lengths" if with_lengths else "", scalars,
-              "keep" if with_keep else "")
+    add_stack(
+        build,
+        name,
+        o,
+        parameters,
+        "x",
+        "y",
+        {s: f"{s}0" for s in o.states},
+        {s: f"{s}_n" for s in o.states},
+        "lengths" if with_lengths else "",
+        scalars,
+        "keep" if with_keep else "",
+    )
     states = tuple(State(f"{s}0", f"{s}_n") for s in o.states)
     return Model(tuple(inputs), ("y", *(f"{s}_n" for s in o.states)), tuple(build.nodes), build.weights, states, name)

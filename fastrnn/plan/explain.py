@@ -61,8 +61,11 @@ def in_use(model: Model, shapes: Mapping[str, tuple | np.ndarray]) -> dict[str, 
     """Shapes of the inputs of a call that gives these: a symbol of theirs is the same number in the others."""
     shapes = {**shapes, **{name: a.shape for name, a in arrays_among(shapes).items()}}
     sizes = {d: n for v in model.inputs if v.name in shapes for d, n in zip(v.shape, shapes[v.name]) if isinstance(d, str)}
-    return {v.name: tuple(shapes[v.name]) if v.name in shapes else tuple(sizes.get(d, d) for d in v.shape)
-            for v in model.inputs if v.name in shapes or not v.optional}
+    return {
+        v.name: tuple(shapes[v.name]) if v.name in shapes else tuple(sizes.get(d, d) for d in v.shape)
+        for v in model.inputs
+        if v.name in shapes or not v.optional
+    }
 
 
 class Explanation:
@@ -79,7 +82,9 @@ class Explanation:
         for node, depth in every_node(self.plan.fused(self.model).nodes):
             result += self._fused(node, depth) if isinstance(node, Fused) else self._node(node, "  " * depth + node.name)
         made = {row[1].strip() for row in result}
-        return result + [("Identity", name, *_names(kernels), "-", "copied to the output") for name, kernels in (self.ran or {}).items() if name not in made]
+        return result + [
+            ("Identity", name, *_names(kernels), "-", "copied to the output") for name, kernels in (self.ran or {}).items() if name not in made
+        ]
 
     def _fused(self, node: Fused, depth: int) -> list[tuple[str, ...]]:
         """The rows of a call of several nodes: the product that the others are fused into, else the last."""

@@ -95,7 +95,9 @@ def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict
     read_elsewhere = set(model.output_names)
     for node, _ in every_node(model.nodes):
         positions = MATRIX_INPUTS if node.op in RECURRENT and node.name in packed else ()
-        read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {name for graph in node.subgraphs for name in graph.outputs}
+        read_elsewhere |= {name for k, name in enumerate(node.inputs) if k not in positions} | {
+            name for graph in node.subgraphs for name in graph.outputs
+        }
     stand_in = {id(a): absent_like(a) for name, a in model.weights.items() if name not in read_elsewhere}
     gone = {name: stand_in[id(a)] for name, a in model.weights.items() if name not in read_elsewhere}  # one array may go by several names
     packed = {name: [replace(p, sources=tuple(stand_in.get(id(a), a) for a in p.sources)) for p in parts] for name, parts in packed.items()}

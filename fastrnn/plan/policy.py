@@ -115,7 +115,15 @@ def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x
     0.87 at 128, 0.90 at 256; at 512 both panels come from L3, whose prefetcher does not follow the second one: 1.0 to 1.3. I = 14, H = 64: 1.05.
     B = 2: 1.04 at 128, 0.97 at 256; B = 3: 0.94. AVX2 has too few registers: 1.2.
     """
-    if kernel.backend != "native" or kernel.lanes < 16 or kernel.key.dtype != "float32" or isinstance(hoisted, int) and hoisted == 0 or input_size < 24 or x_bytes > X_NEAR_BYTES:
+    if (
+        kernel.backend != "native"
+        or kernel.lanes < 16
+        or kernel.key.dtype != "float32"
+        or isinstance(hoisted, int)
+        and hoisted == 0
+        or input_size < 24
+        or x_bytes > X_NEAR_BYTES
+    ):
         return 0
     return less(hoisted, T) if (h_bytes >= 48 << 10 if B == 1 else x_bytes >= 1 << 19) else 0
 

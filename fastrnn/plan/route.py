@@ -1,10 +1,10 @@
 """Who runs a node, and why: decided here for the planner, which packs weights, for the builder, which emits steps, and for explain.
 
-    jump     an If, a Loop, a Scan: what stands inside runs, or not, or again
-    view     nothing: the result is the input's memory; copied where strides cannot say it
-    copy     a Concat: parts copied to their places, unless they are made there
-    kernel   the op's emitter calls a compiled kernel
-    numpy    the op's meaning in NumPy, outside the promise of equal bits
+jump     an If, a Loop, a Scan: what stands inside runs, or not, or again
+view     nothing: the result is the input's memory; copied where strides cannot say it
+copy     a Concat: parts copied to their places, unless they are made there
+kernel   the op's emitter calls a compiled kernel
+numpy    the op's meaning in NumPy, outside the promise of equal bits
 """
 
 from __future__ import annotations

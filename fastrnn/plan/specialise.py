@@ -29,7 +29,7 @@ MOST_STEERING = 16  # entries of an input that may steer
 DECIDING = {"If": (0,), "Reshape": (1,), "Expand": (1,), "Tile": (1,), "ConstantOfShape": (0,), "Range": (0, 1, 2), "Slice": (1, 2, 3, 4), "Pad": (1, 3), "Split": (1,),
             "Squeeze": (1,), "Unsqueeze": (1,), "TopK": (1,), "OneHot": (1,), "Loop": (0, 1), "CumSum": (1,), "Trilu": (1,),
             "onnx.AffineGrid": (1,), "onnx.BlackmanWindow": (0,), "onnx.CenterCropPad": (1,), "onnx.Col2Im": (1, 2), "onnx.CumProd": (1,), "onnx.DFT": (1, 2),
-            "onnx.HammingWindow": (0,), "onnx.HannWindow": (0,), "onnx.MaxUnpool": (2,), "onnx.MelWeightMatrix": (0, 1, 2), "onnx.Resize": (3,), "onnx.STFT": (1, 3)}
+            "onnx.HammingWindow": (0,), "onnx.HannWindow": (0,), "onnx.MaxUnpool": (2,), "onnx.MelWeightMatrix": (0, 1, 2), "onnx.Resize": (3,), "onnx.STFT": (1, 3)}  # fmt: skip
 # Inputs of floats that do where they are a model's own: computed ones are data.
 DECIDING_FLOATS = {"OneHot": (1,), "Range": (0, 1, 2), "onnx.MelWeightMatrix": (3, 4), "onnx.Resize": (1, 2), "onnx.Upsample": (1,)}
 
@@ -52,8 +52,9 @@ def steered_program(plan: Plan, shapes: Mapping[str, tuple[int, ...]], arrays: M
 def program_for(plan: Plan, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray] = MappingProxyType({})) -> tuple[Model, Program]:
     """The model that is left for inputs of these shapes, their free dimensions as Sizes, and its program. values: of inputs that steer."""
     begun, scope, declared = time.perf_counter(), Scope(), {v.name: v.shape for v in plan.model.inputs}
-    model = plan.specialised({
-        name: shape if name in values else sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values)
+    model = plan.specialised(
+        {name: shape if name in values else sizes_in(scope, name, declared[name], shape) for name, shape in shapes.items()}, values=values
+    )
     program = build_program(plan, model, scope, values=values)
     log.debug("model %r: a program in %.1f ms for sizes such as %s", plan.model.name, 1e3 * (time.perf_counter() - begun), shapes)
     return model, program

@@ -15,6 +15,7 @@ from fastrnn.model.ops import ANY_DIM
 if TYPE_CHECKING:
     from fastrnn.typing import Array, ArrayLike
 
+
 def as_array(value: Any, name: str) -> np.ndarray:
     """An ndarray over anything with the buffer protocol, __array__ or __dlpack__, without copying where NumPy can."""
     if isinstance(value, np.ma.MaskedArray):
@@ -189,7 +190,9 @@ def chunk_outputs(steps: int, outputs: Mapping[str, tuple[np.dtype[Any], tuple[i
     return list(results)
 
 
-def bind_shapes(values: Iterable[Value], arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[int, ...]]:
+def bind_shapes(
+    values: Iterable[Value], arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, tuple[int, ...]]:
     """Shapes of the given inputs, checked against what is declared, dtypes too; a symbol must mean the same size everywhere. sizes: of symbols
     that are known."""
     symbols: dict[str, tuple[int, str]] = {symbol: (size, "") for symbol, size in sizes.items()}

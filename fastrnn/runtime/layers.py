@@ -77,8 +77,9 @@ class RecurrentLayer(Generic[Final]):
         """What was chosen for each layer, and why."""
         return self._session.explain()
 
-    def __call__(self, x: ArrayLike, state: Given | None = None, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None,
-                 **scalars: ArrayLike) -> tuple[Float32, Final]:
+    def __call__(
+        self, x: ArrayLike, state: Given | None = None, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, **scalars: ArrayLike
+    ) -> tuple[Float32, Final]:
         """y and the final state, as torch.nn returns them.
 
         x       : (T, B, I), (B, T, I) with batch_first, or unbatched (T, I); float32
@@ -97,8 +98,9 @@ class RecurrentLayer(Generic[Final]):
                 return result[0], result[1] if len(result) == 2 else result[1:]  # type: ignore[return-value]  # as many states as the cell has
         return self._checked(x, state, lengths, resets, scalars)
 
-    def _checked(self, x: ArrayLike, state: Given | None, lengths: ArrayLike | None, resets: ArrayLike | None,
-                 scalars: Mapping[str, ArrayLike]) -> tuple[Float32, Final]:
+    def _checked(
+        self, x: ArrayLike, state: Given | None, lengths: ArrayLike | None, resets: ArrayLike | None, scalars: Mapping[str, ArrayLike]
+    ) -> tuple[Float32, Final]:
         """A call whose arguments are looked at one by one, and brought to the model's shapes."""
         o, x = self.options, checks.as_array(x, "x")
         checks.check_dtype(x, "input 'x'", np.dtype(np.float32))
@@ -137,7 +139,7 @@ class RecurrentLayer(Generic[Final]):
             raise ShapeError(f"the scalars {', '.join(self.options.scalars) or '(none)'} are expected by name, got {', '.join(given) or 'none'}")
         arrays = {name: checks.as_array(value, name) for name, value in given.items()}
         for name, array in arrays.items():
-            expected = shape[:axis] + shape[axis + 1:] if unbatched else shape
+            expected = shape[:axis] + shape[axis + 1 :] if unbatched else shape
             if array.shape != expected:
                 raise ShapeError(f"input {name!r} must have shape {expected}, a number for each step and row, got {array.shape}")
         return {name: np.expand_dims(array, axis) if unbatched else array for name, array in arrays.items()}
@@ -162,8 +164,11 @@ class RecurrentLayer(Generic[Final]):
     def __repr__(self) -> str:
         o = self.options
         first = [o.cell.name] if o.cell else []
-        changed = [f"{n}={getattr(o, n)!r}" for n, f in o.__dataclass_fields__.items()
-                   if n not in ("kind", "cell", "input_size", "hidden_size") and getattr(o, n) != f.default]
+        changed = [
+            f"{n}={getattr(o, n)!r}"
+            for n, f in o.__dataclass_fields__.items()
+            if n not in ("kind", "cell", "input_size", "hidden_size") and getattr(o, n) != f.default
+        ]
         return f"{type(self).__name__}({', '.join([*first, str(o.input_size), str(o.hidden_size), *changed])})"
 
     def _repr_html_(self) -> str:
@@ -180,12 +185,47 @@ class LSTM(RecurrentLayer["tuple[Float32, Float32]"]):
     backend, precision, threads: see fastrnn.compile. Safe to call from many threads.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False, bidirectional: bool = False,
-                 proj_size: int = 0, *, peepholes: bool = False, input_forget: bool = False, clip: float | None = None, activations: Activations | None = None,
-                 reverse: bool = False, seed: int | None = None, backend: str = "auto", precision: Precision = "float32", threads: int = 1) -> None:
-        super().__init__(StackOptions("lstm", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, proj_size, peepholes=peepholes,
-                                      input_forget=input_forget, clip=clip, activations=parse_activations("lstm", activations, bidirectional),
-                                      reverse=reverse), seed, backend, precision, threads)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        peepholes: bool = False,
+        input_forget: bool = False,
+        clip: float | None = None,
+        activations: Activations | None = None,
+        reverse: bool = False,
+        seed: int | None = None,
+        backend: str = "auto",
+        precision: Precision = "float32",
+        threads: int = 1,
+    ) -> None:
+        super().__init__(
+            StackOptions(
+                "lstm",
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                batch_first,
+                bidirectional,
+                proj_size,
+                peepholes=peepholes,
+                input_forget=input_forget,
+                clip=clip,
+                activations=parse_activations("lstm", activations, bidirectional),
+                reverse=reverse,
+            ),
+            seed,
+            backend,
+            precision,
+            threads,
+        )
 
 
 class GRU(RecurrentLayer["Float32"]):
@@ -195,12 +235,43 @@ class GRU(RecurrentLayer["Float32"]):
     multiplies h before the matrix. activations: two names (f, g). The other options: see LSTM.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False, bidirectional: bool = False, *,
-                 reset_after: bool = True, clip: float | None = None, activations: Activations | None = None, reverse: bool = False, seed: int | None = None,
-                 backend: str = "auto", precision: Precision = "float32", threads: int = 1) -> None:
-        super().__init__(StackOptions("gru", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, reset_after=reset_after,
-                                      clip=clip, activations=parse_activations("gru", activations, bidirectional), reverse=reverse),
-                         seed, backend, precision, threads)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+        clip: float | None = None,
+        activations: Activations | None = None,
+        reverse: bool = False,
+        seed: int | None = None,
+        backend: str = "auto",
+        precision: Precision = "float32",
+        threads: int = 1,
+    ) -> None:
+        super().__init__(
+            StackOptions(
+                "gru",
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                batch_first,
+                bidirectional,
+                reset_after=reset_after,
+                clip=clip,
+                activations=parse_activations("gru", activations, bidirectional),
+                reverse=reverse,
+            ),
+            seed,
+            backend,
+            precision,
+            threads,
+        )
 
 
 class RNN(RecurrentLayer["Float32"]):
@@ -210,18 +281,48 @@ class RNN(RecurrentLayer["Float32"]):
     options: see LSTM.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True, batch_first: bool = False,
-                 bidirectional: bool = False, *, clip: float | None = None, activations: Activations | None = None, reverse: bool = False, seed: int | None = None,
-                 backend: str = "auto", precision: Precision = "float32", threads: int = 1) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        *,
+        clip: float | None = None,
+        activations: Activations | None = None,
+        reverse: bool = False,
+        seed: int | None = None,
+        backend: str = "auto",
+        precision: Precision = "float32",
+        threads: int = 1,
+    ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         if nonlinearity == "relu":
             if activations is not None:
                 raise UnsupportedModelError("rnn: give nonlinearity='relu' or activations, not both")
             activations = (Activation("relu"),)
-        super().__init__(StackOptions("rnn", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, clip=clip,
-                                      activations=parse_activations("rnn", activations, bidirectional), reverse=reverse),
-                         seed, backend, precision, threads)
+        super().__init__(
+            StackOptions(
+                "rnn",
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                batch_first,
+                bidirectional,
+                clip=clip,
+                activations=parse_activations("rnn", activations, bidirectional),
+                reverse=reverse,
+            ),
+            seed,
+            backend,
+            precision,
+            threads,
+        )
 
 
 class Recurrent(RecurrentLayer["Float32 | tuple[Float32, ...]"]):
@@ -234,11 +335,30 @@ class Recurrent(RecurrentLayer["Float32 | tuple[Float32, ...]"]):
     Safe to call from many threads.
     """
 
-    def __init__(self, cell: Cell | str, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-                 bidirectional: bool = False, proj_size: int = 0, *, reverse: bool = False, seed: int | None = None, backend: str = "auto",
-                 precision: Precision = "float32", threads: int = 1) -> None:
+    def __init__(
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        reverse: bool = False,
+        seed: int | None = None,
+        backend: str = "auto",
+        precision: Precision = "float32",
+        threads: int = 1,
+    ) -> None:
         found = cell if isinstance(cell, Cell) else find_cell(cell) if isinstance(cell, str) else None
         if found is None or not found.custom:
             raise UnsupportedModelError(f"Recurrent: a cell made with @fastrnn.cell, or its name, is expected, got {cell!r}")
-        super().__init__(StackOptions("recurrent", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, proj_size, reverse=reverse, cell=found),
-                         seed, backend, precision, threads)
+        super().__init__(
+            StackOptions("recurrent", input_size, hidden_size, num_layers, bias, batch_first, bidirectional, proj_size, reverse=reverse, cell=found),
+            seed,
+            backend,
+            precision,
+            threads,
+        )

@@ -68,17 +68,39 @@ class Sensitivity(Sequence[Cost]):
         shown_outputs = outputs if len(outputs) > 1 else []  # of one output the error says it
         lines = [(*HEAD, *shown_outputs)]
         lines += [(c.op, c.node, c.precision, f"{c.weights:,}", f"{c.bytes_saved:,}", *_figures(c.errors, shown_outputs)) for c in self.rows]
-        lines.append(("", "all of them", "", *(f"{sum(n):,}" for n in zip(*((c.weights, c.bytes_saved) for c in self.rows))), *_figures(self.together, shown_outputs)))
+        lines.append(
+            (
+                "",
+                "all of them",
+                "",
+                *(f"{sum(n):,}" for n in zip(*((c.weights, c.bytes_saved) for c in self.rows))),
+                *_figures(self.together, shown_outputs),
+            )
+        )
         widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-        return "\n".join("  ".join(cell.ljust(w) if k < 3 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths))).rstrip() for line in lines)
+        return "\n".join(
+            "  ".join(cell.ljust(w) if k < 3 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths))).rstrip() for line in lines
+        )
 
     def _repr_html_(self) -> str:
-        said = f"{len(self)} nodes, together {_figures(self.together, [])[0]}; the dearest is {self[0].node!r}, {self[0].error:.1e}" if self.rows else repr(self)
+        said = (
+            f"{len(self)} nodes, together {_figures(self.together, [])[0]}; the dearest is {self[0].node!r}, {self[0].error:.1e}"
+            if self.rows
+            else repr(self)
+        )
         return notebook(said, repr(self), "node by node")
 
 
-def sensitivity(model: Model | Layer, inputs: Mapping[str, ArrayLike], precision: Precision = "int8", *, states: States | None = None, constants: Constants | None = None,
-                stream_batch: int | None = None, progress: bool | None = None) -> Sensitivity:
+def sensitivity(
+    model: Model | Layer,
+    inputs: Mapping[str, ArrayLike],
+    precision: Precision = "int8",
+    *,
+    states: States | None = None,
+    constants: Constants | None = None,
+    stream_batch: int | None = None,
+    progress: bool | None = None,
+) -> Sensitivity:
     """What each node's precision costs: a Sensitivity, a sequence of Cost, the dearest first.
 
     For each node with weights that the precision reaches, the model is compiled with that node alone in it and compared with itself in float32, rounding of what
@@ -95,7 +117,11 @@ def sensitivity(model: Model | Layer, inputs: Mapping[str, ArrayLike], precision
         raise UnsupportedModelError('precision: in float32 no node costs anything; give "int8", "bfloat16", or a dict by node')
     small = narrowed(model, precision)
     already = {node.name for node, _ in every_node(model.nodes) if small_weights(node, model.weights)}
-    nodes = [node for node, _ in every_node(small.nodes) if choice.of(node) != "float32" and small_weights(node, small.weights) and node.name not in already]
+    nodes = [
+        node
+        for node, _ in every_node(small.nodes)
+        if choice.of(node) != "float32" and small_weights(node, small.weights) and node.name not in already
+    ]
     ties = {s.input: s.output if s.index is None else (s.output, s.index) for s in model.states} or states
 
     def outputs(one: Precision) -> Mapping[str, np.ndarray]:

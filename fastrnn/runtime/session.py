@@ -44,8 +44,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
-def compile(model: Model | Layer, backend: str = "auto", precision: Precision = "float32", threads: int = 1, states: States | None = None,
-            constants: Constants | None = None) -> Session:
+def compile(
+    model: Model | Layer,
+    backend: str = "auto",
+    precision: Precision = "float32",
+    threads: int = 1,
+    states: States | None = None,
+    constants: Constants | None = None,
+) -> Session:
     """Packs a model's weights and returns a Session.
 
     model    : a Model, or what has to_model(): a layer, a network of fastrnn.training
@@ -64,7 +70,14 @@ def compile(model: Model | Layer, backend: str = "auto", precision: Precision = 
     model = narrowed(bound(model, states, constants), precision)
     plan = compile_plan(model, backend, precision, threads)
     session = Session(plan, model, guess=states is None)
-    log.info("model %r compiled in %.1f ms: backend %s, ISA %s, %s", model.name, 1e3 * (time.perf_counter() - begun), plan.backend, plan.isa, plan.precision)
+    log.info(
+        "model %r compiled in %.1f ms: backend %s, ISA %s, %s",
+        model.name,
+        1e3 * (time.perf_counter() - begun),
+        plan.backend,
+        plan.isa,
+        plan.precision,
+    )
     return session
 
 
@@ -204,7 +217,9 @@ class Session:
         """The plan that streams run, its states tied; raises NotStreamableError where what looks like a state has no certain output."""
         if self.guess.open:
             reasons = "; ".join(f"input {name!r}: {why}" for name, why in self.guess.open.items())
-            raise NotStreamableError(f"which outputs feed the states is not certain: {reasons}. Say it with states={{input: output}}, or states={{}} for none")
+            raise NotStreamableError(
+                f"which outputs feed the states is not certain: {reasons}. Say it with states={{input: output}}, or states={{}} for none"
+            )
         return with_states(self._plan, self.states) if self.guess.states else self._plan
 
     def _forms_of(self, context: Mapping[str, int] | None) -> Forms:
@@ -229,7 +244,9 @@ class Session:
         """
         return Stream(self._forms_of(context), batch)
 
-    def pool(self, capacity: int = 4096, context: Mapping[str, int] | None = None, *, sizes: Mapping[str, int] | None = None, lock: bool = False) -> Pool:
+    def pool(
+        self, capacity: int = 4096, context: Mapping[str, int] | None = None, *, sizes: Mapping[str, int] | None = None, lock: bool = False
+    ) -> Pool:
         """A Pool: up to `capacity` independent streams, and one batched step for whichever are ready.
 
         context: as of stream. sizes: of dimensions that the model leaves open beside batch and time, by symbol; unless they are given, the first step fixes them and pays for the
@@ -275,7 +292,9 @@ class Session:
     def __repr__(self) -> str:
         plan = self._plan
         threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-        return f"Session: backend {plan.backend}, ISA {plan.isa}, {plan.precision}, {threads}; explain() says what runs each op\n{summary(self.model)}"
+        return (
+            f"Session: backend {plan.backend}, ISA {plan.isa}, {plan.precision}, {threads}; explain() says what runs each op\n{summary(self.model)}"
+        )
 
     def _repr_html_(self) -> str:
         return notebook(repr(self), self.explain(), "what runs each op")

@@ -57,8 +57,18 @@ class Batcher:
     reference.
     """
 
-    def __init__(self, session: Session, capacity: int = 4096, max_batch: int = 256, max_wait_us: float = 0, max_queue: int | None = None,
-                 idle_timeout_s: float | None = None, *, context: Mapping[str, int] | None = None, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        capacity: int = 4096,
+        max_batch: int = 256,
+        max_wait_us: float = 0,
+        max_queue: int | None = None,
+        idle_timeout_s: float | None = None,
+        *,
+        context: Mapping[str, int] | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         _check("max_batch", max_batch, 1)
         _check("max_wait_us", max_wait_us, 0, whole=False)
         if max_queue is not None:
@@ -75,30 +85,86 @@ class Batcher:
     # Steps.
 
     @overload
-    async def step(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: Literal[False] = False) -> Outputs: ...
+    async def step(
+        self,
+        caller: Hashable,
+        x: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: Literal[False] = False,
+    ) -> Outputs: ...
     @overload
-    async def step(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: Literal[True]) -> tuple[Outputs, bytes]: ...
+    async def step(
+        self,
+        caller: Hashable,
+        x: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: Literal[True],
+    ) -> tuple[Outputs, bytes]: ...
 
-    async def step(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: bool = False) -> Answer:
+    async def step(
+        self,
+        caller: Hashable,
+        x: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: bool = False,
+    ) -> Answer:
         """The answer to one step, in a coroutine. Cancelled, as by asyncio.timeout, the stream moves only if the step had begun."""
         return await self._awaited(caller, x, None, start, end, step, state, export)
 
     @overload
-    async def push(self, caller: Hashable, chunk: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: Literal[False] = False) -> Outputs: ...
+    async def push(
+        self,
+        caller: Hashable,
+        chunk: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: Literal[False] = False,
+    ) -> Outputs: ...
     @overload
-    async def push(self, caller: Hashable, chunk: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: Literal[True]) -> tuple[Outputs, bytes]: ...
+    async def push(
+        self,
+        caller: Hashable,
+        chunk: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: Literal[True],
+    ) -> tuple[Outputs, bytes]: ...
 
-    async def push(self, caller: Hashable, chunk: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-                   export: bool = False) -> Answer:
+    async def push(
+        self,
+        caller: Hashable,
+        chunk: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: bool = False,
+    ) -> Answer:
         """The answers to a chunk of steps, (T', *row) or (T', *row with its axis), in one request, which counts as one."""
         return await self._awaited(caller, chunk, self._rows.steps_of(chunk), start, end, step, state, export)
 
-    async def _awaited(self, caller: Hashable, x: Inputs, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool) -> Any:
+    async def _awaited(
+        self, caller: Hashable, x: Inputs, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool
+    ) -> Any:
         loop = asyncio.get_running_loop()
         request = self._request(x, steps, start, end, step, state, export, loop.create_future, loop)
         self._engine.submit(caller, request)
@@ -109,19 +175,56 @@ class Batcher:
             raise
 
     @overload
-    def submit(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-               export: Literal[False] = False) -> Future[Outputs]: ...
+    def submit(
+        self,
+        caller: Hashable,
+        x: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: Literal[False] = False,
+    ) -> Future[Outputs]: ...
     @overload
-    def submit(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-               export: Literal[True]) -> Future[tuple[Outputs, bytes]]: ...
+    def submit(
+        self,
+        caller: Hashable,
+        x: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: Literal[True],
+    ) -> Future[tuple[Outputs, bytes]]: ...
 
-    def submit(self, caller: Hashable, x: Inputs, *, start: bool = False, end: bool = False, step: int | None = None, state: bytes | None = None,
-               export: bool = False) -> Future[Any]:
+    def submit(
+        self,
+        caller: Hashable,
+        x: Inputs,
+        *,
+        start: bool = False,
+        end: bool = False,
+        step: int | None = None,
+        state: bytes | None = None,
+        export: bool = False,
+    ) -> Future[Any]:
         """The future of one step, for threads. Its cancel() succeeds until the step begins."""
         return self._submitted(caller, self._request(x, None, start, end, step, state, export, Reply, None))
 
-    def _request(self, x: Inputs, steps: int | None, start: bool, end: bool, step: int | None, state: bytes | None, export: bool, future: Callable[[], Any],
-                 loop: asyncio.AbstractEventLoop | None) -> Request:
+    def _request(
+        self,
+        x: Inputs,
+        steps: int | None,
+        start: bool,
+        end: bool,
+        step: int | None,
+        state: bytes | None,
+        export: bool,
+        future: Callable[[], Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> Request:
         if step is None:
             self._engine.room()
         if state is not None and not start:
@@ -142,14 +245,18 @@ class Batcher:
     def restore(self, caller: Hashable, data: bytes) -> Future[None]:
         """Starts a caller where export left a stream, instead of start=True. The future's result is None; StateError for bytes that
         are damaged or of another model."""
+
         def restore(pool: Pool, stream: Caller) -> None:
             stream.handle = pool.restore(data)
+
         return self._act(caller, restore, start=True)
 
     def open(self, caller: Hashable) -> Future[None]:
         """Starts a caller without a step, instead of start=True. The future's result is None."""
+
         def opened(pool: Pool, stream: Caller) -> None:
             stream.handle = pool.open()
+
         return self._act(caller, opened, start=True)
 
     def end(self, caller: Hashable) -> Future[None]:
@@ -163,6 +270,7 @@ class Batcher:
 
     def enter(self, caller: Hashable, left: Left) -> Future[None]:
         """Starts a caller with what `leave` gave, of this model or another. StateError where the states differ."""
+
         def enter(pool: Pool, stream: Caller) -> None:
             handle = pool.open()
             try:
@@ -171,6 +279,7 @@ class Batcher:
                 pool.close(handle)
                 raise
             stream.handle, (stream.number, stream.answer, stream.answer_of) = handle, left[1:]
+
         return self._act(caller, enter, start=True)
 
     def _act(self, caller: Hashable, act: Callable[[Pool, Caller], object], start: bool = False, end: bool = False) -> Future[Any]:
@@ -252,8 +361,10 @@ class Batcher:
         await asyncio.to_thread(self.__exit__, kind)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a batcher belongs to this process; what travels is a stream: data = batcher.export(caller).result(), "
-                        "and where it arrives batcher.restore(caller, data)")
+        raise TypeError(
+            "a batcher belongs to this process; what travels is a stream: data = batcher.export(caller).result(), "
+            "and where it arrives batcher.restore(caller, data)"
+        )
 
     def __repr__(self) -> str:
         return f"Batcher: {len(self)} of {self.capacity} callers, at most {self.max_batch} rows a step"

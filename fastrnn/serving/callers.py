@@ -19,10 +19,23 @@ class Request:
     """
 
     __slots__ = ("act", "at", "before", "caller", "end", "export", "future", "inputs", "key", "loop", "number", "start", "state", "steps", "taken",
-                 "twins", "whole")
+                 "twins", "whole")  # fmt: skip
 
-    def __init__(self, inputs, key, whole: bool, start: bool, end: bool, number: int | None, future, loop, act: Callable | None = None,
-                 state: bytes | None = None, export: bool = False, steps: int | None = None):
+    def __init__(
+        self,
+        inputs,
+        key,
+        whole: bool,
+        start: bool,
+        end: bool,
+        number: int | None,
+        future,
+        loop,
+        act: Callable | None = None,
+        state: bytes | None = None,
+        export: bool = False,
+        steps: int | None = None,
+    ):
         self.inputs, self.key, self.whole, self.start, self.end, self.number = inputs, key, whole, start, end, number
         self.future, self.loop, self.act, self.twins, self.taken = future, loop, act, None, False
         self.state, self.export, self.steps = state, export, steps
@@ -153,7 +166,7 @@ class Callers:
         else:
             waiting = list(caller.behind)
             at = waiting.index(request)
-            lost, caller.behind = waiting[at + 1:], deque(waiting[:at])
+            lost, caller.behind = waiting[at + 1 :], deque(waiting[:at])
         caller.live, caller.number = request.before
         if not caller.live and caller.head is None:
             if caller.handle is not None:

@@ -293,8 +293,10 @@ class Engine:
             run = self._pool.step if batch[0].steps is None else self._pool.push
             outputs = run([request.caller.handle for request in batch], self._rows.gather(batch))
             outputs = outputs if type(outputs) is tuple else (outputs,)
-            return [Answer(outputs, k, self._pool.export(request.caller.handle) if request.export else None, request.steps)
-                    for k, request in enumerate(batch)]
+            return [
+                Answer(outputs, k, self._pool.export(request.caller.handle) if request.export else None, request.steps)
+                for k, request in enumerate(batch)
+            ]
         except Exception as error:
             LOG.warning("a step of %d rows raised %s: %s", len(batch), type(error).__name__, error)
             if len(batch) == 1:

@@ -45,8 +45,10 @@ class Ragged:
         """Outputs by name of each sequence, inputs and outputs without the axis of rows. Raises ShapeError."""
         found = []
         for row in rows:
-            given = {name: np.expand_dims(checks.as_array(a, name), self._axis(self._inputs.get(name), name)) if self._rows else a
-                     for name, a in row.items()}
+            given = {
+                name: np.expand_dims(checks.as_array(a, name), self._axis(self._inputs.get(name), name)) if self._rows else a
+                for name, a in row.items()
+            }
             done = self._session.run(given)
             found.append({name: np.take(a, 0, self._axis(self._outputs[name], name)) if self._rows else a for name, a in done.items()})
         return found
@@ -68,8 +70,10 @@ class Ragged:
 
     def _joined(self, value: Value, parts: list[np.ndarray], steps: int) -> np.ndarray:
         rows = self._axis(value, value.name)
-        shape = [steps if d == self._time else max((part.shape[k] for part in parts), default=d if isinstance(d, int) else 0)
-                 for k, d in enumerate(value.shape)]
+        shape = [
+            steps if d == self._time else max((part.shape[k] for part in parts), default=d if isinstance(d, int) else 0)
+            for k, d in enumerate(value.shape)
+        ]
         shape[rows] = len(parts)
         whole = np.zeros(shape, np.dtype(value.dtype))
         for r, part in enumerate(parts):

@@ -125,10 +125,22 @@ class _Answer(Response):
         await self._application(scope, receive, send)
 
 
-def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: str = "fastrnn", capacity: int = 4096, max_batch: int = 256,
-        max_wait_us: float = 0, max_queue: int | None = None, idle_timeout_s: float | None = 60, context: Mapping[str, int] | None = None,
-        sizes: Mapping[str, int] | None = None,
-        max_ongoing_requests: int = 100_000, autoscaling: Mapping | None = None, actor_options: Mapping | None = None):
+def app(
+    model: Session | Model | str | Path,
+    *,
+    replicas: int | str = 2,
+    name: str = "fastrnn",
+    capacity: int = 4096,
+    max_batch: int = 256,
+    max_wait_us: float = 0,
+    max_queue: int | None = None,
+    idle_timeout_s: float | None = 60,
+    context: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    max_ongoing_requests: int = 100_000,
+    autoscaling: Mapping | None = None,
+    actor_options: Mapping | None = None,
+):
     """A Ray Serve application for serve.run. Its deployment is called `name`.
 
     replicas: how many; autoscaling: in place of it, Ray Serve's autoscaling_config. Others: as of Batcher, of each replica. max_ongoing_requests:
@@ -137,8 +149,14 @@ def app(model: Session | Model | str | Path, *, replicas: int | str = 2, name: s
     options = Options(capacity, max_batch, max_wait_us, max_queue, idle_timeout_s, dict(context or {}), dict(sizes or {}))
     scale = {"num_replicas": replicas} if autoscaling is None else {"autoscaling_config": dict(autoscaling)}
     router = RequestRouterConfig(request_router_class=ROUTER, request_router_kwargs={"num_fallback_replicas": 0})
-    deployment = serve.deployment(Replica, name=name, max_ongoing_requests=max_ongoing_requests, request_router_config=router,
-                                  ray_actor_options=dict(actor_options or {}), **scale)
+    deployment = serve.deployment(
+        Replica,
+        name=name,
+        max_ongoing_requests=max_ongoing_requests,
+        request_router_config=router,
+        ray_actor_options=dict(actor_options or {}),
+        **scale,
+    )
     return deployment.bind(name, str(model) if isinstance(model, Path) else model, options)
 
 
@@ -159,16 +177,20 @@ class Caller:
 
     async def step(self, x, end: bool = False):
         """The answer to one step, in a coroutine. Cancelled, or timed out, the step may be asked again, and is done once."""
+
         async def ask(pause: float, arguments: tuple):
             await asyncio.sleep(pause)
             return await asyncio.wait_for(self._handle.step.remote(*arguments), self.timeout_s)
+
         return await self._tried(x, end, ask)
 
     def step_sync(self, x, end: bool = False):
         """The same for threads."""
+
         async def ask(pause: float, arguments: tuple):
             time.sleep(pause)  # noqa: ASYNC251  (no loop runs this)
             return self._handle.step.remote(*arguments).result(timeout_s=self.timeout_s)
+
         try:
             self._tried(x, end, ask).send(None)  # ask awaits nothing, so it runs to its end
         except StopIteration as stop:

@@ -42,4 +42,4 @@ __all__ = [
     "Optimiser", "Packing", "RMSProp", "ReLU", "Recurrent", "ReduceOnPlateau", "Run", "Schedule", "Sequences", "Sequential", "Sigmoid", "State", "StepLR",
     "Tanh", "WarmupLR", "accuracy", "binary_cross_entropy", "clip_grad_norm", "clip_grad_value", "cross_entropy", "evaluate", "fit", "mean_squared_error",
     "value", "value_and_grad",
-]
+]  # fmt: skip

@@ -162,7 +162,9 @@ def same_names(given: Iterable[str], wanted: Iterable[str], where: str) -> None:
     """Raises ShapeError, which says what is missing and what is unknown, unless the names are the same."""
     missing, unknown = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     if missing or unknown:
-        raise ShapeError(f"{where}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names))
+        raise ShapeError(
+            f"{where}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names)
+        )
 
 
 def as_dtype(dtype: DTypeLike | None, where: str) -> np.dtype[Any]:

@@ -15,9 +15,9 @@ from fastrnn.cells.spec import RAW_INPUT, Cell
 from fastrnn.cells.trace import Program
 
 # As native/train.h numbers them.
-PLACES = ("gate", "state", "new", "parameter", "scalar", "input", "operand", "d gate", "d state", "d new", "d parameter", "d scalar", "d input", "d operand")
+PLACES = ("gate", "state", "new", "parameter", "scalar", "input", "operand", "d gate", "d state", "d new", "d parameter", "d scalar", "d input", "d operand")  # fmt: skip
 OPERATIONS = ("load", "load_scalar", "store", "add_to", "add_sum", "add", "subtract", "multiply", "divide", "negative", "less", "less_equal", "equal", "not_equal",
-              "logical_and", "logical_or", "logical_not", "where", "abs", "sqrt", "relu", "minimum", "maximum", "exp", "tanh", "sigmoid", "log1p_unit")
+              "logical_and", "logical_or", "logical_not", "where", "abs", "sqrt", "relu", "minimum", "maximum", "exp", "tanh", "sigmoid", "log1p_unit")  # fmt: skip
 SCALARS = ("scalar", "d scalar")  # one number for all units of a row
 
 Place = tuple[str, int]
@@ -50,6 +50,7 @@ class CellCode:
 
 def columns_of(cell: Cell) -> tuple[str, ...]:
     """The gates so ordered that those that see x, those that multiply h, and those of the second phase each lie side by side."""
+
     def rank(gate: Any) -> int:
         return (0 if gate.sees == "h" else 1) if gate.second else ("x", "xh", "h").index(gate.sees) + 2
 
@@ -79,8 +80,14 @@ def cell_code(cell: Cell, dtype: np.dtype[Any]) -> CellCode:
         return _code(adjoint(program, names, wanted, dtype), [place[name] for name in program.inputs] + given, steps, dtype)
 
     new = [("new", k) for k in range(len(cell.states))]
-    return CellCode(columns, forward(pointwise, new), forward(operand, [("operand", 0)]) if operand else None,
-                    back(pointwise, [(f"d {kind}", k) for kind, k in new], True), back(operand, [("d operand", 0)], False) if operand else None, cell.fingerprint)
+    return CellCode(
+        columns,
+        forward(pointwise, new),
+        forward(operand, [("operand", 0)]) if operand else None,
+        back(pointwise, [(f"d {kind}", k) for kind, k in new], True),
+        back(operand, [("d operand", 0)], False) if operand else None,
+        cell.fingerprint,
+    )
 
 
 def _read(program: Program, cell: Cell, all_gates_and_states: bool) -> list[str]:
@@ -118,7 +125,9 @@ def _code(program: Program, inputs: list[Place], results: list[tuple[str, Place]
         """Where a value is, loaded if it is an input not met before."""
         if number not in slots:
             slots[number] = new_slot()
-            instructions.append((OPERATIONS.index("load_scalar" if inputs[number][0] in SCALARS else "load"), slots[number], 0, place(inputs[number]), 0))
+            instructions.append(
+                (OPERATIONS.index("load_scalar" if inputs[number][0] in SCALARS else "load"), slots[number], 0, place(inputs[number]), 0)
+            )
         return slots[number]
 
     n_constants = 0
@@ -135,4 +144,9 @@ def _code(program: Program, inputs: list[Place], results: list[tuple[str, Place]
     found = [slot(o) for o in program.outputs]
     for a, (how, to) in zip(found, results, strict=True):
         instructions.append((OPERATIONS.index(how), 0, a, place(to), 0))
-    return Code(np.array(instructions, np.int32).reshape(-1, 5), np.array([(PLACES.index(kind), k) for kind, k in places], np.int64).reshape(-1, 2), constants, n_slots)
+    return Code(
+        np.array(instructions, np.int32).reshape(-1, 5),
+        np.array([(PLACES.index(kind), k) for kind, k in places], np.int64).reshape(-1, 2),
+        constants,
+        n_slots,
+    )

@@ -54,8 +54,12 @@ class Layout:
             names = [name for name in columns if name in gates]
             return Part(as_slice(places(names, columns)), as_slice(places(names, stacked)))
 
-        return cls(part(cell.x_gates, cell.x_gates), part(cell.first_gates, cell.h_gates), part(cell.second_gates, cell.h_gates),
-                   {side: as_slice(places(names, columns)) for side, names in (("ih", cell.biased("x")), ("hh", cell.biased("h"))) if names})
+        return cls(
+            part(cell.x_gates, cell.x_gates),
+            part(cell.first_gates, cell.h_gates),
+            part(cell.second_gates, cell.h_gates),
+            {side: as_slice(places(names, columns)) for side, names in (("ih", cell.biased("x")), ("hh", cell.biased("h"))) if names},
+        )
 
 
 def as_slice(places: np.ndarray) -> Index:
@@ -71,14 +75,32 @@ class Recurrent(RecurrentLayer):
     order: rows (N, input_size + scalars), and their gradients go on to what made them. proj_size: for cells that do not read h unit for unit.
     """
 
-    def __init__(self, cell: Cell | str, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
-                 bias: bool = True, proj_size: int = 0, dropout: float = 0.0, reverse: bool = False, seed: Seed | None = None,
-                 dtype: DTypeLike = "float32") -> None:
+    def __init__(
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        *,
+        bias: bool = True,
+        proj_size: int = 0,
+        dropout: float = 0.0,
+        reverse: bool = False,
+        seed: Seed | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
         found = cell if isinstance(cell, Cell) else find_cell(cell) if isinstance(cell, str) else None
         if found is None or not found.custom:
             raise UnsupportedModelError(f"Recurrent: a cell made with @fastrnn.cell, or its name, is expected, got {cell!r}")
-        super().__init__(StackOptions("recurrent", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, proj_size=proj_size, reverse=reverse, cell=found),
-                         dropout=dropout, seed=seed, dtype=dtype)
+        super().__init__(
+            StackOptions(
+                "recurrent", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, proj_size=proj_size, reverse=reverse, cell=found
+            ),
+            dropout=dropout,
+            seed=seed,
+            dtype=dtype,
+        )
         self.code = cell_code(found, self.dtype)
         self.layout = Layout.of(found, self.code.columns, hidden_size)
 
@@ -95,7 +117,9 @@ class Recurrent(RecurrentLayer):
 
     def _vectors(self, suffix: str) -> np.ndarray:
         """The cell's parameters (K, H)."""
-        return np.array([self._parameters[f"weight_{name}_{suffix}"] for name in self.options.vectors], self.dtype).reshape(-1, self.options.hidden_size)
+        return np.array([self._parameters[f"weight_{name}_{suffix}"] for name in self.options.vectors], self.dtype).reshape(
+            -1, self.options.hidden_size
+        )
 
     def _matrix(self, side: str, suffix: str, part: Part) -> np.ndarray:
         """The rows of weight_ih or weight_hh that make the columns of a part."""
@@ -115,7 +139,7 @@ class Recurrent(RecurrentLayer):
         P, H, over_x = o.output_size, o.hidden_size, self.layout.x
         for d, suffix in enumerate(o.suffixes(layer)):
             reverse, k = bool(d) or o.reverse, layer * o.directions + d
-            saved.h[:B, d * P:(d + 1) * P] = states[o.states[0]][k]
+            saved.h[:B, d * P : (d + 1) * P] = states[o.states[0]][k]
             gates, bias = np.empty((N, len(cell.gates) * H), self.dtype), self._bias(suffix)
             for others in (slice(over_x.span.start), slice(over_x.span.stop, None)):
                 gates[:, others] = bias[others]
@@ -132,10 +156,26 @@ class Recurrent(RecurrentLayer):
         """One direction's time loop."""
         cell, code, own, P = self.cell, self.code, saved.directions[d], self.options.output_size
         first, second, H = self.layout.first, self.layout.second, self.options.hidden_size
-        loops().run_cell(back, own.pieces, run.packing.B, code.pointwise_back if back else code.pointwise, code.operand_back if back else code.operand, own.gates,
-                         saved.h[:, d * P:(d + 1) * P], self._vectors(own.suffix), first.span.start // H, self._matrix("hh", own.suffix, first),
-                         second.span.start // H, self._matrix("hh", own.suffix, second), self._parameters.get(f"weight_hr_{own.suffix}"), own.c, own.extra,
-                         saved.x if cell.uses_input else None, saved.beside, **gradients)
+        loops().run_cell(
+            back,
+            own.pieces,
+            run.packing.B,
+            code.pointwise_back if back else code.pointwise,
+            code.operand_back if back else code.operand,
+            own.gates,
+            saved.h[:, d * P : (d + 1) * P],
+            self._vectors(own.suffix),
+            first.span.start // H,
+            self._matrix("hh", own.suffix, first),
+            second.span.start // H,
+            self._matrix("hh", own.suffix, second),
+            self._parameters.get(f"weight_hr_{own.suffix}"),
+            own.c,
+            own.extra,
+            saved.x if cell.uses_input else None,
+            saved.beside,
+            **gradients,
+        )
 
     def backward(self, dy: np.ndarray, saved: Any, grads: dict[str, np.ndarray], need_dx: bool = True) -> np.ndarray | None:
         """As every layer's; what was saved is used up."""
@@ -155,8 +195,18 @@ class Recurrent(RecurrentLayer):
         for d, own in enumerate(saved.directions):
             part = slice(d * P, (d + 1) * P)
             d_vectors = np.zeros((len(o.vectors), H), self.dtype)
-            self._run(True, saved, d, run, dh=dy[:, part], dh0=dh0[:, part], dc=np.zeros((len(o.states) - 1, B, H), self.dtype), dx=passed, ds=saved.d_beside,
-                      d_parameters=d_vectors)
+            self._run(
+                True,
+                saved,
+                d,
+                run,
+                dh=dy[:, part],
+                dh0=dh0[:, part],
+                dc=np.zeros((len(o.states) - 1, B, H), self.dtype),
+                dx=passed,
+                ds=saved.d_beside,
+                d_parameters=d_vectors,
+            )
             for name, gradient in zip(o.vectors, d_vectors):
                 grads[f"weight_{name}_{own.suffix}"] += gradient
             if o.proj_size:

@@ -41,7 +41,7 @@ class Batch:
             if name != "mask" or self.mask is not None:
                 object.__setattr__(self, name, as_array(getattr(self, name), name))
         leading = self.x.shape[1:2] if self.per_sequence else self.x.shape[:2]
-        fits = self.target.shape[:len(leading)] == leading and (self.mask is None or self.mask.shape == leading)
+        fits = self.target.shape[: len(leading)] == leading and (self.mask is None or self.mask.shape == leading)
         if self.x.ndim < 2 or not fits:
             shapes = {name: getattr(getattr(self, name), "shape", None) for name in ("x", "target", "mask")}
             raise ShapeError("a batch does not fit together: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
@@ -70,8 +70,13 @@ class Batch:
             part = slice(t, t + steps)
             x = self.x[part]
             lengths = None if self.lengths is None else np.clip(self.lengths - t, 0, len(x))
-            yield Batch(x, self.target[part], lengths, None if self.mask is None else self.mask[part],
-                        resets=None if self.resets is None else self.resets[part])
+            yield Batch(
+                x,
+                self.target[part],
+                lengths,
+                None if self.mask is None else self.mask[part],
+                resets=None if self.resets is None else self.resets[part],
+            )
 
 
 class Batches(Protocol):
@@ -100,11 +105,17 @@ class Sequences:
             raise ShapeError(f"there must be one target for each sequence and at least one: got {len(self.xs)} sequences and {len(self.ys)} targets")
         for k, (x, y) in enumerate(zip(self.xs, self.ys)):
             if x.ndim != self.xs[0].ndim or x.shape[1:] != self.xs[0].shape[1:] or x.dtype != self.xs[0].dtype or not x.ndim:
-                raise ShapeError(f"sequence {k} is {x.dtype} {x.shape}, sequence 0 is {self.xs[0].dtype} {self.xs[0].shape}; only their lengths may differ")
-            if y.dtype != self.ys[0].dtype or y.ndim != self.ys[0].ndim or y.shape[not per_sequence:] != self.ys[0].shape[not per_sequence:]:
-                raise ShapeError(f"target {k} is {y.dtype} {y.shape}, target 0 is {self.ys[0].dtype} {self.ys[0].shape}; only their lengths may differ")
+                raise ShapeError(
+                    f"sequence {k} is {x.dtype} {x.shape}, sequence 0 is {self.xs[0].dtype} {self.xs[0].shape}; only their lengths may differ"
+                )
+            if y.dtype != self.ys[0].dtype or y.ndim != self.ys[0].ndim or y.shape[not per_sequence :] != self.ys[0].shape[not per_sequence :]:
+                raise ShapeError(
+                    f"target {k} is {y.dtype} {y.shape}, target 0 is {self.ys[0].dtype} {self.ys[0].shape}; only their lengths may differ"
+                )
             if not self.per_sequence and (not y.ndim or len(y) != len(x)):
-                raise ShapeError(f"sequence {k} has {len(x)} steps, its target has shape {y.shape}; for one target a sequence, pass per_sequence=True")
+                raise ShapeError(
+                    f"sequence {k} has {len(x)} steps, its target has shape {y.shape}; for one target a sequence, pass per_sequence=True"
+                )
 
     def __len__(self) -> int:
         return len(self.xs)
@@ -115,9 +126,9 @@ class Sequences:
         order = np.arange(n) if rng is None else rng.permutation(n)
         if self.bucket:
             lengths = np.array([len(x) for x in self.xs])
-            pools = [order[k:k + size * BUCKET_BATCHES] for k in range(0, n, size * BUCKET_BATCHES)]
+            pools = [order[k : k + size * BUCKET_BATCHES] for k in range(0, n, size * BUCKET_BATCHES)]
             order = np.concatenate([pool[np.argsort(-lengths[pool], kind="stable")] for pool in pools])
-        groups = [order[k:k + size] for k in range(0, n, size)]
+        groups = [order[k : k + size] for k in range(0, n, size)]
         for k in range(len(groups)) if rng is None or not self.bucket else rng.permutation(len(groups)):
             yield self._batch(groups[k])
 
@@ -148,5 +159,5 @@ def padded(arrays: list[np.ndarray], whole: bool) -> np.ndarray:
         return np.stack(arrays, axis=1)
     padded = np.zeros((max(map(len, arrays)), len(arrays), *arrays[0].shape[1:]), arrays[0].dtype)
     for b, a in enumerate(arrays):
-        padded[:len(a), b] = a
+        padded[: len(a), b] = a
     return padded

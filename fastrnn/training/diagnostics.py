@@ -21,8 +21,19 @@ ADDS = "agn"  # gates that run from -1 to 1
 LOW, HIGH = 0.1, 0.9
 
 
-def hidden_gradients(net: Sequential | RecurrentLayer, loss: Loss, x: ArrayLike, target: ArrayLike, *, layer: int | str = 0, k: int = 0, reverse: bool = False, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
-                     batch_first: bool = False) -> np.ndarray:
+def hidden_gradients(
+    net: Sequential | RecurrentLayer,
+    loss: Loss,
+    x: ArrayLike,
+    target: ArrayLike,
+    *,
+    layer: int | str = 0,
+    k: int = 0,
+    reverse: bool = False,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> np.ndarray:
     """The norm of dL/dh_t for each step and sequence, (T, B) in the network's dtype: how far back the loss reaches (Bengio et al. 1994).
 
     dL/dh_t is the whole gradient: what the layer's output at step t passes on, and what step t + 1 sends back. It is 0 past the end of a sequence.
@@ -39,7 +50,7 @@ def hidden_gradients(net: Sequential | RecurrentLayer, loss: Loss, x: ArrayLike,
     one.keep_dh = True
     net.backward(score(y)[1], saved, {name: np.zeros_like(array) for name, array in net.parameters().items()}, need_dx=False)
     size = recurrent.options.output_size
-    return run.unpack(np.linalg.norm(one.dh[:, column * size:(column + 1) * size], axis=1))
+    return run.unpack(np.linalg.norm(one.dh[:, column * size : (column + 1) * size], axis=1))
 
 
 def spectral_radius(layer: RecurrentLayer, k: int = 0, reverse: bool = False) -> dict[str, float]:
@@ -57,8 +68,16 @@ def spectral_radius(layer: RecurrentLayer, k: int = 0, reverse: bool = False) ->
     return {gate: float(np.abs(np.linalg.eigvals(matrix)).max()) for gate, matrix in matrices.items()}
 
 
-def saturation(net: Sequential | RecurrentLayer, x: ArrayLike, *, layer: int | str = 0, k: int = 0, reverse: bool = False, lengths: ArrayLike | None = None,
-               batch_first: bool = False) -> dict[str, tuple[float, float]]:
+def saturation(
+    net: Sequential | RecurrentLayer,
+    x: ArrayLike,
+    *,
+    layer: int | str = 0,
+    k: int = 0,
+    reverse: bool = False,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+) -> dict[str, tuple[float, float]]:
     """By gate, the shares of its values over all valid steps and units that are nearly closed and nearly open, below 0.1 and above 0.9
     (Karpathy et al. 2015).
 
@@ -76,7 +95,7 @@ def saturation(net: Sequential | RecurrentLayer, x: ArrayLike, *, layer: int | s
     if not len(rows):
         raise ShapeError("saturation: there is no step")
     one, size = _saved(net.forward(rows, run)[1], place)[k], recurrent.options.output_size
-    gates = one.h[run.packing.B:, column * size:(column + 1) * size] if recurrent.kind == "rnn" else one.directions[column].gates
+    gates = one.h[run.packing.B :, column * size : (column + 1) * size] if recurrent.kind == "rnn" else one.directions[column].gates
     parts = {gate: (part + 1) / 2 if gate in ADDS else part for gate, part in _by_gate(recurrent, gates.T).items()}
     return {gate: (float(np.mean(part < LOW)), float(np.mean(part > HIGH))) for gate, part in parts.items()}
 

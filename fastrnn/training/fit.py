@@ -58,7 +58,9 @@ class History:
     def _repr_html_(self) -> str:
         columns = {name: getattr(self, name) for name in LOSSES if getattr(self, name)}
         rows = [(f"{k}{' (best)' * (k == self.best_epoch)}", *(f"{values[k]:.4g}" for values in columns.values())) for k in range(len(self.train))]
-        said = f"History of {len(self.train)} epochs" + (f": best validation loss {self.best:.4g} in epoch {self.best_epoch}" if self.best is not None else "")
+        said = f"History of {len(self.train)} epochs" + (
+            f": best validation loss {self.best:.4g} in epoch {self.best_epoch}" if self.best is not None else ""
+        )
         return notebook(said, aligned([("epoch", *columns), *rows]), "epoch by epoch")
 
     @property
@@ -67,11 +69,28 @@ class History:
         return None if self.best_epoch is None else self.valid[self.best_epoch]
 
 
-def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, optimiser: Optimiser, epochs: int, batch_size: int = 16,
-        clip_norm: float | None = None, clip_value: float | None = None, schedule: Schedule | None = None, schedule_per: str = "epoch", patience: int | None = None,
-        seed: Seed | None = 0, tbptt: int | None = None, metric: Metric | None = None, progress: bool | None = None, on_epoch: Callable[[History], object] | None = None,
-        resume: Mapping[str, np.ndarray] | None = None,
-        threads: int = 1) -> History:
+def fit(
+    net: Sequential,
+    loss: Loss,
+    train: Data,
+    valid: Data | None = None,
+    *,
+    optimiser: Optimiser,
+    epochs: int,
+    batch_size: int = 16,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    schedule: Schedule | None = None,
+    schedule_per: str = "epoch",
+    patience: int | None = None,
+    seed: Seed | None = 0,
+    tbptt: int | None = None,
+    metric: Metric | None = None,
+    progress: bool | None = None,
+    on_epoch: Callable[[History], object] | None = None,
+    resume: Mapping[str, np.ndarray] | None = None,
+    threads: int = 1,
+) -> History:
     """Trains in place and returns the History.
 
     train, valid: Sequences, or (xs, ys) as Sequences takes them, or any object with batches(batch_size, rng) that gives Batches. loss: cross_entropy or its
@@ -118,7 +137,13 @@ def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, 
                 history.seconds.append(time.perf_counter() - begun)
                 show(epoch + 1, note := _note(history, metric))
                 log.info("epoch %d of %d: %s, %.2f s", epoch + 1, epochs, note, history.seconds[-1])
-                if on_epoch is not None and on_epoch(history) is True or patience is not None and history.best_epoch is not None and epoch - history.best_epoch >= patience:
+                if (
+                    on_epoch is not None
+                    and on_epoch(history) is True
+                    or patience is not None
+                    and history.best_epoch is not None
+                    and epoch - history.best_epoch >= patience
+                ):
                     break
     finally:
         run.end()
@@ -128,8 +153,15 @@ def fit(net: Sequential, loss: Loss, train: Data, valid: Data | None = None, *, 
 class _Progress:
     """How far a run has come. best: the best epoch's weights; ended: the state at the end, before the network got those."""
 
-    def __init__(self, net: Sequential, optimiser: Optimiser, schedule: Schedule | None, order: np.random.Generator, drop: np.random.Generator,
-                 metric: Metric | None) -> None:
+    def __init__(
+        self,
+        net: Sequential,
+        optimiser: Optimiser,
+        schedule: Schedule | None,
+        order: np.random.Generator,
+        drop: np.random.Generator,
+        metric: Metric | None,
+    ) -> None:
         self.net, self.optimiser, self.schedule, self.order, self.drop, self.metric = net, optimiser, schedule, order, drop, metric
         self.history = History()
         self.best: dict[str, np.ndarray] = {}
@@ -144,7 +176,7 @@ class _Progress:
         history["best_epoch"] = np.array(-1 if self.history.best_epoch is None else self.history.best_epoch)
         return joined({"net": self.net.state_dict(), "best": {name: array.copy() for name, array in self.best.items()}, "optimiser": self.optimiser.state_dict(),
                        "schedule": {} if self.schedule is None else self.schedule.state_dict(), "order": generator_state(self.order),
-                       "drop": generator_state(self.drop), "history": history})
+                       "drop": generator_state(self.drop), "history": history})  # fmt: skip
 
     def load(self, state: Any) -> None:
         """From where state was taken. ShapeError, DTypeError or UnsupportedModelError where it is of something else."""
@@ -191,8 +223,17 @@ def _evaluated(net: Sequential, losses: Sequence[Loss | Metric], data: Batches, 
 class _Step:
     """Steps of an optimiser over batches."""
 
-    def __init__(self, net: Sequential, loss: Loss, optimiser: Optimiser, rng: np.random.Generator, tbptt: int | None, clip_norm: float | None,
-                 clip_value: float | None, schedule: Schedule | None) -> None:
+    def __init__(
+        self,
+        net: Sequential,
+        loss: Loss,
+        optimiser: Optimiser,
+        rng: np.random.Generator,
+        tbptt: int | None,
+        clip_norm: float | None,
+        clip_value: float | None,
+        schedule: Schedule | None,
+    ) -> None:
         self.net, self.loss, self.optimiser, self.rng, self.tbptt, self.schedule = net, loss, optimiser, rng, tbptt, schedule
         self.clip_norm, self.clip_value = clip_norm, clip_value
 
@@ -216,8 +257,9 @@ class _Step:
         return _mean(total, count)
 
     def _chunk(self, chunk: Batch, state: State | None) -> float:
-        found, grads = value_and_grad(self.net, self.loss, chunk.x, chunk.target, lengths=chunk.lengths, mask=chunk.mask, state=state, rng=self.rng,
-                                      resets=chunk.resets)
+        found, grads = value_and_grad(
+            self.net, self.loss, chunk.x, chunk.target, lengths=chunk.lengths, mask=chunk.mask, state=state, rng=self.rng, resets=chunk.resets
+        )
         if not math.isfinite(found):
             raise DivergedError(f"the loss is {found}")
         if self.clip_norm is None:
@@ -245,8 +287,16 @@ def _data(data: Data, net: Sequential) -> Batches:
     return data
 
 
-def _check(net: Sequential, optimiser: Optimiser, valid: Batches | None, schedule: Schedule | None, schedule_per: str, patience: int | None, tbptt: int | None,
-           metric: Metric | None) -> None:
+def _check(
+    net: Sequential,
+    optimiser: Optimiser,
+    valid: Batches | None,
+    schedule: Schedule | None,
+    schedule_per: str,
+    patience: int | None,
+    tbptt: int | None,
+    metric: Metric | None,
+) -> None:
     """Options that need one another."""
     if not isinstance(optimiser, Optimiser):
         raise UnsupportedModelError(f"fit: optimiser must be one of fastrnn.training, got {type(optimiser).__name__}")

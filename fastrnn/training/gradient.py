@@ -21,8 +21,20 @@ if TYPE_CHECKING:
 OWN = (cross_entropy, binary_cross_entropy, mean_squared_error)  # their gradients are arrays of their own
 
 
-def value_and_grad(net: Sequential, loss: Loss, x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
-                   state: State | None = None, training: bool = True, rng: Seed | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> tuple[float, dict[str, np.ndarray]]:
+def value_and_grad(
+    net: Sequential,
+    loss: Loss,
+    x: ArrayLike,
+    target: ArrayLike,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    state: State | None = None,
+    training: bool = True,
+    rng: Seed | None = None,
+    batch_first: bool = False,
+    resets: ArrayLike | None = None,
+) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of a batch and its gradient by every parameter.
 
     x: (T, B, I) of the network's dtype, or integers (T, B); lengths: integers (B,), None: all T. resets: bools (T, B), T first with batch_first too: where
@@ -48,15 +60,35 @@ def value_and_grad(net: Sequential, loss: Loss, x: ArrayLike, target: ArrayLike,
     return loss_value, grads
 
 
-def value(net: Sequential, loss: Loss | Metric, x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
-          state: State | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> float:
+def value(
+    net: Sequential,
+    loss: Loss | Metric,
+    x: ArrayLike,
+    target: ArrayLike,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    state: State | None = None,
+    batch_first: bool = False,
+    resets: ArrayLike | None = None,
+) -> float:
     """The loss alone, with nothing dropped and nothing kept for the way back; arguments and errors as value_and_grad's. Takes a measure, too, such as
     accuracy: called as a loss is, it returns its value alone."""
     return values(net, (loss,), x, target, lengths=lengths, mask=mask, state=state, batch_first=batch_first, resets=resets)[0]
 
 
-def values(net: Sequential, losses: Sequence[Loss | Metric], x: ArrayLike, target: ArrayLike, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
-           state: State | None = None, batch_first: bool = False, resets: ArrayLike | None = None) -> list[float]:
+def values(
+    net: Sequential,
+    losses: Sequence[Loss | Metric],
+    x: ArrayLike,
+    target: ArrayLike,
+    *,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    state: State | None = None,
+    batch_first: bool = False,
+    resets: ArrayLike | None = None,
+) -> list[float]:
     """value of several losses and measures, from one pass."""
     rows, run = network(net).enter(x, lengths, batch_first, resets=resets)
     scores = [loss_of_rows(loss, net.run_after(run), target, mask, batch_first, alone=True) for loss in losses]
@@ -97,7 +129,7 @@ def loss_of_rows(loss: Loss | Metric, run: Run, target: ArrayLike, mask: ArrayLi
         a = as_array(given, name)
         if batch_first and not run.per_sequence and a.ndim > 1:
             a = a.swapaxes(0, 1)
-        if a.shape[:len(run.leading)] != run.leading:
+        if a.shape[: len(run.leading)] != run.leading:
             axes = "(B, ...)" if run.per_sequence else "(B, T, ...)" if batch_first else "(T, B, ...)"
             raise ShapeError(f"{name!r} must have shape {axes} with leading axes {run.leading}, got {a.shape}")
         packed[name] = _frozen(run.pack(a))

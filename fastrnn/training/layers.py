@@ -174,6 +174,7 @@ class Tanh(_Activation):
     """tanh of each number."""
 
     kind = "tanh"
+
     @staticmethod
     def _function(x: np.ndarray) -> np.ndarray:
         return np.tanh(x)

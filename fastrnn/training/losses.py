@@ -14,7 +14,9 @@ from fastrnn.errors import DTypeError, ShapeError, UnsupportedModelError
 from fastrnn.runtime.checks import as_array
 from fastrnn.training.base import DTYPES
 
-BLOCK = 1 << 14  # numbers of a piece that stays in cache: in float64 a third of the time, and no arrays of the batch's size beside logits and gradient
+BLOCK = (
+    1 << 14
+)  # numbers of a piece that stays in cache: in float64 a third of the time, and no arrays of the batch's size beside logits and gradient
 
 
 def cross_entropy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, np.ndarray]:
@@ -106,7 +108,9 @@ def accuracy(logits: np.ndarray, target: np.ndarray, mask: np.ndarray | None = N
     return float(np.mean(right if mask is None else right[mask]))
 
 
-def _taken(loss: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None, classes: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+def _taken(
+    loss: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray | None, classes: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
     """What a loss was given, as arrays that fit, the mask None where all entries count, and how many count. classes: targets are integers, one an entry."""
     prediction, target = as_array(prediction, "prediction"), as_array(target, "target")
     leading = prediction.shape[:-1]

@@ -42,7 +42,7 @@ class Optimiser:
         self._update(self._flat, self._grad)
         start = 0
         for array in self.parameters.values():
-            array[...] = self._flat[start:start + array.size].reshape(array.shape)
+            array[...] = self._flat[start : start + array.size].reshape(array.shape)
             start += array.size
 
     def _update(self, p: np.ndarray, g: np.ndarray) -> None:
@@ -58,7 +58,9 @@ class Optimiser:
         same_names(as_mapping(grads, "gradients"), self.parameters, "gradients")
         for name, array in self.parameters.items():
             if not isinstance(grads[name], np.ndarray) or grads[name].dtype != self.dtype:
-                raise DTypeError(f"gradient {name!r} must be an array of {self.dtype}, got {getattr(grads[name], 'dtype', type(grads[name]).__name__)}")
+                raise DTypeError(
+                    f"gradient {name!r} must be an array of {self.dtype}, got {getattr(grads[name], 'dtype', type(grads[name]).__name__)}"
+                )
             if grads[name].shape != array.shape:
                 raise ShapeError(f"gradient {name!r} must have shape {array.shape}, got {grads[name].shape}")
 
@@ -125,8 +127,9 @@ class RMSProp(Optimiser):
     square: np.ndarray
     buffer: np.ndarray
 
-    def __init__(self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, *, momentum: float = 0.0,
-                 weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, net: Layer, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, *, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
         self.alpha, self.eps, self.momentum = fraction(alpha, "alpha"), number(eps, "eps"), number(momentum, "momentum")
         self.slots = ("square", "buffer") if self.momentum else ("square",)
         super().__init__(net, lr, weight_decay)
@@ -184,7 +187,9 @@ class Adam(Optimiser):
 class AdamW(Adam):
     """Adam on the loss alone, and p -= lr weight_decay p beside it (Loshchilov and Hutter 2019). Formulas: torch.optim.AdamW."""
 
-    def __init__(self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
+    def __init__(
+        self, net: Layer, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2
+    ) -> None:
         super().__init__(net, lr, betas, eps, weight_decay)
 
     def _update(self, p: np.ndarray, g: np.ndarray) -> None:

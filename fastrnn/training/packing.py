@@ -21,8 +21,10 @@ def as_lengths(lengths: ArrayLike | None, T: int, B: int) -> np.ndarray:
     if lengths.dtype.kind not in "iu":
         raise DTypeError(f"lengths must be integers, got {lengths.dtype}")
     if lengths.shape != (B,) or B and not 0 <= lengths.min() <= lengths.max() <= T:
-        raise ShapeError(f"lengths must be {B} integers from 0 to {T}, one for each sequence, got shape {lengths.shape}"
-                         + (f" with values from {lengths.min()} to {lengths.max()}" if lengths.size else ""))
+        raise ShapeError(
+            f"lengths must be {B} integers from 0 to {T}, one for each sequence, got shape {lengths.shape}"
+            + (f" with values from {lengths.min()} to {lengths.max()}" if lengths.size else "")
+        )
     return lengths.astype(np.int64, copy=False)
 
 

@@ -26,7 +26,7 @@ def predict(net: Sequential, xs: Columns, batch_size: int) -> np.ndarray | list[
     found: list[np.ndarray] = [sequences[0]] * len(sequences)  # each is replaced
     order = np.argsort([-len(x) for x in sequences], kind="stable")
     for at in range(0, len(order), size):
-        chosen = order[at:at + size]
+        chosen = order[at : at + size]
         lengths = [len(sequences[k]) for k in chosen]
         whole = lengths[0] == lengths[-1]
         y = net(padded([sequences[k] for k in chosen], whole), None if whole else lengths)

@@ -61,9 +61,23 @@ class BuiltIn(RecurrentLayer):
         o, p, own = self.options, self.parameters(), saved.directions[d]
         P, H, suffix = o.output_size, o.hidden_size, own.suffix
         peepholes = np.stack([p[f"weight_p{gate}_{suffix}"] for gate in PEEPHOLES]) if o.peepholes else None
-        loops().run(self._loop, back, own.pieces, run.packing.B, saved.h[:, d * P : (d + 1) * P], p[f"weight_hh_{suffix}"], gates=own.gates, c=own.c,
-                    extra=own.extra, w_p=p.get(f"weight_hr_{suffix}"), peepholes=peepholes, relu=self.relu, coupled=o.input_forget,
-                    b_n=p[f"bias_hh_{suffix}"][2 * H :] if o.bias and self.kind == "gru" and o.reset_after else None, **gradients)
+        loops().run(
+            self._loop,
+            back,
+            own.pieces,
+            run.packing.B,
+            saved.h[:, d * P : (d + 1) * P],
+            p[f"weight_hh_{suffix}"],
+            gates=own.gates,
+            c=own.c,
+            extra=own.extra,
+            w_p=p.get(f"weight_hr_{suffix}"),
+            peepholes=peepholes,
+            relu=self.relu,
+            coupled=o.input_forget,
+            b_n=p[f"bias_hh_{suffix}"][2 * H :] if o.bias and self.kind == "gru" and o.reset_after else None,
+            **gradients,
+        )
 
     def _layer_back(self, saved: Saved, dy: np.ndarray, grads: dict[str, np.ndarray], run: Run, need_dx: bool) -> np.ndarray | None:
         o, p, B, P, H = self.options, self.parameters(), run.packing.B, self.options.output_size, self.options.hidden_size
@@ -73,8 +87,17 @@ class BuiltIn(RecurrentLayer):
             part, s = slice(d * P, (d + 1) * P), own.suffix
             d_peepholes = np.zeros((3, H), self.dtype) if o.peepholes else None
             da = own.gates if da_rows is None else da_rows[:, part]
-            self._run(True, saved, d, run, dh=dy[:, part], dh0=dh0[:, part], dc=np.zeros((B, H), self.dtype) if own.c is not None else None,
-                      da=da if own.gates is None else None, d_peepholes=d_peepholes)
+            self._run(
+                True,
+                saved,
+                d,
+                run,
+                dh=dy[:, part],
+                dh0=dh0[:, part],
+                dc=np.zeros((B, H), self.dtype) if own.c is not None else None,
+                da=da if own.gates is None else None,
+                d_peepholes=d_peepholes,
+            )
             grads[f"weight_ih_{s}"] += da.T @ saved.x
             self._hidden_back(grads, da, saved.h[:, part], own)
             if o.proj_size:
@@ -109,30 +132,89 @@ class BuiltIn(RecurrentLayer):
 class RNN(BuiltIn):
     """Elman's network as torch.nn.RNN: h' = tanh(W x + R h + b), or relu."""
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
-                 nonlinearity: str = "tanh", bias: bool = True, dropout: float = 0.0, reverse: bool = False, seed: Seed | None = None,
-                 dtype: DTypeLike = "float32") -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        dropout: float = 0.0,
+        reverse: bool = False,
+        seed: Seed | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise UnsupportedModelError(f"rnn: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         self.relu = nonlinearity == "relu"
-        super().__init__(StackOptions("rnn", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, reverse=reverse), dropout=dropout, seed=seed, dtype=dtype)
+        super().__init__(
+            StackOptions("rnn", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, reverse=reverse),
+            dropout=dropout,
+            seed=seed,
+            dtype=dtype,
+        )
 
 
 class LSTM(BuiltIn):
     """Long short-term memory as torch.nn.LSTM, with a projection, peepholes (Gers et al. 2000) and a coupled gate (f = 1 - i; Greff et al. 2017) on request."""
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
-                 bias: bool = True, proj_size: int = 0, peepholes: bool = False, input_forget: bool = False, dropout: float = 0.0,
-                 reverse: bool = False, seed: Seed | None = None, dtype: DTypeLike = "float32") -> None:
-        super().__init__(StackOptions("lstm", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, proj_size=proj_size, peepholes=peepholes,
-                                      input_forget=input_forget, reverse=reverse), dropout=dropout, seed=seed, dtype=dtype)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        *,
+        bias: bool = True,
+        proj_size: int = 0,
+        peepholes: bool = False,
+        input_forget: bool = False,
+        dropout: float = 0.0,
+        reverse: bool = False,
+        seed: Seed | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        super().__init__(
+            StackOptions(
+                "lstm",
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                bidirectional=bidirectional,
+                proj_size=proj_size,
+                peepholes=peepholes,
+                input_forget=input_forget,
+                reverse=reverse,
+            ),
+            dropout=dropout,
+            seed=seed,
+            dtype=dtype,
+        )
 
 
 class GRU(BuiltIn):
     """Gated recurrent unit. reset_after: as torch.nn.GRU, n = tanh(W x + r (R h + b)); else Cho et al. 2014, n = tanh(W x + R (r h) + b)."""
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False, *,
-                 bias: bool = True, reset_after: bool = True, dropout: float = 0.0, reverse: bool = False, seed: Seed | None = None,
-                 dtype: DTypeLike = "float32") -> None:
-        super().__init__(StackOptions("gru", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, reset_after=reset_after, reverse=reverse),
-                         dropout=dropout, seed=seed, dtype=dtype)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        *,
+        bias: bool = True,
+        reset_after: bool = True,
+        dropout: float = 0.0,
+        reverse: bool = False,
+        seed: Seed | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        super().__init__(
+            StackOptions("gru", input_size, hidden_size, num_layers, bias, bidirectional=bidirectional, reset_after=reset_after, reverse=reverse),
+            dropout=dropout,
+            seed=seed,
+            dtype=dtype,
+        )

@@ -110,7 +110,9 @@ class ReduceOnPlateau(Schedule):
     After a reduction, `cooldown` steps are not counted. step() must be given the loss.
     """
 
-    def __init__(self, optimiser: Optimiser, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, cooldown: int = 0, minimum: float = 0.0) -> None:
+    def __init__(
+        self, optimiser: Optimiser, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, cooldown: int = 0, minimum: float = 0.0
+    ) -> None:
         self.factor, self.threshold, self.minimum = fraction(factor, "factor"), fraction(threshold, "threshold"), number(minimum, "minimum")
         self.patience, self.cooldown = number(patience, "patience"), number(cooldown, "cooldown")
         self.best, self.bad, self.cooling = math.inf, 0, 0.0

@@ -50,13 +50,17 @@ class Sequential(Layer):
         self.dtype = typed[0][1].dtype if typed else None
         for k, layer in typed:
             if layer.dtype != self.dtype:
-                raise DTypeError(f"layer '{k}' ({layer.kind}) is {layer.dtype}, layer '{typed[0][0]}' ({typed[0][1].kind}) is {self.dtype}; all must be one")
+                raise DTypeError(
+                    f"layer '{k}' ({layer.kind}) is {layer.dtype}, layer '{typed[0][0]}' ({typed[0][1].kind}) is {self.dtype}; all must be one"
+                )
         self.integers, self.takes, size = self.layers[0].integers, None, None
         for k, layer in enumerate(self.layers):
             if k and layer.integers:
                 raise ShapeError(f"layer '{k}' ({layer.kind}) reads indices, so it can only be the first")
             if size is not None and layer.takes is not None and layer.takes != size:
-                raise ShapeError(f"layer '{k}' ({layer.kind}) takes {layer.takes} features, but layer '{k - 1}' ({self.layers[k - 1].kind}) gives {size}")
+                raise ShapeError(
+                    f"layer '{k}' ({layer.kind}) takes {layer.takes} features, but layer '{k - 1}' ({self.layers[k - 1].kind}) gives {size}"
+                )
             if size is None and not self.integers and self.takes is None:
                 self.takes = layer.takes
             size = layer.gives if layer.gives is not None else layer.takes if layer.takes is not None else size
@@ -116,11 +120,19 @@ class Sequential(Layer):
         while saved:
             k = len(saved) - 1
             prefix = f"{k}."
-            own = {name[len(prefix):]: array for name, array in grads.items() if name.startswith(prefix)}
+            own = {name[len(prefix) :]: array for name, array in grads.items() if name.startswith(prefix)}
             dy = self.layers[k].backward(dy, saved.pop(), own, need_dx or k > 0)
         return dy
 
-    def __call__(self, x: ArrayLike, lengths: ArrayLike | None = None, state: State | None = None, batch_first: bool = False, *, resets: ArrayLike | None = None) -> np.ndarray:
+    def __call__(
+        self,
+        x: ArrayLike,
+        lengths: ArrayLike | None = None,
+        state: State | None = None,
+        batch_first: bool = False,
+        *,
+        resets: ArrayLike | None = None,
+    ) -> np.ndarray:
         """The network's output, with nothing dropped.
 
         x: (T, B, I) of the network's dtype, or integers (T, B) if an Embedding is first; (B, T, ...) with batch_first. lengths: integers (B,)
@@ -164,8 +176,15 @@ class Sequential(Layer):
 
         return to_model(self, name, lengths)
 
-    def enter(self, given: ArrayLike, lengths: ArrayLike | None = None, batch_first: bool = False, training: bool = False, rng: np.random.Generator | None = None,
-              resets: ArrayLike | None = None) -> tuple[np.ndarray, Run]:
+    def enter(
+        self,
+        given: ArrayLike,
+        lengths: ArrayLike | None = None,
+        batch_first: bool = False,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        resets: ArrayLike | None = None,
+    ) -> tuple[np.ndarray, Run]:
         """A batch, checked, as rows, and the run that they belong to. Arguments and errors as in a call."""
         x = as_array(given, "x")
         if self.integers:
@@ -194,8 +213,10 @@ class Sequential(Layer):
         for place, layer in self.leaves():
             options = getattr(layer, "options", None)
             if options is not None and (options.bidirectional or options.reverse):
-                raise UnsupportedModelError(f"layer {place!r} ({layer.kind}): resets are for layers that run forward; one that runs from the end meets an "
-                                            "episode's last step first")
+                raise UnsupportedModelError(
+                    f"layer {place!r} ({layer.kind}): resets are for layers that run forward; one that runs from the end meets an "
+                    "episode's last step first"
+                )
 
     def __repr__(self) -> str:
         return "Sequential(" + ", ".join(map(repr, self.layers)) + ")"

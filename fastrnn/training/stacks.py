@@ -101,8 +101,10 @@ class RecurrentLayer(Layer):
         if state is None:
             return {name: np.zeros((shape[0], run.packing.B, shape[2]), self.dtype) for name, shape in shapes.items()}
         if len(o.states) > 1 and not (isinstance(state, tuple) and len(state) == len(o.states)):
-            raise StateError(f"{self.kind}: a state is a tuple ({', '.join(o.states)}), got {type(state).__name__}"
-                             + (f" of {len(state)}" if isinstance(state, tuple) else ""))
+            raise StateError(
+                f"{self.kind}: a state is a tuple ({', '.join(o.states)}), got {type(state).__name__}"
+                + (f" of {len(state)}" if isinstance(state, tuple) else "")
+            )
         found = dict(zip(o.states, state if len(o.states) > 1 else (state,)))
         for name, array in found.items():
             if not isinstance(array, np.ndarray) or array.dtype != self.dtype:

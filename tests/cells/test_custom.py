@@ -65,8 +65,13 @@ def test_everything_at_once():
     def operand(r, h, c, dt):
         return fr.sigmoid(r) * h * fr.exp(-dt) + c * 0.1
 
-    @fr.cell(gates=(fr.Gate("a", sees="x", bias=False), fr.Gate("b", second=True), "r", fr.Gate("m", sees="h", second=True)), states=("h", "c", "d", "e"),
-             operand=operand, parameters=("u", "v"), scalars=("dt", "q"))
+    @fr.cell(
+        gates=(fr.Gate("a", sees="x", bias=False), fr.Gate("b", second=True), "r", fr.Gate("m", sees="h", second=True)),
+        states=("h", "c", "d", "e"),
+        operand=operand,
+        parameters=("u", "v"),
+        scalars=("dt", "q"),
+    )
     def everything(a, b, r, m, h, c, d, e, u, v, dt, q, x):
         new = fr.tanh(a + b * u + q) + 0.1 * x
         return new, c * 0.5 + fr.where(a > 0, fr.tanh(m), v), 0.9 * fr.minimum(d + dt, e), fr.sqrt(fr.abs(e)) - fr.maximum(h, -0.3) * q * r
@@ -84,7 +89,13 @@ def test_everything_at_once():
         close(*both(everything, H, H, x, tuple(np.concatenate([s, -s]) for s in state), None, scalars, bidirectional=True))
     layer = fr.Recurrent(everything, 5, 5, seed=0)
     assert {n: a.shape for n, a in layer.state_dict().items()} == {
-        "weight_ih_l0": (15, 5), "weight_hh_l0": (15, 5), "bias_ih_l0": (10,), "bias_hh_l0": (15,), "weight_u_l0": (5,), "weight_v_l0": (5,)}
+        "weight_ih_l0": (15, 5),
+        "weight_hh_l0": (15, 5),
+        "bias_ih_l0": (10,),
+        "bias_hh_l0": (15,),
+        "weight_u_l0": (5,),
+        "weight_v_l0": (5,),
+    }
     unbatched, batched = layer(x[:, 0], dt=scalars["dt"][:, 0], q=scalars["q"][:, 0]), layer(x, **scalars)
     assert np.array_equal(unbatched[0], batched[0][:, 0])
 
@@ -173,6 +184,7 @@ def test_errors_name_the_line_of_the_cell():
 
 def test_what_would_change_the_array_in_place_is_refused():
     """On arrays h += a changes `old` and the caller's array too; followed with stand-ins it would not."""
+
     def doubles(a, h):
         old = h
         h += a
@@ -226,7 +238,9 @@ for function in (None, lambda a, h: fr.tanh(a) * 0.25 + h, lambda a, h: 0.5 * fr
     try: print(fr.load({str(path)!r}) is not None)
     except fr.UnsupportedModelError as e: print(e)
 """
-    absent, another, turned, same = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout.splitlines()
+    absent, another, turned, same = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/"
+    ).stdout.splitlines()
     assert "'saved_cell' is not registered" in absent and "net" in absent
     assert "something else" in another and "something else" in turned  # another order of operands is another list of instructions
     assert same == "True"
@@ -259,9 +273,19 @@ def test_no_features_and_no_outputs(backend, each_jit_isa):
     """Files may have such layers: chains of no products are their biases, whatever lies where weights would."""
     cell = fr.cell(gates=("a",), name="nothing")(lambda a: fr.tanh(a))
     for I, P in ((0, 3), (2, 0)):
-        weights = {"w": np.ones((1, 5, I), np.float32), "r": np.zeros((1, 5, P), np.float32), "b": np.full((1, 10), 0.25, np.float32),
-                   "p": np.ones((1, P, 5), np.float32)}
-        node = Node("Recurrent", "n", ("x", "w", "r", "b", "", "", "", "", "p"), ("y",), {"cell": cell.name, "fingerprint": cell.fingerprint, "hidden_size": 5})
+        weights = {
+            "w": np.ones((1, 5, I), np.float32),
+            "r": np.zeros((1, 5, P), np.float32),
+            "b": np.full((1, 10), 0.25, np.float32),
+            "p": np.ones((1, P, 5), np.float32),
+        }
+        node = Node(
+            "Recurrent",
+            "n",
+            ("x", "w", "r", "b", "", "", "", "", "p"),
+            ("y",),
+            {"cell": cell.name, "fingerprint": cell.fingerprint, "hidden_size": 5},
+        )
         model = Model((Value("x", "float32", ("T", "B", I)),), ("y",), (node,), weights, (), "nothing")
         y = fr.compile(model, backend=backend).run({"x": np.zeros((3, 2, I), np.float32)})["y"]
         np.testing.assert_allclose(y, np.full((3, 2, P), 5 * np.tanh(0.5)), rtol=1e-6)

@@ -153,7 +153,13 @@ def test_alone_in_a_batch_in_pieces_and_on_every_isa_the_same_bits(cell, monkeyp
         whole = whole or got
         assert all(np.array_equal(a, b) for a, b in zip(whole, got, strict=True))
         row = slice(2, 3)
-        alone = all_of(*layer(x[:, row], tuple(a[:, row] for a in state) if isinstance(state, tuple) else state[:, row], **{n: a[:, row] for n, a in scalars.items()}))
+        alone = all_of(
+            *layer(
+                x[:, row],
+                tuple(a[:, row] for a in state) if isinstance(state, tuple) else state[:, row],
+                **{n: a[:, row] for n, a in scalars.items()},
+            )
+        )
         assert all(np.array_equal(a[:, row], b) for a, b in zip(whole, alone, strict=True))
         stream = fr.compile(stack_model(layer.options, layer.state_dict(), cell.name)).stream(B)
         stream.state = {f"{n}0": a for n, a in zip(cell.states, state if isinstance(state, tuple) else (state,))}

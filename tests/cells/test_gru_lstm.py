@@ -91,8 +91,9 @@ def test_what_remains_is_what_the_gates_read(seed):
     _, (_, c) = lstm_of(gates)(x, (h0, h0))
     assert np.abs(c[0] - y[-1]).max() > 0.01
     nothing = np.zeros((H, H))
-    shown = lstm_of({"r": (np.zeros((H, I + H)), nothing, br), "z": (np.concatenate([Wz, Rz], 1), nothing, bz),
-                     "n": (np.concatenate([Wn, nothing], 1), Rn, bn)})
+    shown = lstm_of(
+        {"r": (np.zeros((H, I + H)), nothing, br), "z": (np.concatenate([Wz, Rz], 1), nothing, bz), "n": (np.concatenate([Wn, nothing], 1), Rn, bn)}
+    )
     before = np.concatenate([h0, y[:-1]])
     r = sigmoid(x @ Wr.T + before @ Rr.T + br)
     for t in range(T):

@@ -12,8 +12,13 @@ from fastrnn.cli import main
 from fastrnn.cli.audio import SUBFORMAT, read_wav, wav_bytes
 
 SAMPLES = np.array([[0.0, 0.5], [-1.0, 0.25], [0.75, -0.5]])
-CODINGS = {"8": (1, 1, "u1", lambda s: s * 128 + 128), "16": (1, 2, "<i2", lambda s: s * 2**15), "32": (1, 4, "<i4", lambda s: s * 2**31), "float": (3, 4, "<f4", lambda s: s),
-           "double": (3, 8, "<f8", lambda s: s)}
+CODINGS = {
+    "8": (1, 1, "u1", lambda s: s * 128 + 128),
+    "16": (1, 2, "<i2", lambda s: s * 2**15),
+    "32": (1, 4, "<i4", lambda s: s * 2**31),
+    "float": (3, 4, "<f4", lambda s: s),
+    "double": (3, 8, "<f8", lambda s: s),
+}
 
 
 def riff(tag, width, channels, data, rate=16_000, extensible=False, more=b"", size=None):
@@ -46,11 +51,20 @@ def test_whole_files_agree_with_the_wave_module(tmp_path):
         assert np.array_equal(np.frombuffer(file.readframes(101), "<i2") / np.float32(2**15), read_wav(tmp_path / "a.wav")[0])
 
 
-@pytest.mark.parametrize("content,error", [
-    (b"", "does not begin"), (b"RIFF1234WAVE", "without a format"), (riff(1, 2, 1, b"")[:-8], "without"), (riff(6, 1, 1, b"12"), "coding 0x6"), (riff(1, 2, 0, b"12"), "0 channels"),
-    (riff(3, 2, 1, b"12"), "16 bits in coding 0x3"), (riff(1, 2, 1, b"12", 0), "at 0 Hz"), (riff(1, 2, 1, b"12").replace(struct.pack("<HH", 2, 16), struct.pack("<HH", 7, 16)), "7 bytes a frame"),
-    (riff(1, 2, 1, b"12", extensible=True).replace(SUBFORMAT, bytes(14)), "0xfffe"),
-])
+@pytest.mark.parametrize(
+    "content,error",
+    [
+        (b"", "does not begin"),
+        (b"RIFF1234WAVE", "without a format"),
+        (riff(1, 2, 1, b"")[:-8], "without"),
+        (riff(6, 1, 1, b"12"), "coding 0x6"),
+        (riff(1, 2, 0, b"12"), "0 channels"),
+        (riff(3, 2, 1, b"12"), "16 bits in coding 0x3"),
+        (riff(1, 2, 1, b"12", 0), "at 0 Hz"),
+        (riff(1, 2, 1, b"12").replace(struct.pack("<HH", 2, 16), struct.pack("<HH", 7, 16)), "7 bytes a frame"),
+        (riff(1, 2, 1, b"12", extensible=True).replace(SUBFORMAT, bytes(14)), "0xfffe"),
+    ],
+)
 def test_what_is_refused(tmp_path, content, error):
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError), match=error):
@@ -74,7 +88,20 @@ def test_planning_is_said_apart_from_the_steps(tmp_path, capsys):
     audio = np.random.default_rng(0).uniform(-1, 1, 4 * 130).astype("f4")
     (tmp_path / "in.wav").write_bytes(riff(3, 4, 1, audio.tobytes()))
     name, output = model.input_names[0], model.output_names[0]
-    assert main(["run", str(tmp_path / "net.safetensors"), "--input", f"{name}={tmp_path / 'in.wav'}", "--output", f"{output}={tmp_path / 'out.npy'}", "--json"]) == 0
+    assert (
+        main(
+            [
+                "run",
+                str(tmp_path / "net.safetensors"),
+                "--input",
+                f"{name}={tmp_path / 'in.wav'}",
+                "--output",
+                f"{output}={tmp_path / 'out.npy'}",
+                "--json",
+            ]
+        )
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
     assert said["steps"] == 130 and said["microseconds_per_step"] > 0 and said["planning_milliseconds"] > 0
     whole = fr.compile(model)(audio.reshape(130, 1, 4))

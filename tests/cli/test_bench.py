@@ -102,22 +102,37 @@ def test_a_difference_is_said_loudly(capsys, monkeypatch):
     assert row["us"] is None and row["error"] == pytest.approx(1e-3, rel=0.1) and "RESULTS DIFFER" in row["note"]
 
 
-@pytest.mark.parametrize("code,arguments,message", [
-    (2, [ONNX, "--against", "abacus"], "'abacus' is unknown"),
-    (2, [ONNX, "--against", ""], "'' is unknown"),
-    (2, [ONNX, "--plot", "p.bmp"], ".svg and .png"),
-    (2, [ONNX, "--plot", "nowhere/p.svg"], "no folder 'nowhere'"),
-    (2, [ONNX, "--json", "nowhere/b.json"], "no folder 'nowhere'"),
-    (2, [ONNX, "--size", "Q=3"], "no input has that dimension"),
-    (3, ["nothing.onnx"], "nothing.onnx"),
-    (3, [ONNX, "--size", "B=2", "--batch", "1"], "--size B=2 fixes the batch"),
-], ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    "code,arguments,message",
+    [
+        (2, [ONNX, "--against", "abacus"], "'abacus' is unknown"),
+        (2, [ONNX, "--against", ""], "'' is unknown"),
+        (2, [ONNX, "--plot", "p.bmp"], ".svg and .png"),
+        (2, [ONNX, "--plot", "nowhere/p.svg"], "no folder 'nowhere'"),
+        (2, [ONNX, "--json", "nowhere/b.json"], "no folder 'nowhere'"),
+        (2, [ONNX, "--size", "Q=3"], "no input has that dimension"),
+        (3, ["nothing.onnx"], "nothing.onnx"),
+        (3, [ONNX, "--size", "B=2", "--batch", "1"], "--size B=2 fixes the batch"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
 def test_what_cannot_be_benched_says_why(capsys, code, arguments, message):
     got, out, err = call(capsys, "bench", *arguments)
     assert got == code and message in err and not out
 
 
-@pytest.mark.parametrize("arguments", [["--json", ONNX], [ONNX, "--json", "b.txt"], [ONNX, "--batch", "0"], [ONNX, "--steps", "x"], [ONNX, "--threads", "0"], [ONNX, "--threads", "65"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--json", ONNX],
+        [ONNX, "--json", "b.txt"],
+        [ONNX, "--batch", "0"],
+        [ONNX, "--steps", "x"],
+        [ONNX, "--threads", "0"],
+        [ONNX, "--threads", "65"],
+    ],
+    ids=str,
+)
 def test_wrong_usage_exits_2(arguments):
     with pytest.raises(SystemExit) as error:
         main(["bench", *arguments])
@@ -131,7 +146,7 @@ def test_races_are_fair(monkeypatch):
     order.clear()
     race.round()
     race.calls(20, turns=2)
-    assert order == list("aa" "aaa" "bb" "bbb") + (list("a" * 12) + list("b" * 12)) * 2  # the first two of a turn do not count
+    assert order == list("aaaaabbbbb") + (list("a" * 12) + list("b" * 12)) * 2  # the first two of a turn do not count
     assert len(race.singles["a"]) == 20
     summary = race.summary()
     assert 0 < race.share <= 1
@@ -157,8 +172,22 @@ def test_an_interruption_changes_no_sizes(monkeypatch, call_seconds):
 
 def test_silero_is_benched(capsys, shared):
     model = shared / "models/silero-vad/silero_vad_16k_op15.onnx"
-    code, out, _ = call(capsys, "bench", model, "--state", "state=stateN", "--constant", "sr=16000", "--size", "sequence=576", "--against", "onnxruntime,torch,openvino",
-                        "--batch", "1,2", "--json")
+    code, out, _ = call(
+        capsys,
+        "bench",
+        model,
+        "--state",
+        "state=stateN",
+        "--constant",
+        "sr=16000",
+        "--size",
+        "sequence=576",
+        "--against",
+        "onnxruntime,torch,openvino",
+        "--batch",
+        "1,2",
+        "--json",
+    )
     data = json.loads(out)
     assert code == 0 and data["same_results"] and all(row["us"] > 0 for row in data["results"] if row["engine"] != "openvino")
     assert all(row["us"] or "does not load" in row["note"] for row in rows(data, engine="openvino"))  # as its version may

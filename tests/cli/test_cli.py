@@ -74,11 +74,23 @@ def test_run_on_arrays(capsys, tmp_path):
     np.save(tmp_path / "t.npy", tokens)
     np.save(tmp_path / "h.npy", np.zeros((1, 2, 128), np.float32))
     native = fr.compile(fr.load(CHARACTERS / "char_gru.safetensors"))
-    code, data = call_json(capsys, "run", ONNX, "--input", f"tokens={tmp_path / 't.npy'}", "--input", f"h={tmp_path / 'h.npy'}", "--output", f"logits={tmp_path / 'y.npy'}")
+    code, data = call_json(
+        capsys,
+        "run",
+        ONNX,
+        "--input",
+        f"tokens={tmp_path / 't.npy'}",
+        "--input",
+        f"h={tmp_path / 'h.npy'}",
+        "--output",
+        f"logits={tmp_path / 'y.npy'}",
+    )
     assert code == 0 and np.array_equal(np.load(tmp_path / "y.npy"), native(tokens))
     assert {o["name"]: o["shape"] for o in data["outputs"]} == {"logits": [15, 2, 97], "h_n": [1, 2, 128]}
     np.save(tmp_path / "t.npy", tokens[:, :1])
-    code, data = call_json(capsys, "run", ONNX, *STATE, "--stream", "--input", f"tokens={tmp_path / 't.npy'}", "--output", f"logits={tmp_path / 's.npy'}")
+    code, data = call_json(
+        capsys, "run", ONNX, *STATE, "--stream", "--input", f"tokens={tmp_path / 't.npy'}", "--output", f"logits={tmp_path / 's.npy'}"
+    )
     assert code == 0 and data["steps"] == 15 and np.array_equal(np.load(tmp_path / "s.npy"), native(tokens[:, :1]))
 
 
@@ -131,8 +143,23 @@ def test_audio_helpers(tmp_path):
 def test_silero_from_the_command_line(capsys, tmp_path, shared):
     """Speech probabilities of a recording, 512 samples and 64 of context a frame."""
     model, recording = shared / "models/silero-vad/silero_vad_16k_op15.onnx", shared / "models/gtcrn/mix.wav"
-    code, data = call_json(capsys, "run", model, "--state", "state=stateN", "--constant", "sr=16000", "--frame", 512, "--context", 64,
-                           "--input", f"input={recording}", "--output", f"output={tmp_path / 'p.npy'}")
+    code, data = call_json(
+        capsys,
+        "run",
+        model,
+        "--state",
+        "state=stateN",
+        "--constant",
+        "sr=16000",
+        "--frame",
+        512,
+        "--context",
+        64,
+        "--input",
+        f"input={recording}",
+        "--output",
+        f"output={tmp_path / 'p.npy'}",
+    )
     assert code == 0 and data["steps"] == 306
     p = np.load(tmp_path / "p.npy")
     assert p.shape == (306, 1, 1) and p.max() > 0.9 and p.min() < 0.1
@@ -186,9 +213,23 @@ def test_what_cannot_be_used_says_why(capsys, tmp_path, monkeypatch, code, argum
     assert got == code and message in err and not out and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["verify", ONNX, "--batch", "0"], ["verify", ONNX, "--batch", "1,"], ["verify", ONNX, "--steps", "-3"], ["verify", ONNX, "--tolerance", "nan"],
-                                       ["verify", ONNX, "--tolerance", "-1"], ["verify", ONNX, "--seed", "-1"], ["verify", ONNX, "--against", "abacus"], ["verify"],
-                                       ["inspect", ONNX, "--backend", "foo"], ["run", ONNX, "--input", "x=y.wav", "--frame", "0"], []], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify", ONNX, "--batch", "0"],
+        ["verify", ONNX, "--batch", "1,"],
+        ["verify", ONNX, "--steps", "-3"],
+        ["verify", ONNX, "--tolerance", "nan"],
+        ["verify", ONNX, "--tolerance", "-1"],
+        ["verify", ONNX, "--seed", "-1"],
+        ["verify", ONNX, "--against", "abacus"],
+        ["verify"],
+        ["inspect", ONNX, "--backend", "foo"],
+        ["run", ONNX, "--input", "x=y.wav", "--frame", "0"],
+        [],
+    ],
+    ids=str,
+)
 def test_wrong_usage_exits_2(arguments):
     with pytest.raises(SystemExit) as error:
         main(arguments)
@@ -201,8 +242,13 @@ def test_what_the_other_engine_cannot_run_is_no_traceback(capsys, tmp_path):
 
     random = np.random.default_rng(0)
     weights = [numpy_helper.from_array(random.standard_normal(s).astype(np.float32), n) for n, s in (("w", (1, 6, 3)), ("r", (1, 6, 2)))]
-    graph = helper.make_graph([helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=2, layout=1)], "g",
-                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "T", 3])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], weights)
+    graph = helper.make_graph(
+        [helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=2, layout=1)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "T", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        weights,
+    )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), tmp_path / "m.onnx")
     code, _, err = call(capsys, "verify", tmp_path / "m.onnx")
     assert code == 3 and "onnxruntime" in err
@@ -232,7 +278,15 @@ def test_verify_counts_nan_as_an_error():
     from fastrnn.converters.verify import compare
 
     nan, number, infinity = np.float32([np.nan]), np.float32([1.0]), np.float32([np.inf])
-    for want, got, within in ((number, nan, False), (nan, number, False), (0 * number, nan, False), (nan, nan, True), (0 * number, 0 * number, True), (infinity, infinity, True), (infinity, -infinity, False)):
+    for want, got, within in (
+        (number, nan, False),
+        (nan, number, False),
+        (0 * number, nan, False),
+        (nan, nan, True),
+        (0 * number, 0 * number, True),
+        (infinity, infinity, True),
+        (infinity, -infinity, False),
+    ):
         assert compare("c", {"y": want}, {"y": got}, 2e-5)[0].within == within
     with pytest.raises(fr.ShapeError):
         compare("c", {"y": number}, {"y": np.array([1])}, 2e-5)
@@ -247,7 +301,7 @@ def test_damaged_data_exits_3(capsys, tmp_path):
     np.save(tmp_path / "o.npy", np.array([{}], object), allow_pickle=True)
     np.save(tmp_path / "huge.npy", np.zeros((1, 4), np.float32))
     data = (tmp_path / "huge.npy").read_bytes()
-    (tmp_path / "huge.npy").write_bytes(data.replace(b"(1, 4)", b"(9999999999, 4)".ljust(6))[:len(data)])
+    (tmp_path / "huge.npy").write_bytes(data.replace(b"(1, 4)", b"(9999999999, 4)".ljust(6))[: len(data)])
     with wave.open(str(tmp_path / "wide.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -265,7 +319,9 @@ def test_a_missing_package_exits_4():
     code = "import sys; sys.modules['onnxruntime'] = None; from fastrnn.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, "verify", ONNX, "--json"], capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 4 and "fastrnn[cli]" in done.stderr
-    done = subprocess.run([sys.executable, "-c", code.replace("onnxruntime", "rich"), "inspect", ONNX], capture_output=True, text=True, check=False, cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("onnxruntime", "rich"), "inspect", ONNX], capture_output=True, text=True, check=False, cwd="/"
+    )
     assert done.returncode == 4 and "fastrnn[cli]" in done.stderr
 
 
@@ -279,7 +335,9 @@ def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
 
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from fastrnn.cli import main; sys.stdin.read(); sys.exit(main(sys.argv[1:]))"
-    with subprocess.Popen([sys.executable, "-c", code, "inspect", ONNX], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/") as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "inspect", ONNX], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+    ) as process:
         process.stdout.close()  # before the command starts to write
         process.stdin.close()
         assert process.wait() == 141 and not process.stderr.read()

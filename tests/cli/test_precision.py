@@ -53,7 +53,13 @@ def test_convert_writes_small_weights_that_compile_to_the_same_bits(capsys, tmp_
 
 def test_verify_shows_the_error_the_floor_and_the_speed(capsys):
     code, data = call_json(capsys, "verify", ONNX, *STATE, "--precision", "int8", "--batch", "1,2", "--steps", "30")
-    assert code == 0 and data["verified"] and data["precision"] == "int8" and data["tolerance"] == SMALL_TOLERANCES["int8"] and data["small_matrices"] == 3
+    assert (
+        code == 0
+        and data["verified"]
+        and data["precision"] == "int8"
+        and data["tolerance"] == SMALL_TOLERANCES["int8"]
+        and data["small_matrices"] == 3
+    )
     whole = {f"batch {b}, T = {t}" for b in (1, 2) for t in (16, 37)}
     assert {d["case"] for d in data["outputs"]} == whole | {"stream of 30 steps", "stream of 30 steps, state"}
     for d in data["outputs"]:
@@ -76,7 +82,9 @@ def test_verify_of_a_model_that_keeps_its_states_inside(capsys, tmp_path):
     """A time axis, no states among the inputs; and one whose batch is fixed."""
     path, layer = tmp_path / "m.safetensors", fr.GRU(40, 96, seed=0, reset_after=False)
     model = layer.to_model()
-    fr.Model(tuple(v for v in model.inputs if v.name == "x"), ("y",), model.nodes, dict(model.weights) | {"h0": np.zeros((1, 1, 96), np.float32)}, name="m").save(path)
+    fr.Model(
+        tuple(v for v in model.inputs if v.name == "x"), ("y",), model.nodes, dict(model.weights) | {"h0": np.zeros((1, 1, 96), np.float32)}, name="m"
+    ).save(path)
     code, data = call_json(capsys, "verify", path, "--precision", "int8", "--steps", "10", "--batch", "1")
     assert code == 0 and any("stream" in d["case"] for d in data["outputs"]) and any("step" in s["case"] for s in data["speed"])
 
@@ -100,16 +108,43 @@ def test_inspect_shows_what_runs(capsys):
 def test_run_computes_with_them(capsys, tmp_path):
     for name, a in drawn(2).items():
         np.save(tmp_path / f"{name}.npy", a)
-    code, _ = call_json(capsys, "run", ONNX, "--precision", "int8", "--input", f"tokens={tmp_path / 'tokens.npy'}", "--input", f"h={tmp_path / 'h.npy'}",
-                        "--output", f"logits={tmp_path / 'y.npy'}")
+    code, _ = call_json(
+        capsys,
+        "run",
+        ONNX,
+        "--precision",
+        "int8",
+        "--input",
+        f"tokens={tmp_path / 'tokens.npy'}",
+        "--input",
+        f"h={tmp_path / 'h.npy'}",
+        "--output",
+        f"logits={tmp_path / 'y.npy'}",
+    )
     assert code == 0 and np.array_equal(np.load(tmp_path / "y.npy"), fr.compile(fr.load(ONNX), precision="int8").run(drawn(2))["logits"])
 
 
 def test_bench_has_a_row_for_each_precision(capsys, tmp_path):
-    code, out, err = call(capsys, "bench", ONNX, *STATE, "--precision", "float32,bfloat16,int8", "--batch", "1,2", "--steps", "4", "--plot", tmp_path / "p.svg",
-                          "--json", tmp_path / "b.json")
+    code, out, err = call(
+        capsys,
+        "bench",
+        ONNX,
+        *STATE,
+        "--precision",
+        "float32,bfloat16,int8",
+        "--batch",
+        "1,2",
+        "--steps",
+        "4",
+        "--plot",
+        tmp_path / "p.svg",
+        "--json",
+        tmp_path / "b.json",
+    )
     data = json.loads((tmp_path / "b.json").read_text())
-    assert code == 0 and "DIFFER" not in err and "fastrnn int8" in out and data["tolerance_of_small"] == {"fastrnn bfloat16": 0.1, "fastrnn int8": 0.2}
+    assert (
+        code == 0 and "DIFFER" not in err and "fastrnn int8" in out and data["tolerance_of_small"] == {"fastrnn bfloat16": 0.1, "fastrnn int8": 0.2}
+    )
     assert [row["engine"] for row in data["results"]] == ["fastrnn", "fastrnn bfloat16", "fastrnn int8", "onnxruntime"] * 2
     for row in data["results"]:
         assert row["us"] > 0
@@ -123,8 +158,24 @@ def test_bench_of_streams_times_what_is_past_tolerance(capsys, tmp_path):
     model = fr.LSTM(40, 96, seed=0).to_model()
     values = tuple(Value(v.name, v.dtype, (1, "B", v.shape[-1])) for v in model.inputs if v.name != "lengths")
     fr.Model(values, model.output_names, model.nodes, model.weights, name="step").save(tmp_path / "s.safetensors")
-    code, out, err = call(capsys, "bench", tmp_path / "s.safetensors", "--state", "h0=h_n", "--state", "c0=c_n", "--precision", "int8", "--steps", "20", "--batch", "2",
-                          "--tolerance", "1e-5", "--json")
+    code, out, err = call(
+        capsys,
+        "bench",
+        tmp_path / "s.safetensors",
+        "--state",
+        "h0=h_n",
+        "--state",
+        "c0=c_n",
+        "--precision",
+        "int8",
+        "--steps",
+        "20",
+        "--batch",
+        "2",
+        "--tolerance",
+        "1e-5",
+        "--json",
+    )
     rows = json.loads(out)["results"]
     assert code == 1 and "DIFFER" in err and "fastrnn int8" in err and [r["engine"] for r in rows] == ["fastrnn", "fastrnn int8"]
     assert rows[1]["us"] > 0 and 1e-5 < rows[1]["error"] < 5e-2 and "past 1e-05" in rows[1]["note"]
@@ -139,15 +190,19 @@ def test_options_as_compile_takes_them():
     assert tolerance_of({"default": "bfloat16", "head": "int8"}) == SMALL_TOLERANCES["int8"]
 
 
-@pytest.mark.parametrize("code,arguments,message", [
-    (3, ["inspect", ONNX, "--precision", "int4"], "'int4' is unknown"),
-    (3, ["verify", ONNX, "--precision", "int8", "--precision", "nothing=float32"], "no node 'nothing'"),
-    (3, ["verify", ONNX, "--precision", "/embedding/Gather=int9"], "of node '/embedding/Gather' is unknown"),
-    (2, ["convert", ONNX, "-o", "m.safetensors", "--precision", "int8", "--precision", "bfloat16"], "given twice"),
-    (2, ["inspect", ONNX, "--precision", "head="], "NODE=NAME"),
-    (2, ["bench", ONNX, "--precision", "int8,int8"], "int8 is given twice"),
-    (3, ["bench", ONNX, "--precision", "float32,int5"], "'int5' is unknown"),
-], ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    "code,arguments,message",
+    [
+        (3, ["inspect", ONNX, "--precision", "int4"], "'int4' is unknown"),
+        (3, ["verify", ONNX, "--precision", "int8", "--precision", "nothing=float32"], "no node 'nothing'"),
+        (3, ["verify", ONNX, "--precision", "/embedding/Gather=int9"], "of node '/embedding/Gather' is unknown"),
+        (2, ["convert", ONNX, "-o", "m.safetensors", "--precision", "int8", "--precision", "bfloat16"], "given twice"),
+        (2, ["inspect", ONNX, "--precision", "head="], "NODE=NAME"),
+        (2, ["bench", ONNX, "--precision", "int8,int8"], "int8 is given twice"),
+        (3, ["bench", ONNX, "--precision", "float32,int5"], "'int5' is unknown"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
 def test_what_cannot_be_had_says_why(capsys, tmp_path, monkeypatch, code, arguments, message):
     monkeypatch.chdir(tmp_path)
     got, out, err = call(capsys, *arguments)

@@ -20,7 +20,9 @@ FASTRNN = [sys.executable, "-c", "import sys; from fastrnn.cli import main; sys.
 def on_a_terminal(*arguments):
     """Exit code, and all that a terminal is sent."""
     parent, child = pty.openpty()
-    process = subprocess.Popen([*FASTRNN, *map(str, arguments)], stdout=child, stderr=child, cwd="/", env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
+    process = subprocess.Popen(
+        [*FASTRNN, *map(str, arguments)], stdout=child, stderr=child, cwd="/", env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    )
     os.close(child)
     seen = b""
     while True:
@@ -42,8 +44,16 @@ def ours(text):
 
 def test_inspect_says_which_states_are_guessed_and_what_to_write(capsys):
     code, data = call_json(capsys, "inspect", ONNX)
-    assert code == 0 and data["states"] == [{"name": "h", "dtype": "float32", "shape": "1, B, 128", "next": "h_n", "from": "guessed",
-                                             "why": "the graph: the last state of the layers that start from it"}]
+    assert code == 0 and data["states"] == [
+        {
+            "name": "h",
+            "dtype": "float32",
+            "shape": "1, B, 128",
+            "next": "h_n",
+            "from": "guessed",
+            "why": "the graph: the last state of the layers that start from it",
+        }
+    ]
     assert data["states_to_write"] == "states={'h': 'h_n'}, --state h=h_n" and data["streams"] == "yes, along 'T'"
     code, out, _ = call(capsys, "inspect", ONNX)
     assert code == 0 and "guessed" in out and "--state h=h_n" in out
@@ -57,17 +67,31 @@ def test_inspect_lists_parameters_and_ops(capsys):
     code, data = call_json(capsys, "inspect", ONNX)
     assert code == 0 and sum(w["numbers"] for w in data["weights"]) == data["parameters"] == 77_825
     model = fr.load(ONNX)
-    assert {w["name"]: w["shape"] for w in data["weights"]} == {n: ", ".join(map(str, a.shape)) for n, a in model.weights.items() if a.dtype == np.float32}
+    assert {w["name"]: w["shape"] for w in data["weights"]} == {
+        n: ", ".join(map(str, a.shape)) for n, a in model.weights.items() if a.dtype == np.float32
+    }
     readers = {node.name for node in model.nodes}
     assert all(w["read_by"] in readers for w in data["weights"])
-    assert [(o["op"], o["nodes"], o["compiled"], o["numpy"], o["neither"]) for o in data["ops"]] == [("GRU", 1, 1, 0, 0), ("Gather", 1, 1, 0, 0), ("Gemm", 1, 1, 0, 0), ("Squeeze", 1, 0, 0, 1)]
+    assert [(o["op"], o["nodes"], o["compiled"], o["numpy"], o["neither"]) for o in data["ops"]] == [
+        ("GRU", 1, 1, 0, 0),
+        ("Gather", 1, 1, 0, 0),
+        ("Gemm", 1, 1, 0, 0),
+        ("Squeeze", 1, 0, 0, 1),
+    ]
 
 
 def test_inspect_says_why_an_op_is_left_to_numpy(capsys, tmp_path):
-    Model((Value("x", "float64", ("B", 3)),), ("y",), (Node("Log", "log", ("x",), ("l",)), Node("Neg", "neg", ("l",), ("y",))), {}).save(tmp_path / "m.safetensors")
+    Model((Value("x", "float64", ("B", 3)),), ("y",), (Node("Log", "log", ("x",), ("l",)), Node("Neg", "neg", ("l",), ("y",))), {}).save(
+        tmp_path / "m.safetensors"
+    )
     code, data = call_json(capsys, "inspect", tmp_path / "m.safetensors")
     (log, neg) = data["ops"]
-    assert code == 0 and (log["op"], log["numpy"], neg["numpy"]) == ("Log", 1, 1) and log["why_numpy"] == "no kernel for float64" and data["nodes_left_to_numpy"] == 2
+    assert (
+        code == 0
+        and (log["op"], log["numpy"], neg["numpy"]) == ("Log", 1, 1)
+        and log["why_numpy"] == "no kernel for float64"
+        and data["nodes_left_to_numpy"] == 2
+    )
     code, out, _ = call(capsys, "inspect", tmp_path / "m.safetensors")
     assert "no kernel for float64" in out
 
@@ -101,8 +125,13 @@ def suspect(path, producer="pytorch", linear_before_reset=0):
 
     random = np.random.default_rng(0)
     weights = [numpy_helper.from_array(random.standard_normal(s).astype(np.float32), n) for n, s in (("w", (1, 6, 3)), ("r", (1, 6, 2)))]
-    graph = helper.make_graph([helper.make_node("GRU", ["x", "w", "r"], ["y"], name="gru", hidden_size=2, linear_before_reset=linear_before_reset)], "g",
-                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", 3])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], weights)
+    graph = helper.make_graph(
+        [helper.make_node("GRU", ["x", "w", "r"], ["y"], name="gru", hidden_size=2, linear_before_reset=linear_before_reset)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        weights,
+    )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8, producer_name=producer), path)
     return path
 

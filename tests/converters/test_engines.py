@@ -53,8 +53,15 @@ def test_missing_packages_are_named(package, extra):
     assert done.returncode == 4 and f"fastrnn[{extra}]" in done.stderr
 
 
-@pytest.mark.parametrize("kind,name", [(kind, name) for kind in OPTIONS for name in ("default", "relu", "proj", "no_bias", "reverse", "bidirectional", "batch_first",
-                                                                                     "stack_bidirectional") if name in OPTIONS[kind]])
+@pytest.mark.parametrize(
+    "kind,name",
+    [
+        (kind, name)
+        for kind in OPTIONS
+        for name in ("default", "relu", "proj", "no_bias", "reverse", "bidirectional", "batch_first", "stack_bidirectional")
+        if name in OPTIONS[kind]
+    ],
+)
 @pytest.mark.parametrize("with_states", [True, False])
 def test_torch_runs_recurrent_layers(kind, name, with_states):
     options = OPTIONS[kind][name]
@@ -65,13 +72,22 @@ def test_torch_runs_recurrent_layers(kind, name, with_states):
     inputs = {"x": random.standard_normal((3, 4, 7)).astype(np.float32)}
     batch = 3 if o.batch_first else 4
     if with_states:
-        inputs |= {f"{s}0": random.standard_normal((o.num_layers * o.directions, batch, n)).astype(np.float32) for s, n in zip(o.states, (o.output_size, 9))}
+        inputs |= {
+            f"{s}0": random.standard_normal((o.num_layers * o.directions, batch, n)).astype(np.float32) for s, n in zip(o.states, (o.output_size, 9))
+        }
     wanted = evaluate(model, inputs)
     assert all(close(got, wanted[output]) for output, got in TorchEngine("", model)(inputs).items())
 
 
-@pytest.mark.parametrize("kind,options,message", [("lstm", {"clip": 0.5}, "clip"), ("lstm", {"peepholes": True}, "P has no form"), ("gru", {"reset_after": False}, "linear_before_reset"),
-                                                  ("rnn", {"activations": ("softsign",)}, "activations")])
+@pytest.mark.parametrize(
+    "kind,options,message",
+    [
+        ("lstm", {"clip": 0.5}, "clip"),
+        ("lstm", {"peepholes": True}, "P has no form"),
+        ("gru", {"reset_after": False}, "linear_before_reset"),
+        ("rnn", {"activations": ("softsign",)}, "activations"),
+    ],
+)
 def test_torch_refuses_what_it_lacks(kind, options, message):
     layer = LAYERS[kind](3, 4, **options)
     engine = TorchEngine("", stack_model(layer.options, layer.state_dict(), kind))
@@ -96,7 +112,7 @@ OPS = [  # op, attributes, shapes of float inputs, further constants
     ("Conv", {"auto_pad": "SAME_UPPER"}, [(1, 2, 5, 6), (3, 2, 2, 3)], []), ("ConvTranspose", {"strides": [2], "pads": [1, 0]}, [(2, 4, 5), (4, 3, 3), (3,)], []),
     ("ConvTranspose", {"strides": [2, 1], "output_padding": [1, 0]}, [(1, 4, 5, 3), (4, 2, 3, 2)], []), ("LayerNormalization", {}, [(2, 3, 4), (4,), (4,)], []),
     ("LayerNormalization", {"axis": 1}, [(2, 3, 4), (4,)], []),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("op,attributes,shapes,constants", OPS, ids=[f"{k}-{row[0]}" for k, row in enumerate(OPS)])
@@ -117,5 +133,3 @@ def test_torch_names_what_it_has_no_form_for():
     model = fr.Model((x,), ("y",), (Node("Tile", "again", ("x", "n"), ("y",)),), {"n": np.array([2, 1])})
     with pytest.raises(fr.UnsupportedModelError, match=r"'again' \(Tile\)"):
         TorchEngine("", model)({"x": np.zeros((2, 3), np.float32)})
-
-

@@ -70,7 +70,12 @@ def test_keras_2_form_more(seed, tmp_path):
 def randomise(model, seed=0):
     """Random weights, biases too."""
     r = np.random.default_rng(seed)
-    model.set_weights([r.uniform(0.5, 1.5, w.shape).astype("f4") if "variance" in v.path else (r.standard_normal(w.shape) * 0.4).astype("f4") for v, w in zip(model.weights, model.get_weights())])
+    model.set_weights(
+        [
+            r.uniform(0.5, 1.5, w.shape).astype("f4") if "variance" in v.path else (r.standard_normal(w.shape) * 0.4).astype("f4")
+            for v, w in zip(model.weights, model.get_weights())
+        ]
+    )
     return model
 
 
@@ -79,8 +84,20 @@ def randomise(model, seed=0):
 def test_causal_models_stream(cell, form, tmp_path):
     kind, options = cell.partition("-")[0], {"reset_after": False} if cell.endswith("before") else {}
     layer = getattr(L, kind)
-    model = randomise(keras.Sequential([keras.Input((None, 3)), L.Conv1D(4, 3, padding="causal", activation="relu"), layer(5, return_sequences=True, **options), L.LayerNormalization(),
-                                        L.Dropout(0.2), layer(4, return_sequences=True, **options), L.BatchNormalization(), L.TimeDistributed(L.Dense(2, activation="softmax"))]))
+    model = randomise(
+        keras.Sequential(
+            [
+                keras.Input((None, 3)),
+                L.Conv1D(4, 3, padding="causal", activation="relu"),
+                layer(5, return_sequences=True, **options),
+                L.LayerNormalization(),
+                L.Dropout(0.2),
+                layer(4, return_sequences=True, **options),
+                L.BatchNormalization(),
+                L.TimeDistributed(L.Dense(2, activation="softmax")),
+            ]
+        )
+    )
     x = np.random.default_rng(1).standard_normal((2, 9, 3)).astype("f4")
     session = fr.compile(saved(model, tmp_path, form))
     whole = session(x)
@@ -92,7 +109,16 @@ def test_causal_models_stream(cell, form, tmp_path):
 
 @pytest.mark.parametrize("form", ["keras", "h5"])
 def test_stateful_models_carry_their_states(form, tmp_path):
-    model = randomise(keras.Sequential([keras.Input(batch_shape=(2, None, 3)), L.LSTM(4, stateful=True, return_sequences=True), L.GRU(3, stateful=True, return_sequences=True), L.Dense(2)]))
+    model = randomise(
+        keras.Sequential(
+            [
+                keras.Input(batch_shape=(2, None, 3)),
+                L.LSTM(4, stateful=True, return_sequences=True),
+                L.GRU(3, stateful=True, return_sequences=True),
+                L.Dense(2),
+            ]
+        )
+    )
     x = np.random.default_rng(2).standard_normal((2, 8, 3)).astype("f4")
     converted = saved(model, tmp_path, form)
     assert [s.input for s in converted.states] == [f"{model.layers[0].name}.h0", f"{model.layers[0].name}.c0", f"{model.layers[1].name}.h0"]
@@ -109,16 +135,33 @@ def test_stateful_model_of_one_step(tmp_path):
         close(stream.step(x[t]), nets.evaluated(model, x[t]))
 
 
-MASKS = {"behind": [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], "in front": [[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]], "holes": [[1, 0, 1, 0, 1], [0, 1, 0, 0, 1]], "none kept": [[0] * 5, [1, 1, 0, 1, 0]]}
+MASKS = {
+    "behind": [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]],
+    "in front": [[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]],
+    "holes": [[1, 0, 1, 0, 1], [0, 1, 0, 0, 1]],
+    "none kept": [[0] * 5, [1, 1, 0, 1, 0]],
+}
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("layer", [
-    lambda: L.LSTM(4, return_sequences=True), lambda: L.GRU(4), lambda: L.GRU(4, return_sequences=True, reset_after=False, go_backwards=True), lambda: L.SimpleRNN(3, go_backwards=True),
-    lambda: L.LSTM(3, return_sequences=True, zero_output_for_mask=True), lambda: L.LSTM(3, zero_output_for_mask=True), lambda: L.Bidirectional(L.LSTM(3, return_sequences=True)),
-    lambda: L.Bidirectional(L.GRU(3), merge_mode="sum"), lambda: L.LSTM(3, return_state=True, return_sequences=True), lambda: L.Bidirectional(L.LSTM(2, return_state=True)),
-    lambda: L.RNN([L.LSTMCell(3), L.GRUCell(2)], return_sequences=True, return_state=True), lambda: L.LSTM(3, activation="gelu", return_sequences=True),
-    lambda: L.GRU(3, recurrent_activation="softmax", go_backwards=True, return_sequences=True)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.LSTM(4, return_sequences=True),
+        lambda: L.GRU(4),
+        lambda: L.GRU(4, return_sequences=True, reset_after=False, go_backwards=True),
+        lambda: L.SimpleRNN(3, go_backwards=True),
+        lambda: L.LSTM(3, return_sequences=True, zero_output_for_mask=True),
+        lambda: L.LSTM(3, zero_output_for_mask=True),
+        lambda: L.Bidirectional(L.LSTM(3, return_sequences=True)),
+        lambda: L.Bidirectional(L.GRU(3), merge_mode="sum"),
+        lambda: L.LSTM(3, return_state=True, return_sequences=True),
+        lambda: L.Bidirectional(L.LSTM(2, return_state=True)),
+        lambda: L.RNN([L.LSTMCell(3), L.GRUCell(2)], return_sequences=True, return_state=True),
+        lambda: L.LSTM(3, activation="gelu", return_sequences=True),
+        lambda: L.GRU(3, recurrent_activation="softmax", go_backwards=True, return_sequences=True),
+    ],
+)
 def test_masks(layer, mask, tmp_path):
     given = keras.Input((None, 3), name="x")
     model = keras.Model(given, layer()(L.Masking(0.0)(given)))
@@ -135,7 +178,12 @@ def test_merged_masks(layer, tmp_path):
     """Of one mask, of two, and of one beside none: what stands at masked steps too, and how far a GRU behind them looks."""
     a, b = keras.Input((5, 3), name="a"), keras.Input((5, 3), name="b")
     x, y = L.Masking(0.0)(a), L.Masking(0.0)(b)
-    merged = [layer()([x, L.Dense(3)(x)]), layer()([x, y]), layer()([x, L.Dense(3)(b)]), *([] if layer is L.Subtract else [layer()([y, x, L.Dense(3)(y)])])]
+    merged = [
+        layer()([x, L.Dense(3)(x)]),
+        layer()([x, y]),
+        layer()([x, L.Dense(3)(b)]),
+        *([] if layer is L.Subtract else [layer()([y, x, L.Dense(3)(y)])]),
+    ]
     model = randomise(keras.Model([a, b], [*merged, *(L.GRU(2)(m) for m in merged)]))
     r = np.random.default_rng(11)
     given = [r.standard_normal((2, 5, 3)).astype("f4") * np.array(MASKS[mask], "f4")[:, :, None] for mask in ("behind", "holes")]
@@ -179,7 +227,7 @@ LAYERS = {
     "Bidirectional of two": lambda: (L.Bidirectional(L.LSTM(2, return_sequences=True), backward_layer=L.GRU(3, return_sequences=True, go_backwards=True)), (4, 3)),
     **{f"Activation {name}": lambda name=name: (L.Activation(name), (4, 3)) for name in nets.ACTIVATIONS},
     **{f"LSTM {name}": lambda name=name: (L.LSTM(3, activation=name, recurrent_activation=name, return_sequences=True), (4, 3)) for name in ("gelu", "selu", "hard_sigmoid", "silu", "linear", "softmax")},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -213,8 +261,10 @@ def test_old_gru_and_hard_sigmoid(tmp_path):
     kernel, recurrent, bias, x = (r.standard_normal(s).astype("f4") for s in ((3, 12), (4, 12), (12,), (2, 5, 3)))
     config = {"class_name": "Sequential", "config": [{"class_name": "GRU", "config": {
         "name": "gru", "batch_input_shape": [None, None, 3], "units": 4, "activation": "tanh", "recurrent_activation": "hard_sigmoid", "use_bias": True, "return_sequences": True,
-        "go_backwards": False, "stateful": False, "unroll": False, "implementation": 1, "dropout": 0.0}}]}
-    nets.save_h5(tmp_path / "old.h5", json.dumps(config), {"gru": [("kernel:0", kernel), ("recurrent_kernel:0", recurrent), ("bias:0", bias)]}, "2.1.6")
+        "go_backwards": False, "stateful": False, "unroll": False, "implementation": 1, "dropout": 0.0}}]}  # fmt: skip
+    nets.save_h5(
+        tmp_path / "old.h5", json.dumps(config), {"gru": [("kernel:0", kernel), ("recurrent_kernel:0", recurrent), ("bias:0", bias)]}, "2.1.6"
+    )
     h, want = np.zeros((2, 4)), []
     for t in range(5):
         z, r_, n = np.split(x[:, t] @ kernel + bias, 3, axis=1)
@@ -236,8 +286,10 @@ def test_cudnn_layers(kind, tmp_path):
     kept = np.concatenate([np.ascontiguousarray(part.T).reshape(3, 5) for part in np.split(kernel, n, 1)], 1)
     turned = np.concatenate([part.T for part in np.split(recurrent, n, 1)], 1)
     config = {"class_name": "Sequential", "config": {"name": "s", "layers": [{"class_name": f"CuDNN{kind}", "config": {
-        "name": "cell", "batch_input_shape": [None, None, 3], "units": 5, "return_sequences": True, "return_state": False, "go_backwards": False, "stateful": False}}]}}
-    nets.save_h5(tmp_path / "cudnn.h5", json.dumps(config), {"cell": [("kernel:0", kept), ("recurrent_kernel:0", turned), ("bias:0", bias.ravel())]}, "2.2.4")
+        "name": "cell", "batch_input_shape": [None, None, 3], "units": 5, "return_sequences": True, "return_state": False, "go_backwards": False, "stateful": False}}]}}  # fmt: skip
+    nets.save_h5(
+        tmp_path / "cudnn.h5", json.dumps(config), {"cell": [("kernel:0", kept), ("recurrent_kernel:0", turned), ("bias:0", bias.ravel())]}, "2.2.4"
+    )
     close(fr.compile(fr.load(tmp_path / "cudnn.h5"))(x), nets.evaluated(model, x))
 
 
@@ -256,9 +308,13 @@ class Own(keras.layers.Layer):
 
 
 REFUSED = {
-    "Lambda": (lambda x: L.Lambda(lambda t: t * 2)(x), "Lambda"), "own": (lambda x: Own()(x), "its own"), "ConvLSTM1D": (lambda x: L.ConvLSTM1D(2, 2)(L.Reshape((5, 3, 1))(x)), "ConvLSTM1D"),
-    "float16": (lambda x: L.Dense(2, dtype="mixed_float16")(x), "mixed_float16"), "training": (lambda x: L.Dropout(0.5)(x, training=True), "training=True"),
-    "rms": (lambda x: L.GroupNormalization(1)(x), "GroupNormalization"), "sort": (lambda x: keras.ops.sort(x), "Sort"),
+    "Lambda": (lambda x: L.Lambda(lambda t: t * 2)(x), "Lambda"),
+    "own": (lambda x: Own()(x), "its own"),
+    "ConvLSTM1D": (lambda x: L.ConvLSTM1D(2, 2)(L.Reshape((5, 3, 1))(x)), "ConvLSTM1D"),
+    "float16": (lambda x: L.Dense(2, dtype="mixed_float16")(x), "mixed_float16"),
+    "training": (lambda x: L.Dropout(0.5)(x, training=True), "training=True"),
+    "rms": (lambda x: L.GroupNormalization(1)(x), "GroupNormalization"),
+    "sort": (lambda x: keras.ops.sort(x), "Sort"),
 }
 
 
@@ -304,7 +360,7 @@ def test_shared_models(shared):
         layers = [getattr(L, one["class_name"]) for one in text["config"]["layers"]]
         made = keras.Sequential([keras.Input((1, 18)), *(kind.from_config({k: v for k, v in one["config"].items() if k not in ("batch_input_shape", "time_major", "implementation", "dtype")
                                                                            and not k.endswith(("regularizer", "initializer"))})
-                                                         for kind, one in zip(layers, text["config"]["layers"]) if one["class_name"] != "InputLayer")])
+                                                         for kind, one in zip(layers, text["config"]["layers"]) if one["class_name"] != "InputLayer")])  # fmt: skip
         group = file["model_weights"]
         made.set_weights([group[name][weight][()] for name in group.attrs["layer_names"] for weight in group[name].attrs["weight_names"]])
     close(fr.compile(fr.load(path))(x), nets.evaluated(made, x))

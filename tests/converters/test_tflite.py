@@ -1,12 +1,12 @@
 """TensorFlow Lite's files: each operator, LSTMs in all forms, WHILE and IF, integers with a scale; against LiteRT where it is installed, and real files."""
 
 import itertools
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tflite_files import BUILTIN, Writer, bidirectional, lstm, quantized_file, rnn_file, while_file, write
+from litert import CONV, DEPTH, agree, ints, litert, load
+from tflite_files import BUILTIN, Writer, bidirectional, lstm, rnn_file, while_file, write
 
 import fastrnn as fr
 from fastrnn.converters.tflite_import.registry import OPERATORS
@@ -19,42 +19,6 @@ IDS, MANY = np.int32([[0, 2], [1, 2]]), np.int32([[7, -5, 3], [-8, 4, 9]])
 
 def draw(*shape, seed=1):
     return np.random.default_rng(seed).uniform(-0.5, 0.5, shape).astype("f4")
-
-
-def ints(*values):
-    return np.array(values if len(values) != 1 else values[0], np.int32)
-
-
-def litert(data, feed, outputs):
-    """LiteRT's outputs in order."""
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        it = interpreter.Interpreter(model_content=data)
-    details = it.get_input_details()
-    for detail, array in zip(details, feed):
-        it.resize_tensor_input(detail["index"], array.shape)
-    it.allocate_tensors()
-    it.reset_all_variables()
-    for detail, array in zip(details, feed):
-        it.set_tensor(detail["index"], array)
-    it.invoke()
-    found = [it.get_tensor(detail["index"]) for detail in it.get_output_details()]
-    assert len(found) == outputs
-    return found
-
-
-def load(data, tmp_path):
-    (tmp_path / "m.tflite").write_bytes(data)
-    return fr.load(tmp_path / "m.tflite")
-
-
-def agree(got, want, tolerance=3e-6, steps=0):
-    assert got.shape == want.shape and got.dtype == want.dtype
-    if got.dtype.kind == "f":
-        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * max(1.0, float(np.abs(want).max(initial=0))))
-    else:
-        assert np.abs(got.astype(np.int64) - want.astype(np.int64)).max(initial=0) <= steps
 
 
 @dataclass
@@ -84,8 +48,6 @@ class Op:
 
 
 FUSED = [{0: ("b", code)} for code in (0, 1, 2, 3)]
-CONV = {0: ("b", 1), 1: ("i", 2), 2: ("i", 1), 3: ("b", 1), 4: ("i", 1), 5: ("i", 1)}
-DEPTH = {0: ("b", 0), 1: ("i", 1), 2: ("i", 2), 3: ("i", 2), 4: ("b", 3), 5: ("i", 1), 6: ("i", 1)}
 SLICED = dict.fromkeys(range(5), ("i", 0))
 OPS = [
     *(Op(kind, [X, Y], options, free=(0, 1)) for kind in ("ADD", "SUB", "MUL", "DIV") for options in FUSED), Op("ADD", [X, Y[0, 0]], FUSED[0]),
@@ -122,8 +84,8 @@ OPS = [
     Op("CONV_2D", [IMAGE, draw(4, 3, 2, 3), draw(4)], CONV), Op("CONV_2D", [IMAGE, draw(4, 3, 3, 3), draw(4)], {**CONV, 0: ("b", 0), 1: ("i", 1), 4: ("i", 2), 5: ("i", 2)}),
     Op("DEPTHWISE_CONV_2D", [IMAGE, draw(1, 3, 2, 6), draw(6)], {**DEPTH, 1: ("i", 2)}),
     *(Op(kind, [IMAGE], {0: ("b", padding), 1: ("i", 2), 2: ("i", 1), 3: ("i", 3), 4: ("i", 2), 5: ("b", 0)}) for kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D") for padding in (0, 1)),
-]
-ELSEWHERE = {"BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "RNN", "WHILE", "IF", "QUANTIZE", "DEQUANTIZE"}
+]  # fmt: skip
+ELSEWHERE = {"BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "RNN", "WHILE", "IF", "QUANTIZE", "DEQUANTIZE"}  # fmt: skip
 
 
 def test_every_converter_has_a_case():
@@ -140,14 +102,32 @@ def test_operators_agree_with_litert(op, tmp_path):
         agree(have, want)
 
 
-LSTMS = [{"clip": c, "P": p, "coupled": k, "peepholes": e, "time_major": t, "act": a} for c, p, k, e, t, a in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (4, 1))]
-LSTMS += [{"clip": c, "P": p, "coupled": k, "peepholes": e, "time_major": t, "act": 4, "norm": n, "projection_clip": 0.2 * bool(p), "projection_bias": bool(p)}
-          for c, p, k, e, t, n in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (False, True)) if p or n]
+LSTMS = [
+    {"clip": c, "P": p, "coupled": k, "peepholes": e, "time_major": t, "act": a}
+    for c, p, k, e, t, a in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (4, 1))
+]
+LSTMS += [
+    {
+        "clip": c,
+        "P": p,
+        "coupled": k,
+        "peepholes": e,
+        "time_major": t,
+        "act": 4,
+        "norm": n,
+        "projection_clip": 0.2 * bool(p),
+        "projection_bias": bool(p),
+    }
+    for c, p, k, e, t, n in itertools.product((0.0, 0.3), (0, 2), (False, True), (False, True), (False, True), (False, True))
+    if p or n
+]
 
 
 def started(model, given):
     """The inputs with zeros for states that must be given."""
-    return given | {v.name: np.zeros([2 if isinstance(d, str) else d for d in v.shape], v.dtype) for v in model.inputs if v.name not in given and not v.optional}
+    return given | {
+        v.name: np.zeros([2 if isinstance(d, str) else d for d in v.shape], v.dtype) for v in model.inputs if v.name not in given and not v.optional
+    }
 
 
 def run_twice(data, x, tmp_path, oracle=None):
@@ -201,7 +181,7 @@ def test_rnns_agree_with_litert(step, tmp_path):
     x = w.input(shape)
     weights = [w.constant(draw(*s)) for s in ((4, 3), (4, 4), (4,))]
     options = {0: ("b", 4)} if step else {0: ("B", 0), 1: ("b", 4), 2: ("B", 0)}
-    w.outputs = [w.add("RNN" if step else "UNIDIRECTIONAL_SEQUENCE_RNN", [x, *weights, w.tensor("float32", (2, 4), variable=True)], ((*shape[:-1], 4),), options=options)]
+    w.outputs = [w.add("RNN" if step else "UNIDIRECTIONAL_SEQUENCE_RNN", [x, *weights, w.tensor("float32", (2, 4), variable=True)], ((*shape[:-1], 4),), options=options)]  # fmt: skip
     data, given = write(w), draw(*shape, seed=3)
     agree(fr.compile(load(data, tmp_path)).run({"x0": given})["y0"], litert(data, [given], 1)[0])
 
@@ -235,7 +215,9 @@ def condition_file():
     main, yes, no = Writer(), Writer(), Writer()
     x = main.input((2, 3))
     total = main.add("SUM", [x, main.constant(np.int32([0, 1]))], ((),), options={0: ("B", 0)})
-    main.outputs = [main.add("IF", [main.add("GREATER", [total, main.constant(np.float32(0))], ((), "bool")), x], ((2, 3),), options={0: ("i", 1), 1: ("i", 2)})]
+    main.outputs = [
+        main.add("IF", [main.add("GREATER", [total, main.constant(np.float32(0))], ((), "bool")), x], ((2, 3),), options={0: ("i", 1), 1: ("i", 2)})
+    ]
     for w, kind, number in ((yes, "MUL", 2), (no, "SUB", 1)):
         w.outputs = [w.add(kind, [w.input((2, 3)), w.constant(np.float32(number))], ((2, 3),), options={0: ("b", 0)})]
     return write(main, yes, no)
@@ -250,84 +232,15 @@ def test_an_if_by_data(tmp_path):
 def test_open_sizes_are_symbols(tmp_path):
     w = Writer()
     x = w.input((1, 1, 4), signature=[-1, -1, 4])
-    w.outputs = [w.add("FULLY_CONNECTED", [x, w.constant(draw(5, 4)), w.constant(draw(5))], ((1, 1, 5),), options={0: ("b", 3), 1: ("b", 0), 2: ("B", 1)})]
+    w.outputs = [
+        w.add("FULLY_CONNECTED", [x, w.constant(draw(5, 4)), w.constant(draw(5))], ((1, 1, 5),), options={0: ("b", 3), 1: ("b", 0), 2: ("B", 1)})
+    ]
     data = write(w)
     model = load(data, tmp_path)
     assert model.inputs[0].shape == ("B", "x0_1", 4)
     for shape in ((1, 1, 4), (3, 7, 4)):
         given = draw(*shape)
         agree(fr.compile(model).run({"x0": given})["y0"], litert(data, [given], 1)[0])
-
-
-def test_integers_with_a_scale_are_one_step_off_at_most(tmp_path):
-    session, r = fr.compile(load(quantized_file(), tmp_path)), np.random.default_rng(5)
-    for _ in range(30):
-        x = r.integers(-128, 128, (1, 6, 6, 2)).astype("i1")
-        agree(session.run({"x0": x})["y0"], litert(quantized_file(), [x], 1)[0], steps=1)
-
-
-def whole(*shape, dtype="i1", seed=6):
-    """Drawn numbers of all of a dtype's range."""
-    ends = np.iinfo(dtype)
-    return np.random.default_rng(seed).integers(max(ends.min, -(1 << 20)) + 1, min(ends.max, 1 << 20), shape).astype(dtype)
-
-
-POOL = {0: ("b", 1), 1: ("i", 2), 2: ("i", 2), 3: ("i", 2), 4: ("i", 2), 5: ("b", 0)}
-WEIGHED = [  # kind, x's shape, weights, axis of their scales, result, options
-    ("FULLY_CONNECTED", (3, 7), whole(5, 7), 0, (3, 5), {0: ("b", 0)}), ("FULLY_CONNECTED", (3, 7), whole(5, 7), 0, (3, 5), {0: ("b", 1)}),
-    ("CONV_2D", (1, 6, 5, 2), whole(4, 3, 2, 2), 0, (1, 3, 4, 4), CONV), ("DEPTHWISE_CONV_2D", (1, 6, 5, 2), whole(1, 3, 2, 2), 3, (1, 3, 2, 2), {**DEPTH, 3: ("i", 1)}),
-]
-PLAIN = [  # kind, how many inputs of one shape, other inputs, x's shape, result, options, the result's scale and zero point where it must be these
-    *((kind, 2, (), (2, 5), (2, 5), {0: ("b", act)}, None) for kind in ("ADD", "SUB", "MUL") for act in (0, 1)), ("MAXIMUM", 2, (), (2, 5), (2, 5), None, "same"),
-    ("LOGISTIC", 1, (), (2, 5), (2, 5), None, (1 / 256, -128)), ("TANH", 1, (), (2, 5), (2, 5), None, (1 / 128, 0)), ("SOFTMAX", 1, (), (2, 5), (2, 5), {0: ("f", 1.0)}, (1 / 256, -128)),
-    ("RELU", 1, (), (2, 5), (2, 5), None, None), ("LEAKY_RELU", 1, (), (2, 5), (2, 5), {0: ("f", 0.3)}, None), ("HARD_SWISH", 1, (), (2, 5), (2, 5), None, None),
-    ("MEAN", 1, (ints(1).reshape(1),), (2, 5), (2,), {0: ("B", 0)}, None), ("SUM", 1, (ints(1).reshape(1),), (2, 5), (2,), {0: ("B", 0)}, None),
-    ("MAX_POOL_2D", 1, (), (1, 4, 6, 2), (1, 2, 3, 2), POOL, "same"), ("AVERAGE_POOL_2D", 1, (), (1, 4, 6, 2), (1, 2, 3, 2), POOL, "same"),
-    ("TRANSPOSE", 1, (ints(1, 0),), (2, 5), (5, 2), None, "same"), ("CONCATENATION", 2, (), (2, 5), (2, 10), {0: ("i", -1), 1: ("b", 0)}, "same"),
-    ("RESHAPE", 1, (ints(5, 2),), (2, 5), (5, 2), None, "same"), ("PAD", 1, (ints(1, 0, 0, 2).reshape(2, 2),), (2, 5), (3, 7), None, "same"),
-    ("BATCH_MATMUL", 2, (), (2, 5, 5), (2, 5, 5), {0: ("B", 0), 1: ("B", 0)}, None),
-]
-
-
-def one_step(w, shape, count, dtype, tmp_path):
-    """The file gives LiteRT's integers, one of them apart at most."""
-    data = write(w)
-    session, feed = fr.compile(load(data, tmp_path)), [whole(*shape, dtype=dtype, seed=k) for k in range(count)]
-    agree(session.run({f"x{k}": a for k, a in enumerate(feed)})["y0"], litert(data, feed, 1)[0], steps=1)
-
-
-@pytest.mark.parametrize("apart", [False, True], ids=["one scale", "by channel"])
-@pytest.mark.parametrize("dtype,bias", [("int8", "i4"), ("int16", "i8")])
-@pytest.mark.parametrize("kind,x,weights,axis,y,options", WEIGHED, ids=lambda v: v if isinstance(v, str) else "")
-def test_products_of_integers(kind, x, weights, axis, y, options, dtype, bias, apart, tmp_path):
-    w, steps = Writer(), 0.02 if dtype == "int8" else 1e-4
-    n = weights.shape[axis]
-    scales = np.linspace(0.005, 0.02, n) if apart else np.full(1, 0.01)
-    stored = w.constant(weights, scale=[float(v) for v in scales], axis=axis)
-    b = w.constant(whole(n, dtype=bias) // 400, scale=[float(v * steps) for v in scales])
-    w.outputs = [w.add(kind, [w.input(x, dtype, scale=steps, zero=3 * (dtype == "int8")), stored, b], (y, dtype, {"scale": 4 * steps, "zero": -10 * (dtype == "int8")}), options=options)]
-    one_step(w, x, 1, dtype, tmp_path)
-
-
-@pytest.mark.parametrize("kind,count,others,x,y,options,result", PLAIN, ids=lambda v: v if isinstance(v, str) else "")
-def test_other_operators_on_integers(kind, count, others, x, y, options, result, tmp_path):
-    w, own = Writer(), (0.03, 3)
-    scales = [own, own if result == "same" else (0.05, -7)][:count]
-    scale, zero = own if result == "same" else result or (0.06, 9)
-    given = [w.input(x, "int8", scale=s, zero=z) for s, z in scales]
-    w.outputs = [w.add(kind, [*given, *map(w.constant, others)], (y, "int8", {"scale": scale, "zero": zero}), options=options)]
-    one_step(w, x, count, "int8", tmp_path)
-
-
-@pytest.mark.parametrize("dtype,zero", [("int8", 3), ("uint8", 130), ("int16", 0)])
-def test_quantize_and_back(dtype, zero, tmp_path):
-    w = Writer()
-    x = w.input((2, 5))
-    q = w.add("QUANTIZE", [x], ((2, 5), dtype, {"scale": 0.03, "zero": zero}))
-    w.outputs = [q, w.add("DEQUANTIZE", [q], ((2, 5),))]
-    data, given = write(w), 9 * draw(2, 5)
-    for have, want in zip(fr.compile(load(data, tmp_path)).run({"x0": given}).values(), litert(data, [given], 2)):
-        agree(have, want)
 
 
 def test_weights_of_16_bits_and_of_8_with_floats(tmp_path):
@@ -363,6 +276,7 @@ def with_lstm(change):
 def changed(place, index):
     def change(w):
         w.operators[0][1][place] = index
+
     return change
 
 
@@ -373,8 +287,13 @@ def test_what_is_refused_by_name(tmp_path):
     def state(w):
         w.operators[0][1][18] = w.constant(draw(1, 4))
 
-    for change, message in ((option(2, "f", -1.5), "proj_clip = -1.5"), (option(0, "b", 3), "fused activation 3"), (option(5, "B", 1), "diagonal"), (state, "no variable"),
-                            (changed(2, 0), "must be constants")):
+    for change, message in (
+        (option(2, "f", -1.5), "proj_clip = -1.5"),
+        (option(0, "b", 3), "fused activation 3"),
+        (option(5, "B", 1), "diagonal"),
+        (state, "no variable"),
+        (changed(2, 0), "must be constants"),
+    ):
         with pytest.raises((fr.UnsupportedModelError, fr.InvalidModelError), match=message):
             load(with_lstm(change), tmp_path)
     w = Writer()
@@ -382,8 +301,14 @@ def test_what_is_refused_by_name(tmp_path):
     w.operators[0][1][39] = 0
     with pytest.raises(fr.UnsupportedModelError, match="second input"):
         load(write(w), tmp_path)
-    for kind, message in (("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN"), ("SVDF", "SVDF"), ("VAR_HANDLE", "variables"), ("RANDOM_UNIFORM", "random"), ("FlexErf", "FlexErf"),
-                          ("FlexTensorListStack", "no WHILE has filled")):
+    for kind, message in (
+        ("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN"),
+        ("SVDF", "SVDF"),
+        ("VAR_HANDLE", "variables"),
+        ("RANDOM_UNIFORM", "random"),
+        ("FlexErf", "FlexErf"),
+        ("FlexTensorListStack", "no WHILE has filled"),
+    ):
         with pytest.raises(fr.UnsupportedModelError, match=message):
             load(Op(kind, [X]).file(), tmp_path)
 
@@ -397,9 +322,9 @@ def test_tflite_micros_digits_agree_with_litert(shared, name, steps, tmp_path):
         for _ in range(4):
             a, b = r.integers(3, 24, 2)
             if k % 2:
-                x[a:a + 2, 4:4 + b] = r.uniform(0.5, 1)
+                x[a : a + 2, 4 : 4 + b] = r.uniform(0.5, 1)
             else:
-                x[4:4 + b, a:a + 2] = r.uniform(0.5, 1)
+                x[4 : 4 + b, a : a + 2] = r.uniform(0.5, 1)
         x = x[None] if not steps else np.round(x[None] * 255 - 128).astype("i1")
         got, want = session.run({"fixed_input": x})["sequential"], litert(path.read_bytes(), [x], 1)[0]
         agree(got, want, 2e-6, steps)

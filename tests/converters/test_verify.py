@@ -21,10 +21,21 @@ def ragged():
     w = weights(table=(11, 4), kinds=(3, 4), w=(1, 18, 4), r=(1, 18, 6)) | {"zero": np.array([0])}
     nodes = (Node("Cast", "wide", ("tokens",), ("ids",), {"to": "int64"}), Node("Gather", "embed", ("table", "ids"), ("e",)), Node("Gather", "kind", ("kinds", "kind"), ("k",)),
              Node("Add", "sum", ("e", "k"), ("s",)), Node("Unsqueeze", "column", ("mask", "two"), ("m",)), Node("Where", "masked", ("m", "s", "nothing"), ("x",)),
-             Node("Cast", "short", ("lengths",), ("ls",), {"to": "int32"}), Node("GRU", "gru", ("x", "w", "r", "", "ls"), ("y", "h"), {"torch_form": 1, "hidden_size": 6}))
-    inputs = (Value("tokens", "int32", ("T", "B")), Value("kind", "int64", ("T", "B")), Value("mask", "bool", ("T", "B")), Value("lengths", "int64", ("B",)),
-              Value("level", "uint8", (50,)), Value("flag", "int64", ()))
-    return Model(inputs, ("y", "h", "louder"), (*nodes, Node("Cast", "louder", ("level",), ("louder",), {"to": "float32"})), w | {"nothing": np.float32(0), "two": np.array([2])})
+             Node("Cast", "short", ("lengths",), ("ls",), {"to": "int32"}), Node("GRU", "gru", ("x", "w", "r", "", "ls"), ("y", "h"), {"torch_form": 1, "hidden_size": 6}))  # fmt: skip
+    inputs = (
+        Value("tokens", "int32", ("T", "B")),
+        Value("kind", "int64", ("T", "B")),
+        Value("mask", "bool", ("T", "B")),
+        Value("lengths", "int64", ("B",)),
+        Value("level", "uint8", (50,)),
+        Value("flag", "int64", ()),
+    )
+    return Model(
+        inputs,
+        ("y", "h", "louder"),
+        (*nodes, Node("Cast", "louder", ("level",), ("louder",), {"to": "float32"})),
+        w | {"nothing": np.float32(0), "two": np.array([2])},
+    )
 
 
 def test_integers_have_the_range_that_the_graph_shows():
@@ -72,8 +83,12 @@ def test_what_the_engine_cannot_run_is_left_out_and_said():
 def history():
     """A causal convolution and a GRU whose state is inside, and one layer whose state is an input."""
     w = weights(k=(4, 3, 3), w=(1, 15, 4), r=(1, 15, 5), w2=(1, 12, 5), r2=(1, 12, 4))
-    nodes = (Node("Conv", "look", ("x", "k"), ("a",), {"pads": [2, 0]}), Node("Transpose", "turn", ("a",), ("t",), {"perm": (2, 0, 1)}),
-             Node("GRU", "inside", ("t", "w", "r"), ("b",), {"torch_form": 1, "hidden_size": 5}), Node("GRU", "outside", ("b", "w2", "r2", "", "", "h0"), ("y", "hn"), {"torch_form": 1, "hidden_size": 4}))
+    nodes = (
+        Node("Conv", "look", ("x", "k"), ("a",), {"pads": [2, 0]}),
+        Node("Transpose", "turn", ("a",), ("t",), {"perm": (2, 0, 1)}),
+        Node("GRU", "inside", ("t", "w", "r"), ("b",), {"torch_form": 1, "hidden_size": 5}),
+        Node("GRU", "outside", ("b", "w2", "r2", "", "", "h0"), ("y", "hn"), {"torch_form": 1, "hidden_size": 4}),
+    )
     return Model((Value("x", "float32", ("B", 3, "T")), Value("h0", "float32", (1, "B", 4))), ("y", "hn"), nodes, w)
 
 
@@ -88,11 +103,18 @@ def test_a_stream_with_states_inside_and_outside(states):
 
 def test_a_batch_that_the_model_fixes():
     w = weights(k=(4, 3, 3), w=(1, 15, 4), r=(1, 15, 5))
-    nodes = (Node("Conv", "look", ("x", "k"), ("a",), {"pads": [2, 0]}), Node("Transpose", "turn", ("a",), ("t",), {"perm": (2, 0, 1)}),
-             Node("GRU", "gru", ("t", "w", "r"), ("y",), {"torch_form": 1, "hidden_size": 5}))
+    nodes = (
+        Node("Conv", "look", ("x", "k"), ("a",), {"pads": [2, 0]}),
+        Node("Transpose", "turn", ("a",), ("t",), {"perm": (2, 0, 1)}),
+        Node("GRU", "gru", ("t", "w", "r"), ("y",), {"torch_form": 1, "hidden_size": 5}),
+    )
     model = Model((Value("x", "float32", (2, 3, "T")),), ("y",), nodes, w)
     verdict = verify(fr.compile(model), ReferenceEngine(None, model))
-    assert verdict.good and verdict.stream == "50 steps, inside look.past, gru.h" and {d.case for d in verdict.differences} == {"whole, T = 16", "whole, T = 37", "stream of 50 steps"}
+    assert (
+        verdict.good
+        and verdict.stream == "50 steps, inside look.past, gru.h"
+        and {d.case for d in verdict.differences} == {"whole, T = 16", "whole, T = 37", "stream of 50 steps"}
+    )
 
 
 class Wrong(ReferenceEngine):

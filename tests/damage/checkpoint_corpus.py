@@ -166,7 +166,10 @@ CASES = {
     "numpy_fields": (lambda: saved({"a": np.zeros(2, [("x", "f4")])}), "no plain number|something other than numbers"),
     "numpy_array_of_another_size": (lambda: archive({"a": Array((BIG,), np.dtype("f4"), b"1234")}), "does not fit its bytes"),
     "numpy_array_of_its_own_class": (lambda: archive({"a": Array((1,), np.dtype("f4"), b"1234", np.matrix)}), RUNS),
-    "numpy_scalar_of_an_array": (lambda: archive({"a": Call(np._core.multiarray.scalar, np.dtype("f4"), b"12345678")}), "something other than numbers"),
+    "numpy_scalar_of_an_array": (
+        lambda: archive({"a": Call(np._core.multiarray.scalar, np.dtype("f4"), b"12345678")}),
+        "something other than numbers",
+    ),
     "bytes_by_a_call": (lambda: archive({"a": Call(bytes, BIG)}), "bytes that are made by a call"),
     "numpy_function": (lambda: archive({"a": Call(np.load, "x", None, True)}), RUNS),
     "quantised_tensor": (lambda: saved({"w": torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)}), "qtensor"),

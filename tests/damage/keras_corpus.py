@@ -11,9 +11,11 @@ HUGE = 1 << 62
 
 def lay(name, **changes):
     """Options of one layer changed."""
+
     def change(config):
         one = next(one for one in config["config"]["layers"] if one["config"]["name"] == name)
         one["config"].update(changes)
+
     return change
 
 
@@ -29,9 +31,11 @@ def top(**changes):
 
 def history(name, k, *given):
     """What call k of a functional layer reads."""
+
     def change(config):
         found = next(one for one in config["config"]["layers"] if one["config"]["name"] == name)
         found["inbound_nodes"][k]["args"][0] = {"class_name": "__keras_tensor__", "config": {"keras_history": list(given)}}
+
     return change
 
 
@@ -43,7 +47,11 @@ def nested(depth):
     return inner
 
 
-LAMBDA = {"class_name": "Lambda", "module": "keras.layers", "config": {"name": "dense", "trainable": True, "function": {"class_name": "__lambda__", "config": {"code": "4wEAAAA="}}}}
+LAMBDA = {
+    "class_name": "Lambda",
+    "module": "keras.layers",
+    "config": {"name": "dense", "trainable": True, "function": {"class_name": "__lambda__", "config": {"code": "4wEAAAA="}}},
+}
 SEQUENTIAL = {  # of the config of a Sequential: in both forms
     "class_unknown": (one("dense", class_name="Evil"), "Evil"),
     "class_is_a_number": (one("dense", class_name=3), "class_name"),
@@ -92,7 +100,10 @@ SEQUENTIAL = {  # of the config of a Sequential: in both forms
     "mask_value_infinite": (lay("masking", mask_value=1e300), "mask_value"),
     "merge_mode_unknown": (lay("both", merge_mode="evil"), "merge_mode"),
     "bidirectional_without_a_layer": (lay("both", layer=None), "class_name"),
-    "bidirectional_of_a_dense": (lay("both", layer={"class_name": "Dense", "config": {"name": "d", "units": 2}}, backward_layer=None), "weight|Dense"),
+    "bidirectional_of_a_dense": (
+        lay("both", layer={"class_name": "Dense", "config": {"name": "d", "units": 2}}, backward_layer=None),
+        "weight|Dense",
+    ),
     "bidirectional_both_forward": (lambda c: c["config"]["layers"][2]["config"]["backward_layer"]["config"].update(go_backwards=False), "directions"),
     "axis_outside": (lay("norm", axis=7), "axis"),
     "axis_text": (lay("norm", axis="last"), "axis"),
@@ -109,8 +120,14 @@ FUNCTIONAL = {
     "calls_is_a_number": (one("conv", inbound_nodes=3), "called on"),
     "calls_of_numbers": (one("conv", inbound_nodes=[3]), "call"),
     "calls_deep": (lambda c: one("conv", inbound_nodes=[{"args": [eval("[" * 60 + "]" * 60)], "kwargs": {}}])(c), "nested"),  # noqa: S307
-    "unknown_call_argument": (lambda c: next(x for x in c["config"]["layers"] if x["config"]["name"] == "conv")["inbound_nodes"][0]["kwargs"].update(evil=1), "evil"),
-    "training": (lambda c: next(x for x in c["config"]["layers"] if x["config"]["name"] == "conv")["inbound_nodes"][0]["kwargs"].update(training=True), "training"),
+    "unknown_call_argument": (
+        lambda c: next(x for x in c["config"]["layers"] if x["config"]["name"] == "conv")["inbound_nodes"][0]["kwargs"].update(evil=1),
+        "evil",
+    ),
+    "training": (
+        lambda c: next(x for x in c["config"]["layers"] if x["config"]["name"] == "conv")["inbound_nodes"][0]["kwargs"].update(training=True),
+        "training",
+    ),
     "outputs_unknown": (top(output_layers=[["nothing", 0, 0]]), "nothing"),
     "outputs_missing": (top(output_layers=[]), "output_layers"),
     "outputs_text": (top(output_layers="dense"), "output_layers"),
@@ -124,7 +141,7 @@ FUNCTIONAL = {
     "flattened_steps_open": (lay("ids", batch_shape=[None, None]), "fixed size"),
     "steps_of_another_number": (lay("ids", batch_shape=[None, 8]), "shape|weight"),
 }
-BROKEN = {"not_json": "{", "json_number": "3", "json_nested": "[" * 100000, "json_empty": "", "json_list": "[]", "json_huge": '"' + "x" * (5 << 20) + '"', "json_of_spaces": " " * (5 << 20)}
+BROKEN = {"not_json": "{", "json_number": "3", "json_nested": "[" * 100000, "json_empty": "", "json_list": "[]", "json_huge": '"' + "x" * (5 << 20) + '"', "json_of_spaces": " " * (5 << 20)}  # fmt: skip
 
 
 def weights(change, name="sequential"):
@@ -134,10 +151,12 @@ def weights(change, name="sequential"):
 
 def replaced(path, content=None, **options):
     """Another array, or none, in the place of one."""
+
     def change(file):
         del file[path]
         if content is not None or options:
             file.create_dataset(path, data=content, **options)
+
     return change
 
 
@@ -147,8 +166,13 @@ def linked(kind):
 
     def change(file):
         del file["layers/dense/vars/0"]
-        file["layers/dense/vars/0"] = {"soft": lambda: h5py.SoftLink("/layers/dense/vars/1"), "external": lambda: h5py.ExternalLink("/etc/passwd", "/x"),
-                                       "hard": lambda: file["layers/dense/vars/1"], "circle": lambda: file["layers"]}[kind]()
+        file["layers/dense/vars/0"] = {
+            "soft": lambda: h5py.SoftLink("/layers/dense/vars/1"),
+            "external": lambda: h5py.ExternalLink("/etc/passwd", "/x"),
+            "hard": lambda: file["layers/dense/vars/1"],
+            "circle": lambda: file["layers"],
+        }[kind]()
+
     return change
 
 
@@ -180,7 +204,7 @@ TREES = {
     "one_more": (lambda f: f.create_dataset("layers/dense/vars/2", data=array((2,), 1)), "3 weights"), "layer_missing": (replaced("layers/dense"), "dense"),
     "name_of_another": (lambda f: f["layers/dense/vars"].attrs.__setitem__("name", "other"), "'other'"), "no_layers": (replaced("layers"), "not in the file"),
     "gaps_of_a_terabyte": (replaced(D, None, shape=(1 << 38, 1), dtype="f4"), "chunks|outside|bytes|shape"),
-}
+}  # fmt: skip
 
 
 def patched(data: bytes, mark: bytes, offset: int, content: bytes, which: int = 0) -> bytes:
@@ -188,7 +212,7 @@ def patched(data: bytes, mark: bytes, offset: int, content: bytes, which: int = 
     at = -1
     for _ in range(which + 1):
         at = data.index(mark, at + 1)
-    return data[:at + offset] + content + data[at + offset + len(content):]
+    return data[: at + offset] + content + data[at + offset + len(content) :]
 
 
 Q = struct.Struct("<Q").pack
@@ -200,7 +224,7 @@ STRUCTURES = {  # of an .h5 file's bytes
     "table_count": (b"SNOD", 6, b"\xff\xff"), "table_version": (b"SNOD", 4, b"\7"), "table_header_outside": (b"SNOD", 16, Q(HUGE)), "table_name_outside": (b"SNOD", 8, Q(HUGE)),
     "table_soft_link": (b"SNOD", 24, b"\2"), "table_unknown_entry": (b"SNOD", 24, b"\7"), "names_mark": (b"HEAP", 0, b"HEAQ"), "names_size": (b"HEAP", 8, Q(HUGE)), "names_outside": (b"HEAP", 24, Q(HUGE)),
     "names_version": (b"HEAP", 4, b"\3"), "heap_mark": (b"GCOL", 0, b"GCOM"), "heap_size": (b"GCOL", 8, Q(HUGE)), "heap_entry": (b"GCOL", 24, Q(HUGE)), "heap_empty": (b"GCOL", 16, b"\0\0"),
-}
+}  # fmt: skip
 
 
 def _cases():
@@ -209,17 +233,37 @@ def _cases():
             for name, (change, message) in cases.items():
                 yield file_case(f"{form}_{name}", suffix, lambda make=make, net=net, change=change: make(net, change), message, "model")
         for name, text in BROKEN.items():
-            yield file_case(f"{form}_{name}", suffix, lambda make=make, text=text: make("sequential", lambda c: text), "JSON|characters|bytes|no Keras model", "model")
+            yield file_case(
+                f"{form}_{name}",
+                suffix,
+                lambda make=make, text=text: make("sequential", lambda c: text),
+                "JSON|characters|bytes|no Keras model",
+                "model",
+            )
     for name, (change, message) in TREES.items():
         yield file_case(f"keras_hdf5_{name}", ".keras", weights(change), message, "model")
     for name, (mark, offset, content) in STRUCTURES.items():
-        yield file_case(f"h5_structure_{name}", ".h5", lambda m=mark, o=offset, c=content: patched(keras_h5(), m, o, c), "HDF5|damaged|Keras", "model")
+        yield file_case(
+            f"h5_structure_{name}", ".h5", lambda m=mark, o=offset, c=content: patched(keras_h5(), m, o, c), "HDF5|damaged|Keras", "model"
+        )
         if mark != b"GCOL":  # .keras holds its config elsewhere
-            yield file_case(f"keras_structure_{name}", ".keras", lambda m=mark, o=offset, c=content: keras_zip(weights=patched(weights_h5("sequential"), m, o, c)), "HDF5|damaged", "model")
-    for name, entries, message in (("without_a_config", {"config.json": None}, "config.json"), ("without_weights", {"model.weights.h5": None}, "model.weights.h5"),
-                                   ("metadata_is_a_list", {"metadata.json": b"[]"}, "metadata"), ("version_is_text", {"metadata.json": b'{"keras_version": "new"}'}, "version"),
-                                   ("leads_outside", {"../x": b""}, "outside"), ("weights_are_a_pickle", {"model.weights.h5": b"\x80\4cos\nsystem\n."}, "HDF5"),
-                                   ("weights_are_empty", {"model.weights.h5": b""}, "HDF5"), ("config_is_no_text", {"config.json": b"\xff\xfe\0"}, "JSON")):
+            yield file_case(
+                f"keras_structure_{name}",
+                ".keras",
+                lambda m=mark, o=offset, c=content: keras_zip(weights=patched(weights_h5("sequential"), m, o, c)),
+                "HDF5|damaged",
+                "model",
+            )
+    for name, entries, message in (
+        ("without_a_config", {"config.json": None}, "config.json"),
+        ("without_weights", {"model.weights.h5": None}, "model.weights.h5"),
+        ("metadata_is_a_list", {"metadata.json": b"[]"}, "metadata"),
+        ("version_is_text", {"metadata.json": b'{"keras_version": "new"}'}, "version"),
+        ("leads_outside", {"../x": b""}, "outside"),
+        ("weights_are_a_pickle", {"model.weights.h5": b"\x80\4cos\nsystem\n."}, "HDF5"),
+        ("weights_are_empty", {"model.weights.h5": b""}, "HDF5"),
+        ("config_is_no_text", {"config.json": b"\xff\xfe\0"}, "JSON"),
+    ):
         yield file_case(f"keras_{name}", ".keras", lambda entries=entries: keras_zip(entries=entries), message, "model")
     yield file_case("keras_bomb", ".keras", _bomb, "claims|bytes", "model")
     yield file_case("keras_is_text", ".keras", lambda: b"hello", "neither", "model")

@@ -111,8 +111,11 @@ def choice(then, other, outputs=("y",), condition="c", **fields):
 def choice_by_data(then, other):
     """An If over two graphs whose condition follows from numbers."""
     before = [node("ReduceMax", ["x"], ["top"], keepdims=0), node("Greater", ["top", "zero"], ["positive"])]
-    return build([*before, node("If", ["positive"], ["y"], "choice", then_branch=then, else_branch=other)], [value("x", "B", 3)],
-                 weights={"zero": np.array(0, np.float32)})
+    return build(
+        [*before, node("If", ["positive"], ["y"], "choice", then_branch=then, else_branch=other)],
+        [value("x", "B", 3)],
+        weights={"zero": np.array(0, np.float32)},
+    )
 
 
 def graph_of(*nodes, outputs=("o",), inputs=(), **fields):

@@ -28,7 +28,7 @@ from onnx_graphs import build, small, value
 import fastrnn as fr
 
 LOAD = {"model": lambda path: run(fr.load(path)), "layers": layers}
-CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS, *keras_corpus.CORPUS, *tflite_corpus.CORPUS]
+CORPUS = [*onnx_corpus.CORPUS, *onnx_nodes_corpus.CORPUS, *files_corpus.CORPUS, *checkpoint_corpus.CORPUS, *keras_corpus.CORPUS, *tflite_corpus.CORPUS]  # fmt: skip
 REFUSALS = (fr.InvalidModelError, fr.UnsupportedModelError, fr.ShapeError, fr.DTypeError)
 
 
@@ -70,7 +70,9 @@ def test_truncations(name, tmp_path):
     many = 12 if name == "program" else 60
     loader, path = LOADERS[name], tmp_path / f"cut{LOADERS[name].suffix}"
     for seed, data in loader.seeds().items():
-        places = range(len(data)) if seed == "small" and name in ("onnx", "tflite") else [*(len(data) * k // many for k in range(many)), len(data) - 1]
+        places = (
+            range(len(data)) if seed == "small" and name in ("onnx", "tflite") else [*(len(data) * k // many for k in range(many)), len(data) - 1]
+        )
         for cut in places:
             path.write_bytes(data[:cut])
             refused(loader.load, path, cut)

@@ -17,7 +17,14 @@ def python(script, *arguments):
 
 def test_the_voice_service_hears_what_onnx_runtime_hears(shared, tmp_path):
     (tmp_path / "noise.wav").write_bytes(wav_bytes(np.random.default_rng(0).standard_normal(16000) / 10, 16000))
-    done = python("voice/run.py", "--quick", "--model", shared / "models/silero-vad/silero_vad_16k_op15.onnx", shared / "models/gtcrn/mix.wav", tmp_path / "noise.wav")
+    done = python(
+        "voice/run.py",
+        "--quick",
+        "--model",
+        shared / "models/silero-vad/silero_vad_16k_op15.onnx",
+        shared / "models/gtcrn/mix.wav",
+        tmp_path / "noise.wav",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(word in done.stdout for word in ("20 callers", "frames/s", "p99 ms", "ONNX Runtime, 32 rows"))
     assert float(done.stdout.split("largest difference")[1]) < 1e-4

@@ -53,7 +53,11 @@ def model(tmp_path):
     fr.GRU(3, 4, seed=1).to_model().save(tmp_path / "gru.safetensors")
     x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
     stream = fr.compile(fr.GRU(3, 4, seed=1)).stream()
-    return {**os.environ, "MODEL": str(tmp_path / "gru.safetensors"), "PYTHONPATH": str(RECIPES)}, x, np.stack([stream.step(row[None])[0] for row in x])
+    return (
+        {**os.environ, "MODEL": str(tmp_path / "gru.safetensors"), "PYTHONPATH": str(RECIPES)},
+        x,
+        np.stack([stream.step(row[None])[0] for row in x]),
+    )
 
 
 def test_gunicorn(model, tmp_path):
@@ -62,7 +66,12 @@ def test_gunicorn(model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "gunicorn", "-c", "python:prefork", "-b", f"127.0.0.1:{port}", "prefork:application"], env=environment, cwd="/", stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "python:prefork", "-b", f"127.0.0.1:{port}", "prefork:application"],
+            env=environment,
+            cwd="/",
+            stderr=log,
+        )
     try:
         seen, until = set(), time.monotonic() + 30
         while len(seen) < 2 and time.monotonic() < until:
@@ -88,8 +97,13 @@ def test_celery(model, tmp_path):
     (tmp_path / "here.py").write_text(f"from prefork import app, predict\napp.conf.broker_transport_options = {options}\n")
     environment |= {"BROKER": "filesystem://", "BACKEND": f"file://{tmp_path}/queue", "PYTHONPATH": f"{RECIPES}:{tmp_path}"}
     with open(tmp_path / "log", "w") as log:
-        worker = subprocess.Popen([sys.executable, "-m", "celery", "-A", "here", "worker", "--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"], env=environment,
-                                  cwd=tmp_path, stdout=log, stderr=log)
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "here", "worker", "--pool", "prefork", "-c", "2", "--without-gossip", "--without-mingle"],
+            env=environment,
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+        )
     try:
         code = f"import json, here; print(json.dumps([r.get(timeout=30) for r in [here.predict.delay({x.tolist()}) for _ in range(4)]]))"
         done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)

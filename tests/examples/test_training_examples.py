@@ -100,7 +100,7 @@ def test_adding_and_copying_are_what_they_say(monkeypatch):
     assert np.allclose((x[:, :, 0] * x[:, :, 1]).sum(0)[:, None], target) and (x[:25, :, 1].sum(0) == 1).all() and (x[25:, :, 1].sum(0) == 1).all()
     x, target = tasks.copying(random, 30, 7)
     assert x.shape == (30 + 2 * tasks.ITEMS, 7, tasks.SYMBOLS + 2) and (x.sum(-1) == 1).all()
-    assert np.array_equal(x[:tasks.ITEMS].argmax(-1), target[-tasks.ITEMS:]) and (target[:-tasks.ITEMS] == tasks.BLANK).all()
+    assert np.array_equal(x[: tasks.ITEMS].argmax(-1), target[-tasks.ITEMS :]) and (target[: -tasks.ITEMS] == tasks.BLANK).all()
 
 
 def test_committed_results_reach_what_they_claim():

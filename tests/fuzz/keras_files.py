@@ -14,14 +14,25 @@ import numpy as np
 
 def layer(kind: str, name: str, calls=None, **config) -> dict:
     """A layer's config in Keras 3's form; calls: lists of (layer, tensor) that it is called on."""
-    found = {"module": "keras.layers", "class_name": kind, "config": {"name": name, "trainable": True, "dtype": "float32", **config}, "registered_name": None}
+    found = {
+        "module": "keras.layers",
+        "class_name": kind,
+        "config": {"name": name, "trainable": True, "dtype": "float32", **config},
+        "registered_name": None,
+    }
     if calls is not None:
-        tensors = [[{"class_name": "__keras_tensor__", "config": {"shape": [None, None, 1], "dtype": "float32", "keras_history": [of, 0, k]}} for of, k in call] for call in calls]
+        tensors = [
+            [
+                {"class_name": "__keras_tensor__", "config": {"shape": [None, None, 1], "dtype": "float32", "keras_history": [of, 0, k]}}
+                for of, k in call
+            ]
+            for call in calls
+        ]
         found |= {"name": name, "inbound_nodes": [{"args": [t if len(t) > 1 else t[0]], "kwargs": {}} for t in tensors]}
     return found
 
 
-RNN = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "return_state": False, "go_backwards": False, "stateful": False, "unroll": False}
+RNN = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "return_state": False, "go_backwards": False, "stateful": False, "unroll": False}  # fmt: skip
 DENSE = {"units": 2, "activation": "softmax", "use_bias": True}
 
 
@@ -36,7 +47,7 @@ def sequential() -> dict:
     return {"module": "keras", "class_name": "Sequential", "config": {"name": "net", "trainable": True, "layers": [
         layer("InputLayer", "input", batch_shape=[None, None, 3]), layer("Masking", "masking", mask_value=-1.0),
         layer("Bidirectional", "both", merge_mode="concat", layer=inner({**gru, "name": "forward_gru"}), backward_layer=inner({**gru, "name": "backward_gru", "go_backwards": True})),
-        layer("BatchNormalization", "norm", axis=-1, epsilon=1e-3, scale=True, center=True), layer("LSTM", "lstm", units=4, return_sequences=False, **RNN), layer("Dense", "dense", **DENSE)]}}
+        layer("BatchNormalization", "norm", axis=-1, epsilon=1e-3, scale=True, center=True), layer("LSTM", "lstm", units=4, return_sequences=False, **RNN), layer("Dense", "dense", **DENSE)]}}  # fmt: skip
 
 
 def functional() -> dict:
@@ -46,12 +57,18 @@ def functional() -> dict:
         layer("Conv1D", "conv", [[("table", 0)]], filters=4, kernel_size=[3], strides=[1], padding="causal", data_format="channels_last", dilation_rate=[1], groups=1, activation="relu", use_bias=True),
         layer("LSTM", "lstm", [[("conv", 0)]], units=4, return_sequences=True, **{**RNN, "return_state": True}), layer("Add", "add", [[("lstm", 0), ("table", 0)]]),
         layer("Flatten", "flat", [[("add", 0)]], data_format="channels_last"), layer("Dense", "dense", [[("flat", 0)]], **DENSE)],
-        "input_layers": [["ids", 0, 0]], "output_layers": [["dense", 0, 0], ["lstm", 0, 2]]}}
+        "input_layers": [["ids", 0, 0]], "output_layers": [["dense", 0, 0], ["lstm", 0, 2]]}}  # fmt: skip
 
 
 GRU, LSTM_OF = {"cell": [(3, 9), (3, 9), (2, 9)]}, lambda n: {"cell": [(n, 16), (4, 16), (16,)]}
 ARRAYS = {  # by path of attributes, as .keras has them
-    "sequential": {"bidirectional/forward_layer": GRU, "bidirectional/backward_layer": GRU, "batch_normalization": {"": [(6,)] * 4}, "lstm": LSTM_OF(6), "dense": {"": [(4, 2), (2,)]}},
+    "sequential": {
+        "bidirectional/forward_layer": GRU,
+        "bidirectional/backward_layer": GRU,
+        "batch_normalization": {"": [(6,)] * 4},
+        "lstm": LSTM_OF(6),
+        "dense": {"": [(4, 2), (2,)]},
+    },
     "functional": {"embedding": {"": [(7, 4)]}, "conv1d": {"": [(3, 4, 4), (4,)]}, "lstm": LSTM_OF(4), "dense": {"": [(24, 2), (2,)]}},
 }
 NAMES = {"sequential": {"bidirectional": "both", "batch_normalization": "norm"}, "functional": {"embedding": "table", "conv1d": "conv"}}
@@ -84,8 +101,12 @@ def keras_zip(net: str = "sequential", config=None, edit=None, entries=None, wei
     """A .keras file. config: changes the config in place, or gives another; entries: more of them, or None for fewer."""
     given = copy.deepcopy(CONFIGS[net]())
     result = config(given) if config else None
-    content = {"metadata.json": json.dumps({"keras_version": "3.10.0"}).encode(), "config.json": (result if isinstance(result, str) else json.dumps(result or given)).encode(),
-               "model.weights.h5": weights if weights is not None else weights_h5(net, edit), **(entries or {})}
+    content = {
+        "metadata.json": json.dumps({"keras_version": "3.10.0"}).encode(),
+        "config.json": (result if isinstance(result, str) else json.dumps(result or given)).encode(),
+        "model.weights.h5": weights if weights is not None else weights_h5(net, edit),
+        **(entries or {}),
+    }
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, part in content.items():

@@ -38,8 +38,11 @@ near = st.one_of(st.tuples(st.integers(0, 4), st.integers(0, 3), st.just(3)), hn
 
 
 @SETTINGS
-@given(x=arrays(near), lengths=st.one_of(st.none(), st.lists(st.integers(-2, 6), max_size=4), st.just([1.5]), st.text(max_size=2)),
-       state=st.one_of(st.none(), st.tuples(arrays(st.just((1, 2, 5))), arrays(st.sampled_from([(1, 2, 5), (1, 1, 5), (5,)]))), st.just(3)))
+@given(
+    x=arrays(near),
+    lengths=st.one_of(st.none(), st.lists(st.integers(-2, 6), max_size=4), st.just([1.5]), st.text(max_size=2)),
+    state=st.one_of(st.none(), st.tuples(arrays(st.just((1, 2, 5))), arrays(st.sampled_from([(1, 2, 5), (1, 1, 5), (5,)]))), st.just(3)),
+)
 def test_layers(x, lengths, state):
     try:
         y, (h, c) = LAYER(x, state, lengths)
@@ -57,8 +60,10 @@ MODEL = stack_model(OPTIONS, fr.GRU(3, 5, seed=1).state_dict(), "gru")
 
 
 @SETTINGS
-@given(x=arrays(st.one_of(st.just((2, 3)), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))),
-       out=st.one_of(st.none(), arrays(st.sampled_from([(2, 5), (2, 5), (2, 4), (10,)]))))
+@given(
+    x=arrays(st.one_of(st.just((2, 3)), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))),
+    out=st.one_of(st.none(), arrays(st.sampled_from([(2, 5), (2, 5), (2, 4), (10,)]))),
+)
 def test_steps(x, out):
     stream = fr.compile(MODEL).stream(2)
     stream.step(np.full((2, 3), 0.5, np.float32))
@@ -75,8 +80,11 @@ def test_steps(x, out):
 
 
 @SETTINGS
-@given(state=st.dictionaries(st.sampled_from([*OPTIONS.shapes(), "weight_ih_l1", "x"]),
-                             arrays(st.sampled_from([(15, 3), (15, 5), (15,), (3, 15)])), max_size=5))
+@given(
+    state=st.dictionaries(
+        st.sampled_from([*OPTIONS.shapes(), "weight_ih_l1", "x"]), arrays(st.sampled_from([(15, 3), (15, 5), (15,), (3, 15)])), max_size=5
+    )
+)
 def test_state_dicts(state):
     layer = fr.GRU(3, 5, seed=1)
     before = layer.state_dict()

@@ -17,7 +17,7 @@ TYPES |= {"variant": 14, "string": 5}
 OPTIONS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 2, "MAX_POOL_2D": 5, "AVERAGE_POOL_2D": 5, "RNN": 7, "FULLY_CONNECTED": 8, "SOFTMAX": 9, "CONCATENATION": 10, "ADD": 11, "L2_NORMALIZATION": 12,
            "LSTM": 14, "RESHAPE": 17, "MUL": 21, "GATHER": 23, "MEAN": 27, "SUM": 27, "REDUCE_MAX": 27, "REDUCE_MIN": 27, "REDUCE_PROD": 27, "REDUCE_ANY": 27, "REDUCE_ALL": 27, "SUB": 28,
            "DIV": 29, "SQUEEZE": 30, "UNIDIRECTIONAL_SEQUENCE_RNN": 31, "STRIDED_SLICE": 32, "SPLIT": 35, "CAST": 37, "ARG_MAX": 40, "SHAPE": 55, "ARG_MIN": 57, "PACK": 59, "UNPACK": 64,
-           "BIDIRECTIONAL_SEQUENCE_LSTM": 69, "UNIDIRECTIONAL_SEQUENCE_LSTM": 71, "LEAKY_RELU": 75, "MIRROR_PAD": 77, "SPLIT_V": 79, "IF": 92, "WHILE": 93, "BATCH_MATMUL": 101, "CUMSUM": 102, "GELU": 116}
+           "BIDIRECTIONAL_SEQUENCE_LSTM": 69, "UNIDIRECTIONAL_SEQUENCE_LSTM": 71, "LEAKY_RELU": 75, "MIRROR_PAD": 77, "SPLIT_V": 79, "IF": 92, "WHILE": 93, "BATCH_MATMUL": 101, "CUMSUM": 102, "GELU": 116}  # fmt: skip
 VERSIONS = {"BROADCAST_TO": 2}  # of operators that LiteRT does not know in their first
 FORMS = {"b": "Int8", "B": "Uint8", "i": "Int32", "I": "Uint32", "f": "Float32", "Q": "Uint64"}
 
@@ -58,7 +58,7 @@ def _vector(builder, array, size) -> int:
     builder.StartVector(size, len(array), 16 if size == 1 else size)
     data = array.tobytes()
     builder.head = builder.head - len(data)
-    builder.Bytes[builder.head:builder.head + len(data)] = data
+    builder.Bytes[builder.head : builder.head + len(data)] = data
     return builder.EndVector()
 
 
@@ -94,7 +94,13 @@ def write(*graphs: Writer, names=True) -> bytes:
                 data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
                 buffer = len(buffers)
                 buffers.append(_table(builder, {0: ("o", _vector(builder, data, 1))}))
-            fields = {0: ("o", _vector(builder, np.int32(shape), 4)), 1: ("b", TYPES[dtype]), 2: ("I", buffer), 3: ("o", builder.CreateString(name)), 5: ("B", int(variable))}
+            fields = {
+                0: ("o", _vector(builder, np.int32(shape), 4)),
+                1: ("b", TYPES[dtype]),
+                2: ("I", buffer),
+                3: ("o", builder.CreateString(name)),
+                5: ("B", int(variable)),
+            }
             if scale is not None:
                 scales = np.atleast_1d(np.float32(scale))
                 zeros = np.broadcast_to(np.int64(zero), scales.shape)
@@ -110,8 +116,18 @@ def write(*graphs: Writer, names=True) -> bytes:
                 options = {k: ("o", _vector(builder, np.int32(v), 4)) if form == "v" else (form, v) for k, (form, v) in options.items()}
                 fields |= {3: ("B", OPTIONS[kind]), 4: ("o", _table(builder, options))}
             operators.append(_table(builder, fields))
-        made.append(_table(builder, {0: ("o", _offsets(builder, tensors)), 1: ("o", _vector(builder, np.int32(graph.inputs), 4)), 2: ("o", _vector(builder, np.int32(graph.outputs), 4)),
-                                     3: ("o", _offsets(builder, operators)), 4: ("o", builder.CreateString("main"))}))
+        made.append(
+            _table(
+                builder,
+                {
+                    0: ("o", _offsets(builder, tensors)),
+                    1: ("o", _vector(builder, np.int32(graph.inputs), 4)),
+                    2: ("o", _vector(builder, np.int32(graph.outputs), 4)),
+                    3: ("o", _offsets(builder, operators)),
+                    4: ("o", builder.CreateString("main")),
+                },
+            )
+        )
     codes = []
     for kind in kinds:
         code = CODES.get(kind, CODES["CUSTOM"])
@@ -121,15 +137,39 @@ def write(*graphs: Writer, names=True) -> bytes:
         codes.append(_table(builder, fields))
     root = {0: ("I", 3), 1: ("o", _offsets(builder, codes)), 2: ("o", _offsets(builder, made)), 4: ("o", _offsets(builder, buffers))}
     if names:
-        maps = [_offsets(builder, [_table(builder, {0: ("o", builder.CreateString(f"{what}{k}")), 1: ("I", index)}) for k, index in enumerate(ends)])
-                for what, ends in (("x", graphs[0].inputs), ("y", graphs[0].outputs))]
-        root[7] = "o", _offsets(builder, [_table(builder, {0: ("o", maps[0]), 1: ("o", maps[1]), 2: ("o", builder.CreateString("serving_default")), 4: ("I", 0)})])
+        maps = [
+            _offsets(builder, [_table(builder, {0: ("o", builder.CreateString(f"{what}{k}")), 1: ("I", index)}) for k, index in enumerate(ends)])
+            for what, ends in (("x", graphs[0].inputs), ("y", graphs[0].outputs))
+        ]
+        root[7] = (
+            "o",
+            _offsets(
+                builder, [_table(builder, {0: ("o", maps[0]), 1: ("o", maps[1]), 2: ("o", builder.CreateString("serving_default")), 4: ("I", 0)})]
+            ),
+        )
     builder.Finish(_table(builder, root), b"TFL3")
     return bytes(builder.Output())
 
 
-def lstm(w: Writer, x, T, I, H, B=1, clip=0.0, P=0, coupled=False, peepholes=False, time_major=False, act=4, seed=0, kind="UNIDIRECTIONAL_SEQUENCE_LSTM", norm=False,
-         projection_clip=0.0, projection_bias=False):
+def lstm(
+    w: Writer,
+    x,
+    T,
+    I,
+    H,
+    B=1,
+    clip=0.0,
+    P=0,
+    coupled=False,
+    peepholes=False,
+    time_major=False,
+    act=4,
+    seed=0,
+    kind="UNIDIRECTIONAL_SEQUENCE_LSTM",
+    norm=False,
+    projection_clip=0.0,
+    projection_bias=False,
+):
     """An LSTM of random weights over x; returns its output."""
     n, inputs = P or H, {0: x} | direction(w, I, H, B, P, coupled, peepholes, seed, projection_bias)
     if norm:
@@ -156,7 +196,9 @@ def direction(w: Writer, I, H, B=1, P=0, coupled=False, peepholes=False, seed=0,
     return inputs | {states[0]: w.tensor("float32", (B, n), variable=True), states[1]: w.tensor("float32", (B, H), variable=True)}
 
 
-def bidirectional(w: Writer, x, T, I, H, B=1, clip=0.0, P=0, coupled=False, peepholes=False, time_major=False, act=4, merge=True, projection_clip=0.0):
+def bidirectional(
+    w: Writer, x, T, I, H, B=1, clip=0.0, P=0, coupled=False, peepholes=False, time_major=False, act=4, merge=True, projection_clip=0.0
+):
     """Two directions of random weights over x; returns the output, or both."""
     given = (I, H, B, P, coupled, peepholes)
     inputs = {0: x} | direction(w, *given, seed=0, states=(35, 36)) | direction(w, *given, seed=1, start=18, states=(37, 38))
@@ -171,8 +213,18 @@ def rnn_file(**options) -> bytes:
     w = Writer()
     x = w.input((1, 5, 3))
     y = lstm(w, x, 5, 3, 4, **options)
-    last = w.add("STRIDED_SLICE", [y, *(w.constant(np.int32(v)) for v in ([0, -1, 0], [0, 0, 0], [1, 1, 1]))], ((1, 4),), options={0: ("i", 5), 1: ("i", 5), 2: ("i", 0), 3: ("i", 0), 4: ("i", 2)})
-    y = w.add("FULLY_CONNECTED", [last, w.constant(np.linspace(-1, 1, 8, dtype="f4").reshape(2, 4)), w.constant(np.float32([0.1, 0.2]))], ((1, 2),), options={0: ("b", 0), 1: ("b", 0), 2: ("B", 0)})
+    last = w.add(
+        "STRIDED_SLICE",
+        [y, *(w.constant(np.int32(v)) for v in ([0, -1, 0], [0, 0, 0], [1, 1, 1]))],
+        ((1, 4),),
+        options={0: ("i", 5), 1: ("i", 5), 2: ("i", 0), 3: ("i", 0), 4: ("i", 2)},
+    )
+    y = w.add(
+        "FULLY_CONNECTED",
+        [last, w.constant(np.linspace(-1, 1, 8, dtype="f4").reshape(2, 4)), w.constant(np.float32([0.1, 0.2]))],
+        ((1, 2),),
+        options={0: ("b", 0), 1: ("b", 0), 2: ("B", 0)},
+    )
     w.outputs = [w.add("SOFTMAX", [y], ((1, 2),), options={0: ("f", 1.0)})]
     return write(w)
 
@@ -193,7 +245,12 @@ def while_file(T=5, I=3, H=4, lists=True, B=1, signature=None) -> bytes:
             w.input(shape, dtype)
     condition.outputs = [condition.add("LESS", [0, condition.constant(np.int32(T))], ((), "bool"))]
     entry = body.add("GATHER", [2, 0], ((B, I),), options={0: ("i", 0), 1: ("i", 0)})
-    a = body.add("FULLY_CONNECTED", [entry, body.constant(r.uniform(-0.7, 0.7, (H, I)).astype("f4")), body.constant(r.uniform(-0.7, 0.7, H).astype("f4"))], ((B, H),), options={0: ("b", 0)})
+    a = body.add(
+        "FULLY_CONNECTED",
+        [entry, body.constant(r.uniform(-0.7, 0.7, (H, I)).astype("f4")), body.constant(r.uniform(-0.7, 0.7, H).astype("f4"))],
+        ((B, H),),
+        options={0: ("b", 0)},
+    )
     b = body.add("FULLY_CONNECTED", [1, body.constant(r.uniform(-0.7, 0.7, (H, H)).astype("f4")), -1], ((B, H),), options={0: ("b", 0)})
     new = body.add("TANH", [body.add("ADD", [a, b], ((B, H),), options={0: ("b", 0)})], ((B, H),))
     later = body.add("ADD", [0, body.constant(np.int32(1))], ((), "int32"), options={0: ("b", 0)})
@@ -213,11 +270,25 @@ def quantized_file() -> bytes:
     x = w.input((1, 6, 6, 2), "int8", scale=0.02, zero=3)
     kernel = w.constant(r.integers(-127, 128, (3, 3, 3, 2)).astype("i1"), scale=[0.01, 0.02, 0.015])
     bias = w.constant(r.integers(-500, 500, 3).astype("i4"), scale=[0.0002, 0.0004, 0.0003])
-    y = w.add("CONV_2D", [x, kernel, bias], ((1, 6, 6, 3), "int8", {"scale": 0.05, "zero": -10}), options={0: ("b", 0), 1: ("i", 1), 2: ("i", 1), 3: ("b", 1), 4: ("i", 1), 5: ("i", 1)})
-    y = w.add("MAX_POOL_2D", [y], ((1, 3, 3, 3), "int8", {"scale": 0.05, "zero": -10}), options={0: ("b", 1), 1: ("i", 2), 2: ("i", 2), 3: ("i", 2), 4: ("i", 2), 5: ("b", 0)})
+    y = w.add(
+        "CONV_2D",
+        [x, kernel, bias],
+        ((1, 6, 6, 3), "int8", {"scale": 0.05, "zero": -10}),
+        options={0: ("b", 0), 1: ("i", 1), 2: ("i", 1), 3: ("b", 1), 4: ("i", 1), 5: ("i", 1)},
+    )
+    y = w.add(
+        "MAX_POOL_2D",
+        [y],
+        ((1, 3, 3, 3), "int8", {"scale": 0.05, "zero": -10}),
+        options={0: ("b", 1), 1: ("i", 2), 2: ("i", 2), 3: ("i", 2), 4: ("i", 2), 5: ("b", 0)},
+    )
     y = w.add("RESHAPE", [y, w.constant(np.int32([1, 27]))], ((1, 27), "int8", {"scale": 0.05, "zero": -10}))
-    y = w.add("FULLY_CONNECTED", [y, w.constant(r.integers(-127, 128, (4, 27)).astype("i1"), scale=0.01), w.constant(r.integers(-900, 900, 4).astype("i4"), scale=0.0005)],
-              ((1, 4), "int8", {"scale": 0.1, "zero": 5}), options={0: ("b", 0), 1: ("b", 0), 2: ("B", 0)})
+    y = w.add(
+        "FULLY_CONNECTED",
+        [y, w.constant(r.integers(-127, 128, (4, 27)).astype("i1"), scale=0.01), w.constant(r.integers(-900, 900, 4).astype("i4"), scale=0.0005)],
+        ((1, 4), "int8", {"scale": 0.1, "zero": 5}),
+        options={0: ("b", 0), 1: ("b", 0), 2: ("B", 0)},
+    )
     w.outputs = [w.add("SOFTMAX", [y], ((1, 4), "int8", {"scale": 1 / 256, "zero": -128}), options={0: ("f", 1.0)})]
     return write(w)
 
@@ -227,7 +298,7 @@ def tflite_seeds() -> dict[str, bytes]:
     """Whole files of each kind."""
     w = Writer()
     w.outputs = [w.add("ADD", [w.input((2, 3)), w.constant(np.float32([1, 2, 3]))], ((2, 3),), options={0: ("b", 1)})]
-    return {"small": write(w, names=False), "lstm": rnn_file(), "projected": rnn_file_of_projection(), "both": both_file(), "while": while_file(), "quantized": quantized_file()}
+    return {"small": write(w, names=False), "lstm": rnn_file(), "projected": rnn_file_of_projection(), "both": both_file(), "while": while_file(), "quantized": quantized_file()}  # fmt: skip
 
 
 def rnn_file_of_projection() -> bytes:
@@ -236,7 +307,7 @@ def rnn_file_of_projection() -> bytes:
     x = w.input((5, 2, 3))
     y = lstm(w, x, 5, 3, 4, 2, P=2, peepholes=True, time_major=True)
     weights = [w.constant(np.random.default_rng(5).uniform(-0.5, 0.5, s).astype("f4")) for s in ((3, 2), (3, 3), (3,))]
-    w.outputs = [w.add("UNIDIRECTIONAL_SEQUENCE_RNN", [y, *weights, w.tensor("float32", (2, 3), variable=True)], ((5, 2, 3),), options={0: ("B", 1), 1: ("b", 4), 2: ("B", 0)})]
+    w.outputs = [w.add("UNIDIRECTIONAL_SEQUENCE_RNN", [y, *weights, w.tensor("float32", (2, 3), variable=True)], ((5, 2, 3),), options={0: ("B", 1), 1: ("b", 4), 2: ("B", 0)})]  # fmt: skip
     return write(w, names=False)
 
 
@@ -254,10 +325,10 @@ def mutate_tflite(random, data: bytes) -> bytes:
     for _ in range(50):
         size = int(mutations.one(random, (1, 2, 2, 4, 4)))
         at = int(random.integers(0, len(data) - size + 1)) // size * size
-        number = int.from_bytes(data[at:at + size], "little", signed=True)
+        number = int.from_bytes(data[at : at + size], "little", signed=True)
         if 0 != abs(number) < len(data):
             break
-    data[at:at + size] = (mutations.near(random, number) % (1 << 8 * size)).to_bytes(size, "little")
+    data[at : at + size] = (mutations.near(random, number) % (1 << 8 * size)).to_bytes(size, "little")
     return bytes(data)
 
 

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 
 WORDS = [None, True, False, 0, -1, 1, 1 << 31, 1 << 63, 1 << 64, -(1 << 63), 1e308, 0.5, "", "x", "NaN", "\u0000", "y" * 300, [], [[]], {}, {"a": 1}, [1, "a"], [None] * 3, "../../etc/passwd",
-         "FP32", "BYTES", "sequence_id"]
+         "FP32", "BYTES", "sequence_id"]  # fmt: skip
 PATHS = ["/", "/v2", "/v2/", "/live", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/lstm", "/v2/models/lstm/ready", "/v2/models/lstm/infer", "/v2/models/lstm/versions/1/infer",
-         "/v2/models/lstm/versions/x/infer", "/v2/models//infer", "/v2/models/%00/infer", "/v2/models/..%2f..%2fetc/infer", "/v2/models/lstm/stream", "/page.js", "/page.py", "//", "/%ff%fe", "*"]
+         "/v2/models/lstm/versions/x/infer", "/v2/models//infer", "/v2/models/%00/infer", "/v2/models/..%2f..%2fetc/infer", "/v2/models/lstm/stream", "/page.js", "/page.py", "//", "/%ff%fe", "*"]  # fmt: skip
 METHODS = [b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"CONNECT", b"G\0T", b"BREW"]
 
 
@@ -18,7 +18,7 @@ def tensor(rng):
 
 def valid(rng):
     return {"id": "i", "inputs": [tensor(rng)], "outputs": [{"name": "y"}],
-            "parameters": {"sequence_id": int(rng.integers(1, 4)), "sequence_start": bool(rng.random() < 0.5), "sequence_end": bool(rng.random() < 0.5), "step": int(rng.integers(3))}}
+            "parameters": {"sequence_id": int(rng.integers(1, 4)), "sequence_start": bool(rng.random() < 0.5), "sequence_end": bool(rng.random() < 0.5), "step": int(rng.integers(3))}}  # fmt: skip
 
 
 def damaged(rng, value, depth=0):
@@ -35,7 +35,7 @@ def damaged(rng, value, depth=0):
         return value
     if isinstance(value, list) and value and rng.random() < 0.7:
         value, k = list(value), int(rng.integers(len(value)))
-        value[k:k + 1] = [damaged(rng, value[k], depth + 1)] * int(rng.integers(3))
+        value[k : k + 1] = [damaged(rng, value[k], depth + 1)] * int(rng.integers(3))
         return value
     return WORDS[rng.integers(len(WORDS))]
 
@@ -48,15 +48,15 @@ def bent(rng, data, most=6):
         if choice < 0.4 and at < len(data):
             data[at] ^= 1 << int(rng.integers(8))
         elif choice < 0.55:
-            del data[at:at + int(rng.integers(1, 9))]
+            del data[at : at + int(rng.integers(1, 9))]
         elif choice < 0.7:
             data[at:at] = rng.bytes(int(rng.integers(1, 9)))
         elif choice < 0.8:
-            data[at:at] = data[at:at + 30]
+            data[at:at] = data[at : at + 30]
         elif choice < 0.9:
             del data[at:]
         elif at + 4 <= len(data):
-            data[at:at + 4] = struct.pack("<I", int(rng.integers(1 << 32)))
+            data[at : at + 4] = struct.pack("<I", int(rng.integers(1 << 32)))
     return bytes(data)
 
 
@@ -74,14 +74,24 @@ def http(rng):
         text = bent(rng, text)
     length = len(text) if rng.random() < 0.9 else int(rng.integers(-5, 1 << 20))
     body = text + (extra if rng.random() < 0.8 else bent(rng, extra or b"x"))
-    method, path = (b"POST", "/v2/models/lstm/infer") if rng.random() < 0.7 else (METHODS[rng.integers(len(METHODS))], PATHS[rng.integers(len(PATHS))])
+    method, path = (
+        (b"POST", "/v2/models/lstm/infer") if rng.random() < 0.7 else (METHODS[rng.integers(len(METHODS))], PATHS[rng.integers(len(PATHS))])
+    )
     declared = len(body) if rng.random() < 0.9 else int(rng.integers(0, 2 * len(body) + 2))
     head = method + b" " + path.encode() + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: " + str(declared).encode() + b"\r\n"
     if binary or rng.random() < 0.1:
         head += b"inference-header-content-length: " + str(length).encode() + b"\r\n"
     if rng.random() < 0.1:
-        head += [b"transfer-encoding: chunked\r\n", b"content-encoding: gzip\r\n", b"expect: 100-continue\r\n", b"authorization: Bearer \xff\xfe\r\n", b"origin: null\r\n",
-                 b"upgrade: websocket\r\nconnection: upgrade\r\n", b"x: " + b"a" * 40_000 + b"\r\n", b"\0: 1\r\n"][rng.integers(8)]
+        head += [
+            b"transfer-encoding: chunked\r\n",
+            b"content-encoding: gzip\r\n",
+            b"expect: 100-continue\r\n",
+            b"authorization: Bearer \xff\xfe\r\n",
+            b"origin: null\r\n",
+            b"upgrade: websocket\r\nconnection: upgrade\r\n",
+            b"x: " + b"a" * 40_000 + b"\r\n",
+            b"\0: 1\r\n",
+        ][rng.integers(8)]
     data = head + b"\r\n" + body
     return bent(rng, data) if rng.random() < 0.2 else data
 

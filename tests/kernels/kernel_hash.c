@@ -5,10 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef struct { const char *role, *name; int acc, gx, gh; } cell;
-static const cell CELLS[] = {{"recurrent", "rnn", 1, 1, 1}, {"general", "rnn", 1, 1, 1}, {"recurrent", "lstm", 4, 4, 4}, {"general", "lstm", 4, 4, 4},
-                             {"recurrent", "gru", 4, 3, 3}, {"general", "gru", 4, 3, 3}, {"recurrent", "gru_before", 3, 3, 2}, {"general", "gru_before", 3, 3, 2}};
-static const int SHAPES[][5] = {{1, 1, 1, 1, 0}, {5, 3, 7, 17, 0}, {11, 5, 13, 37, 0}, {20, 1, 12, 16, 4}, {6, 9, 9, 24, 0}, {33, 2, 40, 40, 8}}; /* T B I H chunk */
+typedef struct {
+    const char *role, *name;
+    int acc, gx, gh;
+} cell;
+static const cell CELLS[] = {{"recurrent", "rnn", 1, 1, 1},        {"general", "rnn", 1, 1, 1},       {"recurrent", "lstm", 4, 4, 4},
+                             {"general", "lstm", 4, 4, 4},         {"recurrent", "gru", 4, 3, 3},     {"general", "gru", 4, 3, 3},
+                             {"recurrent", "gru_before", 3, 3, 2}, {"general", "gru_before", 3, 3, 2}};
+static const int SHAPES[][5] = {{1, 1, 1, 1, 0},    {5, 3, 7, 17, 0}, {11, 5, 13, 37, 0},
+                                {20, 1, 12, 16, 4}, {6, 9, 9, 24, 0}, {33, 2, 40, 40, 8}}; /* T B I H chunk */
 
 static uint64_t state, hash = 1469598103934665603ull;
 
@@ -63,7 +68,9 @@ static void *small_panel(const float *w, int G, int H, int K, int64_t weights) {
     return packed;
 }
 
-static void *panel_of(const float *w, int G, int H, int K, int64_t weights) { return weights ? small_panel(w, G, H, K, weights) : (void *)panel(w, G, H, K); }
+static void *panel_of(const float *w, int G, int H, int K, int64_t weights) {
+    return weights ? small_panel(w, G, H, K, weights) : (void *)panel(w, G, H, K);
+}
 
 /* NaNs count as one: their payload is no part of the promise. */
 static void add(const float *a, int64_t n) {
@@ -77,8 +84,23 @@ static void add(const float *a, int64_t n) {
 static void run_cell(const cell *c, const int *shape, int kind, int64_t weights) {
     const int T = shape[0], B = shape[1], I = shape[2], H = shape[3];
     const float scale = 1.0f / (float)H + 0.05f;
-    fr_args a = {.T = T, .B = B, .I = I, .H = H, .P = H, .x_t = B * I, .x_b = I, .y_t = B * H, .y_b = H, .h0_b = H, .c0_b = H, .hn_b = H, .cn_b = H,
-                 .chunk = shape[4], .clip = 2.5f, .weights = weights, .x_bits = 14,
+    fr_args a = {.T = T,
+                 .B = B,
+                 .I = I,
+                 .H = H,
+                 .P = H,
+                 .x_t = B * I,
+                 .x_b = I,
+                 .y_t = B * H,
+                 .y_b = H,
+                 .h0_b = H,
+                 .c0_b = H,
+                 .hn_b = H,
+                 .cn_b = H,
+                 .chunk = shape[4],
+                 .clip = 2.5f,
+                 .weights = weights,
+                 .x_bits = 14,
                  .h_bits = shape[0] % 2 ? 8 : 14};
     a.w_x = panel_of(uniform(c->gx * H * I, scale), c->gx, H, I, weights);
     a.w_h = panel_of(uniform(c->gh * H * H, scale), c->gh, H, H, weights);

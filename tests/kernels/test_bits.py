@@ -49,7 +49,7 @@ def stream_in_pieces(case, layer, random, backend):
     x, t, pieces = np.moveaxis(case.x, 1, 0) if case.options.get("batch_first") else case.x, 0, []
     while t < case.shape.T:
         n = int(random.integers(1, 9))
-        piece = x[t:t + n]
+        piece = x[t : t + n]
         pieces += [stream.push(piece)] if n > 1 and len(piece) > 1 else [stream.step(row)[None] for row in piece]
         t += n
     y = np.concatenate(pieces)
@@ -120,7 +120,10 @@ def test_tiles_of_every_height(kind, H, I, monkeypatch):
 def test_projections_of_many_steps_at_once(kind, each_isa, monkeypatch):
     """A panel over x that is read for many rows, of a few steps each time or of one, gives the bits of one that is read in every step."""
     options = {"reset_after": False} if kind == "gru_before" else {}
-    cases = [Case(kind.partition("_")[0], Shape(T=11, B=B, I=40, H=70, ragged=ragged), options, seed=B) for B, ragged in ((1, False), (5, True), (30, False), (30, True))]
+    cases = [
+        Case(kind.partition("_")[0], Shape(T=11, B=B, I=40, H=70, ragged=ragged), options, seed=B)
+        for B, ragged in ((1, False), (5, True), (30, False), (30, True))
+    ]
     near = [case.run(case.layer()) for case in cases]
     monkeypatch.setattr(policy, "X_NEAR_BYTES", 0)
     monkeypatch.setattr(policy, "FAR_ROWS", 20)
@@ -134,9 +137,9 @@ def test_ragged_row_is_its_own_sequence():
         case = Case("lstm", TRAP_SHAPES["ragged"], options, seed=2)
         layer, whole = case.layer(), case.run(case.layer())
         for b, n in enumerate(case.lengths):
-            state = tuple(s[:, b:b + 1] for s in case.states)
-            alone = outputs(layer, case.x[:n, b:b + 1], state, None)
-            assert same_bits(alone, [whole[0][:n, b:b + 1], whole[1][:, b:b + 1], whole[2][:, b:b + 1]])
+            state = tuple(s[:, b : b + 1] for s in case.states)
+            alone = outputs(layer, case.x[:n, b : b + 1], state, None)
+            assert same_bits(alone, [whole[0][:n, b : b + 1], whole[1][:, b : b + 1], whole[2][:, b : b + 1]])
             assert not whole[0][n:, b].any()
 
 

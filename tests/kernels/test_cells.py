@@ -7,7 +7,9 @@ from fastrnn.kernels import isa
 from fastrnn.kernels.jit import compiler
 from fastrnn.testing import OPTIONS, TRAP_SHAPES, Case, draw_case
 
-BACKENDS = [("native", name) for name in isa.supported()] + [("jit", name) for name in isa.supported() if name in compiler.ISAS] + [("reference", None)]
+BACKENDS = (
+    [("native", name) for name in isa.supported()] + [("jit", name) for name in isa.supported() if name in compiler.ISAS] + [("reference", None)]
+)
 COMPILED = ("I_ne_H", "whole", "ragged", "wide", "long")  # last blocks that are narrow, whole, and neither; each is a kernel to compile
 ROWS = [(kind, option) for kind, options in OPTIONS.items() for option in options]
 
@@ -25,7 +27,14 @@ def every_way():
     for backend, name in BACKENDS:
         for kind, option in ROWS:
             narrower = backend == "jit" and name != compiled[0] and option != "default"
-            yield pytest.param(backend, name, kind, option, id=f"{kind}-{option}-{backend}-{name}" if name else f"{kind}-{option}-{backend}", marks=[pytest.mark.sweep] if narrower else [])
+            yield pytest.param(
+                backend,
+                name,
+                kind,
+                option,
+                id=f"{kind}-{option}-{backend}-{name}" if name else f"{kind}-{option}-{backend}",
+                marks=[pytest.mark.sweep] if narrower else [],
+            )
 
 
 @pytest.mark.parametrize("backend,isa_name,kind,option", list(every_way()))

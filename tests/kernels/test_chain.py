@@ -12,7 +12,7 @@ from fastrnn.testing import TINY, run_chain
 
 # ulp: correctly rounded but for ties that a double cannot tell; erf is a fit in float.
 EXACT = {"log": (np.log, 0.5001), "sin": (np.sin, 0.5001), "cos": (np.cos, 0.5001), "erf": (np.vectorize(math.erf), 4.6), "sqrt": (np.sqrt, 0.5),
-         "reciprocal": (lambda x: 1 / x, 0.5), "floor": (np.floor, 0), "ceil": (np.ceil, 0), "round": (np.rint, 0), "abs": (np.abs, 0)}
+         "reciprocal": (lambda x: 1 / x, 0.5), "floor": (np.floor, 0), "ceil": (np.ceil, 0), "round": (np.rint, 0), "abs": (np.abs, 0)}  # fmt: skip
 EDGES = np.float32([0.0, -0.0, 1, -1, 0.5, -0.5, 2, -2, 3, -3, 0.3, 1e30, -1e30, 2.0**24 + 2, 1e9, np.inf, -np.inf, np.nan])
 
 
@@ -53,7 +53,7 @@ def test_large_angles():
     """Payne and Hanek's reduction, against values from 400 bits of arithmetic."""
     x = np.float32([1e8, 6.7e7, 6.8e7, 3.4e38, 1.2345e30, -2.5e20, 5e9, 2.0**26, 2.0**27, 1.5 * 2.0**60, 1e35])
     want = [0.931639027109726, 0.9230526238807666, 0.7300382146648318, -0.24408488437240827, -0.7173044006982265, -0.9759233251965975, 0.2518733583799049,
-            0.42075989775848105, -0.76340322880198, -0.10021881020078509, -0.9993489906698249]
+            0.42075989775848105, -0.76340322880198, -0.10021881020078509, -0.9993489906698249]  # fmt: skip
     np.testing.assert_array_equal(run_chain(isa.supported()[0], program("sin"), x), np.float32(want))
 
 
@@ -70,14 +70,28 @@ def test_powers_as_c_defines_them(each_isa):
     assert np.array_equal(np.isnan(run_chain(each_isa, program("power"), base, exponent)), np.isnan(want))
 
 
-@pytest.mark.parametrize("operation,function", [
-    ("min", np.minimum), ("max", np.maximum), ("equal", np.equal), ("less", np.less), ("less_or_equal", np.less_equal), ("greater", np.greater),
-    ("greater_or_equal", np.greater_equal), ("fmod", np.fmod), ("div", np.divide), ("prelu", lambda x, s: np.where(x < 0, s * x, x)),
-    ("at_least", lambda x, low: np.where(low > x, low, x)), ("at_most", lambda x, high: np.where(high < x, high, x)),
-    ("sign", np.sign), ("nonzero", lambda x: x != 0)])
+@pytest.mark.parametrize(
+    "operation,function",
+    [
+        ("min", np.minimum),
+        ("max", np.maximum),
+        ("equal", np.equal),
+        ("less", np.less),
+        ("less_or_equal", np.less_equal),
+        ("greater", np.greater),
+        ("greater_or_equal", np.greater_equal),
+        ("fmod", np.fmod),
+        ("div", np.divide),
+        ("prelu", lambda x, s: np.where(x < 0, s * x, x)),
+        ("at_least", lambda x, low: np.where(low > x, low, x)),
+        ("at_most", lambda x, high: np.where(high < x, high, x)),
+        ("sign", np.sign),
+        ("nonzero", lambda x: x != 0),
+    ],
+)
 def test_edges_as_numpy_has_them(each_isa, operation, function):
     a, b = (m.ravel() for m in np.meshgrid(EDGES, EDGES))
-    given = (a, b)[:OPERATIONS[operation]]
+    given = (a, b)[: OPERATIONS[operation]]
     with np.errstate(all="ignore"):
         want = function(*given).astype(np.float32)
     np.testing.assert_array_equal(run_chain(each_isa, program(operation), *given), want)
@@ -90,7 +104,7 @@ def test_the_same_bits_on_every_isa():
     for operation, reads in OPERATIONS.items():
         given = [random.permutation(x) for _ in range(reads)]
         if operation in ("not", "and", "or", "xor", "where"):
-            given[:2 if operation != "where" else 1] = [(v > 0).astype(np.float32) for v in given[:2 if operation != "where" else 1]]
+            given[: 2 if operation != "where" else 1] = [(v > 0).astype(np.float32) for v in given[: 2 if operation != "where" else 1]]
         results = [plain(run_chain(name, program(operation), *given)) for name in isa.supported()]
         assert all(np.array_equal(results[0], other) for other in results[1:]), operation
 

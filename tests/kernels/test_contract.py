@@ -28,7 +28,7 @@ def fields_of(declarations: str) -> list[tuple[str, str]]:
 
 
 HEADER = (NATIVE / "args.h").read_text(encoding="utf-8")
-FIELDS = fields_of(HEADER[:HEADER.index("} fr_args;")].rpartition("typedef struct {")[2])
+FIELDS = fields_of(HEADER[: HEADER.index("} fr_args;")].rpartition("typedef struct {")[2])
 TYPES = {"*": "u8", "int64_t": "i8", "float": "f4"}
 
 
@@ -54,16 +54,16 @@ def test_the_contract_says_what_each_field_means():
 def test_activation_codes_follow_the_header():
     from fastrnn.cells import ACTIVATIONS
 
-    enum = HEADER[:HEADER.index("FR_ACT_IDENTITY,")].rpartition("enum {")[2] + HEADER[HEADER.index("FR_ACT_IDENTITY,"):].split("}")[0]
-    names = [name.strip()[len("FR_ACT_"):].replace("_", "").lower() for name in enum.split(",")]
+    enum = HEADER[: HEADER.index("FR_ACT_IDENTITY,")].rpartition("enum {")[2] + HEADER[HEADER.index("FR_ACT_IDENTITY,") :].split("}")[0]
+    names = [name.strip()[len("FR_ACT_") :].replace("_", "").lower() for name in enum.split(",")]
     assert names == list(ACTIVATIONS)
 
 
 def test_precisions_follow_the_header():
     from fastrnn.model.small import PRECISIONS
 
-    enum = HEADER[HEADER.index("enum { FR_FLOAT32"):].split("{")[1].split("}")[0]
-    assert [name.strip()[len("FR_"):].lower() for name in enum.split(",")] == list(PRECISIONS)
+    enum = HEADER[HEADER.index("enum { FR_FLOAT32") :].split("{")[1].split("}")[0]
+    assert [name.strip()[len("FR_") :].lower() for name in enum.split(",")] == list(PRECISIONS)
 
 
 def test_operations_follow_the_header():
@@ -168,8 +168,14 @@ def test_kernels_are_found_by_what_they_do(each_isa):
     assert len(table) == sum(1 for _ in isa.load(each_isa).kernels()) == len({str(key) for key in table})
     assert {key.cell for key in table if key.role in ("recurrent", "general")} == {"rnn", "lstm", "gru", "gru_before"}
     assert all(bool(key.cell) == (key.role in ("recurrent", "general")) for key in table)
-    shown = {Key("recurrent", "lstm"): "lstm", Key("recurrent", "lstm", "int8"): "lstm_int8", Key("general", "lstm"): "lstm_any", Key("copy", dtype="bits32"): "copy32", Key("add", dtype="int64"): "add_int64",
-             Key("chain"): "chain"}
+    shown = {
+        Key("recurrent", "lstm"): "lstm",
+        Key("recurrent", "lstm", "int8"): "lstm_int8",
+        Key("general", "lstm"): "lstm_any",
+        Key("copy", dtype="bits32"): "copy32",
+        Key("add", dtype="int64"): "add_int64",
+        Key("chain"): "chain",
+    }
     assert all(registry.find(key, "native", each_isa).name == name for key, name in shown.items())
     assert registry.find("chain", "native", each_isa) is table[Key("chain")]
     with pytest.raises(fr.UnsupportedModelError, match="'lstm_int4'"):

@@ -11,21 +11,28 @@ from fastrnn.testing import LAYERS, Case, Shape
 def recurrent_model(op="LSTM", I=3, H=4, directions=1, change=None, **attributes):
     """A model of one node over zero weights, after `change` to the weights."""
     G = {"RNN": 1, "GRU": 3, "LSTM": 4}[op]
-    weights = {"w": np.zeros((directions, G * H, I), np.float32), "r": np.zeros((directions, G * H, H), np.float32),
-               "b": np.zeros((directions, 2 * G * H), np.float32)}
+    weights = {
+        "w": np.zeros((directions, G * H, I), np.float32),
+        "r": np.zeros((directions, G * H, H), np.float32),
+        "b": np.zeros((directions, 2 * G * H), np.float32),
+    }
     (change or (lambda w: None))(weights)
     return Model((Value("x", "float32", ("T", "B", I)),), ("y",), (Node(op, "cell", ("x", "w", "r", "b"), ("y",), attributes),), weights)
 
 
-@pytest.mark.parametrize("change", [
-    lambda w: w.update(r=w["r"][:, :, :3]),  # onnxruntime 29595: weights that do not match hidden_size
-    lambda w: w.update(w=w["w"][:, :-1]),  # pytorch 194049: an undersized gate tensor
-    lambda w: w.update(b=w["b"][:, :-1]),
-    lambda w: w.update(w=w["w"][0]),  # onnxruntime 28653: dims read before the rank was checked
-    lambda w: w.update(r=w["r"][..., None]),
-    lambda w: w.update(w=np.concatenate([w["w"]] * 2)),
-    lambda w: w.update(w=w["w"].swapaxes(1, 2)),
-], ids=["R-narrow", "W-short", "B-short", "W-rank", "R-rank", "W-directions", "W-transposed"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w.update(r=w["r"][:, :, :3]),  # onnxruntime 29595: weights that do not match hidden_size
+        lambda w: w.update(w=w["w"][:, :-1]),  # pytorch 194049: an undersized gate tensor
+        lambda w: w.update(b=w["b"][:, :-1]),
+        lambda w: w.update(w=w["w"][0]),  # onnxruntime 28653: dims read before the rank was checked
+        lambda w: w.update(r=w["r"][..., None]),
+        lambda w: w.update(w=np.concatenate([w["w"]] * 2)),
+        lambda w: w.update(w=w["w"].swapaxes(1, 2)),
+    ],
+    ids=["R-narrow", "W-short", "B-short", "W-rank", "R-rank", "W-directions", "W-transposed"],
+)
 @pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
 def test_weights_that_do_not_fit_are_refused_before_anything_is_read(op, change):
     with pytest.raises((fr.ShapeError, fr.InvalidModelError), match="'cell'"):
@@ -43,6 +50,7 @@ def test_a_malformed_node_is_refused_whatever_a_checker_says():
 @pytest.mark.parametrize("attributes", [{"activations": ("relu", "tanh", "tanh")}, {"clip": 0.1}, {"input_forget": 1}, {"direction": "reverse"}])
 def test_no_attribute_is_ignored(attributes):
     """tract 2751: each changes the answer."""
+
     def random_weights(w):
         w.update({name: np.random.default_rng(0).uniform(-1, 1, a.shape).astype(np.float32) for name, a in w.items()})
 

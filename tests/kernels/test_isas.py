@@ -45,7 +45,7 @@ def test_the_cpu_is_asked_for_what_the_compiler_may_use():
     text = (NATIVE / "cpu.h").read_text()
     for name, row in isas.ISAS.items():
         if row.family == "x86":
-            asked = text[text.index(f"fr_has_{name}(void) {{"):].split("}")[0]
+            asked = text[text.index(f"fr_has_{name}(void) {{") :].split("}")[0]
             assert set(re.findall(r'supports\("(\w+)"\)', asked)) == {flag[2:] for flag in row.flags if flag.startswith("-m")}
     assert _cpu.supports("baseline") and not _cpu.supports("mmx")
 

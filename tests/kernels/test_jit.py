@@ -24,10 +24,10 @@ def each_unit(function, values, name="one_function"):
     cell = fr.cell(gates=(fr.Gate("a", sees="x", bias=False),), name=name)(function)
     H = 64
     x = np.zeros((-(-len(values) // H), H), np.float32)
-    x.reshape(-1)[:len(values)] = values
+    x.reshape(-1)[: len(values)] = values
     layer = fr.Recurrent(cell, H, H, bias=False, backend="jit")
     layer.load_state_dict({"weight_ih_l0": np.eye(H, dtype=np.float32)})
-    return layer(x[:, None])[0].reshape(-1)[:len(values)]
+    return layer(x[:, None])[0].reshape(-1)[: len(values)]
 
 
 def dense():
@@ -68,9 +68,16 @@ def test_every_function_is_compiled_and_has_a_numpy_form():
 
 def test_nan_comes_through_and_infinities_saturate(each_jit_isa):
     special = np.float32([np.nan, np.inf, -np.inf])
-    for function, expected in ((fr.tanh, [np.nan, 1, -1]), (fr.sigmoid, [np.nan, 1, 0]), (fr.exp, [np.nan, np.inf, 0]), (fr.relu, [np.nan, np.inf, 0]),
-                               (lambda a: fr.maximum(a, np.nan), [np.nan] * 3), (lambda a: fr.minimum(np.nan, a), [np.nan] * 3),
-                               (lambda a: fr.maximum(a, 2 * a), [np.nan, np.inf, -np.inf]), (lambda a: fr.minimum(1.0, a), [np.nan, 1, -np.inf])):
+    for function, expected in (
+        (fr.tanh, [np.nan, 1, -1]),
+        (fr.sigmoid, [np.nan, 1, 0]),
+        (fr.exp, [np.nan, np.inf, 0]),
+        (fr.relu, [np.nan, np.inf, 0]),
+        (lambda a: fr.maximum(a, np.nan), [np.nan] * 3),
+        (lambda a: fr.minimum(np.nan, a), [np.nan] * 3),
+        (lambda a: fr.maximum(a, 2 * a), [np.nan, np.inf, -np.inf]),
+        (lambda a: fr.minimum(1.0, a), [np.nan, 1, -np.inf]),
+    ):
         x = np.repeat(special, 64)  # a matrix would spread NaN over its row, so a row has one value
         got = each_unit_rows(function, x)
         assert np.array_equal(got[::64], np.float32(expected), equal_nan=True)
@@ -91,8 +98,14 @@ def test_what_cannot_run_is_refused_by_name(monkeypatch):
 
 
 def run_python(code, folder, **environment):
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd="/",
-                          env={**os.environ, "FASTRNN_CACHE_DIR": str(folder), **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={**os.environ, "FASTRNN_CACHE_DIR": str(folder), **environment},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

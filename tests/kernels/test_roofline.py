@@ -21,11 +21,11 @@ def test_probes_do_all_of_their_work(each_isa):
     x = np.arange(roofline.GRAIN, dtype=np.float32)
     args = new_args(T=3, I=len(x), x=x.ctypes.data, y=y.ctypes.data).record()
     _invoke.run(kernel.run, args)
-    assert y[:kernel.lanes].sum(dtype=np.float64) == 3 * x.sum(dtype=np.float64)
+    assert y[: kernel.lanes].sum(dtype=np.float64) == 3 * x.sum(dtype=np.float64)
     kernel = registry.find("probe_fma", "native", each_isa)
     args = new_args(T=2, y=y.ctypes.data, scale=0.5).record()
     _invoke.run(kernel.run, args)
-    assert np.allclose(y[:kernel.lanes], sum(k / 4 + 1.5 for k in range(roofline.CHAINS)))
+    assert np.allclose(y[: kernel.lanes], sum(k / 4 + 1.5 for k in range(roofline.CHAINS)))
 
 
 def test_the_measured_roofline_makes_sense():
@@ -38,7 +38,9 @@ def test_the_measured_roofline_makes_sense():
     assert limits.facts()["read_gbytes"].keys() == rates.keys()
 
 
-@pytest.mark.parametrize("interrupted", [{}, {0: 1e-2}, {3: 5e-3}, {10: 1.0}, dict.fromkeys(range(4), 0.003), dict.fromkeys(range(0, 400, 2), 0.01)], ids=str)
+@pytest.mark.parametrize(
+    "interrupted", [{}, {0: 1e-2}, {3: 5e-3}, {10: 1.0}, dict.fromkeys(range(4), 0.003), dict.fromkeys(range(0, 400, 2), 0.01)], ids=str
+)
 @pytest.mark.parametrize("round_seconds", [1e-9, 3e-6, 5e-2])
 def test_an_interruption_hides_no_speed(monkeypatch, interrupted, round_seconds):
     """Calling a probe costs 2 us, so blocks that an interruption kept short would show a fraction of the rate: 12 GFLOP/s of 97, once."""
@@ -51,14 +53,18 @@ def test_an_interruption_hides_no_speed(monkeypatch, interrupted, round_seconds)
 LIMITS = Roofline("any", 100.0, (Level("L1", 1000, 200.0), Level("L2", 100_000, 50.0), Level("DRAM", None, 10.0)))
 
 
-@pytest.mark.parametrize("work,us", [
-    (Work(0, 0), None),
-    (Work(1e5, 1000), 1.0),  # flops decide
-    (Work(1.0, 1000), 0.005),
-    (Work(1.0, 1001), 0.02002),  # the next level
-    (Work(1.0, 200_000), 20.0),
-    (Work(1.0, 1000, ((500, 10),)), 0.005 + 0.025),
-], ids=str)
+@pytest.mark.parametrize(
+    "work,us",
+    [
+        (Work(0, 0), None),
+        (Work(1e5, 1000), 1.0),  # flops decide
+        (Work(1.0, 1000), 0.005),
+        (Work(1.0, 1001), 0.02002),  # the next level
+        (Work(1.0, 200_000), 20.0),
+        (Work(1.0, 1000, ((500, 10),)), 0.005 + 0.025),
+    ],
+    ids=str,
+)
 def test_the_bound(work, us):
     assert LIMITS.microseconds(work) == (us if us is None else pytest.approx(us))
 
@@ -71,9 +77,18 @@ def test_work_adds_up():
     assert recurrent_work(4, 8, 16, 30, 10).loops == ((4 * 4 * 16 * 16, 9),)
 
 
-@pytest.mark.parametrize("kind,options,weights", [
-    ("lstm", {}, 4 * 6 * (5 + 6)), ("gru", {}, 3 * 6 * (5 + 6)), ("gru", {"reset_after": False}, 3 * 6 * (5 + 6)), ("lstm", {"proj_size": 2}, 4 * 6 * (5 + 2) + 6 * 2),
-    ("rnn", {"bidirectional": True}, 2 * 6 * (5 + 6)), ("lstm", {"num_layers": 2}, 4 * 6 * (5 + 6) + 4 * 6 * (6 + 6))], ids=str)
+@pytest.mark.parametrize(
+    "kind,options,weights",
+    [
+        ("lstm", {}, 4 * 6 * (5 + 6)),
+        ("gru", {}, 3 * 6 * (5 + 6)),
+        ("gru", {"reset_after": False}, 3 * 6 * (5 + 6)),
+        ("lstm", {"proj_size": 2}, 4 * 6 * (5 + 2) + 6 * 2),
+        ("rnn", {"bidirectional": True}, 2 * 6 * (5 + 6)),
+        ("lstm", {"num_layers": 2}, 4 * 6 * (5 + 6) + 4 * 6 * (6 + 6)),
+    ],
+    ids=str,
+)
 def test_work_of_a_layer(kind, options, weights):
     session = fr.compile(stack_model(StackOptions(kind, 5, 6, **options), getattr(fr, kind.upper())(5, 6, **options).state_dict(), kind))
     work = work_of(session.plan.specialised({"x": (7, 3, 5)}))

@@ -47,12 +47,16 @@ def model_of(case: Case) -> Model:
 def inputs_of(case: Case, rows=None, lengths=True) -> dict:
     axis = 0 if case.options.get("batch_first") else 1
     pick = (lambda a, k: a) if rows is None else lambda a, k: np.take(a, rows, k)
-    return {"x": pick(case.x, axis), **({"lengths": pick(case.lengths, 0)} if lengths and case.lengths is not None else {}),
-            **{f"{n}0": pick(s, 1) for n, s in zip("hc", case.states)}}
+    return {
+        "x": pick(case.x, axis),
+        **({"lengths": pick(case.lengths, 0)} if lengths and case.lengths is not None else {}),
+        **{f"{n}0": pick(s, 1) for n, s in zip("hc", case.states)},
+    }
 
 
 def exact(model: Model, inputs, monkeypatch) -> list[np.ndarray]:
     """The reference in float32, each activation as the kernels compute it."""
+
     def compiled(self, x):
         x = np.asarray(x)
         return activate(isa.chosen(), self, x.ravel()).reshape(x.shape)
@@ -76,7 +80,7 @@ def in_pieces(case, session, random):
     x, t, pieces = np.moveaxis(case.x, 1, 0) if case.options.get("batch_first") else case.x, 0, []
     while t < len(x):
         n = int(random.integers(1, 7))
-        pieces += [stream.push(x[t:t + n])] if n > 1 else [stream.step(x[t])[None]]
+        pieces += [stream.push(x[t : t + n])] if n > 1 else [stream.step(x[t])[None]]
         t += n
     y = np.concatenate(pieces)
     return [np.moveaxis(y, 0, 1) if case.options.get("batch_first") else y, *stream.state.values()]
@@ -90,13 +94,19 @@ def check(case: Case, random, monkeypatch) -> None:
         for way in WAYS:
             use(way, monkeypatch)
             if expected is None:
-                expected = exact(small_model, inputs, monkeypatch) if precision == "int8" else list(fr.compile(fr.round_weights(model, precision)).run(inputs).values())
+                expected = (
+                    exact(small_model, inputs, monkeypatch)
+                    if precision == "int8"
+                    else list(fr.compile(fr.round_weights(model, precision)).run(inputs).values())
+                )
             session = fr.compile(small_model, threads=2 if random.random() < 0.3 else 1)
             assert same(expected, list(session.run(inputs).values())), f"{case}: {precision} on {way}"
             if case.shape.B:
                 order = random.permutation(np.repeat(np.arange(case.shape.B), 2))[:9]
                 for rows in ([int(random.integers(case.shape.B))], order):
-                    assert same(rows_of(case, expected, rows), list(session.run(inputs_of(case, rows)).values())), f"{case}: {precision}, rows {rows} on {way}"
+                    assert same(rows_of(case, expected, rows), list(session.run(inputs_of(case, rows)).values())), (
+                        f"{case}: {precision}, rows {rows} on {way}"
+                    )
             if case.lengths is None and case.shape.T and case.shape.B and (pieces := in_pieces(case, session, random)) is not None:
                 assert same(expected, pieces), f"{case}: {precision} in pieces on {way}"
 
@@ -144,7 +154,9 @@ def test_sums_past_a_block_of_k(K, monkeypatch):
     """Largest integers throughout, so that a sum of more than a block would pass 2^31."""
     x = np.where(np.arange(3 * K).reshape(3, K) % 2, 1.0, 0.99).astype(np.float32) * 5
     w = np.random.default_rng(0).uniform(0.99, 1, (20, K)).astype(np.float32)
-    model = Model((Value("x", "float32", ("B", K)),), ("y",), (Node("Gemm", "dense", ("x", "w", "b"), ("y",), {"transB": 1}),), {"w": w, "b": w[:, 0] * 3})
+    model = Model(
+        (Value("x", "float32", ("B", K)),), ("y",), (Node("Gemm", "dense", ("x", "w", "b"), ("y",), {"transB": 1}),), {"w": w, "b": w[:, 0] * 3}
+    )
     expected = evaluate(narrow.narrowed(model, "int8"), {"x": x}, np.float32)["y"]
     for way in WAYS:
         use(way, monkeypatch)
@@ -158,16 +170,21 @@ def test_sums_past_a_block_of_k(K, monkeypatch):
 def test_convolutions(kernel, group, channels, monkeypatch):
     random = np.random.default_rng(1)
     w, b = random.standard_normal((8, channels // group, *kernel)).astype(np.float32), random.standard_normal(8).astype(np.float32)
-    sizes = ("T", 9)[:len(kernel)]
+    sizes = ("T", 9)[: len(kernel)]
     pads = [1] * (2 * len(kernel))
-    nodes = (Node("Conv", "conv", ("x", "w", "b"), ("c",), {"group": group, "pads": pads, "strides": [2] * len(kernel)}), Node("Relu", "relu", ("c",), ("y",)))
+    nodes = (
+        Node("Conv", "conv", ("x", "w", "b"), ("c",), {"group": group, "pads": pads, "strides": [2] * len(kernel)}),
+        Node("Relu", "relu", ("c",), ("y",)),
+    )
     model = Model((Value("x", "float32", ("B", channels, *sizes)),), ("y",), nodes, {"w": w, "b": b})
-    x = random.standard_normal((3, channels, 11, 9)[:2 + len(kernel)]).astype(np.float32)
+    x = random.standard_normal((3, channels, 11, 9)[: 2 + len(kernel)]).astype(np.float32)
     int8 = evaluate(narrow.narrowed(model, "int8"), {"x": x}, np.float32)["y"]
     for way in WAYS:
         use(way, monkeypatch)
         assert same([int8], [fr.compile(model, precision="int8").run({"x": x})["y"]]), way
-        assert same([fr.compile(fr.round_weights(model, "bfloat16")).run({"x": x})["y"]], [fr.compile(model, precision="bfloat16").run({"x": x})["y"]]), way
+        assert same(
+            [fr.compile(fr.round_weights(model, "bfloat16")).run({"x": x})["y"]], [fr.compile(model, precision="bfloat16").run({"x": x})["y"]]
+        ), way
     floats = fr.compile(model).run({"x": x})["y"]
     assert np.abs(int8 - floats).max() < 0.02 * np.abs(floats).max()
 
@@ -176,17 +193,27 @@ def test_convolutions(kernel, group, channels, monkeypatch):
 def test_what_is_fused_behind_a_product(op, monkeypatch):
     """Operands of elementwise ops behind it, for each unit and for each row, stand in the same table as a window's segments."""
     random = np.random.default_rng(3)
-    w, b, scale = (random.standard_normal(s).astype(np.float32) for s in ((24, 12, 3) if op == "Conv" else (24, 36), 24, (24, 1) if op == "Conv" else 24))
+    w, b, scale = (
+        random.standard_normal(s).astype(np.float32) for s in ((24, 12, 3) if op == "Conv" else (24, 36), 24, (24, 1) if op == "Conv" else 24)
+    )
     shape = ("B", 12, "T") if op == "Conv" else ("B", 36)
-    nodes = (Node(op, "product", ("x", "w", "b"), ("p",), {} if op == "Conv" else {"transB": 1}), Node("Mul", "mul", ("p", "scale"), ("m",)), Node("Add", "add", ("m", "p"), ("y",)))
+    nodes = (
+        Node(op, "product", ("x", "w", "b"), ("p",), {} if op == "Conv" else {"transB": 1}),
+        Node("Mul", "mul", ("p", "scale"), ("m",)),
+        Node("Add", "add", ("m", "p"), ("y",)),
+    )
     model = Model((Value("x", "float32", shape),), ("y",), nodes, {"w": w, "b": b, "scale": scale})
     x = random.standard_normal((5, 12, 9) if op == "Conv" else (5, 36)).astype(np.float32)
     for way in WAYS:
         use(way, monkeypatch)
         for precision in ("int8", "bfloat16"):
-            product = evaluate(narrow.narrowed(dataclasses.replace(model, nodes=nodes[:1], output_names=("p",)), precision), {"x": x}, np.float32)["p"]
+            product = evaluate(narrow.narrowed(dataclasses.replace(model, nodes=nodes[:1], output_names=("p",)), precision), {"x": x}, np.float32)[
+                "p"
+            ]
             got = fr.compile(model, precision=precision).run({"x": x})["y"]
-            np.testing.assert_allclose(got, product * scale + product, rtol=0, atol=(1e-6 if precision == "int8" else 2e-6) * np.abs(got).max(), err_msg=f"{precision} {way}")
+            np.testing.assert_allclose(
+                got, product * scale + product, rtol=0, atol=(1e-6 if precision == "int8" else 2e-6) * np.abs(got).max(), err_msg=f"{precision} {way}"
+            )
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
@@ -233,8 +260,13 @@ def test_states_beyond_one():
 def test_numbers_of_small_weights():
     """Rounding to bfloat16 against ml_dtypes, quantization against its definition."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
-    w = np.concatenate([np.random.default_rng(0).standard_normal(100_000).astype(np.float32) * np.float32(10.0) ** np.random.default_rng(1).integers(-30, 30, 100_000),
-                        np.array([0.0, -0.0, np.inf, -np.inf, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, np.finfo(np.float32).tiny])]).astype(np.float32)
+    w = np.concatenate(
+        [
+            np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+            * np.float32(10.0) ** np.random.default_rng(1).integers(-30, 30, 100_000),
+            np.array([0.0, -0.0, np.inf, -np.inf, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, np.finfo(np.float32).tiny]),
+        ]
+    ).astype(np.float32)
     assert np.array_equal(small.to_bfloat16(w), w.astype(ml_dtypes.bfloat16).view(np.uint16))
     assert np.isnan(small.of_bfloat16(small.to_bfloat16(np.array([np.nan, np.uint32(0x7F800001).view(np.float32)], np.float32)))).all()
     rows = np.random.default_rng(2).standard_normal((9, 70)).astype(np.float32)
@@ -250,11 +282,23 @@ def test_one_matrix_for_two_readers():
     random = np.random.default_rng(5)
     w, r = (random.uniform(-0.1, 0.1, (1, 256, 64)).astype(np.float32) for _ in range(2))
     weights = {"w": w, "r": r, "m": random.standard_normal((64, 300)).astype(np.float32)}
-    nodes = (Node("LSTM", "lstm", ("x", "w", "r"), ("y", "", "")), Node("Conv", "conv", ("c", "w"), ("z",), {"pads": [0, 0]}),
-             Node("Gemm", "first", ("g", "m"), ("p",), {"alpha": 123456.6}), Node("Gemm", "second", ("g", "m"), ("q",), {"alpha": 123457.4}))
-    model = Model((Value("x", "float32", ("T", "B", 64)), Value("c", "float32", ("B", 256, "n")), Value("g", "float32", ("B", 64))), ("y", "z", "p", "q"), nodes, weights)
-    inputs = {"x": random.standard_normal((3, 2, 64)).astype(np.float32), "c": random.standard_normal((2, 256, 70)).astype(np.float32),
-              "g": random.standard_normal((2, 64)).astype(np.float32)}
+    nodes = (
+        Node("LSTM", "lstm", ("x", "w", "r"), ("y", "", "")),
+        Node("Conv", "conv", ("c", "w"), ("z",), {"pads": [0, 0]}),
+        Node("Gemm", "first", ("g", "m"), ("p",), {"alpha": 123456.6}),
+        Node("Gemm", "second", ("g", "m"), ("q",), {"alpha": 123457.4}),
+    )
+    model = Model(
+        (Value("x", "float32", ("T", "B", 64)), Value("c", "float32", ("B", 256, "n")), Value("g", "float32", ("B", 64))),
+        ("y", "z", "p", "q"),
+        nodes,
+        weights,
+    )
+    inputs = {
+        "x": random.standard_normal((3, 2, 64)).astype(np.float32),
+        "c": random.standard_normal((2, 256, 70)).astype(np.float32),
+        "g": random.standard_normal((2, 64)).astype(np.float32),
+    }
     whole = fr.compile(model).run(inputs)
     for precision in ("int8", "bfloat16"):
         got = fr.compile(model, precision=precision).run(inputs)

@@ -34,7 +34,10 @@ def run_node(op, attributes, given):
         options |= {"input_forget": bool(attributes.get("input_forget", 0)), "peepholes": "P" in given}
     layer, parameters = LAYERS[kind](I, H, **options), {}
     for d, suffix in enumerate(("l0", "l0_reverse")[:directions]):
-        parameters |= {f"weight_ih_{suffix}": permute(w[d], kind, "onnx", "torch"), f"weight_hh_{suffix}": permute(given["R"][d], kind, "onnx", "torch")}
+        parameters |= {
+            f"weight_ih_{suffix}": permute(w[d], kind, "onnx", "torch"),
+            f"weight_hh_{suffix}": permute(given["R"][d], kind, "onnx", "torch"),
+        }
         if "B" in given:
             over_x, over_h = np.split(given["B"][d], 2)
             parameters |= {f"bias_ih_{suffix}": permute(over_x, kind, "onnx", "torch"), f"bias_hh_{suffix}": permute(over_h, kind, "onnx", "torch")}
@@ -43,7 +46,7 @@ def run_node(op, attributes, given):
             parameters |= {f"weight_p{gate}_{suffix}": p for gate, p in zip("ifo", peepholes)}
     layer.load_state_dict(parameters)
     B, shape = x.shape[0 if layout else 1], (directions, x.shape[0 if layout else 1], H)
-    states = [given.get(name) for name in ("initial_h", "initial_c")[:2 if kind == "lstm" else 1]]
+    states = [given.get(name) for name in ("initial_h", "initial_c")[: 2 if kind == "lstm" else 1]]
     states = [np.zeros(shape, np.float32) if s is None else np.ascontiguousarray(s.swapaxes(0, 1) if layout else s) for s in states]
     y, final = layer(x, tuple(states) if kind == "lstm" else states[0], given.get("sequence_lens"))
     T = x.shape[1 if layout else 0]

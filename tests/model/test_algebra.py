@@ -14,7 +14,7 @@ LONG = [(4, 4), (2, 3, 6, 4), (3, 4, 6), (1, 5), (2, 3, 0)]
 
 def run(op, *arrays, outputs=1, **attributes):
     """The meaning, whose shapes and dtypes are those that were inferred."""
-    node = Node(op, "n", tuple("abc"[:len(arrays)]), tuple("xyz"[:outputs]), attributes)
+    node = Node(op, "n", tuple("abc"[: len(arrays)]), tuple("xyz"[:outputs]), attributes)
     found = EVAL[op](node, list(arrays))
     for got, spec in zip(found, OPS[op].infer(node, [Spec(str(a.dtype), a.shape) for a in arrays])):
         assert got.shape == spec.shape and str(got.dtype) == spec.dtype, op
@@ -56,7 +56,7 @@ def test_of_any_matrices(shape, mode):
     both, pivots = run("LU", a, outputs=2)
     order = run("PivotMatrix", both, pivots)
     m, n = shape[-2:]
-    lower, upper = np.tril(both[..., :, :min(m, n)], -1) + np.eye(m, min(m, n)), np.triu(both[..., :min(m, n), :])
+    lower, upper = np.tril(both[..., :, : min(m, n)], -1) + np.eye(m, min(m, n)), np.triu(both[..., : min(m, n), :])
     close(order @ lower @ upper, a)
     assert np.abs(lower).max(initial=0) <= 1  # the largest entry of each column is its pivot
 
@@ -85,8 +85,17 @@ def test_a_matrix_alone_gives_the_same_bits():
             assert np.array_equal(run(op, a[k]), run(op, a)[k]), op
 
 
-@pytest.mark.parametrize("op,shapes", [("Inverse", [(3, 4)]), ("Cholesky", [(3,)]), ("Solve", [(3, 3), (4, 2)]), ("PivotMatrix", [(3, 3), (3, 3)]), ("HouseholderProduct", [(4, 3), (5,)])])
+@pytest.mark.parametrize(
+    "op,shapes",
+    [
+        ("Inverse", [(3, 4)]),
+        ("Cholesky", [(3,)]),
+        ("Solve", [(3, 3), (4, 2)]),
+        ("PivotMatrix", [(3, 3), (3, 3)]),
+        ("HouseholderProduct", [(4, 3), (5,)]),
+    ],
+)
 def test_shapes_that_do_not_fit(op, shapes):
-    node = Node(op, "n", ("a", "b")[:len(shapes)], ("y",), {})
+    node = Node(op, "n", ("a", "b")[: len(shapes)], ("y",), {})
     with pytest.raises(fr.ShapeError, match="'n'"):
         OPS[op].infer(node, [Spec("int32" if op == "PivotMatrix" and k else "float32", s) for k, s in enumerate(shapes)])

@@ -55,10 +55,17 @@ def test_states_go_with_their_inputs_and_replace_checks_again(model):
 
 def test_runs_laid_out_take_no_name_that_is_there():
     """A loop whose runs index what they take: a value that has the index's name keeps its own number."""
-    body = Graph((Node("Concat", "grow", ("s", "row"), ("s2",), {"axis": 0}), Node("Unsqueeze", "as_row", ("e", "axes"), ("row",)))[::-1], ("s2",), ("s", "e"))
+    body = Graph(
+        (Node("Concat", "grow", ("s", "row"), ("s2",), {"axis": 0}), Node("Unsqueeze", "as_row", ("e", "axes"), ("row",)))[::-1], ("s2",), ("s", "e")
+    )
     scan = Node("Scan", "scan", ("start", "xs"), ("all",), {"body": body, "num_scan_inputs": 1})
     taken = "scan.1.e.index"
     nodes = (scan, Node("Add", "sum", ("all", taken), ("y",)))
-    model = Model((Value("xs", "float32", (3, 2)),), ("y",), nodes, {taken: np.array(7, np.float32), "start": np.zeros((0, 2), np.float32), "axes": np.array([0])})
+    model = Model(
+        (Value("xs", "float32", (3, 2)),),
+        ("y",),
+        nodes,
+        {taken: np.array(7, np.float32), "start": np.zeros((0, 2), np.float32), "axes": np.array([0])},
+    )
     x = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32)
     assert np.array_equal(fr.compile(model).run({"xs": x})["y"], x + np.float32(7))

@@ -17,9 +17,15 @@ def model(**options):
     return stack_model(o, {n: random.uniform(-0.3, 0.3, s).astype(np.float32) for n, s in o.shapes().items()}, "net")
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"num_layers": 2, "bidirectional": True}, {"clip": 0.5, "peepholes": True, "input_forget": True, "proj_size": 2},
-    {"activations": parse_activations("lstm", ("sigmoid", ("elu", {"alpha": 0.3}), ("scaledtanh", {"alpha": 0.5, "beta": 2.0})), False)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 2, "bidirectional": True},
+        {"clip": 0.5, "peepholes": True, "input_forget": True, "proj_size": 2},
+        {"activations": parse_activations("lstm", ("sigmoid", ("elu", {"alpha": 0.3}), ("scaledtanh", {"alpha": 0.5, "beta": 2.0})), False)},
+    ],
+)
 def test_round_trip_gives_the_same_bits_and_graph(tmp_path, options):
     before, path = model(**options), tmp_path / "m.safetensors"
     before.save(path)

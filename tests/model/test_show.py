@@ -53,10 +53,19 @@ def test_a_summary_counts_ops_inside_branches_too():
 
 def test_notebooks_show_layers_networks_and_runs():
     layer = fr.GRU(3, 4, seed=0)
-    assert re.search(r"weight_hh_l0 +float32 +\(12, 4\) +48\n", layer._repr_html_()) and "all of them" in layer._repr_html_() and "native" in layer._repr_html_()
+    assert (
+        re.search(r"weight_hh_l0 +float32 +\(12, 4\) +48\n", layer._repr_html_())
+        and "all of them" in layer._repr_html_()
+        and "native" in layer._repr_html_()
+    )
     net = tr.Sequential(tr.Embedding(7, 3), tr.Sequential(tr.LSTM(3, 4), tr.Tanh()), tr.Linear(4, 2), seed=0)
     html = net._repr_html_()
-    assert re.search("^1.0 +LSTM", html, re.MULTILINE) and re.search("^1.1 +Tanh", html, re.MULTILINE) and "2.bias" in html and f"{sum(a.size for a in net.parameters().values()):,}</pre>" in html
+    assert (
+        re.search("^1.0 +LSTM", html, re.MULTILINE)
+        and re.search("^1.1 +Tanh", html, re.MULTILINE)
+        and "2.bias" in html
+        and f"{sum(a.size for a in net.parameters().values()):,}</pre>" in html
+    )
     assert "weight" in net.layers[2]._repr_html_() and "Linear(4 -&gt; 2" in net.layers[2]._repr_html_()
     x = np.arange(12).reshape(4, 3) % 7
     history = tr.fit(net, tr.cross_entropy, (x, x % 2), (x, x % 2), optimiser=tr.Adam(net), epochs=2, metric=tr.accuracy)

@@ -15,8 +15,19 @@ def drawn(names, depth: int, draw: random.Random):
         return names[draw.choice(sorted(names))] if draw.random() < 0.6 else draw.randint(-3, 6)
     a, b = drawn(names, depth - 1, draw), drawn(names, depth - 1, draw)
     divisor = draw.randint(1, 5) if draw.random() < 0.6 else largest(b, 1)
-    return draw.choice([lambda: a + b, lambda: a - b, lambda: a * b, lambda: a // divisor, lambda: a % divisor, lambda: smallest(a, b), lambda: largest(a, b),
-                        lambda: less(a, b), lambda: n_steps(0, a, draw.choice([1, 2, 3, -1, -2]))])()
+    return draw.choice(
+        [
+            lambda: a + b,
+            lambda: a - b,
+            lambda: a * b,
+            lambda: a // divisor,
+            lambda: a % divisor,
+            lambda: smallest(a, b),
+            lambda: largest(a, b),
+            lambda: less(a, b),
+            lambda: n_steps(0, a, draw.choice([1, 2, 3, -1, -2])),
+        ]
+    )()
 
 
 def executed(sizes, values):
@@ -25,9 +36,19 @@ def executed(sizes, values):
     formulas = Formulas(scope.dimensions.values())
     numbers = [formulas.number(s) for s in sizes]
     rows, results = formulas.arrays()
-    results[:len(scope.dimensions)] = [values[name] for name in scope.dimensions]
-    does = {CODES[name]: function for name, function in (("add", lambda a, b: a + b), ("multiply", lambda a, b: a * b), ("quotient", lambda a, b: a // b), (
-        "remainder", lambda a, b: a % b), ("minimum", min), ("maximum", max), ("less", lambda a, b: int(a < b)))}
+    results[: len(scope.dimensions)] = [values[name] for name in scope.dimensions]
+    does = {
+        CODES[name]: function
+        for name, function in (
+            ("add", lambda a, b: a + b),
+            ("multiply", lambda a, b: a * b),
+            ("quotient", lambda a, b: a // b),
+            ("remainder", lambda a, b: a % b),
+            ("minimum", min),
+            ("maximum", max),
+            ("less", lambda a, b: int(a < b)),
+        )
+    }
     for k, (operation, a, b) in enumerate(rows.tolist()):
         if operation in does:
             results[k] = does[operation](int(results[a]), int(results[b]))

@@ -15,18 +15,20 @@ THEIRS = {
     "ScaledBesselK0": S.scaled_modified_bessel_k0, "ScaledBesselK1": S.scaled_modified_bessel_k1,
     "Zeta": S.zeta, "GammaP": S.gammainc, "GammaQ": S.gammaincc, "HermiteH": S.hermite_polynomial_h, "HermiteHe": S.hermite_polynomial_he,
     "Laguerre": S.laguerre_polynomial_l, "Legendre": S.legendre_polynomial_p, **{f"Chebyshev{k}": getattr(S, f"chebyshev_polynomial_{k.lower()}") for k in "TUVW"},
-}
+}  # fmt: skip
 # torch's Bessel and Airy functions are 7e-8 off in float64, which the sums of their series in 60 digits show; near a = x = 60 its P and Q are 2e-9 off, where it changes series, and Q
 # next to 0 is what 1 - P leaves.
 TOLERANCE = {"BesselJ0": 1e-6, "BesselJ1": 1e-6, "BesselY0": 1e-6, "BesselY1": 1e-6, "AiryAi": 1e-6, "GammaP": 1e-8, "GammaQ": 1e-8}
 R = np.random.default_rng(0)
-X = np.concatenate([R.standard_normal(200) * 3, R.standard_normal(200) * 40, 10 ** R.uniform(-12, 4, 200), R.uniform(0, 1, 200), [0, 1, -1, np.nan, 5, 20, -5]])
+X = np.concatenate(
+    [R.standard_normal(200) * 3, R.standard_normal(200) * 40, 10 ** R.uniform(-12, 4, 200), R.uniform(0, 1, 200), [0, 1, -1, np.nan, 5, 20, -5]]
+)
 ORDERS = np.concatenate([R.uniform(-2, 12, 300), np.round(R.uniform(-3, 15, 300)), 10 ** R.uniform(-3, 2, 200), [0, 0, 1, 1, 2, 0, 1]])
 Y = np.concatenate([R.standard_normal(300) * 3, R.uniform(0, 15, 300), 10 ** R.uniform(-3, 2, 200), [0, 1, 0, -1, -1, 1, 1]])
 
 
 def value(name, *arrays):
-    return EVAL[name](Node(name, "n", tuple("ab"[:len(arrays)]), ("y",), {}), list(arrays))[0]
+    return EVAL[name](Node(name, "n", tuple("ab"[: len(arrays)]), ("y",), {}), list(arrays))[0]
 
 
 def arguments(name):
@@ -51,17 +53,24 @@ def test_no_entry_depends_on_others(name):
     given = [np.resize(a, BLOCK + 500) for a in arguments(name)]
     whole = value(name, *given)
     for k in (0, 7, 333, BLOCK - 1, BLOCK, BLOCK + 499):
-        np.testing.assert_array_equal(value(name, *(a[k:k + 1] for a in given))[0], whole[k])
+        np.testing.assert_array_equal(value(name, *(a[k : k + 1] for a in given))[0], whole[k])
 
 
-@pytest.mark.parametrize("name,x,exact", [  # sums of 200 terms of AS 9.1.10 in 60 digits
-    ("BesselJ0", 5.528012125932853, 0.00269769973628402939135), ("BesselJ1", 7.0215451427057065, 0.00178746225309731070547)])
+@pytest.mark.parametrize(
+    "name,x,exact",
+    [  # sums of 200 terms of AS 9.1.10 in 60 digits
+        ("BesselJ0", 5.528012125932853, 0.00269769973628402939135),
+        ("BesselJ1", 7.0215451427057065, 0.00178746225309731070547),
+    ],
+)
 def test_near_a_zero(name, x, exact):
     assert value(name, np.array([x]))[0] == pytest.approx(exact, rel=1e-11)
 
 
 def test_degrees_past_the_last_are_no_number():
-    assert np.isnan(value("Legendre", np.array([0.5]), np.array([1e9]))[0]) and value("ChebyshevT", np.array([0.5]), np.array([3e6]))[0] == pytest.approx(1, abs=1e-6)
+    assert np.isnan(value("Legendre", np.array([0.5]), np.array([1e9]))[0]) and value("ChebyshevT", np.array([0.5]), np.array([3e6]))[
+        0
+    ] == pytest.approx(1, abs=1e-6)
 
 
 def test_incomplete_gamma_of_a_large_order():

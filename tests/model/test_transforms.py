@@ -11,7 +11,7 @@ R = np.random.default_rng(0)
 
 
 def run(op, *arrays, **attributes):
-    node = Node(op, "n", tuple("ab"[:len(arrays)]), ("x", "y"), attributes)
+    node = Node(op, "n", tuple("ab"[: len(arrays)]), ("x", "y"), attributes)
     found = EVAL[op](node, list(arrays))
     for got, spec in zip(found, OPS[op].infer(node, [Spec(str(a.dtype), a.shape) for a in arrays]), strict=True):
         assert got.shape == spec.shape and str(got.dtype) == spec.dtype

@@ -28,7 +28,12 @@ class Luong(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder, self.decoder, self.general, self.out = nn.GRU(6, 8, batch_first=True), nn.GRU(4, 8, batch_first=True), nn.Linear(8, 8, bias=False), nn.Linear(16, 5)
+        self.encoder, self.decoder, self.general, self.out = (
+            nn.GRU(6, 8, batch_first=True),
+            nn.GRU(4, 8, batch_first=True),
+            nn.Linear(8, 8, bias=False),
+            nn.Linear(16, 5),
+        )
 
     def forward(self, x, target):
         keys, h = self.encoder(x)
@@ -51,7 +56,13 @@ class MultiHead(nn.Module):
         return self.norm(y + z), weights
 
 
-@net(lambda b, t: {"x": torch.randn(b, t, 8), "padding": torch.arange(t)[None] >= torch.randint(1, t + 1, (b, 1))}, oldest=17, fixed_in_onnx=True, x=BATCH_FIRST, padding=BATCH_FIRST)
+@net(
+    lambda b, t: {"x": torch.randn(b, t, 8), "padding": torch.arange(t)[None] >= torch.randint(1, t + 1, (b, 1))},
+    oldest=17,
+    fixed_in_onnx=True,
+    x=BATCH_FIRST,
+    padding=BATCH_FIRST,
+)
 class MaskedMultiHead(nn.Module):
     """Keys that are padding are left out."""
 
@@ -118,7 +129,7 @@ class SelfAttentivePooling(nn.Module):
         y = self.lstm(x)[0]
         w = F.softmax(self.b(torch.tanh(self.a(y))), dim=1).transpose(1, 2)
         mean = torch.matmul(w, y)
-        spread = torch.sqrt(torch.clamp(torch.matmul(w, y * y) - mean ** 2, min=1e-4))
+        spread = torch.sqrt(torch.clamp(torch.matmul(w, y * y) - mean**2, min=1e-4))
         return torch.cat([mean, spread], -1).flatten(1)
 
 

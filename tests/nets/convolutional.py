@@ -26,7 +26,15 @@ class Crnn(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.cnn = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.LeakyReLU(0.1), nn.MaxPool2d((2, 1)))
+        self.cnn = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(4, 6, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.MaxPool2d((2, 1)),
+        )
         self.gru, self.head = nn.GRU(12, 7, bidirectional=True), nn.Linear(14, 5)
 
     def forward(self, image):
@@ -122,7 +130,12 @@ class InstanceNormed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.norm, self.conv, self.gru, self.head = nn.InstanceNorm1d(6, affine=True), nn.Conv1d(6, 5, 2), nn.GRU(5, 4, batch_first=True), nn.Linear(4, 2)
+        self.norm, self.conv, self.gru, self.head = (
+            nn.InstanceNorm1d(6, affine=True),
+            nn.Conv1d(6, 5, 2),
+            nn.GRU(5, 4, batch_first=True),
+            nn.Linear(4, 2),
+        )
 
     def forward(self, x):
         y = F.avg_pool1d(F.hardswish(self.conv(self.norm(x.transpose(1, 2)))), 2, stride=1)
@@ -150,7 +163,12 @@ class Conformerish(nn.Module):
     def __init__(self):
         super().__init__()
         self.norm, self.ff = nn.LayerNorm(6), nn.Sequential(nn.Linear(6, 12), nn.SiLU(), nn.Dropout(0.1), nn.Linear(12, 6))
-        self.point, self.depth, self.batch_norm, self.gru = nn.Conv1d(6, 12, 1), nn.Conv1d(6, 6, 3, padding="same", groups=6), nn.BatchNorm1d(6), nn.GRU(6, 6, batch_first=True)
+        self.point, self.depth, self.batch_norm, self.gru = (
+            nn.Conv1d(6, 12, 1),
+            nn.Conv1d(6, 6, 3, padding="same", groups=6),
+            nn.BatchNorm1d(6),
+            nn.GRU(6, 6, batch_first=True),
+        )
 
     def forward(self, x):
         x = x + 0.5 * self.ff(self.norm(x))

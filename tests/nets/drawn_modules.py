@@ -43,6 +43,7 @@ class Choice:
 
 def draw(random: np.random.Generator) -> Choice:
     """A choice of everything. A packed or siamese module and one with states of its own are combined where that makes sense."""
+
     def one(*values):
         return values[random.integers(len(values))]
 
@@ -50,12 +51,25 @@ def draw(random: np.random.Generator) -> Choice:
     memory = one("none", "none", "none", "none", "noted", "lazy", "dict", "counter")
     packing = one("none", "none", "sorted", "unsorted")
     states = one("none", "none", "given", "given_zero", "made") if memory not in ("lazy", "dict") else "none"
-    return Choice(kind, one(1, 1, 2), one(False, True), one(False, True), kind == "lstm" and one(False, False, True), one(True, True, False),
-                  one("none", "linear", "conv", "embedding", "norm"), packing if memory not in ("lazy", "dict") else "none", states,
-                  one("sequence", "last", "head", "squeeze", "squeeze", "mean", "final", "residual"), memory,
-                  one("no", "no", "no", "same", "view", "apart") if packing == "none" and states == "none" and memory in ("none", "noted") else "no",
-                  int(one(1, 4, 5)), int(one(1, 1, 2, 4)), int(one(1, 1, 2, 7)), one(True, False),
-                  one("none", "none", "in place", "parts", "turned"))
+    return Choice(
+        kind,
+        one(1, 1, 2),
+        one(False, True),
+        one(False, True),
+        kind == "lstm" and one(False, False, True),
+        one(True, True, False),
+        one("none", "linear", "conv", "embedding", "norm"),
+        packing if memory not in ("lazy", "dict") else "none",
+        states,
+        one("sequence", "last", "head", "squeeze", "squeeze", "mean", "final", "residual"),
+        memory,
+        one("no", "no", "no", "same", "view", "apart") if packing == "none" and states == "none" and memory in ("none", "noted") else "no",
+        int(one(1, 4, 5)),
+        int(one(1, 1, 2, 4)),
+        int(one(1, 1, 2, 7)),
+        one(True, False),
+        one("none", "none", "in place", "parts", "turned"),
+    )
 
 
 class Drawn(nn.Module):
@@ -66,8 +80,13 @@ class Drawn(nn.Module):
         self.c, H = c, c.units
         P = max(H - 2, 1) if c.projected and H > 1 else 0
         self.width, self.directions = P or H, 1 + c.bidirectional
-        self.front = {"linear": lambda: nn.Linear(3, 4), "conv": lambda: nn.Conv1d(3, 4, 3, padding=1), "embedding": lambda: nn.Embedding(11, 4),
-                      "norm": lambda: nn.LayerNorm(3), "none": nn.Identity}[c.front]()
+        self.front = {
+            "linear": lambda: nn.Linear(3, 4),
+            "conv": lambda: nn.Conv1d(3, 4, 3, padding=1),
+            "embedding": lambda: nn.Embedding(11, 4),
+            "norm": lambda: nn.LayerNorm(3),
+            "none": nn.Identity,
+        }[c.front]()
         size = {"norm": 3, "none": 3}.get(c.front, 4)
         extra = {"proj_size": P} if P else {}
         self.layer = LAYERS[c.kind](size, H, c.layers, bias=c.bias, batch_first=c.batch_first, bidirectional=c.bidirectional, **extra)
@@ -97,7 +116,7 @@ class Drawn(nn.Module):
         y, final = self.layer(packed, given)
         if n is not None:
             y, _ = pad_packed_sequence(y, batch_first=c.batch_first, total_length=x.shape[1 if c.batch_first else 0] if c.total else None)
-            x = x[:, :y.shape[1]] if c.batch_first else x[:y.shape[0]]
+            x = x[:, : y.shape[1]] if c.batch_first else x[: y.shape[0]]
         y = self.touched(y)
         if c.memory == "noted":
             self.hidden, self.calls = final, self.calls + 1
@@ -135,7 +154,7 @@ class Drawn(nn.Module):
         if c.states == "none":
             return None
         if c.states == "made":
-            rest = [torch.ones(c.layers * self.directions, batch, n) / 2 for n in (self.width, c.units)[:1 + (c.kind == "lstm")]]
+            rest = [torch.ones(c.layers * self.directions, batch, n) / 2 for n in (self.width, c.units)[: 1 + (c.kind == "lstm")]]
         return tuple(rest) if c.kind == "lstm" else rest[0]
 
     def end(self, x, y, final):
@@ -172,7 +191,7 @@ def inputs(c: Choice, batch: int, steps: int, random: torch.Generator, example: 
         given.append(n.sort(descending=True).values if c.packing == "sorted" else n[torch.randperm(batch, generator=random)])
     if c.states.startswith("given"):
         width = max(c.units - 2, 1) if c.projected and c.units > 1 else c.units
-        sizes = [(c.layers * (1 + c.bidirectional), batch, n) for n in (width, c.units)[:1 + (c.kind == "lstm")]]
+        sizes = [(c.layers * (1 + c.bidirectional), batch, n) for n in (width, c.units)[: 1 + (c.kind == "lstm")]]
         made = [torch.randn(*size, generator=random) for size in sizes]
         if example and c.states == "given_zero":
             zero = torch.zeros(*sizes[0])

@@ -15,7 +15,7 @@ h5py = pytest.importorskip("h5py")
 L = keras.layers
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "linear", "elu", "selu", "gelu", "silu", "softplus", "softsign", "exponential", "hard_sigmoid", "mish", "leaky_relu", "relu6", "softmax",
-               "log_softmax", "hard_silu", "celu", "hard_tanh", "log_sigmoid", "tanh_shrink", "soft_shrink", "hard_shrink", "squareplus", "sparse_plus")
+               "log_softmax", "hard_silu", "celu", "hard_tanh", "log_sigmoid", "tanh_shrink", "soft_shrink", "hard_shrink", "squareplus", "sparse_plus")  # fmt: skip
 GATES = ("sigmoid", "hard_sigmoid", "tanh", "relu", "linear", "softsign", "gelu", "softmax")
 CANDIDATES = ("tanh", "relu", "sigmoid", "linear", "elu", "softsign", "gelu", "selu")
 
@@ -44,7 +44,7 @@ class Draw:
                 x = L.Masking(mask_value=float(r.choice([0.0, -1.0])))(x)
                 value = x._keras_history.operation.mask_value
                 for row in range(self.B):
-                    self.inputs[row, r.integers(0, self.T + 1):] = value  # behind
+                    self.inputs[row, r.integers(0, self.T + 1) :] = value  # behind
                     self.inputs[row, r.random(self.T) < 0.2] = value  # and anywhere
         for _ in range(int(r.integers(1, 4))):
             x = self.sequence_layer(x)
@@ -53,7 +53,11 @@ class Draw:
         for w in self.model.weights:
             shape = tuple(w.shape)
             if w.dtype.startswith("float"):
-                values = r.uniform(0.5, 1.5, shape) if "variance" in w.path else r.standard_normal(shape) * (0.5 / np.sqrt(max(shape[0], 1)) if len(shape) > 1 else 0.3)
+                values = (
+                    r.uniform(0.5, 1.5, shape)
+                    if "variance" in w.path
+                    else r.standard_normal(shape) * (0.5 / np.sqrt(max(shape[0], 1)) if len(shape) > 1 else 0.3)
+                )
                 w.assign(values.astype(np.float32))
 
     def pick(self, *choices):
@@ -77,10 +81,21 @@ class Draw:
         kind = self.pick("LSTM", "GRU", "SimpleRNN", "RNN")
         self.kinds.append(kind)
         units = int(self.r.integers(1, 7))
-        general = {"return_sequences": sequences, "go_backwards": self.flag(0.2), "unroll": False, "zero_output_for_mask": self.flag(0.2) and not self.keras2}
+        general = {
+            "return_sequences": sequences,
+            "go_backwards": self.flag(0.2),
+            "unroll": False,
+            "zero_output_for_mask": self.flag(0.2) and not self.keras2,
+        }
         if kind == "RNN":
-            cells = [self.pick(lambda: L.LSTMCell(int(self.r.integers(1, 5)), **self.cell_options(False)), lambda: L.GRUCell(int(self.r.integers(1, 5)), **self.cell_options(True)),
-                               lambda: L.SimpleRNNCell(int(self.r.integers(1, 5)), **self.cell_options(False, False)))() for _ in range(int(self.r.integers(1, 4)))]
+            cells = [
+                self.pick(
+                    lambda: L.LSTMCell(int(self.r.integers(1, 5)), **self.cell_options(False)),
+                    lambda: L.GRUCell(int(self.r.integers(1, 5)), **self.cell_options(True)),
+                    lambda: L.SimpleRNNCell(int(self.r.integers(1, 5)), **self.cell_options(False, False)),
+                )()
+                for _ in range(int(self.r.integers(1, 4)))
+            ]
             return L.RNN(L.StackedRNNCells(cells) if len(cells) > 1 else cells[0], **general)
         return getattr(L, kind)(units, **self.cell_options(kind == "GRU", kind != "SimpleRNN"), **general)
 
@@ -95,8 +110,26 @@ class Draw:
     def sequence_layer(self, x):
         """A layer from a sequence to a sequence of the same length, or nearly."""
         r, width = self.r, x.shape[-1]
-        choice = self.pick("recurrent", "recurrent", "recurrent", "dense", "conv", "separable", "depthwise", "norm", "activation", "dropout", "distributed", "residual", "attention",
-                           "heads", "nested", "pool", "concat", "pad")
+        choice = self.pick(
+            "recurrent",
+            "recurrent",
+            "recurrent",
+            "dense",
+            "conv",
+            "separable",
+            "depthwise",
+            "norm",
+            "activation",
+            "dropout",
+            "distributed",
+            "residual",
+            "attention",
+            "heads",
+            "nested",
+            "pool",
+            "concat",
+            "pad",
+        )
         if self.keras2 and choice in ("heads", "attention", "nested", "residual", "concat"):
             choice = "recurrent"
         self.kinds.append(choice)
@@ -107,17 +140,33 @@ class Draw:
             return L.Dense(int(r.integers(1, 6)), activation=self.activation(), use_bias=self.flag())(x)
         if choice == "conv":
             group = 2 if width % 2 == 0 and self.flag(0.3) else 1
-            return L.Conv1D(2 * int(r.integers(1, 4)), size, padding=self.pick("same", "causal"), dilation_rate=self.pick(1, 2), groups=group, activation=self.activation())(x)
+            return L.Conv1D(
+                2 * int(r.integers(1, 4)),
+                size,
+                padding=self.pick("same", "causal"),
+                dilation_rate=self.pick(1, 2),
+                groups=group,
+                activation=self.activation(),
+            )(x)
         if choice == "separable":
             return L.SeparableConv1D(int(r.integers(1, 5)), size, padding="same", depth_multiplier=self.pick(1, 2), activation=self.activation())(x)
         if choice == "depthwise":
             return L.DepthwiseConv1D(size, padding="same", depth_multiplier=self.pick(1, 2), activation=self.activation())(x)
         if choice == "norm":
-            return self.pick(L.BatchNormalization(epsilon=1e-3, scale=self.flag(), center=self.flag()), L.LayerNormalization(scale=self.flag(), center=self.flag()),
-                             L.BatchNormalization())(x)
+            return self.pick(
+                L.BatchNormalization(epsilon=1e-3, scale=self.flag(), center=self.flag()),
+                L.LayerNormalization(scale=self.flag(), center=self.flag()),
+                L.BatchNormalization(),
+            )(x)
         if choice == "activation":
             slope = 0.2 if self.keras2 else float(r.uniform(0, 0.5))
-            return self.pick(L.Activation(self.activation()), L.LeakyReLU(negative_slope=slope), L.ELU(0.7), L.PReLU(shared_axes=[1]), L.ReLU(max_value=1.5, negative_slope=0.1))(x)
+            return self.pick(
+                L.Activation(self.activation()),
+                L.LeakyReLU(negative_slope=slope),
+                L.ELU(0.7),
+                L.PReLU(shared_axes=[1]),
+                L.ReLU(max_value=1.5, negative_slope=0.1),
+            )(x)
         if choice == "dropout":
             return self.pick(L.Dropout(0.3), L.SpatialDropout1D(0.3), L.GaussianNoise(0.1), L.GaussianDropout(0.2))(x)
         if choice == "distributed":
@@ -133,7 +182,7 @@ class Draw:
                 return x
             return L.MultiHeadAttention(int(r.integers(1, 3)), int(r.integers(1, 4)), use_bias=self.flag())(x, x, use_causal_mask=self.flag())
         if choice == "nested":
-            inner = keras.Sequential([keras.Input((None, width)), L.Dense(3, activation="tanh"), L.BatchNormalization(), L.GRU(int(r.integers(1, 5)), return_sequences=True)])
+            inner = keras.Sequential([keras.Input((None, width)), L.Dense(3, activation="tanh"), L.BatchNormalization(), L.GRU(int(r.integers(1, 5)), return_sequences=True)])  # fmt: skip
             return inner(x)
         if choice == "pad":
             return L.Cropping1D((1, 0))(L.ZeroPadding1D((1, 2))(x))
@@ -207,8 +256,17 @@ def save_keras2(model, path, version: str = "2.11.0") -> None:
     layers = [keras2_layer(one, True) for one in config["layers"] if one["class_name"] not in masks]
     ends = {k: [config[k]] if isinstance(config[k][0], str) else config[k] for k in ("input_layers", "output_layers")}
     text = json.dumps({"class_name": "Functional", "config": {"name": config["name"], "layers": layers, **ends}})
-    save_h5(path, text, {layer.name: [(w.path.split("/", 1)[-1] + ":0", w.value.detach().numpy()) for w in (*layer.trainable_weights, *layer.non_trainable_weights)]
-                         for layer in model.layers}, version)
+    save_h5(
+        path,
+        text,
+        {
+            layer.name: [
+                (w.path.split("/", 1)[-1] + ":0", w.value.detach().numpy()) for w in (*layer.trainable_weights, *layer.non_trainable_weights)
+            ]
+            for layer in model.layers
+        },
+        version,
+    )
 
 
 def save_h5(path, config: str, weights: dict, version: str = "2.11.0") -> None:

@@ -57,8 +57,16 @@ class Net:
         return [self.example, *dict.fromkeys(o for o in others if o != self.example)]
 
 
-def net(inputs: Callable, no_onnx: str = "", oldest: int = 11, fixed_in_onnx: bool = False, not_newest: str = "",
-        example: tuple[int, int] = (2, 8), others=((3, 5), (1, 12)), **axes):
+def net(
+    inputs: Callable,
+    no_onnx: str = "",
+    oldest: int = 11,
+    fixed_in_onnx: bool = False,
+    not_newest: str = "",
+    example: tuple[int, int] = (2, 8),
+    others=((3, 5), (1, 12)),
+    **axes,
+):
     """Registers a class or a builder of a network under its name; axes by argument of forward."""
 
     def register(build):

@@ -194,7 +194,12 @@ class LayerNormStack(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.lstm1, self.second, self.lstm2 = nn.LayerNorm(9), nn.LSTM(9, 8, batch_first=True), nn.LayerNorm(8, bias=False), nn.LSTM(8, 6, batch_first=True)
+        self.first, self.lstm1, self.second, self.lstm2 = (
+            nn.LayerNorm(9),
+            nn.LSTM(9, 8, batch_first=True),
+            nn.LayerNorm(8, bias=False),
+            nn.LSTM(8, 6, batch_first=True),
+        )
         self.third = nn.LayerNorm(6, elementwise_affine=False)
 
     def forward(self, x):

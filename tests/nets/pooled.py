@@ -30,19 +30,32 @@ def exposed(number=None):
     """A graph that is called once a step, states outside, one of them a slice of an output."""
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((3, 5)).astype(np.float32) * 0.5, "first": np.array([0])}
-    nodes = (Node("MatMul", "m", ("x", "w"), ("mixed",)), Node("Add", "sum", ("mixed", "a"), ("sum",)), Node("Tanh", "y", ("sum",), ("y",)),
-             Node("Unsqueeze", "u", ("y", "first"), ("uy",)), Node("Unsqueeze", "v", ("a", "first"), ("ua",)), Node("Concat", "both", ("ua", "uy"), ("both",), {"axis": 0}))
+    nodes = (
+        Node("MatMul", "m", ("x", "w"), ("mixed",)),
+        Node("Add", "sum", ("mixed", "a"), ("sum",)),
+        Node("Tanh", "y", ("sum",), ("y",)),
+        Node("Unsqueeze", "u", ("y", "first"), ("uy",)),
+        Node("Unsqueeze", "v", ("a", "first"), ("ua",)),
+        Node("Concat", "both", ("ua", "uy"), ("both",), {"axis": 0}),
+    )
     batch = "B" if number is None else number
     model = Model((Value("x", "float32", (batch, 3)), Value("a", "float32", (batch, 5))), ("y", "both"), nodes, weights)
     return fr.compile(model, states={"a": ("both", 1)}), (3,)
 
 
 KINDS = {
-    "lstm": lambda: layer(fr.LSTM), "lstm_projected": lambda: layer(fr.LSTM, num_layers=2, proj_size=3, peepholes=True), "rnn": lambda: layer(fr.RNN, nonlinearity="relu"),
-    "gru_after": lambda: layer(fr.GRU, num_layers=3), "gru_before": lambda: layer(fr.GRU, reset_after=False, batch_first=True),
-    "two_threads": lambda: layer(fr.LSTM, threads=2), "jit": lambda: (fr.compile(fr.GRU(4, 6, seed=2), backend="jit"), (4,)),
-    "numpy": lambda: (fr.compile(fr.LSTM(4, 6, seed=2), backend="reference"), (4,)), "cell_of_ones_own": lambda: (fr.compile(fr.Recurrent(leaky, 4, 6, seed=1)), (4,)),
-    "exposed": exposed, "exposed_one": lambda: exposed(1), **{f"convolutions_{style}": lambda style=style: convolutional(style) for style in STYLES},
+    "lstm": lambda: layer(fr.LSTM),
+    "lstm_projected": lambda: layer(fr.LSTM, num_layers=2, proj_size=3, peepholes=True),
+    "rnn": lambda: layer(fr.RNN, nonlinearity="relu"),
+    "gru_after": lambda: layer(fr.GRU, num_layers=3),
+    "gru_before": lambda: layer(fr.GRU, reset_after=False, batch_first=True),
+    "two_threads": lambda: layer(fr.LSTM, threads=2),
+    "jit": lambda: (fr.compile(fr.GRU(4, 6, seed=2), backend="jit"), (4,)),
+    "numpy": lambda: (fr.compile(fr.LSTM(4, 6, seed=2), backend="reference"), (4,)),
+    "cell_of_ones_own": lambda: (fr.compile(fr.Recurrent(leaky, 4, 6, seed=1)), (4,)),
+    "exposed": exposed,
+    "exposed_one": lambda: exposed(1),
+    **{f"convolutions_{style}": lambda style=style: convolutional(style) for style in STYLES},
 }
 
 
@@ -69,7 +82,7 @@ class Beside:
         handles, x = self.some(n), self.draw(n)
         y = self.pool.step(handles, x)
         for row, handle in enumerate(handles):
-            assert self.alone[int(handle)].step(x[row:row + 1]).tobytes() == y[row:row + 1].tobytes()
+            assert self.alone[int(handle)].step(x[row : row + 1]).tobytes() == y[row : row + 1].tobytes()
 
     def push(self, n, steps, ragged, resets):
         handles, x = self.some(n), self.draw(steps, n)
@@ -82,7 +95,7 @@ class Beside:
             for t in range(length):
                 if mask is not None and mask[t, row]:
                     stream.reset()
-                assert stream.step(x[t, row:row + 1]).tobytes() == y[t, row:row + 1].tobytes()
+                assert stream.step(x[t, row : row + 1]).tobytes() == y[t, row : row + 1].tobytes()
             assert not y[length:, row].any()
 
     def states_agree(self):

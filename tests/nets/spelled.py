@@ -97,7 +97,13 @@ class LayerNormLstm(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.x, self.h, self.nx, self.nh, self.nc = nn.Linear(6, 20, bias=False), nn.Linear(5, 20), nn.LayerNorm(20), nn.LayerNorm(20), nn.LayerNorm(5)
+        self.x, self.h, self.nx, self.nh, self.nc = (
+            nn.Linear(6, 20, bias=False),
+            nn.Linear(5, 20),
+            nn.LayerNorm(20),
+            nn.LayerNorm(20),
+            nn.LayerNorm(5),
+        )
 
     def forward(self, x):
         h, c = torch.zeros(x.shape[0], 5), torch.zeros(x.shape[0], 5)
@@ -194,7 +200,7 @@ class PyramidSubsampling(nn.Module):
 
     def forward(self, x):
         y = self.first(x)[0]
-        y = y[:, :y.shape[1] // 2 * 2]
+        y = y[:, : y.shape[1] // 2 * 2]
         y = y.reshape(y.shape[0], y.shape[1] // 2, 10)
         return self.head(self.second(y)[0])
 
@@ -210,4 +216,4 @@ class Strided(nn.Module):
     def forward(self, x):
         y = self.first(x)[0]
         slow = self.second(y[:, ::2])[0]
-        return y + slow.repeat_interleave(2, dim=1)[:, :y.shape[1]]
+        return y + slow.repeat_interleave(2, dim=1)[:, : y.shape[1]]

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 SEVEN_BITS = 64
 # Ops whose sums ONNX defines in integers, and where their weights are among their inputs.
-WEIGHTS = {"MatMulInteger": 1, "ConvInteger": 1, "QLinearMatMul": 3, "QLinearConv": 3, "com.microsoft.DynamicQuantizeMatMul": 1, "com.microsoft.MatMulIntegerToFloat": 1}
+WEIGHTS = {"MatMulInteger": 1, "ConvInteger": 1, "QLinearMatMul": 3, "QLinearConv": 3, "com.microsoft.DynamicQuantizeMatMul": 1, "com.microsoft.MatMulIntegerToFloat": 1}  # fmt: skip
 
 
 _HAS = llvm.get_host_cpu_features()

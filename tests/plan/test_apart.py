@@ -11,7 +11,7 @@ NAN, INF = np.nan, np.inf
 TIED = np.random.default_rng(3).integers(-3, 4, (5, 37, 4)).astype(np.float32)
 HOLED = np.where(np.random.default_rng(4).random((5, 37, 4)) < 0.2, np.float32(NAN), TIED)
 ENDS = np.where(np.random.default_rng(5).random((5, 37, 4)) < 0.2, np.float32(-INF), TIED)
-WHOLE = np.random.default_rng(6).integers(-2**31, 2**31, (4, 9)).astype(np.int64)
+WHOLE = np.random.default_rng(6).integers(-(2**31), 2**31, (4, 9)).astype(np.int64)
 
 
 def compiled(model, feed):
@@ -31,7 +31,7 @@ CHOSEN = [
     *(Row("GatherElements", [x, np.random.default_rng(7).integers(-x.shape[axis], x.shape[axis], shape)], {"axis": axis}, 13)
       for x, axis, shape in ((TIED, 1, (5, 9, 4)), (TIED, 0, (2, 37, 3)), (WHOLE, -1, (4, 20)), (WHOLE, 0, (0, 9)))),
     *(Row("GatherND", [x, index], opset=13) for x, index in ((TIED, np.array([[4, -1], [0, 3]])), (TIED, np.array([[[2]], [[-5]]])), (WHOLE, np.array([[[0, 0], [3, -9]]])), (WHOLE, np.zeros((0, 2), np.int64)))),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", CHOSEN, ids=str)
@@ -50,7 +50,7 @@ APART = [
     Row("IsNaN", [HOLED], opset=13),
     *(Row("OneHot", [np.array([[0, 2, -1], [9, -4, -9]], dtype), np.array(4), values], {"axis": axis}, 11, constant=(1, 2)) for dtype in (np.int64, np.int32)
       for values in (np.float32([0.5, 3]), np.array([7, -1])) for axis in (-1, 0, 1)),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", APART, ids=str)
@@ -60,14 +60,34 @@ def test_ops_taken_apart(row, each_isa):
 
 
 SIZES = [[1, 2, 9, 14], [1, 2, 3, 5], [1, 2, 6, 1], [1, 2, 12, 7]]
-RESIZED = [Row("Resize", [rand(1, 2, 6, 7), np.zeros(0, np.float32), np.zeros(0, np.float32), np.array(sizes)],
-               {"mode": mode, "coordinate_transformation_mode": where, **({"nearest_mode": rounding} if mode == "nearest" else {})}, 13, constant=(1, 2, 3))
-           for sizes in SIZES for mode, rounding in (("linear", ""), *(("nearest", r) for r in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")))
-           for where in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")]
-SCALED = [Row("Resize", [rand(1, 2, 6, 7), np.zeros(0, np.float32), np.float32([1, 1, *scales])], {"mode": mode}, 13, constant=(1, 2))
-          for scales in ((2, 1.5), (0.6, 3), (1, 2.3)) for mode in ("linear", "nearest")]
-SCALED += [Row("Resize", [rand(1, 2, 6, 7), np.zeros(0, np.float32), np.float32([1, 1, 0.6, 2.3])], {"mode": mode, "coordinate_transformation_mode": where}, 13, constant=(1, 2))
-           for mode in ("linear", "nearest") for where in ("align_corners", "pytorch_half_pixel", "asymmetric")]
+RESIZED = [
+    Row(
+        "Resize",
+        [rand(1, 2, 6, 7), np.zeros(0, np.float32), np.zeros(0, np.float32), np.array(sizes)],
+        {"mode": mode, "coordinate_transformation_mode": where, **({"nearest_mode": rounding} if mode == "nearest" else {})},
+        13,
+        constant=(1, 2, 3),
+    )
+    for sizes in SIZES
+    for mode, rounding in (("linear", ""), *(("nearest", r) for r in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")))
+    for where in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+]
+SCALED = [
+    Row("Resize", [rand(1, 2, 6, 7), np.zeros(0, np.float32), np.float32([1, 1, *scales])], {"mode": mode}, 13, constant=(1, 2))
+    for scales in ((2, 1.5), (0.6, 3), (1, 2.3))
+    for mode in ("linear", "nearest")
+]
+SCALED += [
+    Row(
+        "Resize",
+        [rand(1, 2, 6, 7), np.zeros(0, np.float32), np.float32([1, 1, 0.6, 2.3])],
+        {"mode": mode, "coordinate_transformation_mode": where},
+        13,
+        constant=(1, 2),
+    )
+    for mode in ("linear", "nearest")
+    for where in ("align_corners", "pytorch_half_pixel", "asymmetric")
+]
 
 
 @pytest.mark.parametrize("row", [*RESIZED, *SCALED], ids=str)
@@ -77,8 +97,11 @@ def test_resize(row):
 
 
 ATTENTION = [
-    *(Row("Attention", [rand(2, 5, 12), rand(2, 7, 12, seed=1), rand(2, 7, 18, seed=2), *mask], {"q_num_heads": 3, "kv_num_heads": 3, **scale}, 23)
-      for mask in ((), (rand(5, 7, seed=3),), (rand(2, 1, 5, 7, seed=3),)) for scale in ({}, {"scale": 0.3})),
+    *(
+        Row("Attention", [rand(2, 5, 12), rand(2, 7, 12, seed=1), rand(2, 7, 18, seed=2), *mask], {"q_num_heads": 3, "kv_num_heads": 3, **scale}, 23)
+        for mask in ((), (rand(5, 7, seed=3),), (rand(2, 1, 5, 7, seed=3),))
+        for scale in ({}, {"scale": 0.3})
+    ),
     Row("Attention", [rand(2, 3, 5, 4), rand(2, 3, 7, 4, seed=1), rand(2, 3, 7, 6, seed=2)], {}, 23),
     Row("Attention", [rand(2, 6, 5, 4), rand(2, 3, 7, 4, seed=1), rand(2, 3, 7, 6, seed=2)], {}, 23),
     Row("Attention", [rand(2, 5, 24), rand(2, 7, 12, seed=1), rand(2, 7, 12, seed=2)], {"q_num_heads": 4, "kv_num_heads": 2}, 23),

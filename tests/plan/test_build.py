@@ -33,11 +33,17 @@ def random_graph(random):
             nodes.append(Node(op, name, tuple(sources), (name,), {"axis": 0}))
             values[name] = sum(values[s] for s in sources)
         elif op == "Gemm":
-            tensors |= {f"{name}.w": random.uniform(-0.5, 0.5, (3, 3)).astype(np.float32), f"{name}.b": random.uniform(-0.5, 0.5, 3).astype(np.float32)}
+            tensors |= {
+                f"{name}.w": random.uniform(-0.5, 0.5, (3, 3)).astype(np.float32),
+                f"{name}.b": random.uniform(-0.5, 0.5, 3).astype(np.float32),
+            }
             nodes.append(Node(op, name, (source, f"{name}.w", f"{name}.b"), (name,)))
             values[name] = values[source]
         elif op == "RNN":
-            tensors |= {f"{name}.w": random.uniform(-0.5, 0.5, (1, 3, 3)).astype(np.float32), f"{name}.r": random.uniform(-0.5, 0.5, (1, 3, 3)).astype(np.float32)}
+            tensors |= {
+                f"{name}.w": random.uniform(-0.5, 0.5, (1, 3, 3)).astype(np.float32),
+                f"{name}.r": random.uniform(-0.5, 0.5, (1, 3, 3)).astype(np.float32),
+            }
             nodes.append(Node(op, name, (source, f"{name}.w", f"{name}.r"), (name, f"{name}.h"), {"torch_form": 1}))
             values |= {name: values[source], f"{name}.h": 1}
         elif op == "squeeze":
@@ -48,7 +54,7 @@ def random_graph(random):
         else:
             nodes.append(Node(op, name, (source,), (name,)))
             values[name] = values[source]
-    outputs = [str(v) for v in random.permutation(list(values))[:int(random.integers(1, 5))]]
+    outputs = [str(v) for v in random.permutation(list(values))[: int(random.integers(1, 5))]]
     return Model((Value("x", "float32", (2, "B", 3)), Value("y", "float32", (3, "B", 3))), tuple(outputs), tuple(nodes), tensors)
 
 
@@ -66,9 +72,12 @@ def test_random_graphs_of_views_and_layers(seed):
 
 
 def test_one_input_indexing_two_tables_is_held_to_both():
-    model = Model((Value("i", "int64", ("B",)),), ("a", "b"),
-                  (Node("Gather", "small", ("s", "i"), ("a",), {"wrap": 0}), Node("Gather", "large", ("l", "i"), ("b",), {"wrap": 0})),
-                  {"s": weights(2, 3), "l": weights(50, 3)})
+    model = Model(
+        (Value("i", "int64", ("B",)),),
+        ("a", "b"),
+        (Node("Gather", "small", ("s", "i"), ("a",), {"wrap": 0}), Node("Gather", "large", ("l", "i"), ("b",), {"wrap": 0})),
+        {"s": weights(2, 3), "l": weights(50, 3)},
+    )
     for backend in ("native", "reference"):
         session = fr.compile(model, backend=backend)
         session(np.array([1]))
@@ -80,8 +89,12 @@ def test_lengths_shared_by_layers_of_different_T():
     def node(name, x):
         return Node("RNN", name, (x, "w", "r", "", "n"), (f"{name}.y",), {"torch_form": 1, "direction": "reverse"})
 
-    model = Model((Value("x", "float32", ("T", "B", 2)), Value("z", "float32", ("S", "B", 2)), Value("n", "int64", ("B",))), ("a.y", "b.y"),
-                  (node("a", "x"), node("b", "z")), {"w": weights(1, 3, 2), "r": weights(1, 3, 3)})
+    model = Model(
+        (Value("x", "float32", ("T", "B", 2)), Value("z", "float32", ("S", "B", 2)), Value("n", "int64", ("B",))),
+        ("a.y", "b.y"),
+        (node("a", "x"), node("b", "z")),
+        {"w": weights(1, 3, 2), "r": weights(1, 3, 3)},
+    )
     session = fr.compile(model)
     inputs = {"x": weights(9, 1, 2), "z": weights(2, 1, 2), "n": np.array([2])}
     for name, value in evaluate(model, inputs).items():
@@ -104,8 +117,13 @@ def test_computed_indices_are_checked_before_they_are_used(backend):
 
 def test_an_index_that_is_a_state_is_refused():
     table = {"t": weights(4, 3)}
-    state = Model((Value("j", "int64", ("B",)), Value("i", "int64", ("B",))), ("y", "k"),
-                  (Node("Gather", "g", ("t", "i"), ("y",)), Node("Identity", "id", ("j",), ("k",))), table, (State("i", "k"),))
+    state = Model(
+        (Value("j", "int64", ("B",)), Value("i", "int64", ("B",))),
+        ("y", "k"),
+        (Node("Gather", "g", ("t", "i"), ("y",)), Node("Identity", "id", ("j",), ("k",))),
+        table,
+        (State("i", "k"),),
+    )
     with pytest.raises(fr.UnsupportedModelError, match="'i'.*index"):
         fr.compile(state).stream()
 
@@ -144,24 +162,31 @@ def test_values_of_rank_0_and_of_many_axes():
 
 
 def test_an_output_behind_an_omitted_input_is_refused_by_name():
-    model = Model((Value("x", "float32", ("B",)), Value("h", "float32", (2, "B"), optional=True)), ("y", "part"),
-                  (Node("Tanh", "t", ("x",), ("y",)), Node("Slice", "s", ("h", "zero", "one"), ("part",))), {"zero": np.array([0]), "one": np.array([1])})
+    model = Model(
+        (Value("x", "float32", ("B",)), Value("h", "float32", (2, "B"), optional=True)),
+        ("y", "part"),
+        (Node("Tanh", "t", ("x",), ("y",)), Node("Slice", "s", ("h", "zero", "one"), ("part",))),
+        {"zero": np.array([0]), "one": np.array([1])},
+    )
     with pytest.raises(fr.ShapeError, match="'part'"):
         fr.compile(model)(np.zeros(2, np.float32))
 
 
-@pytest.mark.parametrize("node,message", [
-    (Node("Gemm", "n", ("i", "w"), ("y",)), "float32"),
-    (Node("Relu", "n", ("i",), ("y",)), "float32"),
-    (Node("Concat", "n", ("i", "x"), ("y",), {"axis": 0}), "dtypes"),
-    (Node("Concat", "n", ("x", "x"), ("y",)), "axis"),
-    (Node("Gemm", "n", ("x", "w"), ("y",), {"transB": 2}), "transB"),
-    (Node("Gemm", "n", ("x", "v"), ("y",)), "transposed"),
-    (Node("Relu", "n", ("x", "x"), ("y",)), "1 to 1 inputs"),
-    (Node("Relu", "n", ("x",), ("y", "z")), "outputs"),
-    (Node("Relu", "n", ("",), ("y",)), "missing"),
-    (Node("LeakyRelu", "n", ("x",), ("y",), {"alpha": 10**400}), "alpha"),
-])
+@pytest.mark.parametrize(
+    "node,message",
+    [
+        (Node("Gemm", "n", ("i", "w"), ("y",)), "float32"),
+        (Node("Relu", "n", ("i",), ("y",)), "float32"),
+        (Node("Concat", "n", ("i", "x"), ("y",), {"axis": 0}), "dtypes"),
+        (Node("Concat", "n", ("x", "x"), ("y",)), "axis"),
+        (Node("Gemm", "n", ("x", "w"), ("y",), {"transB": 2}), "transB"),
+        (Node("Gemm", "n", ("x", "v"), ("y",)), "transposed"),
+        (Node("Relu", "n", ("x", "x"), ("y",)), "1 to 1 inputs"),
+        (Node("Relu", "n", ("x",), ("y", "z")), "outputs"),
+        (Node("Relu", "n", ("",), ("y",)), "missing"),
+        (Node("LeakyRelu", "n", ("x",), ("y",), {"alpha": 10**400}), "alpha"),
+    ],
+)
 def test_malformed_nodes(node, message):
     with pytest.raises((fr.InvalidModelError, fr.UnsupportedModelError, fr.ShapeError), match=f"'n'.*{message}"):
         Model((Value("x", "float32", ("B", 3)), Value("i", "int64", ("B", 3))), ("y",), (node,), {"w": weights(3, 3), "v": weights(4, 3)})

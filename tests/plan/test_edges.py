@@ -20,8 +20,13 @@ def whole(*values):
 
 
 def model(inputs, outputs, nodes, weights=None, states=()):
-    return Model(tuple(Value(n, "float32" if len(rest) == 1 else rest[1], rest[0]) for n, *rest in inputs), tuple(outputs),
-                 tuple(Node(op, name, tuple(i), tuple(o), dict(*a)) for op, name, i, o, *a in nodes), weights or {}, states)
+    return Model(
+        tuple(Value(n, "float32" if len(rest) == 1 else rest[1], rest[0]) for n, *rest in inputs),
+        tuple(outputs),
+        tuple(Node(op, name, tuple(i), tuple(o), dict(*a)) for op, name, i, o, *a in nodes),
+        weights or {},
+        states,
+    )
 
 
 def agrees(graph, inputs):
@@ -46,26 +51,68 @@ def test_no_value_has_more_axes_than_the_executor_holds(rank):
 
 
 def test_a_convolution_whose_windows_and_results_do_not_walk_together():
-    agrees(model([("x", ("N", 3, "H", "W")), ("z", ("N", 1, 1, "V"))], ["y"],
-                 [("Conv", "c", ["x", "w"], ["t"], {"strides": [1, 2]}), ("Concat", "cc", ["t", "z"], ["y"], {"axis": 2})], {"w": noise(1, 3, 1, 1)}),
-           {"x": noise(2, 3, 4, 5), "z": noise(2, 1, 1, 3)})
-    agrees(model([("x", ("N", 3, "H", "W")), ("z", ("N", "P", "V", 4))], ["y"],
-                 [("Conv", "c", ["x", "w"], ["t"], {"strides": [1, 2]}), ("Transpose", "n", ["t"], ["s"], {"perm": [0, 2, 3, 1]}),
-                  ("Concat", "cc", ["s", "z"], ["y"], {"axis": 1})],
-                 {"w": noise(4, 3, 2, 1)}), {"x": noise(2, 3, 4, 5), "z": noise(2, 1, 3, 4)})
+    agrees(
+        model(
+            [("x", ("N", 3, "H", "W")), ("z", ("N", 1, 1, "V"))],
+            ["y"],
+            [("Conv", "c", ["x", "w"], ["t"], {"strides": [1, 2]}), ("Concat", "cc", ["t", "z"], ["y"], {"axis": 2})],
+            {"w": noise(1, 3, 1, 1)},
+        ),
+        {"x": noise(2, 3, 4, 5), "z": noise(2, 1, 1, 3)},
+    )
+    agrees(
+        model(
+            [("x", ("N", 3, "H", "W")), ("z", ("N", "P", "V", 4))],
+            ["y"],
+            [
+                ("Conv", "c", ["x", "w"], ["t"], {"strides": [1, 2]}),
+                ("Transpose", "n", ["t"], ["s"], {"perm": [0, 2, 3, 1]}),
+                ("Concat", "cc", ["s", "z"], ["y"], {"axis": 1}),
+            ],
+            {"w": noise(4, 3, 2, 1)},
+        ),
+        {"x": noise(2, 3, 4, 5), "z": noise(2, 1, 3, 4)},
+    )
 
 
 def test_products_and_lookups_whose_rows_do_not_walk_together():
-    agrees(model([("x", (2, 3, 4, 5))], ["y"], [("Slice", "s", ["x", "zero", "three", "two"], ["t"]), ("MatMul", "m", ["t", "w"], ["p"]),
-                                                ("Concat", "c", ["p", "k"], ["y"], {"axis": 1})],
-                 {"zero": whole(0), "three": whole(3), "two": whole(2), "w": noise(5, 3), "k": noise(2, 1, 3, 3)}), {"x": noise(2, 3, 4, 5)})
-    agrees(model([("i", ("A", "B", "C"), "int64")], ["y"], [("Transpose", "t", ["i"], ["j"], {"perm": [1, 0, 2]}),
-                                                            ("Gather", "g", ["w", "j"], ["y"])], {"w": noise(6, 3)}),
-           {"i": RANDOM.integers(0, 6, (2, 3, 4))})
-    agrees(model([("x", (4, 3, 0))], ["y"], [("Transpose", "t", ["x"], ["s"], {"perm": [1, 0, 2]}),
-                                             ("MatMul", "m", ["s", "w"], ["y"])], {"w": noise(0, 5)}), {"x": noise(4, 3, 0)})
-    agrees(model([("x", (2, 0, 4, 5))], ["y"], [("Transpose", "t", ["x"], ["s"], {"perm": [2, 1, 0, 3]}),
-                                                ("MatMul", "m", ["s", "w"], ["y"])], {"w": noise(5, 3)}), {"x": noise(2, 0, 4, 5)})
+    agrees(
+        model(
+            [("x", (2, 3, 4, 5))],
+            ["y"],
+            [
+                ("Slice", "s", ["x", "zero", "three", "two"], ["t"]),
+                ("MatMul", "m", ["t", "w"], ["p"]),
+                ("Concat", "c", ["p", "k"], ["y"], {"axis": 1}),
+            ],
+            {"zero": whole(0), "three": whole(3), "two": whole(2), "w": noise(5, 3), "k": noise(2, 1, 3, 3)},
+        ),
+        {"x": noise(2, 3, 4, 5)},
+    )
+    agrees(
+        model(
+            [("i", ("A", "B", "C"), "int64")],
+            ["y"],
+            [("Transpose", "t", ["i"], ["j"], {"perm": [1, 0, 2]}), ("Gather", "g", ["w", "j"], ["y"])],
+            {"w": noise(6, 3)},
+        ),
+        {"i": RANDOM.integers(0, 6, (2, 3, 4))},
+    )
+    agrees(
+        model(
+            [("x", (4, 3, 0))], ["y"], [("Transpose", "t", ["x"], ["s"], {"perm": [1, 0, 2]}), ("MatMul", "m", ["s", "w"], ["y"])], {"w": noise(0, 5)}
+        ),
+        {"x": noise(4, 3, 0)},
+    )
+    agrees(
+        model(
+            [("x", (2, 0, 4, 5))],
+            ["y"],
+            [("Transpose", "t", ["x"], ["s"], {"perm": [2, 1, 0, 3]}), ("MatMul", "m", ["s", "w"], ["y"])],
+            {"w": noise(5, 3)},
+        ),
+        {"x": noise(2, 0, 4, 5)},
+    )
 
 
 def test_a_reflection_sees_what_a_cut_left():
@@ -89,52 +136,90 @@ def test_an_empty_axis_that_is_not_padded(mode):
 
 def test_a_bias_behind_a_scaled_gemm_is_not_scaled():
     for factors in ({"beta": 0.5}, {"alpha": 2.0}, {}):
-        agrees(model([X], ["y"], [("Gemm", "g", ["x", "w"], ["t"], factors),
-                                  ("Add", "a", ["t", "b"], ["y"])], {"w": noise(3, 4), "b": noise(4)}), {"x": noise(2, 3)})
+        agrees(
+            model([X], ["y"], [("Gemm", "g", ["x", "w"], ["t"], factors), ("Add", "a", ["t", "b"], ["y"])], {"w": noise(3, 4), "b": noise(4)}),
+            {"x": noise(2, 3)},
+        )
 
 
 def test_an_unread_identity_fills_no_omitted_input():
-    agrees(model([X], ["y"], [("Identity", "i", ["x"], [""]), ("Cast", "k", ["x"], [""], {"to": "float32"}),
-                              ("Gemm", "c", ["x", "w", ""], ["y"])], {"w": noise(3, 3)}), {"x": noise(2, 3)})
+    agrees(
+        model(
+            [X],
+            ["y"],
+            [("Identity", "i", ["x"], [""]), ("Cast", "k", ["x"], [""], {"to": "float32"}), ("Gemm", "c", ["x", "w", ""], ["y"])],
+            {"w": noise(3, 3)},
+        ),
+        {"x": noise(2, 3)},
+    )
 
 
 def test_an_unread_output_of_an_if_is_no_weight():
     """The If's second output is read by nobody; the layer omits its bias."""
-    branches = {key: Graph((Node("Neg", f"{key}.a", ("x",), (f"{key}.y",)),
-                            Node("Relu", f"{key}.b", ("x",), (f"{key}.z",))), (f"{key}.y", f"{key}.z")) for key in ("then_branch", "else_branch")}
-    graph = model([("x", (5, 2, 3)), ("c", (), "bool"), ("h0", (1, 2, 8))], ["y", "h"],
-                  [("If", "i", ["c"], ["y", "z"], branches), ("LSTM", "l", ["x", "w", "r", "", "", "h0"], ["", "h"])], {"w": noise(1, 32, 3), "r": noise(1, 32, 8) / 4})
+    branches = {
+        key: Graph((Node("Neg", f"{key}.a", ("x",), (f"{key}.y",)), Node("Relu", f"{key}.b", ("x",), (f"{key}.z",))), (f"{key}.y", f"{key}.z"))
+        for key in ("then_branch", "else_branch")
+    }
+    graph = model(
+        [("x", (5, 2, 3)), ("c", (), "bool"), ("h0", (1, 2, 8))],
+        ["y", "h"],
+        [("If", "i", ["c"], ["y", "z"], branches), ("LSTM", "l", ["x", "w", "r", "", "", "h0"], ["", "h"])],
+        {"w": noise(1, 32, 3), "r": noise(1, 32, 8) / 4},
+    )
     agrees(graph, {"x": noise(5, 2, 3), "c": np.array(True), "h0": noise(1, 2, 8)})
 
 
 def test_symbols_go_through_casts_without_changing_dtype():
     first = [("Shape", "s", ["x"], ["n"])]
     for dtype, last in (("float32", ("Mul", "m", ["k", "half"], ["y"])), ("int32", ("Identity", "m", ["k"], ["y"]))):
-        agrees(model([("x", ("B", 5))], ["y"], [*first, ("Cast", "c", ["n"], ["f"], {"to": dtype}),
-                                                ("Gather", "g", ["f", "one"], ["k"]), last], {"one": whole(1), "half": np.float32([0.5])}),
-               {"x": noise(2, 5)})
+        agrees(
+            model(
+                [("x", ("B", 5))],
+                ["y"],
+                [*first, ("Cast", "c", ["n"], ["f"], {"to": dtype}), ("Gather", "g", ["f", "one"], ["k"]), last],
+                {"one": whole(1), "half": np.float32([0.5])},
+            ),
+            {"x": noise(2, 5)},
+        )
     agrees(model([("x", ("B", "C"))], ["y"], [*first, ("Gather", "g", ["t", "n"], ["y"])], {"t": whole(9, 8, 7, 6)}), {"x": noise(2, 3)})
 
 
 def test_large_integers_fill_exactly():
-    agrees(model([("i", (1,), "int64")], ["a", "b"], [("Pad", "p", ["i", "k", "u"], ["a"]),
-                                                      ("Pad", "q", ["i", "k", "v"], ["b"])], {"k": whole(1, 0), "u": np.array(2**53), "v": np.array(2**53 + 1)}),
-           {"i": whole(1)})
+    agrees(
+        model(
+            [("i", (1,), "int64")],
+            ["a", "b"],
+            [("Pad", "p", ["i", "k", "u"], ["a"]), ("Pad", "q", ["i", "k", "v"], ["b"])],
+            {"k": whole(1, 0), "u": np.array(2**53), "v": np.array(2**53 + 1)},
+        ),
+        {"i": whole(1)},
+    )
 
 
 def test_an_index_binds_only_the_part_of_an_input_that_is_one():
     graph = model([("i", (2, "N"), "int64")], ["a", "b"], [("Gather", "g0", ["i", "zero"], ["i0"]), ("Gather", "g1", ["i", "one"], ["i1"]),
                                                            ("Gather", "ga", ["ta", "i0"], ["a"]),
-                                                           ("Gather", "gb", ["tb", "i1"], ["b"])], {"zero": np.array(0), "one": np.array(1), "ta": noise(100, 3), "tb": noise(2, 3)})
+                                                           ("Gather", "gb", ["tb", "i1"], ["b"])], {"zero": np.array(0), "one": np.array(1), "ta": noise(100, 3), "tb": noise(2, 3)})  # fmt: skip
     agrees(graph, {"i": np.array([[50, 7], [1, 0]])})
     with pytest.raises(fr.ShapeError, match="'gb'.*7 is outside -2..1"):
         fr.compile(graph).run({"i": np.array([[1, 0], [50, 7]])[:, ::1]} | {"i": np.array([[1, 0], [0, 7]])})
 
 
 def test_norm_parameters_of_another_dtype():
-    parameters = {"s": RANDOM.uniform(1, 2, 3), "b": RANDOM.uniform(1, 2, 3), "m": RANDOM.uniform(1, 2, 3), "v": RANDOM.uniform(1, 2, 3), "w": noise(3, 3, 2)}
+    parameters = {
+        "s": RANDOM.uniform(1, 2, 3),
+        "b": RANDOM.uniform(1, 2, 3),
+        "m": RANDOM.uniform(1, 2, 3),
+        "v": RANDOM.uniform(1, 2, 3),
+        "w": noise(3, 3, 2),
+    }
     for first in ([], [("Conv", "c", ["x", "w"], ["t"])]):
-        agrees(model([("x", ("N", 3, "L"))], ["y"], [*first, ("BatchNormalization", "n", ["t" if first else "x", "s", "b", "m", "v"], ["y"])], parameters), {"x": noise(2, 3, 4)})
+        agrees(
+            model(
+                [("x", ("N", 3, "L"))], ["y"], [*first, ("BatchNormalization", "n", ["t" if first else "x", "s", "b", "m", "v"], ["y"])], parameters
+            ),
+            {"x": noise(2, 3, 4)},
+        )
 
 
 def test_a_transposed_convolution_of_nothing():
@@ -154,7 +239,7 @@ def test_streams_refuse_what_sets_time_against_another_axis():
         fr.compile(crossed).stream(3)
     moved = model([("x", ("T", "B", 3))], ["o"], [("Transpose", "t", ["x"], ["b"], {"perm": [1, 0, 2]}),
                                                   ("LSTM", "l", ["b", "w", "r"], ["Y"], {"torch_form": 1, "layout": 1}),
-                                                  ("Reshape", "s", ["Y", "k"], ["o"])], weights | {"k": whole(4, 0, -1)})
+                                                  ("Reshape", "s", ["Y", "k"], ["o"])], weights | {"k": whole(4, 0, -1)})  # fmt: skip
     with pytest.raises(fr.NotStreamableError, match="'s'"):
         fr.compile(moved).stream(1)
     kept = model([("x", ("T", "B", 3))], ["o"], [LSTM, ("Reshape", "s", ["Y", "k"], ["o"])], weights | {"k": whole(0, -1, 2)})
@@ -164,9 +249,13 @@ def test_streams_refuse_what_sets_time_against_another_axis():
 
 
 def test_a_failed_first_step_leaves_a_stream_that_works():
-    graph = model([("x", ("B", "F")), ("a", ("B", 2)), ("b", ("B", 8))], ["y", "a2", "b2"], [("Neg", "n", ["x"], ["y"]),
-                                                                                             ("Relu", "r", ["a"], ["a2"]), ("Add", "p", ["x", "one"], ["b2"])],
-                  {"one": np.float32([1])}, (State("a", "a2"), State("b", "b2")))
+    graph = model(
+        [("x", ("B", "F")), ("a", ("B", 2)), ("b", ("B", 8))],
+        ["y", "a2", "b2"],
+        [("Neg", "n", ["x"], ["y"]), ("Relu", "r", ["a"], ["a2"]), ("Add", "p", ["x", "one"], ["b2"])],
+        {"one": np.float32([1])},
+        (State("a", "a2"), State("b", "b2")),
+    )
     stream = fr.compile(graph).stream()
     with pytest.raises(fr.NotStreamableError):
         stream.step(noise(1, 5))
@@ -187,12 +276,24 @@ NONSENSE = {  # nodes over x (A, B) with constants k and w
     "shape_scalar": ([("ConstantOfShape", "n", ["k"], ["y"])], {"k": np.array(1)}),
     "range_vectors": ([("Range", "n", ["k", "k", "k"], ["y"])], {"k": whole(1, 2)}),
     # behind a Squeeze without axes nothing is known of x: weights must not be packed before they are checked
-    **{f"{op}_{shape}".replace(" ", ""): ([("Squeeze", "q", ["x"], ["u"]), (op, "n", ["u", "w", *more], ["y"], attributes)], {"w": noise(*shape), "r": noise(1, 4, 1), "b": noise(3)})
-       for op, shape, more, attributes in (("LSTM", (4,), ["r"], {}), ("LSTM", (1, 7, 3), ["r"], {}), ("Gemm", (4,), [], {}),
-                                           ("Gemm", (4,), ["b"], {}), ("Conv", (4, 1, 2), [], {"group": 3}),
-                                           ("Conv", (4, 1, 2), [], {"group": 0}))},
-    "norm_of_two_lengths": ([("Squeeze", "q", ["x"], ["u"]),
-                             ("BatchNormalization", "n", ["u", "w", "b", "w", "w"], ["y"])], {"w": noise(4), "b": noise(3)}),
+    **{
+        f"{op}_{shape}".replace(" ", ""): (
+            [("Squeeze", "q", ["x"], ["u"]), (op, "n", ["u", "w", *more], ["y"], attributes)],
+            {"w": noise(*shape), "r": noise(1, 4, 1), "b": noise(3)},
+        )
+        for op, shape, more, attributes in (
+            ("LSTM", (4,), ["r"], {}),
+            ("LSTM", (1, 7, 3), ["r"], {}),
+            ("Gemm", (4,), [], {}),
+            ("Gemm", (4,), ["b"], {}),
+            ("Conv", (4, 1, 2), [], {"group": 3}),
+            ("Conv", (4, 1, 2), [], {"group": 0}),
+        )
+    },
+    "norm_of_two_lengths": (
+        [("Squeeze", "q", ["x"], ["u"]), ("BatchNormalization", "n", ["u", "w", "b", "w", "w"], ["y"])],
+        {"w": noise(4), "b": noise(3)},
+    ),
 }
 
 
@@ -208,7 +309,12 @@ def test_a_branch_that_cannot_fit_is_left_alone_until_it_matters():
     fits = Graph((Node("Tanh", "t", ("x",), ("e",)),), ("e",))
     unfit = Graph((Node("Add", "a", ("x", "w5"), ("a0",)), Node("Pow", "p", ("a0", "two"), ("p0",))), ("p0",))
     nodes = Node("Greater", "above", ("level", "zero"), ("c",)), Node("If", "i", ("c",), ("y",), {"then_branch": unfit, "else_branch": fits})
-    graph = Model((Value("x", "float32", ("A", 4)), Value("level", "float32", ())), ("y",), nodes, {"w5": noise(5), "two": np.float32([2]), "zero": np.float32(0)})
+    graph = Model(
+        (Value("x", "float32", ("A", 4)), Value("level", "float32", ())),
+        ("y",),
+        nodes,
+        {"w5": noise(5), "two": np.float32([2]), "zero": np.float32(0)},
+    )
     with pytest.raises(fr.UnsupportedModelError, match="'i'.*constants="):
         fr.compile(graph).run({"x": noise(2, 4), "level": np.float32(-1)})
     x = noise(2, 4)
@@ -226,7 +332,7 @@ def test_models_that_cannot_be_stated():
         graph = Model((Value("x", "float32", (2,)), Value("o", "float32", (2,), optional=True), Value("c", "bool", ())), ("y",),
                       (Node("If", "i", ("c",), ("y",), {"then_branch": Graph((Node("Identity", "a", ("o",), ("p",)),),
                                                                              ("p",)), "else_branch": Graph((Node("Relu", "b", ("x",), ("q",)),),
-                                                                                                           ("q",))}),), {})
+                                                                                                           ("q",))}),), {})  # fmt: skip
         fr.compile(graph).run({"x": noise(2), "c": np.array(True)})
 
 

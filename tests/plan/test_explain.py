@@ -25,11 +25,16 @@ COPIES = {"copy8", "copy16", "copy32", "copy64"}
 INSTEAD = {*COPIES, "chain", "windows"}  # of an op's own kernel where there is nothing to reduce or to choose among, or rows lie as windows
 # Sizes of each file's symbols, twice where they are free.
 FILES = {
-    "silero-vad/silero_vad_16k_op15": [{"batch": 1, "sequence": 576}, {"batch": 3, "sequence": 576}], "gtcrn/gtcrn_simple": [{}],
-    "dtln/model_1": [{}], "dtln-pytorch/model_p1": [{}], "dtln-pytorch/model_p2": [{}],
+    "silero-vad/silero_vad_16k_op15": [{"batch": 1, "sequence": 576}, {"batch": 3, "sequence": 576}],
+    "gtcrn/gtcrn_simple": [{}],
+    "dtln/model_1": [{}],
+    "dtln-pytorch/model_p1": [{}],
+    "dtln-pytorch/model_p2": [{}],
     "pose-gru/gru_model": [{"batch_size": 1, "sequence_length": 9}, {"batch_size": 3, "sequence_length": 40}],
-    "tract-bidi-lstm/model": [{"batch": 1, "length": 9}, {"batch": 3, "length": 40}], "cmapss-lstm/lstm_model": [{"unk__130": 1}, {"unk__130": 3}],
-    "earthpulse/lstm_model": [{"unk__143": 1}, {"unk__143": 3}], "speechmos/Run_1663829550_Stage_0": [{"batch_size": 1, "frames": 900}],
+    "tract-bidi-lstm/model": [{"batch": 1, "length": 9}, {"batch": 3, "length": 40}],
+    "cmapss-lstm/lstm_model": [{"unk__130": 1}, {"unk__130": 3}],
+    "earthpulse/lstm_model": [{"unk__143": 1}, {"unk__143": 3}],
+    "speechmos/Run_1663829550_Stage_0": [{"batch_size": 1, "frames": 900}],
     "ppocr/ch_PP-OCRv2_rec_infer": [{"x_dim_0": 1, "x_dim_2": 32, "x_dim_3": 64}, {"x_dim_0": 2, "x_dim_2": 32, "x_dim_3": 100}],
 }
 
@@ -87,7 +92,7 @@ def test_entries_that_are_moved_by_their_size():
 
 def test_a_view_that_strides_cannot_say_is_a_copy():
     model = Model((Value("x", "float32", ("T", "B", 4)),), ("y",), (
-        Node("Transpose", "turned", ("x",), ("t",), {"perm": (1, 0, 2)}), Node("Reshape", "flat", ("t", "shape"), ("f",)), Node("Relu", "relu", ("f",), ("y",))), {"shape": np.array([-1])})
+        Node("Transpose", "turned", ("x",), ("t",), {"perm": (1, 0, 2)}), Node("Reshape", "flat", ("t", "shape"), ("f",)), Node("Relu", "relu", ("f",), ("y",))), {"shape": np.array([-1])})  # fmt: skip
     session = fr.compile(model)
     assert "a view" in session.explain() and "strides cannot say it: copied" in session.explain({"x": (2, 3, 4)})
     assert told(session, {"x": (2, 3, 4)}) == {"flat": {"copy32"}, "relu": {"chain"}}
@@ -108,7 +113,9 @@ def test_optional_inputs_that_are_not_named_are_left_out():
     assert sum("sort_lengths_int64" in kernels for kernels in with_lengths.values()) == 1
     rows = layer._session.plan.rows({"x": (6, 2, 4), "lengths": ("B",)})  # a symbol left: what is decided so far
     assert [row[2] for row in rows if row[0] == "GRU"] == ["gru", "gru"]
-    model = Model((Value("x", "float32", ("B", 3)), Value("z", "float32", ("B", 3))), ("y",), (Node("Concat", "c", ("x", "z"), ("y",), {"axis": 0}),), {})
+    model = Model(
+        (Value("x", "float32", ("B", 3)), Value("z", "float32", ("B", 3))), ("y",), (Node("Concat", "c", ("x", "z"), ("y",), {"axis": 0}),), {}
+    )
     assert fr.compile(model).plan.rows({"x": (2, 3)})[0][2] == "copy32" and told(fr.compile(model), {"x": (2, 3), "z": (2, 3)}) == {"c": {"copy32"}}
 
 
@@ -130,7 +137,19 @@ def test_a_registered_kernel_is_said_and_called(monkeypatch):
         registry.unregister(other)
 
 
-@pytest.mark.parametrize("op,attributes", [("ReduceMean", {}), ("ReduceSum", {}), ("ReduceMax", {}), ("Relu", {}), ("Cast", {"to": "int64"}), ("Cast", {"to": "float32"}), ("Softmax", {}), ("Neg", {})])
+@pytest.mark.parametrize(
+    "op,attributes",
+    [
+        ("ReduceMean", {}),
+        ("ReduceSum", {}),
+        ("ReduceMax", {}),
+        ("Relu", {}),
+        ("Cast", {"to": "int64"}),
+        ("Cast", {"to": "float32"}),
+        ("Softmax", {}),
+        ("Neg", {}),
+    ],
+)
 def test_a_dtype_that_is_not_known_yet_is_the_reason(op, attributes):
     """Of what a branch makes, for one."""
     found = route(Node(op, "n", ("x",), ("y",), attributes), {"x": Spec("", None), "y": Spec("", None)}, {}, "native")

@@ -38,11 +38,16 @@ def same_unfused(model, inputs, monkeypatch):
 
 W2, CONV1, CONV2 = rand(7, 5), rand(6, 4, 3), rand(6, 4, 2, 3)
 BEHIND = {
-    "relu": ([("Relu", ["p"], "y", {})], {}), "tanh": ([("Tanh", ["p"], "y", {})], {}), "sigmoid": ([("Sigmoid", ["p"], "y", {})], {}),
+    "relu": ([("Relu", ["p"], "y", {})], {}),
+    "tanh": ([("Tanh", ["p"], "y", {})], {}),
+    "sigmoid": ([("Sigmoid", ["p"], "y", {})], {}),
     "clip": ([("Clip", ["p", "low", "high"], "y", {})], {"low": np.float32(-0.5), "high": np.float32(0.5)}),
-    "elu": ([("Elu", ["p"], "y", {"alpha": 0.7})], {}), "hardsigmoid": ([("HardSigmoid", ["p"], "y", {})], {}),
-    "silu": ([("Sigmoid", ["p"], "s", {}), ("Mul", ["p", "s"], "y", {})], {}), "gelu": ([("Gelu", ["p"], "y", {})], {}),
-    "residual": ([("Add", ["p", "r"], "a", {}), ("Relu", ["a"], "y", {})], {}), "gate": ([("Sigmoid", ["r"], "s", {}), ("Mul", ["s", "p"], "y", {})], {}),
+    "elu": ([("Elu", ["p"], "y", {"alpha": 0.7})], {}),
+    "hardsigmoid": ([("HardSigmoid", ["p"], "y", {})], {}),
+    "silu": ([("Sigmoid", ["p"], "s", {}), ("Mul", ["p", "s"], "y", {})], {}),
+    "gelu": ([("Gelu", ["p"], "y", {})], {}),
+    "residual": ([("Add", ["p", "r"], "a", {}), ("Relu", ["a"], "y", {})], {}),
+    "gate": ([("Sigmoid", ["r"], "s", {}), ("Mul", ["s", "p"], "y", {})], {}),
 }
 
 
@@ -84,7 +89,7 @@ def test_what_others_read_is_not_fused(monkeypatch):
 def test_a_run_is_one_call_without_buffers(monkeypatch):
     """Comparisons and choices among it; nothing in work space but what others read."""
     nodes = [("Mul", ["x", "x"], "a", {}), ("Sqrt", ["a"], "b", {}), ("Greater", ["b", "half"], "c", {}), ("Not", ["c"], "d", {}), ("Where", ["d", "x", "b"], "e", {}),
-             ("Max", ["e", "row"], "f", {}), ("Log", ["f"], "y", {})]
+             ("Max", ["e", "row"], "f", {}), ("Log", ["f"], "y", {})]  # fmt: skip
     weights = {"half": np.float32(0.5), "row": np.abs(rand(7)) + np.float32(0.1)}
     model = model_of(nodes, {"x": rand(300, 7)}, weights)
     assert groups(model) == [tuple("abcdef") + ("y",)]
@@ -105,7 +110,11 @@ def test_a_program_holds_eight_operands(monkeypatch):
 
 def test_in_the_branches_of_an_if(monkeypatch):
     def branch(key, op):
-        made = (Node("Gemm", f"{key}.p", ("x", "w"), (f"{key}.p",)), Node(op, f"{key}.a", (f"{key}.p",), (f"{key}.a",)), Node("Neg", f"{key}.y", (f"{key}.a",), (f"{key}.y",)))
+        made = (
+            Node("Gemm", f"{key}.p", ("x", "w"), (f"{key}.p",)),
+            Node(op, f"{key}.a", (f"{key}.p",), (f"{key}.a",)),
+            Node("Neg", f"{key}.y", (f"{key}.a",), (f"{key}.y",)),
+        )
         return Graph(made, (f"{key}.y",))
 
     choice = Node("If", "choice", ("flag",), ("y",), {"then_branch": branch("a", "Relu"), "else_branch": branch("b", "Sigmoid")})
@@ -118,8 +127,13 @@ def test_in_the_branches_of_an_if(monkeypatch):
 
 def test_in_streams():
     """Steps give the bits of the whole, what follows the layer's projection fused."""
-    nodes = (Node("GRU", "gru", ("x", "W", "R"), ("h",), {"hidden_size": 8}), Node("Squeeze", "flat", ("h", "axis"), ("f",)),
-             Node("MatMul", "m", ("f", "w"), ("p",)), Node("Sigmoid", "s", ("p",), ("g",)), Node("Mul", "y", ("p", "g"), ("y",)))
+    nodes = (
+        Node("GRU", "gru", ("x", "W", "R"), ("h",), {"hidden_size": 8}),
+        Node("Squeeze", "flat", ("h", "axis"), ("f",)),
+        Node("MatMul", "m", ("f", "w"), ("p",)),
+        Node("Sigmoid", "s", ("p",), ("g",)),
+        Node("Mul", "y", ("p", "g"), ("y",)),
+    )
     weights = {"W": rand(1, 24, 7) / 3, "R": rand(1, 24, 8) / 3, "w": rand(8, 5), "axis": np.array([1])}
     session = fr.compile(Model((Value("x", "float32", ("T", "B", 7)),), ("y",), nodes, weights))
     assert session.explain().count("fused into m") == 2
@@ -130,8 +144,14 @@ def test_in_streams():
 @pytest.mark.parametrize("turned", [False, True])
 def test_parts_of_a_concat_are_made_in_place(turned):
     """Through views as well; no copy is left but for what comes from outside."""
-    joined = [("Relu", ["x"], "a", {}), ("Gemm", ["x", "w"], "b", {}), ("Transpose", ["b"], "bt", {"perm": [1, 0]}), ("Transpose", ["bt"], "c", {"perm": [1, 0]}),
-              ("Concat", ["a", "c"], "j", {"axis": 1}), ("ReduceMax", ["j", "axes"], "y", {})]
+    joined = [
+        ("Relu", ["x"], "a", {}),
+        ("Gemm", ["x", "w"], "b", {}),
+        ("Transpose", ["b"], "bt", {"perm": [1, 0]}),
+        ("Transpose", ["bt"], "c", {"perm": [1, 0]}),
+        ("Concat", ["a", "c"], "j", {"axis": 1}),
+        ("ReduceMax", ["j", "axes"], "y", {}),
+    ]
     model = model_of(joined, {"x": rand(4, 7)}, {"w": W2, "axes": np.array([1 - turned])})
     session = fr.compile(model)
     program = build_program(session.plan, session.plan.specialised({"x": (4, 7)}))
@@ -157,12 +177,26 @@ def test_a_replaced_value_that_is_read_again_keeps_its_place():
     assert not got[[0, 1, 3]].any() and got[2].any()
 
 
-@pytest.mark.parametrize("op,number,turned,moved", [("Div", 5.65, False, True), ("Mul", 0.177, False, True), ("Mul", -0.177, True, True), ("Div", 0.5, False, False),
-                                                    ("Mul", 2.0, True, False), ("Mul", np.nan, False, False)])
+@pytest.mark.parametrize(
+    "op,number,turned,moved",
+    [
+        ("Div", 5.65, False, True),
+        ("Mul", 0.177, False, True),
+        ("Mul", -0.177, True, True),
+        ("Div", 0.5, False, False),
+        ("Mul", 2.0, True, False),
+        ("Mul", np.nan, False, False),
+    ],
+)
 def test_a_number_behind_a_product_scales_its_rows_where_those_are_shorter(op, number, turned, moved):
-    nodes = (Node("Transpose", "kt", ("k",), ("kt",), {"perm": [0, 2, 1]}), Node("MatMul", "product", ("q", "kt"), ("p",)),
-             Node(op, "scaled", ("s", "p") if turned else ("p", "s"), ("y",)))
-    model = Model((Value("q", "float32", ("B", "T", 8)), Value("k", "float32", ("B", "S", 8))), ("y",), nodes, {"s": np.full((1,), number, np.float32)})
+    nodes = (
+        Node("Transpose", "kt", ("k",), ("kt",), {"perm": [0, 2, 1]}),
+        Node("MatMul", "product", ("q", "kt"), ("p",)),
+        Node(op, "scaled", ("s", "p") if turned else ("p", "s"), ("y",)),
+    )
+    model = Model(
+        (Value("q", "float32", ("B", "T", 8)), Value("k", "float32", ("B", "S", 8))), ("y",), nodes, {"s": np.full((1,), number, np.float32)}
+    )
     session, reference = fr.compile(model), fr.compile(model, backend="reference")
     names = [row[1] for row in session.plan.rows()]
     assert ("scaled.rows" in names) == moved and ("scaled" in names) != moved
@@ -174,5 +208,7 @@ def test_a_number_behind_a_product_scales_its_rows_where_those_are_shorter(op, n
 def test_a_number_behind_a_product_stays_where_rows_are_longer_or_others_read_it():
     model = model_of([("MatMul", ["a", "b"], "p", {}), ("Mul", ["p", "s"], "y", {})], {"a": rand(4, 9), "b": rand(9, 5)}, {"s": np.float32(0.3)})
     assert "y.rows" not in [row[1] for row in fr.compile(model).plan.rows()]
-    model = model_of([("MatMul", ["a", "b"], "p", {}), ("Mul", ["p", "s"], "y", {})], {"a": rand(4, 5), "b": rand(5, 9)}, {"s": np.float32(0.3)}, ("y", "p"))
+    model = model_of(
+        [("MatMul", ["a", "b"], "p", {}), ("Mul", ["p", "s"], "y", {})], {"a": rand(4, 5), "b": rand(5, 9)}, {"s": np.float32(0.3)}, ("y", "p")
+    )
     assert "y.rows" not in [row[1] for row in fr.compile(model).plan.rows()]

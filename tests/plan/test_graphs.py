@@ -64,7 +64,7 @@ class Growth:
             step = int(self.random.choice([-2, -1, 1, 2]))
             n = len(range(shape[axis])[start:end:step])
             if n:
-                self.add("Slice", [x, *(self.constant(np.array([v])) for v in (start, end, axis, step))], [[*shape[:axis], n, *shape[axis + 1:]]])
+                self.add("Slice", [x, *(self.constant(np.array([v])) for v in (start, end, axis, step))], [[*shape[:axis], n, *shape[axis + 1 :]]])
 
     def make_reshape(self, x, shape):
         target, cut = list(shape), int(self.random.integers(0, len(shape) + 1))
@@ -85,27 +85,27 @@ class Growth:
             axis, others = self.axis(shape), [n for n, s in self.shapes.items() if len(s) == len(shape)]
             others = [n for n in others if all(a == b for k, (a, b) in enumerate(zip(self.shapes[n], shape)) if k != axis)]
             parts = [x, *(str(n) for n in self.random.choice(others, 2))]
-            self.add("Concat", parts, [[*shape[:axis], sum(self.shapes[p][axis] for p in parts), *shape[axis + 1:]]], axis=axis)
+            self.add("Concat", parts, [[*shape[:axis], sum(self.shapes[p][axis] for p in parts), *shape[axis + 1 :]]], axis=axis)
 
     def make_split(self, x, shape):
         axis = self.axis(shape) if shape else 0
         if shape and shape[axis] > 1:
             first = int(self.random.integers(1, shape[axis]))
             sizes = [first, shape[axis] - first]
-            self.add("Split", [x, self.constant(np.array(sizes))], [[*shape[:axis], n, *shape[axis + 1:]] for n in sizes], axis=axis)
+            self.add("Split", [x, self.constant(np.array(sizes))], [[*shape[:axis], n, *shape[axis + 1 :]] for n in sizes], axis=axis)
 
     def make_gather(self, x, shape):
         if shape:
             axis, many = self.axis(shape), self.random.random() < 0.7
             index = self.random.integers(-shape[axis], shape[axis], self.shape()[:2] if many else ())
-            self.add("Gather", [x, self.constant(index)], [[*shape[:axis], *index.shape, *shape[axis + 1:]]], axis=axis)
+            self.add("Gather", [x, self.constant(index)], [[*shape[:axis], *index.shape, *shape[axis + 1 :]]], axis=axis)
 
     def make_windows(self, x, shape):
         """A Gather that lays overlapping windows out."""
         axis = self.axis(shape) if shape else 0
         if shape and shape[axis] > 2:
             index = np.arange(shape[axis] - 1)[:, None] + np.arange(2)
-            self.add("Gather", [x, self.constant(index)], [[*shape[:axis], *index.shape, *shape[axis + 1:]]], axis=axis)
+            self.add("Gather", [x, self.constant(index)], [[*shape[:axis], *index.shape, *shape[axis + 1 :]]], axis=axis)
 
     def make_scatter(self, x, shape):
         if shape:
@@ -118,10 +118,14 @@ class Growth:
             before, after = (int(v) for v in self.random.integers(0, shape[axis], 2))
             widths = np.zeros((2, len(shape)), np.int64)
             widths[:, axis] = before, after
-            self.add("Pad", [x, self.constant(widths.ravel())], [[*shape[:axis], shape[axis] + before + after, *shape[axis + 1:]]], mode=mode)
+            self.add("Pad", [x, self.constant(widths.ravel())], [[*shape[:axis], shape[axis] + before + after, *shape[axis + 1 :]]], mode=mode)
 
     def make_unary(self, x, shape):
-        self.add(str(self.random.choice(["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Elu", "Identity", "Gelu", "Silu", "Erf", "Sin", "HardSigmoid"])), [x], [shape])
+        self.add(
+            str(self.random.choice(["Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Elu", "Identity", "Gelu", "Silu", "Erf", "Sin", "HardSigmoid"])),
+            [x],
+            [shape],
+        )
 
     def make_run(self, x, shape):
         """Elementwise nodes one behind the other, with operands of other layouts, behind a product as often as not."""
@@ -149,7 +153,9 @@ class Growth:
 
     def make_pair(self, x, shape):
         """A product of two computed matrices, the batch of one broadcast."""
-        other = self.pick(lambda s: len(s) > 1 and len(shape) > 1 and s[-1] == shape[-1] and all(a == b or 1 in (a, b) for a, b in zip(s[-3::-1], shape[-3::-1])))
+        other = self.pick(
+            lambda s: len(s) > 1 and len(shape) > 1 and s[-1] == shape[-1] and all(a == b or 1 in (a, b) for a, b in zip(s[-3::-1], shape[-3::-1]))
+        )
         if other:
             turned = self.shapes[other]
             perm = [*range(len(turned) - 2), len(turned) - 1, len(turned) - 2]
@@ -163,15 +169,20 @@ class Growth:
 
     def make_binary(self, x, shape):
         other = self.pick(lambda s: len(s) <= len(shape) and all(a in (1, b) for a, b in zip(reversed(s), reversed(shape))))
-        pair = [x, other if other and self.random.random() < 0.6 else self.floats(*shape[len(shape) // 2:])]
-        self.add(str(self.random.choice(["Add", "Sub", "Mul"])), pair[::int(self.random.choice([1, -1]))], [shape])
+        pair = [x, other if other and self.random.random() < 0.6 else self.floats(*shape[len(shape) // 2 :])]
+        self.add(str(self.random.choice(["Add", "Sub", "Mul"])), pair[:: int(self.random.choice([1, -1]))], [shape])
 
     def make_reduce(self, x, shape):
         axes = sorted({int(a) for a in self.random.integers(0, len(shape), 2)}) if shape else []
         if axes:
             keep = int(self.random.integers(2))
             result = [1 if k in axes else d for k, d in enumerate(shape) if keep or k not in axes]
-            self.add(str(self.random.choice(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2", "ReduceSumSquare"])), [x, self.constant(np.array(axes))], [result], keepdims=keep)
+            self.add(
+                str(self.random.choice(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2", "ReduceSumSquare"])),
+                [x, self.constant(np.array(axes))],
+                [result],
+                keepdims=keep,
+            )
 
     def make_softmax(self, x, shape):
         if shape:
@@ -184,7 +195,11 @@ class Growth:
     def make_batch_norm(self, x, shape):
         if len(shape) > 1:
             C = shape[1]
-            self.add("BatchNormalization", [x, *(self.floats(C) for _ in range(3)), self.constant(self.random.uniform(0.5, 2, C).astype(np.float32))], [shape])
+            self.add(
+                "BatchNormalization",
+                [x, *(self.floats(C) for _ in range(3)), self.constant(self.random.uniform(0.5, 2, C).astype(np.float32))],
+                [shape],
+            )
 
     def make_product(self, x, shape):
         if shape:
@@ -197,7 +212,14 @@ class Growth:
             kernel, stride, pad = int(self.random.integers(1, shape[2] + 1)), int(self.random.integers(1, 3)), int(self.random.integers(0, 2))
             units = groups * int(self.random.integers(1, 4))
             n = (shape[2] + 2 * pad - kernel) // stride + 1
-            self.add("Conv", [x, self.floats(units, shape[1] // groups, kernel), self.floats(units)], [[shape[0], units, n]], strides=[stride], pads=[pad, pad], group=groups)
+            self.add(
+                "Conv",
+                [x, self.floats(units, shape[1] // groups, kernel), self.floats(units)],
+                [[shape[0], units, n]],
+                strides=[stride],
+                pads=[pad, pad],
+                group=groups,
+            )
 
     def make_conv_transpose(self, x, shape):
         if len(shape) == 3:
@@ -205,17 +227,32 @@ class Growth:
             kernel, stride, dilation, pad = (int(self.random.integers(low, high)) for low, high in ((1, 6), (1, 5), (1, 4), (0, 2)))
             units, n = int(self.random.integers(1, 4)), (shape[2] - 1) * stride - 2 * pad + (kernel - 1) * dilation + 1
             if n > 0:
-                self.add("ConvTranspose", [x, self.floats(shape[1], units, kernel), self.floats(units * groups)], [[shape[0], units * groups, n]], strides=[stride],
-                         dilations=[dilation], pads=[pad, pad], group=groups)
+                self.add(
+                    "ConvTranspose",
+                    [x, self.floats(shape[1], units, kernel), self.floats(units * groups)],
+                    [[shape[0], units * groups, n]],
+                    strides=[stride],
+                    dilations=[dilation],
+                    pads=[pad, pad],
+                    group=groups,
+                )
 
     def make_rnn(self, x, shape):
         if len(shape) == 3:
-            self.add("RNN", [x, self.floats(2, 3, shape[2]), self.floats(2, 3, 3)], [[shape[0], 2, shape[1], 3], [2, shape[1], 3]], direction="bidirectional")
+            self.add(
+                "RNN",
+                [x, self.floats(2, 3, shape[2]), self.floats(2, 3, 3)],
+                [[shape[0], 2, shape[1], 3], [2, shape[1], 3]],
+                direction="bidirectional",
+            )
 
     def make_choice(self, x, shape):
         """An If that data decides: each branch one elementwise op of a value from around it."""
         name = f"v{len(self.nodes)}"
-        branches = {key: Graph((Node(op, f"{name}.{op}", (x,), (f"{name}.{op}.y",)),), (f"{name}.{op}.y",)) for key, op in (("then_branch", "Neg"), ("else_branch", "Tanh"))}
+        branches = {
+            key: Graph((Node(op, f"{name}.{op}", (x,), (f"{name}.{op}.y",)),), (f"{name}.{op}.y",))
+            for key, op in (("then_branch", "Neg"), ("else_branch", "Tanh"))
+        }
         self.add("If", ["flag"], [shape], **branches)
 
     def model(self):
@@ -249,14 +286,20 @@ def test_random_graphs(block, monkeypatch):
     for seed in range(block * 60, block * 60 + 60):
         model, inputs = draw(seed)
         wanted, bits = evaluate(model, inputs), []
-        ways = [("reference", isa.chosen(), counting), *(("native", name, counting) for name in isa.supported()), ("native", isa.chosen(), lambda plan, model: model)]
+        ways = [
+            ("reference", isa.chosen(), counting),
+            *(("native", name, counting) for name in isa.supported()),
+            ("native", isa.chosen(), lambda plan, model: model),
+        ]
         for backend, name, way in ways:
             monkeypatch.setenv("FASTRNN_ISA", name)
             monkeypatch.setattr(Plan, "fused", way)
             session = fr.compile(model, backend=backend)
             got, again = session.run(inputs), session.run(inputs)
             for key, want in wanted.items():
-                np.testing.assert_allclose(got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model.graph}")
+                np.testing.assert_allclose(
+                    got[key], want, rtol=2e-5, atol=2e-5 * max(1, np.abs(want).max(initial=0)), err_msg=f"seed {seed}, {backend}\n{model.graph}"
+                )
                 assert got[key].tobytes() == again[key].tobytes()
             if backend == "native":
                 text = session.explain()

@@ -29,38 +29,61 @@ S = (1, "B", 8)
 X = {"x": ("B", 5)}
 
 
-@pytest.mark.parametrize("inputs,outputs,want", [
-    ({"state": S}, {"stateN": S}, {"state": "stateN"}),
-    ({"h": S, "c": S}, {"cn": S, "hn": S}, {"h": "hn", "c": "cn"}),
-    ({"state_in_0": S, "state_in_1": S}, {"state_out_0": S, "state_out_1": S}, {"state_in_0": "state_out_0", "state_in_1": "state_out_1"}),
-    ({"h0": S, "c0": S}, {"cn": S, "hn": S}, {"h0": "hn", "c0": "cn"}),
-    ({"h_0": S, "c_0": S}, {"h_n": S, "c_n": S}, {"h_0": "h_n", "c_0": "c_n"}),
-    ({"h_in": S, "c_in": S}, {"c_out": S, "h_out": S}, {"h_in": "h_out", "c_in": "c_out"}),
-    ({"hin": S, "cin": S}, {"hout": S, "cout": S}, {"hin": "hout", "cin": "cout"}),
-    ({"hx": S, "cx": S}, {"cy": S, "hy": S}, {"hx": "hy", "cx": "cy"}),
-    ({"cache": S}, {"new_cache": S}, {"cache": "new_cache"}),
-    ({"state": S}, {"next_state": S}, {"state": "next_state"}),
-    ({"prev_gain": S}, {"gain": S}, {"prev_gain": "gain"}),
-    ({"past_key": S}, {"present_key": S}, {"past_key": "present_key"}),
-    ({"old_frame": S}, {"new_frame": S}, {"old_frame": "new_frame"}),
-    ({"hiddenStateIn": S, "cellStateIn": S}, {"cellStateOut": S, "hiddenStateOut": S}, {"hiddenStateIn": "hiddenStateOut", "cellStateIn": "cellStateOut"}),
-    ({"h1_in": S, "c1_in": S, "h2_in": S, "c2_in": S}, {"h2_out": S, "h1_out": S, "c1_out": S, "c2_out": S},
-     {"h1_in": "h1_out", "c1_in": "c1_out", "h2_in": "h2_out", "c2_in": "c2_out"}),
-    ({"h_0": S, "h_1": S}, {"h_out_0": S, "h_out_1": S}, {"h_0": "h_out_0", "h_1": "h_out_1"}),
-    ({"/encoder/cache_3:0": S, "/encoder/cache_4:0": S}, {"/encoder/cache_4_out:0": S, "/encoder/cache_3_out:0": S},
-     {"/encoder/cache_3:0": "/encoder/cache_3_out:0", "/encoder/cache_4:0": "/encoder/cache_4_out:0"}),
-    ({"decoder_buffer_in": S}, {"decoder_buffer_out": S, "encoder_buffer_out": S}, {"decoder_buffer_in": "decoder_buffer_out"}),
-])
+@pytest.mark.parametrize(
+    "inputs,outputs,want",
+    [
+        ({"state": S}, {"stateN": S}, {"state": "stateN"}),
+        ({"h": S, "c": S}, {"cn": S, "hn": S}, {"h": "hn", "c": "cn"}),
+        ({"state_in_0": S, "state_in_1": S}, {"state_out_0": S, "state_out_1": S}, {"state_in_0": "state_out_0", "state_in_1": "state_out_1"}),
+        ({"h0": S, "c0": S}, {"cn": S, "hn": S}, {"h0": "hn", "c0": "cn"}),
+        ({"h_0": S, "c_0": S}, {"h_n": S, "c_n": S}, {"h_0": "h_n", "c_0": "c_n"}),
+        ({"h_in": S, "c_in": S}, {"c_out": S, "h_out": S}, {"h_in": "h_out", "c_in": "c_out"}),
+        ({"hin": S, "cin": S}, {"hout": S, "cout": S}, {"hin": "hout", "cin": "cout"}),
+        ({"hx": S, "cx": S}, {"cy": S, "hy": S}, {"hx": "hy", "cx": "cy"}),
+        ({"cache": S}, {"new_cache": S}, {"cache": "new_cache"}),
+        ({"state": S}, {"next_state": S}, {"state": "next_state"}),
+        ({"prev_gain": S}, {"gain": S}, {"prev_gain": "gain"}),
+        ({"past_key": S}, {"present_key": S}, {"past_key": "present_key"}),
+        ({"old_frame": S}, {"new_frame": S}, {"old_frame": "new_frame"}),
+        (
+            {"hiddenStateIn": S, "cellStateIn": S},
+            {"cellStateOut": S, "hiddenStateOut": S},
+            {"hiddenStateIn": "hiddenStateOut", "cellStateIn": "cellStateOut"},
+        ),
+        (
+            {"h1_in": S, "c1_in": S, "h2_in": S, "c2_in": S},
+            {"h2_out": S, "h1_out": S, "c1_out": S, "c2_out": S},
+            {"h1_in": "h1_out", "c1_in": "c1_out", "h2_in": "h2_out", "c2_in": "c2_out"},
+        ),
+        ({"h_0": S, "h_1": S}, {"h_out_0": S, "h_out_1": S}, {"h_0": "h_out_0", "h_1": "h_out_1"}),
+        (
+            {"/encoder/cache_3:0": S, "/encoder/cache_4:0": S},
+            {"/encoder/cache_4_out:0": S, "/encoder/cache_3_out:0": S},
+            {"/encoder/cache_3:0": "/encoder/cache_3_out:0", "/encoder/cache_4:0": "/encoder/cache_4_out:0"},
+        ),
+        ({"decoder_buffer_in": S}, {"decoder_buffer_out": S, "encoder_buffer_out": S}, {"decoder_buffer_in": "decoder_buffer_out"}),
+    ],
+)
 def test_names_that_go_together(inputs, outputs, want):
     guess = fr.guess_states(model(X | inputs, {"y": ("B", 5)} | outputs))
     assert guess.states == want and not guess.open and set(guess.why) == set(want)
 
 
-@pytest.mark.parametrize("inputs,outputs", [
-    ({"input": S}, {"output": S}), ({"audio_in": S}, {"audio_out": S}), ({"x_in": S}, {"x_out": S}), ({"mix": S}, {"enh": S}), ({"frame": S}, {"frame_out": S}),
-    ({"state": S}, {"y2": S}), ({"h": S}, {"c_out": S}), ({"h0": S}, {"h1": S}), ({"h1": S}, {"h2": S}),
-    ({"state": (1, "B", 8)}, {"stateN": (2, "B")}),
-])
+@pytest.mark.parametrize(
+    "inputs,outputs",
+    [
+        ({"input": S}, {"output": S}),
+        ({"audio_in": S}, {"audio_out": S}),
+        ({"x_in": S}, {"x_out": S}),
+        ({"mix": S}, {"enh": S}),
+        ({"frame": S}, {"frame_out": S}),
+        ({"state": S}, {"y2": S}),
+        ({"h": S}, {"c_out": S}),
+        ({"h0": S}, {"h1": S}),
+        ({"h1": S}, {"h2": S}),
+        ({"state": (1, "B", 8)}, {"stateN": (2, "B")}),
+    ],
+)
 def test_names_and_shapes_that_say_nothing(inputs, outputs):
     outputs = {n: s if s == S else (2, 4) for n, s in outputs.items()}
     guess = fr.guess_states(model(X | inputs, {"y": ("B", 5)} | outputs))
@@ -85,10 +108,18 @@ def test_two_inputs_for_one_output():
 def layers(kind="LSTM", names=("h0", "c0"), ends=("hn", "cn"), swapped=False, tail=(), outputs=None):
     """A recurrent layer of one step from inputs to outputs of these names."""
     gates, random = {"LSTM": 4, "GRU": 3}[kind], np.random.default_rng(0)
-    weights = {"w": random.standard_normal((1, gates * 8, 5)).astype(np.float32), "r": random.standard_normal((1, gates * 8, 8)).astype(np.float32) / 4, "zero": np.array([0])}
+    weights = {
+        "w": random.standard_normal((1, gates * 8, 5)).astype(np.float32),
+        "r": random.standard_normal((1, gates * 8, 8)).astype(np.float32) / 4,
+        "zero": np.array([0]),
+    }
     made = ends[::-1] if swapped else ends
-    nodes = (Node("Unsqueeze", "step", ("x", "zero"), ("xs",)), Node(kind, "layer", ("xs", "w", "r", "", "", *names), ("ys", *made), {"torch_form": 1, "hidden_size": 8}),
-             Node("Squeeze", "y", ("ys", "zero"), ("y",)), *tail)
+    nodes = (
+        Node("Unsqueeze", "step", ("x", "zero"), ("xs",)),
+        Node(kind, "layer", ("xs", "w", "r", "", "", *names), ("ys", *made), {"torch_form": 1, "hidden_size": 8}),
+        Node("Squeeze", "y", ("ys", "zero"), ("y",)),
+        *tail,
+    )
     return Model((Value("x", "float32", ("B", 5)), *(Value(n, "float32", S) for n in names)), outputs or ("y", *ends), nodes, weights)
 
 
@@ -180,8 +211,15 @@ def test_torch_exports_of_modules_with_tuple_states():
             file = io.BytesIO()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                torch.onnx.export(module, (torch.randn(4, 3, 5), zeros), file, input_names=list(names), output_names=ends and list(ends), dynamo=False,
-                                  dynamic_axes={names[0]: {0: "T", 1: "B"}, names[1]: {1: "B"}, names[2]: {1: "B"}})
+                torch.onnx.export(
+                    module,
+                    (torch.randn(4, 3, 5), zeros),
+                    file,
+                    input_names=list(names),
+                    output_names=ends and list(ends),
+                    dynamo=False,
+                    dynamic_axes={names[0]: {0: "T", 1: "B"}, names[1]: {1: "B"}, names[2]: {1: "B"}},
+                )
             session = fr.compile(fr.from_onnx(file.getvalue()))
             outputs = session.model.output_names
             assert session.guess.states == {names[1]: outputs[1], names[2]: outputs[2]}

@@ -125,7 +125,7 @@ def test_one_step_is_a_stream():
     assert len(layers(session)) == 1
     stream = session.stream()
     stream.state = {"h": inputs["h"], "c": inputs["c"]}
-    ys = [stream.step({"x": inputs["x"][t * B:(t + 1) * B], "done": inputs["done"][t * B:(t + 1) * B]}) for t in range(T)]
+    ys = [stream.step({"x": inputs["x"][t * B : (t + 1) * B], "done": inputs["done"][t * B : (t + 1) * B]}) for t in range(T)]
     assert np.array_equal(np.concatenate(ys), next(iter(whole.run(inputs).values())))
 
 

@@ -27,7 +27,9 @@ def behind(first: Node, weights, shape, precision: str, then: Node, more):
 def test_a_sum_becomes_the_bias(precision):
     k, x = RANDOM.standard_normal(32).astype(np.float32), RANDOM.standard_normal((3, 64)).astype(np.float32)
     w = RANDOM.standard_normal((64, 32)).astype(np.float32)
-    alone, both = behind(Node("MatMul", "dense", ("x", "w"), ("c",)), {"w": w}, ("B", 64), precision, Node("Add", "sum", ("c", "k"), ("y",)), {"k": k})
+    alone, both = behind(
+        Node("MatMul", "dense", ("x", "w"), ("c",)), {"w": w}, ("B", 64), precision, Node("Add", "sum", ("c", "k"), ("y",)), {"k": k}
+    )
     assert np.allclose(fr.compile(both).run({"x": x})["y"], fr.compile(alone).run({"x": x})["c"] + k, rtol=0, atol=1e-5)
 
 

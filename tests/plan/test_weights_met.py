@@ -83,6 +83,7 @@ def test_other_sizes_of_one_session():
 
 def convolution(op, w_shape, **attributes):
     """A model whose weights are half of an input, and the same with them stored."""
+
     def made(stored):
         nodes = [] if stored is not None else [helper.make_node("Mul", ["v", "half"], ["w"])]
         nodes += [helper.make_node(op, ["x", "w", "b"], ["c"], "conv", **attributes), helper.make_node("Relu", ["c"], ["y"], "relu")]
@@ -91,18 +92,30 @@ def convolution(op, w_shape, **attributes):
         inputs += [helper.make_tensor_value_info("v", TensorProto.FLOAT, w_shape)] if stored is None else []
         units = w_shape[0] if op == "Conv" else w_shape[1] * attributes.get("group", 1)
         tensors = {"half": np.float32(0.5), "b": np.linspace(-1, 1, units, dtype=np.float32)} | ({} if stored is None else {"w": stored})
-        graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
-                                  [onnx.numpy_helper.from_array(a, n) for n, a in tensors.items()])
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            inputs,
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
+            [onnx.numpy_helper.from_array(a, n) for n, a in tensors.items()],
+        )
         return fr.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
     return made
 
 
-@pytest.mark.parametrize("op,w_shape,channels,attributes", [
-    ("Conv", (6, 4, 3), 4, {}), ("Conv", (6, 2, 3, 3), 4, {"group": 2, "pads": [1, 0, 1, 2]}), ("Conv", (4, 1, 3, 2), 4, {"group": 4, "strides": [2, 1]}),
-    ("Conv", (5, 3, 2, 2), 3, {"dilations": [2, 1], "auto_pad": "SAME_UPPER"}),
-    ("ConvTranspose", (4, 5, 3), 4, {}), ("ConvTranspose", (4, 3, 3, 3), 4, {"group": 2, "strides": [2, 3]}), ("ConvTranspose", (3, 2, 4), 3, {"dilations": [2]}),
-])
+@pytest.mark.parametrize(
+    "op,w_shape,channels,attributes",
+    [
+        ("Conv", (6, 4, 3), 4, {}),
+        ("Conv", (6, 2, 3, 3), 4, {"group": 2, "pads": [1, 0, 1, 2]}),
+        ("Conv", (4, 1, 3, 2), 4, {"group": 4, "strides": [2, 1]}),
+        ("Conv", (5, 3, 2, 2), 3, {"dilations": [2, 1], "auto_pad": "SAME_UPPER"}),
+        ("ConvTranspose", (4, 5, 3), 4, {}),
+        ("ConvTranspose", (4, 3, 3, 3), 4, {"group": 2, "strides": [2, 3]}),
+        ("ConvTranspose", (3, 2, 4), 3, {"dilations": [2]}),
+    ],
+)
 def test_convolutions(op, w_shape, channels, attributes):
     r, made = np.random.default_rng(2), convolution(op, w_shape, **attributes)
     x, v = (r.standard_normal(s).astype("f4") for s in ((2, channels, *(9,) * (len(w_shape) - 2)), w_shape))
@@ -115,14 +128,28 @@ def test_convolutions(op, w_shape, channels, attributes):
 
 def test_what_a_call_computes_from_its_data():
     """A layer whose weights follow from its input, called by several threads at once."""
-    nodes = [helper.make_node("Slice", ["x", "zero", "one"], ["first"]), helper.make_node("ReduceMean", ["first"], ["m"], axes=[0, 1, 2], keepdims=0),
-             helper.make_node("Mul", ["w0", "m"], ["w"]), helper.make_node("Mul", ["r0", "m"], ["r"]),
-             helper.make_node("GRU", ["x", "w", "r"], ["y"], "gru", hidden_size=6, linear_before_reset=1)]
+    nodes = [
+        helper.make_node("Slice", ["x", "zero", "one"], ["first"]),
+        helper.make_node("ReduceMean", ["first"], ["m"], axes=[0, 1, 2], keepdims=0),
+        helper.make_node("Mul", ["w0", "m"], ["w"]),
+        helper.make_node("Mul", ["r0", "m"], ["r"]),
+        helper.make_node("GRU", ["x", "w", "r"], ["y"], "gru", hidden_size=6, linear_before_reset=1),
+    ]
 
     r = np.random.default_rng(3)
-    tensors = {"zero": np.array([0]), "one": np.array([1]), "w0": r.standard_normal((1, 18, 4)).astype("f4"), "r0": r.standard_normal((1, 18, 6)).astype("f4")}
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", 4])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", 1, "B", 6])], [onnx.numpy_helper.from_array(a, n) for n, a in tensors.items()])
+    tensors = {
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "w0": r.standard_normal((1, 18, 4)).astype("f4"),
+        "r0": r.standard_normal((1, 18, 6)).astype("f4"),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", 1, "B", 6])],
+        [onnx.numpy_helper.from_array(a, n) for n, a in tensors.items()],
+    )
     model = fr.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     session, oracle = fr.compile(model), fr.compile(model, backend="reference")
     feeds = [{"x": r.standard_normal((3 + k % 2, 2, 4)).astype("f4")} for k in range(6)]

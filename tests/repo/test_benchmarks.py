@@ -55,10 +55,13 @@ def report(monkeypatch):
 
 def test_small_weights_have_a_row_each(report):
     case = {"table": "precision", "case": "a task", "unit": "rms / largest", "us": {"float32": {"us": 6.0}, "int8": {"us": 2.0}}, "weight_bytes": {"float32": 4e5, "int8": 1e5},
-            "figures": {"float32": None, "int8": [0.5, 0.25]}, "floors": {"int8": [0.5, 0.125]}}
+            "figures": {"float32": None, "int8": [0.5, 0.25]}, "floors": {"int8": [0.5, 0.125]}}  # fmt: skip
     head, _, *rows = report.precision([case])
     assert head.startswith("| task | weights") and rows[0] == "| a task | float32 | 400 KB | rms / largest | - | - | 6.00 (1.00) |"
-    assert rows[1] == "| a task | int8 | 100 KB | rms / largest | 0.50000 / 0.25000 | 0.50000 / 0.12500 | 2.00 (3.00) |" and report.figure(9978) == "9978"
+    assert (
+        rows[1] == "| a task | int8 | 100 KB | rms / largest | 0.50000 / 0.25000 | 0.50000 / 0.12500 | 2.00 (3.00) |"
+        and report.figure(9978) == "9978"
+    )
 
 
 @pytest.mark.parametrize("name", ["fastrnn_engine", "onnxruntime_engine", "onnxruntime_bound_engine", "openvino_engine"])
@@ -79,8 +82,13 @@ def suites_of(case, table, **facts):
 
 def test_tables_of_a_report(report):
     assert [report.number(v) for v in (None, 1234.5, 12.34, 1.234, 0.1234)] == ["-", "1234", "12.3", "1.23", "0.123"]
-    case = {"case": "LSTM H=8 step", "table": "sequence", "us": {"fastrnn": {"us": 2.0, "p99": 3.0}, "torch": {"us": 8.0, "p99": 9.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}},
-            "bound_us": 1.0, "refused": {"openvino": "no"}}
+    case = {
+        "case": "LSTM H=8 step",
+        "table": "sequence",
+        "us": {"fastrnn": {"us": 2.0, "p99": 3.0}, "torch": {"us": 8.0, "p99": 9.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}},
+        "bound_us": 1.0,
+        "refused": {"openvino": "no"},
+    }
     lines = report.against([case])
     assert lines[0] == "| microseconds | fastrnn | onnxruntime | torch | fastest peer / fastrnn | bound | reached |"
     assert lines[2] == "| LSTM H=8 step | 2.00 (3.00) | 5.00 (6.00) | 8.00 (9.00) | 2.50 | 1.00 | 50% |" and "openvino - no" in lines[-1]
@@ -92,7 +100,11 @@ def test_pages_keep_their_tables_between_markers(report, tmp_path):
     us = {"fastrnn": {"us": 2.0, "p99": 3.0}, "onnxruntime": {"us": 5.0, "p99": 6.0}}
     report.rewrite_pages(suites_of("LSTM H=8 step", "step", us=us), [page])
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- benchmarks:layers -->\n\n|  | fastrnn") and "| LSTM H=8 step | 2.00 | 5.00 | 2.50 |" in text and "old" not in text
+    assert (
+        text.startswith("before\n<!-- benchmarks:layers -->\n\n|  | fastrnn")
+        and "| LSTM H=8 step | 2.00 | 5.00 | 2.50 |" in text
+        and "old" not in text
+    )
     assert text.endswith("<!-- end -->\nafter\n")
     assert "<!-- benchmarks:layers -->" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"<!-- benchmarks:{name} -->" in (ROOT / "docs/numbers.md").read_text(encoding="utf-8") for name in ("layers", "models"))

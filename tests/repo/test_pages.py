@@ -52,13 +52,20 @@ def put(source: Path, name: str) -> None:
     shutil.copyfile(source, name)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text(encoding="utf-8") or "```sh" in page.read_text(encoding="utf-8")],
-                         ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if "```python" in page.read_text(encoding="utf-8") or "```sh" in page.read_text(encoding="utf-8")],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     """In a folder of its own."""
     monkeypatch.chdir(tmp_path)
     where = Path(os.environ.get("FASTRNN_SHARED") or ROOT.parent / "shared")
-    namespace = {"shared": lambda path, name: put(where / path, name), "example": lambda path, name: put(ROOT / "examples" / path, name), "cleanup": request.addfinalizer}
+    namespace = {
+        "shared": lambda path, name: put(where / path, name),
+        "example": lambda path, name: put(ROOT / "examples" / path, name),
+        "cleanup": request.addfinalizer,
+    }
     for example in blocks(page, namespace):
         try:
             example.evaluate()

@@ -90,7 +90,11 @@ def test_dir_shows_the_public_names_and_no_others():
 
 
 def test_names_load_from_where_a_type_checker_finds_them():
-    (block,) = (n for n in ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")
+    (block,) = (
+        n
+        for n in ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+        if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"
+    )
     typed = {alias.name: node.module.removeprefix("fastrnn.") for node in block.body for alias in node.names}
     assert typed == fr._HOME
     assert {name for name in fr.__all__ if not name.endswith(("Error", "Warning"))} == set(fr._HOME)
@@ -103,17 +107,26 @@ def run_python(code: str, **environment) -> str:
 
 
 def test_a_bare_import_loads_numpy_and_nothing_heavier():
-    loaded = run_python("import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'llvmlite', 'rich', 'matplotlib', 'safetensors.torch', 'hypothesis') if m in sys.modules])")
+    loaded = run_python(
+        "import sys, fastrnn; print([m for m in ('torch', 'onnx', 'numba', 'llvmlite', 'rich', 'matplotlib', 'safetensors.torch', 'hypothesis') if m in sys.modules])"
+    )
     assert loaded == "[]"
-    assert run_python("import sys, fastrnn; fastrnn.compile, fastrnn.load; print([m for m in sys.modules if m.startswith(('fastrnn.serving', 'asyncio'))])") == "[]"
+    assert (
+        run_python(
+            "import sys, fastrnn; fastrnn.compile, fastrnn.load; print([m for m in sys.modules if m.startswith(('fastrnn.serving', 'asyncio'))])"
+        )
+        == "[]"
+    )
 
 
 def test_a_bare_import_takes_a_third_of_numpys_at_most():
     code = "from time import process_time as now; a = now(); import numpy; b = now(); import fastrnn; print((now() - b) / (b - a))"
     assert sorted(float(run_python(code)) for _ in range(5))[2] < 0.35
     # what the names bring, once they are used, needs none of these
-    heavy = run_python("import sys, numpy; before = set(sys.modules); import fastrnn; fastrnn.compile, fastrnn.LSTM;"
-                       "print({'importlib.metadata', 'hashlib', 'email'} & (set(sys.modules) - before))")
+    heavy = run_python(
+        "import sys, numpy; before = set(sys.modules); import fastrnn; fastrnn.compile, fastrnn.LSTM;"
+        "print({'importlib.metadata', 'hashlib', 'email'} & (set(sys.modules) - before))"
+    )
     assert heavy == "set()"
 
 
@@ -134,8 +147,9 @@ def test_works_with_a_read_only_home(tmp_path):
 
 
 def test_missing_packages_are_named_with_their_extra():
-    code = ("import sys; sys.modules['torch'] = None\nimport fastrnn\n"
-            "try: fastrnn.from_torch(None)\nexcept fastrnn.MissingDependencyError as e: print(e)")
+    code = (
+        "import sys; sys.modules['torch'] = None\nimport fastrnn\ntry: fastrnn.from_torch(None)\nexcept fastrnn.MissingDependencyError as e: print(e)"
+    )
     assert "fastrnn[torch]" in run_python(code)
 
 
@@ -153,8 +167,14 @@ def test_what_is_frozen_is_written_where_it_is_made():
         made = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "__post_init__")]
         inside = {inner for node in made for inner in ast.walk(node)}
         for node in ast.walk(tree):
-            written = isinstance(node, ast.Attribute) and node.attr == "__setattr__" or isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and \
-                isinstance(node.value, ast.Attribute) and node.value.attr == "__dict__"
+            written = (
+                isinstance(node, ast.Attribute)
+                and node.attr == "__setattr__"
+                or isinstance(node, ast.Subscript)
+                and isinstance(node.ctx, ast.Store)
+                and isinstance(node.value, ast.Attribute)
+                and node.value.attr == "__dict__"
+            )
             assert not written or node in inside, f"{path}:{node.lineno}"
 
 

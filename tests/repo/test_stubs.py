@@ -53,7 +53,9 @@ def compare(where: str, body: list[ast.stmt], things: dict[str, object]) -> int:
             for node in nodes:  # of an overload, some must be given that the function has a default for
                 given = parameters_of_stub(node)
                 assert [p[:2] for p in given] == [p[:2] for p in wanted], f"{where}.{name}: {given} in the stub, {wanted} in the module"
-                assert all(not left_out or may for (_, _, left_out), (_, _, may) in zip(given, wanted, strict=True)), f"{where}.{name}: a default that the module has not"
+                assert all(not left_out or may for (_, _, left_out), (_, _, may) in zip(given, wanted, strict=True)), (
+                    f"{where}.{name}: a default that the module has not"
+                )
             compared += 1
     return compared
 
@@ -67,7 +69,11 @@ def test_a_stub_says_what_its_module_holds(stub):
         if made_here and not (name.startswith("_") and not inspect.isclass(thing)):
             own[name] = thing
     tree = ast.parse(stub.read_text(encoding="utf-8"))
-    for name in [name for name, thing in own.items() if isinstance(thing, int | tuple) and not any(isinstance(n, ast.AnnAssign) and n.target.id == name for n in tree.body)]:
+    for name in [
+        name
+        for name, thing in own.items()
+        if isinstance(thing, int | tuple) and not any(isinstance(n, ast.AnnAssign) and n.target.id == name for n in tree.body)
+    ]:
         del own[name]  # a constant that the module only reads
     assert compare(module.__name__, [node for node in tree.body if not isinstance(node, ast.Expr)], own) > 0 or stub.stem == "_cpu"
 
@@ -82,13 +88,21 @@ def functions_of(thing) -> list:
     return [f for f in found if inspect.isfunction(f) and f.__module__.startswith("fastrnn")]
 
 
-@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.training", "fastrnn.training.diagnostics", "fastrnn.serving", "fastrnn.converters", "fastrnn.cells.maths", "fastrnn.model"])
+@pytest.mark.parametrize(
+    "module",
+    ["fastrnn", "fastrnn.training", "fastrnn.training.diagnostics", "fastrnn.serving", "fastrnn.converters", "fastrnn.cells.maths", "fastrnn.model"],
+)
 def test_public_signatures_are_annotated(module):
     module, looked_at = importlib.import_module(module), 0
     for name in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
         for function in functions_of(getattr(module, name)):
-            missing = [p.name for k, p in enumerate(inspect.signature(function).parameters.values())
-                       if p.annotation is p.empty and not (k == 0 and p.name in ("self", "cls"))]
-            assert not missing and ("return" in function.__annotations__ or function.__name__ == "__init__"), f"{function.__module__}.{function.__qualname__}: {missing or 'the result'}"
+            missing = [
+                p.name
+                for k, p in enumerate(inspect.signature(function).parameters.values())
+                if p.annotation is p.empty and not (k == 0 and p.name in ("self", "cls"))
+            ]
+            assert not missing and ("return" in function.__annotations__ or function.__name__ == "__init__"), (
+                f"{function.__module__}.{function.__qualname__}: {missing or 'the result'}"
+            )
             looked_at += 1
     assert looked_at

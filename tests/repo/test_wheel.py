@@ -32,13 +32,18 @@ def python(wheel, tmp_path_factory):
 
 def run(python, code, folder):
     """With no compiler to be found, and no cache of cells compiled before."""
-    return subprocess.run([python, "-c", code], check=False, capture_output=True, text=True, cwd=folder, env={"PATH": str(folder), "FASTRNN_CACHE_DIR": str(folder / "cache")})
+    return subprocess.run([python, "-c", code], check=False, capture_output=True, text=True, cwd=folder, env={"PATH": str(folder), "FASTRNN_CACHE_DIR": str(folder / "cache")})  # fmt: skip
 
 
 def test_it_holds_one_top_level_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"fastrnn"}
-    assert {"fastrnn/converters/state_dict.py", "fastrnn/py.typed", "fastrnn/runtime/executor/_executor.pyi", "fastrnn/kernels/native/_cpu.pyi"} <= set(names)
+    assert {
+        "fastrnn/converters/state_dict.py",
+        "fastrnn/py.typed",
+        "fastrnn/runtime/executor/_executor.pyi",
+        "fastrnn/kernels/native/_cpu.pyi",
+    } <= set(names)
     assert any(name.startswith("fastrnn/kernels/native/_baseline.") and name.endswith((".so", ".pyd")) for name in names)
     assert not any(name.endswith((".c", ".pyx", ".h")) for name in names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)

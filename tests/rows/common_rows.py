@@ -133,4 +133,4 @@ COMMON = [
     Row("RNN", [rand(6, 3, 4), rand(1, 5, 4) / 3, rand(1, 5, 5) / 3], {"hidden_size": 5, "activations": ["HardSigmoid"], "activation_alpha": [0.3], "activation_beta": [0.4], "clip": 0.5}, 14, 2, (1, 2)),
     Row("LSTM", [rand(6, 3, 4), rand(1, 20, 4) / 3, rand(1, 20, 5) / 3], {"hidden_size": 5, "activation_alpha": [0.3]}, 14, 3, (1, 2)),
     Row("GRU", [rand(6, 3, 4), rand(1, 15, 4) / 3, rand(1, 15, 5) / 3], {"hidden_size": 5, "activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.2], "activation_beta": [0.5]}, 14, 2, (1, 2)),
-]
+]  # fmt: skip

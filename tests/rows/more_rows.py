@@ -98,4 +98,4 @@ MORE = [
     Row(MICROSOFT + "SkipLayerNormalization", [X, rand(3, 5, 7, seed=1), rand(7), rand(7, seed=1), rand(7, seed=2)], {"epsilon": 1e-5}, constant=(2, 3, 4)),
     Row(MICROSOFT + "SkipLayerNormalization", [X, rand(3, 5, 7, seed=1), rand(7)], {"epsilon": 1e-5}, constant=(2,)),
     Row(MICROSOFT + "SkipSimplifiedLayerNormalization", [X, rand(3, 5, 7, seed=1), rand(7), rand(7, seed=2)], {"epsilon": 1e-5}, constant=(2, 3)),
-]
+]  # fmt: skip

@@ -19,7 +19,11 @@ STORED = ("simple", "pytorch-converted", "pytorch-operator")  # as files; those 
 HALVES = {str(np.dtype(np.float16)), "bfloat16"}
 FEW_BITS = {"float8": np.float32, "float4": np.float32, "uint4": np.uint8, "uint2": np.uint8, "int4": np.int8, "int2": np.int8}
 TOLERANCE, IN_16_BITS = 2e-5, 1e-2  # of an output's largest entry; cases in 16 bits round at every op where fastrnn does not
-FEW_DIGITS = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 2e-4, "test_roialign_aligned_false": 2e-4, "test_roialign_aligned_true": 2e-4}  # printed so
+FEW_DIGITS = {
+    "test_averagepool_2d_ceil_last_window_starts_on_pad": 2e-4,
+    "test_roialign_aligned_false": 2e-4,
+    "test_roialign_aligned_true": 2e-4,
+}  # printed so
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ def cases() -> list[Case]:
     """All of them, by name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [Case(c.name, c.model, [([_array(a) for a in given], [_array(a) for a in wanted]) for given, wanted in c.data_sets]) for c in collect_testcases(None)]
+        found = [
+            Case(c.name, c.model, [([_array(a) for a in given], [_array(a) for a in wanted]) for given, wanted in c.data_sets])
+            for c in collect_testcases(None)
+        ]
         found += [_stored(case) for kind in STORED for case in load_model_tests(kind=kind)]
     return sorted(found, key=lambda case: case.name)
 
@@ -67,9 +74,17 @@ def _stored(case) -> Case:
 
     def read(data: Path, kind: str, values) -> list:
         paths = [data / f"{kind}_{k}.pb" for k in range(len(values))]
-        return [_array(onnx.TensorProto.FromString(p.read_bytes())) if v.type.WhichOneof("value") == "tensor_type" else None for p, v in zip(paths, values) if p.exists()]
+        return [
+            _array(onnx.TensorProto.FromString(p.read_bytes())) if v.type.WhichOneof("value") == "tensor_type" else None
+            for p, v in zip(paths, values)
+            if p.exists()
+        ]
 
-    return Case(case.name, model, [(read(data, "input", _inputs(model)), read(data, "output", model.graph.output)) for data in sorted(folder.glob("test_data_set_*"))])
+    return Case(
+        case.name,
+        model,
+        [(read(data, "input", _inputs(model)), read(data, "output", model.graph.output)) for data in sorted(folder.glob("test_data_set_*"))],
+    )
 
 
 def _inputs(model: onnx.ModelProto) -> list:

@@ -70,7 +70,11 @@ class Row:
     def feed(self, turned: bool = False, weights: bool = True) -> dict:
         """The free inputs by name."""
         free = {f"i{k}": np.asarray(a) for k, a in enumerate(self.inputs) if a is not None and not (k in self.constant and weights)}
-        return {f"{n}.T": np.ascontiguousarray(a.T) for n, a in free.items() if a.ndim > 1} | {n: a for n, a in free.items() if a.ndim < 2} if turned else free
+        return (
+            {f"{n}.T": np.ascontiguousarray(a.T) for n, a in free.items() if a.ndim > 1} | {n: a for n, a in free.items() if a.ndim < 2}
+            if turned
+            else free
+        )
 
 
 def constant_of(value):
@@ -89,7 +93,9 @@ def agree(got, want, tolerance=TOLERANCE):
         assert have.shape == wanted.shape and have.dtype.kind == wanted.dtype.kind
         finite = wanted[np.isfinite(wanted)] if wanted.dtype.kind == "f" else wanted
         scale = max(1e-30, float(np.abs(finite).max(initial=0)))
-        np.testing.assert_allclose(have.astype(np.float64), wanted.astype(np.float64), rtol=0, atol=tolerance * scale if wanted.dtype.kind == "f" else 0)
+        np.testing.assert_allclose(
+            have.astype(np.float64), wanted.astype(np.float64), rtol=0, atol=tolerance * scale if wanted.dtype.kind == "f" else 0
+        )
 
 
 def outputs_of(model, feed, **options):

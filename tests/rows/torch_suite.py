@@ -49,7 +49,11 @@ def operators() -> Iterator[tuple[str, torch.nn.Module, tuple]]:
         sample = next(iter(info.sample_inputs("cpu", torch.float32)), None)
         if sample is not None:
             args = (sample.input, *sample.args)
-            yield f"{info.name}{info.variant_test_name and '.'}{info.variant_test_name}", Bound(info.op, args, sample.kwargs).eval(), tuple(a for a in tree_flatten(args)[0] if isinstance(a, torch.Tensor))
+            yield (
+                f"{info.name}{info.variant_test_name and '.'}{info.variant_test_name}",
+                Bound(info.op, args, sample.kwargs).eval(),
+                tuple(a for a in tree_flatten(args)[0] if isinstance(a, torch.Tensor)),
+            )
 
 
 def run(name: str, module: torch.nn.Module, args: tuple) -> Outcome:

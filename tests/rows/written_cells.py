@@ -117,7 +117,7 @@ CELLS = {
     "lstm_relu": ("LSTM", lambda *a: lstm(*a, last="Relu", candidate="Softsign")),
     "gru": ("GRU", gru), "gru_difference": ("GRU", lambda *a: gru(*a, form="difference")), "gru_turned": ("GRU", lambda *a: gru(*a, form="turned")),
     "gru_before": ("GRU", gru_before), "gru_joined": ("GRU", gru_joined), "rnn": ("RNN", rnn), "rnn_relu": ("RNN", lambda *a: rnn(*a, activation="Relu")),
-}
+}  # fmt: skip
 
 
 def peephole(write, x, h, c, w):
@@ -186,13 +186,13 @@ def update_of_reset(write, x, h, c, w):
 
 NEAR = {"update_of_reset": update_of_reset, "peephole": peephole, "old_cell": old_cell, "coupled": coupled, "scaled": scaled, "another_gate": another_gate,
         "reset_of_x": reset_of_x, "turned_hard": turned_hard, "normalised": lambda write, x, h, c, w: lstm(write, x, h, c, w, gates=lambda write, x, h, w: write(
-            "Split", write("LayerNormalization", write("Add", write("Gemm", x, w[0], w[1], transB=1), write("Gemm", h, w[2], w[3], transB=1)), np.ones(4 * H, np.float32)), n=4, axis=1))}
+            "Split", write("LayerNormalization", write("Add", write("Gemm", x, w[0], w[1], transB=1), write("Gemm", h, w[2], w[3], transB=1)), np.ones(4 * H, np.float32)), n=4, axis=1))}  # fmt: skip
 
 
 def drawn(write, I=I):
     """The weights of every cell, under names that subgraphs see."""
     shapes = [(4 * H, I), (4 * H,), (4 * H, H), (4 * H,), (I + H, 4 * H), (I, 4 * H), (H, 4 * H), (1, 4 * H), (3 * H, I), (3 * H,), (3 * H, H), (3 * H,),
-              (I, 3 * H), (H, 2 * H), (H, H), (I + H, 2 * H), (2 * H,), (I + H, H), (H, I), (H,), (H, H), (H,)]
+              (I, 3 * H), (H, 2 * H), (H, H), (I + H, 2 * H), (2 * H,), (I + H, H), (H, I), (H,), (H, H), (H,)]  # fmt: skip
     return [write.weight(*s) for s in shapes]
 
 
@@ -219,8 +219,18 @@ def scan(cell, backwards=False, batch_first=False):
     names = ["h", "c"][:n]
     body = write.graph("body", [value(s, "B", H) for s in names] + [value("xt", "B", I)], [value(v) for v in (h, c)[:n]] + [value(y)])
     write.nodes, write.weights = outer
-    ends = write("Scan", *[f"{s}0" for s in names], "x", n=n + 1, body=body, num_scan_inputs=1, scan_input_axes=[int(batch_first)],
-                 scan_output_axes=[int(batch_first)], scan_input_directions=[int(backwards)], scan_output_directions=[int(backwards)])
+    ends = write(
+        "Scan",
+        *[f"{s}0" for s in names],
+        "x",
+        n=n + 1,
+        body=body,
+        num_scan_inputs=1,
+        scan_input_axes=[int(batch_first)],
+        scan_output_axes=[int(batch_first)],
+        scan_input_directions=[int(backwards)],
+        scan_output_directions=[int(backwards)],
+    )
     return finish(write, ends, ("B", "T", I) if batch_first else ("T", "B", I), n)
 
 
@@ -241,8 +251,11 @@ def loop(cell, hoisted=False):
         h, c = cell(write, xt, "h", "c", w)
     go, y = write("Identity", "go"), write("Identity", h)
     names = ["h", "c"][:n]
-    body = write.graph("body", [value("i", dtype=TensorProto.INT64), value("go", dtype=TensorProto.BOOL)] + [value(s, "B", H) for s in names],
-                       [value(go, dtype=TensorProto.BOOL)] + [value(v) for v in (h, c)[:n]] + [value(y)])
+    body = write.graph(
+        "body",
+        [value("i", dtype=TensorProto.INT64), value("go", dtype=TensorProto.BOOL)] + [value(s, "B", H) for s in names],
+        [value(go, dtype=TensorProto.BOOL)] + [value(v) for v in (h, c)[:n]] + [value(y)],
+    )
     write.nodes, write.weights = outer
     ends = write("Loop", trips, np.array(True), *[f"{s}0" for s in names], n=n + 1, body=body)
     return finish(write, ends, ("T", "B", I), n)
@@ -276,6 +289,12 @@ def single(cell):
 
 
 WAYS = {
-    "scan": scan, "scan_backwards": lambda cell: scan(cell, True), "scan_batch_first": lambda cell: scan(cell, batch_first=True), "loop": loop, "unrolled": unrolled,
-    "unrolled_backwards": lambda cell: unrolled(cell, backwards=True), "unrolled_batch_first": lambda cell: unrolled(cell, "slice1"), "unrolled_split": lambda cell: unrolled(cell, "split0"),
+    "scan": scan,
+    "scan_backwards": lambda cell: scan(cell, True),
+    "scan_batch_first": lambda cell: scan(cell, batch_first=True),
+    "loop": loop,
+    "unrolled": unrolled,
+    "unrolled_backwards": lambda cell: unrolled(cell, backwards=True),
+    "unrolled_batch_first": lambda cell: unrolled(cell, "slice1"),
+    "unrolled_split": lambda cell: unrolled(cell, "split0"),
 }

@@ -34,7 +34,10 @@ print(many - few)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux") or shutil.which("gcc") is None or "LD_PRELOAD" in os.environ, reason="counts with gcc and an LD_PRELOAD of its own")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or shutil.which("gcc") is None or "LD_PRELOAD" in os.environ,
+    reason="counts with gcc and an LD_PRELOAD of its own",
+)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("call", ["step", "push"])
 def test_a_thousand_steps_take_nothing_from_the_heap(call, threads, tmp_path):

@@ -122,12 +122,24 @@ def test_convolutions_over_time_and_frequency():
     """As denoisers have them: x (B, 2, T, F), a causal kernel of (2, 3), strided along F; then a GRU over all channels and bands."""
     random, shapes = np.random.default_rng(0), {"w1": (4, 2, 2, 3), "w2": (6, 4, 2, 3), "w": (1, 15, 6 * 4), "r": (1, 15, 5)}
     weights = {n: random.uniform(-0.3, 0.3, s).astype(np.float32) for n, s in shapes.items()}
-    weights |= {"pads": np.array([0, 0, 1, 0, 0, 0, 0, 0]), "start": np.array([0]), "end": np.array([-1]), "axis": np.array([2]), "flat": np.array([0, 0, 24])}
-    nodes = (Node("Pad", "pad", ("x", "pads"), ("p",)), Node("Conv", "first", ("p", "w1"), ("a",), {"strides": [1, 2], "pads": [0, 1, 0, 1]}),
-             Node("Elu", "elu", ("a",), ("e",)), Node("Conv", "second", ("e", "w2"), ("b",), {"strides": [1, 2], "pads": [1, 1, 1, 1]}),
-             Node("Slice", "chomp", ("b", "start", "end", "axis"), ("c",)), Node("Transpose", "turn", ("c",), ("t",), {"perm": (2, 0, 1, 3)}),
-             Node("Reshape", "flatten", ("t", "flat"), ("f",)), Node("GRU", "gru", ("f", "w", "r"), ("g",), {"torch_form": 1, "hidden_size": 5}),
-             Node("Transpose", "back", ("g",), ("y",), {"perm": (1, 0, 2)}))
+    weights |= {
+        "pads": np.array([0, 0, 1, 0, 0, 0, 0, 0]),
+        "start": np.array([0]),
+        "end": np.array([-1]),
+        "axis": np.array([2]),
+        "flat": np.array([0, 0, 24]),
+    }
+    nodes = (
+        Node("Pad", "pad", ("x", "pads"), ("p",)),
+        Node("Conv", "first", ("p", "w1"), ("a",), {"strides": [1, 2], "pads": [0, 1, 0, 1]}),
+        Node("Elu", "elu", ("a",), ("e",)),
+        Node("Conv", "second", ("e", "w2"), ("b",), {"strides": [1, 2], "pads": [1, 1, 1, 1]}),
+        Node("Slice", "chomp", ("b", "start", "end", "axis"), ("c",)),
+        Node("Transpose", "turn", ("c",), ("t",), {"perm": (2, 0, 1, 3)}),
+        Node("Reshape", "flatten", ("t", "flat"), ("f",)),
+        Node("GRU", "gru", ("f", "w", "r"), ("g",), {"torch_form": 1, "hidden_size": 5}),
+        Node("Transpose", "back", ("g",), ("y",), {"perm": (1, 0, 2)}),
+    )
     model = Model((Value("x", "float32", ("B", 2, "T", 15)),), ("y",), nodes, weights)
     x = random.standard_normal((B, 2, T, 15)).astype(np.float32)
     session, rows = fr.compile(model), np.ascontiguousarray(np.moveaxis(x, 2, 0))
@@ -140,20 +152,33 @@ def test_convolutions_over_time_and_frequency():
 def test_transposed_convolutions_as_decoders_have_them(kernel, dilation, group, stride):
     """What a step adds past its own output is cut off behind; behind a causal convolution with a skip connection."""
     random, reach = np.random.default_rng(0), (kernel[0] - 1) * dilation
-    weights = {"w1": random.uniform(-0.4, 0.4, (4, 4, 2, 1)).astype(np.float32), "w2": random.uniform(-0.4, 0.4, (4, 8 // group, *kernel)).astype(np.float32),
-               "b": random.uniform(-1, 1, 8).astype(np.float32), "zero": np.array([0]), "end": np.array([-reach if reach else 2**31]), "two": np.array([2])}
+    weights = {
+        "w1": random.uniform(-0.4, 0.4, (4, 4, 2, 1)).astype(np.float32),
+        "w2": random.uniform(-0.4, 0.4, (4, 8 // group, *kernel)).astype(np.float32),
+        "b": random.uniform(-1, 1, 8).astype(np.float32),
+        "zero": np.array([0]),
+        "end": np.array([-reach if reach else 2**31]),
+        "two": np.array([2]),
+    }
     nodes = (Node("Conv", "enc", ("x", "w1"), ("a",), {"pads": [1, 0, 0, 0]}), Node("Add", "skip", ("a", "x"), ("s",)),
              Node("ConvTranspose", "dec", ("s", "w2", "b"), ("d",), {"strides": [1, stride], "dilations": [dilation, 1], "group": group, "pads": [0, 0, 0, 0]}),
-             Node("Slice", "cut", ("d", "zero", "end", "two"), ("y",)))
+             Node("Slice", "cut", ("d", "zero", "end", "two"), ("y",)))  # fmt: skip
     model = Model((Value("x", "float32", ("B", 4, "T", 5)),), ("y",), nodes, weights)
     stream, _ = check(model, random.standard_normal((B, 4, T, 5)).astype(np.float32))
     assert list(stream.state) == ["enc.past", *["dec.past"] * (reach > 0)]
 
 
-@pytest.mark.parametrize("op,options,match", [
-    ("MaxPool", {"pads": [2, 0]}, None), ("MaxPool", {"pads": [4, 4], "dilations": [2]}, None), ("AveragePool", {"pads": [2, 0], "count_include_pad": 1}, None),
-    ("AveragePool", {"pads": [2, 0]}, "count_include_pad=0"), ("MaxPool", {"pads": [1, 1]}, "looks 1 step ahead"), ("MaxPool", {"pads": [2, 0], "strides": [2]}, "stride along time is 2"),
-])
+@pytest.mark.parametrize(
+    "op,options,match",
+    [
+        ("MaxPool", {"pads": [2, 0]}, None),
+        ("MaxPool", {"pads": [4, 4], "dilations": [2]}, None),
+        ("AveragePool", {"pads": [2, 0], "count_include_pad": 1}, None),
+        ("AveragePool", {"pads": [2, 0]}, "count_include_pad=0"),
+        ("MaxPool", {"pads": [1, 1]}, "looks 1 step ahead"),
+        ("MaxPool", {"pads": [2, 0], "strides": [2]}, "stride along time is 2"),
+    ],
+)
 @pytest.mark.skipif("MaxPool" not in OPS, reason="pooling is not in the vocabulary")
 def test_pooling_over_the_last_steps(op, options, match):
     net = Net(4)
@@ -189,9 +214,11 @@ def three_states(z, n, h, m, k):
 def test_every_state_of_a_custom_cell_behind_a_convolution():
     net = Net(4)
     y = net.conv("x", pads=(2, 0))
-    net.nodes += [Node("Transpose", "turn", (y,), ("t",), {"perm": (2, 0, 1)}),
-                  Node("Recurrent", "rec", ("t", net.draw(1, 12, 4), net.draw(1, 12, 6)), ("r",), {"cell": three_states.name, "hidden_size": 6}),
-                  Node("Transpose", "back", ("r",), ("b",), {"perm": (1, 2, 0)})]
+    net.nodes += [
+        Node("Transpose", "turn", (y,), ("t",), {"perm": (2, 0, 1)}),
+        Node("Recurrent", "rec", ("t", net.draw(1, 12, 4), net.draw(1, 12, 6)), ("r",), {"cell": three_states.name, "hidden_size": 6}),
+        Node("Transpose", "back", ("r",), ("b",), {"perm": (1, 2, 0)}),
+    ]
     stream, _ = check(net.model("b"))
     assert list(stream.state) == ["conv0.past", "rec.h", "rec.m", "rec.k"]
 
@@ -201,9 +228,13 @@ def test_the_length_taken_from_a_shape():
     net = Net(4)
     size = net.add("Gather", net.add("Shape", "x"), net.weight(np.array([2])))
     y = net.add("Slice", net.conv("x", pads=(2, 2)), net.weight(np.array([0])), size, net.weight(np.array([2])))
-    less = net.add("Sub", net.add("Gather", net.add("Shape", (z := net.conv(y, kernel=2, pads=(1, 1)))), net.weight(np.array([2]))), net.weight(np.array([1])))
+    less = net.add(
+        "Sub", net.add("Gather", net.add("Shape", (z := net.conv(y, kernel=2, pads=(1, 1)))), net.weight(np.array([2]))), net.weight(np.array([1]))
+    )
     z = net.add("Slice", z, net.weight(np.array([0])), less, net.weight(np.array([2])))
-    target = net.add("Concat", net.weight(np.array([0])), net.weight(np.array([2, 2])), net.add("Gather", net.add("Shape", z), net.weight(np.array([2]))), axis=0)
+    target = net.add(
+        "Concat", net.weight(np.array([0])), net.weight(np.array([2, 2])), net.add("Gather", net.add("Shape", z), net.weight(np.array([2]))), axis=0
+    )
     split = net.add("Reshape", z, target)
     back = net.add("Reshape", net.add("Tanh", split), net.add("Concat", net.weight(np.array([0, 4])), size, axis=0))
     check(net.model(back), cuts=(5, 6))  # of no steps, its targets would say 0: keep what is there
@@ -212,12 +243,17 @@ def test_the_length_taken_from_a_shape():
 def test_layers_within_a_step():
     """Bidirectional over another axis: each step by itself, without a state."""
     random = np.random.default_rng(0)
-    weights = {n: random.uniform(-0.4, 0.4, s).astype(np.float32) for n, s in {"w": (2, 9, 4), "r": (2, 9, 3), "w2": (1, 9, 3), "r2": (1, 9, 3)}.items()}
+    weights = {
+        n: random.uniform(-0.4, 0.4, s).astype(np.float32) for n, s in {"w": (2, 9, 4), "r": (2, 9, 3), "w2": (1, 9, 3), "r2": (1, 9, 3)}.items()
+    }
     weights["axes"] = np.array([0])
-    nodes = (Node("GRU", "inner", ("x", "w", "r"), ("a",), {"torch_form": 1, "layout": 1, "hidden_size": 3, "direction": "bidirectional"}),
-             Node("ReduceMax", "most", ("a", "one"), ("m",), {"keepdims": 0}), Node("Unsqueeze", "batch", ("m", "axes"), ("u",)),
-             Node("Slice", "half", ("u", "axes", "three", "two"), ("s",)),
-             Node("GRU", "outer", ("s", "w2", "r2"), ("y",), {"torch_form": 1, "layout": 1, "hidden_size": 3}))
+    nodes = (
+        Node("GRU", "inner", ("x", "w", "r"), ("a",), {"torch_form": 1, "layout": 1, "hidden_size": 3, "direction": "bidirectional"}),
+        Node("ReduceMax", "most", ("a", "one"), ("m",), {"keepdims": 0}),
+        Node("Unsqueeze", "batch", ("m", "axes"), ("u",)),
+        Node("Slice", "half", ("u", "axes", "three", "two"), ("s",)),
+        Node("GRU", "outer", ("s", "w2", "r2"), ("y",), {"torch_form": 1, "layout": 1, "hidden_size": 3}),
+    )
     weights |= {"one": np.array([1]), "two": np.array([2]), "three": np.array([3])}
     model = Model((Value("x", "float32", ("T", 7, 4)),), ("y",), nodes, weights)
     session, x = fr.compile(model), random.standard_normal((T, 7, 4)).astype(np.float32)
@@ -231,17 +267,25 @@ def test_layers_within_a_step():
 def test_two_paths_over_folded_axes(batch, by_shape):
     """(B, T, F, C): a bidirectional layer over F with B and T folded, then one over T with B and F folded, as separation networks have them."""
     F, C, H, random = 5, 4, 3, np.random.default_rng(0)
-    weights = {n: random.uniform(-0.4, 0.4, s).astype(np.float32) for n, s in {"w": (2, 9, C), "r": (2, 9, H), "w2": (1, 12, 2 * H), "r2": (1, 12, H)}.items()}
+    weights = {
+        n: random.uniform(-0.4, 0.4, s).astype(np.float32)
+        for n, s in {"w": (2, 9, C), "r": (2, 9, H), "w2": (1, 12, 2 * H), "r2": (1, 12, H)}.items()
+    }
     weights |= {"rows": np.array([-1, F, C]), "apart": np.array([batch, -1, F, 2 * H]), "deep": np.array([batch * F, -1, 2 * H]), "back": np.array([batch, F, -1, H]),
-                "i0": np.array([0]), "i1": np.array([1]), "tail": np.array([F, C]), "i2": np.array([2]), "i3": np.array([H])}
-    nodes = [Node("GRU", "within", ("a", "w", "r"), ("b",), {"torch_form": 1, "layout": 1, "hidden_size": H, "direction": "bidirectional"}),
-             Node("Reshape", "take out", ("b", "apart"), ("c",)), Node("Transpose", "turn", ("c",), ("d",), {"perm": (0, 2, 1, 3)}),
-             Node("Reshape", "fold again", ("d", "deep"), ("e",)), Node("LSTM", "along", ("e", "w2", "r2"), ("f",), {"torch_form": 1, "layout": 1, "hidden_size": H}),
-             Node("Reshape", "unfold", ("f", "back"), ("g",)), Node("Transpose", "end", ("g",), ("y",), {"perm": (0, 2, 1, 3)})]
+                "i0": np.array([0]), "i1": np.array([1]), "tail": np.array([F, C]), "i2": np.array([2]), "i3": np.array([H])}  # fmt: skip
+    nodes = [
+        Node("GRU", "within", ("a", "w", "r"), ("b",), {"torch_form": 1, "layout": 1, "hidden_size": H, "direction": "bidirectional"}),
+        Node("Reshape", "take out", ("b", "apart"), ("c",)),
+        Node("Transpose", "turn", ("c",), ("d",), {"perm": (0, 2, 1, 3)}),
+        Node("Reshape", "fold again", ("d", "deep"), ("e",)),
+        Node("LSTM", "along", ("e", "w2", "r2"), ("f",), {"torch_form": 1, "layout": 1, "hidden_size": H}),
+        Node("Reshape", "unfold", ("f", "back"), ("g",)),
+        Node("Transpose", "end", ("g",), ("y",), {"perm": (0, 2, 1, 3)}),
+    ]
     if by_shape:  # B * T by a product of entries of the shape
         nodes[:0] = [Node("Shape", "shape", ("x",), ("s",)), Node("Gather", "n", ("s", "i0"), ("n",)), Node("Gather", "t", ("s", "i1"), ("t",)), Node("Mul", "product", ("n", "t"), ("nt",)),
                      Node("Concat", "whole", ("nt", "tail"), ("target",), {"axis": 0}), Node("Reshape", "fold", ("x", "target"), ("a",)),
-                     Node("Concat", "starts", ("i2", "nt", "i3"), ("z",), {"axis": 0}), Node("ConstantOfShape", "zeros", ("z",), ("h0",), {"value": 0.5})]
+                     Node("Concat", "starts", ("i2", "nt", "i3"), ("z",), {"axis": 0}), Node("ConstantOfShape", "zeros", ("z",), ("h0",), {"value": 0.5})]  # fmt: skip
         nodes[8] = replace(nodes[8], inputs=("a", "w", "r", "", "", "h0"))
     else:
         nodes[:0] = [Node("Reshape", "fold", ("x", "rows"), ("a",))]
@@ -260,22 +304,52 @@ def _refusals():
 
     yield build("same padding", lambda n: n.conv("x", pads=(1, 1)), "'conv0'.*looks 1 step ahead")
     yield build("five ahead", lambda n: n.conv("x", kernel=6), "'conv0'.*looks 5 steps ahead")
-    yield build("folded", lambda n: n.add("Tanh", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([4, -1])))), "'reshape1'.*mixes time steps, or moves|output")
-    yield build("across rows", lambda n: n.add("Conv", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([1, 1, -1]))), n.draw(2, 1, 3), pads=[2, 0]),
-                "'conv[0-9]'.*12 sequences, one behind the other")
-    yield build("transposed ahead", lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), pads=[1, 1]), pads=(2, 0)), "'convtranspose0'.*looks 1 step ahead")
-    yield build("transposed stride", lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), strides=[2]), pads=(2, 0)), "'convtranspose0'.*stride along time is 2")
+    yield build(
+        "folded",
+        lambda n: n.add("Tanh", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([4, -1])))),
+        "'reshape1'.*mixes time steps, or moves|output",
+    )
+    yield build(
+        "across rows",
+        lambda n: n.add("Conv", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([1, 1, -1]))), n.draw(2, 1, 3), pads=[2, 0]),
+        "'conv[0-9]'.*12 sequences, one behind the other",
+    )
+    yield build(
+        "transposed ahead",
+        lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), pads=[1, 1]), pads=(2, 0)),
+        "'convtranspose0'.*looks 1 step ahead",
+    )
+    yield build(
+        "transposed stride",
+        lambda n: n.conv(n.add("ConvTranspose", "x", n.draw(4, 4, 3), strides=[2]), pads=(2, 0)),
+        "'convtranspose0'.*stride along time is 2",
+    )
     yield build("stride", lambda n: n.add("Conv", "x", n.draw(4, 4, 3), pads=[2, 0], strides=[2]), "'conv0'.*stride along time is 2")
     yield build("reflect", lambda n: n.conv(n.pad("x", 2, mode="reflect")), "'pad0'.*'reflect'")
-    yield build("reversed", lambda n: n.conv(n.add("Slice", "x", *(n.weight(np.array([v])) for v in (-1, -2**62, 2, -1))), pads=(2, 0)), "'slice0'.*backwards")
+    yield build(
+        "reversed",
+        lambda n: n.conv(n.add("Slice", "x", *(n.weight(np.array([v])) for v in (-1, -(2**62), 2, -1))), pads=(2, 0)),
+        "'slice0'.*backwards",
+    )
     yield build("ahead", lambda n: n.conv(n.cut("x", 1, 2**31), pads=(2, 0)), "'slice0'.*first 1 step")
     yield build("left over", lambda n: n.conv("x", pads=(2, 2)), "output 'y' has 2 more entries than steps")
-    yield build("attention", lambda n: n.conv(n.add("MatMul", "x", n.add("Softmax", n.add("MatMul", n.add("Transpose", "x", perm=(0, 2, 1)), "x"))), pads=(2, 0)),
-                "'matmul1'.*mix")
-    yield build("mean", lambda n: n.recurrent(n.add("Sub", "x", n.add("ReduceMean", "x", n.weight(np.array([2]))))), "'reducemean0'.*reduces over time")
+    yield build(
+        "attention",
+        lambda n: n.conv(n.add("MatMul", "x", n.add("Softmax", n.add("MatMul", n.add("Transpose", "x", perm=(0, 2, 1)), "x"))), pads=(2, 0)),
+        "'matmul1'.*mix",
+    )
+    yield build(
+        "mean", lambda n: n.recurrent(n.add("Sub", "x", n.add("ReduceMean", "x", n.weight(np.array([2]))))), "'reducemean0'.*reduces over time"
+    )
     yield build("softmax", lambda n: n.recurrent(n.add("Softmax", "x", axis=2)), "'softmax0'.*normalises over time")
-    yield build("count", lambda n: n.recurrent(n.add("Mul", "x", n.add("Cast", n.add("Gather", n.add("Shape", "x"), n.weight(np.array([2]))), to="float32"))), "number of steps")
-    yield build("last", lambda n: n.add("Add", n.recurrent("x"), n.add("Gather", "x", n.weight(np.array([-1])), axis=2)), "'gather.*single time steps")
+    yield build(
+        "count",
+        lambda n: n.recurrent(n.add("Mul", "x", n.add("Cast", n.add("Gather", n.add("Shape", "x"), n.weight(np.array([2]))), to="float32"))),
+        "number of steps",
+    )
+    yield build(
+        "last", lambda n: n.add("Add", n.recurrent("x"), n.add("Gather", "x", n.weight(np.array([-1])), axis=2)), "'gather.*single time steps"
+    )
     yield build("two parts", lambda n: n.recurrent(n.add("Concat", "x", "x", axis=2)), "'concat0'.*one behind the other")
 
 
@@ -307,7 +381,9 @@ def test_against_torch_on_whole_sequences():
     module, file = Network().eval(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, torch.randn(2, 3, 11), file, input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "B", 2: "T"}}, dynamo=False)
+        torch.onnx.export(
+            module, torch.randn(2, 3, 11), file, input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "B", 2: "T"}}, dynamo=False
+        )
     model, x = fr.from_onnx(file.getvalue()), sequence(3)
     with torch.no_grad():
         want = module(torch.from_numpy(x)).numpy()

@@ -27,8 +27,18 @@ def drawn():
 
 
 @pytest.mark.parametrize("backend", ["native", "jit"])
-@pytest.mark.parametrize("make,options", [(fr.LSTM, {"num_layers": 2}), (fr.LSTM, {"proj_size": 2, "bidirectional": True}), (fr.GRU, {}), (fr.GRU, {"reset_after": False, "hidden_size": 19}),
-                                          (fr.RNN, {"reverse": True}), (fr.LSTM, {"batch_first": True, "bidirectional": True})], ids=str)
+@pytest.mark.parametrize(
+    "make,options",
+    [
+        (fr.LSTM, {"num_layers": 2}),
+        (fr.LSTM, {"proj_size": 2, "bidirectional": True}),
+        (fr.GRU, {}),
+        (fr.GRU, {"reset_after": False, "hidden_size": 19}),
+        (fr.RNN, {"reverse": True}),
+        (fr.LSTM, {"batch_first": True, "bidirectional": True}),
+    ],
+    ids=str,
+)
 def test_states_are_multiplied(make, options, backend):
     layer, (x, keep) = make(I, **{"hidden_size": 7, "seed": 1, **options}), drawn()
     model = model_of(layer)
@@ -45,7 +55,7 @@ def test_by_hand():
     layer, (x, keep) = fr.GRU(I, 7, seed=1), drawn()
     h, ys = np.zeros((1, B, 7), np.float32), []
     for t in range(T):
-        h = layer(x[t:t + 1], keep[t][:, None] * h)[1]
+        h = layer(x[t : t + 1], keep[t][:, None] * h)[1]
         ys.append(h[0])
     assert np.array_equal(fr.compile(model_of(layer)).run({"x": x, "keep": keep})["y"], ys)
 

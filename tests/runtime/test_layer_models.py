@@ -13,7 +13,7 @@ from fastrnn.testing import LAYERS
 LAYER_OPTIONS = [
     ("lstm", {}), ("lstm", {"num_layers": 2, "proj_size": 3, "peepholes": True}), ("lstm", {"bidirectional": True, "batch_first": True}),
     ("gru", {}), ("gru", {"reset_after": False, "num_layers": 2}), ("gru", {"clip": 0.5, "batch_first": True}),
-    ("rnn", {}), ("rnn", {"nonlinearity": "relu", "bias": False}), ("rnn", {"reverse": True})]
+    ("rnn", {}), ("rnn", {"nonlinearity": "relu", "bias": False}), ("rnn", {"reverse": True})]  # fmt: skip
 
 
 def named(value) -> str:
@@ -37,7 +37,9 @@ def inputs_of(layer, T=7, B=3) -> dict[str, np.ndarray]:
 def called(layer, given: dict) -> list[np.ndarray]:
     """What the layer itself gives, flat."""
     states = tuple(given[f"{s}0"] for s in layer.options.states)
-    y, final = layer(given["x"], states if len(states) > 1 else states[0], given.get("lengths"), **{name: given[name] for name in layer.options.scalars})
+    y, final = layer(
+        given["x"], states if len(states) > 1 else states[0], given.get("lengths"), **{name: given[name] for name in layer.options.scalars}
+    )
     return [y, *(final if isinstance(final, tuple) else (final,))]
 
 
@@ -64,8 +66,18 @@ def test_it_computes_what_the_layer_does_and_is_saved(kind, options, tmp_path, r
     assert same(fr.compile(layer.to_model(lengths=True)).run(given).values(), called(layer, given))
 
 
-@pytest.mark.parametrize("kind,options", [("lstm", {}), ("lstm", {"num_layers": 2, "batch_first": True}), ("gru", {"reset_after": False}), ("rnn", {}), (gallery.mgu, {}),
-                                          (gallery.decay_lstm, {})], ids=named)
+@pytest.mark.parametrize(
+    "kind,options",
+    [
+        ("lstm", {}),
+        ("lstm", {"num_layers": 2, "batch_first": True}),
+        ("gru", {"reset_after": False}),
+        ("rnn", {}),
+        (gallery.mgu, {}),
+        (gallery.decay_lstm, {}),
+    ],
+    ids=named,
+)
 def test_it_streams(kind, options, request):
     if kind not in LAYERS:
         request.getfixturevalue("cells_compile")
@@ -74,7 +86,10 @@ def test_it_streams(kind, options, request):
     stream, want = fr.compile(layer).stream(batch=3), called(layer, given)
     stream.state = {f"{s}0": given[f"{s}0"] for s in layer.options.states}
     chunk = {name: given[name].swapaxes(0, 1) if layer.options.batch_first else given[name] for name in ("x", *layer.options.scalars)}
-    y = [stream.push({name: a[:4] for name, a in chunk.items()}), *(stream.step({name: a[t] for name, a in chunk.items()})[None] for t in range(4, 7))]
+    y = [
+        stream.push({name: a[:4] for name, a in chunk.items()}),
+        *(stream.step({name: a[t] for name, a in chunk.items()})[None] for t in range(4, 7)),
+    ]
     assert same([np.concatenate(y), *stream.state.values()], [want[0].swapaxes(0, 1) if layer.options.batch_first else want[0], *want[1:]])
 
 
@@ -100,10 +115,15 @@ def test_it_is_the_model_of_the_same_torch_module(kind, options):
 
 
 def test_neither_torch_nor_onnx_is_needed(tmp_path):
-    code = ("import sys\nfor name in ('torch', 'onnx', 'numba'): sys.modules[name] = None\nimport numpy as np, fastrnn as fr\n"
-            "layer = fr.LSTM(3, 4, seed=0); layer.to_model().save(sys.argv[1]); x = np.ones((5, 1, 3), 'f4')\n"
-            "stream = fr.compile(fr.load(sys.argv[1])).stream(); print(np.array_equal(stream.push(x), layer(x)[0]), len(fr.compile(layer, constants={'h0': np.ones((1, 1, 4), 'f4')}).model.inputs))")
-    assert subprocess.run([sys.executable, "-P", "-c", code, tmp_path / "m.safetensors"], check=True, capture_output=True, text=True).stdout == "True 2\n"
+    code = (
+        "import sys\nfor name in ('torch', 'onnx', 'numba'): sys.modules[name] = None\nimport numpy as np, fastrnn as fr\n"
+        "layer = fr.LSTM(3, 4, seed=0); layer.to_model().save(sys.argv[1]); x = np.ones((5, 1, 3), 'f4')\n"
+        "stream = fr.compile(fr.load(sys.argv[1])).stream(); print(np.array_equal(stream.push(x), layer(x)[0]), len(fr.compile(layer, constants={'h0': np.ones((1, 1, 4), 'f4')}).model.inputs))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-P", "-c", code, tmp_path / "m.safetensors"], check=True, capture_output=True, text=True).stdout
+        == "True 2\n"
+    )
 
 
 def test_a_training_network_compiles_as_well():

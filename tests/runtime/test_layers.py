@@ -1,6 +1,5 @@
 """fr.RNN, LSTM and GRU beside torch.nn, and what they refuse."""
 
-
 import itertools
 
 import numpy as np
@@ -16,8 +15,12 @@ def drawn_torch_configurations(n):
     random = np.random.default_rng(384)
     for k in range(n):
         kind = ("RNN", "LSTM", "GRU")[k % 3]
-        options = {"num_layers": int(random.integers(1, 4)), "bias": bool(random.random() < 0.7), "batch_first": bool(random.random() < 0.5),
-                   "bidirectional": bool(random.random() < 0.5)}
+        options = {
+            "num_layers": int(random.integers(1, 4)),
+            "bias": bool(random.random() < 0.7),
+            "batch_first": bool(random.random() < 0.5),
+            "bidirectional": bool(random.random() < 0.5),
+        }
         I, H = int(random.integers(1, 60)), int(random.integers(2, 80))
         if kind == "RNN":
             options["nonlinearity"] = str(random.choice(["tanh", "relu"]))
@@ -46,8 +49,9 @@ def test_384_drawn_configurations_agree_with_torch():
                 y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first, total_length=T)
             else:
                 y, final = module(x, state)
-        mine, mine_final = layer(x.numpy(), tuple(s.numpy() for s in state) if kind == "LSTM" else state.numpy(),
-                                 None if lengths is None else lengths.numpy())
+        mine, mine_final = layer(
+            x.numpy(), tuple(s.numpy() for s in state) if kind == "LSTM" else state.numpy(), None if lengths is None else lengths.numpy()
+        )
         final, mine_final = (final, mine_final) if kind == "LSTM" else ((final,), (mine_final,))
         for a, b in zip((mine, *mine_final), (y, *final), strict=True):
             b = b.numpy()
@@ -88,7 +92,13 @@ def test_state_dict_is_a_copy_and_so_is_what_is_loaded():
 
 def test_peephole_names():
     assert [n for n in fr.LSTM(2, 3, bidirectional=True, peepholes=True).state_dict() if "weight_p" in n] == [
-        "weight_pi_l0", "weight_pf_l0", "weight_po_l0", "weight_pi_l0_reverse", "weight_pf_l0_reverse", "weight_po_l0_reverse"]
+        "weight_pi_l0",
+        "weight_pf_l0",
+        "weight_po_l0",
+        "weight_pi_l0_reverse",
+        "weight_pf_l0_reverse",
+        "weight_po_l0_reverse",
+    ]
 
 
 def test_legal_oddities():
@@ -138,32 +148,35 @@ def test_bad_calls_are_refused_by_name(backend, change_x, change_state, lengths,
     layer(x, state)
 
 
-@pytest.mark.parametrize("make,message", [
-    (lambda: fr.LSTM(3, 4, threads=0), "threads"),
-    (lambda: fr.LSTM(3, 4, precision="int4"), "int4"),
-    (lambda: fr.GRU(3, 4, precision="fp8"), "fp8"),
-    (lambda: fr.GRU(3, 4, backend="cuda"), "cuda"),
-    (lambda: fr.RNN(3, 4, nonlinearity="gelu"), "gelu"),
-    (lambda: fr.RNN(3, 4, activations=("swish",)), "swish"),
-    (lambda: fr.RNN(3, 4, activations=(("tanh", {"alpha": 1.0}),)), "alpha"),
-    (lambda: fr.LSTM(3, 4, activations=("tanh",)), "activations must be 3"),
-    (lambda: fr.LSTM(3, 4, proj_size=4), "proj_size"),
-    (lambda: fr.LSTM(3, 4, clip=-1.0), "clip"),
-    (lambda: fr.LSTM(3, 4, reverse=True, bidirectional=True), "reverse"),
-    (lambda: fr.LSTM(3, 4, proj_size="a"), "proj_size"),
-    (lambda: fr.LSTM(3, 4, proj_size=1.5), "proj_size"),
-    (lambda: fr.LSTM(3, 4, clip="a"), "clip"),
-    (lambda: fr.LSTM(3, 4, clip=True), "clip"),
-    (lambda: fr.LSTM(3, 4, clip=10**400), "clip"),
-    (lambda: fr.LSTM(3, 4, activations=5), "activations"),
-    (lambda: fr.LSTM(3, 4, activations=("sigmoid", 5, "tanh")), "activations"),
-    (lambda: fr.LSTM(3, 4, activations=(None,) * 3), "activations"),
-    (lambda: fr.RNN(3, 4, activations=(("elu", {"alpha": "x"}),)), "alpha"),
-    (lambda: fr.RNN(3, 4, activations=(("elu", {"alpha": 10**400}),)), "alpha"),
-    (lambda: fr.RNN(3, 4, nonlinearity="relu", activations=("tanh",)), "not both"),
-    (lambda: fr.GRU(3, 4, bias="no"), "bias"),
-    (lambda: fr.GRU(3, 4, bidirectional=2), "bidirectional"),
-])
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda: fr.LSTM(3, 4, threads=0), "threads"),
+        (lambda: fr.LSTM(3, 4, precision="int4"), "int4"),
+        (lambda: fr.GRU(3, 4, precision="fp8"), "fp8"),
+        (lambda: fr.GRU(3, 4, backend="cuda"), "cuda"),
+        (lambda: fr.RNN(3, 4, nonlinearity="gelu"), "gelu"),
+        (lambda: fr.RNN(3, 4, activations=("swish",)), "swish"),
+        (lambda: fr.RNN(3, 4, activations=(("tanh", {"alpha": 1.0}),)), "alpha"),
+        (lambda: fr.LSTM(3, 4, activations=("tanh",)), "activations must be 3"),
+        (lambda: fr.LSTM(3, 4, proj_size=4), "proj_size"),
+        (lambda: fr.LSTM(3, 4, clip=-1.0), "clip"),
+        (lambda: fr.LSTM(3, 4, reverse=True, bidirectional=True), "reverse"),
+        (lambda: fr.LSTM(3, 4, proj_size="a"), "proj_size"),
+        (lambda: fr.LSTM(3, 4, proj_size=1.5), "proj_size"),
+        (lambda: fr.LSTM(3, 4, clip="a"), "clip"),
+        (lambda: fr.LSTM(3, 4, clip=True), "clip"),
+        (lambda: fr.LSTM(3, 4, clip=10**400), "clip"),
+        (lambda: fr.LSTM(3, 4, activations=5), "activations"),
+        (lambda: fr.LSTM(3, 4, activations=("sigmoid", 5, "tanh")), "activations"),
+        (lambda: fr.LSTM(3, 4, activations=(None,) * 3), "activations"),
+        (lambda: fr.RNN(3, 4, activations=(("elu", {"alpha": "x"}),)), "alpha"),
+        (lambda: fr.RNN(3, 4, activations=(("elu", {"alpha": 10**400}),)), "alpha"),
+        (lambda: fr.RNN(3, 4, nonlinearity="relu", activations=("tanh",)), "not both"),
+        (lambda: fr.GRU(3, 4, bias="no"), "bias"),
+        (lambda: fr.GRU(3, 4, bidirectional=2), "bidirectional"),
+    ],
+)
 def test_options_that_cannot_be_honoured_are_refused(make, message):
     with pytest.raises(fr.UnsupportedModelError, match=message):
         make()
@@ -184,7 +197,14 @@ def test_masked_arrays_are_refused_whatever_ran_before():
     session = fr.compile(layer)
     stream, pool = session.stream(), session.pool(2)
     handle = pool.open()
-    for call, a in ((layer, x), (session, x), (lambda a: session.run({"x": a}), x), (stream.push, x), (stream.step, x[0]), (lambda a: pool.step([handle], a), x[0])):
+    for call, a in (
+        (layer, x),
+        (session, x),
+        (lambda a: session.run({"x": a}), x),
+        (stream.push, x),
+        (stream.step, x[0]),
+        (lambda a: pool.step([handle], a), x[0]),
+    ):
         call(a)
         with pytest.raises(fr.DTypeError, match="masked"):
             call(np.ma.masked_array(a, mask=True))
@@ -204,12 +224,15 @@ def test_bad_sizes():
             fr.LSTM(*sizes)
 
 
-@pytest.mark.parametrize("change,error,message", [
-    (lambda s: s.pop("bias_ih_l0"), fr.ShapeError, "missing bias_ih_l0"),
-    (lambda s: s.update(extra=np.zeros(3, np.float32)), fr.ShapeError, "unknown extra"),
-    (lambda s: s.update(weight_ih_l0=s["weight_ih_l0"].astype(np.float64)), fr.DTypeError, "weight_ih_l0 must be float32"),
-    (lambda s: s.update(weight_ih_l0=s["weight_ih_l0"][:9]), fr.ShapeError, r"weight_ih_l0 must have shape \(12, 3\)"),
-])
+@pytest.mark.parametrize(
+    "change,error,message",
+    [
+        (lambda s: s.pop("bias_ih_l0"), fr.ShapeError, "missing bias_ih_l0"),
+        (lambda s: s.update(extra=np.zeros(3, np.float32)), fr.ShapeError, "unknown extra"),
+        (lambda s: s.update(weight_ih_l0=s["weight_ih_l0"].astype(np.float64)), fr.DTypeError, "weight_ih_l0 must be float32"),
+        (lambda s: s.update(weight_ih_l0=s["weight_ih_l0"][:9]), fr.ShapeError, r"weight_ih_l0 must have shape \(12, 3\)"),
+    ],
+)
 def test_bad_state_dicts_change_nothing(change, error, message):
     layer, x = fr.GRU(3, 4, seed=2), np.ones((2, 1, 3), np.float32)
     before, state = layer(x)[0], layer.state_dict()
@@ -257,7 +280,7 @@ def same(layer, got, wanted):
 
 RESET = [(fr.LSTM, {"num_layers": 2, "proj_size": 3}), (fr.LSTM, {"batch_first": True}), (fr.LSTM, {"hidden_size": 37, "peepholes": True}), (fr.GRU, {"reset_after": False}),
          (fr.GRU, {"num_layers": 2, "hidden_size": 20}), (fr.RNN, {"batch_first": True, "num_layers": 2}), (fr.LSTM, {"hidden_size": 70, "threads": 2}), (fr.LSTM, {"backend": "jit"}),
-         (fr.GRU, {"backend": "jit", "reset_after": False, "batch_first": True}), (fr.GRU, {"backend": "reference"}), (fr.LSTM, {"precision": "int8"}), (fr.GRU, {"precision": "bfloat16"})]
+         (fr.GRU, {"backend": "jit", "reset_after": False, "batch_first": True}), (fr.GRU, {"backend": "reference"}), (fr.LSTM, {"precision": "int8"}), (fr.GRU, {"precision": "bfloat16"})]  # fmt: skip
 
 
 @pytest.mark.parametrize("B", [1, 3, 35])
@@ -293,8 +316,16 @@ def test_resets_start_episodes(make, options, B):
 
 
 @pytest.mark.parametrize("backend", ["native", "jit", "reference"])
-@pytest.mark.parametrize("make,options", [(fr.LSTM, {"bidirectional": True}), (fr.GRU, {"bidirectional": True, "reset_after": False}), (fr.GRU, {"reverse": True}),
-                                          (fr.RNN, {"bidirectional": True, "batch_first": True})], ids=str)
+@pytest.mark.parametrize(
+    "make,options",
+    [
+        (fr.LSTM, {"bidirectional": True}),
+        (fr.GRU, {"bidirectional": True, "reset_after": False}),
+        (fr.GRU, {"reverse": True}),
+        (fr.RNN, {"bidirectional": True, "batch_first": True}),
+    ],
+    ids=str,
+)
 def test_an_episode_ends_for_both_directions(make, options, backend):
     """From the end, a state is forgotten behind the step that the mask names: every episode runs by itself. The given state of that direction is the last one's."""
     layer, random, T, B = make(4, 6, seed=1, backend=backend, **options), np.random.default_rng(0), 11, 4
@@ -329,7 +360,11 @@ def test_resets_are_checked():
         with pytest.raises(error, match="resets"):
             layer(x, resets=mask)
     mask = np.ones((5, 2), bool)
-    for state, lengths, error in ((np.zeros((1, 3, 6), np.float32), None, fr.ShapeError), (None, [1, 6], fr.ShapeError), (None, [-1, 2], fr.ShapeError)):
+    for state, lengths, error in (
+        (np.zeros((1, 3, 6), np.float32), None, fr.ShapeError),
+        (None, [1, 6], fr.ShapeError),
+        (None, [-1, 2], fr.ShapeError),
+    ):
         with pytest.raises(error):
             layer(x, state, lengths, resets=mask)
 
@@ -337,12 +372,21 @@ def test_resets_are_checked():
 def test_a_dtype_that_is_not_the_layers_is_refused_with_what_to_write():
     layer, session = fr.LSTM(3, 5, seed=0), fr.compile(fr.GRU(3, 5, seed=0).to_model())
     x = np.zeros((4, 2, 3))
-    for call in (lambda: layer(x), lambda: session.run({"x": x}), lambda: session.stream(batch=2).push(x), lambda: session.stream(batch=2).step(x[0])):
+    for call in (
+        lambda: layer(x),
+        lambda: session.run({"x": x}),
+        lambda: session.stream(batch=2).push(x),
+        lambda: session.stream(batch=2).step(x[0]),
+    ):
         with pytest.raises(fr.DTypeError, match=r"input 'x' must be float32 .*, got <f8; .*write \.astype\('float32'\)"):
             call()
 
 
-@pytest.mark.parametrize("lengths", [[4, 1, 0], (4, 1, 0), *(np.array([4, 1, 0], kind) for kind in ("i4", "u1", ">i2", "u8", "i8"))], ids=lambda n: str(getattr(n, "dtype", type(n).__name__)))
+@pytest.mark.parametrize(
+    "lengths",
+    [[4, 1, 0], (4, 1, 0), *(np.array([4, 1, 0], kind) for kind in ("i4", "u1", ">i2", "u8", "i8"))],
+    ids=lambda n: str(getattr(n, "dtype", type(n).__name__)),
+)
 @pytest.mark.parametrize("kind", [fr.LSTM, fr.GRU, fr.RNN], ids=lambda k: k.__name__)
 def test_lengths_are_any_integers(kind, lengths):
     layer, x = kind(3, 5, bidirectional=True, seed=0), np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)

@@ -23,21 +23,45 @@ def test_what_is_refused_moves_no_stream():
     stranger, gone, x = other.open(), beside.pool.open(), beside.draw(2)
     beside.pool.close(gone)
     for handles, error, message in (
-            ([a, a], fr.ShapeError, "named twice"), ([a, gone], fr.UnknownStreamError, str(gone)), ([a, stranger], fr.UnknownStreamError, "another pool"),
-            ([a, 0], fr.UnknownStreamError, "0"), ([a, -1], fr.UnknownStreamError, "-1"), ([a, 1 << 70], fr.UnknownStreamError, "handle"), ([a, True], TypeError, "bool"),
-            ([a, "b"], TypeError, "str"), ([a, None], TypeError, "NoneType"), (np.array([a, a]), fr.ShapeError, "named twice"), (np.array([a, gone]), fr.UnknownStreamError, str(gone)),
-            (np.array([[a, b]]), fr.ShapeError, "one dimension"), (np.array([a, b], np.float64), fr.ShapeError, "float64"), ([a] * 6, fr.ShapeError, "twice"),
-            ([a], fr.ShapeError, r"\((1, )?1, 4\)"), ([a, b, c], fr.ShapeError, r"\((1, )?3, 4\)")):
+        ([a, a], fr.ShapeError, "named twice"),
+        ([a, gone], fr.UnknownStreamError, str(gone)),
+        ([a, stranger], fr.UnknownStreamError, "another pool"),
+        ([a, 0], fr.UnknownStreamError, "0"),
+        ([a, -1], fr.UnknownStreamError, "-1"),
+        ([a, 1 << 70], fr.UnknownStreamError, "handle"),
+        ([a, True], TypeError, "bool"),
+        ([a, "b"], TypeError, "str"),
+        ([a, None], TypeError, "NoneType"),
+        (np.array([a, a]), fr.ShapeError, "named twice"),
+        (np.array([a, gone]), fr.UnknownStreamError, str(gone)),
+        (np.array([[a, b]]), fr.ShapeError, "one dimension"),
+        (np.array([a, b], np.float64), fr.ShapeError, "float64"),
+        ([a] * 6, fr.ShapeError, "twice"),
+        ([a], fr.ShapeError, r"\((1, )?1, 4\)"),
+        ([a, b, c], fr.ShapeError, r"\((1, )?3, 4\)"),
+    ):
         for call in (lambda: beside.pool.step(handles, x), lambda: beside.pool.push(handles, x[None])):
             with pytest.raises(error, match=message):
                 call()
-    for bad, error in ((x.astype(np.float64), fr.DTypeError), (x[:, :3], fr.ShapeError), (np.ma.masked_array(x), fr.DTypeError), ({"y": x}, fr.ShapeError), (None, fr.DTypeError)):
+    for bad, error in (
+        (x.astype(np.float64), fr.DTypeError),
+        (x[:, :3], fr.ShapeError),
+        (np.ma.masked_array(x), fr.DTypeError),
+        ({"y": x}, fr.ShapeError),
+        (None, fr.DTypeError),
+    ):
         with pytest.raises(error):
             beside.pool.step([a, b], bad)
     y = np.empty((2, 6), np.float32)
     frozen = y.copy()
     frozen.flags.writeable = False
-    for out, error in ((y[:1], fr.ShapeError), (y.astype(np.float64), fr.DTypeError), (frozen, fr.ShapeError), (np.empty((2, 12), np.float32)[:, ::2], fr.ShapeError), (3, fr.DTypeError)):
+    for out, error in (
+        (y[:1], fr.ShapeError),
+        (y.astype(np.float64), fr.DTypeError),
+        (frozen, fr.ShapeError),
+        (np.empty((2, 12), np.float32)[:, ::2], fr.ShapeError),
+        (3, fr.DTypeError),
+    ):
         with pytest.raises(error):
             beside.pool.step([a, b], x, out=out)
     room = np.zeros(20, np.float32)
@@ -49,7 +73,12 @@ def test_what_is_refused_moves_no_stream():
     for mask, error in ((np.zeros((3, 1), bool), fr.ShapeError), (np.zeros((3, 2)), fr.DTypeError)):
         with pytest.raises(error, match="resets"):
             beside.pool.push([a, b], beside.draw(3, 2), resets=mask)
-    for call in (lambda: beside.pool.close(gone), lambda: beside.pool.reset([a, gone]), lambda: beside.pool.state(stranger), lambda: beside.pool.export(gone)):
+    for call in (
+        lambda: beside.pool.close(gone),
+        lambda: beside.pool.reset([a, gone]),
+        lambda: beside.pool.state(stranger),
+        lambda: beside.pool.export(gone),
+    ):
         with pytest.raises(fr.UnknownStreamError):
             call()
     beside.states_agree()
@@ -61,17 +90,17 @@ def test_outputs_are_written_in_place():
     handles = beside.open(40)
     y, x = np.empty((40, 6), np.float32), beside.draw(40)
     assert beside.pool.step(handles, x, out=y) is y
-    assert y.tobytes() == np.concatenate([beside.alone[h].step(x[r:r + 1]) for r, h in enumerate(handles)]).tobytes()
+    assert y.tobytes() == np.concatenate([beside.alone[h].step(x[r : r + 1]) for r, h in enumerate(handles)]).tobytes()
     y, x = np.empty((5, 40, 6), np.float32), beside.draw(5, 40)
     assert beside.pool.push(handles, x, out=y) is y
-    assert y.tobytes() == np.concatenate([beside.alone[h].push(x[:, r:r + 1]) for r, h in enumerate(handles)], 1).tobytes()
+    assert y.tobytes() == np.concatenate([beside.alone[h].push(x[:, r : r + 1]) for r, h in enumerate(handles)], 1).tobytes()
 
 
 def test_strided_rows_are_read():
     beside = Beside(*KINDS["lstm"]())
     handles, wide = beside.open(40), beside.draw(80)
     y = beside.pool.step(np.array(handles * 2)[:40], wide[::2])
-    assert y.tobytes() == np.concatenate([beside.alone[h].step(wide[2 * r:2 * r + 1]) for r, h in enumerate(handles)]).tobytes()
+    assert y.tobytes() == np.concatenate([beside.alone[h].step(wide[2 * r : 2 * r + 1]) for r, h in enumerate(handles)]).tobytes()
 
 
 def test_a_nan_stays_with_its_stream_and_leaves_no_trace():
@@ -82,7 +111,7 @@ def test_a_nan_stays_with_its_stream_and_leaves_no_trace():
     y = beside.pool.step(handles, x)
     assert np.isnan(y[::2]).any()
     for row, handle in enumerate(handles):
-        assert beside.alone[handle].step(x[row:row + 1]).tobytes() == y[row:row + 1].tobytes()
+        assert beside.alone[handle].step(x[row : row + 1]).tobytes() == y[row : row + 1].tobytes()
     for handle in sick:
         beside.pool.close(handle)
         del beside.alone[handle]
@@ -93,9 +122,16 @@ def test_a_nan_stays_with_its_stream_and_leaves_no_trace():
 
 def mixing():
     """A mean over the batch: rows of a call are not apart."""
-    nodes = (Node("ReduceMean", "mean", ("x", "zero"), ("mean",), {"keepdims": 1}), Node("Sub", "centred", ("x", "mean"), ("centred",)),
-             Node("Add", "sum", ("centred", "x"), ("sum",)), Node("Add", "y", ("sum", "a"), ("y",)), Node("Identity", "next", ("y",), ("a_next",)))
-    model = Model((Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, {"zero": np.array([0])}, (State("a", "a_next"),))
+    nodes = (
+        Node("ReduceMean", "mean", ("x", "zero"), ("mean",), {"keepdims": 1}),
+        Node("Sub", "centred", ("x", "mean"), ("centred",)),
+        Node("Add", "sum", ("centred", "x"), ("sum",)),
+        Node("Add", "y", ("sum", "a"), ("y",)),
+        Node("Identity", "next", ("y",), ("a_next",)),
+    )
+    model = Model(
+        (Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, {"zero": np.array([0])}, (State("a", "a_next"),)
+    )
     return fr.compile(model), (3,)
 
 
@@ -105,10 +141,16 @@ def branching():
 
     yes = Graph((Node("Relu", "relu", ("x",), ("up",)),), ("up",))
     no = Graph((Node("Neg", "neg", ("x",), ("down",)),), ("down",))
-    nodes = (Node("ReduceSum", "total", ("x",), ("total",), {"keepdims": 0}), Node("Greater", "positive", ("total", "zero"), ("positive",)),
-             Node("If", "which", ("positive",), ("chosen",), {"then_branch": yes, "else_branch": no}), Node("Add", "y", ("chosen", "a"), ("y",)),
-             Node("Identity", "next", ("y",), ("a_next",)))
-    model = Model((Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, {"zero": np.float32(0)}, (State("a", "a_next"),))
+    nodes = (
+        Node("ReduceSum", "total", ("x",), ("total",), {"keepdims": 0}),
+        Node("Greater", "positive", ("total", "zero"), ("positive",)),
+        Node("If", "which", ("positive",), ("chosen",), {"then_branch": yes, "else_branch": no}),
+        Node("Add", "y", ("chosen", "a"), ("y",)),
+        Node("Identity", "next", ("y",), ("a_next",)),
+    )
+    model = Model(
+        (Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, {"zero": np.float32(0)}, (State("a", "a_next"),)
+    )
     return fr.compile(model), (3,)
 
 
@@ -126,7 +168,7 @@ def test_indices_are_checked_before_anything_moves():
     weights = {"table": np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)}
     model = Model((Value("ids", "int64", ("B",)), Value("a", "float32", ("B", 4))), ("y", "a_next"),
                   (Node("Gather", "words", ("table", "ids"), ("words",), {"axis": 0}), Node("Add", "y", ("words", "a"), ("y",)), Node("Identity", "n", ("y",), ("a_next",))),
-                  weights, (State("a", "a_next"),))
+                  weights, (State("a", "a_next"),))  # fmt: skip
     session = fr.compile(model)
     pool, alone = session.pool(80), session.stream(80)
     handles = [pool.open() for _ in range(80)]
@@ -175,12 +217,29 @@ def test_steering_inputs_and_open_dimensions():
 
     def branch(scale):
         name = f"by{scale}"
-        return Graph((Node("Mul", name, ("x", f"s{scale}"), (f"{name}.y",)), Node("Slice", f"{name}.cut", (f"{name}.y", "zero", f"n{scale}", "one"), (f"{name}.z",))), (f"{name}.z",))
+        return Graph(
+            (
+                Node("Mul", name, ("x", f"s{scale}"), (f"{name}.y",)),
+                Node("Slice", f"{name}.cut", (f"{name}.y", "zero", f"n{scale}", "one"), (f"{name}.z",)),
+            ),
+            (f"{name}.z",),
+        )
 
-    weights = {"s2": np.float32(2), "s3": np.float32(3), "zero": np.array([0]), "one": np.array([1]), "n2": np.array([2]), "n3": np.array([3]), "wanted": np.array(16)}
-    nodes = (Node("Equal", "is16", ("rate", "wanted"), ("is16",)), Node("If", "which", ("is16",), ("z",), {"then_branch": branch(2), "else_branch": branch(3)}),
-             Node("ReduceSum", "sum", ("z", "one"), ("total",), {"keepdims": 1}), Node("Add", "y", ("total", "a"), ("y",)), Node("Identity", "next", ("y",), ("a_next",)))
-    model = Model((Value("x", "float32", ("B", "N")), Value("rate", "int64", ()), Value("a", "float32", ("B", 1))), ("y", "a_next"), nodes, weights, (State("a", "a_next"),))
+    weights = {"s2": np.float32(2), "s3": np.float32(3), "zero": np.array([0]), "one": np.array([1]), "n2": np.array([2]), "n3": np.array([3]), "wanted": np.array(16)}  # fmt: skip
+    nodes = (
+        Node("Equal", "is16", ("rate", "wanted"), ("is16",)),
+        Node("If", "which", ("is16",), ("z",), {"then_branch": branch(2), "else_branch": branch(3)}),
+        Node("ReduceSum", "sum", ("z", "one"), ("total",), {"keepdims": 1}),
+        Node("Add", "y", ("total", "a"), ("y",)),
+        Node("Identity", "next", ("y",), ("a_next",)),
+    )
+    model = Model(
+        (Value("x", "float32", ("B", "N")), Value("rate", "int64", ()), Value("a", "float32", ("B", 1))),
+        ("y", "a_next"),
+        nodes,
+        weights,
+        (State("a", "a_next"),),
+    )
     session = fr.compile(model)
     for options in ({}, {"sizes": {"N": 5}}):
         pool, alone = session.pool(40, **options), session.stream(40)
@@ -303,7 +362,12 @@ def test_context_is_kept(monkeypatch):
     """Frames of 6 entries, 2 of them from the frame before."""
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((6, 4)).astype(np.float32)}
-    nodes = (Node("MatMul", "m", ("x", "w"), ("m",)), Node("Add", "s", ("m", "a"), ("s",)), Node("Tanh", "y", ("s",), ("y",)), Node("Identity", "n", ("y",), ("a_next",)))
+    nodes = (
+        Node("MatMul", "m", ("x", "w"), ("m",)),
+        Node("Add", "s", ("m", "a"), ("s",)),
+        Node("Tanh", "y", ("s",), ("y",)),
+        Node("Identity", "n", ("y",), ("a_next",)),
+    )
     model = Model((Value("x", "float32", ("B", 6)), Value("a", "float32", ("B", 4))), ("y", "a_next"), nodes, weights, (State("a", "a_next"),))
     session, frames = fr.compile(model), random.standard_normal((7, 5, 4)).astype(np.float32)
     whole, kept, pool = session.stream(5), session.stream(5, context={"x": 2}), session.pool(8, context={"x": 2})
@@ -315,8 +379,13 @@ def test_context_is_kept(monkeypatch):
     kept.reset()
     assert kept.push(frames).tobytes() == np.stack(expected).tobytes()
     assert set(kept.state) == {"a", "x.context"} and kept.state["x.context"].shape == (5, 2)
-    for context, error, message in (({"x": 6}, fr.ShapeError, "none for new"), ({"x": 0}, fr.ShapeError, "1 entry"), ({"a": 1}, fr.ShapeError, "no input of a step"),
-                                    ({"q": 1}, fr.ShapeError, "'x'"), (3, fr.ShapeError, "dict")):
+    for context, error, message in (
+        ({"x": 6}, fr.ShapeError, "none for new"),
+        ({"x": 0}, fr.ShapeError, "1 entry"),
+        ({"a": 1}, fr.ShapeError, "no input of a step"),
+        ({"q": 1}, fr.ShapeError, "'x'"),
+        (3, fr.ShapeError, "dict"),
+    ):
         with pytest.raises(error, match=message):
             session.stream(context=context)
     with pytest.raises(fr.NotStreamableError, match="time axis"):
@@ -333,11 +402,11 @@ def test_resets_of_a_stream(kind):
     stream.push(start)
     y = stream.push(x, resets=mask)
     for row, single in enumerate(alone):
-        single.push(start[:, row:row + 1])
+        single.push(start[:, row : row + 1])
         for t in range(12):
             if mask[t, row]:
                 single.reset()
-            assert single.step(x[t, row:row + 1]).tobytes() == y[t, row:row + 1].tobytes()
+            assert single.step(x[t, row : row + 1]).tobytes() == y[t, row : row + 1].tobytes()
     out = np.empty_like(y)
     stream.reset()
     stream.push(start)

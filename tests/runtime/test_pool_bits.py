@@ -13,7 +13,14 @@ def test_a_stream_of_a_pool_is_a_stream_alone(kind):
     beside.open(70)
     for n in (1, 2, 3, 7, 33, 70):
         beside.step(n)
-    for n, steps, ragged, resets in ((5, 4, False, False), (70, 3, True, False), (40, 6, True, True), (3, 9, False, True), (4, 0, False, False), (0, 3, False, False)):
+    for n, steps, ragged, resets in (
+        (5, 4, False, False),
+        (70, 3, True, False),
+        (40, 6, True, True),
+        (3, 9, False, True),
+        (4, 0, False, False),
+        (0, 3, False, False),
+    ):
         beside.push(n, steps, ragged, resets)
         beside.step(min(n + 1, 9))
     beside.states_agree()
@@ -45,7 +52,7 @@ def interleaved(kind, capacity, actions, seed=0):
         elif what == "push":
             beside.push(int(random.integers(1, len(beside.alone) + 1)), int(random.integers(1, 5)), True, bool(random.integers(2)))
         else:
-            handle, = beside.some(1)
+            (handle,) = beside.some(1)
             handle = int(handle)
             if what == "close":
                 beside.pool.close(handle)

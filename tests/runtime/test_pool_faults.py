@@ -16,7 +16,11 @@ from fastrnn.runtime.pools import apart
 def embedded():
     """Words, then a GRU: a chunk of integers along time."""
     random = np.random.default_rng(0)
-    weights = {"table": random.standard_normal((9, 4)).astype(np.float32), "w": random.standard_normal((1, 15, 4)).astype(np.float32), "r": random.standard_normal((1, 15, 5)).astype(np.float32)}
+    weights = {
+        "table": random.standard_normal((9, 4)).astype(np.float32),
+        "w": random.standard_normal((1, 15, 4)).astype(np.float32),
+        "r": random.standard_normal((1, 15, 5)).astype(np.float32),
+    }
     nodes = (Node("Gather", "words", ("table", "ids"), ("x",), {"axis": 0}), Node("GRU", "gru", ("x", "w", "r"), ("y",), {"torch_form": 1}))
     return fr.compile(Model((Value("ids", "int64", ("T", "B")),), ("y",), nodes, weights))
 
@@ -37,11 +41,22 @@ def test_indices_of_every_step_of_a_chunk_are_checked(bad):
 
 def masked_mean(scale):
     """A mean over the batch that drawn values do not show: behind a threshold, or times zero."""
-    bound = [Node("Sub", "far", ("mean", "eight"), ("far",)), Node("Relu", "cut", ("far",), ("part",))] if scale else [Node("Mul", "none", ("mean", "nothing"), ("part",))]
-    nodes = (Node("ReduceMean", "mean", ("x", "zero"), ("mean",), {"keepdims": 1}), *bound, Node("Add", "sum", ("part", "x"), ("sum",)), Node("Add", "y", ("sum", "a"), ("y",)),
-             Node("Identity", "next", ("y",), ("a_next",)))
+    bound = (
+        [Node("Sub", "far", ("mean", "eight"), ("far",)), Node("Relu", "cut", ("far",), ("part",))]
+        if scale
+        else [Node("Mul", "none", ("mean", "nothing"), ("part",))]
+    )
+    nodes = (
+        Node("ReduceMean", "mean", ("x", "zero"), ("mean",), {"keepdims": 1}),
+        *bound,
+        Node("Add", "sum", ("part", "x"), ("sum",)),
+        Node("Add", "y", ("sum", "a"), ("y",)),
+        Node("Identity", "next", ("y",), ("a_next",)),
+    )
     weights = {"zero": np.array([0]), "eight": np.float32(8), "nothing": np.float32(0)}
-    return fr.compile(Model((Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, weights, (State("a", "a_next"),)))
+    return fr.compile(
+        Model((Value("x", "float32", ("B", 3)), Value("a", "float32", ("B", 3))), ("y", "a_next"), nodes, weights, (State("a", "a_next"),))
+    )
 
 
 @pytest.mark.parametrize("scale", [100, 0])
@@ -51,15 +66,20 @@ def test_mixing_that_values_hide_is_found(scale):
     x[3] = x[3] if scale else np.nan
     y = beside.pool.step(handles, x)
     for row, handle in enumerate(handles):
-        assert beside.alone[handle].step(x[row:row + 1]).tobytes() == y[row:row + 1].tobytes()
+        assert beside.alone[handle].step(x[row : row + 1]).tobytes() == y[row : row + 1].tobytes()
 
 
 def test_models_that_keep_rows_apart_share_a_call(shared):
     silero = fr.from_onnx(shared / "models/silero-vad/silero_vad_16k_op15.onnx")
-    for session, sizes in ((fr.compile(silero, states={"state": "stateN"}, constants={"sr": np.array(16_000)}), {"sequence": 576}),
-                           (fr.compile(fr.from_onnx(shared / "models/dtln-pytorch/model_p1.onnx")), None)):
+    for session, sizes in (
+        (fr.compile(silero, states={"state": "stateN"}, constants={"sr": np.array(16_000)}), {"sequence": 576}),
+        (fr.compile(fr.from_onnx(shared / "models/dtln-pytorch/model_p1.onnx")), None),
+    ):
         assert session.pool(4, sizes=sizes)._tiles.most in (1, apart.MOST_ROWS)
-    assert fr.compile(silero, states={"state": "stateN"}, constants={"sr": np.array(16_000)}).pool(4, sizes={"sequence": 576})._tiles.most == apart.MOST_ROWS
+    assert (
+        fr.compile(silero, states={"state": "stateN"}, constants={"sr": np.array(16_000)}).pool(4, sizes={"sequence": 576})._tiles.most
+        == apart.MOST_ROWS
+    )
 
 
 @pytest.mark.parametrize("kind", ["gru_after", "numpy"])
@@ -68,7 +88,7 @@ def test_chunks_of_several_rows_have_the_bits_of_chunks_alone(kind):
     handles, x = beside.open(3), beside.draw(5, 3)
     y = beside.pool.push(handles, x)
     for row, handle in enumerate(handles):
-        assert beside.alone[handle].push(x[:, row:row + 1]).tobytes() == y[:, row:row + 1].tobytes()
+        assert beside.alone[handle].push(x[:, row : row + 1]).tobytes() == y[:, row : row + 1].tobytes()
 
 
 def test_a_list_that_changes_while_it_is_read():
@@ -106,7 +126,7 @@ def test_a_call_inside_a_call_of_its_own_thread_is_refused():
 def test_a_refused_first_step_leaves_sizes_open():
     model = Model((Value("x", "float32", ("B", "W")), Value("a", "float32", ("B", 1))), ("y", "a_next"),
                   (Node("ReduceSum", "total", ("x", "one"), ("total",), {"keepdims": 1}), Node("Add", "y", ("total", "a"), ("y",)), Node("Identity", "n", ("y",), ("a_next",))),
-                  {"one": np.array([1])}, (State("a", "a_next"),))
+                  {"one": np.array([1])}, (State("a", "a_next"),))  # fmt: skip
     pool = fr.compile(model).pool(4)
     handle = pool.open()
     for x in (np.zeros((2, 5), np.float32), np.zeros((1, 5))):
@@ -128,7 +148,7 @@ def test_a_mask_that_an_output_lies_over():
     wanted = mask.copy()
     y = beside.pool.push(handles, x, resets=mask, out=memory.reshape(3, 2, 6))
     for row, handle in enumerate(handles):
-        assert beside.alone[handle].push(x[:, row:row + 1], resets=wanted[:, row:row + 1]).tobytes() == y[:, row:row + 1].tobytes()
+        assert beside.alone[handle].push(x[:, row : row + 1], resets=wanted[:, row : row + 1]).tobytes() == y[:, row : row + 1].tobytes()
     assert [beside.pool.steps(h) for h in handles] == [2, 3]
 
 
@@ -140,7 +160,9 @@ def test_other_kinds_of_handles():
     for handles in ({a, b}, iter([a, b]), "ab", np.ma.masked_array([a, b]), [np.timedelta64(1 << 24, "s"), a], {a: 1, b: 2}):
         with pytest.raises(TypeError):
             pool.step(handles, x)
-    assert pool.step([np.int64(a), np.uint32(0) + np.int64(b)], x).shape == pool.step(np.array([a, b]), x).shape == pool.step((a, b), x).shape == (2, 6)
+    assert (
+        pool.step([np.int64(a), np.uint32(0) + np.int64(b)], x).shape == pool.step(np.array([a, b]), x).shape == pool.step((a, b), x).shape == (2, 6)
+    )
 
 
 def test_more_memory_than_there_is():

@@ -84,12 +84,15 @@ def test_after_fork():
     assert os.waitpid(child, 0)[1] == 0
 
 
-@pytest.mark.parametrize("inputs,error,message", [
-    ({}, fr.ShapeError, "'x' is missing"),
-    ({"x": np.zeros((2, 1, 4), np.float32), "z": np.zeros(1, np.float32)}, fr.ShapeError, "unknown input 'z'"),
-    ({"x": np.zeros((2, 1, 4), np.int64)}, fr.DTypeError, "'x' must be float32"),
-    ({"x": object()}, fr.DTypeError, "'x'"),
-])
+@pytest.mark.parametrize(
+    "inputs,error,message",
+    [
+        ({}, fr.ShapeError, "'x' is missing"),
+        ({"x": np.zeros((2, 1, 4), np.float32), "z": np.zeros(1, np.float32)}, fr.ShapeError, "unknown input 'z'"),
+        ({"x": np.zeros((2, 1, 4), np.int64)}, fr.DTypeError, "'x' must be float32"),
+        ({"x": object()}, fr.DTypeError, "'x'"),
+    ],
+)
 def test_refusals(inputs, error, message):
     with pytest.raises(error, match=message):
         fr.compile(model()).run(inputs)

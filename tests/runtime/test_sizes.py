@@ -28,7 +28,12 @@ class Attentive(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.gru, self.keys, self.out = torch.nn.Conv1d(6, 8, 3, padding=1), torch.nn.GRU(8, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)
+        self.conv, self.gru, self.keys, self.out = (
+            torch.nn.Conv1d(6, 8, 3, padding=1),
+            torch.nn.GRU(8, 8),
+            torch.nn.Linear(8, 8),
+            torch.nn.Linear(8, 3),
+        )
 
     def forward(self, x):
         y = self.gru(torch.relu(self.conv(x.permute(1, 2, 0))).permute(2, 0, 1))[0].transpose(0, 1)
@@ -67,7 +72,9 @@ def resolved(program, sizes):
     for step in program.steps:
         views = step.pointers.items() if hasattr(step, "pointers") else []
         args = {k: evaluate(v, sizes) for k, v in step.args.items() if k != "act"} if hasattr(step, "args") else {}
-        steps.append((step.node, getattr(step, "kernel", type(step)), args, {f: (v.space, evaluate(v.offset, sizes), _held(v, sizes)) for f, v in views}))
+        steps.append(
+            (step.node, getattr(step, "kernel", type(step)), args, {f: (v.space, evaluate(v.offset, sizes), _held(v, sizes)) for f, v in views})
+        )
     return steps
 
 
@@ -97,17 +104,30 @@ def test_a_program_for_other_sizes_is_the_one_that_would_be_made_for_them(kind):
 def steered() -> Model:
     """Two networks of different widths under an If on an int64 scalar, states outside: as a file that serves two sampling rates."""
     random = np.random.default_rng(0)
-    weights = {f"{name}{k}": random.uniform(-0.5, 0.5, shape).astype(np.float32)
-               for k, H in ((8, 5), (16, 5)) for name, shape in (("w", (1, 3 * H, 4 * k // 8)), ("r", (1, 3 * H, H)))}
+    weights = {
+        f"{name}{k}": random.uniform(-0.5, 0.5, shape).astype(np.float32)
+        for k, H in ((8, 5), (16, 5))
+        for name, shape in (("w", (1, 3 * H, 4 * k // 8)), ("r", (1, 3 * H, H)))
+    }
 
     def branch(k):
-        start = [Node("Slice", f"cut{k}", ("x", "zero", f"n{k}", "two"), (f"x{k}",)),
-                 Node("GRU", f"gru{k}", (f"x{k}", f"w{k}", f"r{k}", "", "", "h"), (f"y{k}", f"h{k}"), {"torch_form": 1, "hidden_size": 5})]
+        start = [
+            Node("Slice", f"cut{k}", ("x", "zero", f"n{k}", "two"), (f"x{k}",)),
+            Node("GRU", f"gru{k}", (f"x{k}", f"w{k}", f"r{k}", "", "", "h"), (f"y{k}", f"h{k}"), {"torch_form": 1, "hidden_size": 5}),
+        ]
         return Graph((*start, Node("Concat", f"wide{k}", (f"y{k}", f"x{k}"), (f"o{k}",), {"axis": 2})), (f"o{k}", f"h{k}"))
 
-    nodes = (Node("Equal", "is16", ("sr", "sixteen"), ("fast",)), Node("If", "rate", ("fast",), ("y", "hn"), {"then_branch": branch(16), "else_branch": branch(8)}))
+    nodes = (
+        Node("Equal", "is16", ("sr", "sixteen"), ("fast",)),
+        Node("If", "rate", ("fast",), ("y", "hn"), {"then_branch": branch(16), "else_branch": branch(8)}),
+    )
     constants = {"sixteen": np.array(16000), "zero": np.array([0]), "two": np.array([2]), "n8": np.array([4]), "n16": np.array([8])}
-    return Model((Value("x", "float32", (1, "B", 8)), Value("h", "float32", (1, "B", 5)), Value("sr", "int64", ())), ("y", "hn"), nodes, {**weights, **constants})
+    return Model(
+        (Value("x", "float32", (1, "B", 8)), Value("h", "float32", (1, "B", 5)), Value("sr", "int64", ())),
+        ("y", "hn"),
+        nodes,
+        {**weights, **constants},
+    )
 
 
 def test_an_integer_that_decides_shapes_steers():
@@ -168,7 +188,12 @@ def test_a_closed_stream_refuses():
     stream = fr.compile(fr.LSTM(2, 3)).stream()
     with stream:
         stream.step(np.zeros((1, 2), np.float32))
-    for use in (lambda: stream.step(np.zeros((1, 2), np.float32)), lambda: stream.push(np.zeros((1, 1, 2), np.float32)), lambda: stream.state, stream.reset):
+    for use in (
+        lambda: stream.step(np.zeros((1, 2), np.float32)),
+        lambda: stream.push(np.zeros((1, 1, 2), np.float32)),
+        lambda: stream.state,
+        stream.reset,
+    ):
         with pytest.raises(fr.StateError, match="closed"):
             use()
     stream.close()

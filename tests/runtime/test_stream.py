@@ -129,11 +129,15 @@ def test_strided_and_read_only_steps_are_accepted():
     assert np.array_equal(session.stream(2).step(fixed), expected)
 
 
-@pytest.mark.parametrize("values,message", [
-    ({}, "states are"), ({"h0": 1, "c0": 2, "d0": 3}, "states are"),
-    ({"h0": np.zeros((1, 2, 6), np.float32), "c0": np.zeros((1, 2, 5), np.float32)}, "'c0' must be float32 of shape"),
-    ({"h0": np.zeros((1, 2, 6), np.float64), "c0": np.zeros((1, 2, 6), np.float32)}, "'h0' must be float32"),
-])
+@pytest.mark.parametrize(
+    "values,message",
+    [
+        ({}, "states are"),
+        ({"h0": 1, "c0": 2, "d0": 3}, "states are"),
+        ({"h0": np.zeros((1, 2, 6), np.float32), "c0": np.zeros((1, 2, 5), np.float32)}, "'c0' must be float32 of shape"),
+        ({"h0": np.zeros((1, 2, 6), np.float64), "c0": np.zeros((1, 2, 6), np.float32)}, "'h0' must be float32"),
+    ],
+)
 def test_bad_states_change_nothing(values, message):
     stream = fr.compile(model()).stream(2)
     stream.step(frames(1, 2)[0])
@@ -148,9 +152,12 @@ def test_not_streamable_names_the_node():
         fr.compile(model(bidirectional=True)).stream()
     with pytest.raises(fr.NotStreamableError, match="'lstm.*direction='reverse'"):
         fr.compile(model(reverse=True)).stream()
-    last = Model((Value("x", "float32", ("T", "B", 4)),), ("h",), model().nodes[:0] + (
-        Node("RNN", "encoder", ("x", "w", "r"), ("", "h"), {"hidden_size": 3}),),
-        {"w": np.zeros((1, 3, 4), np.float32), "r": np.zeros((1, 3, 3), np.float32)})
+    last = Model(
+        (Value("x", "float32", ("T", "B", 4)),),
+        ("h",),
+        model().nodes[:0] + (Node("RNN", "encoder", ("x", "w", "r"), ("", "h"), {"hidden_size": 3}),),
+        {"w": np.zeros((1, 3, 4), np.float32), "r": np.zeros((1, 3, 3), np.float32)},
+    )
     with pytest.raises(fr.NotStreamableError, match="encoder.*'h' has no time axis"):
         fr.compile(last, states={}).stream()
 
@@ -208,9 +215,13 @@ def test_a_million_steps_allocate_nothing():
 
 def test_states_of_a_graph_that_exposes_them_swap_safely():
     """a' = b, b' = tanh(a): every state reads its old value, whatever the order of the nodes."""
-    graph = Model((Value("x", "float32", ("B", 2)), Value("a", "float32", ("B", 2)), Value("b", "float32", ("B", 2))), ("y", "a_next", "b_next"),
-                  (Node("Relu", "y", ("x",), ("y",)), Node("Identity", "move", ("b",), ("a_next",)), Node("Tanh", "turn", ("a",), ("b_next",))),
-                  {}, (State("a", "a_next"), State("b", "b_next")))
+    graph = Model(
+        (Value("x", "float32", ("B", 2)), Value("a", "float32", ("B", 2)), Value("b", "float32", ("B", 2))),
+        ("y", "a_next", "b_next"),
+        (Node("Relu", "y", ("x",), ("y",)), Node("Identity", "move", ("b",), ("a_next",)), Node("Tanh", "turn", ("a",), ("b_next",))),
+        {},
+        (State("a", "a_next"), State("b", "b_next")),
+    )
     stream = fr.compile(graph).stream(1)
     stream.state = {"a": np.float32([[1, 2]]), "b": np.float32([[3, 4]])}
     stream.step(np.float32([[-1, 1]]))
@@ -223,7 +234,7 @@ def test_states_of_a_graph_that_exposes_them_swap_safely():
 def test_a_state_may_be_a_slice_of_an_output():
     graph = Model((Value("x", "float32", ("B", 2)), Value("a", "float32", ("B", 2))), ("y", "both"),
                   (Node("Relu", "y", ("x",), ("y",)), Node("Unsqueeze", "u", ("x", "first"), ("ux",)), Node("Unsqueeze", "v", ("a", "first"), ("ua",)),
-                   Node("Concat", "both", ("ua", "ux"), ("both",), {"axis": 0})), {"first": np.array([0])})
+                   Node("Concat", "both", ("ua", "ux"), ("both",), {"axis": 0})), {"first": np.array([0])})  # fmt: skip
     stream = fr.compile(graph, states={"a": ("both", 1)}).stream(1)
     stream.step(np.float32([[5, 6]]))
     assert stream.state["a"].tolist() == [[5, 6]]
@@ -231,7 +242,9 @@ def test_a_state_may_be_a_slice_of_an_output():
 
 def test_constant_initial_states_return_on_reset():
     weights = {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32), "h0": np.full((1, 2, 3), 0.5, np.float32)}
-    graph = Model((Value("x", "float32", ("T", "B", 4)),), ("y",), (Node("RNN", "rnn", ("x", "w", "r", "", "", "h0"), ("y",), {"torch_form": 1}),), weights)
+    graph = Model(
+        (Value("x", "float32", ("T", "B", 4)),), ("y",), (Node("RNN", "rnn", ("x", "w", "r", "", "", "h0"), ("y",), {"torch_form": 1}),), weights
+    )
     session, x = fr.compile(graph), frames(3, 2)
     stream = session.stream(2)
     first = stream.push(x)
@@ -243,8 +256,12 @@ def test_constant_initial_states_return_on_reset():
 
 def rnn_graph(shape, **attributes):
     """An RNN over x of this declared shape, states inside."""
-    return Model((Value("x", "float32", shape),), ("y",), (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"torch_form": 1, **attributes}),),
-                 {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)})
+    return Model(
+        (Value("x", "float32", shape),),
+        ("y",),
+        (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"torch_form": 1, **attributes}),),
+        {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)},
+    )
 
 
 def test_a_fixed_time_dimension_cannot_be_stepped():
@@ -279,7 +296,12 @@ def test_streams_are_neither_copied_nor_made_by_hand():
     import pickle
 
     stream = fr.compile(model()).stream()
-    for attempt in (lambda: copy.copy(stream), lambda: copy.deepcopy(stream), lambda: pickle.dumps(stream), lambda: fr.Stream.__new__(fr.Stream).step(frames(1, 1)[0])):
+    for attempt in (
+        lambda: copy.copy(stream),
+        lambda: copy.deepcopy(stream),
+        lambda: pickle.dumps(stream),
+        lambda: fr.Stream.__new__(fr.Stream).step(frames(1, 1)[0]),
+    ):
         with pytest.raises(TypeError):
             attempt()
 
@@ -308,8 +330,12 @@ def test_a_constant_start_behind_a_slice():
 
 
 def test_onnx_layout_one_behind_an_elementwise_op():
-    graph = Model((Value("x", "float32", ("B", "T", 4)),), ("z",), (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"layout": 1}), Node("Relu", "relu", ("y",), ("z",))),
-                  {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)})
+    graph = Model(
+        (Value("x", "float32", ("B", "T", 4)),),
+        ("z",),
+        (Node("RNN", "rnn", ("x", "w", "r"), ("y",), {"layout": 1}), Node("Relu", "relu", ("y",), ("z",))),
+        {"w": np.full((1, 3, 4), 0.1, np.float32), "r": np.full((1, 3, 3), 0.2, np.float32)},
+    )
     session, x = fr.compile(graph), frames(5, 2)
     whole = session(np.ascontiguousarray(x.swapaxes(0, 1)))
     assert np.array_equal(session.stream(2).push(x), whole.swapaxes(0, 1))
@@ -340,17 +366,23 @@ def test_a_state_with_a_time_axis_is_refused():
         fr.compile(model("rnn"), states={"h0": "y"}).stream()
 
 
-@pytest.mark.parametrize(("nodes", "match"), [
-    ([("Tanh", ("last",), "hn")], "not the last state"),
-    ([("Identity", ("h0",), "hn")], "not the last state"),
-    ([("Identity", ("last",), "hn"), ("Add", ("y", "h0"), "z")], r"node 'z' \(Add\) reads it too"),
-    ([("Identity", ("last",), "hn"), ("GRU", ("y", "r", "r", "", "", "h0"), "z")], "several layers start from it")])
+@pytest.mark.parametrize(
+    ("nodes", "match"),
+    [
+        ([("Tanh", ("last",), "hn")], "not the last state"),
+        ([("Identity", ("h0",), "hn")], "not the last state"),
+        ([("Identity", ("last",), "hn"), ("Add", ("y", "h0"), "z")], r"node 'z' \(Add\) reads it too"),
+        ([("Identity", ("last",), "hn"), ("GRU", ("y", "r", "r", "", "", "h0"), "z")], "several layers start from it"),
+    ],
+)
 def test_a_state_that_would_change_with_the_chunk_and_not_with_the_step_is_refused(nodes, match):
     """As pushed, a chunk would not give the bits of its steps: whether the state was guessed or given."""
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((1, 12, 5)).astype(np.float32), "r": random.standard_normal((1, 12, 4)).astype(np.float32)}
-    made = [Node("GRU", "layer", ("x", "w", "r", "", "", "h0"), ("y", "last"), {"torch_form": 1, "hidden_size": 4}),
-            *(Node(op, out, ins, (out,), {"torch_form": 1, "hidden_size": 4} if op == "GRU" else {}) for op, ins, out in nodes)]
+    made = [
+        Node("GRU", "layer", ("x", "w", "r", "", "", "h0"), ("y", "last"), {"torch_form": 1, "hidden_size": 4}),
+        *(Node(op, out, ins, (out,), {"torch_form": 1, "hidden_size": 4} if op == "GRU" else {}) for op, ins, out in nodes),
+    ]
     state = Value("h0", "float32", (1, "B", 4))
     graph = Model((Value("x", "float32", ("T", "B", 5)), state), ("z" if len(nodes) > 1 else "y", "hn"), tuple(made), weights)
     with pytest.raises(fr.NotStreamableError, match=match):
@@ -362,18 +394,30 @@ def test_a_state_that_would_change_with_the_chunk_and_not_with_the_step_is_refus
 def test_a_state_that_passes_through_is_kept():
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((1, 12, 5)).astype(np.float32), "r": random.standard_normal((1, 12, 4)).astype(np.float32)}
-    nodes = (Node("GRU", "layer", ("x", "w", "r"), ("seq",), {"torch_form": 1, "hidden_size": 4}), Node("Add", "y", ("seq", "s"), ("y",)),
-             Node("Identity", "s_out", ("s",), ("s_out",)))
+    nodes = (
+        Node("GRU", "layer", ("x", "w", "r"), ("seq",), {"torch_form": 1, "hidden_size": 4}),
+        Node("Add", "y", ("seq", "s"), ("y",)),
+        Node("Identity", "s_out", ("s",), ("s_out",)),
+    )
     graph = Model((Value("x", "float32", ("T", "B", 5)), Value("s", "float32", (1, "B", 4))), ("y", "s_out"), nodes, weights, (State("s", "s_out"),))
-    stream, x, s = fr.compile(graph).stream(2), random.standard_normal((6, 2, 5)).astype(np.float32), random.standard_normal((1, 2, 4)).astype(np.float32)
+    stream, x, s = (
+        fr.compile(graph).stream(2),
+        random.standard_normal((6, 2, 5)).astype(np.float32),
+        random.standard_normal((1, 2, 4)).astype(np.float32),
+    )
     stream.state = {**stream.state, "s": s}
     assert np.array_equal(np.stack([stream.step(row) for row in x]), fr.compile(graph).run({"x": x, "s": s})["y"])
 
 
 def test_a_node_without_its_c_is_refused_where_a_step_is_a_call():
     weights = {"w": np.zeros((1, 12, 4), np.float32), "r": np.zeros((1, 12, 3), np.float32)}
-    graph = Model((Value("x", "float32", (1, "B", 4)), Value("h0", "float32", (1, "B", 3))), ("y", "h"),
-                  (Node("LSTM", "lstm", ("x", "w", "r", "", "", "h0"), ("y", "h"), {"torch_form": 1}),), weights, (State("h0", "h"),))
+    graph = Model(
+        (Value("x", "float32", (1, "B", 4)), Value("h0", "float32", (1, "B", 3))),
+        ("y", "h"),
+        (Node("LSTM", "lstm", ("x", "w", "r", "", "", "h0"), ("y", "h"), {"torch_form": 1}),),
+        weights,
+        (State("h0", "h"),),
+    )
     with pytest.raises(fr.NotStreamableError, match="'lstm'"):
         fr.compile(graph).stream()
 

@@ -39,7 +39,6 @@ def bits(results):
     return [np.asarray(r).view(np.uint32) for r in results]
 
 
-
 def program_of(layer, T, B, threads, lengths=False):
     session = fr.compile(stack_model(layer.options, layer.state_dict(), layer.options.kind), threads=threads)
     I = layer.options.input_size
@@ -59,11 +58,16 @@ def test_same_bits_on_any_number_of_threads(seed, least_rows, share_everything, 
         for threads in (2, 3, 4):
             many = case.layer(threads=threads)
             for again in range(2):
-                assert all(np.array_equal(a, b) for a, b in zip(expected, bits(case.run(many)), strict=True)), f"{case}: {threads} threads, call {again}"
+                assert all(np.array_equal(a, b) for a, b in zip(expected, bits(case.run(many)), strict=True)), (
+                    f"{case}: {threads} threads, call {again}"
+                )
 
 
 @pytest.mark.parametrize("name", isa.supported())
-@pytest.mark.parametrize("kind, options", [("lstm", {}), ("lstm", {"proj_size": 9}), ("gru", {}), ("gru", {"reset_after": False}), ("rnn", {}), ("lstm", {"bidirectional": True})])
+@pytest.mark.parametrize(
+    "kind, options",
+    [("lstm", {}), ("lstm", {"proj_size": 9}), ("gru", {}), ("gru", {"reset_after": False}), ("rnn", {}), ("lstm", {"bidirectional": True})],
+)
 def test_units_in_parts_on_every_isa(kind, options, name, share_everything, four_threads, monkeypatch):
     monkeypatch.setenv("FASTRNN_ISA", name)
     random = np.random.default_rng(0)
@@ -110,16 +114,24 @@ def test_a_layer_that_starts_where_another_ends_waits_for_it(state, monkeypatch,
 
     random, H = np.random.default_rng(0), 24
     weights = {f"{n}{k}": random.standard_normal((1, 3 * H, H)).astype(np.float32) / 5 for n in "WR" for k in (0, 1)}
-    nodes = [helper.make_node("GRU", ["x", "W0", "R0"], ["y0", "h0"], hidden_size=H), helper.make_node("Squeeze", ["y0", "one"], ["x1"]),
-             helper.make_node("GRU", ["x1", "W1", "R1", "", "", "h0"], ["y1", ""], hidden_size=H)]
+    nodes = [
+        helper.make_node("GRU", ["x", "W0", "R0"], ["y0", "h0"], hidden_size=H),
+        helper.make_node("Squeeze", ["y0", "one"], ["x1"]),
+        helper.make_node("GRU", ["x1", "W1", "R1", "", "", "h0"], ["y1", ""], hidden_size=H),
+    ]
     constants = weights | {"zero": np.array([0]), "one": np.array([1]), "minus": np.array([-1]), "least": np.array([-1000])}
     if state != "final":
         nodes[0].output[1] = ""
         turned = [helper.make_node("Slice", ["y0", "minus", "least", "zero", "minus"], ["turned"])] if "turned" in state else []
-        steps = [helper.make_node("Slice", ["turned", "zero", "one", "zero"] if turned else ["y0", "minus", "big", "zero"], ["last"]),
-                 helper.make_node("Squeeze", ["last", "zero"], ["h0"])]
+        steps = [
+            helper.make_node("Slice", ["turned", "zero", "one", "zero"] if turned else ["y0", "minus", "big", "zero"], ["last"]),
+            helper.make_node("Squeeze", ["last", "zero"], ["h0"]),
+        ]
         nodes[2:2], constants = turned + steps, constants | {"big": np.array([1000])}
-    info = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", H])], [helper.make_tensor_value_info("y1", TensorProto.FLOAT, ["T", 1, "B", H])]
+    info = (
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", H])],
+        [helper.make_tensor_value_info("y1", TensorProto.FLOAT, ["T", 1, "B", H])],
+    )
     graph = helper.make_graph(nodes, "g", *info, [numpy_helper.from_array(a, n) for n, a in constants.items()])
     model = fr.from_onnx(onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     monkeypatch.setattr(parallel, "WORTH_NS", 0.0)
@@ -185,7 +197,9 @@ def test_explain_says_what_runs_at_once():
 
 def test_products_are_split_by_rows(share_everything, four_threads):
     torch = pytest.importorskip("torch")
-    module = torch.nn.Sequential(torch.nn.Conv1d(12, 40, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(40 * 50, 70), torch.nn.Sigmoid())
+    module = torch.nn.Sequential(
+        torch.nn.Conv1d(12, 40, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(40 * 50, 70), torch.nn.Sigmoid()
+    )
     model, x = fr.from_torch(module.eval()), np.random.default_rng(0).standard_normal((9, 12, 50)).astype(np.float32)
     expected = fr.compile(model)(x)
     for threads in (2, 3, 4):
@@ -259,8 +273,10 @@ def test_threadpoolctl_knows_what_is_imported_after_it():
 
 def test_layers_are_known_to_threadpoolctl_too():
     pytest.importorskip("threadpoolctl")
-    code = ("import fastrnn as fr, threadpoolctl, numpy as np; fr.LSTM(8, 8, threads=2)(np.ones((3, 1, 8), np.float32));"
-            "print([info['user_api'] for info in threadpoolctl.threadpool_info()].count('fastrnn'))")
+    code = (
+        "import fastrnn as fr, threadpoolctl, numpy as np; fr.LSTM(8, 8, threads=2)(np.ones((3, 1, 8), np.float32));"
+        "print([info['user_api'] for info in threadpoolctl.threadpool_info()].count('fastrnn'))"
+    )
     assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 
 
@@ -280,10 +296,14 @@ def test_workers_sleep_when_there_is_nothing_to_do(four_threads):
 
 
 def test_a_limit_of_one_starts_no_thread():
-    code = ("import numpy as np, os, fastrnn as fr; from fastrnn.runtime.executor.threads import set_thread_limit; set_thread_limit(1);"
-            "fr.LSTM(256, 256, threads=4)(np.ones((50, 2, 256), np.float32)); print(len(os.listdir('/proc/self/task')))")
+    code = (
+        "import numpy as np, os, fastrnn as fr; from fastrnn.runtime.executor.threads import set_thread_limit; set_thread_limit(1);"
+        "fr.LSTM(256, 256, threads=4)(np.ones((50, 2, 256), np.float32)); print(len(os.listdir('/proc/self/task')))"
+    )
     if not os.path.isdir("/proc/self/task"):
         pytest.skip("threads are counted in /proc")
-    alone = subprocess.run([sys.executable, "-P", "-c", "import os; import numpy; print(len(os.listdir('/proc/self/task')))"], capture_output=True, text=True, check=True)
+    alone = subprocess.run(
+        [sys.executable, "-P", "-c", "import os; import numpy; print(len(os.listdir('/proc/self/task')))"], capture_output=True, text=True, check=True
+    )
     limited = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert limited.stdout == alone.stdout

@@ -20,8 +20,12 @@ from fastrnn.testing import OPTIONS, Case, Shape
 
 WAYS = {"pickle": lambda a: pickle.loads(pickle.dumps(a)), "deepcopy": copy.deepcopy, "copy": copy.copy}
 # Names of options with other weights or another place for them; the rest differ in activations alone.
-PACKED = [(kind, name) for kind, options in OPTIONS.items() for name in options
-          if name in ("default", "before", "peepholes", "proj", "all", "no_bias", "reverse", "stack_bidirectional", "parameters", "two_directions")]
+PACKED = [
+    (kind, name)
+    for kind, options in OPTIONS.items()
+    for name in options
+    if name in ("default", "before", "peepholes", "proj", "all", "no_bias", "reverse", "stack_bidirectional", "parameters", "two_directions")
+]
 
 
 def same(got, want) -> bool:
@@ -197,5 +201,7 @@ def test_other_processes(method, tmp_path):
     (tmp_path / "cells_of_mine.py").write_text(CELLS)
     (tmp_path / "script.py").write_text(SCRIPT)
     other = next((name for name in isa.supported() if name in JIT_ISAS and name != isa.chosen()), "")
-    done = subprocess.run([sys.executable, "script.py", method, other], cwd=tmp_path, capture_output=True, check=False, text=True, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [sys.executable, "script.py", method, other], cwd=tmp_path, capture_output=True, check=False, text=True, env={**os.environ, "PYTHONPATH": ""}
+    )
     assert done.stdout == "done\n", done.stderr

@@ -47,7 +47,9 @@ class Page:
             if found := await self.run(code):
                 return found
             await asyncio.sleep(0.1)
-        raise AssertionError(f"{code} does not hold; the page says {await self.run('document.getElementById(`status`).textContent')!r}, {self.problems}")
+        raise AssertionError(
+            f"{code} does not hold; the page says {await self.run('document.getElementById(`status`).textContent')!r}, {self.problems}"
+        )
 
     async def screenshot(self, path):
         Path(path).write_bytes(base64.b64decode((await self.do("Page.captureScreenshot", format="png"))["data"]))
@@ -58,7 +60,7 @@ async def opened(url, *flags, size=(1100, 980)):
     """A page at a URL."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen([CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={folder}", "--no-first-run",
-                                    "--remote-debugging-port=0", f"--window-size={size[0]},{size[1]}", *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                    "--remote-debugging-port=0", f"--window-size={size[0]},{size[1]}", *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         try:
             port_file = Path(folder, "DevToolsActivePort")
             for _ in range(300):

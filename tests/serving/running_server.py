@@ -51,9 +51,11 @@ class Running:
 
     def do(self, function, *arguments):
         """On the server's loop; a coroutine is awaited."""
+
         async def call():
             result = function(*arguments)
             return await result if asyncio.iscoroutine(result) else result
+
         return asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
 
     def get(self, path, headers=None):
@@ -70,8 +72,13 @@ class Running:
 
     def infer(self, model, inputs, headers=None, outputs=None, **parameters):
         """(status, answer) of a request in JSON, outputs as arrays by name."""
-        request = {"inputs": [{"name": n, "shape": list(a.shape), "datatype": {"f": "FP32", "i": "INT64"}[a.dtype.kind], "data": a.ravel().tolist()} for n, a in inputs.items()],
-                   "parameters": parameters}
+        request = {
+            "inputs": [
+                {"name": n, "shape": list(a.shape), "datatype": {"f": "FP32", "i": "INT64"}[a.dtype.kind], "data": a.ravel().tolist()}
+                for n, a in inputs.items()
+            ],
+            "parameters": parameters,
+        }
         if outputs is not None:
             request["outputs"] = [{"name": n} for n in outputs]
         status, head, body = self.send(f"/v2/models/{model}/infer", json.dumps(request).encode(), headers)

@@ -46,6 +46,7 @@ class Gate:
         class Stepped:
             def __getattr__(self, name):
                 return step if name == "step" else getattr(pool, name)
+
         monkeypatch.setattr(batcher._engine, "_pool", Stepped())
 
     def hold(self, batcher):

@@ -13,7 +13,7 @@ def command(*arguments, stderr=subprocess.PIPE, **options):
     """(process, what it said at its start)."""
     process = subprocess.Popen([sys.executable, "-m", "fastrnn", "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0", "--max-lag-ms", "5000",
                                 "--max-busy", "1e9", "--json"], cwd="/", text=True,
-                               stdout=subprocess.PIPE, stderr=stderr, **options)
+                               stdout=subprocess.PIPE, stderr=stderr, **options)  # fmt: skip
     try:
         line = process.stdout.readline()
         assert line, process.stderr.read()

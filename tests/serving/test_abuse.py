@@ -67,7 +67,10 @@ async def abuse(said, n, seen):
                 seen["grpc " + error.code().name] += 1
                 assert error.code() is not grpc.StatusCode.INTERNAL, error
         elif kind < 0.8:
-            answer = await exchange(said["grpc_port"], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + rng.bytes(int(rng.integers(0, 200))) if rng.random() < 0.7 else rng.bytes(100))
+            answer = await exchange(
+                said["grpc_port"],
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + rng.bytes(int(rng.integers(0, 200))) if rng.random() < 0.7 else rng.bytes(100),
+            )
             seen["h2 bytes"] += 1
         else:
             handshake = HANDSHAKE if rng.random() < 0.9 else wire.bent(rng, HANDSHAKE)
@@ -79,6 +82,7 @@ async def abuse(said, n, seen):
     async def worker():
         for k in left:
             await one(k)
+
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
     await channel.close()
 
@@ -86,8 +90,13 @@ async def abuse(said, n, seen):
 def run(tmp_path, capsys, rounds, n):
     fr.LSTM(I, 7, num_layers=2, seed=1).to_model().save(tmp_path / "lstm.safetensors")
     (xs,), seen, memory = frames(1, rounds + 1), Counter(), []
-    with open(tmp_path / "log", "w") as log, command(tmp_path / "lstm.safetensors", "--drain-timeout", "0.1", "--header-timeout", "1", "--idle-timeout", "600",
-                                                     stderr=log) as (process, said):
+    with (
+        open(tmp_path / "log", "w") as log,
+        command(tmp_path / "lstm.safetensors", "--drain-timeout", "0.1", "--header-timeout", "1", "--idle-timeout", "600", stderr=log) as (
+            process,
+            said,
+        ),
+    ):
         ys = []
         for k in range(rounds + 1):
             status, answer = at(said).infer("lstm", {"x": xs[k][None]}, sequence_id="rightly", sequence_start=k == 0, step=k)

@@ -12,8 +12,13 @@ import fastrnn as fr
 import fastrnn.training as tr
 from fastrnn.serving import Batcher
 
-CELLS = {"lstm": lambda: fr.LSTM(I, H, num_layers=2, seed=1), "gru after": lambda: fr.GRU(I, H, seed=2), "gru before": lambda: fr.GRU(I, H, reset_after=False, seed=3),
-         "rnn": lambda: fr.RNN(I, H, seed=4), "projected": lambda: fr.LSTM(I, H, proj_size=3, seed=5)}
+CELLS = {
+    "lstm": lambda: fr.LSTM(I, H, num_layers=2, seed=1),
+    "gru after": lambda: fr.GRU(I, H, seed=2),
+    "gru before": lambda: fr.GRU(I, H, reset_after=False, seed=3),
+    "rnn": lambda: fr.RNN(I, H, seed=4),
+    "projected": lambda: fr.LSTM(I, H, proj_size=3, seed=5),
+}
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -140,7 +145,9 @@ def test_requests_of_different_values_go_to_different_steps(monkeypatch):
     h = onnx.helper
     nodes = [h.make_node("Mul", ["x", "gain"], ["g"]), h.make_node("Add", ["s", "g"], ["n"])]
     value = h.make_tensor_value_info
-    graph = h.make_graph(nodes, "gained", [value("x", 1, ["B", 2]), value("gain", 1, []), value("s", 1, ["B", 2])], [value("n", 1, ["B", 2]), value("g", 1, ["B", 2])])
+    graph = h.make_graph(
+        nodes, "gained", [value("x", 1, ["B", 2]), value("gain", 1, []), value("s", 1, ["B", 2])], [value("n", 1, ["B", 2]), value("g", 1, ["B", 2])]
+    )
     session = fr.compile(fr.from_onnx(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9)), states={"s": "n"})
     xs, gains = np.random.default_rng(0).standard_normal((10, 4, 2)).astype(np.float32), np.array([1, 2, 3], np.float32)
     with Batcher(session, 16) as batcher:
@@ -182,8 +189,18 @@ def test_reset_export_and_restore_come_in_order(held, session):
     assert "c" not in batcher and behind is None
 
 
-@pytest.mark.parametrize("x, error", [(np.zeros(I + 1, np.float32), fr.ShapeError), (np.zeros((2, I), np.float32), fr.ShapeError), (np.zeros(I), fr.DTypeError),
-                                      (np.zeros(I, ">f4"), fr.DTypeError), (None, fr.DTypeError), ({"y": np.zeros(I, np.float32)}, fr.ShapeError), (np.float32(1), fr.ShapeError)])
+@pytest.mark.parametrize(
+    "x, error",
+    [
+        (np.zeros(I + 1, np.float32), fr.ShapeError),
+        (np.zeros((2, I), np.float32), fr.ShapeError),
+        (np.zeros(I), fr.DTypeError),
+        (np.zeros(I, ">f4"), fr.DTypeError),
+        (None, fr.DTypeError),
+        ({"y": np.zeros(I, np.float32)}, fr.ShapeError),
+        (np.float32(1), fr.ShapeError),
+    ],
+)
 def test_a_wrong_input_is_its_callers_own_affair(session, x, error):
     good = frames(1, 2)[0]
     with Batcher(session) as batcher:
@@ -206,8 +223,18 @@ def test_an_index_out_of_range_is_refused_before_it_is_queued():
         assert same(got + [batcher.submit("a", token).result() for token in tokens[1:]], alone(session, tokens))
 
 
-@pytest.mark.parametrize("options, message", [({"max_batch": 0}, "max_batch"), ({"max_batch": 1.5}, "max_batch"), ({"max_wait_us": -1}, "max_wait_us"), ({"max_queue": 0}, "max_queue"),
-                                              ({"idle_timeout_s": float("nan")}, "idle_timeout_s"), ({"capacity": 0}, "capacity"), ({"sizes": {"z": 3}}, "sizes")])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"max_batch": 0}, "max_batch"),
+        ({"max_batch": 1.5}, "max_batch"),
+        ({"max_wait_us": -1}, "max_wait_us"),
+        ({"max_queue": 0}, "max_queue"),
+        ({"idle_timeout_s": float("nan")}, "idle_timeout_s"),
+        ({"capacity": 0}, "capacity"),
+        ({"sizes": {"z": 3}}, "sizes"),
+    ],
+)
 def test_options_are_checked(session, options, message):
     with pytest.raises(fr.ShapeError, match=message):
         Batcher(session, **options)

@@ -55,11 +55,12 @@ def test_a_with_block_drains_and_one_that_raises_closes(session, monkeypatch):
     xs = frames(4, 1)[:, 0]
     with Batcher(session) as batcher:
         futures = [batcher.submit(c, x, start=True) for c, x in enumerate(xs)]
-    assert all(same([future.result(0)], alone(session, xs[c:c + 1])) for c, future in enumerate(futures))
+    assert all(same([future.result(0)], alone(session, xs[c : c + 1])) for c, future in enumerate(futures))
 
     async def broken():
         async with Batcher(session):
             raise ValueError("mine")
+
     with pytest.raises(ValueError, match="mine"):
         asyncio.run(broken())
 
@@ -75,6 +76,7 @@ def test_a_callback_may_submit_and_close(session):
         else:
             batcher.close()
             closed.set()
+
     batcher.submit("a", x, start=True).add_done_callback(more)
     assert closed.wait(20) and same(results, alone(session, [x] * 5))
 
@@ -103,6 +105,7 @@ def test_shutdown_under_load_resolves_every_future(session, drained):
                     await batcher.step(k, frames(1, 1, k)[0, 0])
             except (fr.StateError, fr.OverloadedError):
                 refused.append(k)
+
         await asyncio.gather(*(one(100 + k) for k in range(6)))
 
     threads = [threading.Thread(target=client, args=(k,)) for k in range(4)] + [threading.Thread(target=asyncio.run, args=(coroutines(),))]
@@ -129,6 +132,7 @@ def test_loops_and_threads_that_end_before_their_answers(held, session):
         task = asyncio.ensure_future(batcher.step(k, xs[k, 0], start=True))
         await asyncio.sleep(0)
         return task
+
     for k in range(4):  # run() cancels what is left
         asyncio.run(leaves(k))
 
@@ -139,6 +143,7 @@ def test_loops_and_threads_that_end_before_their_answers(held, session):
         task._log_destroy_pending = False
         loop.close()  # with the task waiting
         batcher.submit(k + 10, xs[k, 0], start=True)
+
     threads = [threading.Thread(target=dies, args=(k,)) for k in range(4, 8)]
     for thread in threads:
         thread.start()
@@ -170,6 +175,7 @@ def test_drain_inside_a_coroutine(session):
         assert batcher.drain(20)  # while the loop that was to run the step stands still
         batcher.close()
         return await asyncio.gather(*tasks)
+
     assert same(asyncio.run(main()), [alone(session, x[None])[0] for x in frames(5, 1)[:, 0]])
 
 

@@ -74,7 +74,7 @@ def test_chunks_are_as_many_steps(session):
     async def caller(batcher, name):
         at, ys = 0, []
         for k, steps in enumerate(lengths):
-            chunk = xs[name, at:at + steps]
+            chunk = xs[name, at : at + steps]
             y = await batcher.push(name, chunk[:, None] if k % 2 else chunk, start=k == 0, step=k)
             assert y.shape == (steps, *((1,) if k % 2 else ()), 7)
             again = await batcher.push(name, chunk[:, None] if k % 2 else chunk, start=k == 0, step=k)
@@ -88,6 +88,7 @@ def test_chunks_are_as_many_steps(session):
             found = await asyncio.gather(*(caller(batcher, name) for name in range(n)))
             assert batcher.metrics()["frames"] == n * sum(lengths) and batcher.metrics()["retries"] == n * len(lengths)
             return found
+
     for got, x in zip(asyncio.run(main()), xs):
         assert same(got, alone(session, x))
 
@@ -99,10 +100,14 @@ def test_chunks_of_several_inputs_and_shared_ones():
     async def main():
         async with Batcher(model, 2) as batcher:
             return await batcher.push("a", {"x": xs}, start=True)
+
     assert same(list(asyncio.run(main())), alone(model, xs))
 
 
-@pytest.mark.parametrize("chunk, match", [(np.zeros((3, I + 1), np.float32), "must have shape"), (np.float32(1), "time axis|steps|axis"), (np.zeros((2, 3, I), np.float32), "must have")])
+@pytest.mark.parametrize(
+    "chunk, match",
+    [(np.zeros((3, I + 1), np.float32), "must have shape"), (np.float32(1), "time axis|steps|axis"), (np.zeros((2, 3, I), np.float32), "must have")],
+)
 def test_chunks_of_a_wrong_shape_are_refused(batcher, chunk, match):
     with pytest.raises(fr.ShapeError, match=match):
         asyncio.run(batcher.push("a", chunk, start=True))

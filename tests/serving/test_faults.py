@@ -111,6 +111,7 @@ def test_a_step_that_raises_resolves_every_future_and_moves_nothing(held, sessio
 
     def fault(handles, x):
         raise MemoryError("injected")
+
     gate.fault = fault
     for f in [batcher.submit(c, xs[c, 1], step=1) for c in range(6)]:
         with pytest.raises(MemoryError, match="injected"):
@@ -127,6 +128,7 @@ def test_the_row_that_makes_a_step_raise_is_found(held, session):
     def fault(handles, x):
         if (x == 666).any():
             raise ValueError("a row of 666")
+
     gate.fault = fault
     bad = xs.copy()
     bad[4, 1] = 666
@@ -148,6 +150,7 @@ def test_a_start_that_fails_leaves_no_caller(held):
 
     def fault(handles, x):
         raise ValueError("injected")
+
     gate.fault = fault
     start, behind = batcher.submit("a", np.ones(I, np.float32), start=True), batcher.submit("a", np.ones(I, np.float32))
     gate.open.set()
@@ -167,10 +170,12 @@ def test_an_interrupt_in_a_step_ends_its_streams_and_no_others(session, monkeypa
 
         def fault(handles, x):
             raise KeyboardInterrupt
+
         gate.fault = fault
 
         async def main():
             await batcher.step(0, xs[0, 1])
+
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(main())
         gate.fault = None

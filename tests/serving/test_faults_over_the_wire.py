@@ -39,8 +39,10 @@ class World:
     def __init__(self, said, random):
         self.said, self.random, self.refused, self.moved, self.steps, self.cut = said, random, Counter(), 0, 0, 0
         self.channels = [grpc.aio.insecure_channel(f"127.0.0.1:{one['grpc_port']}") for one in said]
-        self.infer = [channel.unary_unary(f"/{SERVICE}/ModelInfer", MESSAGES["ModelInferRequest"].SerializeToString, MESSAGES["ModelInferResponse"].FromString)
-                      for channel in self.channels]
+        self.infer = [
+            channel.unary_unary(f"/{SERVICE}/ModelInfer", MESSAGES["ModelInferRequest"].SerializeToString, MESSAGES["ModelInferResponse"].FromString)
+            for channel in self.channels
+        ]
 
     def chance(self, p):
         return self.random.random() < p
@@ -64,12 +66,19 @@ class Http:
             except OSError as error:
                 raise Gone from error
         reader, writer = self.streams[where]
-        body = json.dumps({"inputs": [{"name": "x", "shape": [1, I], "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}],
-                           "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
-                           "parameters": {"sequence_id": of, "sequence_start": start, "sequence_end": end, "step": step, "state_token": token}}).encode()
+        body = json.dumps(
+            {
+                "inputs": [{"name": "x", "shape": [1, I], "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}],
+                "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+                "parameters": {"sequence_id": of, "sequence_start": start, "sequence_end": end, "step": step, "state_token": token},
+            }
+        ).encode()
         try:
-            writer.write(f"POST /v2/models/lstm/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {len(body)}\r\ncontent-length: {len(body) + x.nbytes}\r\n\r\n".encode()
-                         + body + x.tobytes())
+            writer.write(
+                f"POST /v2/models/lstm/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {len(body)}\r\ncontent-length: {len(body) + x.nbytes}\r\n\r\n".encode()
+                + body
+                + x.tobytes()
+            )
             if cut:
                 await asyncio.sleep(self.world.random.random() * 0.003)
                 writer.transport.abort()
@@ -98,7 +107,11 @@ class Grpc:
         request.inputs.add(name="x", datatype="FP32", shape=[1, I])
         for name, value in (("sequence_start", start), ("sequence_end", end)):
             request.parameters[name].bool_param = value
-        request.parameters["sequence_id"].string_param, request.parameters["state_token"].string_param, request.parameters["step"].int64_param = str(of), token, step
+        request.parameters["sequence_id"].string_param, request.parameters["state_token"].string_param, request.parameters["step"].int64_param = (
+            str(of),
+            token,
+            step,
+        )
         call = self.world.infer[where](request, timeout=20)
         try:
             if cut:
@@ -140,7 +153,9 @@ async def sequence(world, client, of, xs):
             try:
                 y, after = await asked_until_answered(world, client, where, name, x, k, start, k == len(xs) - 1, token)
                 if world.chance(0.05):
-                    again, token_again = await asked_until_answered(world, client, where, name, x, k, start and k < len(xs) - 1, k == len(xs) - 1, token)
+                    again, token_again = await asked_until_answered(
+                        world, client, where, name, x, k, start and k < len(xs) - 1, k == len(xs) - 1, token
+                    )
                     assert again.tobytes() == y.tobytes() and (token_again == after or k == len(xs) - 1)
                 break
             except Gone:
@@ -162,7 +177,9 @@ class Frames:
     async def run(self):
         while len(self.ys) < len(self.xs):
             try:
-                async with websockets.connect(f"ws://127.0.0.1:{self.world.said[self.where]['port']}/v2/models/lstm/stream", compression=None, open_timeout=30) as socket:
+                async with websockets.connect(
+                    f"ws://127.0.0.1:{self.world.said[self.where]['port']}/v2/models/lstm/stream", compression=None, open_timeout=30
+                ) as socket:
                     await self.stream(socket)
             except (Gone, OSError, websockets.ConnectionClosed, websockets.InvalidHandshake) as error:
                 if not isinstance(error, ConnectionAbortedError):
@@ -172,11 +189,11 @@ class Frames:
         return self.ys
 
     async def stream(self, socket):
-        self.base, self.got, data, at = list(self.ys), [], self.xs[len(self.ys):].tobytes(), 0
+        self.base, self.got, data, at = list(self.ys), [], self.xs[len(self.ys) :].tobytes(), 0
         await socket.send(json.dumps({"type": "start", "state_token": self.token}))
         await self.told(socket, "ready")
         while at < len(data):
-            piece = data[at:at + int(self.world.random.integers(1, 4 * 4 * I))]
+            piece = data[at : at + int(self.world.random.integers(1, 4 * 4 * I))]
             await socket.send(piece)
             at += len(piece)
             while len(self.got) < at // (4 * I):
@@ -193,7 +210,7 @@ class Frames:
 
     def keep(self, told):
         self.world.steps += len(self.base) + told["frames"] - len(self.ys)
-        self.token, self.ys = told["state_token"], self.base + self.got[:told["frames"]]
+        self.token, self.ys = told["state_token"], self.base + self.got[: told["frames"]]
 
     async def message(self, socket):
         """An answer, kept; or what was told."""
@@ -221,8 +238,12 @@ class Frames:
 def run(tmp_path, callers, steps, capsys, drain_s):
     fr.LSTM(I, 7, num_layers=2, seed=1).to_model().save(tmp_path / "lstm.safetensors")
     xs, random = frames(callers, steps), np.random.default_rng(0)
-    with open(tmp_path / "log", "w") as log, command(tmp_path / "lstm.safetensors", "--drain-timeout", str(drain_s), stderr=log) as (first, said), \
-            command(tmp_path / "lstm.safetensors", stderr=log) as (second, there):
+    with (
+        open(tmp_path / "log", "w") as log,
+        command(tmp_path / "lstm.safetensors", "--drain-timeout", str(drain_s), stderr=log) as (first, said),
+        command(tmp_path / "lstm.safetensors", stderr=log) as (second, there),
+    ):
+
         async def main():
             world, kinds = World((said, there), random), (Http, Grpc)
             began, before = time.monotonic(), memory_mib(second)
@@ -231,19 +252,25 @@ def run(tmp_path, callers, steps, capsys, drain_s):
                 while world.steps < callers * steps // 2:
                     await asyncio.sleep(0.01)
                 first.send_signal(signal.SIGTERM)
+
             ending = asyncio.ensure_future(end())
             async with asyncio.timeout(500):
-                found = await asyncio.gather(*(Frames(world, x).run() if k % 3 == 2 else sequence(world, kinds[k % 3](world), k + 1, x) for k, x in enumerate(xs)))
+                found = await asyncio.gather(
+                    *(Frames(world, x).run() if k % 3 == 2 else sequence(world, kinds[k % 3](world), k + 1, x) for k, x in enumerate(xs))
+                )
             await ending
             for channel in world.channels:
                 await channel.close()
             return world, found, time.monotonic() - began, before, memory_mib(second)
+
         world, found, seconds, before, after = asyncio.run(main())
         assert first.wait(30) == 0
     wrong = sum(not same(ys, alone(lstm(), x)) for ys, x in zip(found, xs))
     with capsys.disabled():
-        print(f"\n{callers} callers x {steps} steps in {seconds:.0f} s: {wrong} differ; {world.cut} connections cut, {world.moved} moved to the second server; refused {dict(world.refused)}; "
-              f"the second server from {before:.0f} to {after:.0f} MiB")
+        print(
+            f"\n{callers} callers x {steps} steps in {seconds:.0f} s: {wrong} differ; {world.cut} connections cut, {world.moved} moved to the second server; refused {dict(world.refused)}; "
+            f"the second server from {before:.0f} to {after:.0f} MiB"
+        )
     assert wrong == 0 and world.moved >= callers // 2 and world.cut and {"StateError", "UnknownStreamError"} <= set(world.refused)
     assert "not foreseen" not in (tmp_path / "log").read_text()
 

@@ -78,6 +78,7 @@ def test_a_server_that_is_busy_refuses_by_name():
             told = json.loads(await socket.recv())
             await socket.wait_closed()
             return socket.close_code, told["name"]
+
     with Running({"lstm": lstm()}, limits=Limits(busy=1e-6, drain_s=0.1)) as server:
         assert asyncio.run(main(server)) == (1013, "OverloadedError")
         assert b"fastrnn_loop_busy" in server.get("/metrics")[2]

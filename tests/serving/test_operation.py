@@ -42,6 +42,7 @@ def step(server, x, of, token=None, model="lstm", **parameters):
 
 # Replacement.
 
+
 def test_old_callers_end_on_the_model_they_began_with():
     (xs,) = frames(1, T)
     with Running({"lstm": lstm()}) as server:
@@ -86,18 +87,23 @@ def test_states_move_where_the_operator_says_so(fits):
         async def caller():
             for k, x in enumerate(xs):
                 from fastrnn.serving.server.asked import Asked
+
                 for _ in range(2):
-                    answer = await server.models.infer(Asked("lstm", "", "", {"sequence_id": 1, "sequence_start": k == 0, "step": k}, {"x": x[None]}), None)
+                    answer = await server.models.infer(
+                        Asked("lstm", "", "", {"sequence_id": 1, "sequence_start": k == 0, "step": k}, {"x": x[None]}), None
+                    )
                     assert _ == 0 or answer.outputs["y"].tobytes() == ys.pop().tobytes()
                     ys.append(answer.outputs["y"][0])
                 versions.append(answer.version)
                 await asyncio.sleep(0.001)
+
         task = asyncio.ensure_future(caller())
         while len(versions) < 20:
             await asyncio.sleep(0.001)
         report = await served.replace(made, True)
         await task
         return report, ys, versions
+
     with Running({"lstm": lstm()}) as server:
         report, ys, versions = server.do(main, server)
     if not fits:
@@ -112,6 +118,7 @@ def test_states_move_where_the_operator_says_so(fits):
 
 
 # Whose sequences are whose.
+
 
 def test_tokens(tmp_path):
     path = tmp_path / "tokens"
@@ -141,10 +148,12 @@ def test_tokens(tmp_path):
         assert step(server, xs[0], 5, "0123456789abcdef") == (404, "UnknownStreamError")
 
         import websockets
+
         async def connect(**options):
             async with websockets.connect(f"ws://{server.url}/v2/models/lstm/stream", **options) as one:
                 await one.send(b"")
                 return json.loads(await one.recv())["type"], one.subprotocol
+
         with pytest.raises(websockets.InvalidStatus, match="403"):
             asyncio.run(connect())
         assert asyncio.run(connect(subprotocols=["fastrnn", "bearer.fedcba9876543210"])) == ("ready", "fastrnn")
@@ -169,6 +178,7 @@ def test_names_of_models(name):
 
 
 # Limits.
+
 
 def raw(server, *sent, wait=20.0):
     """What a connection is answered that sends these pieces, a pause between them."""
@@ -216,6 +226,7 @@ def test_a_server_that_is_late_takes_nobody_more():
             for _ in range(30):
                 time.sleep(0.1)  # as when the loop has more to do than it can
                 await asyncio.sleep(0)
+
         server.loop.call_soon_threadsafe(asyncio.ensure_future, late())
         until, refused = time.monotonic() + 10, None
         while refused is None and time.monotonic() < until:
@@ -227,22 +238,37 @@ def test_a_server_that_is_late_takes_nobody_more():
 
 # What is counted.
 
+
 def test_metrics():
     (xs,) = frames(1, 4)
     with Running({"lstm": lstm(), "b": other_weights()}) as server:
         for k in range(4):
             step(server, xs[k], 1, sequence_start=k == 0)
         step(server, xs[0], 2)
-        found = {(s.name, *sorted(s.labels.items())): s.value for f in text_string_to_metric_families(server.get("/metrics")[2].decode()) for s in f.samples}
+        found = {
+            (s.name, *sorted(s.labels.items())): s.value
+            for f in text_string_to_metric_families(server.get("/metrics")[2].decode())
+            for s in f.samples
+        }
         of = (("model", "lstm"), ("version", "1"))
-        assert found["fastrnn_frames_total", *of] == found["fastrnn_answers_total", *of] == found["fastrnn_batch_rows_count", *of] == 4 and found["fastrnn_callers", *of] == 1
-        assert found["fastrnn_request_seconds_count", ("model", "lstm"), ("protocol", "http")] == 4 and 0 < found["fastrnn_request_seconds_sum", ("model", "lstm"), ("protocol", "http")] < 5
-        assert found["fastrnn_refusals_total", ("protocol", "http"), ("reason", "unknown")] == 1 and found["fastrnn_run_seconds_bucket", ("le", "+Inf"), *of] == 4
+        assert (
+            found["fastrnn_frames_total", *of] == found["fastrnn_answers_total", *of] == found["fastrnn_batch_rows_count", *of] == 4
+            and found["fastrnn_callers", *of] == 1
+        )
+        assert (
+            found["fastrnn_request_seconds_count", ("model", "lstm"), ("protocol", "http")] == 4
+            and 0 < found["fastrnn_request_seconds_sum", ("model", "lstm"), ("protocol", "http")] < 5
+        )
+        assert (
+            found["fastrnn_refusals_total", ("protocol", "http"), ("reason", "unknown")] == 1
+            and found["fastrnn_run_seconds_bucket", ("le", "+Inf"), *of] == 4
+        )
         live = json.loads(server.get("/live")[2])
         assert live["models"]["lstm"]["frames"] == 4 and live["models"]["b"]["callers"] == 0 and live["refusals"] == 1
 
 
 # The command.
+
 
 @pytest.fixture
 def file(tmp_path):
@@ -253,7 +279,10 @@ def file(tmp_path):
 def test_the_command_serves_reloads_drains_and_hands_over(file, tmp_path):
     (xs,) = frames(1, T)
     (tmp_path / "other.safetensors").write_bytes(file.read_bytes())
-    with command(file, tmp_path / "other.safetensors", "--name", "lstm", "--name", "other", "--drain-timeout", "20") as (first, said), command(file) as (second, there):
+    with (
+        command(file, tmp_path / "other.safetensors", "--name", "lstm", "--name", "other", "--drain-timeout", "20") as (first, said),
+        command(file) as (second, there),
+    ):
         assert said["models"] == ["lstm", "other"] and said["host"] == "127.0.0.1"
         one, ys, token = at(said), [], ""
         for k in range(3):
@@ -274,13 +303,17 @@ def test_the_command_serves_reloads_drains_and_hands_over(file, tmp_path):
         # the fourth answer is lost on its way, say: the second server does it again from the token
         ys.pop()
         for k in range(3, T):
-            status, answer = at(there).infer("lstm", {"x": xs[k][None]}, sequence_id="moved", sequence_start=k == 3, step=k, **({"state_token": token} if k == 3 else {}))
+            status, answer = at(there).infer(
+                "lstm", {"x": xs[k][None]}, sequence_id="moved", sequence_start=k == 3, step=k, **({"state_token": token} if k == 3 else {})
+            )
             ys.append(answer["arrays"]["y"][0])
         assert same(ys, alone(lstm(), xs))
         one.infer("lstm", {"x": xs[4][None]}, sequence_id=1, step=4, sequence_end=True)
         assert first.wait(20) == 0  # nobody is left
         lines = [json.loads(line) for line in first.stderr.read().splitlines()]
-        assert any("every sequence has ended" in line["message"] for line in lines) and all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+        assert any("every sequence has ended" in line["message"] for line in lines) and all(
+            {"time", "level", "logger", "message"} <= set(line) for line in lines
+        )
 
 
 def test_a_second_signal_does_not_wait(file):
@@ -293,10 +326,19 @@ def test_a_second_signal_does_not_wait(file):
         assert process.wait(10) == 0
 
 
-@pytest.mark.parametrize("arguments, code, match", [
-    (["--name", "a/b"], 3, "name"), (["--name", "a", "--name", "b"], 2, "--name"), (["--tokens", "/nowhere"], 3, "nowhere"), (["--context", "z=3"], 3, "context"),
-    (["--context", "x=y"], 2, "whole number"), (["--size", "Q=3"], 2, "--size"), (["--constant", "z=3"], 2, "constant"), (["--host", "203.0.113.7"], 3, "203.0.113.7"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, match",
+    [
+        (["--name", "a/b"], 3, "name"),
+        (["--name", "a", "--name", "b"], 2, "--name"),
+        (["--tokens", "/nowhere"], 3, "nowhere"),
+        (["--context", "z=3"], 3, "context"),
+        (["--context", "x=y"], 2, "whole number"),
+        (["--size", "Q=3"], 2, "--size"),
+        (["--constant", "z=3"], 2, "constant"),
+        (["--host", "203.0.113.7"], 3, "203.0.113.7"),
+    ],
+)
 def test_what_cannot_be_served_is_said(file, capsys, arguments, code, match):
     assert main(["serve", str(file), "--port", "0", "--grpc-port", "0", *arguments]) == code
     assert match in capsys.readouterr().err

@@ -47,7 +47,12 @@ needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium
 @needs_browser
 def test_the_page(sound, tmp_path):
     async def main(server):
-        flags = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={sound}", "--autoplay-policy=no-user-gesture-required"]
+        flags = [
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-audio-capture={sound}",
+            "--autoplay-policy=no-user-gesture-required",
+        ]
         async with browser.opened(f"http://{server.url}/", *flags) as page:
             await page.until("document.getElementById('health').textContent === 'ready'")
             assert await page.run("[...document.getElementById('model').options].map(o => o.value).join()") == "activity,louder"
@@ -66,14 +71,20 @@ def test_the_page(sound, tmp_path):
             await page.until("document.getElementById('status').textContent.startsWith('streaming')")
             await page.until("Number(document.getElementById('n-callers').textContent) === 1")
             await page.until("document.getElementById('microphone').classList.contains('on')")
-            await page.until("Math.abs(Number(document.getElementById('n-frames').textContent) - 100) < 40 && Number(document.getElementById('n-p99').textContent) > 0")
+            await page.until(
+                "Math.abs(Number(document.getElementById('n-frames').textContent) - 100) < 40 && Number(document.getElementById('n-p99').textContent) > 0"
+            )
             assert await page.run("drawn('wave', 'second')") > 50
             await page.screenshot(tmp_path / "microphone.png")
             await page.run("document.getElementById('stop').click(), 1")
             await page.until("document.getElementById('status').textContent.endsWith('done')")
             frames = int((await page.run("document.getElementById('status').textContent")).split()[0])
             assert frames > 50 and not await page.run("document.getElementById('resume').disabled")
-            assert await page.run("drawn('wave', 'second')") > 50 and await page.run("drawn('frames', 'first')") > 20 and await page.run("drawn('rows', 'first')") > 20
+            assert (
+                await page.run("drawn('wave', 'second')") > 50
+                and await page.run("drawn('frames', 'first')") > 20
+                and await page.run("drawn('rows', 'first')") > 20
+            )
             assert page.problems == []
 
     async def file(page):
@@ -102,8 +113,11 @@ def test_the_page_asks_for_a_token(tmp_path):
     async def main(server):
         async with browser.opened(f"http://{server.url}/") as page:
             await page.until("document.getElementById('health').textContent === 'needs a token' && !document.querySelector('.token').hidden")
-            await page.run("document.getElementById('token').value = '0123456789abcdef', document.getElementById('token').dispatchEvent(new Event('change')), 1")
+            await page.run(
+                "document.getElementById('token').value = '0123456789abcdef', document.getElementById('token').dispatchEvent(new Event('change')), 1"
+            )
             await page.until("document.getElementById('health').textContent === 'ready'")
+
     with Running({"activity": activity()}, access=Access(str(tmp_path / "tokens"))) as server:
         asyncio.run(main(server))
 
@@ -112,4 +126,9 @@ def test_the_pages_files_are_served_as_they_are():
     with Running({"activity": activity()}) as server:
         for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/recorder.js", "text/javascript")):
             status, head, body = server.get(path)
-            assert status == 200 and head["content-type"].startswith(kind) and b"http://" not in body and "default-src 'self'" in head["content-security-policy"]
+            assert (
+                status == 200
+                and head["content-type"].startswith(kind)
+                and b"http://" not in body
+                and "default-src 'self'" in head["content-security-policy"]
+            )

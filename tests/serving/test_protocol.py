@@ -38,12 +38,14 @@ def client(request, server):
     """(client, a function that makes its inputs)."""
     module = grpcclient if request.param == "grpc" else httpclient
     with module.InferenceServerClient(server.grpc if request.param == "grpc" else server.url) as one:
+
         def inputs(**arrays):
             made = []
             for name, a in arrays.items():
                 made.append(module.InferInput(name, list(a.shape), {"f": "FP32", "i": "INT64"}[a.dtype.kind]))
                 made[-1].set_data_from_numpy(a, **({"binary_data": request.param == "http"} if module is httpclient else {}))
             return made
+
         one.kind = request.param
         yield one, inputs
 
@@ -92,13 +94,22 @@ def test_steps_have_numbers_and_tokens(client):
     (xs,), session, token = frames(1, T, seed=1), lstm(), ""
     wanted, of = alone(session, xs), f"t {client.kind}"
     for k in range(T):  # each step at a "server" of its own: a sequence of another id
+
         def ask(k=k, token=token):
-            return client.infer("lstm", inputs(x=xs[k][None]), sequence_id=f"{of} {k}", sequence_start=True, parameters={"state_token": token, "step": k})
+            return client.infer(
+                "lstm", inputs(x=xs[k][None]), sequence_id=f"{of} {k}", sequence_start=True, parameters={"state_token": token, "step": k}
+            )
+
         answer, again = ask(), ask()
-        tokens = [(a.get_response().parameters["state_token"].string_param if client.kind == "grpc" else a.get_response()["parameters"]["state_token"]) for a in (answer, again)]
+        tokens = [
+            (a.get_response().parameters["state_token"].string_param if client.kind == "grpc" else a.get_response()["parameters"]["state_token"])
+            for a in (answer, again)
+        ]
         assert same([answer.as_numpy("y")[0], again.as_numpy("y")[0]], [wanted[k]] * 2) and tokens[0] == tokens[1] != token
         token = tokens[0]
-    assert "step 1 is next" in refusal(client, 409, "FAILED_PRECONDITION", lambda: client.infer("lstm", inputs(x=xs[:1]), sequence_id=f"{of} 0", parameters={"step": 2}))
+    assert "step 1 is next" in refusal(
+        client, 409, "FAILED_PRECONDITION", lambda: client.infer("lstm", inputs(x=xs[:1]), sequence_id=f"{of} 0", parameters={"step": 2})
+    )
 
 
 def test_without_an_id_whole_sequences(client):
@@ -116,7 +127,7 @@ def test_ragged_batches_are_each_row_alone(client):
     y = client.infer("both", inputs(x=x, lengths=lengths)).as_numpy("y")
     assert y.shape == (4, 3, 6)
     for row, n in enumerate(lengths):
-        assert y[:n, row:row + 1].tobytes() == classifier()(x[:n, row:row + 1])[0].tobytes() and not y[n:, row].any()
+        assert y[:n, row : row + 1].tobytes() == classifier()(x[:n, row : row + 1])[0].tobytes() and not y[n:, row].any()
     for wrong in (np.array([4, 0]), np.array([5, 0, 0]), np.array([-1, 0, 0])):
         assert "lengths must be" in refusal(client, 400, "INVALID_ARGUMENT", lambda wrong=wrong: client.infer("both", inputs(x=x, lengths=wrong)))
 
@@ -128,11 +139,17 @@ def test_what_is_refused_and_how(client):
 
     def ask(made=x, model="lstm", **options):
         return lambda: client.infer(model, made, **options)
+
     assert "other" in refusal(client, 404, "NOT_FOUND", ask(model="other"))
     assert "no stream" in refusal(client, 404, "NOT_FOUND", ask(sequence_id=of))
     client.infer("lstm", x, sequence_id=of, sequence_start=True)
     assert "started already" in refusal(client, 409, "ALREADY_EXISTS", ask(sequence_id=of, sequence_start=True))
-    for made, match in ((inputs(x=xs[:1, :3]), "shape"), (inputs(x=np.zeros((1, I), np.int64)), "float32"), (inputs(z=xs[:1]), "missing"), (inputs(x=xs[:1], z=xs[:1]), "z")):
+    for made, match in (
+        (inputs(x=xs[:1, :3]), "shape"),
+        (inputs(x=np.zeros((1, I), np.int64)), "float32"),
+        (inputs(z=xs[:1]), "missing"),
+        (inputs(x=xs[:1], z=xs[:1]), "z"),
+    ):
         assert match in refusal(client, 400, "INVALID_ARGUMENT", ask(made, sequence_id=of))
     assert "sequence_id" in refusal(client, 400, "INVALID_ARGUMENT", ask(parameters={"step": 3}))
     assert "not known" in refusal(client, 400, "INVALID_ARGUMENT", ask(sequence_id=of, priority=3))
@@ -163,9 +180,20 @@ def test_streams_of_requests_are_answered_in_order(server):
 
 def test_messages_are_the_public_ones():
     """Their descriptors, in a pool of their own, have tritonclient's fields: names, numbers, types."""
+
     def described(of):
-        return sorted((f.number, f.name, f.type, getattr(f, "is_repeated", None), f.message_type and f.message_type.full_name, f.containing_oneof and f.containing_oneof.name)
-                      for f in of.fields)
+        return sorted(
+            (
+                f.number,
+                f.name,
+                f.type,
+                getattr(f, "is_repeated", None),
+                f.message_type and f.message_type.full_name,
+                f.containing_oneof and f.containing_oneof.name,
+            )
+            for f in of.fields
+        )
+
     for path in TABLE:
         theirs = service_pb2.DESCRIPTOR.pool.FindMessageTypeByName(f"inference.{path}")
         assert described(theirs) == described(MESSAGES[path].DESCRIPTOR), path
@@ -174,31 +202,54 @@ def test_messages_are_the_public_ones():
 
 # By hand.
 
+
 def test_json_answers_have_the_bits_and_words_for_what_is_not_finite(server):
     (xs,) = frames(1, 3)
     xs[1, 0] = np.inf
     want = alone(lstm(), xs)
     for k, x in enumerate(xs):
         data = [v if np.isfinite(v) else "Infinity" for v in x.tolist()]
-        body = {"inputs": [{"name": "x", "shape": [1, I], "datatype": "FP32", "data": data}], "parameters": {"sequence_id": "json", "sequence_start": k == 0}}
+        body = {
+            "inputs": [{"name": "x", "shape": [1, I], "datatype": "FP32", "data": data}],
+            "parameters": {"sequence_id": "json", "sequence_start": k == 0},
+        }
         status, _, answer = server.send("/v2/models/lstm/infer", json.dumps(body).encode())
         got = json.loads(answer, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))["outputs"][0]
         assert status == 200 and np.array(got["data"], np.float32).tobytes() == want[k].tobytes()
 
 
-@pytest.mark.parametrize("body, match", [
-    (b"", "no JSON"), (b"[1]", "object"), (b"{}", "input"), (b"[" * 100_000, "no JSON"), (b'{"inputs": 3}', "list"), (b'{"inputs": [3]}', "object"), (b'{"x": 1}', "known are"),
-    (b'{"id": 3}', "id must"), (b'{"parameters": []}', "object"), (b'{"parameters": {"sequence_id": [1]}}', "sequence_id"), (b'{"parameters": {"sequence_id": 1.5}}', "sequence_id"),
-    (b'{"parameters": {"sequence_start": 1}}', "true or false"), (b'{"parameters": {"step": true, "sequence_id": 1}}', "int64"), (b'{"parameters": {"sequence_end": true}}', "sequence_id"),
-    (b'{"inputs": [{"name": "x"}]}', "datatype"), (b'{"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1]}]}', "datatype"),
-    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1], "data": []}]}', "whole numbers"), (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}]}', "entries"),
-    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [9999999999, 9999999999], "data": []}]}', "too many"),
-    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": ["a"]}]}', "something else"), (b'{"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [300]}]}', "x"),
-    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [[1], 2]}]}', "lists"), (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [0]}]}', "list"),
-    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"shared_memory_region": "a"}}]}', "known are"),
-    (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}]}', "0 bytes are left"), (b"\xff\xfe", "no JSON"),
-    (b'{"outputs": [{"name": "x", "parameters": {"classification": 3}}]}', "known are"),
-])
+@pytest.mark.parametrize(
+    "body, match",
+    [
+        (b"", "no JSON"),
+        (b"[1]", "object"),
+        (b"{}", "input"),
+        (b"[" * 100_000, "no JSON"),
+        (b'{"inputs": 3}', "list"),
+        (b'{"inputs": [3]}', "object"),
+        (b'{"x": 1}', "known are"),
+        (b'{"id": 3}', "id must"),
+        (b'{"parameters": []}', "object"),
+        (b'{"parameters": {"sequence_id": [1]}}', "sequence_id"),
+        (b'{"parameters": {"sequence_id": 1.5}}', "sequence_id"),
+        (b'{"parameters": {"sequence_start": 1}}', "true or false"),
+        (b'{"parameters": {"step": true, "sequence_id": 1}}', "int64"),
+        (b'{"parameters": {"sequence_end": true}}', "sequence_id"),
+        (b'{"inputs": [{"name": "x"}]}', "datatype"),
+        (b'{"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1]}]}', "datatype"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1], "data": []}]}', "whole numbers"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}]}', "entries"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [9999999999, 9999999999], "data": []}]}', "too many"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": ["a"]}]}', "something else"),
+        (b'{"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [300]}]}', "x"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [[1], 2]}]}', "lists"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [0]}]}', "list"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"shared_memory_region": "a"}}]}', "known are"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}]}', "0 bytes are left"),
+        (b"\xff\xfe", "no JSON"),
+        (b'{"outputs": [{"name": "x", "parameters": {"classification": 3}}]}', "known are"),
+    ],
+)
 def test_malformed_bodies_are_refused(server, body, match):
     status, _, answer = server.send("/v2/models/lstm/infer", body)
     assert status == 400 and match in json.loads(answer)["error"]
@@ -222,7 +273,12 @@ def test_where_all_are_taken_the_answer_says_when_to_come_back():
         assert server.infer("lstm", {"x": xs}, sequence_id=1, sequence_start=True)[0] == 200
         status, answer = server.infer("lstm", {"x": xs}, sequence_id=2, sequence_start=True)
         assert status == 503 and answer["name"] == "PoolFullError"
-        body = json.dumps({"inputs": [{"name": "x", "shape": [1, I], "datatype": "FP32", "data": xs.ravel().tolist()}], "parameters": {"sequence_id": 2, "sequence_start": True}})
+        body = json.dumps(
+            {
+                "inputs": [{"name": "x", "shape": [1, I], "datatype": "FP32", "data": xs.ravel().tolist()}],
+                "parameters": {"sequence_id": 2, "sequence_start": True},
+            }
+        )
         assert server.send("/v2/models/lstm/infer", body.encode())[1]["retry-after"] == "1"
 
 

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's o
 def serve(tmp_path_factory):
     from ray import serve
 
-    with contextlib.chdir(tmp_path_factory.mktemp("ray")):  # Ray's workers import from the folder it starts in, which would be the sources here, not what is installed
+    with contextlib.chdir(
+        tmp_path_factory.mktemp("ray")
+    ):  # Ray's workers import from the folder it starts in, which would be the sources here, not what is installed
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
         serve.http_port = free.getsockname()[1]
@@ -39,7 +41,11 @@ def application(serve, replicas, route=None):
 
 
 def replicas_now():
-    return [ray.get_actor(one["name"], namespace=one["namespace"]) for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith("SERVE_REPLICA::")]
+    return [
+        ray.get_actor(one["name"], namespace=one["namespace"])
+        for one in ray.util.list_named_actors(all_namespaces=True)
+        if one["name"].startswith("SERVE_REPLICA::")
+    ]
 
 
 async def session(handle, xs, disturbed, **options):
@@ -62,6 +68,7 @@ async def disturb(handle, xs, events):
         done += 1
         if done in left:
             await asyncio.to_thread(left.pop(done))
+
     found = await asyncio.gather(*(session(handle, x, disturbed) for x in xs))
     assert not left
     return [ys for ys, _ in found], sum(n for _, n in found)
@@ -74,6 +81,7 @@ def kill():
 def scaled(serve, replicas):
     def scale():
         application(serve, replicas)
+
     return scale
 
 
@@ -100,6 +108,7 @@ def test_over_http_a_client_with_a_token_goes_on_at_another_replica(serve):
             time.sleep(0.05)
         tokens[c] = answer["parameters"]["state_token"]
         return answer["arrays"]["y"][0]
+
     got = [[] for _ in numbers]
     for k in range(20):
         for c in numbers:
@@ -148,8 +157,11 @@ def test_a_retried_step_is_done_once(serve):
             assert kind == "done" and same([again[1], with_state[1]], [y, y]) and again[2] == with_state[2] == state
             before = state
         late = await ask(0)
-        back = await handle.options(session_id="again").step.remote("again", 5, xs[0], False, False, before)  # the stream here is behind: from the state
+        back = await handle.options(session_id="again").step.remote(
+            "again", 5, xs[0], False, False, before
+        )  # the stream here is behind: from the state
         return late, back
+
     late, back = asyncio.run(main())
     assert late[0] == "with state" and "step 3 is next" in late[1]
     assert same([back[1]], alone(lstm(), [*xs, xs[0]])[3:])
@@ -165,8 +177,11 @@ def sequences(serve, n):
 
     rng, one = np.random.default_rng(0), fr.compile(fr.GRU(I, 6, bidirectional=True, seed=2))
     rows = [{"id": k, "x": rng.standard_normal((int(rng.integers(0, 40)), I)).astype(np.float32)} for k in range(n)]
-    found = ray_data.from_items([{"id": row["id"], "features": row["x"]} for row in rows], override_num_blocks=4).map_batches(
-        Predictor, fn_constructor_args=[one, {"x": "features"}], batch_size=64, concurrency=1, num_cpus=1).take_all()
+    found = (
+        ray_data.from_items([{"id": row["id"], "features": row["x"]} for row in rows], override_num_blocks=4)
+        .map_batches(Predictor, fn_constructor_args=[one, {"x": "features"}], batch_size=64, concurrency=1, num_cpus=1)
+        .take_all()
+    )
     assert len(found) == n
     for row in found:
         wanted = one.run({"x": rows[row["id"]]["x"][:, None]})
@@ -191,7 +206,9 @@ def test_many_sessions_many_faults(serve):
     began = time.monotonic()
     got, resumed = asyncio.run(disturb(handle, xs, events))
     wrong = sum(not same(ys, alone(lstm(), x)) for ys, x in zip(got, xs))
-    print(f"200 sessions x 100 steps in {time.monotonic() - began:.0f} s, 10 replicas killed, scaled 2, 1, 2, 1: {wrong} differ, states sent {resumed} times")
+    print(
+        f"200 sessions x 100 steps in {time.monotonic() - began:.0f} s, 10 replicas killed, scaled 2, 1, 2, 1: {wrong} differ, states sent {resumed} times"
+    )
     assert wrong == 0 and resumed >= 100
 
 

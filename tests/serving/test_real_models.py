@@ -55,7 +55,7 @@ def test_silero_without_an_option(silero, speech, kind):
 
 
 def test_silero_whose_frames_overlap(silero, speech):
-    frames = speech[:len(speech) // 512 * 512].reshape(-1, 1, 512)
+    frames = speech[: len(speech) // 512 * 512].reshape(-1, 1, 512)
     wanted = fr.compile(fr.load(silero), constants={"sr": np.array(16000)}).stream(context={"input": 64}).push(frames)
 
     async def connection(said, **start):
@@ -63,11 +63,12 @@ def test_silero_whose_frames_overlap(silero, speech):
             await socket.send(json.dumps({"type": "start", **start}))
             got, data = b"", speech.tobytes()
             for at in range(0, len(data), 5003):
-                await socket.send(data[at:at + 5003])
+                await socket.send(data[at : at + 5003])
             await socket.send('{"type": "end"}')
             async for message in socket:
                 got += message if isinstance(message, bytes) else b""
             return got
+
     with command(silero, "--name", "vad", "--context", "input=64", "--size", "sequence=512", "--constant", "sr=16000") as (_, said):
         assert asyncio.run(connection(said)) == streamed("http", said, "vad", 1, frames, lambda frame: {"input": frame}).tobytes() == wanted.tobytes()
     with command(silero, "--name", "vad", "--context", "input=64") as (_, said):  # what the file leaves open, the start says

@@ -21,7 +21,9 @@ T = 40
 
 @pytest.fixture(scope="module")
 def server():
-    with Running({"lstm": lstm(), "both": fr.compile(fr.GRU(I, 3, bidirectional=True, seed=4))}, options=Options(capacity=8, idle_timeout_s=0.5)) as running:
+    with Running(
+        {"lstm": lstm(), "both": fr.compile(fr.GRU(I, 3, bidirectional=True, seed=4))}, options=Options(capacity=8, idle_timeout_s=0.5)
+    ) as running:
         yield running
 
 
@@ -70,13 +72,14 @@ def test_pieces_of_any_size_are_a_stream(server, seed):
                 await client.start()
             while at < len(data):
                 n = int(rng.integers(1, 3 + (400, 60, 21, 2000)[seed]))
-                await socket.send(data[at:at + n])
+                await socket.send(data[at : at + n])
                 at += n
             end = await client.ask("end")
             await socket.wait_closed()
             assert client.told[0]["frame"] == {"name": "x", "datatype": "FP32", "shape": [1, I], "bytes": 4 * I} and socket.close_code == 1000
             assert end["frames"] == T and end["left"] == 0
             return client.got
+
     assert same(rows(asyncio.run(main())), alone(lstm(), xs))
 
 
@@ -96,6 +99,7 @@ def test_a_token_carries_a_caller_to_another_connection(server):
                 token, at = told["state_token"], cut - told["left"]
                 got += client.got
         return got
+
     assert same(rows(asyncio.run(main())), alone(lstm(), xs))
 
 
@@ -116,11 +120,13 @@ def test_a_token_in_the_middle_and_after_a_lost_connection(server):
             await socket.send(xs[10:].tobytes())
             await again.ask("end")
             return client.got + again.got
+
     assert same(rows(asyncio.run(main())), alone(lstm(), xs))
 
 
 def closed_with(server, code, *sent, model="lstm", **options):
     """What the server said before it closed with this code."""
+
     async def told():
         async with connect(server, model, **options) as socket:
             for message in sent:
@@ -132,17 +138,31 @@ def closed_with(server, code, *sent, model="lstm", **options):
             except websockets.ConnectionClosed:
                 pass
             return socket.close_code, [json.loads(t) for t in texts if isinstance(t, str)]
+
     found, texts = asyncio.run(told())
     assert found == code, (found, texts)
     return texts[-1]
 
 
-@pytest.mark.parametrize("text, match", [
-    ("{", "JSON"), ("[]", "object"), ('{"type": []}', "one of"), ('{"type": "start", "outputs": [[]]}', "outputs must"), ('{"type": "jump"}', "one of"), ('{"type": "start", "x": 1}', "known are"), ('{"type": "start", "outputs": ["z"]}', "outputs must"),
-    ('{"type": "start", "outputs": []}', "outputs must"), ('{"type": "start", "frame": 9}', "frames of 5"), ('{"type": "start", "inputs": {"z": 1}}', "object of x"),
-    ('{"type": "start", "inputs": {"x": 1}}', "one input as frames"), ('{"type": "start", "state_token": "AAAA"}', "not an exported stream"),
-    ('{"type": "start", "state_token": 3}', "base64"), ("[" * 5000, "JSON"),
-])
+@pytest.mark.parametrize(
+    "text, match",
+    [
+        ("{", "JSON"),
+        ("[]", "object"),
+        ('{"type": []}', "one of"),
+        ('{"type": "start", "outputs": [[]]}', "outputs must"),
+        ('{"type": "jump"}', "one of"),
+        ('{"type": "start", "x": 1}', "known are"),
+        ('{"type": "start", "outputs": ["z"]}', "outputs must"),
+        ('{"type": "start", "outputs": []}', "outputs must"),
+        ('{"type": "start", "frame": 9}', "frames of 5"),
+        ('{"type": "start", "inputs": {"z": 1}}', "object of x"),
+        ('{"type": "start", "inputs": {"x": 1}}', "one input as frames"),
+        ('{"type": "start", "state_token": "AAAA"}', "not an exported stream"),
+        ('{"type": "start", "state_token": 3}', "base64"),
+        ("[" * 5000, "JSON"),
+    ],
+)
 def test_texts_that_make_no_sense_end_the_connection(server, text, match):
     told = closed_with(server, 1007, text)
     assert told["type"] == "error" and match in told["error"]
@@ -165,6 +185,7 @@ def test_a_caller_that_was_idle_for_too_long_is_told_so(server):
             texts = [json.loads(m) for m in [await asyncio.wait_for(socket.recv(), 20) for _ in range(3)] if isinstance(m, str)]
             await socket.wait_closed()
             return socket.close_code, texts[-1]
+
     code, told = asyncio.run(main())
     assert code == 1008 and told["name"] == "UnknownStreamError"
 
@@ -184,6 +205,7 @@ def test_a_caller_whose_server_is_late_is_told_so():
                 await socket.send(b"\0" * 20)
             assert len(await socket.recv()) == 28
             assert json.loads(await socket.recv())["by_ms"] > 500 and len(await socket.recv()) == 28  # once a second
+
     with Running({"lstm": lstm()}) as server:
         asyncio.run(main(server))
 
@@ -205,6 +227,7 @@ def test_connections_past_the_limit_are_told_to_come_back():
                 if json.loads(await fourth.recv())["type"] == "ready":
                     return
         raise AssertionError("places were not given back")
+
     with Running({"lstm": lstm()}, limits=Limits(streams=2, drain_s=1)) as server:
         asyncio.run(main(server))
 
@@ -219,6 +242,7 @@ def test_a_pool_without_a_place_is_1013():
                 told = json.loads(await second.recv())
                 await second.wait_closed()
                 assert second.close_code == 1013 and told["name"] == "PoolFullError"
+
     with Running({"lstm": lstm()}, options=Options(capacity=1, idle_timeout_s=None)) as server:
         asyncio.run(main(server))
 
@@ -243,11 +267,13 @@ def test_a_server_that_drains_gives_tokens(server):
             await socket.send(xs[13:].tobytes())
             await again.ask("end")
             return client.got + again.got
+
     assert same(rows(asyncio.run(main())), alone(lstm(), xs))
 
 
 def test_back_pressure_holds_a_client_that_does_not_read(server):
     """What was sent and not answered stays with TCP: the server's memory does not grow with it."""
+
     async def main():
         async with connect(server, write_limit=1 << 14) as socket:
             block, sent = np.zeros(5 * 2000, "f4").tobytes(), 0
@@ -261,4 +287,5 @@ def test_back_pressure_holds_a_client_that_does_not_read(server):
                 pass
             assert sent < 1 << 27
             socket.transport.abort()
+
     asyncio.run(main())

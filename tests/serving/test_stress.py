@@ -108,6 +108,7 @@ def stress(session, callers, steps, looks):
             except BaseException as error:
                 failed.append(error)
                 raise
+
         threads = [threading.Thread(target=run, args=(client,)) for client in clients]
         for thread in threads:
             thread.start()
@@ -142,6 +143,7 @@ def test_cancellations_overload_and_clients_that_end_in_the_middle(session):
     xs = np.random.default_rng(0).standard_normal((40, 200, I)).astype(np.float32)
     accepted, refused, cancelled, answers = [], [], [], {c: [] for c in range(40)}
     with Batcher(session, 64, max_batch=8, max_queue=24) as batcher:
+
         def thread(c):
             """Half of them leave after 100 steps, with answers on their way."""
             for t in range(100 if c % 2 else 200):
@@ -170,6 +172,7 @@ def test_cancellations_overload_and_clients_that_end_in_the_middle(session):
 
         async def coroutines():
             await asyncio.gather(*(coroutine(c) for c in range(30, 40)))
+
         threads = [threading.Thread(target=thread, args=(c,)) for c in range(30)] + [threading.Thread(target=lambda: asyncio.run(coroutines()))]
         for each in threads:
             each.start()

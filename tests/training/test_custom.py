@@ -31,8 +31,20 @@ def lstm_written(i, f, g, o, c):
     return fr.sigmoid(o) * fr.tanh(c), c
 
 
-@fr.cell(gates=(fr.Gate("k", sees="h", second=True, bias=False), "a", fr.Gate("b", sees="x"), fr.Gate("n", second=True), fr.Gate("m", sees="h", bias=False)),
-         states=("h", "c", "d"), parameters=("p", "q"), scalars=("dt",), operand=lambda a, b, c, h, p, dt: fr.sigmoid(a) * h + p * c * fr.exp(-dt) + 0.3 * b, name="all_at_once")
+@fr.cell(
+    gates=(
+        fr.Gate("k", sees="h", second=True, bias=False),
+        "a",
+        fr.Gate("b", sees="x"),
+        fr.Gate("n", second=True),
+        fr.Gate("m", sees="h", bias=False),
+    ),
+    states=("h", "c", "d"),
+    parameters=("p", "q"),
+    scalars=("dt",),
+    operand=lambda a, b, c, h, p, dt: fr.sigmoid(a) * h + p * c * fr.exp(-dt) + 0.3 * b,
+    name="all_at_once",
+)
 def all_at_once(k, a, b, n, m, h, c, d, p, q, dt):
     """Two gates of a second phase, gates that see x or h alone, parameters and a scalar in both functions, three states, one of which is handed on unread."""
     c2 = fr.tanh(n + q * c) * fr.sigmoid(b - m)
@@ -62,19 +74,30 @@ def nothing_from_x(a, h, x):
 OWN = (gru_written, lstm_written, all_at_once, every_function, no_matrix_over_h, nothing_from_x)
 CELLS = (*gallery.CELLS, *OWN)
 STACKS = [{}, {"num_layers": 2, "bidirectional": True}, {"reverse": True, "bias": False}]
-every = pytest.mark.parametrize("cell,options", [(c, o) for c in CELLS for o in STACKS if not (c.uses_input and o.get("bidirectional"))], ids=lambda v: getattr(v, "name", str(v)))
+every = pytest.mark.parametrize(
+    "cell,options", [(c, o) for c in CELLS for o in STACKS if not (c.uses_input and o.get("bidirectional"))], ids=lambda v: getattr(v, "name", str(v))
+)
 
 
 def stack(layer, w, x, lengths, states):
     """The whole stack in torch."""
     cell, o = layer.cell, layer.options
-    I, finals, beside = o.input_size, [], x[..., o.input_size:]
+    I, finals, beside = o.input_size, [], x[..., o.input_size :]
     x = x[..., :I]
     for k in range(o.num_layers):
         sides = []
         for d, suffix in enumerate(o.suffixes(k)):
             given = {"cell": cell, "H": o.hidden_size, "dtype": str(layer.dtype)}
-            y, final = direction("recurrent", given, w, suffix, torch.cat([x, beside], 2), lengths, tuple(s[k * o.directions + d] for s in states), bool(d) or o.reverse)
+            y, final = direction(
+                "recurrent",
+                given,
+                w,
+                suffix,
+                torch.cat([x, beside], 2),
+                lengths,
+                tuple(s[k * o.directions + d] for s in states),
+                bool(d) or o.reverse,
+            )
             sides.append(y)
             finals.append(final)
         x = torch.cat(sides, 2)
@@ -84,9 +107,11 @@ def stack(layer, w, x, lengths, states):
 def drawn(layer, T, B, ragged, seed=2):
     random, o = np.random.default_rng(seed), layer.options
     K = o.num_layers * o.directions
-    x, dy, *states = (random.standard_normal(shape).astype(layer.dtype)
-                      for shape in ((T, B, layer.takes), (T, B, layer.gives), *((K, B, o.hidden_size if k else o.output_size) for k in range(len(o.states)))))
-    x[..., o.input_size:] = np.abs(x[..., o.input_size:])  # gaps of time
+    x, dy, *states = (
+        random.standard_normal(shape).astype(layer.dtype)
+        for shape in ((T, B, layer.takes), (T, B, layer.gives), *((K, B, o.hidden_size if k else o.output_size) for k in range(len(o.states))))
+    )
+    x[..., o.input_size :] = np.abs(x[..., o.input_size :])  # gaps of time
     return x, dy, random.permutation(np.arange(B) % (T + 1)) if ragged else np.full(B, T), states
 
 
@@ -177,6 +202,7 @@ def test_rows_of_any_width(H):
 
 def test_corners_have_torchs_slopes():
     """At 0 for relu and abs, and where both operands are equal."""
+
     @fr.cell(gates=(fr.Gate("a", sees="x", bias=False),), name="corners")
     def corners(a):
         return fr.relu(a) + 2.0 * fr.abs(a) + 4.0 * fr.minimum(a, 0.0) + 8.0 * fr.maximum(a, a * 3.0)
@@ -211,7 +237,7 @@ def test_a_sequence_has_the_same_gradient_alone_and_beside_others(cell):
     y, _, grads, dx = passed(layer, x, dy, lengths, states)
     total = {name: np.zeros_like(a) for name, a in grads.items()}
     for b, length in enumerate(lengths):
-        alone = passed(layer, x[:length, b:b + 1], dy[:length, b:b + 1], None, [s[:, b:b + 1].copy() for s in states])
+        alone = passed(layer, x[:length, b : b + 1], dy[:length, b : b + 1], None, [s[:, b : b + 1].copy() for s in states])
         assert np.allclose(alone[0][:, 0], y[:length, b], rtol=0, atol=1e-13) and np.allclose(alone[3][:, 0], dx[:length, b], rtol=1e-11, atol=1e-12)
         total = {name: total[name] + alone[2][name] for name in total}
     assert all(np.allclose(total[name], grads[name], rtol=1e-10, atol=1e-12) for name in grads)

@@ -45,14 +45,14 @@ def test_hidden_gradients_are_differences_of_a_loss_from_the_middle(kind, length
         total = np.where(t < ends, ((h @ out["weight"].T + out["bias"] - target[t]) ** 2).sum(1), 0).sum()
         if t + 1 < T:
             state = tr.State((((h[None], rest) if layer.kind == "lstm" else h[None]), None))
-            y = net(x[t + 1:], lengths=np.clip(ends - t - 1, 0, None), state=state)
+            y = net(x[t + 1 :], lengths=np.clip(ends - t - 1, 0, None), state=state)
             valid = np.arange(t + 1, T)[:, None] < ends
-            total += (((y - target[t + 1:]) ** 2).sum(2) * valid).sum()
+            total += (((y - target[t + 1 :]) ** 2).sum(2) * valid).sum()
         return total / (ends.sum() * O)
 
     for t in (0, 1, 4, T - 1):
         state = tr.State()
-        net(x[:t + 1], lengths=np.minimum(ends, t + 1), state=state)
+        net(x[: t + 1], lengths=np.minimum(ends, t + 1), state=state)
         h, rest = (state.value[0][0][0], state.value[0][1]) if layer.kind == "lstm" else (state.value[0][0], None)
         gradient, step = np.zeros((B, P)), 1e-6
         for place in np.ndindex(B, P):
@@ -115,12 +115,12 @@ def test_a_layer_inside_another_network_has_its_place():
 def test_spectral_radius_by_gate():
     layer = tr.LSTM(I, H, num_layers=2, bidirectional=True, seed=1)
     own = layer.parameters()["weight_hh_l1_reverse"]
-    expected = {gate: np.abs(np.linalg.eigvals(own[g * H:(g + 1) * H].astype(np.float64))).max() for g, gate in enumerate("ifgo")}
+    expected = {gate: np.abs(np.linalg.eigvals(own[g * H : (g + 1) * H].astype(np.float64))).max() for g, gate in enumerate("ifgo")}
     assert spectral_radius(layer, 1, reverse=True) == pytest.approx(expected)
     assert list(spectral_radius(tr.GRU(I, H))) == ["r", "z", "n"]
     projected = tr.LSTM(I, H, proj_size=3, seed=1)
     p = projected.parameters()
-    assert spectral_radius(projected)["o"] == pytest.approx(np.abs(np.linalg.eigvals(p["weight_hr_l0"] @ p["weight_hh_l0"][3 * H:])).max(), rel=1e-5)
+    assert spectral_radius(projected)["o"] == pytest.approx(np.abs(np.linalg.eigvals(p["weight_hr_l0"] @ p["weight_hh_l0"][3 * H :])).max(), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -129,7 +129,7 @@ def test_saturation_counts_gates(kind):
     net, (x, _) = network(kind), batch()
     layer = net.layers[0]
     p, order = layer.parameters(), {"rnn": "a", "lstm": "ifgo", "gru": "rzn"}[layer.kind]
-    p["bias_ih_l0"][:] = np.repeat(np.array([-20.0, 20.0, 0.0, 20.0])[:len(order)], H) if len(order) > 1 else 20.0
+    p["bias_ih_l0"][:] = np.repeat(np.array([-20.0, 20.0, 0.0, 20.0])[: len(order)], H) if len(order) > 1 else 20.0
     found = saturation(layer, x, lengths=LENGTHS)
     assert list(found) == list(order)
     if len(order) == 1:

@@ -12,8 +12,13 @@ from fastrnn.training import Packing
 from fastrnn.training.data import Batch
 
 KINDS = {"rnn": (tr.RNN, torch.nn.RNN), "lstm": (tr.LSTM, torch.nn.LSTM), "gru": (tr.GRU, torch.nn.GRU)}
-masks = st.integers(1, 7).flatmap(lambda T: st.integers(1, 5).flatmap(lambda B: st.tuples(
-    st.lists(st.integers(0, T), min_size=B, max_size=B), st.lists(st.lists(st.booleans(), min_size=B, max_size=B), min_size=T, max_size=T))))
+masks = st.integers(1, 7).flatmap(
+    lambda T: st.integers(1, 5).flatmap(
+        lambda B: st.tuples(
+            st.lists(st.integers(0, T), min_size=B, max_size=B), st.lists(st.lists(st.booleans(), min_size=B, max_size=B), min_size=T, max_size=T)
+        )
+    )
+)
 
 
 def drawn(T, B, p=0.3, seed=0):
@@ -49,7 +54,7 @@ def torch_run(theirs, x, mask, lengths, state):
     for t in range(T):
         kept = torch.tensor(~mask[t], dtype=torch.float64)[None, :, None]
         begun = tuple(s * kept for s in states)
-        y, after = theirs(x[t:t + 1], begun if len(begun) > 1 else begun[0])
+        y, after = theirs(x[t : t + 1], begun if len(begun) > 1 else begun[0])
         after = after if isinstance(after, tuple) else (after,)
         active = torch.tensor(t < lengths)[None, :, None]
         states = tuple(torch.where(active, a, s) for a, s in zip(after, states))
@@ -126,7 +131,16 @@ def test_fit_with_resets_in_chunks():
     losses = {}
     for resets in (mask, None):
         net = tr.Sequential(tr.GRU(2, 12, seed=0), tr.Linear(12, 1, seed=1))
-        history = tr.fit(net, tr.mean_squared_error, Episodic(x, y, resets), Episodic(x, y, resets), optimiser=tr.Adam(net, 0.02), epochs=150, tbptt=8, progress=False)
+        history = tr.fit(
+            net,
+            tr.mean_squared_error,
+            Episodic(x, y, resets),
+            Episodic(x, y, resets),
+            optimiser=tr.Adam(net, 0.02),
+            epochs=150,
+            tbptt=8,
+            progress=False,
+        )
         losses[resets is not None] = history.best
     assert losses[True] < 0.25 * losses[False] and losses[True] < 0.1
 

@@ -26,8 +26,18 @@ def ragged(n=23, seed=0, per_sequence=False):
 def run(seed=0, train=None, valid=None, epochs=5, batch_size=4, schedule=None, last=False, **options):
     net = net_of(last=last)
     optimiser = tr.Adam(net, 0.02)
-    history = tr.fit(net, tr.cross_entropy, train or ragged(per_sequence=last), valid, optimiser=optimiser, epochs=epochs, batch_size=batch_size, seed=seed,
-                     schedule=schedule and schedule(optimiser), **options)
+    history = tr.fit(
+        net,
+        tr.cross_entropy,
+        train or ragged(per_sequence=last),
+        valid,
+        optimiser=optimiser,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        schedule=schedule and schedule(optimiser),
+        **options,
+    )
     return net.state_dict(), history
 
 
@@ -35,8 +45,11 @@ def same(a, b):
     return all(np.array_equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1, "clip_value": 0.01}, {"last": True}, {"tbptt": 3},
-                                     {"schedule": lambda o: tr.CosineLR(o, 30), "schedule_per": "batch"}], ids=lambda o: " ".join(o))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"clip_norm": 0.1, "clip_value": 0.01}, {"last": True}, {"tbptt": 3}, {"schedule": lambda o: tr.CosineLR(o, 30), "schedule_per": "batch"}],
+    ids=lambda o: " ".join(o),
+)
 def test_a_seed_repeats_to_the_bit(options):
     (a, one), (b, two), (c, _) = run(**options), run(**options), run(seed=1, **options)
     assert same(a, b) and one.train == two.train and one.lr == two.lr and not same(a, c)
@@ -75,8 +88,16 @@ def test_the_loss_of_data_does_not_depend_on_batches():
 
 def test_the_best_weights_come_back():
     net, states = net_of(0.0), []
-    history = tr.fit(net, tr.cross_entropy, ragged(), ragged(5, seed=4), optimiser=tr.SGD(net, 6.0), epochs=40, patience=6,
-                     on_epoch=lambda h: states.append(net.state_dict()))
+    history = tr.fit(
+        net,
+        tr.cross_entropy,
+        ragged(),
+        ragged(5, seed=4),
+        optimiser=tr.SGD(net, 6.0),
+        epochs=40,
+        patience=6,
+        on_epoch=lambda h: states.append(net.state_dict()),
+    )
     best = states[history.best_epoch]
     assert len(history.valid) == history.best_epoch + 7 < 40 and same(net.state_dict(), best) and not same(states[-1], best)
 
@@ -197,29 +218,32 @@ def test_progress_is_for_terminals(monkeypatch):
         run(epochs=1, progress=True)
 
 
-@pytest.mark.parametrize(("options", "error", "says"), [
-    ({"patience": 3}, fr.UnsupportedModelError, "patience needs valid"),
-    ({"metric": tr.accuracy}, fr.UnsupportedModelError, "metric needs valid"),
-    ({"patience": 0, "valid": ragged()}, fr.ShapeError, "patience"),
-    ({"tbptt": 0}, fr.ShapeError, "tbptt"),
-    ({"tbptt": 3, "last": True}, fr.UnsupportedModelError, "Last"),
-    ({"batch_size": 0}, fr.ShapeError, "batch_size"),
-    ({"schedule_per": "step"}, fr.UnsupportedModelError, "schedule_per"),
-    ({"schedule": lambda o: tr.StepLR(tr.SGD(net_of(), 1), 1)}, fr.UnsupportedModelError, "another optimiser"),
-    ({"schedule": lambda o: "cosine"}, fr.UnsupportedModelError, "schedule must be one of fastrnn.training, got str"),
-    ({"train": (None, None)}, fr.DTypeError, "xs must be a list of arrays, or one array, got NoneType"),
-    ({"schedule": tr.ReduceOnPlateau}, fr.UnsupportedModelError, "needs valid"),
-    ({"train": np.zeros(3)}, fr.UnsupportedModelError, "ndarray"),
-    ({"train": ([], [])}, fr.ShapeError, "at least one"),
-    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int)])}, fr.ShapeError, "2 sequences and 1 targets"),
-    ({"train": ([np.zeros((2, 3), "f4"), np.zeros((2, 4), "f4")], [np.zeros(2, int)] * 2)}, fr.ShapeError, "sequence 1 is"),
-    ({"train": ([np.zeros((2, 3), "f4")], [np.zeros(3, int)])}, fr.ShapeError, "per_sequence=True"),
-    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int), np.zeros(2)])}, fr.ShapeError, "target 1 is float64"),
-    ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2), np.zeros(1)]), "last": True}, fr.ShapeError, r"target 1 is float64 \(1,\)"),
-    ({"epochs": 0}, fr.ShapeError, "epochs"),
-    ({"train": (np.zeros(4), np.zeros(4))}, fr.ShapeError, r"\(T, n, ...\)"),
-    ({"train": ([np.zeros((0, 3), "f4")], [np.zeros(0, int)])}, fr.ShapeError, "no step that counts"),
-])
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"patience": 3}, fr.UnsupportedModelError, "patience needs valid"),
+        ({"metric": tr.accuracy}, fr.UnsupportedModelError, "metric needs valid"),
+        ({"patience": 0, "valid": ragged()}, fr.ShapeError, "patience"),
+        ({"tbptt": 0}, fr.ShapeError, "tbptt"),
+        ({"tbptt": 3, "last": True}, fr.UnsupportedModelError, "Last"),
+        ({"batch_size": 0}, fr.ShapeError, "batch_size"),
+        ({"schedule_per": "step"}, fr.UnsupportedModelError, "schedule_per"),
+        ({"schedule": lambda o: tr.StepLR(tr.SGD(net_of(), 1), 1)}, fr.UnsupportedModelError, "another optimiser"),
+        ({"schedule": lambda o: "cosine"}, fr.UnsupportedModelError, "schedule must be one of fastrnn.training, got str"),
+        ({"train": (None, None)}, fr.DTypeError, "xs must be a list of arrays, or one array, got NoneType"),
+        ({"schedule": tr.ReduceOnPlateau}, fr.UnsupportedModelError, "needs valid"),
+        ({"train": np.zeros(3)}, fr.UnsupportedModelError, "ndarray"),
+        ({"train": ([], [])}, fr.ShapeError, "at least one"),
+        ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int)])}, fr.ShapeError, "2 sequences and 1 targets"),
+        ({"train": ([np.zeros((2, 3), "f4"), np.zeros((2, 4), "f4")], [np.zeros(2, int)] * 2)}, fr.ShapeError, "sequence 1 is"),
+        ({"train": ([np.zeros((2, 3), "f4")], [np.zeros(3, int)])}, fr.ShapeError, "per_sequence=True"),
+        ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2, int), np.zeros(2)])}, fr.ShapeError, "target 1 is float64"),
+        ({"train": ([np.zeros((2, 3), "f4")] * 2, [np.zeros(2), np.zeros(1)]), "last": True}, fr.ShapeError, r"target 1 is float64 \(1,\)"),
+        ({"epochs": 0}, fr.ShapeError, "epochs"),
+        ({"train": (np.zeros(4), np.zeros(4))}, fr.ShapeError, r"\(T, n, ...\)"),
+        ({"train": ([np.zeros((0, 3), "f4")], [np.zeros(0, int)])}, fr.ShapeError, "no step that counts"),
+    ],
+)
 def test_what_makes_no_sense_is_refused(options, error, says):
     if isinstance(options.get("train"), np.ndarray):
         net = net_of()
@@ -235,9 +259,13 @@ def test_batches_that_do_not_fit_together_are_refused():
     for change in ({"target": y[:3]}, {"mask": np.ones((2, 4), bool)}, {"per_sequence": True}, {"x": x[0, 0]}):
         with pytest.raises(fr.ShapeError, match="does not fit together: x"):
             tr.Batch(**{"x": x, "target": y, **change})
-    for change, error, says in (({"lengths": [4]}, fr.ShapeError, "2 integers from 0 to 4"), ({"lengths": [9, 1]}, fr.ShapeError, "from 1 to 9"),
-                                ({"lengths": [-1, 1]}, fr.ShapeError, "from -1 to 1"), ({"lengths": [4.0, 1.0]}, fr.DTypeError, "lengths must be integers"),
-                                ({"mask": np.full((4, 2), 2)}, fr.DTypeError, "a batch's mask must be bool, got int64")):
+    for change, error, says in (
+        ({"lengths": [4]}, fr.ShapeError, "2 integers from 0 to 4"),
+        ({"lengths": [9, 1]}, fr.ShapeError, "from 1 to 9"),
+        ({"lengths": [-1, 1]}, fr.ShapeError, "from -1 to 1"),
+        ({"lengths": [4.0, 1.0]}, fr.DTypeError, "lengths must be integers"),
+        ({"mask": np.full((4, 2), 2)}, fr.DTypeError, "a batch's mask must be bool, got int64"),
+    ):
         with pytest.raises(error, match=says):
             tr.Batch(**{"x": x, "target": y, **change})
 

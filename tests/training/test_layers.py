@@ -87,8 +87,9 @@ def test_dropout_keeps_the_mean_and_its_own_mask():
 
 
 def network(dtype):
-    return tr.Sequential(tr.Embedding(11, I, dtype=dtype), tr.LayerNorm(I, dtype=dtype), tr.Linear(I, 6, dtype=dtype), tr.Tanh(),
-                         tr.Linear(6, 5, dtype=dtype), seed=3)
+    return tr.Sequential(
+        tr.Embedding(11, I, dtype=dtype), tr.LayerNorm(I, dtype=dtype), tr.Linear(I, 6, dtype=dtype), tr.Tanh(), tr.Linear(6, 5, dtype=dtype), seed=3
+    )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -139,12 +140,15 @@ def test_parameters_are_live_and_state_dicts_are_copies():
     assert wide.dtype == np.float64 and np.array_equal(held, copy["weight"])
 
 
-@pytest.mark.parametrize(("change", "error", "says"), [
-    (lambda d: d.pop("2.bias"), fr.ShapeError, "missing 2.bias"),
-    (lambda d: d.update(more=d["2.bias"]), fr.ShapeError, "unknown more"),
-    (lambda d: d.update({"2.weight": d["2.weight"].T}), fr.ShapeError, r"2\.weight must have shape \(6, 7\), got \(7, 6\); is it transposed\?"),
-    (lambda d: d.update({"2.bias": d["2.bias"].astype("float64")}), fr.DTypeError, r"2\.bias must be float32"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda d: d.pop("2.bias"), fr.ShapeError, "missing 2.bias"),
+        (lambda d: d.update(more=d["2.bias"]), fr.ShapeError, "unknown more"),
+        (lambda d: d.update({"2.weight": d["2.weight"].T}), fr.ShapeError, r"2\.weight must have shape \(6, 7\), got \(7, 6\); is it transposed\?"),
+        (lambda d: d.update({"2.bias": d["2.bias"].astype("float64")}), fr.DTypeError, r"2\.bias must be float32"),
+    ],
+)
 def test_state_dicts_that_do_not_fit_change_nothing(change, error, says):
     net = network("float32")
     before, given = net.state_dict(), net.state_dict()
@@ -155,24 +159,30 @@ def test_state_dicts_that_do_not_fit_change_nothing(change, error, says):
     assert all(np.array_equal(a, before[k]) for k, a in net.parameters().items())
 
 
-@pytest.mark.parametrize(("make", "error", "says"), [
-    (lambda: tr.Linear(0, 3), fr.ShapeError, "linear: in_features must be a positive integer, got 0"),
-    (lambda: tr.Embedding(3, 2.0), fr.ShapeError, "embedding_dim"),
-    (lambda: tr.LayerNorm((3, 4)), fr.ShapeError, "normalized_shape"),
-    (lambda: tr.Dropout(1.5), fr.UnsupportedModelError, "from 0 to 1"),
-    (lambda: tr.Linear(2, 3, dtype="float16"), fr.DTypeError, "float32 or float64"),
-    (lambda: tr.Linear(2, 3, dtype=None), fr.DTypeError, "linear: dtype must be float32 or float64, got None"),
-    (lambda: tr.Sequential(tr.Linear(2, 3)).astype(None), fr.DTypeError, "got None"),
-    (lambda: tr.LayerNorm(3, eps=-1e-5), fr.UnsupportedModelError, "layernorm: eps must be a finite number"),
-    (lambda: tr.Linear(2, 3, dtype="nothing"), fr.DTypeError, "no dtype"),
-    (lambda: tr.Sequential(), fr.UnsupportedModelError, "at least one"),
-    (lambda: tr.Sequential(tr.Linear(2, 3), np.tanh), fr.UnsupportedModelError, "layer '1' must be a layer"),
-    (lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(), tr.Linear(4, 3)), fr.ShapeError,
-     r"layer '2' \(linear\) takes 4 features, but layer '1' \(tanh\) gives 3"),
-    (lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(dtype="float64")), fr.DTypeError, r"layer '1' \(tanh\) is float64"),
-    (lambda: tr.Sequential(tr.Linear(2, 3), tr.Embedding(2, 3)), fr.ShapeError, "can only be the first"),
-    (lambda: tr.Sequential(*[tr.Linear(3, 3)] * 2), fr.UnsupportedModelError, "more than one place"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: tr.Linear(0, 3), fr.ShapeError, "linear: in_features must be a positive integer, got 0"),
+        (lambda: tr.Embedding(3, 2.0), fr.ShapeError, "embedding_dim"),
+        (lambda: tr.LayerNorm((3, 4)), fr.ShapeError, "normalized_shape"),
+        (lambda: tr.Dropout(1.5), fr.UnsupportedModelError, "from 0 to 1"),
+        (lambda: tr.Linear(2, 3, dtype="float16"), fr.DTypeError, "float32 or float64"),
+        (lambda: tr.Linear(2, 3, dtype=None), fr.DTypeError, "linear: dtype must be float32 or float64, got None"),
+        (lambda: tr.Sequential(tr.Linear(2, 3)).astype(None), fr.DTypeError, "got None"),
+        (lambda: tr.LayerNorm(3, eps=-1e-5), fr.UnsupportedModelError, "layernorm: eps must be a finite number"),
+        (lambda: tr.Linear(2, 3, dtype="nothing"), fr.DTypeError, "no dtype"),
+        (lambda: tr.Sequential(), fr.UnsupportedModelError, "at least one"),
+        (lambda: tr.Sequential(tr.Linear(2, 3), np.tanh), fr.UnsupportedModelError, "layer '1' must be a layer"),
+        (
+            lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(), tr.Linear(4, 3)),
+            fr.ShapeError,
+            r"layer '2' \(linear\) takes 4 features, but layer '1' \(tanh\) gives 3",
+        ),
+        (lambda: tr.Sequential(tr.Linear(2, 3), tr.Tanh(dtype="float64")), fr.DTypeError, r"layer '1' \(tanh\) is float64"),
+        (lambda: tr.Sequential(tr.Linear(2, 3), tr.Embedding(2, 3)), fr.ShapeError, "can only be the first"),
+        (lambda: tr.Sequential(*[tr.Linear(3, 3)] * 2), fr.UnsupportedModelError, "more than one place"),
+    ],
+)
 def test_layers_that_do_not_fit_are_refused(make, error, says):
     with pytest.raises(error, match=says):
         make()
@@ -191,8 +201,11 @@ def test_inputs_that_do_not_fit_are_refused():
         (lambda: words(x), fr.DTypeError, "must be integers"),
         (lambda: words(np.array([[3, 11]])), fr.ShapeError, "from 0 to 10, got 3 to 11"),
         (lambda: words(np.array([[-1]])), fr.ShapeError, "got -1"),
-        (lambda: tr.value_and_grad(net, tr.mean_squared_error, x, y[:3]), fr.ShapeError,
-         r"'target' must have shape \(T, B, ...\) with leading axes \(4, 2\), got \(3, 2, 2\)"),
+        (
+            lambda: tr.value_and_grad(net, tr.mean_squared_error, x, y[:3]),
+            fr.ShapeError,
+            r"'target' must have shape \(T, B, ...\) with leading axes \(4, 2\), got \(3, 2, 2\)",
+        ),
         (lambda: tr.value_and_grad(net, tr.mean_squared_error, x, y, mask=np.ones((2, 4), bool)), fr.ShapeError, "'mask'"),
         (lambda: tr.Sequential(tr.Last(), tr.Last(), tr.Linear(3, 2))(x), fr.ShapeError, "one Last"),
         (lambda: tr.Sequential(tr.Last(), tr.Linear(3, 2))(x, lengths=[0, 4]), fr.ShapeError, "length 0"),
@@ -217,7 +230,9 @@ def test_the_last_step_of_each_sequence():
     loss, grads = tr.value_and_grad(net, tr.cross_entropy, x, y, lengths=lengths, mask=mask)
     wanted = torch.nn.functional.cross_entropy(logits[mask], torch.tensor(y[mask]))
     wanted.backward()
-    assert abs(loss - wanted.item()) < 1e-12 and all(differs(grads[k], w[k].grad) < 1e-9 for k in w) and differs(net(x, lengths=lengths), logits) < 1e-12
+    assert (
+        abs(loss - wanted.item()) < 1e-12 and all(differs(grads[k], w[k].grad) < 1e-9 for k in w) and differs(net(x, lengths=lengths), logits) < 1e-12
+    )
     flipped, again = tr.value_and_grad(net, tr.cross_entropy, x.swapaxes(0, 1), y, lengths=lengths, mask=mask, batch_first=True)
     assert flipped == loss and all(np.array_equal(again[k], grads[k]) for k in grads)
     assert np.array_equal(net(x.swapaxes(0, 1), lengths=lengths, batch_first=True), net(x, lengths=lengths))

@@ -43,7 +43,9 @@ def test_values_and_gradients(name, leading, masked, dtype):
     wanted.backward()
     loss, gradient = ours(name, p, y, mask)
     bound = 1e-12 if dtype == "float64" else 2e-6
-    assert type(loss) is float and abs(loss - wanted.item()) <= bound * abs(loss) and differs(gradient, given.grad) <= bound and np.array_equal(p, kept)
+    assert (
+        type(loss) is float and abs(loss - wanted.item()) <= bound * abs(loss) and differs(gradient, given.grad) <= bound and np.array_equal(p, kept)
+    )
 
 
 def test_bool_targets_are_ones_and_zeros():
@@ -90,22 +92,27 @@ def test_anything_like_an_array_is_taken():
 P, MASK = np.zeros((3, 2), "f4"), np.zeros(3, bool)
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda: tr.cross_entropy(P, np.array([0, 1, 2])), fr.ShapeError, "classes from 0 to 1, got 0 to 2"),
-    (lambda: tr.cross_entropy(P, np.array([0, -1, 1])), fr.ShapeError, "got -1"),
-    (lambda: tr.cross_entropy(P, np.zeros(3)), fr.DTypeError, "must be integers"),
-    (lambda: tr.cross_entropy(P, np.zeros(2, int)), fr.ShapeError, r"for predictions \(3, 2\) must have shape \(3,\), got \(2,\)"),
-    (lambda: tr.cross_entropy(P.astype(int), np.zeros(3, int)), fr.DTypeError, "predictions must be"),
-    (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK), fr.ShapeError, "no entry counts"),
-    (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK.astype(int)), fr.DTypeError, "mask must be bool"),
-    (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK[:2]), fr.ShapeError, "mask must have shape"),
-    (lambda: tr.mean_squared_error(P, P[:, :1]), fr.ShapeError, "mean_squared_error"),
-    (lambda: tr.mean_squared_error(P, P.astype("f8")), fr.DTypeError, "must be float32"),
-    *[(lambda loss=loss, target=target: loss(P[:, :0], target), fr.ShapeError, r"last axis with at least one number, got \(3, 0\)")
-      for loss, target in ((tr.cross_entropy, np.zeros(3, int)), (tr.binary_cross_entropy, P[:, :0]), (tr.mean_squared_error, P[:, :0]))],
-    (lambda: tr.mean_squared_error(np.float32(1), np.float32(1)), fr.ShapeError, "last axis"),
-    (lambda: tr.binary_cross_entropy(P, P, over="all"), fr.UnsupportedModelError, "over"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: tr.cross_entropy(P, np.array([0, 1, 2])), fr.ShapeError, "classes from 0 to 1, got 0 to 2"),
+        (lambda: tr.cross_entropy(P, np.array([0, -1, 1])), fr.ShapeError, "got -1"),
+        (lambda: tr.cross_entropy(P, np.zeros(3)), fr.DTypeError, "must be integers"),
+        (lambda: tr.cross_entropy(P, np.zeros(2, int)), fr.ShapeError, r"for predictions \(3, 2\) must have shape \(3,\), got \(2,\)"),
+        (lambda: tr.cross_entropy(P.astype(int), np.zeros(3, int)), fr.DTypeError, "predictions must be"),
+        (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK), fr.ShapeError, "no entry counts"),
+        (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK.astype(int)), fr.DTypeError, "mask must be bool"),
+        (lambda: tr.cross_entropy(P, np.zeros(3, int), MASK[:2]), fr.ShapeError, "mask must have shape"),
+        (lambda: tr.mean_squared_error(P, P[:, :1]), fr.ShapeError, "mean_squared_error"),
+        (lambda: tr.mean_squared_error(P, P.astype("f8")), fr.DTypeError, "must be float32"),
+        *[
+            (lambda loss=loss, target=target: loss(P[:, :0], target), fr.ShapeError, r"last axis with at least one number, got \(3, 0\)")
+            for loss, target in ((tr.cross_entropy, np.zeros(3, int)), (tr.binary_cross_entropy, P[:, :0]), (tr.mean_squared_error, P[:, :0]))
+        ],
+        (lambda: tr.mean_squared_error(np.float32(1), np.float32(1)), fr.ShapeError, "last axis"),
+        (lambda: tr.binary_cross_entropy(P, P, over="all"), fr.UnsupportedModelError, "over"),
+    ],
+)
 def test_what_does_not_fit_is_refused(call, error, says):
     with pytest.raises(error, match=says):
         call()

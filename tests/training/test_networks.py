@@ -34,8 +34,15 @@ def network(name, dtype="float64", dropout=0.0):
     kind, o = STACKS[name]
     width = (o.get("proj_size") or H) * (2 if o.get("bidirectional") else 1)
     extra = {"dropout": dropout} if dropout and o.get("num_layers", 1) > 1 else {}
-    return tr.Sequential(tr.Embedding(9, 4, dtype=dtype), MAKE[kind](4, H, dtype=dtype, **o, **extra), tr.LayerNorm(width, dtype=dtype), tr.Dropout(dropout),
-                         tr.GRU(width, 3, dtype=dtype), tr.Linear(3, C, dtype=dtype), seed=1)
+    return tr.Sequential(
+        tr.Embedding(9, 4, dtype=dtype),
+        MAKE[kind](4, H, dtype=dtype, **o, **extra),
+        tr.LayerNorm(width, dtype=dtype),
+        tr.Dropout(dropout),
+        tr.GRU(width, 3, dtype=dtype),
+        tr.Linear(3, C, dtype=dtype),
+        seed=1,
+    )
 
 
 def logits_of(name, w, x, lengths, states=(None, None)):
@@ -101,8 +108,8 @@ def test_a_ragged_batch_is_each_sequence_alone(name):
         assert not together[n:, b].any()
         if not n:
             continue
-        assert differs(net(x[:n, b:b + 1])[:, 0], together[:n, b]) <= 1e-13
-        one, parts = tr.value_and_grad(net, tr.cross_entropy, x[:n, b:b + 1], y[:n, b:b + 1])
+        assert differs(net(x[:n, b : b + 1])[:, 0], together[:n, b]) <= 1e-13
+        one, parts = tr.value_and_grad(net, tr.cross_entropy, x[:n, b : b + 1], y[:n, b : b + 1])
         total += one * n
         for k, g in parts.items():
             summed[k] += g * n
@@ -115,7 +122,7 @@ def test_truncated_backpropagation_carries_detached_states(name):
     w, state, states = tensors(net.state_dict()), tr.State(), (None, None)
     whole = net(x, lengths=LENGTHS)
     for t in (0, 3, 6):
-        part, lengths = slice(t, t + 3), np.clip(LENGTHS - t, 0, len(x[t:t + 3]))
+        part, lengths = slice(t, t + 3), np.clip(LENGTHS - t, 0, len(x[t : t + 3]))
         for p in w.values():
             p.grad = None
         logits, states = logits_of(name, w, torch.tensor(x[part]), torch.tensor(lengths), states)
@@ -139,13 +146,20 @@ def test_states_that_do_not_fit_are_refused_and_kept():
     state = tr.State()
     net(x, state=state)
     held = state.value
-    for call in (lambda: net(x[:, :3], state=state), lambda: tr.value_and_grad(net, tr.cross_entropy, x[:, :3], y[:, :3], state=state),
-                 lambda: tr.value_and_grad(net, tr.cross_entropy, x, y + C, state=state), lambda: tr.value(net, tr.cross_entropy, x, y + C, state=state)):
+    for call in (
+        lambda: net(x[:, :3], state=state),
+        lambda: tr.value_and_grad(net, tr.cross_entropy, x[:, :3], y[:, :3], state=state),
+        lambda: tr.value_and_grad(net, tr.cross_entropy, x, y + C, state=state),
+        lambda: tr.value(net, tr.cross_entropy, x, y + C, state=state),
+    ):
         with pytest.raises(fr.ShapeError):
             call()
         assert state.value is held
-    for call in (lambda s: net(x, state=s), lambda s: tr.value(net, tr.cross_entropy, x, y, state=s),
-                 lambda s: tr.value_and_grad(net, tr.cross_entropy, x, y, state=s)):
+    for call in (
+        lambda s: net(x, state=s),
+        lambda s: tr.value(net, tr.cross_entropy, x, y, state=s),
+        lambda s: tr.value_and_grad(net, tr.cross_entropy, x, y, state=s),
+    ):
         with pytest.raises(fr.StateError, match="state must be a State, got tuple"):
             call(held)
     with pytest.raises(fr.StateError, match=r"layer '0' \(embedding\) carries no state, but is given a float"):
@@ -175,8 +189,18 @@ def test_many_threads_share_a_network():
     assert not wrong
 
 
-@pytest.mark.parametrize("layer", [tr.RNN(88, 100), tr.GRU(88, 46), tr.GRU(88, 46, reset_after=False), tr.LSTM(88, 36),
-                                   tr.LSTM(64, 48, num_layers=2, bidirectional=True), tr.RNN(64, 48, num_layers=2, bidirectional=True)], ids=repr)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        tr.RNN(88, 100),
+        tr.GRU(88, 46),
+        tr.GRU(88, 46, reset_after=False),
+        tr.LSTM(88, 36),
+        tr.LSTM(64, 48, num_layers=2, bidirectional=True),
+        tr.RNN(64, 48, num_layers=2, bidirectional=True),
+    ],
+    ids=repr,
+)
 def test_memory_stays_near_what_is_kept(layer):
     """At most 1.5 times the activations that the way back needs, the input and the output among them."""
     net, rng = tr.Sequential(layer, tr.LayerNorm(layer.gives), tr.Linear(layer.gives, 88), seed=0), np.random.default_rng(0)

@@ -15,7 +15,10 @@ OPTIMISERS = {
     "sgd, momentum": (lambda n: tr.SGD(n, 0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
     "sgd, nesterov, decay": (lambda n: tr.SGD(n, 0.1, 0.8, nesterov=True, weight_decay=0.03), lambda p: torch.optim.SGD(p, 0.1, 0.8, 0, 0.03, True)),
     "rmsprop": (lambda n: tr.RMSProp(n), lambda p: torch.optim.RMSprop(p)),
-    "rmsprop, all": (lambda n: tr.RMSProp(n, 1e-3, 0.9, 1e-6, momentum=0.7, weight_decay=0.02), lambda p: torch.optim.RMSprop(p, 1e-3, 0.9, 1e-6, 0.02, 0.7)),
+    "rmsprop, all": (
+        lambda n: tr.RMSProp(n, 1e-3, 0.9, 1e-6, momentum=0.7, weight_decay=0.02),
+        lambda p: torch.optim.RMSprop(p, 1e-3, 0.9, 1e-6, 0.02, 0.7),
+    ),
     "adam": (lambda n: tr.Adam(n), lambda p: torch.optim.Adam(p)),
     "adam, all": (lambda n: tr.Adam(n, 1e-2, (0.8, 0.95), 1e-6, 0.03), lambda p: torch.optim.Adam(p, 1e-2, (0.8, 0.95), 1e-6, 0.03)),
     "adamw": (lambda n: tr.AdamW(n), lambda p: torch.optim.AdamW(p)),
@@ -157,17 +160,26 @@ def torch_lrs(make, n, losses=None):
 S = torch.optim.lr_scheduler
 
 
-@pytest.mark.parametrize(("ours", "theirs", "n"), [
-    (lambda o: tr.StepLR(o, 3, 0.5), lambda o: S.StepLR(o, 3, 0.5), 11),
-    (lambda o: tr.CosineLR(o, 9, 0.01), lambda o: S.CosineAnnealingLR(o, 9, 0.01), 9),
-    (lambda o: tr.WarmupLR(o, 4, 0.25), lambda o: S.LinearLR(o, 0.25, 1.0, 4), 8),
-    (lambda o: tr.WarmupLR(o, 4, 0.25, then=tr.CosineLR(o, 6)), lambda o: S.SequentialLR(o, [S.LinearLR(o, 0.25, 1.0, 4), S.CosineAnnealingLR(o, 6)], [4]), 10),
-])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "n"),
+    [
+        (lambda o: tr.StepLR(o, 3, 0.5), lambda o: S.StepLR(o, 3, 0.5), 11),
+        (lambda o: tr.CosineLR(o, 9, 0.01), lambda o: S.CosineAnnealingLR(o, 9, 0.01), 9),
+        (lambda o: tr.WarmupLR(o, 4, 0.25), lambda o: S.LinearLR(o, 0.25, 1.0, 4), 8),
+        (
+            lambda o: tr.WarmupLR(o, 4, 0.25, then=tr.CosineLR(o, 6)),
+            lambda o: S.SequentialLR(o, [S.LinearLR(o, 0.25, 1.0, 4), S.CosineAnnealingLR(o, 6)], [4]),
+            10,
+        ),
+    ],
+)
 def test_schedules(ours, theirs, n):
     assert lrs(ours(tr.SGD(net_of(), 0.3)), n) == pytest.approx(torch_lrs(theirs, n), rel=1e-12, abs=1e-15)
 
 
-@pytest.mark.parametrize("options", [{}, {"factor": 0.5, "patience": 2, "cooldown": 3}, {"factor": 0.2, "patience": 1, "threshold": 0.05, "minimum": 0.01}])
+@pytest.mark.parametrize(
+    "options", [{}, {"factor": 0.5, "patience": 2, "cooldown": 3}, {"factor": 0.2, "patience": 1, "threshold": 0.05, "minimum": 0.01}]
+)
 def test_the_plateau_schedule(options):
     losses = np.random.default_rng(0).random(60) + 1 / (1 + np.arange(60))
     theirs = {("min_lr" if k == "minimum" else k): v for k, v in options.items()}
@@ -179,7 +191,10 @@ def test_the_plateau_schedule(options):
 def test_a_warm_up_starts_at_its_start():
     opt = tr.SGD(net_of(), 0.3)
     assert lrs(tr.WarmupLR(opt, 3), 4) == pytest.approx([0, 0.1, 0.2, 0.3, 0.3])
-    for make in (lambda: tr.WarmupLR(opt, 3, then=tr.StepLR(tr.SGD(net_of(), 1), 2)), lambda: tr.WarmupLR(opt, 3, then=tr.ReduceOnPlateau(opt)),
-                 lambda: tr.ReduceOnPlateau(opt).step()):
+    for make in (
+        lambda: tr.WarmupLR(opt, 3, then=tr.StepLR(tr.SGD(net_of(), 1), 2)),
+        lambda: tr.WarmupLR(opt, 3, then=tr.ReduceOnPlateau(opt)),
+        lambda: tr.ReduceOnPlateau(opt).step(),
+    ):
         with pytest.raises(fr.UnsupportedModelError):
             make()

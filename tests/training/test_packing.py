@@ -66,7 +66,10 @@ def test_whole_sequences_are_not_copied():
     assert Packing.of(3, 2, np.array([3, 3])).whole and not Packing.of(3, 2, np.array([3, 2])).whole
 
 
-@pytest.mark.parametrize("lengths,error", [([1, 2, 3], fr.ShapeError), ([1], fr.ShapeError), ([1, 5], fr.ShapeError), ([-1, 2], fr.ShapeError), ([1.0, 2.0], fr.DTypeError)])
+@pytest.mark.parametrize(
+    "lengths,error",
+    [([1, 2, 3], fr.ShapeError), ([1], fr.ShapeError), ([1, 5], fr.ShapeError), ([-1, 2], fr.ShapeError), ([1.0, 2.0], fr.DTypeError)],
+)
 def test_lengths_that_are_none(lengths, error):
     with pytest.raises(error, match="lengths must be"):
         Packing.of(4, 2, lengths)

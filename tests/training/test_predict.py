@@ -12,8 +12,10 @@ LENGTHS = (7, 1, 12, 7, 0, 3)
 def networks(last):
     """GRUs in both reset forms, over features and over tokens."""
     end = [tr.Last()] if last else []
-    return (tr.Sequential(tr.GRU(3, 5, reset_after=False, bidirectional=not last), *end, tr.Linear(5 if last else 10, 4), seed=0),
-            tr.Sequential(tr.Embedding(9, 3), tr.GRU(3, 5), *end, tr.Linear(5, 4), seed=0))
+    return (
+        tr.Sequential(tr.GRU(3, 5, reset_after=False, bidirectional=not last), *end, tr.Linear(5 if last else 10, 4), seed=0),
+        tr.Sequential(tr.Embedding(9, 3), tr.GRU(3, 5), *end, tr.Linear(5, 4), seed=0),
+    )
 
 
 def sequences(net, lengths=LENGTHS):
@@ -44,8 +46,13 @@ def test_one_array_gives_one_array(last):
 
 def test_what_is_not_predicted():
     net = networks(False)[0]
-    for xs, size, error, says in (([], 4, fr.ShapeError, "no sequence"), (sequences(net), 0, fr.ShapeError, "batch_size"), (np.zeros(3, "f4"), 4, fr.ShapeError, "(T, n, ...)"),
-                                  ([np.zeros((2, 3), "f4"), np.zeros((2, 4), "f4")], 4, fr.ShapeError, "sequence 1"), ([np.zeros((2, 3))], 4, fr.DTypeError, "float32")):
+    for xs, size, error, says in (
+        ([], 4, fr.ShapeError, "no sequence"),
+        (sequences(net), 0, fr.ShapeError, "batch_size"),
+        (np.zeros(3, "f4"), 4, fr.ShapeError, "(T, n, ...)"),
+        ([np.zeros((2, 3), "f4"), np.zeros((2, 4), "f4")], 4, fr.ShapeError, "sequence 1"),
+        ([np.zeros((2, 3))], 4, fr.DTypeError, "float32"),
+    ):
         with pytest.raises(error, match=says.replace("(", r"\(").replace(")", r"\)")):
             net.predict(xs, size)
 
@@ -73,7 +80,11 @@ def test_accuracy_counts_what_is_right():
     bits = rng.random((6, 4, 5)) < 0.5
     assert tr.accuracy(logits, bits, mask) == ((logits > 0) == bits)[mask].mean() == tr.accuracy(logits, bits.astype("f4"), mask)
     assert tr.accuracy(np.array([[1.0, 1.0]], "f4"), np.array([0])) == 1  # the first of equals
-    for given, error in (((logits, classes[:3]), fr.ShapeError), ((logits, classes, np.zeros_like(mask)), fr.ShapeError), ((logits, classes, mask.astype(int)), fr.DTypeError)):
+    for given, error in (
+        ((logits, classes[:3]), fr.ShapeError),
+        ((logits, classes, np.zeros_like(mask)), fr.ShapeError),
+        ((logits, classes, mask.astype(int)), fr.DTypeError),
+    ):
         with pytest.raises(error, match="accuracy"):
             tr.accuracy(*given)
 

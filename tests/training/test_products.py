@@ -15,7 +15,9 @@ TOLERANCE = {"float32": 2e-6, "float64": 4e-15}  # of the largest entry, for a s
 def test_products(dtype, n, depth, columns, each_isa):
     """Among columns of wider arrays, which stay as they are."""
     random = np.random.default_rng(n)
-    wide_x, w, bias, wide_out = (random.standard_normal(shape).astype(dtype) for shape in ((n, depth + 3), (columns, depth), (columns,), (n, columns + 2)))
+    wide_x, w, bias, wide_out = (
+        random.standard_normal(shape).astype(dtype) for shape in ((n, depth + 3), (columns, depth), (columns,), (n, columns + 2))
+    )
     x, out, beside = wide_x[:, 1:-2], wide_out[:, 1:-1], wide_out[:, [0, -1]].copy()
     products.project(x, w, bias, out)
     assert near(out, x.astype(float) @ w.T.astype(float) + bias, dtype, depth) and np.array_equal(wide_out[:, [0, -1]], beside)

@@ -15,7 +15,7 @@ OPTIONS = [
     ("lstm", {}), ("lstm", {"peepholes": True}), ("lstm", {"input_forget": True}), ("lstm", {"input_forget": True, "peepholes": True}),
     ("lstm", {"proj_size": 3}), ("lstm", {"proj_size": 2, "peepholes": True, "bias": False}), ("lstm", {"reverse": True}),
     ("gru", {}), ("gru", {"bias": False}), ("gru", {"reset_after": False}), ("gru", {"reset_after": False, "bias": False, "reverse": True}),
-]
+]  # fmt: skip
 STACKS = [{}, {"num_layers": 2, "bidirectional": True}]
 SIZES = [(4, 3, 3, 5), (3, 19, 2, 37)]  # T, B, I, H; units and rows that fill no vector and no tile
 every = pytest.mark.parametrize("kind,options", [(k, {**o, **s}) for k, o in OPTIONS for s in STACKS if not (o.get("reverse") and s)], ids=str)
@@ -25,8 +25,10 @@ def drawn(layer, T, B, ragged, seed=2):
     """x, the gradient of y, lengths, and initial states, of the layer's dtype."""
     random, o = np.random.default_rng(seed), layer.options
     K, sizes = o.num_layers * o.directions, {"h": o.output_size, "c": o.hidden_size}
-    x, dy, *states = (random.standard_normal(shape).astype(layer.dtype)
-                      for shape in ((T, B, layer.takes), (T, B, layer.gives), *((K, B, sizes[name]) for name in o.states)))
+    x, dy, *states = (
+        random.standard_normal(shape).astype(layer.dtype)
+        for shape in ((T, B, layer.takes), (T, B, layer.gives), *((K, B, sizes[name]) for name in o.states))
+    )
     return x, dy, random.permutation(np.arange(B) % (T + 1)) if ragged else np.full(B, T), states
 
 
@@ -59,7 +61,10 @@ def test_gradients(kind, options, dtype, T, B, I, H, ragged):
         assert differs(gradient, theirs) <= TOLERANCE[dtype], name
 
 
-@pytest.mark.parametrize("kind,module,options", [("rnn", torch.nn.RNN, {}), ("lstm", torch.nn.LSTM, {}), ("lstm", torch.nn.LSTM, {"proj_size": 4}), ("gru", torch.nn.GRU, {})])
+@pytest.mark.parametrize(
+    "kind,module,options",
+    [("rnn", torch.nn.RNN, {}), ("lstm", torch.nn.LSTM, {}), ("lstm", torch.nn.LSTM, {"proj_size": 4}), ("gru", torch.nn.GRU, {})],
+)
 def test_beside_torch_nn_with_packed_sequences(kind, module, options):
     stack = {"num_layers": 3, "bidirectional": True, **options}
     layer, theirs = KINDS[kind](5, 9, seed=3, dtype="float64", **stack), module(5, 9, **stack).double()
@@ -166,7 +171,10 @@ def test_saturated_gates_keep_their_digits_in_float64(kind):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("kind,module,options", [("rnn", torch.nn.RNN, {}), ("rnn", torch.nn.RNN, {"nonlinearity": "relu"}), ("lstm", torch.nn.LSTM, {}), ("gru", torch.nn.GRU, {})])
+@pytest.mark.parametrize(
+    "kind,module,options",
+    [("rnn", torch.nn.RNN, {}), ("rnn", torch.nn.RNN, {"nonlinearity": "relu"}), ("lstm", torch.nn.LSTM, {}), ("gru", torch.nn.GRU, {})],
+)
 def test_nan_is_not_hidden_and_stays_in_its_sequence(kind, module, options, dtype, each_isa):
     layer, theirs = KINDS[kind](3, 19, seed=1, dtype=dtype, **options), module(3, 19, **options).to(getattr(torch, dtype))
     theirs.load_state_dict(tensors(layer.state_dict(), grad=False))

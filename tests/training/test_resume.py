@@ -11,8 +11,11 @@ import fastrnn as fr
 import fastrnn.training as tr
 
 SCHEDULES = {
-    "none": (lambda o: None, "epoch"), "step": (lambda o: tr.StepLR(o, 2, 0.5), "epoch"), "cosine": (lambda o: tr.CosineLR(o, 40), "batch"),
-    "warmup": (lambda o: tr.WarmupLR(o, 5, 0.1, tr.CosineLR(o, 30)), "batch"), "warmup_alone": (lambda o: tr.WarmupLR(o, 4), "epoch"),
+    "none": (lambda o: None, "epoch"),
+    "step": (lambda o: tr.StepLR(o, 2, 0.5), "epoch"),
+    "cosine": (lambda o: tr.CosineLR(o, 40), "batch"),
+    "warmup": (lambda o: tr.WarmupLR(o, 5, 0.1, tr.CosineLR(o, 30)), "batch"),
+    "warmup_alone": (lambda o: tr.WarmupLR(o, 4), "epoch"),
     "plateau": (lambda o: tr.ReduceOnPlateau(o, 0.5, patience=0, threshold=0.3, cooldown=1), "epoch"),
 }
 OPTIMISERS = {"sgd": lambda n: tr.SGD(n, 0.3, momentum=0.9), "adam": lambda n: tr.Adam(n, 0.02), "rmsprop": lambda n: tr.RMSProp(n, 0.01)}
@@ -33,8 +36,19 @@ def made(schedule, optimiser, cell=tr.GRU):
 
 def run(parts, epochs, schedule="none", **options):
     net, optimiser, planned = parts
-    return tr.fit(net, tr.cross_entropy, data(19, 0), data(7, 1), optimiser=optimiser, epochs=epochs, batch_size=4, schedule=planned,
-                  schedule_per=SCHEDULES[schedule][1], seed=5, **options)
+    return tr.fit(
+        net,
+        tr.cross_entropy,
+        data(19, 0),
+        data(7, 1),
+        optimiser=optimiser,
+        epochs=epochs,
+        batch_size=4,
+        schedule=planned,
+        schedule_per=SCHEDULES[schedule][1],
+        seed=5,
+        **options,
+    )
 
 
 def saved(state):

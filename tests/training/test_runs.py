@@ -83,9 +83,10 @@ def test_two_hundred_steps(kind, optimiser):
     layer.load_state_dict({k: torch.tensor(v) for k, v in net.layers[0].state_dict().items()})  # and back
 
 
-@pytest.mark.parametrize(("kind", "options", "optimiser"), [
-    ("gru", {"reset_after": False}, "adam"), ("lstm", {"peepholes": True, "proj_size": 6, "input_forget": True}, "sgd"),
-])
+@pytest.mark.parametrize(
+    ("kind", "options", "optimiser"),
+    [("gru", {"reset_after": False}, "adam"), ("lstm", {"peepholes": True, "proj_size": 6, "input_forget": True}, "sgd")],
+)
 def test_two_hundred_steps_of_what_torch_lacks(kind, options, optimiser):
     net = tr.Sequential(KINDS[kind][0](I, H, **options), tr.Linear(options.get("proj_size", H), C), seed=2)
     w = tensors(net.state_dict())
@@ -123,9 +124,16 @@ def test_another_process_gets_the_same_bits():
 def test_fitting_repeats_to_the_bit_and_learns(tbptt):
     def run(seed):
         net = tr.Sequential(tr.LSTM(I, H, num_layers=2, dropout=0.1), tr.Dropout(0.1), tr.Linear(H, C), seed=0)
-        history = tr.fit(net, tr.cross_entropy, data(), data(9), optimiser=tr.Adam(net, 2e-2), epochs=6, batch_size=8, clip_norm=1.0, seed=seed, tbptt=tbptt)
+        history = tr.fit(
+            net, tr.cross_entropy, data(), data(9), optimiser=tr.Adam(net, 2e-2), epochs=6, batch_size=8, clip_norm=1.0, seed=seed, tbptt=tbptt
+        )
         return net.state_dict(), history
 
     (a, one), (b, two), (c, _) = run(1), run(1), run(2)
-    assert all(np.array_equal(a[k], b[k]) for k in a) and one.train == two.train and one.valid == two.valid and any(not np.array_equal(a[k], c[k]) for k in a)
+    assert (
+        all(np.array_equal(a[k], b[k]) for k in a)
+        and one.train == two.train
+        and one.valid == two.valid
+        and any(not np.array_equal(a[k], c[k]) for k in a)
+    )
     assert one.best < 0.9 * one.valid[0]

@@ -20,8 +20,17 @@ STACKS = {
 
 def network(name):
     layer = STACKS[name]()
-    return tr.Sequential(tr.Embedding(11, 6), tr.LayerNorm(6), layer, tr.Dropout(0.5),
-                         tr.Linear(layer.gives, 5), tr.ReLU(), tr.Linear(5, 4, bias=False), tr.Sigmoid(), seed=3)
+    return tr.Sequential(
+        tr.Embedding(11, 6),
+        tr.LayerNorm(6),
+        layer,
+        tr.Dropout(0.5),
+        tr.Linear(layer.gives, 5),
+        tr.ReLU(),
+        tr.Linear(5, 4, bias=False),
+        tr.Sigmoid(),
+        seed=3,
+    )
 
 
 @pytest.mark.parametrize("name", STACKS)
@@ -54,7 +63,10 @@ def test_a_model_that_takes_lengths(name):
 
 
 def test_a_model_with_one_answer_a_sequence():
-    net, x = tr.Sequential(tr.GRU(3, 8), tr.Last(), tr.Tanh(), tr.Linear(8, 2), seed=0), np.random.default_rng(0).standard_normal((9, 4, 3)).astype("f4")
+    net, x = (
+        tr.Sequential(tr.GRU(3, 8), tr.Last(), tr.Tanh(), tr.Linear(8, 2), seed=0),
+        np.random.default_rng(0).standard_normal((9, 4, 3)).astype("f4"),
+    )
     y = fr.compile(net.to_model())(x)
     assert y.shape == (4, 2) and np.abs(y - net(x)).max() <= 2e-6
 
@@ -75,10 +87,15 @@ def test_what_has_no_model_is_refused():
         tr.Sequential(Own({})).to_model()
 
 
-@pytest.mark.parametrize(("ours", "layer", "module", "options"), [
-    (tr.LSTM, fr.LSTM, torch.nn.LSTM, {"proj_size": 4, "num_layers": 2, "bidirectional": True}), (tr.GRU, fr.GRU, torch.nn.GRU, {"bidirectional": True}),
-    (tr.RNN, fr.RNN, torch.nn.RNN, {"num_layers": 2, "bias": False}),
-], ids=["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(
+    ("ours", "layer", "module", "options"),
+    [
+        (tr.LSTM, fr.LSTM, torch.nn.LSTM, {"proj_size": 4, "num_layers": 2, "bidirectional": True}),
+        (tr.GRU, fr.GRU, torch.nn.GRU, {"bidirectional": True}),
+        (tr.RNN, fr.RNN, torch.nn.RNN, {"num_layers": 2, "bias": False}),
+    ],
+    ids=["lstm", "gru", "rnn"],
+)
 def test_weights_move_both_ways(ours, layer, module, options):
     theirs, net, x = module(3, 8, **options), ours(3, 8, seed=0, **options), np.random.default_rng(0).standard_normal((9, 4, 3)).astype("f4")
     net.load_state_dict(theirs.state_dict())

@@ -28,11 +28,11 @@ def gru_step(o, w, s, x, h):
     a = x @ w[f"weight_ih_{s}"].T + w.get(f"bias_ih_{s}", torch.zeros(3 * H, dtype=x.dtype))
     R, b = w[f"weight_hh_{s}"], w.get(f"bias_hh_{s}", torch.zeros(3 * H, dtype=x.dtype))
     r = torch.sigmoid(a[:, :H] + h @ R[:H].T + b[:H])
-    z = torch.sigmoid(a[:, H:2 * H] + h @ R[H:2 * H].T + b[H:2 * H])
+    z = torch.sigmoid(a[:, H : 2 * H] + h @ R[H : 2 * H].T + b[H : 2 * H])
     if o.get("reset_after", True):
-        n = torch.tanh(a[:, 2 * H:] + r * (h @ R[2 * H:].T + b[2 * H:]))
+        n = torch.tanh(a[:, 2 * H :] + r * (h @ R[2 * H :].T + b[2 * H :]))
     else:
-        n = torch.tanh(a[:, 2 * H:] + (r * h) @ R[2 * H:].T + b[2 * H:])
+        n = torch.tanh(a[:, 2 * H :] + (r * h) @ R[2 * H :].T + b[2 * H :])
     return ((1 - z) * n + z * h,)
 
 
@@ -54,20 +54,23 @@ def lstm_step(o, w, s, x, state):
 DO = {"add": torch.add, "subtract": torch.sub, "multiply": torch.mul, "divide": torch.div, "negative": torch.neg, "less": torch.lt, "less_equal": torch.le,
       "equal": torch.eq, "not_equal": torch.ne, "logical_and": torch.logical_and, "logical_or": torch.logical_or, "logical_not": torch.logical_not, "abs": torch.abs,
       "where": torch.where, "sqrt": torch.sqrt, "relu": torch.relu, "minimum": torch.minimum, "maximum": torch.maximum, "exp": torch.exp, "tanh": torch.tanh,
-      "sigmoid": torch.sigmoid, "log1p_unit": torch.log1p}
+      "sigmoid": torch.sigmoid, "log1p_unit": torch.log1p}  # fmt: skip
 
 
 def any_step(o, w, suffix, x, state):
     """One step of any cell, from its declaration and its instructions; x (B, I + scalars)."""
     cell, H, dtype = o["cell"], state[-1].shape[1] if len(state) > 1 else o["H"], x.dtype
-    parts = {f"{side}.{name}": part for side, kind, names in (("x", "ih", cell.x_gates), ("h", "hh", cell.h_gates))
-             for name, part in zip(names, w[f"weight_{kind}_{suffix}"].split(H) if names else ())}
+    parts = {
+        f"{side}.{name}": part
+        for side, kind, names in (("x", "ih", cell.x_gates), ("h", "hh", cell.h_gates))
+        for name, part in zip(names, w[f"weight_{kind}_{suffix}"].split(H) if names else ())
+    }
     biases = dict.fromkeys((g.name for g in cell.gates), torch.zeros(H, dtype=dtype))
     for side, kind in (("x", "ih"), ("h", "hh")):
         if f"bias_{kind}_{suffix}" in w:
             for name, part in zip(cell.biased(side), w[f"bias_{kind}_{suffix}"].split(H)):
                 biases[name] = biases[name] + part
-    features = x[:, :x.shape[1] - len(cell.scalars)]
+    features = x[:, : x.shape[1] - len(cell.scalars)]
     values = dict(zip(cell.states, state)) | {name: w[f"weight_{name}_{suffix}"] for name in cell.parameters} | {"x": features}
     values |= {name: x[:, features.shape[1] + k, None] for k, name in enumerate(cell.scalars)}
 
@@ -113,7 +116,7 @@ def recurrent(kind, o, w, x, lengths, states=None):
     """A stack as torch.nn runs it; o: the options, w: parameters by torch's names. Returns y and the final states, each (layers * directions, B, n)."""
     D, finals = 2 if o.get("bidirectional") else 1, []
     B, H = x.shape[1], w["weight_hh_l0"].shape[0] // {"rnn": 1, "gru": 3, "lstm": 4}[kind]
-    sizes = (w["weight_hh_l0"].shape[1], H)[:2 if kind == "lstm" else 1]
+    sizes = (w["weight_hh_l0"].shape[1], H)[: 2 if kind == "lstm" else 1]
     for layer in range(o.get("num_layers", 1)):
         sides = []
         for d, suffix in enumerate((f"l{layer}", f"l{layer}_reverse")[:D]):

@@ -20,7 +20,17 @@ frame = np.zeros((3, 40), np.float32)
 sequence = np.zeros(100, np.int64)
 
 # Layers.
-lstm = fr.LSTM(40, 64, num_layers=2, bidirectional=True, proj_size=32, peepholes=False, clip=3.0, activations=("sigmoid", ("scaledtanh", {"alpha": 1.7}), "tanh"), seed=0)
+lstm = fr.LSTM(
+    40,
+    64,
+    num_layers=2,
+    bidirectional=True,
+    proj_size=32,
+    peepholes=False,
+    clip=3.0,
+    activations=("sigmoid", ("scaledtanh", {"alpha": 1.7}), "tanh"),
+    seed=0,
+)
 assert_type(lstm, fr.LSTM)
 y, (h, c) = lstm(x, lengths=[100, 37, 0])
 assert_type(y, Float32)
@@ -67,7 +77,9 @@ assert_type(guess.open["state"], str)
 assert_type(fr.round_weights(model, "int8"), fr.Model)
 
 # Sessions.
-session = fr.compile(model, backend="auto", precision="float32", threads=2, states={"h": "h_n", "h1": ("states", 0)}, constants={"sr": np.array(16000)})
+session = fr.compile(
+    model, backend="auto", precision="float32", threads=2, states={"h": "h_n", "h1": ("states", 0)}, constants={"sr": np.array(16000)}
+)
 assert_type(session, fr.Session)
 assert_type(fr.compile(lstm), fr.Session)
 assert_type(session.run({"x": x}), dict[str, Array])
@@ -126,7 +138,9 @@ async def serve() -> None:
 
 
 # Training.
-net = tr.Sequential(tr.Embedding(100, 32, seed=0), tr.Dropout(0.1), tr.LSTM(32, 64, dtype="float32"), tr.LayerNorm(64), tr.Tanh(), tr.Linear(64, 100), seed=1)
+net = tr.Sequential(
+    tr.Embedding(100, 32, seed=0), tr.Dropout(0.1), tr.LSTM(32, 64, dtype="float32"), tr.LayerNorm(64), tr.Tanh(), tr.Linear(64, 100), seed=1
+)
 assert_type(net(tokens, lengths=[100, 37, 0]), Array)
 loss, grads = tr.value_and_grad(net, tr.cross_entropy, tokens, tokens, mask=mask, state=tr.State())
 assert_type(loss, float)
@@ -135,7 +149,7 @@ opt = tr.AdamW(net, lr=1e-3, weight_decay=0.01)
 assert_type(tr.clip_grad_norm(grads, 1.0), float)
 opt.step(grads)
 history = tr.fit(net, tr.cross_entropy, tr.Sequences([sequence], [sequence]), ([sequence], [sequence]), optimiser=opt, epochs=2, tbptt=50,
-                 schedule=tr.CosineLR(opt, 2), patience=3, metric=tr.accuracy, seed=0)
+                 schedule=tr.CosineLR(opt, 2), patience=3, metric=tr.accuracy, seed=0)  # fmt: skip
 assert_type(history.best, float | None)
 assert_type(history.train, list[float])
 assert_type(tr.evaluate(net, tr.cross_entropy, ([sequence], [sequence])), float)
@@ -154,7 +168,16 @@ try:
     fr.load("model.bin")
 except fr.UnsupportedModelError as error:
     assert_type(error, fr.UnsupportedModelError)
-except (fr.ShapeError, fr.DTypeError, fr.MissingDependencyError, fr.NotStreamableError, fr.BusyError, fr.PoolFullError, fr.StateError, fr.OverloadedError) as other_error:
+except (
+    fr.ShapeError,
+    fr.DTypeError,
+    fr.MissingDependencyError,
+    fr.NotStreamableError,
+    fr.BusyError,
+    fr.PoolFullError,
+    fr.StateError,
+    fr.OverloadedError,
+) as other_error:
     every: fr.FastRNNError = other_error
 print(fr.SuspectModelWarning, fr.InvalidModelError, fr.ConversionError, fr.DivergedError, fr.OutOfMemoryError, fr.UnknownStreamError)
 

@@ -1,8 +1,8 @@
 """What type checkers say of fastrnn: `make types`.
 
-    the package     mypy, strict where callers enter (pyproject.toml), over the tree laid out as it is installed: build/types
-    calls.py        mypy and pyright, each at its strictest: a caller's code, every result asserted, so that none is Any or unknown
-    compiled parts  names and parameters of the stubs against the modules themselves: tests/repo/test_stubs.py, without this
+the package     mypy, strict where callers enter (pyproject.toml), over the tree laid out as it is installed: build/types
+calls.py        mypy and pyright, each at its strictest: a caller's code, every result asserted, so that none is Any or unknown
+compiled parts  names and parameters of the stubs against the modules themselves: tests/repo/test_stubs.py, without this
 """
 
 import subprocess

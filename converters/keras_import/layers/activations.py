@@ -18,11 +18,11 @@ NODES = {
     "relu": ("Relu", {}), "sigmoid": ("Sigmoid", {}), "tanh": ("Tanh", {}), "elu": ("Elu", {}), "selu": ("Selu", {}), "silu": ("Silu", {}), "softplus": ("Softplus", {}),
     "softsign": ("Softsign", {}), "exponential": ("Exp", {}), "mish": ("Mish", {}), "celu": ("Celu", {}), "gelu": ("Gelu", {}), "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
     "softmax": ("Softmax", {"axis": -1}), "log_softmax": ("LogSoftmax", {"axis": -1}),
-}
-SAME = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "LeakyReLU": "leaky_relu", "ReLU": "relu", "ELU": "elu", "Softmax": "softmax"}
+}  # fmt: skip
+SAME = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential", "LeakyReLU": "leaky_relu", "ReLU": "relu", "ELU": "elu", "Softmax": "softmax"}  # fmt: skip
 # Names that a recurrent cell applies by itself.
 CELLS = {"relu": ("relu", {}), "sigmoid": ("sigmoid", {}), "tanh": ("tanh", {}), "elu": ("elu", {}), "softplus": ("softplus", {}), "softsign": ("softsign", {}),
-         "leaky_relu": ("leakyrelu", {"alpha": 0.2}), "linear": ("affine", {})}
+         "leaky_relu": ("leakyrelu", {"alpha": 0.2}), "linear": ("affine", {})}  # fmt: skip
 HARD_SIGMOID = {True: (1 / 6, 0.5), False: (0.2, 0.5)}  # of Keras 3; of Keras 2
 
 

@@ -76,12 +76,26 @@ def causal_mask(g: Site, scores: Tensor) -> Tensor:
 
 def _heads(config: Mapping) -> list[Variable]:
     biased = config.get("use_bias", True)
-    return [Variable(f"{part}/{name}", True, f"{part}_dense|_{part}_dense") for part in ("query", "key", "value", "output") for name in (("kernel", "bias") if biased else ("kernel",))]
+    return [
+        Variable(f"{part}/{name}", True, f"{part}_dense|_{part}_dense")
+        for part in ("query", "key", "value", "output")
+        for name in (("kernel", "bias") if biased else ("kernel",))
+    ]
 
 
 @layer("MultiHeadAttention", variables=_heads, masks=OWN)
-def multi_head_attention(g: Site, query, value: Tensor | None = None, key: Tensor | None = None, query_mask: Tensor | None = None, value_mask: Tensor | None = None,
-                         key_mask: Tensor | None = None, attention_mask: Tensor | None = None, use_causal_mask=False, return_attention_scores=False):
+def multi_head_attention(
+    g: Site,
+    query,
+    value: Tensor | None = None,
+    key: Tensor | None = None,
+    query_mask: Tensor | None = None,
+    value_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    use_causal_mask=False,
+    return_attention_scores=False,
+):
     """Heads over axis 1: query (B, T, F), value and key (B, S, F')."""
     if isinstance(query, list):  # Keras 2 lists its tensors
         query, value, key = [*query, None, None][:3]
@@ -113,7 +127,9 @@ def multi_head_attention(g: Site, query, value: Tensor | None = None, key: Tenso
     heads = g.transpose(g.emit("MatMul", weights, v), 0, 2, 1, 3)
     kernel = g.array("output/kernel", (N, V, None))
     flat = g.emit("Reshape", heads, g.ints(0, 0, N * V))
-    y = g.emit("Gemm", flat, g.stored("output/kernel", kernel.reshape(N * V, -1)), g.weight("output/bias", kernel.shape[2:]) if biased else None).masked(query.mask)
+    y = g.emit(
+        "Gemm", flat, g.stored("output/kernel", kernel.reshape(N * V, -1)), g.weight("output/bias", kernel.shape[2:]) if biased else None
+    ).masked(query.mask)
     return [y, weights] if return_attention_scores else y
 
 

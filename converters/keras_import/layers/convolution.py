@@ -60,7 +60,9 @@ def conv(g: Site, x: Tensor) -> Tensor:
         raise g.invalid(f"groups={group} does not divide {channels} channels and {filters} filters")
     kernel = g.array("kernel", (*sizes, channels // group, filters))
     bias = g.weight("bias", (filters,)) if g.flag("use_bias", True) else None
-    y = _convolve(g, x, "kernel", np.moveaxis(kernel, (-1, -2), (0, 1)).copy(), bias, group, strides, dilations, padding_of(g, x, sizes, strides, dilations))
+    y = _convolve(
+        g, x, "kernel", np.moveaxis(kernel, (-1, -2), (0, 1)).copy(), bias, group, strides, dilations, padding_of(g, x, sizes, strides, dilations)
+    )
     return activate(g, channels_back(g, y, last), g.option("activation"))
 
 

@@ -28,7 +28,7 @@ def einsum_dense(g: Site, x: Tensor) -> Tensor:
     y = g.emit("Einsum", x, g.weight("kernel"), equation=str(g.option("equation")))
     if axes := g.option("bias_axes"):
         result = str(g.option("equation")).partition("->")[2].replace("...", "")
-        bias, letters = g.array("bias"), result[min(map(result.index, axes)):] if set(axes) <= set(result) else ""
+        bias, letters = g.array("bias"), result[min(map(result.index, axes)) :] if set(axes) <= set(result) else ""
         if not letters or bias.ndim != len(axes):
             raise g.invalid(f"bias_axes={axes!r} does not fit the equation and bias {bias.shape}")
         sizes = iter(bias.shape)

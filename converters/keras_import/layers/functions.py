@@ -8,9 +8,9 @@ from fastrnn.converters.keras_import.registry import function
 from fastrnn.converters.keras_import.site import LAST, Site, Tensor
 
 TWO = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Maximum": "Max", "Minimum": "Min", "Power": "Pow"}
-COMPARED = {"Equal": "Equal", "Less": "Less", "LessEqual": "LessOrEqual", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "LogicalAnd": "And", "LogicalOr": "Or"}
+COMPARED = {"Equal": "Equal", "Less": "Less", "LessEqual": "LessOrEqual", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "LogicalAnd": "And", "LogicalOr": "Or"}  # fmt: skip
 ONE = {"Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "Relu": "Relu", "Abs": "Abs", "Absolute": "Abs", "Negative": "Neg", "Sin": "Sin", "Cos": "Cos",
-       "LogicalNot": "Not", "Floor": "Floor", "Ceil": "Ceil", "Softplus": "Softplus", "Silu": "Silu"}
+       "LogicalNot": "Not", "Floor": "Floor", "Ceil": "Ceil", "Softplus": "Softplus", "Silu": "Silu"}  # fmt: skip
 REDUCED = {"Mean": "ReduceMean", "Sum": "ReduceSum", "Max": "ReduceMax", "Min": "ReduceMin"}
 
 
@@ -142,7 +142,7 @@ def get_item(g: Site, x: Tensor, key=None) -> Tensor:
         raise g.invalid(f"{key!r} does not fit {x.shape}")
     if Ellipsis in keys:
         at = keys.index(Ellipsis)
-        keys[at:at + 1] = [slice(None, None, None)] * (x.rank - used)
+        keys[at : at + 1] = [slice(None, None, None)] * (x.rank - used)
     axis = 0
     for k in keys:
         if k is None:

@@ -35,7 +35,11 @@ class Kept:
         if self._source is None:
             g = self.g
             steps = g.emit("Slice", g.emit("Shape", self.mask), g.ints(1), g.ints(2), g.ints(0))
-            number = g.emit("Sub", g.emit("CumSum", g.emit("ConstantOfShape", g.emit("Shape", self.mask), value=1, dtype="int64"), g.constant(1, "int64")), g.constant(1, "int64"))
+            number = g.emit(
+                "Sub",
+                g.emit("CumSum", g.emit("ConstantOfShape", g.emit("Shape", self.mask), value=1, dtype="int64"), g.constant(1, "int64")),
+                g.constant(1, "int64"),
+            )
             late = g.emit("Where", self.mask, number, g.emit("Add", number, steps))
             ordered = g.emit("TopK", late, steps, axis=1, largest=0, sorted=1)
             self._source = g.emit("Where", g.emit("Less", ordered, steps), ordered, g.emit("Sub", ordered, steps))

@@ -101,7 +101,12 @@ def dot(g: Site, xs) -> Tensor:
     a, b = _tensors(g, xs)
     axes = g.option("axes")
     axes = [axes, axes] if isinstance(axes, int) and not isinstance(axes, bool) else axes
-    if len(xs) != 2 or not isinstance(axes, list) or len(axes) != 2 or any(isinstance(k, bool) or not isinstance(k, int) or not -x.rank <= k < x.rank for k, x in zip(axes, xs)):
+    if (
+        len(xs) != 2
+        or not isinstance(axes, list)
+        or len(axes) != 2
+        or any(isinstance(k, bool) or not isinstance(k, int) or not -x.rank <= k < x.rank for k, x in zip(axes, xs))
+    ):
         raise g.invalid(f"axes={axes!r} does not fit {[x.shape for x in xs]}")
     axes = [k % x.rank for k, x in zip(axes, xs)]
     if 0 in axes:

@@ -29,7 +29,11 @@ def _scaled(g: Site, x: Tensor, scale: np.ndarray, shift: np.ndarray, axis: int)
     return g.emit("Add", y, g.stored("shift", shift.astype(np.float32).reshape(shape)))
 
 
-@layer("BatchNormalization", "SyncBatchNormalization", variables=lambda config: [*_affine(config), Variable("moving_mean", False), Variable("moving_variance", False)])
+@layer(
+    "BatchNormalization",
+    "SyncBatchNormalization",
+    variables=lambda config: [*_affine(config), Variable("moving_mean", False), Variable("moving_variance", False)],
+)
 def batch_normalization(g: Site, x: Tensor) -> Tensor:
     """With the moving statistics."""
     axes = _axes(g, x)

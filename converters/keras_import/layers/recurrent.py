@@ -22,7 +22,7 @@ from fastrnn.converters.keras_import.tree import Layer
 from fastrnn.model import State
 from fastrnn.model.stack import StackOptions, add_stack
 
-CELLS = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru", "SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
+CELLS = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru", "SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}  # fmt: skip
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -143,7 +143,7 @@ def _backward_config(config: Mapping) -> Mapping:
     inner = forward.get("config") if isinstance(forward, Mapping) else None
     if not isinstance(inner, Mapping):
         return {}
-    return {**forward, "config": {**inner, "name": f"backward_{str(inner.get('name')).removeprefix('forward_')}", "go_backwards": not inner.get("go_backwards", False)}}
+    return {**forward, "config": {**inner, "name": f"backward_{str(inner.get('name')).removeprefix('forward_')}", "go_backwards": not inner.get("go_backwards", False)}}  # fmt: skip
 
 
 @layer("Bidirectional", children=lambda config: {"forward_layer": config.get("layer"), "backward_layer": _backward_config(config)}, masks=OWN)
@@ -163,17 +163,23 @@ def bidirectional(g: Site, x, initial_state=None, mask: Tensor | None = None):
     halves = [replace(h, zeros=h.sequences) for h in halves]  # as Keras sets it
     kept = Kept(g, mask) if mask is not None else None
     packed = kept.packed(x) if kept else x
-    states = [None, None] if given is None else [given[:len(given) // 2], given[len(given) // 2:]]
+    states = [None, None] if given is None else [given[: len(given) // 2], given[len(given) // 2 :]]
     if (made := _as_one(g, halves, packed, kept, given)) is not None:
         results = made
     else:
         results = [_run(s, h, packed, kept, part) for s, h, part in zip(sites, halves, states)]
-    forward, backward = (_shown(g, h, y, finals, kept, h.backwards if k == 0 else not h.backwards) for k, (h, (y, finals)) in enumerate(zip(halves, results)))
+    forward, backward = (
+        _shown(g, h, y, finals, kept, h.backwards if k == 0 else not h.backwards) for k, (h, (y, finals)) in enumerate(zip(halves, results))
+    )
     mask = mask if halves[0].sequences else None
     if mode is None:
         merged = [forward.masked(mask), backward.masked(mask)]
     else:
-        y = g.emit("Concat", forward, backward, axis=forward.rank - 1) if mode == "concat" else g.emit({"sum": "Add", "ave": "Mean", "mul": "Mul"}[mode], forward, backward)
+        y = (
+            g.emit("Concat", forward, backward, axis=forward.rank - 1)
+            if mode == "concat"
+            else g.emit({"sum": "Add", "ave": "Mean", "mul": "Mul"}[mode], forward, backward)
+        )
         merged = [y.masked(mask)]
     finals = [*results[0][1], *results[1][1]] if halves[0].state else []
     return [*merged, *finals] if len(merged) + len(finals) > 1 else merged[0]
@@ -203,7 +209,9 @@ def _stack_options(o: Options, k: int, I: int, both: bool = False) -> StackOptio
     cell = o.cells[k]
     default = StackOptions(cell.kind, I, cell.units).activations
     activations = (cell.parsed,) if cell.parsed is not None else default
-    return StackOptions(cell.kind, I, cell.units, batch_first=True, reset_after=cell.reset_after, activations=activations, reverse=o.backwards and not both)
+    return StackOptions(
+        cell.kind, I, cell.units, batch_first=True, reset_after=cell.reset_after, activations=activations, reverse=o.backwards and not both
+    )
 
 
 def _run(g: Site, o: Options, x: Tensor, kept: Kept | None, given: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
@@ -247,7 +255,9 @@ def _layer(g: Site, o: Options, k: int, x: Tensor, given, kept: Kept | None) -> 
             initial[letter] = g.graph.add_input(f"{prefix}.{letter}0", "float32", (1, x.shape[0], options.hidden_size), optional=True).name
             finals[letter] = g.graph.unique(f"{prefix}.{letter}_n")
             g.graph.states.append(State(initial[letter], finals[letter]))
-    add_stack(g.graph.build, name, options, options.check(o.cells[k].parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else "")
+    add_stack(
+        g.graph.build, name, options, options.check(o.cells[k].parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else ""
+    )
     g.graph.settle()
     for letter in letters if o.stateful else ():
         g.graph.outputs[finals[letter]] = g.graph.tensor(finals[letter])
@@ -258,7 +268,11 @@ def _as_one(g: Site, halves: list[Options], x: Tensor, kept: Kept | None, given)
     """Both directions as one node, where their cells are of one size and kind."""
     f, b = halves
     one = all(len(h.cells) == 1 and h.cells[0].parsed is not None and not h.stateful for h in halves) and not f.backwards
-    if not one or (f.cells[0].kind, f.cells[0].units, f.cells[0].reset_after) != (b.cells[0].kind, b.cells[0].units, b.cells[0].reset_after) or x.rank != 3:
+    if (
+        not one
+        or (f.cells[0].kind, f.cells[0].units, f.cells[0].reset_after) != (b.cells[0].kind, b.cells[0].units, b.cells[0].reset_after)
+        or x.rank != 3
+    ):
         return None
     cell, I = f.cells[0], g.known(x, 2)
     options = replace(_stack_options(f, 0, I), bidirectional=True, activations=(cell.parsed, b.cells[0].parsed))
@@ -273,7 +287,9 @@ def _as_one(g: Site, halves: list[Options], x: Tensor, kept: Kept | None, given)
     add_stack(g.graph.build, name, options, options.check(parameters, g.where), x.name, y, initial, finals, kept.lengths.name if kept else "")
     g.graph.settle()
     whole = g.graph.tensor(y)
-    return [(g.cut(whole, 2, d * cell.units, (d + 1) * cell.units), [g.take(g.graph.tensor(finals[letter]), 0, d) for letter in letters]) for d in (0, 1)]
+    return [
+        (g.cut(whole, 2, d * cell.units, (d + 1) * cell.units), [g.take(g.graph.tensor(finals[letter]), 0, d) for letter in letters]) for d in (0, 1)
+    ]
 
 
 def _shown(g: Site, o: Options, y: Tensor, finals: list[Tensor], kept: Kept | None, turned: bool) -> Tensor:

@@ -55,7 +55,11 @@ def _pairs(g: Site, name: str, n: int) -> list[tuple[int, int]]:
     given = [given] * n if isinstance(given, int) else given
     if n == 1 and isinstance(given, list) and len(given) == 2:
         given = [given]
-    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in given] if isinstance(given, list) and all(isinstance(p, (int, list)) for p in given) else []
+    pairs = (
+        [(p, p) if isinstance(p, int) else tuple(p) for p in given]
+        if isinstance(given, list) and all(isinstance(p, (int, list)) for p in given)
+        else []
+    )
     if len(pairs) != n or any(len(p) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or not 0 <= v < 2**31 for v in p) for p in pairs):
         raise g.invalid(f"{name} cannot be {given!r}")
     return pairs

@@ -43,8 +43,18 @@ def spelled_layer(g: Site, cell: Cell, x: Tensor, given, kept: Kept | None, back
     shown = g.emit("Where", step[1], after[0], g.floats(0)) if kept else g.emit("Identity", after[0])
     body = Subgraph(tuple(g.graph.end_body()), tuple(t.name for t in (*after, shown)), tuple(t.name for t in (*inner, *step)))
     assert g.graph.build.nodes is outer
-    results = g.emit_all("Scan", len(after) + 1, *given, *scanned, body=body, num_scan_inputs=len(scanned), scan_input_axes=[1] * len(scanned), scan_output_axes=[1],
-                         scan_input_directions=[int(backwards)] * len(scanned), scan_output_directions=[int(backwards)])
+    results = g.emit_all(
+        "Scan",
+        len(after) + 1,
+        *given,
+        *scanned,
+        body=body,
+        num_scan_inputs=len(scanned),
+        scan_input_axes=[1] * len(scanned),
+        scan_output_axes=[1],
+        scan_input_directions=[int(backwards)] * len(scanned),
+        scan_output_directions=[int(backwards)],
+    )
     return results[-1], list(results[:-1])
 
 
@@ -65,9 +75,9 @@ def _step(g: Site, cell: Cell, x: Tensor, states: list[Tensor]) -> list[Tensor]:
         return g.cut(t, 1, k * H, (k + 1) * H)
 
     if cell.kind == "gru" and not cell.reset_after:
-        hidden = g.emit("Gemm", h, g.stored("w_h", recurrent[:, :2 * H].copy()))
+        hidden = g.emit("Gemm", h, g.stored("w_h", recurrent[:, : 2 * H].copy()))
         r, z = (f(g.emit("Add", part(x, k), part(hidden, k))) for k in (0, 1))
-        n = c(g.emit("Add", part(x, 2), g.emit("Gemm", g.emit("Mul", r, h), g.stored("w_n", recurrent[:, 2 * H:].copy()))))
+        n = c(g.emit("Add", part(x, 2), g.emit("Gemm", g.emit("Mul", r, h), g.stored("w_n", recurrent[:, 2 * H :].copy()))))
         return [g.emit("Add", n, g.emit("Mul", z, g.emit("Sub", h, n)))]
     hidden = g.emit("Gemm", h, g.stored("w_h", recurrent), g.stored("b_h", p["bias_hh_l0"]) if cell.kind == "gru" else None)
     if cell.kind == "gru":

@@ -33,7 +33,9 @@ def scan(node: Given) -> None:
     """Before opset 9 over a batch of sequences: there the Scan of a row stands in a Scan over the rows."""
     body, n = _graph(node, "body", True), node.attribute("num_scan_inputs", REQUIRED)
     if node.opset >= 9:
-        node.emit(body=body, num_scan_inputs=n, **node.given("scan_input_axes", "scan_output_axes", "scan_input_directions", "scan_output_directions"))
+        node.emit(
+            body=body, num_scan_inputs=n, **node.given("scan_input_axes", "scan_output_axes", "scan_input_directions", "scan_output_directions")
+        )
         return
     if node.input(0):
         raise node.refuse("sequence_lens are not supported")

@@ -79,5 +79,10 @@ def skip_layer_normalization(node: Given) -> None:
     value = node.emit("Add", node.inputs[:2], [node.value("partial") if bias else total])
     if bias:
         node.emit("Add", [value, bias], [total])
-    node.emit("RMSNormalization" if simplified else "LayerNormalization", [total, node.inputs[2], *([] if simplified else [node.input(3)])], node.outputs[:1],
-              axis=-1, epsilon=node.attribute("epsilon", 1e-12))
+    node.emit(
+        "RMSNormalization" if simplified else "LayerNormalization",
+        [total, node.inputs[2], *([] if simplified else [node.input(3)])],
+        node.outputs[:1],
+        axis=-1,
+        epsilon=node.attribute("epsilon", 1e-12),
+    )

@@ -7,7 +7,9 @@ import numpy as np
 from fastrnn.converters.onnx_import.registry import Given, imports
 
 
-@imports("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+@imports(
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"
+)
 def reduce(node: Given) -> None:
     """Axes were an attribute before opset 18, for ReduceSum before 13."""
     kept = node.given("keepdims")

@@ -55,9 +55,9 @@ def through_floats(node: Given) -> None:
     n = 2 if node.op in ("QLinearAdd", "QLinearMul") else 1
     floats = [node.value(f"float.{k}") for k in range(n)]
     for k, name in enumerate(floats):
-        node.emit("DequantizeLinear", node.inputs[3 * k:3 * k + 3], [name])
+        node.emit("DequantizeLinear", node.inputs[3 * k : 3 * k + 3], [name])
     result = node.emit(node.op.removeprefix("QLinear"), floats, [node.value("result")], **node.given("alpha"))
-    node.emit("QuantizeLinear", [result, *node.inputs[3 * n:3 * n + 2]])
+    node.emit("QuantizeLinear", [result, *node.inputs[3 * n : 3 * n + 2]])
 
 
 @imports(MICROSOFT + "DynamicQuantizeLSTM")
@@ -80,7 +80,11 @@ def dynamic_quantize_lstm(node: Given) -> None:
         z = np.zeros(units, w.dtype) if z is None else np.broadcast_to(z.reshape(len(w), -1), units)
         if w.dtype == np.uint8:  # the same numbers, 128 less
             w, z = (w ^ 128).view(np.int8), (np.ascontiguousarray(z) ^ 128).view(np.int8)
-        made = {what: np.ascontiguousarray(w.transpose(0, 2, 1)), f"{what}_scale": np.broadcast_to(s.reshape(len(w), -1), units).astype(np.float32), f"{what}_zero": z.astype(np.int8)}
+        made = {
+            what: np.ascontiguousarray(w.transpose(0, 2, 1)),
+            f"{what}_scale": np.broadcast_to(s.reshape(len(w), -1), units).astype(np.float32),
+            f"{what}_zero": z.astype(np.int8),
+        }
         for name, array in made.items():
             inputs[INPUTS.index(name)] = node.graph.add_weight(f"{node.name}.{name}", np.ascontiguousarray(array))
     node.emit("LSTM", inputs, **recurrent_attributes(node, "lstm"), x_bits=BYTES_OF_ALL)

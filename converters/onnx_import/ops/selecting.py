@@ -7,11 +7,37 @@ import numpy as np
 from fastrnn.converters.onnx_import.registry import REQUIRED, Given, imports
 
 
-@imports("ArgMax", "ArgMin", "GatherElements", "GatherND", "ScatterElements", "OneHot", "Trilu", "CumSum", "ReverseSequence", "DepthToSpace", "SpaceToDepth")
+@imports(
+    "ArgMax",
+    "ArgMin",
+    "GatherElements",
+    "GatherND",
+    "ScatterElements",
+    "OneHot",
+    "Trilu",
+    "CumSum",
+    "ReverseSequence",
+    "DepthToSpace",
+    "SpaceToDepth",
+)
 def with_attributes(node: Given) -> None:
     """Attributes by the same names."""
-    node.emit(**node.given("axis", "keepdims", "select_last_index", "batch_dims", "reduction", "upper", "exclusive", "reverse", "batch_axis", "time_axis",
-                           "blocksize", "mode"))
+    node.emit(
+        **node.given(
+            "axis",
+            "keepdims",
+            "select_last_index",
+            "batch_dims",
+            "reduction",
+            "upper",
+            "exclusive",
+            "reverse",
+            "batch_axis",
+            "time_axis",
+            "blocksize",
+            "mode",
+        )
+    )
 
 
 @imports("Scatter")

@@ -89,7 +89,10 @@ def pad(node: Given) -> None:
     if node.opset >= 11:
         node.emit(mode=mode)
         return
-    widths, value = node.constant("pads", node.attribute("pads", REQUIRED), np.int64), node.constant("value", node.attribute("value", 0.0), np.float32)
+    widths, value = (
+        node.constant("pads", node.attribute("pads", REQUIRED), np.int64),
+        node.constant("value", node.attribute("value", 0.0), np.float32),
+    )
     node.emit(inputs=[node.inputs[0], widths, value], mode=mode)
 
 

@@ -6,12 +6,12 @@ from fastrnn.converters.tflite_import.call import Call
 from fastrnn.converters.tflite_import.registry import operator
 
 BINARY = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div", "MAXIMUM": "Max", "MINIMUM": "Min", "POW": "Pow", "FLOOR_MOD": "Mod", "LESS": "Less", "LESS_EQUAL": "LessOrEqual",
-          "GREATER": "Greater", "GREATER_EQUAL": "GreaterOrEqual", "EQUAL": "Equal", "LOGICAL_OR": "Or", "LOGICAL_AND": "And", "PRELU": "PRelu"}
+          "GREATER": "Greater", "GREATER_EQUAL": "GreaterOrEqual", "EQUAL": "Equal", "LOGICAL_OR": "Or", "LOGICAL_AND": "And", "PRELU": "PRelu"}  # fmt: skip
 UNARY = {"LOGISTIC": "Sigmoid", "TANH": "Tanh", "RELU": "Relu", "EXP": "Exp", "LOG": "Log", "SQRT": "Sqrt", "ABS": "Abs", "NEG": "Neg", "SIN": "Sin", "COS": "Cos", "FLOOR": "Floor",
-         "CEIL": "Ceil", "ROUND": "Round", "SIGN": "Sign", "ELU": "Elu", "LOG_SOFTMAX": "LogSoftmax", "LOGICAL_NOT": "Not", "QUANTIZE": "Identity", "DEQUANTIZE": "Identity"}
+         "CEIL": "Ceil", "ROUND": "Round", "SIGN": "Sign", "ELU": "Elu", "LOG_SOFTMAX": "LogSoftmax", "LOGICAL_NOT": "Not", "QUANTIZE": "Identity", "DEQUANTIZE": "Identity"}  # fmt: skip
 CLIPPED = {"RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}
 REDUCTIONS = {"MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_PROD": "ReduceProd", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin", "REDUCE_ANY": "ReduceMax",
-              "REDUCE_ALL": "ReduceMin"}
+              "REDUCE_ALL": "ReduceMin"}  # fmt: skip
 LEAST_NORM = 1e-6  # by which L2_NORMALIZATION divides at least
 
 
@@ -120,14 +120,14 @@ def reduction(call: Call) -> None:
 @operator("ARG_MAX", "ARG_MIN")
 def arg(call: Call) -> None:
     """The first of the largest, or smallest, along an axis."""
-    axis, = call.wholes(1, "the axis")
+    (axis,) = call.wholes(1, "the axis")
     call.give_stored(call.cast(call.emit("ArgMax" if call.kind == "ARG_MAX" else "ArgMin", call.tensor(0), axis=axis, keepdims=0), call.out().dtype))
 
 
 @operator("CUMSUM")
 def cumsum(call: Call) -> None:
     """Along an axis."""
-    axis, = call.wholes(1, "the axis")
+    (axis,) = call.wholes(1, "the axis")
     call.give(call.emit("CumSum", call.real(0), call.network.constant(axis, "int64"), exclusive=int(call.flag(0)), reverse=int(call.flag(1))))
 
 

@@ -79,7 +79,7 @@ def while_(call: Call) -> None:
     lists = [k for k, v in enumerate(first) if isinstance(v, Reserved)]
     kept = [k for k in range(n) if body.outputs[k] == body.inputs[k] and body.inputs.count(body.inputs[k]) == 1]  # handed on as they are
     carried = [k for k in range(n) if k not in lists and k not in kept]
-    start, = network.results(network.run(condition, list(first), where), condition, where)
+    (start,) = network.results(network.run(condition, list(first), where), condition, where)
     inner = list(first)
     for k in carried:
         inner[k] = _inside(call, f"carried{k}", first[k].spec)
@@ -89,13 +89,17 @@ def while_(call: Call) -> None:
     network.begin_body()
     frame = network.run(body, inner, where)
     after = network.results(frame, body, where)
-    again, = network.results(network.run(condition, [first[k] if k in lists else after[k] for k in range(n)], where), condition, where)
+    (again,) = network.results(network.run(condition, [first[k] if k in lists else after[k] for k in range(n)], where), condition, where)
     lists = [k for k in lists if k not in kept]
     entries = [_entry(call, after[k], k) for k in lists]
     nodes = network.end_body()
     if not all(isinstance(t, Tensor) for t in (start, again, *(after[k] for k in carried))):
         raise call.refuse("a condition that is a list, or a value that becomes one, is not supported")
-    made = Body(tuple(nodes), tuple(t.name for t in (again, *(after[k] for k in carried), *(w.entry for w in entries))), tuple(t.name for t in (*ends, *(inner[k] for k in carried))))
+    made = Body(
+        tuple(nodes),
+        tuple(t.name for t in (again, *(after[k] for k in carried), *(w.entry for w in entries))),
+        tuple(t.name for t in (*ends, *(inner[k] for k in carried))),
+    )
     wanted = [call.operator.outputs[k] in call.frame.read for k in (*carried, *lists)]
     if not any(wanted):
         return
@@ -103,7 +107,7 @@ def while_(call: Call) -> None:
     for k, value in (*zip(carried, results), *((k, first[k]) for k in kept)):
         if value is not None:
             call.give_stored(value, k)
-    for written, whole, k in zip(entries, results[len(carried):], lists):
+    for written, whole, k in zip(entries, results[len(carried) :], lists):
         if whole is not None:
             call.frame.values[call.operator.outputs[k]] = Filled(_stacked(call, body, first, written, whole))
 
@@ -167,5 +171,3 @@ def if_(call: Call) -> None:
         raise call.invalid("its subgraphs give other numbers of values than it does")
     for k, value in enumerate(call.emit_all("If", len(call.operator.outputs), call.tensor(0), then_branch=branches[0], else_branch=branches[1])):
         call.give_stored(value, k)
-
-

@@ -76,8 +76,16 @@ def conv(call: Call) -> None:
         raise call.invalid(f"{channels} channels and weights {w.shape} do not fit")
     dilations = tuple(call.option(k, "i", 1) for k in dilations)
     _check_spans(call, x, w.shape[2:], dilations)
-    y = call.emit("Conv", x, w, call.real(2) if call.has(2) else None, strides=[call.option(2), call.option(1)], dilations=dilations,
-                  group=channels // w.shape[1], auto_pad=_padding(call))
+    y = call.emit(
+        "Conv",
+        x,
+        w,
+        call.real(2) if call.has(2) else None,
+        strides=[call.option(2), call.option(1)],
+        dilations=dilations,
+        group=channels // w.shape[1],
+        auto_pad=_padding(call),
+    )
     call.give(call.activated(call.transpose(y, 0, 2, 3, 1), call.option(act, "b")))
 
 

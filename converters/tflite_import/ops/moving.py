@@ -108,7 +108,7 @@ def unpack(call: Call) -> None:
 @operator("SPLIT")
 def split(call: Call) -> None:
     """In equal parts."""
-    axis, = call.wholes(0, "the axis")
+    (axis,) = call.wholes(0, "the axis")
     n = len(call.operator.outputs)
     for k, part in enumerate(call.emit_all("Split", n, call.tensor(1), axis=axis, num_outputs=n)):
         call.give_stored(part, k)
@@ -117,7 +117,7 @@ def split(call: Call) -> None:
 @operator("SPLIT_V")
 def split_v(call: Call) -> None:
     """In parts of these sizes, of which one may be what is left."""
-    axis, = call.wholes(2, "the axis")
+    (axis,) = call.wholes(2, "the axis")
     x, sizes = call.tensor(0), call.wholes(1, "the sizes")
     if -1 in sizes:
         whole = x.shape[axis]

@@ -45,7 +45,9 @@ def _constant(call: Call, k: int, shape: tuple[int | None, ...]) -> np.ndarray:
     if array is None:
         raise call.refuse(f"its weights must be constants, input {k} is computed")
     if array.ndim != len(shape) or any(n is not None and n != d for n, d in zip(shape, array.shape)) or array.dtype != np.float32:
-        raise call.invalid(f"input {k} must be real numbers ({', '.join('?' if n is None else str(n) for n in shape)}), got {array.dtype} {array.shape}")
+        raise call.invalid(
+            f"input {k} must be real numbers ({', '.join('?' if n is None else str(n) for n in shape)}), got {array.dtype} {array.shape}"
+        )
     return array
 
 
@@ -103,11 +105,26 @@ def _integer_lstm(call: Call) -> None:
     if any(i.array is None or i.quantization is None and k not in ALONE.biases for i, k in zip(infos, places)):
         raise call.refuse("its weights must be constants with a scale")
     power = math.log2(c.quantization.scale[0]) if c.quantization is not None else 0.5
-    wrong = [i.dtype for i, kind in (*((i, "int32" if k in ALONE.biases else "int8") for i, k in zip(infos, places)), (x, "int8"), (h, "int8"), (c, "int16"), (call.out(), "int8")) if i.dtype != kind]
+    wrong = [
+        i.dtype
+        for i, kind in (
+            *((i, "int32" if k in ALONE.biases else "int8") for i, k in zip(infos, places)),
+            (x, "int8"),
+            (h, "int8"),
+            (c, "int16"),
+            (call.out(), "int8"),
+        )
+        if i.dtype != kind
+    ]
     if wrong or not power.is_integer() or not -15 <= power <= -10 or h.quantization is None or _activation(call, 0) != parse_activation("tanh"):
-        raise call.refuse(f"of integers only int8 with a cell of int16 in a power of 2 and TANH is supported{', not ' + ', '.join(wrong) if wrong else ''}")
-    if h.quantization.zero_point[0] or any(i.quantization is not None and i.quantization.zero_point.any() for i in infos) or any(
-            i.quantization is not None and len(i.quantization.scale) > 1 for i in (*infos, x, h, c)):
+        raise call.refuse(
+            f"of integers only int8 with a cell of int16 in a power of 2 and TANH is supported{', not ' + ', '.join(wrong) if wrong else ''}"
+        )
+    if (
+        h.quantization.zero_point[0]
+        or any(i.quantization is not None and i.quantization.zero_point.any() for i in infos)
+        or any(i.quantization is not None and len(i.quantization.scale) > 1 for i in (*infos, x, h, c))
+    ):
         raise call.refuse("zero points of its states and weights other than 0, and scales by unit, are not supported")
     if call.out().quantization is None or (call.out().quantization.scale[0], call.out().quantization.zero_point[0]) != (h.quantization.scale[0], 0):
         raise call.refuse("an output of another scale than the state's is not supported")
@@ -116,14 +133,29 @@ def _integer_lstm(call: Call) -> None:
     H, value = infos[0].array.shape[0], call.tensor(0)
     if value.rank != 3:
         raise call.invalid(f"it takes (B, T, I), got {value.shape}")
-    w, r, b = (call.network.named_constant(f"lstm{call.index}.{name}", np.stack([i.array for i in part])) for name, part in (("W", infos[:4]), ("R", infos[4:8]), ("B", infos[8:])))
+    w, r, b = (
+        call.network.named_constant(f"lstm{call.index}.{name}", np.stack([i.array for i in part]))
+        for name, part in (("W", infos[:4]), ("R", infos[4:8]), ("B", infos[8:]))
+    )
     layout = int(not call.flag(3))
-    states, finals = _states(call, dict(zip("hc", ALONE.states)), {letter: ((value.shape[1 - layout], H), dtype) for letter, dtype in (("h", "int8"), ("c", "int16"))})
+    states, finals = _states(
+        call, dict(zip("hc", ALONE.states)), {letter: ((value.shape[1 - layout], H), dtype) for letter, dtype in (("h", "int8"), ("c", "int16"))}
+    )
     y = call.network.unique(f"lstm{call.index}.y")
     scales = {name: tuple(float(i.quantization.scale[0]) for i in part) for name, part in (("w_scales", infos[:4]), ("r_scales", infos[4:8]))}
-    call.network.build.add("IntegerLSTM", call.network.unique(f"lstm{call.index}"), (value.name, w.name, r.name, b.name, states["h"], states["c"]), (y, finals["h"], finals["c"]), layout=layout,
-                           x_scale=float(x.quantization.scale[0]), x_zero=int(x.quantization.zero_point[0]), h_scale=float(h.quantization.scale[0]), cell_power=int(power),
-                           cell_clip=float(call.option(1, "f", 0.0)), **scales)
+    call.network.build.add(
+        "IntegerLSTM",
+        call.network.unique(f"lstm{call.index}"),
+        (value.name, w.name, r.name, b.name, states["h"], states["c"]),
+        (y, finals["h"], finals["c"]),
+        layout=layout,
+        x_scale=float(x.quantization.scale[0]),
+        x_zero=int(x.quantization.zero_point[0]),
+        h_scale=float(h.quantization.scale[0]),
+        cell_power=int(power),
+        cell_clip=float(call.option(1, "f", 0.0)),
+        **scales,
+    )
     _settle(call, finals)
     call.give_stored(call.network.tensor(y))
 
@@ -145,8 +177,24 @@ def _lstm(call: Call, places: Places, x: Tensor, batch_first: bool, reverse: boo
     over_x, over_h, biases = gates(places.over_x, width), gates(places.over_h, P), gates(places.biases)
     holes = {gate: _constant(call, k, (H,)) for gate, k in zip("ifo", places.peepholes) if k in peepholes and not (coupled and gate == "i")}
     bias = _constant(call, places.projection_bias, (P,)) if projects and call.has(places.projection_bias) else np.zeros(P, np.float32)
-    form = _Form(H, P, width, coupled, over_x, over_h, holes, biases, _constant(call, places.projection, (P, H)) if projects else None, bias, gates(places.norms) if any(
-        call.has(k) for k in places.norms) else {}, float(clip), float(call.option(2, "f", 0.0)), _activation(call, 0), batch_first, reverse)
+    form = _Form(
+        H,
+        P,
+        width,
+        coupled,
+        over_x,
+        over_h,
+        holes,
+        biases,
+        _constant(call, places.projection, (P, H)) if projects else None,
+        bias,
+        gates(places.norms) if any(call.has(k) for k in places.norms) else {},
+        float(clip),
+        float(call.option(2, "f", 0.0)),
+        _activation(call, 0),
+        batch_first,
+        reverse,
+    )
     states = dict(zip("hc", places.states))
     if form.norms or form.projection_clip or bias.any() or clip and (coupled or holes or form.act != parse_activation("tanh")):
         return _scanned(call, form, x, states)
@@ -177,20 +225,28 @@ class _Form:
 
     def layer(self) -> tuple[StackOptions, dict[str, np.ndarray]]:
         """As a layer that fastrnn has."""
+
         def stacked(arrays) -> np.ndarray:  # i = 1 - f: what makes i, with the other sign
             return np.concatenate([-arrays["f"] if gate == "i" and self.coupled else arrays[gate] for gate in "ifgo"])
 
-        parameters = {"weight_ih_l0": stacked(self.over_x), "weight_hh_l0": stacked(self.over_h), "bias_ih_l0": stacked(self.biases), "bias_hh_l0": np.zeros(4 * self.H, np.float32)}
+        parameters = {
+            "weight_ih_l0": stacked(self.over_x),
+            "weight_hh_l0": stacked(self.over_h),
+            "bias_ih_l0": stacked(self.biases),
+            "bias_hh_l0": np.zeros(4 * self.H, np.float32),
+        }
         if self.projection is not None:
             parameters["weight_hr_l0"] = self.projection
         common = {"batch_first": self.batch_first, "reverse": self.reverse, "proj_size": self.P if self.projection is not None else 0}
         if self.clip:
-            return StackOptions("lstm", self.width, self.H, cell=gallery.clipped_lstm, **common), parameters | {"weight_limit_l0": np.full(self.H, self.clip, np.float32)}
+            return StackOptions("lstm", self.width, self.H, cell=gallery.clipped_lstm, **common), parameters | {
+                "weight_limit_l0": np.full(self.H, self.clip, np.float32)
+            }
         if self.peepholes:
             holes = self.peepholes | ({"i": -self.peepholes["f"]} if self.coupled else {})
             parameters |= {f"weight_p{gate}_l0": holes[gate] for gate in "ifo"}
         sigmoid = parse_activation("sigmoid")
-        return StackOptions("lstm", self.width, self.H, peepholes=bool(self.peepholes), input_forget=self.coupled, activations=((sigmoid, self.act, self.act),), **common), parameters
+        return StackOptions("lstm", self.width, self.H, peepholes=bool(self.peepholes), input_forget=self.coupled, activations=((sigmoid, self.act, self.act),), **common), parameters  # fmt: skip
 
 
 def _scanned(call: Call, form: _Form, x: Tensor, places: dict[str, int]) -> Tensor:
@@ -201,14 +257,19 @@ def _scanned(call: Call, form: _Form, x: Tensor, places: dict[str, int]) -> Tens
     network, order = call.network, [gate for gate in "ifgo" if gate in form.over_x]
     if network.nested:
         raise call.refuse("states inside a WHILE or IF are not supported")
-    w, r, b = (network.named_constant(f"lstm{call.index}.{name}", np.concatenate([arrays[gate] for gate in order])).name
-               for name, arrays in (("W", form.over_x), ("R", form.over_h), ("b", form.biases)))
+    w, r, b = (
+        network.named_constant(f"lstm{call.index}.{name}", np.concatenate([arrays[gate] for gate in order])).name
+        for name, arrays in (("W", form.over_x), ("R", form.over_h), ("b", form.biases))
+    )
     x = call.transpose(x, 1, 0, 2) if form.batch_first else x
     projected = call.emit("Gemm", x, w, None if form.norms else b, transB=1)
     initial, finals = _states(call, places, {letter: ((1, x.shape[1], n), "float32") for letter, n in (("h", form.P), ("c", form.H))}, optional=False)
     first = [call.emit("Squeeze", initial[letter], call.ints(0)) for letter in "hc"]
     network.begin_body()
-    row, h, c = (_inside(call, f"lstm{call.index}.{name}", spec) for name, spec in (("row", Spec("float32", projected.shape[1:])), ("h", first[0].spec), ("c", first[1].spec)))
+    row, h, c = (
+        _inside(call, f"lstm{call.index}.{name}", spec)
+        for name, spec in (("row", Spec("float32", projected.shape[1:])), ("h", first[0].spec), ("c", first[1].spec))
+    )
     sums = call.emit("Add", row, call.emit("Gemm", h, r, transB=1))
     parts = call.emit_all("Split", len(order), sums, call.ints(*[form.H] * len(order)), axis=1)
     act = {"tanh": "Tanh", "relu": "Relu"}[form.act.kind]
@@ -232,7 +293,16 @@ def _scanned(call: Call, form: _Form, x: Tensor, places: dict[str, int]) -> Tens
     shown = call.emit("Identity", new_h)
     nodes = network.end_body()
     body = Body(tuple(nodes), (new_h.name, new_c.name, shown.name), (h.name, c.name, row.name))
-    last_h, last_c, y = call.emit_all("Scan", 3, *first, projected, body=body, num_scan_inputs=1, scan_input_directions=[int(form.reverse)], scan_output_directions=[int(form.reverse)])
+    last_h, last_c, y = call.emit_all(
+        "Scan",
+        3,
+        *first,
+        projected,
+        body=body,
+        num_scan_inputs=1,
+        scan_input_directions=[int(form.reverse)],
+        scan_output_directions=[int(form.reverse)],
+    )
     for letter, last in (("h", last_h), ("c", last_c)):
         network.build.add("Unsqueeze", network.unique(finals[letter]), (last.name, call.ints(0)), (finals[letter],))
     _settle(call, finals)
@@ -255,7 +325,12 @@ def rnn(call: Call) -> None:
     if x.rank != 3 or isinstance(x.shape[-1], str):
         raise call.invalid(f"it takes (B, T, I), got {x.shape}")
     options = StackOptions("rnn", x.shape[-1], H, batch_first=not step and not call.flag(0), activations=((act,),))
-    parameters = {"weight_ih_l0": _constant(call, 1, (H, x.shape[-1])), "weight_hh_l0": _constant(call, 2, (H, H)), "bias_ih_l0": _constant(call, 3, (H,)), "bias_hh_l0": np.zeros(H, np.float32)}
+    parameters = {
+        "weight_ih_l0": _constant(call, 1, (H, x.shape[-1])),
+        "weight_hh_l0": _constant(call, 2, (H, H)),
+        "bias_ih_l0": _constant(call, 3, (H,)),
+        "bias_hh_l0": np.zeros(H, np.float32),
+    }
     y = _layer(call, options, parameters, x, {"h": 4})
     call.give(call.emit("Squeeze", y, axis) if step else y)
 

@@ -22,4 +22,4 @@ from fastrnn.converters.torch_export.ops import (
     shaping,
 )
 
-__all__ = ["algebra", "complex", "counting", "diagonals", "elementwise", "filling", "functions", "indexing", "linear", "normal", "ordering", "pooling", "recurrent", "resizing", "scattering", "shaping"]
+__all__ = ["algebra", "complex", "counting", "diagonals", "elementwise", "filling", "functions", "indexing", "linear", "normal", "ordering", "pooling", "recurrent", "resizing", "scattering", "shaping"]  # fmt: skip

@@ -129,7 +129,9 @@ def eigh(g: Site, A, UPLO="L", compute_v=True):
 def pinv(g: Site, x, atol=None, rtol=None, hermitian=False):
     """By singular values, without those up to max(atol, rtol times the largest); of a symmetric matrix too. rtol: eps times the longer side, or 0 where atol is given."""
     if hermitian:  # of the lower triangle
-        x = g.graph.described(g.emit("Add", g.emit("Trilu", x, upper=0), _turned(g, g.emit("Trilu", x, g.constant(-1, "int64"), upper=0), x.rank)), x.fake)
+        x = g.graph.described(
+            g.emit("Add", g.emit("Trilu", x, upper=0), _turned(g, g.emit("Trilu", x, g.constant(-1, "int64"), upper=0), x.rank)), x.fake
+        )
     u, s, v = g.emit("SVD", x, outputs=3)
     if rtol is None:
         if None in x.shape[-2:]:

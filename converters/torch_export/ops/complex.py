@@ -13,15 +13,60 @@ from fastrnn.converters.torch_export.site import Site, dtype_name
 
 COMPLEX: dict[str, Callable] = {}
 # What is done to both parts alike, by the converter of real numbers: linear operators, and those that move entries.
-ALIKE = frozenset(f"aten.{name}" for name in (
-    "view.default", "reshape.default", "_unsafe_view.default", "permute.default", "transpose.int", "t.default", "mT.default", "unsqueeze.default", "squeeze.dim", "squeeze.dims", "squeeze.default",
-    "expand.default", "slice.Tensor", "select.int", "narrow.default", "flip.default", "roll.default", "cat.default", "stack.default", "split.Tensor", "split_with_sizes.default", "chunk.default",
-    "unbind.int", "index_select.default", "index.Tensor", "constant_pad_nd.default", "unfold.default", "repeat.default", "clone.default", "sum.default", "sum.dim_IntList", "mean.default", "mean.dim",
-    "cumsum.default", "neg.default", "_neg_view.default", "diagonal.default", "tril.default", "triu.default", "movedim.int", "contiguous.default", "detach.default", "alias.default", "lift_fresh_copy.default"))
+ALIKE = frozenset(
+    f"aten.{name}"
+    for name in (
+        "view.default",
+        "reshape.default",
+        "_unsafe_view.default",
+        "permute.default",
+        "transpose.int",
+        "t.default",
+        "mT.default",
+        "unsqueeze.default",
+        "squeeze.dim",
+        "squeeze.dims",
+        "squeeze.default",
+        "expand.default",
+        "slice.Tensor",
+        "select.int",
+        "narrow.default",
+        "flip.default",
+        "roll.default",
+        "cat.default",
+        "stack.default",
+        "split.Tensor",
+        "split_with_sizes.default",
+        "chunk.default",
+        "unbind.int",
+        "index_select.default",
+        "index.Tensor",
+        "constant_pad_nd.default",
+        "unfold.default",
+        "repeat.default",
+        "clone.default",
+        "sum.default",
+        "sum.dim_IntList",
+        "mean.default",
+        "mean.dim",
+        "cumsum.default",
+        "neg.default",
+        "_neg_view.default",
+        "diagonal.default",
+        "tril.default",
+        "triu.default",
+        "movedim.int",
+        "contiguous.default",
+        "detach.default",
+        "alias.default",
+        "lift_fresh_copy.default",
+    )
+)
 
 
 def of_complex(*names: str):
     """Registers a converter for operators on complex numbers, or that give them. It returns the names of both parts, or of a real result."""
+
     def register(function):
         for name in names:
             COMPLEX[f"aten.{name}"] = function
@@ -44,7 +89,9 @@ def convert(site: Site, args, kwargs):
     for part in ("re", "im"):
         g = copy.copy(site)
         g.dtype = _real(site)
-        given = torch.utils._pytree.tree_map(lambda a, part=part: getattr(a, part) if isinstance(a, Complex) else a, (args, kwargs), is_leaf=lambda a: isinstance(a, Complex))
+        given = torch.utils._pytree.tree_map(
+            lambda a, part=part: getattr(a, part) if isinstance(a, Complex) else a, (args, kwargs), is_leaf=lambda a: isinstance(a, Complex)
+        )
         arguments, left = bind(CONVERTERS[site.target], schema, *given)
         if left:
             raise site.refuse(f"{', '.join(left)} is not supported")
@@ -91,7 +138,9 @@ def from_parts(g: Site, real=None, imag=None, abs=None, angle=None):  # the sche
     if real is None:
         return g.emit("Mul", abs, g.emit("Cos", angle)), g.emit("Mul", abs, g.emit("Sin", angle))
     zero = g.constant(0, _real(g))
-    return g.emit("Add", real, g.emit("Mul", imag, zero)) if real.shape != imag.shape else real.name, g.emit("Add", imag, g.emit("Mul", real, zero)) if real.shape != imag.shape else imag.name
+    return g.emit("Add", real, g.emit("Mul", imag, zero)) if real.shape != imag.shape else real.name, g.emit(
+        "Add", imag, g.emit("Mul", real, zero)
+    ) if real.shape != imag.shape else imag.name
 
 
 @of_complex("real.default", "imag.default")
@@ -185,7 +234,14 @@ def fft(g: Site, x, dim, normalization, onesided=False, forward=True):
     axes, sizes = [first.axis(d) for d in dim], [g.size(first, d) for d in dim]
     parts = (x.re.name, x.im.name) if isinstance(x, Complex) else (x.name,)
     for axis in reversed(axes):
-        parts = g.emit("FourierTransform", *parts, outputs=2, axis=axis, direction="forward" if forward else "reverse", mode="half" if onesided and len(parts) == 1 else "full")
+        parts = g.emit(
+            "FourierTransform",
+            *parts,
+            outputs=2,
+            axis=axis,
+            direction="forward" if forward else "reverse",
+            mode="half" if onesided and len(parts) == 1 else "full",
+        )
     return _scaled(g, tuple(parts), sizes, normalization)
 
 

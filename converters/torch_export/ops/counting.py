@@ -41,7 +41,10 @@ def histogram(g: Site, x, bins=100, range=None, weight=None, density=False):  # 
     """The same, with weights or as a density, and the edges of the bins."""
     y = _line(g, x)
     low, high = _range(g, y, range, 0.5)
-    counts, width = _counted(g, y, low, high, bins, None if weight is None else _line(g, weight)), g.emit("Div", g.emit("Sub", high, low), g.constant(bins, g.dtype))
+    counts, width = (
+        _counted(g, y, low, high, bins, None if weight is None else _line(g, weight)),
+        g.emit("Div", g.emit("Sub", high, low), g.constant(bins, g.dtype)),
+    )
     edges = g.emit("Add", g.emit("Mul", g.graph.constant(np.arange(bins + 1, dtype=g.dtype)), width), low)
     if density:
         counts = g.emit("Div", counts, g.emit("Mul", g.emit("ReduceSum", counts, g.ints(0), keepdims=1), width))
@@ -74,7 +77,7 @@ def nonzero_static(g: Site, x, size, fill_value=-1):
     held, at = g.emit("TopK", g.emit("Pad", mask, g.ints(0, size)), g.ints(size), outputs=2, axis=0, largest=1)
     columns, sizes = [], [g.size(x, k) for k in range(x.rank)]
     for k in range(x.rank):
-        step = g.emit("Div", at, g.sizes([g.product(sizes[k + 1:])]))
+        step = g.emit("Div", at, g.sizes([g.product(sizes[k + 1 :])]))
         columns.append(g.emit("Unsqueeze", g.emit("Mod", step, g.sizes([sizes[k]])) if k else step, g.ints(1)))
     rows = g.emit("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
     return g.emit("Where", g.emit("Cast", g.emit("Unsqueeze", held, g.ints(1)), to="bool"), rows, g.constant(fill_value, "int64"))
@@ -96,7 +99,9 @@ def _gathered(g: Site, rows: str, members: str, how: str, empty: float, dtype: s
         if how == "sum":
             return total
         count = g.emit("ReduceSum", share, g.ints(1), keepdims=1)
-        return g.emit("Where", g.emit("Equal", count, zero), g.constant(empty, dtype), g.emit("Div", total, g.emit("Max", count, g.constant(1, dtype))))
+        return g.emit(
+            "Where", g.emit("Equal", count, zero), g.constant(empty, dtype), g.emit("Div", total, g.emit("Max", count, g.constant(1, dtype)))
+        )
     op, fill = {"max": ("ReduceMax", -np.inf), "min": ("ReduceMin", np.inf), "prod": ("ReduceProd", 1)}[how]
     each = g.emit("Where", g.emit("Unsqueeze", members, g.ints(2)), g.emit("Unsqueeze", rows, g.ints(0)), g.constant(fill, dtype))
     y = g.emit(op, each, g.ints(1), keepdims=0)

@@ -8,7 +8,7 @@ from fastrnn.converters.torch_export.site import Site
 
 UNARY = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal", "erf": "Erf",
          "sin": "Sin",
-         "cos": "Cos", "floor": "Floor", "ceil": "Ceil", "round": "Round", "neg": "Neg", "abs": "Abs", "sign": "Sign", "silu": "Silu"}
+         "cos": "Cos", "floor": "Floor", "ceil": "Ceil", "round": "Round", "neg": "Neg", "abs": "Abs", "sign": "Sign", "silu": "Silu"}  # fmt: skip
 BINARY = {"mul": "Mul", "maximum": "Max", "minimum": "Min"}
 COMPARISONS = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
 LOGICAL = {"and": "And", "or": "Or", "xor": "Xor"}
@@ -37,10 +37,21 @@ def of_real(g: Site, x):
     return g.emit("Identity", x)
 
 
-@converts("aten.rsqrt.default", "aten.log1p.default", "aten.expm1.default", "aten.log2.default", "aten.log10.default", "aten.exp2.default",
-          "aten.square.default",
-          "aten.mish.default", "aten.log_sigmoid.default", "aten.hardsigmoid.default", "aten.hardswish.default", "aten.relu6.default",
-          "aten.isnan.default")
+@converts(
+    "aten.rsqrt.default",
+    "aten.log1p.default",
+    "aten.expm1.default",
+    "aten.log2.default",
+    "aten.log10.default",
+    "aten.exp2.default",
+    "aten.square.default",
+    "aten.mish.default",
+    "aten.log_sigmoid.default",
+    "aten.hardsigmoid.default",
+    "aten.hardswish.default",
+    "aten.relu6.default",
+    "aten.isnan.default",
+)
 def composed(g: Site, x):
     """Of two or three functions."""
     kind = g.target.split(".")[1]
@@ -227,8 +238,9 @@ def comparison(g: Site, x, other):
     return g.emit("Not", g.emit("Equal", a, b)) if kind == "ne" else g.emit(COMPARISONS[kind], a, b)
 
 
-@converts(*(f"aten.{family}_{name}.{form}" for name in LOGICAL for family,
-            form in (("logical", "default"), ("bitwise", "Tensor"), ("bitwise", "Scalar"))))
+@converts(
+    *(f"aten.{family}_{name}.{form}" for name in LOGICAL for family, form in (("logical", "default"), ("bitwise", "Tensor"), ("bitwise", "Scalar")))
+)
 def logical(g: Site, x, other):
     """Of truth values."""
     if g.dtype != "bool":
@@ -275,16 +287,33 @@ def to(g: Site, x, other=None):
     return g.cast(x, g.dtype)
 
 
-@converts("aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.alias_copy.default", "aten.detach_copy.default", "aten.detach.default", "aten.detach_.default",
-          "aten.lift_fresh_copy.default",
-          "aten.lift_fresh.default", "aten.positive.default", "aten.resolve_conj.default", "aten.resolve_neg.default", "aten.lift.default")
+@converts(
+    "aten.clone.default",
+    "aten.contiguous.default",
+    "aten.alias.default",
+    "aten.alias_copy.default",
+    "aten.detach_copy.default",
+    "aten.detach.default",
+    "aten.detach_.default",
+    "aten.lift_fresh_copy.default",
+    "aten.lift_fresh.default",
+    "aten.positive.default",
+    "aten.resolve_conj.default",
+    "aten.resolve_neg.default",
+    "aten.lift.default",
+)
 def same(g: Site, x):
     """Nothing."""
     return x.name
 
 
-@converts("aten.dropout.default", "aten.native_dropout.default", "aten.alpha_dropout.default", "aten.feature_dropout.default",
-          "aten.feature_alpha_dropout.default")
+@converts(
+    "aten.dropout.default",
+    "aten.native_dropout.default",
+    "aten.alpha_dropout.default",
+    "aten.feature_dropout.default",
+    "aten.feature_alpha_dropout.default",
+)
 def dropout(g: Site, x, p, train):
     """Nothing, in inference."""
     if train and p:

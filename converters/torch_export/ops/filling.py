@@ -39,8 +39,9 @@ def full(g: Site, size, fill_value, x=None):
     return fill(g, size, fill_value)
 
 
-@converts("aten.zeros_like.default", "aten.empty_like.default", "aten.ones_like.default", "aten.full_like.default", "aten.fill.Scalar",
-          "aten.fill.Tensor")
+@converts(
+    "aten.zeros_like.default", "aten.empty_like.default", "aten.ones_like.default", "aten.full_like.default", "aten.fill.Scalar", "aten.fill.Tensor"
+)
 def like(g: Site, x, fill_value=None, value=None):
     """Of another tensor's shape."""
     given = fill_value if value is None else value

@@ -7,15 +7,15 @@ import math
 from fastrnn.converters.torch_export.registry import converts
 from fastrnn.converters.torch_export.site import Site
 
-DIRECT = {"acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh", "cosh": "Cosh", "sinh": "Sinh", "tan": "Tan"}
+DIRECT = {"acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh", "cosh": "Cosh", "sinh": "Sinh", "tan": "Tan"}  # fmt: skip
 SPECIAL = {"i0": "BesselI0", "special_i0e": "ScaledBesselI0", "special_i1": "BesselI1", "special_i1e": "ScaledBesselI1", "special_modified_bessel_i0": "BesselI0",
            "special_modified_bessel_i1": "BesselI1", "special_modified_bessel_k0": "BesselK0", "special_modified_bessel_k1": "BesselK1",
            "special_scaled_modified_bessel_k0": "ScaledBesselK0", "special_scaled_modified_bessel_k1": "ScaledBesselK1", "special_bessel_j0": "BesselJ0",
            "special_bessel_j1": "BesselJ1", "special_bessel_y0": "BesselY0", "special_bessel_y1": "BesselY1", "special_spherical_bessel_j0": "SphericalBesselJ0",
-           "special_airy_ai": "AiryAi", "special_ndtri": "NormalQuantile"}
+           "special_airy_ai": "AiryAi", "special_ndtri": "NormalQuantile"}  # fmt: skip
 PAIRS = {"special_zeta": "Zeta", "igamma": "GammaP", "igammac": "GammaQ", "special_hermite_polynomial_h": "HermiteH", "special_hermite_polynomial_he": "HermiteHe",
          "special_laguerre_polynomial_l": "Laguerre", "special_legendre_polynomial_p": "Legendre",
-         **{f"special_chebyshev_polynomial_{kind}": f"Chebyshev{kind.upper()}" for kind in "tuvw"}}
+         **{f"special_chebyshev_polynomial_{kind}": f"Chebyshev{kind.upper()}" for kind in "tuvw"}}  # fmt: skip
 
 
 @converts(*(f"aten.{name}.default" for name in DIRECT | SPECIAL))
@@ -111,7 +111,12 @@ def atan2(g: Site, x, other):
     """The angle of the point (other, x): that of the magnitudes, mirrored into its quadrant."""
     up, right = g.cast(x, g.dtype), g.cast(other, g.dtype)
     height, width, zero = g.emit("Abs", up), g.emit("Abs", right), g.constant(0, g.dtype)
-    slope = g.emit("Where", g.emit("Equal", height, width), g.emit("Where", g.emit("Equal", height, zero), zero, g.constant(1, g.dtype)), g.emit("Div", height, width))
+    slope = g.emit(
+        "Where",
+        g.emit("Equal", height, width),
+        g.emit("Where", g.emit("Equal", height, zero), zero, g.constant(1, g.dtype)),
+        g.emit("Div", height, width),
+    )
     angle = g.emit("Atan", slope)
     angle = g.emit("Where", negative(g, right, g.dtype), g.emit("Sub", g.constant(math.pi, g.dtype), angle), angle)
     return g.emit("Where", negative(g, up, g.dtype), g.emit("Neg", angle), angle)
@@ -149,7 +154,12 @@ def ldexp(g: Site, x, other):
 def angle(g: Site, x):
     """Of real numbers 0 or pi."""
     y = g.cast(x, g.dtype)
-    return g.emit("Where", g.emit("IsNaN", y), y, g.emit("Where", g.emit("Less", y, g.constant(0, g.dtype)), g.constant(math.pi, g.dtype), g.constant(0, g.dtype)))
+    return g.emit(
+        "Where",
+        g.emit("IsNaN", y),
+        y,
+        g.emit("Where", g.emit("Less", y, g.constant(0, g.dtype)), g.constant(math.pi, g.dtype), g.constant(0, g.dtype)),
+    )
 
 
 def polynomial(g: Site, x: str, coefficients) -> str:
@@ -181,7 +191,7 @@ def erfc(g: Site, x):
 
 # Lanczos 1964, g = 7 and 9 terms; the coefficients are those of Godfrey.
 LANCZOS = (0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905, -0.13857109526572012,
-           9.9843695780195716e-6, 1.5056327351493116e-7)
+           9.9843695780195716e-6, 1.5056327351493116e-7)  # fmt: skip
 
 
 @converts("aten.lgamma.default")
@@ -194,7 +204,9 @@ def lgamma(g: Site, x):
     for k, c in enumerate(LANCZOS[1:], 1):
         total = g.emit("Add", total, g.emit("Div", g.constant(c, g.dtype), g.emit("Add", z, g.constant(k, g.dtype))))
     t = g.emit("Add", z, g.constant(7.5, g.dtype))
-    power = g.emit("Sub", g.emit("Mul", g.emit("Add", z, half), g.emit("Sub", g.emit("Log", t), one)), g.constant(7 - 0.5 * math.log(2 * math.pi), g.dtype))
+    power = g.emit(
+        "Sub", g.emit("Mul", g.emit("Add", z, half), g.emit("Sub", g.emit("Log", t), one)), g.constant(7 - 0.5 * math.log(2 * math.pi), g.dtype)
+    )
     above = g.emit("Add", power, g.emit("Log", total))
     # sin(pi x) from the distance to the next whole number, which is exact.
     sine = g.emit("Abs", g.emit("Sin", g.emit("Mul", g.emit("Sub", x, g.emit("Round", x)), g.constant(math.pi, g.dtype))))
@@ -224,8 +236,10 @@ def digamma(g: Site, x):
 
 
 # Giles 2010, "Approximating the erfinv function", in single precision: of -log(1 - x^2) - 2.5 below 5, else of its root - 3.
-ERFINV = ((2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
-          (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682))
+ERFINV = (
+    (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
+    (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682),
+)
 
 
 @converts("aten.erfinv.default")

@@ -68,7 +68,7 @@ def index_put(g: Site, x, indices, values, accumulate=False):
     first, k, others = axes[0], len(axes), [axis for axis in range(x.rank) if axis not in axes]
     at, new = _joined(g, [indices[axis] for axis in axes]), max(indices[axis].rank for axis in axes)
     sizes = [g.size(x, axis) for axis in (*axes, *others)]
-    parts = [g.sizes(part) if part else None for part in (sizes[k:k + first], sizes[k + first:])]
+    parts = [g.sizes(part) if part else None for part in (sizes[k : k + first], sizes[k + first :])]
     leading = g.emit("Slice", g.emit("Shape", at), g.ints(0), g.ints(-1)) if new else None
     shape = [part for part in (parts[0], leading, parts[1]) if part is not None]
     rows = g.cast(values, g.dtype)
@@ -106,8 +106,14 @@ def scatter(g: Site, x, dim, index, src=None, value=None):
     return g.emit("ScatterElements", x, index, src, axis=x.axis(dim))
 
 
-@converts("aten.nonzero.default", "aten.masked_select.default", "aten._unique2.default", "aten.unique_consecutive.default",
-          "aten._local_scalar_dense.default", "aten.item.default")
+@converts(
+    "aten.nonzero.default",
+    "aten.masked_select.default",
+    "aten._unique2.default",
+    "aten.unique_consecutive.default",
+    "aten._local_scalar_dense.default",
+    "aten.item.default",
+)
 def depends_on_data(g: Site, **rest):
     """Shapes that only the data tell."""
     raise g.refuse("the shape or number that it gives depends on the data, and fastrnn decides all shapes beforehand")

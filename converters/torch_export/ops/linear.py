@@ -78,13 +78,24 @@ def conv(g: Site, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
 def conv_transpose(g: Site, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """ConvTranspose."""
     n = weight.rank - 2
-    return _convolve(g, "ConvTranspose", x, weight, bias, groups, strides=_each(stride, n), dilations=_each(dilation, n), pads=_each(padding, n) * 2,
-                     output_padding=_each(output_padding, n))
+    return _convolve(
+        g,
+        "ConvTranspose",
+        x,
+        weight,
+        bias,
+        groups,
+        strides=_each(stride, n),
+        dilations=_each(dilation, n),
+        pads=_each(padding, n) * 2,
+        output_padding=_each(output_padding, n),
+    )
 
 
 @converts("aten.convolution.default", "aten._convolution.default")
-def convolution(g: Site, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark=None, deterministic=None,
-                allow_tf32=None):
+def convolution(
+    g: Site, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, benchmark=None, deterministic=None, allow_tf32=None
+):
     """Either of the two."""
     if transposed:
         return conv_transpose(g, x, weight, bias, stride, padding, output_padding, groups, dilation)

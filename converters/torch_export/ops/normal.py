@@ -34,12 +34,21 @@ def _reduce(g: Site, op: str, x: str, axes: list[int], keepdim: bool) -> str:
 
 
 REDUCTIONS = {"sum": "ReduceSum", "mean": "ReduceMean", "amax": "ReduceMax", "amin": "ReduceMin", "prod": "ReduceProd", "max": "ReduceMax",
-              "min": "ReduceMin"}
+              "min": "ReduceMin"}  # fmt: skip
 
 
-@converts("aten.sum.default", "aten.sum.dim_IntList", "aten.mean.default", "aten.mean.dim", "aten.amax.default", "aten.amin.default",
-          "aten.prod.default",
-          "aten.prod.dim_int", "aten.max.default", "aten.min.default")
+@converts(
+    "aten.sum.default",
+    "aten.sum.dim_IntList",
+    "aten.mean.default",
+    "aten.mean.dim",
+    "aten.amax.default",
+    "aten.amin.default",
+    "aten.prod.default",
+    "aten.prod.dim_int",
+    "aten.max.default",
+    "aten.min.default",
+)
 def reduce(g: Site, x, dim=None, keepdim=False):
     """In the result's dtype."""
     return _reduce(g, REDUCTIONS[g.target.split(".")[1]], g.cast(x, g.dtype), _axes(x, dim), keepdim)
@@ -86,8 +95,9 @@ def _variance(g: Site, x: Tensor, axes: list[int], correction, keepdim: bool) ->
     return g.emit("Div", total, g.constant(max(0, n - correction), g.dtype)), mean
 
 
-@converts("aten.var.correction", "aten.std.correction", "aten.var.dim", "aten.std.dim", "aten.var.default", "aten.std.default",
-          "aten.var_mean.correction")
+@converts(
+    "aten.var.correction", "aten.std.correction", "aten.var.dim", "aten.std.dim", "aten.var.default", "aten.std.default", "aten.var_mean.correction"
+)
 def variance(g: Site, x, dim=None, correction=1, unbiased=True, keepdim=False):
     """Or its root."""
     correction = 1 if correction is None else correction
@@ -226,7 +236,9 @@ def batch_norm(g: Site, x, weight, bias, running_mean, running_var, training=Fal
     return [y, *beside] if "native" in g.target else y
 
 
-@converts("aten._native_batch_norm_legit.no_stats", "aten._native_batch_norm_legit_functional.default", "aten._batch_norm_with_update_functional.default")
+@converts(
+    "aten._native_batch_norm_legit.no_stats", "aten._native_batch_norm_legit_functional.default", "aten._batch_norm_with_update_functional.default"
+)
 def batch_norm_of_batches(g: Site, x, weight, bias, training=True, momentum=0.1, eps=1e-5, running_mean=None, running_var=None):
     """With the batch's statistics; where it keeps some, also those after the call."""
     if not training and "update" not in g.target:
@@ -238,9 +250,13 @@ def batch_norm_of_batches(g: Site, x, weight, bias, training=True, momentum=0.1,
     n = g.product([g.size(x, k) for k in axes])
     centred = g.emit("Sub", x, g.emit("ReduceMean", x, g.ints(*axes), keepdims=1))
     count = g.cast(n, g.dtype)
-    variance = g.emit("Div", g.emit("ReduceSum", g.emit("Mul", centred, centred), g.ints(*axes), keepdims=0), g.emit("Sub", count, g.constant(1, g.dtype)))
-    after = [g.emit("Add", g.emit("Mul", old, g.constant(1 - momentum, g.dtype)), g.emit("Mul", new, g.constant(momentum, g.dtype)))
-             for old, new in ((running_mean, mean), (running_var, variance))]
+    variance = g.emit(
+        "Div", g.emit("ReduceSum", g.emit("Mul", centred, centred), g.ints(*axes), keepdims=0), g.emit("Sub", count, g.constant(1, g.dtype))
+    )
+    after = [
+        g.emit("Add", g.emit("Mul", old, g.constant(1 - momentum, g.dtype)), g.emit("Mul", new, g.constant(momentum, g.dtype)))
+        for old, new in ((running_mean, mean), (running_var, variance))
+    ]
     return [y, mean, scale, g.constant([], "uint8"), *after] if "update" in g.target else [y, mean, scale, *after]
 
 

@@ -76,7 +76,9 @@ def nanmedian(g: Site, x, dim=None, keepdim=False):
     ordered, places = g.emit("TopK", g.emit("Where", missing, g.constant(np.inf, x.dtype), y), g.sizes([n]), outputs=2, axis=axis, largest=0)
     count = g.emit("ReduceSum", g.emit("Cast", g.emit("Not", missing), to="int64"), g.ints(axis), keepdims=1)
     at = g.emit("Div", g.emit("Max", g.emit("Sub", count, g.constant(1, "int64")), g.constant(0, "int64")), g.constant(2, "int64"))
-    value = g.emit("Where", g.emit("Equal", count, g.constant(0, "int64")), g.constant(np.nan, x.dtype), g.emit("GatherElements", ordered, at, axis=axis))
+    value = g.emit(
+        "Where", g.emit("Equal", count, g.constant(0, "int64")), g.constant(np.nan, x.dtype), g.emit("GatherElements", ordered, at, axis=axis)
+    )
     found = [value, g.emit("GatherElements", places, at, axis=axis)]
     found = found if keepdim else [g.emit("Squeeze", y, g.ints(axis)) for y in found]
     return found[0] if whole else found

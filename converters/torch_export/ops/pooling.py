@@ -13,12 +13,17 @@ from fastrnn.converters.torch_export.site import Site
 
 def _pool(g: Site, op: str, x: Tensor, n: int, kernel, stride, padding, ceil_mode, outputs: int = 1, **attributes) -> str | list[str]:
     """One number stands for all n spatial axes; without a stride, windows lie side by side; a list of 2 n pads says both sides. A batch axis is added where there is none."""
+
     def each(values):
         values = [values] if isinstance(values, int) else list(values)
         return values * n if len(values) == 1 else values
 
     alone = x.rank == n + 1
-    attributes |= {"kernel_shape": each(kernel), "strides": each(stride or kernel), "pads": padding if isinstance(padding, list) and len(padding) == 2 * n else each(padding) * 2}
+    attributes |= {
+        "kernel_shape": each(kernel),
+        "strides": each(stride or kernel),
+        "pads": padding if isinstance(padding, list) and len(padding) == 2 * n else each(padding) * 2,
+    }
     if "dilations" in attributes:
         attributes["dilations"] = each(attributes["dilations"])
     y = g.emit(op, g.emit("Unsqueeze", x, g.ints(0)) if alone else x, outputs=outputs, ceil_mode=int(ceil_mode), **attributes)

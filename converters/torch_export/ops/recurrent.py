@@ -14,8 +14,14 @@ def _options(kind: str, weights, **options) -> StackOptions:
     op = kind[:3] if kind != "lstm" else kind
     rows, units = weights[0].shape[0] // GATES[op], weights[1].shape[1]
     directions = 2 if options.get("bidirectional") else 1
-    return StackOptions(op, weights[0].shape[1], rows, proj_size=units if units != rows else 0,
-                        activations=((Activation("relu"),),) * directions if kind == "rnn_relu" else (), **options)
+    return StackOptions(
+        op,
+        weights[0].shape[1],
+        rows,
+        proj_size=units if units != rows else 0,
+        activations=((Activation("relu"),),) * directions if kind == "rnn_relu" else (),
+        **options,
+    )
 
 
 def _stack(g: Site, o: StackOptions, x: str, states: list[str], weights: list[Tensor], lengths: str, used: list[bool]) -> list[str | None]:
@@ -34,7 +40,15 @@ def recurrent(g: Site, x, states, weights, lengths, kind, bias, num_layers, bidi
     o = _options(kind, weights, num_layers=num_layers, bias=bias, bidirectional=bidirectional, batch_first=batch_first)
     if any(s.shape[0] != num_layers * o.directions for s in states):
         raise g.refuse(f"initial states must have {num_layers * o.directions} on axis 0 = layers * directions, got {[s.shape for s in states]}")
-    return _stack(g, o, x.name, [s.name for s in states], weights, "" if lengths is None else g.cast(lengths, "int64"), [g.uses(k + 1) for k in range(len(states))])
+    return _stack(
+        g,
+        o,
+        x.name,
+        [s.name for s in states],
+        weights,
+        "" if lengths is None else g.cast(lengths, "int64"),
+        [g.uses(k + 1) for k in range(len(states))],
+    )
 
 
 @converts("fastrnn.flat.default")
@@ -55,9 +69,13 @@ def longest(g: Site, lengths, steps):
     if not g.graph.longest:
         return lengths.name
     most = g.emit("ReduceMax", g.cast(lengths, "int64"), keepdims=1)
-    return g.emit("Require", lengths, g.emit("Equal", most, g.sizes([steps])),
-                  message=f"{ASSUMED} one row as long as the input: torch cuts what it pads at the longest row, and the rest of the module depends on how much is left; "
-                          "cut the input at the longest row, or give pad_packed_sequence its total_length")
+    return g.emit(
+        "Require",
+        lengths,
+        g.emit("Equal", most, g.sizes([steps])),
+        message=f"{ASSUMED} one row as long as the input: torch cuts what it pads at the longest row, and the rest of the module depends on how much is left; "
+        "cut the input at the longest row, or give pad_packed_sequence its total_length",
+    )
 
 
 @converts("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
@@ -69,11 +87,19 @@ def layer(g: Site, x, hx, params, has_biases, num_layers, dropout, train, bidire
     return recurrent(g, x, hx if kind == "lstm" else [hx], params, None, kind, has_biases, num_layers, bidirectional, batch_first)
 
 
-@converts("aten.lstm.data", "aten.gru.data", "aten.rnn_tanh.data", "aten.rnn_relu.data", "aten._pack_padded_sequence.default",
-          "aten._pad_packed_sequence.default")
+@converts(
+    "aten.lstm.data",
+    "aten.gru.data",
+    "aten.rnn_tanh.data",
+    "aten.rnn_relu.data",
+    "aten._pack_padded_sequence.default",
+    "aten._pad_packed_sequence.default",
+)
 def packed(g: Site, **rest):
     """torch.export fixes the sizes of a packed sequence."""
-    raise g.refuse("packed sequences of a program that torch.export made by itself are not supported; give the module to fastrnn.from_torch, which keeps them")
+    raise g.refuse(
+        "packed sequences of a program that torch.export made by itself are not supported; give the module to fastrnn.from_torch, which keeps them"
+    )
 
 
 @converts("aten.lstm_cell.default", "aten.gru_cell.default", "aten.rnn_tanh_cell.default", "aten.rnn_relu_cell.default")

@@ -95,7 +95,7 @@ def linear(g: Site, x, align_corners, output_size=None, scale_factors=None):
 
 # Of antialiasing (aten/src/ATen/native/UpSample.h): how many entries wide a filter is, and its weight at a distance.
 FILTERS = {"bilinear": (1, lambda d: np.maximum(1 - np.abs(d), 0)),
-           "bicubic": (2, lambda d: np.where(np.abs(d) < 1, (1.5 * np.abs(d) - 2.5) * d * d + 1, np.where(np.abs(d) < 2, ((-0.5 * np.abs(d) + 2.5) * np.abs(d) - 4) * np.abs(d) + 2, 0)))}
+           "bicubic": (2, lambda d: np.where(np.abs(d) < 1, (1.5 * np.abs(d) - 2.5) * d * d + 1, np.where(np.abs(d) < 2, ((-0.5 * np.abs(d) + 2.5) * np.abs(d) - 4) * np.abs(d) + 2, 0)))}  # fmt: skip
 
 
 @converts(*(f"aten._upsample_{kind}2d_aa.{form}" for kind in FILTERS for form in ("default", "vec")))

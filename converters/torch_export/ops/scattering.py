@@ -26,6 +26,7 @@ def fitting(g: Site, src: Tensor, index: Tensor) -> str:
 
 def joined(g: Site, x: str, index: str, src: str, axis: int, how: str, include_self: bool = True) -> str:
     """x with sources joined to the entries that the index names. Without include_self, to each other alone."""
+
     def put(onto: str, what: str, reduction: str) -> str:
         return g.emit("ScatterElements", onto, index, what, axis=axis, reduction=reduction)
 
@@ -101,7 +102,7 @@ def accumulated(g: Site, x: str, sizes: list[int | Size], at: str, k: int, value
     """values (..., rest) added to x, whose sizes these are, at indices (..., k) of the first k axes, which are counted as one."""
     columns, rest = g.emit("Reshape", at, g.ints(-1, k)), g.product(sizes[k:])
     wrapped = g.emit("Where", g.emit("Less", columns, g.constant(0, "int64")), g.emit("Add", columns, g.sizes(sizes[:k])), columns)
-    strides = g.sizes([g.product(sizes[axis + 1:k]) for axis in range(k)])
+    strides = g.sizes([g.product(sizes[axis + 1 : k]) for axis in range(k)])
     line = g.emit("ReduceSum", g.emit("Mul", wrapped, strides), g.ints(1), keepdims=1)
     flat, rows = g.emit("Reshape", x, g.sizes([g.product(sizes[:k]), rest])), g.emit("Reshape", values, g.sizes([-1, rest]))
     y = g.emit("ScatterElements", flat, g.emit("Expand", line, g.emit("Shape", rows)), rows, axis=0, reduction="add")

@@ -35,7 +35,9 @@ def unsqueeze(g: Site, x, dim):
     return g.emit("Unsqueeze", x, g.ints(dim if dim >= 0 else dim + x.rank + 1))
 
 
-@converts("aten.squeeze.dim", "aten.squeeze_copy.dim", "aten.squeeze.dims", "aten.squeeze_copy.dims", "aten.squeeze.default", "aten.squeeze_copy.default")
+@converts(
+    "aten.squeeze.dim", "aten.squeeze_copy.dim", "aten.squeeze.dims", "aten.squeeze_copy.dims", "aten.squeeze.default", "aten.squeeze_copy.default"
+)
 def squeeze(g: Site, x, dim=None):
     """Axes of 1 removed; others stay."""
     dims = range(x.rank) if dim is None else [dim] if isinstance(dim, int) else dim
@@ -72,7 +74,9 @@ def narrow(g: Site, x, dim, start, length):
         start = n + start if isinstance(n, int) else Size(g.emit("Add", n, g.ints(start)))
     if isinstance(length, int) and x.shape[axis] is None:  # an axis that is too short is refused and not cut
         whole = g.ints(*range(length))
-        return g.emit("Gather", x, g.emit("Add", whole, start) if isinstance(start, Size) else g.ints(*range(start, start + length)), axis=axis, wrap=0)
+        return g.emit(
+            "Gather", x, g.emit("Add", whole, start) if isinstance(start, Size) else g.ints(*range(start, start + length)), axis=axis, wrap=0
+        )
     end = start + length if isinstance(start, int) and isinstance(length, int) else Size(g.emit("Add", g.sizes([start]), g.sizes([length])))
     return cut(g, x, axis, start, end)
 
@@ -91,8 +95,16 @@ def _parts(g: Site, x: Tensor, axis: int, sizes) -> list[str]:
     return g.emit("Split", x, g.sizes(sizes), outputs=len(sizes), axis=axis)
 
 
-@converts("aten.split.Tensor", "aten.split_copy.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.split_with_sizes_copy.default", "aten.unsafe_split.Tensor", "aten.chunk.default",
-          "aten.unsafe_chunk.default")
+@converts(
+    "aten.split.Tensor",
+    "aten.split_copy.Tensor",
+    "aten.split.sizes",
+    "aten.split_with_sizes.default",
+    "aten.split_with_sizes_copy.default",
+    "aten.unsafe_split.Tensor",
+    "aten.chunk.default",
+    "aten.unsafe_chunk.default",
+)
 def split(g: Site, x, split_size=None, split_sizes=None, chunks=None, dim=0):
     """Parts of given sizes; how many there are is known from the program."""
     axis = x.axis(dim)
@@ -169,8 +181,8 @@ def repeat_interleave(g: Site, x, repeats, dim=None, output_size=None):
         y = g.emit("Expand", g.emit("Reshape", x, g.ints(-1, 1)), g.sizes([n, repeats]))
         return g.emit("Reshape", y, g.ints(-1))
     axis, dims = x.axis(dim), [g.size(x, k) for k in range(x.rank)]
-    y = g.emit("Expand", g.emit("Unsqueeze", x, g.ints(axis + 1)), g.sizes([*dims[:axis + 1], repeats, *dims[axis + 1:]]))
-    return g.emit("Reshape", y, g.sizes([*dims[:axis], g.product([dims[axis], repeats]), *dims[axis + 1:]]))
+    y = g.emit("Expand", g.emit("Unsqueeze", x, g.ints(axis + 1)), g.sizes([*dims[: axis + 1], repeats, *dims[axis + 1 :]]))
+    return g.emit("Reshape", y, g.sizes([*dims[:axis], g.product([dims[axis], repeats]), *dims[axis + 1 :]]))
 
 
 MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

@@ -41,7 +41,7 @@ def read(key: str) -> tuple[bytes, list[str]] | None:
         data = (where / key).read_bytes()
     except OSError:
         return None
-    head, _, rest = data[len(_MAGIC):].partition(b"\n")
+    head, _, rest = data[len(_MAGIC) :].partition(b"\n")
     digest, _, code = rest.partition(b"\n")
     if not data.startswith(_MAGIC) or hashlib.sha256(head + code).hexdigest().encode() != digest:
         return None

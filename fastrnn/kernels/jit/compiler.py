@@ -59,7 +59,9 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
             run, work_bytes, bind = _addresses(key, lambda: _compile_recipe(recipe, f"fr_{key[:32]}", _features(isa)))
             ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver(isa))
             _kernels[key] = Kernel(Key("recurrent", cell.name), "jit", isa, lanes, run, work_bytes)
-            log.info("cell %r ready in %.0f ms: H=%d, ISA %s, the cache is %s", cell.name, 1e3 * (time.perf_counter() - begun), units, isa, disk.folder())
+            log.info(
+                "cell %r ready in %.0f ms: H=%d, ISA %s, the cache is %s", cell.name, 1e3 * (time.perf_counter() - begun), units, isa, disk.folder()
+            )
         return _kernels[key]
 
 

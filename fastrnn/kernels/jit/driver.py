@@ -42,12 +42,18 @@ MORE = len(COUNTS) - 1
 
 def _intrinsic(n: int, build, result=types.int64):
     """A function of n int64 for Numba, by what it emits: build(code, *values)."""
+
     def generate(context, builder, signature, arguments):
         value = build(Code(builder, 0), *arguments)
         return context.get_dummy_value() if result == types.void else value
 
     made = result(*[types.int64] * n), generate
-    by_count = {2: lambda typing, a, b: made, 3: lambda typing, a, b, c: made, 4: lambda typing, a, b, c, d: made, 5: lambda typing, a, b, c, d, e: made}  # Numba wants them one by one
+    by_count = {
+        2: lambda typing, a, b: made,
+        3: lambda typing, a, b, c: made,
+        4: lambda typing, a, b, c, d: made,
+        5: lambda typing, a, b, c, d, e: made,
+    }  # Numba wants them one by one
     return intrinsic(by_count[n])
 
 
@@ -73,7 +79,9 @@ set_word = _intrinsic(3, lambda code, address, index, value: code.set_word(code.
 copy = _intrinsic(3, _copy, types.void)
 kept = _intrinsic(4, _kept)
 clear = _intrinsic(2, lambda code, to, nbytes: cgutils.memset(code.builder, code.pointer(to), nbytes, 0), types.void)
-call_tile = _intrinsic(5, lambda code, tile, args, table, block, row: code.call(tile, ir.VoidType(), code.pointer(args), code.pointer(table), block, row), types.void)
+call_tile = _intrinsic(
+    5, lambda code, tile, args, table, block, row: code.call(tile, ir.VoidType(), code.pointer(args), code.pointer(table), block, row), types.void
+)
 call_layout = _intrinsic(2, lambda code, layout, args: code.call(layout, I64, code.pointer(args), I64(1)))
 
 

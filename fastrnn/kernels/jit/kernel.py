@@ -25,7 +25,7 @@ def emit_module(recipe: Recipe, prefix: str) -> ir.Module:
     layout = emit_layout(module, "layout", recipe)
     lane_bytes = 4 * recipe.lanes
     entries = [layout, len(recipe.states) - 1, len(recipe.scalars), recipe.projected, recipe.operand is not None, bool(recipe.x_slots), lane_bytes,
-               lane_bytes * len(recipe.x_slots)]
+               lane_bytes * len(recipe.x_slots)]  # fmt: skip
     for kind, used in zip(KINDS, (recipe.x_slots, True, recipe.operand, recipe.projected)):
         words = Tiling(recipe, kind).words() if used else [0] * WORDS_OF_KIND
         entries += [emit(module, recipe, kind, word) if isinstance(word, Shape) else word for word in words]
@@ -51,7 +51,9 @@ def machine(features: str) -> llvm.TargetMachine:
     """This processor, with these features of it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2, reloc="pic", codemodel="small", jit=True)
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=2, reloc="pic", codemodel="small", jit=True
+    )
 
 
 def compile_ir(text: str, seen: set[str], features: str, level: int) -> bytes:

@@ -46,7 +46,7 @@ def load(code: bytes, names: list[str]) -> list[int]:
 
 
 def _sections(code: bytes) -> list[Section]:
-    table, = struct.unpack_from("<Q", code, 0x28)
+    (table,) = struct.unpack_from("<Q", code, 0x28)
     size, count = struct.unpack_from("<HH", code, 0x3A)
     found = []
     for k in range(count):
@@ -58,7 +58,7 @@ def _sections(code: bytes) -> list[Section]:
 def _place(sections: list[Section], writable: bool, at: int, names: bytes) -> int:
     """Gives loaded sections of one protection their places; where they end. Tables for unwinding are left out: nothing here throws."""
     for s in sections:
-        unwinding = names[s.name:].startswith((b".eh_frame\0", b".rela.eh_frame\0"))
+        unwinding = names[s.name :].startswith((b".eh_frame\0", b".rela.eh_frame\0"))
         if s.flags & ALLOC and bool(s.flags & WRITE) == writable and not unwinding:
             s.at = -(-at // s.align) * s.align
             at = s.at + s.size
@@ -68,7 +68,7 @@ def _place(sections: list[Section], writable: bool, at: int, names: bytes) -> in
 def _load(code: bytes, names: list[str]) -> list[int]:
     sections = _sections(code)
     headers = sections[struct.unpack_from("<H", code, 0x3E)[0]]
-    section_names = code[headers.offset:headers.offset + headers.size]
+    section_names = code[headers.offset : headers.offset + headers.size]
     jumps = _place(sections, False, 0, section_names)
     writable = -(-(jumps + JUMP.size * len(ELSEWHERE)) // PAGE) * PAGE
     size = -(-_place(sections, True, writable, section_names) // PAGE) * PAGE + PAGE
@@ -76,7 +76,7 @@ def _load(code: bytes, names: list[str]) -> list[int]:
     base = ctypes.addressof(ctypes.c_char.from_buffer(block))
     for s in sections:
         if s.at >= 0 and s.kind != NOBITS:
-            block[s.at:s.at + s.size] = code[s.offset:s.offset + s.size]
+            block[s.at : s.at + s.size] = code[s.offset : s.offset + s.size]
     libc = ctypes.CDLL(None, use_errno=True)
     for k, name in enumerate(ELSEWHERE):
         JUMP.pack_into(block, jumps + k * JUMP.size, b"\x48\xb8", ctypes.cast(getattr(libc, name), ctypes.c_void_p).value, b"\xff\xe0")
@@ -85,7 +85,9 @@ def _load(code: bytes, names: list[str]) -> list[int]:
         if s.kind == RELOCATIONS and sections[s.info].at >= 0:
             _relocate(code, s, sections[s.info].at, block, base, [address for _, address in symbols])
     if libc.mprotect(ctypes.c_void_p(base), ctypes.c_size_t(writable), mmap.PROT_READ | mmap.PROT_EXEC):
-        raise UnsupportedModelError(f"backend 'jit': this system lets no memory be made executable ({os.strerror(ctypes.get_errno())}); use backend 'reference'")
+        raise UnsupportedModelError(
+            f"backend 'jit': this system lets no memory be made executable ({os.strerror(ctypes.get_errno())}); use backend 'reference'"
+        )
     _kept.append(block)
     by_name = dict(symbols)
     return [by_name[name] for name in names]
@@ -97,7 +99,7 @@ def _symbols(code: bytes, sections: list[Section], base: int, elsewhere: dict[st
     text, found = sections[table.link], []
     for at in range(table.offset, table.offset + table.size, 24):
         name_at, _, _, index, value, _ = struct.unpack_from("<IBBHQQ", code, at)
-        name = code[text.offset + name_at:code.index(b"\0", text.offset + name_at)].decode()
+        name = code[text.offset + name_at : code.index(b"\0", text.offset + name_at)].decode()
         inside = index < len(sections) and index and sections[index].at >= 0
         found.append((name, base + sections[index].at + value if inside else elsewhere.get(name)))
     return found

@@ -87,5 +87,16 @@ def recipe_of(cell: Cell, lanes: int, registers: int, units: int, projected: int
     """The recipe of a cell, traced now, for layers whose last block is as full as with these H units; projected: P, or None without a projection."""
     pointwise, operand = cell.programs()
     gates = tuple(Gate(g.name, "x" in g.sees, "h" in g.sees, g.second) for g in cell.gates)
-    return Recipe(gates, cell.states, cell.parameters, cell.scalars, pointwise, operand, lanes, registers, units % lanes, (projected or 0) % lanes,
-                  projected is not None)
+    return Recipe(
+        gates,
+        cell.states,
+        cell.parameters,
+        cell.scalars,
+        pointwise,
+        operand,
+        lanes,
+        registers,
+        units % lanes,
+        (projected or 0) % lanes,
+        projected is not None,
+    )

@@ -34,14 +34,29 @@ class Vector:
     def _with(self, build, other: Vector) -> Vector:
         return Vector(self.code, build(self.value, other.value))
 
-    def __add__(self, other): return self._with(self.code.builder.fadd, other)
-    def __sub__(self, other): return self._with(self.code.builder.fsub, other)
-    def __mul__(self, other): return self._with(self.code.builder.fmul, other)
-    def __truediv__(self, other): return self._with(self.code.builder.fdiv, other)
-    def __neg__(self): return Vector(self.code, self.code.builder.fneg(self.value))
-    def __and__(self, other): return self._with(self.code.builder.and_, other)
-    def __or__(self, other): return self._with(self.code.builder.or_, other)
-    def __invert__(self): return Vector(self.code, self.code.builder.not_(self.value))
+    def __add__(self, other):
+        return self._with(self.code.builder.fadd, other)
+
+    def __sub__(self, other):
+        return self._with(self.code.builder.fsub, other)
+
+    def __mul__(self, other):
+        return self._with(self.code.builder.fmul, other)
+
+    def __truediv__(self, other):
+        return self._with(self.code.builder.fdiv, other)
+
+    def __neg__(self):
+        return Vector(self.code, self.code.builder.fneg(self.value))
+
+    def __and__(self, other):
+        return self._with(self.code.builder.and_, other)
+
+    def __or__(self, other):
+        return self._with(self.code.builder.or_, other)
+
+    def __invert__(self):
+        return Vector(self.code, self.code.builder.not_(self.value))
 
     def compare(self, relation: str, other: Vector) -> Vector:
         """The condition of an ordered comparison, false for NaN; != is true for it."""

@@ -15,7 +15,7 @@ LINE = 64
 
 # The table's entries. c1, initial1, ...: of the second state on, the rows worked on; where it comes from and goes to.
 WORDS = ("blocks", "projected_blocks", *ROWS, "project_x", "projected", "hidden", "u", "saved", "kept",
-         *(f"{what}{k}" for what in ("c", "initial", "final", "initial_b", "final_b") for k in range(1, MOST_STATES)))
+         *(f"{what}{k}" for what in ("c", "initial", "final", "initial_b", "final_b") for k in range(1, MOST_STATES)))  # fmt: skip
 
 
 def state_fields(k: int) -> tuple[str, str]:

@@ -67,7 +67,7 @@ class Tile:
         """The accumulators that a panel's vectors add to: its gates', or, narrow, pairs of them."""
         if not self.is_tail(b):
             return slots
-        return [tuple(slots[k:k + 2]) if k + 1 < len(slots) else slots[k] for k in range(0, len(slots), 2)]
+        return [tuple(slots[k : k + 2]) if k + 1 < len(slots) else slots[k] for k in range(0, len(slots), 2)]
 
     def _join(self, slots: list[int]) -> None:
         """Two gates to a vector, in a narrow block."""
@@ -122,8 +122,11 @@ class Tile:
         def call(b: int, r, attributes=()) -> None:
             fills = (PART if self.is_tail(b) else WHOLE) if self.recipe.tails else UNLESS_LAST if self.recipe.H_tail else WHOLE
             chains = code.at(memory, code.times(code.plus(r, b * R), size))
-            code.builder.call(pointwise.emit(code.builder.module, self.recipe, what, fills),
-                              [self.args, self.table.pointer, chains, code.plus(self.row, r), code.plus(self.block, code.whole(b))], attrs=attributes)
+            code.builder.call(
+                pointwise.emit(code.builder.module, self.recipe, what, fills),
+                [self.args, self.table.pointer, chains, code.plus(self.row, r), code.plus(self.block, code.whole(b))],
+                attrs=attributes,
+            )
 
         if R <= INLINED_ROWS:
             for b in self.each():
@@ -194,8 +197,15 @@ class Tile:
         self.chain(self.field_pointer("w_p"), self.code.field(self.args, "H"), [0], self.rows_of("out"))
         for r, y in enumerate(self.rows_of("y")):
             for b in self.each():
-                store_units(code, self.accumulator(b, 0, r).value, y, code.plus(self.block, b), UNLESS_LAST if recipe.P_tail else WHOLE, recipe.P_tail,
-                            self.table.word("projected_blocks"))
+                store_units(
+                    code,
+                    self.accumulator(b, 0, r).value,
+                    y,
+                    code.plus(self.block, b),
+                    UNLESS_LAST if recipe.P_tail else WHOLE,
+                    recipe.P_tail,
+                    self.table.word("projected_blocks"),
+                )
 
 
 def emit(module: ir.Module, recipe: Recipe, kind: str, shape: Shape) -> ir.Function:

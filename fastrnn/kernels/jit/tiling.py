@@ -47,7 +47,12 @@ class Tiling:
         of_one = [1 << k for k in reversed(range(LEVELS)) if 1 << k <= self.one]
         for count, widths in zip(COUNTS, (of_one, sorted({self.two, 1})[::-1], sorted({self.many, 1})[::-1])):
             beside = self.tails and count == 1
-            levels = [*((width, False) for width in widths), *[None] * (LEVELS - len(widths)), (0, True) if self.tails else None, (1, True) if beside else None]
+            levels = [
+                *((width, False) for width in widths),
+                *[None] * (LEVELS - len(widths)),
+                (0, True) if self.tails else None,
+                (1, True) if beside else None,
+            ]
             yield from (self.tails + beside, self.rows, *widths, *[0] * (LEVELS - len(widths)))
             for level in levels:
                 yield from (Shape(*level, rows) if level and 0 < rows <= min(count, self.rows) else 0 for rows in range(TILES_OF_LEVEL))

@@ -21,5 +21,7 @@ NEON has run only under emulation (.ci/neon), never on an ARM machine.
 from importlib.util import find_spec
 
 if find_spec(f"{__name__}._cpu") is None:
-    raise ImportError(f"nothing is compiled in {__path__[0]}: this is fastrnn's source folder, and if fastrnn is installed too, that lies behind it on the path. "
-                      "Run from another folder (tests by `pytest`, not `python -m pytest`), or compile it here: pip install -e .")
+    raise ImportError(
+        f"nothing is compiled in {__path__[0]}: this is fastrnn's source folder, and if fastrnn is installed too, that lies behind it on the path. "
+        "Run from another folder (tests by `pytest`, not `python -m pytest`), or compile it here: pip install -e ."
+    )

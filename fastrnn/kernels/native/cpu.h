@@ -28,8 +28,8 @@ static const struct {
     int leaf, subleaf, at, bit;
     unsigned state;
 } FR_FEATURES[] = {
-    {"fma", 1, 0, FR_ECX, 12, FR_YMM}, {"avx2", 7, 0, FR_EBX, 5, FR_YMM}, {"avxvnni", 7, 1, FR_EAX, 4, FR_YMM},
-    {"avx512f", 7, 0, FR_EBX, 16, FR_ZMM}, {"avx512dq", 7, 0, FR_EBX, 17, FR_ZMM}, {"avx512bw", 7, 0, FR_EBX, 30, FR_ZMM},
+    {"fma", 1, 0, FR_ECX, 12, FR_YMM},      {"avx2", 7, 0, FR_EBX, 5, FR_YMM},        {"avxvnni", 7, 1, FR_EAX, 4, FR_YMM},
+    {"avx512f", 7, 0, FR_EBX, 16, FR_ZMM},  {"avx512dq", 7, 0, FR_EBX, 17, FR_ZMM},   {"avx512bw", 7, 0, FR_EBX, 30, FR_ZMM},
     {"avx512vl", 7, 0, FR_EBX, 31, FR_ZMM}, {"avx512vnni", 7, 0, FR_ECX, 11, FR_ZMM},
 };
 

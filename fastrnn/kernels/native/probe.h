@@ -9,9 +9,7 @@ static void probe_fma_run(const fr_args *a) {
     const vf factor = vf_set1(a->scale), one = vf_set1(1.0f);
     vf chain[PROBE_CHAINS];
     UNROLL for (int k = 0; k < PROBE_CHAINS; k++) chain[k] = vf_set1((float)k);
-    for (int64_t t = 0; t < a->T; t++) {
-        UNROLL for (int k = 0; k < PROBE_CHAINS; k++) chain[k] = vf_fma(chain[k], factor, one);
-    }
+    for (int64_t t = 0; t < a->T; t++) { UNROLL for (int k = 0; k < PROBE_CHAINS; k++) chain[k] = vf_fma(chain[k], factor, one); }
     for (int k = 1; k < PROBE_CHAINS; k++) chain[0] = vf_add(chain[0], chain[k]);
     vf_store(a->y, chain[0]);
 }

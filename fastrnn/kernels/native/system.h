@@ -26,7 +26,7 @@ static inline void fr_signal_wait(fr_signal *signal, fr_lock *lock) { SleepCondi
 static inline void fr_signal_wake(fr_signal *signal) { WakeConditionVariable(signal); }
 
 typedef DWORD fr_thread_result;
-static inline int fr_thread_start(fr_thread_result (WINAPI *run)(void *), void *context) {
+static inline int fr_thread_start(fr_thread_result(WINAPI *run)(void *), void *context) {
     const HANDLE thread = CreateThread(NULL, 0, run, context, 0, NULL);
     if (!thread) return 1;
     CloseHandle(thread);
@@ -51,7 +51,8 @@ static inline int fr_processors(void) {
 #include <signal.h>
 #include <unistd.h>
 #define FR_EXPORT __attribute__((visibility("default")))
-#define FR_ON_FORK(before, parent, child) __attribute__((constructor)) static void fr_watch_forks(void) { pthread_atfork(before, parent, child); }
+#define FR_ON_FORK(before, parent, child) \
+    __attribute__((constructor)) static void fr_watch_forks(void) { pthread_atfork(before, parent, child); }
 typedef pthread_mutex_t fr_lock;
 typedef pthread_cond_t fr_signal;
 #define FR_UNLOCKED PTHREAD_MUTEX_INITIALIZER

@@ -51,23 +51,31 @@
 #define KERNEL(role, dtype, run) {role, "", dtype, run, 0}
 #define PLAIN(name) KERNEL(#name, "float32", name##_run)
 /* The weights' dtype stands in the arguments too. */
-#define BOTH_OVER(cell, dtype) {"recurrent", #cell, dtype, cell##_run, cell##_work_bytes}, {"general", #cell, dtype, cell##_any_run, cell##_any_work_bytes}
+#define BOTH_OVER(cell, dtype) \
+    {"recurrent", #cell, dtype, cell##_run, cell##_work_bytes}, { "general", #cell, dtype, cell##_any_run, cell##_any_work_bytes }
 #define BOTH(cell) BOTH_OVER(cell, "float32"), BOTH_OVER(cell, "bfloat16"), BOTH_OVER(cell, "int8")
-#define MOVES(name) KERNEL(#name, "bits8", name##8_run), KERNEL(#name, "bits16", name##16_run), KERNEL(#name, "bits32", name##32_run), \
-    KERNEL(#name, "bits64", name##64_run)
+#define MOVES(name) \
+    KERNEL(#name, "bits8", name##8_run), KERNEL(#name, "bits16", name##16_run), KERNEL(#name, "bits32", name##32_run), \
+        KERNEL(#name, "bits64", name##64_run)
 #define INTEGER(name, type) KERNEL(#name, #type, name##_##type##_t_run)
-#define INTEGERS(type)                                                                                                 \
+#define INTEGERS(type) \
     INTEGER(add, type), INTEGER(sub, type), INTEGER(mul, type), INTEGER(div, type), INTEGER(mod, type), INTEGER(fmod, type), INTEGER(min, type), \
-    INTEGER(max, type), INTEGER(neg, type), INTEGER(abs, type), INTEGER(sign, type), INTEGER(equal, type), INTEGER(less, type), \
-    INTEGER(less_or_equal, type), INTEGER(greater, type), INTEGER(greater_or_equal, type), INTEGER(reduce, type), INTEGER(reduce_prod, type), \
-    INTEGER(reduce_max, type), INTEGER(reduce_min, type)
+        INTEGER(max, type), INTEGER(neg, type), INTEGER(abs, type), INTEGER(sign, type), INTEGER(equal, type), INTEGER(less, type), \
+        INTEGER(less_or_equal, type), INTEGER(greater, type), INTEGER(greater_or_equal, type), INTEGER(reduce, type), INTEGER(reduce_prod, type), \
+        INTEGER(reduce_max, type), INTEGER(reduce_min, type)
 #define SELECTS(dtype, type) \
     KERNEL("argmax", dtype, argmax_##type##_run), KERNEL("argmin", dtype, argmin_##type##_run), KERNEL("top", dtype, top_##type##_run), \
-    KERNEL("running", dtype, running_##type##_run)
+        KERNEL("running", dtype, running_##type##_run)
 #define CAST(from, to) KERNEL("cast_" #to, #from, cast_##from##_##to##_run)
 static const fr_kernel fr_table[] = {
-    BOTH(rnn), BOTH(lstm), BOTH(gru), BOTH(gru_before), PLAIN(dense), KERNEL("dense", "bfloat16", dense_run),
-    {"dense", "", "int8", dense_run, dense_int8_work_bytes}, {"product", "", "float32", product_run, product_work_bytes},
+    BOTH(rnn),
+    BOTH(lstm),
+    BOTH(gru),
+    BOTH(gru_before),
+    PLAIN(dense),
+    KERNEL("dense", "bfloat16", dense_run),
+    {"dense", "", "int8", dense_run, dense_int8_work_bytes},
+    {"product", "", "float32", product_run, product_work_bytes},
     MOVES(copy),
     PLAIN(chain),
     PLAIN(depthwise),
@@ -87,17 +95,41 @@ static const fr_kernel fr_table[] = {
     MOVES(take),
     MOVES(put),
     KERNEL("offsets", "int64", offsets_run),
-    SELECTS("float32", fr_number), SELECTS("int32", int32_t), SELECTS("int64", int64_t),
-    CAST(uint8, float32), CAST(uint8, float64), CAST(uint8, int32), CAST(uint8, int64), CAST(uint8, bool),
-    CAST(int32, float32), CAST(int32, float64), CAST(int32, int64), CAST(int32, uint8), CAST(int32, bool),
-    CAST(int64, float32), CAST(int64, float64), CAST(int64, int32), CAST(int64, uint8), CAST(int64, bool),
-    CAST(float32, float64), CAST(float32, int32), CAST(float32, int64), CAST(float32, bool),
-    CAST(float64, float32), CAST(float64, int32), CAST(float64, int64), CAST(float64, bool),
-    {"quantize", "", "uint8", quantize_uint8_t_run, 0}, {"quantize", "", "int8", quantize_int8_t_run, 0},
-    {"dequantize", "", "uint8", dequantize_uint8_t_run, 0}, {"dequantize", "", "int8", dequantize_int8_t_run, 0}, {"dequantize", "", "int32", dequantize_int32_t_run, 0},
+    SELECTS("float32", fr_number),
+    SELECTS("int32", int32_t),
+    SELECTS("int64", int64_t),
+    CAST(uint8, float32),
+    CAST(uint8, float64),
+    CAST(uint8, int32),
+    CAST(uint8, int64),
+    CAST(uint8, bool),
+    CAST(int32, float32),
+    CAST(int32, float64),
+    CAST(int32, int64),
+    CAST(int32, uint8),
+    CAST(int32, bool),
+    CAST(int64, float32),
+    CAST(int64, float64),
+    CAST(int64, int32),
+    CAST(int64, uint8),
+    CAST(int64, bool),
+    CAST(float32, float64),
+    CAST(float32, int32),
+    CAST(float32, int64),
+    CAST(float32, bool),
+    CAST(float64, float32),
+    CAST(float64, int32),
+    CAST(float64, int64),
+    CAST(float64, bool),
+    {"quantize", "", "uint8", quantize_uint8_t_run, 0},
+    {"quantize", "", "int8", quantize_int8_t_run, 0},
+    {"dequantize", "", "uint8", dequantize_uint8_t_run, 0},
+    {"dequantize", "", "int8", dequantize_int8_t_run, 0},
+    {"dequantize", "", "int32", dequantize_int32_t_run, 0},
     {"dynamic_quantize", "", "float32", dynamic_quantize_run, 0},
     {"integer_product", "", "int8", integer_product_run, integer_product_work_bytes},
-    {"requantize", "", "uint8", requantize_uint8_t_run, 0}, {"requantize", "", "int8", requantize_int8_t_run, 0},
+    {"requantize", "", "uint8", requantize_uint8_t_run, 0},
+    {"requantize", "", "int8", requantize_int8_t_run, 0},
     PLAIN(pack),
     {"sort_lengths", "", "int64", sort_lengths_run, sort_work_bytes},
     PLAIN(probe_fma),

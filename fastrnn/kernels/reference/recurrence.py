@@ -12,7 +12,9 @@ from fastrnn.model.recurrent import INPUTS, RECURRENT, DirectionWeights, Recurre
 from fastrnn.model.small import BYTES_OF_ALL, UNBOUNDED, product, range_of
 
 
-def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray, x_bits: int = UNBOUNDED, within=None) -> list[np.ndarray]:
+def step(
+    cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray], scalars: np.ndarray, x_bits: int = UNBOUNDED, within=None
+) -> list[np.ndarray]:
     """New states from x (B, I), states [(B, P), (B, H)...] and scalars (B, n), in the dtype of x. x_bits: of int8 weights, what x is rounded to, within which range."""
     h, bits = states[0], operand_bits(cell, w.w_p is not None, x_bits)
     bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
@@ -25,7 +27,11 @@ def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray
         values[gate] = product(x, matrix, scale_x.get(gate), x_bits, values[gate], zero_x.get(gate), within)
     for gate in cell.first_gates:
         values[gate] = product(h, recurrent[gate], scale_h.get(gate), bits.h, values[gate], zero_h.get(gate))
-    values |= dict(zip(cell.states, states)) | dict(zip(cell.parameters, w.parameters)) | {name: scalars[:, k:k + 1] for k, name in enumerate(cell.scalars)}
+    values |= (
+        dict(zip(cell.states, states))
+        | dict(zip(cell.parameters, w.parameters))
+        | {name: scalars[:, k : k + 1] for k, name in enumerate(cell.scalars)}
+    )
     values |= {RAW_INPUT: x}
     if cell.operand:
         operand = cell.second_operand(values)
@@ -37,8 +43,17 @@ def step(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray
     return new
 
 
-def run(cell: Cell, w: DirectionWeights, x: np.ndarray, states: list[np.ndarray | None], lengths: np.ndarray | None = None,
-        reverse: bool = False, scalars: np.ndarray | None = None, x_bits: int = UNBOUNDED, keep: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+def run(
+    cell: Cell,
+    w: DirectionWeights,
+    x: np.ndarray,
+    states: list[np.ndarray | None],
+    lengths: np.ndarray | None = None,
+    reverse: bool = False,
+    scalars: np.ndarray | None = None,
+    x_bits: int = UNBOUNDED,
+    keep: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """y (T, B, P) and the final states, from x (T, B, I) and a cell's scalars (T, B, n); None as a state means zeros. keep (T, B): what states are multiplied by
     on their way into a step, in reverse from the step after it in time; of those multiplied by 0 nothing is left. Computes in the dtype of x."""
     T, B, _ = x.shape
@@ -76,8 +91,10 @@ def recurrent(node: Node, inputs: list):
     timed = [x, layer.array("scalars"), layer.array("keep")]
     x, scalars, keep = [a if a is None or not layer.batch_first else np.swapaxes(a, 0, 1) for a in timed]
     states = [s if s is None else np.moveaxis(s, layer.direction_axis, 0) for s in states]
-    done = [run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars, layer.x_bits, keep)
-            for d, cell in enumerate(layer.cells)]
+    done = [
+        run(cell, layer.weights(d), x, [None if s is None else s[d] for s in states], lengths, layer.reverse(d), scalars, layer.x_bits, keep)
+        for d, cell in enumerate(layer.cells)
+    ]
     y, finals = np.stack([y for y, _ in done], axis=1), [np.stack(s) for s in zip(*(s for _, s in done))]
     T, D, B, P = y.shape
     if layer.torch_form:

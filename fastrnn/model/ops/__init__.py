@@ -23,25 +23,25 @@ the default is ONNX's meaning. To add an op: both functions here, a row in tests
 """
 
 from fastrnn.model.ops import (
-           algebra,
-           control,
-           elementwise,
-           foreign,
-           functions,
-           indexing,
-           integer_lstm,
-           linear,
-           normal,
-           pooling,
-           quantized,
-           recurrent,
-           selecting,
-           shaping,
-           special,
-           transforms,
+    algebra,
+    control,
+    elementwise,
+    foreign,
+    functions,
+    indexing,
+    integer_lstm,
+    linear,
+    normal,
+    pooling,
+    quantized,
+    recurrent,
+    selecting,
+    shaping,
+    special,
+    transforms,
 )
 from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
 
 __all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "algebra", "check_node", "control",
            "elementwise", "foreign", "functions", "indexing", "integer_lstm", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping",
-           "special", "transforms"]
+           "special", "transforms"]  # fmt: skip

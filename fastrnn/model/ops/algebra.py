@@ -178,12 +178,12 @@ def _lu(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for j in range(k):
         at = j + np.argmax(np.abs(y[..., j:, j]), axis=-1)[..., None, None]
         pivots[..., j] = at[..., 0, 0] + 1
-        row, chosen = y[..., j:j + 1, :].copy(), np.take_along_axis(y, at, -2)
+        row, chosen = y[..., j : j + 1, :].copy(), np.take_along_axis(y, at, -2)
         np.put_along_axis(y, np.broadcast_to(at, (*at.shape[:-1], y.shape[-1])), row, -2)
-        y[..., j:j + 1, :] = chosen
-        pivot = chosen[..., j:j + 1]
-        y[..., j + 1:, j:j + 1] /= np.where(pivot == 0, 1, pivot)
-        y[..., j + 1:, j + 1:] -= y[..., j + 1:, j:j + 1] * y[..., j:j + 1, j + 1:]
+        y[..., j : j + 1, :] = chosen
+        pivot = chosen[..., j : j + 1]
+        y[..., j + 1 :, j : j + 1] /= np.where(pivot == 0, 1, pivot)
+        y[..., j + 1 :, j + 1 :] -= y[..., j + 1 :, j : j + 1] * y[..., j : j + 1, j + 1 :]
     return y, pivots
 
 
@@ -210,10 +210,10 @@ def pivot_matrix_meaning(node, inputs):
     if pivots.size and (pivots.min() < 1 or pivots.max() > m):
         raise ShapeError(f"{where(node)}: a pivot lies outside of 1 to {m}")
     for j in range(pivots.shape[-1]):
-        at = pivots[..., j:j + 1].astype(np.int64) - 1
-        first, second = order[..., j:j + 1].copy(), np.take_along_axis(order, at, -1)
+        at = pivots[..., j : j + 1].astype(np.int64) - 1
+        first, second = order[..., j : j + 1].copy(), np.take_along_axis(order, at, -1)
         np.put_along_axis(order, at, first, -1)
-        order[..., j:j + 1] = second
+        order[..., j : j + 1] = second
     return [np.asarray(order[..., None, :] == np.arange(m)[:, None], inputs[0].dtype)]
 
 
@@ -244,7 +244,13 @@ def matrix_exp_meaning(node, inputs):
 def householder_product(node, inputs):
     """The first columns of a product of reflections I - tau v v^T: v (..., m, n) below a diagonal of ones, tau (..., k)."""
     spec, tau = _matrices(node, inputs[0], "v"), require(node, inputs[1], "tau", FLOATS)
-    if tau.rank != spec.rank - 1 or tau.dtype != spec.dtype or not isinstance(tau.shape[-1], str) and isinstance(_shorter(spec.shape), int) and tau.shape[-1] > _shorter(spec.shape):
+    if (
+        tau.rank != spec.rank - 1
+        or tau.dtype != spec.dtype
+        or not isinstance(tau.shape[-1], str)
+        and isinstance(_shorter(spec.shape), int)
+        and tau.shape[-1] > _shorter(spec.shape)
+    ):
         raise ShapeError(f"{where(node)}: v {spec.dtype} {spec.shape} and tau {tau.dtype} {tau.shape} do not fit")
     return [Spec(spec.dtype, spec.shape)]
 
@@ -255,7 +261,7 @@ def householder_product_meaning(node, inputs):
     v, tau = inputs
     q = np.broadcast_to(np.eye(*v.shape[-2:], dtype=v.dtype), v.shape).copy()
     for j in reversed(range(tau.shape[-1])):
-        column = v[..., j + 1:, j:j + 1]
+        column = v[..., j + 1 :, j : j + 1]
         column = np.concatenate([np.ones_like(v[..., :1, :1]), column], -2)
-        q[..., j:, :] -= tau[..., j:j + 1, None] * column * (column * q[..., j:, :]).sum(-2, keepdims=True)
+        q[..., j:, :] -= tau[..., j : j + 1, None] * column * (column * q[..., j:, :]).sum(-2, keepdims=True)
     return [q]

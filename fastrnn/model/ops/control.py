@@ -142,8 +142,17 @@ def _false(specs, name: str) -> bool:
 
 
 @op("Loop", inputs=(0, MANY), outputs=MANY, body=None)
-@op("Scan", inputs=(1, MANY), outputs=MANY, body=None, num_scan_inputs=None, scan_input_axes=None, scan_output_axes=None,
-    scan_input_directions=None, scan_output_directions=None)
+@op(
+    "Scan",
+    inputs=(1, MANY),
+    outputs=MANY,
+    body=None,
+    num_scan_inputs=None,
+    scan_input_axes=None,
+    scan_output_axes=None,
+    scan_input_directions=None,
+    scan_output_directions=None,
+)
 def loop(node, inputs):
     """Checks what does not depend on the body's values, which are inferred in fastrnn/model/infer.py."""
     body = node.get("body")
@@ -152,8 +161,10 @@ def loop(node, inputs):
     if node.op == "Loop":
         carried = len(node.inputs) - 2
         if carried < 0 or len(body.inputs) != carried + 2 or len(body.outputs) < carried + 1 or len(node.outputs) > len(body.outputs) - 1:
-            raise InvalidModelError(f"{where(node)}: {len(node.inputs)} inputs, {len(node.outputs)} outputs, and a body of {len(body.inputs)} inputs "
-                                    f"and {len(body.outputs)} outputs do not fit")
+            raise InvalidModelError(
+                f"{where(node)}: {len(node.inputs)} inputs, {len(node.outputs)} outputs, and a body of {len(body.inputs)} inputs "
+                f"and {len(body.outputs)} outputs do not fit"
+            )
         if not node.inputs[0] and not node.inputs[1]:
             raise InvalidModelError(f"{where(node)}: neither a trip count nor a condition ends it")
         for spec, what, dtype in zip(inputs, ("the trip count", "the condition"), ("int64", "bool")):
@@ -161,10 +172,17 @@ def loop(node, inputs):
                 raise InvalidModelError(f"{where(node)}: {what} must be a scalar of {dtype}, got {spec.dtype} {spec.shape}")
     else:
         n = node.get("num_scan_inputs")
-        if n is None or not 1 <= n <= len(node.inputs) or len(body.inputs) != len(node.inputs) or len(body.outputs) < len(node.inputs) - n \
-                or len(node.outputs) > len(body.outputs):
-            raise InvalidModelError(f"{where(node)}: num_scan_inputs={n}, {len(node.inputs)} inputs, {len(node.outputs)} outputs, and a body of "
-                                    f"{len(body.inputs)} inputs and {len(body.outputs)} outputs do not fit")
+        if (
+            n is None
+            or not 1 <= n <= len(node.inputs)
+            or len(body.inputs) != len(node.inputs)
+            or len(body.outputs) < len(node.inputs) - n
+            or len(node.outputs) > len(body.outputs)
+        ):
+            raise InvalidModelError(
+                f"{where(node)}: num_scan_inputs={n}, {len(node.inputs)} inputs, {len(node.outputs)} outputs, and a body of "
+                f"{len(body.inputs)} inputs and {len(body.outputs)} outputs do not fit"
+            )
     for carried in Repetition(node).carried:
         if not carried.first:
             raise InvalidModelError(f"{where(node)}: the first value of {carried.before!r} is missing")
@@ -180,7 +198,7 @@ def before_a_run(repetition: Repetition, specs) -> dict[str, Spec]:
             given[t.entry] = Spec(source.dtype, None)
         else:
             axis = axis_of(repetition.node, t.axis, source.rank)
-            given[t.entry] = Spec(source.dtype, (*source.shape[:axis], *source.shape[axis + 1:]))
+            given[t.entry] = Spec(source.dtype, (*source.shape[:axis], *source.shape[axis + 1 :]))
     if not repetition.scan:
         given |= {repetition.counter: Spec("int64", ()), repetition.go_on: Spec("bool", ())}
     return given
@@ -208,7 +226,7 @@ def after_the_runs(repetition: Repetition, specs) -> list[Spec]:
         else:
             axis = axis_of(node, s.axis, part.rank + 1)
             results.append(Spec(part.dtype, (*part.shape[:axis], n, *part.shape[axis:])))
-    return results[:len(node.outputs)]
+    return results[: len(node.outputs)]
 
 
 def handed_on(repetition: Repetition, specs) -> dict[str, Spec]:

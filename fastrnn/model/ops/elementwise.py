@@ -16,7 +16,7 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 # Ops that are one of the recurrent ops' activations, by that activation's name.
 UNARY_KINDS = {"Identity": "identity", "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softsign": "softsign", "LeakyRelu": "leakyrelu",
-               "Elu": "elu", "ThresholdedRelu": "thresholdedrelu", "HardSigmoid": "hardsigmoid", "Softplus": "softplus", "Exp": "exp"}
+               "Elu": "elu", "ThresholdedRelu": "thresholdedrelu", "HardSigmoid": "hardsigmoid", "Softplus": "softplus", "Exp": "exp"}  # fmt: skip
 
 
 def unary_activation(node) -> Activation:
@@ -35,7 +35,7 @@ FUNCTIONS = {
     "Sqrt": (FLOATS, np.sqrt), "Log": (FLOATS, np.log), "Reciprocal": (FLOATS, lambda x: 1 / x), "Erf": (FLOATS, erf), "Sin": (FLOATS, np.sin),
     "Cos": (FLOATS, np.cos), "Floor": (FLOATS, np.floor), "Ceil": (FLOATS, np.ceil), "Round": (FLOATS, np.rint), "Neg": (NUMBERS, np.negative),
     "Abs": (NUMBERS, np.abs), "Sign": (NUMBERS, np.sign), "Not": (("bool",), np.logical_not), "Silu": (FLOATS, lambda x: x * Activation("sigmoid")(x)),
-}
+}  # fmt: skip
 
 
 @op("Identity", apart=always)
@@ -94,13 +94,23 @@ def _power(a, b):
 
 
 BINARY = {
-    "Add": (NUMBERS, np.add), "Sub": (NUMBERS, np.subtract), "Mul": (NUMBERS, np.multiply), "Div": (NUMBERS, _divide),
-    "PRelu": (FLOATS, lambda x, slope: np.where(x < 0, slope * x, x)), "Pow": (NUMBERS, _power),
+    "Add": (NUMBERS, np.add),
+    "Sub": (NUMBERS, np.subtract),
+    "Mul": (NUMBERS, np.multiply),
+    "Div": (NUMBERS, _divide),
+    "PRelu": (FLOATS, lambda x, slope: np.where(x < 0, slope * x, x)),
+    "Pow": (NUMBERS, _power),
     "Mod": (NUMBERS, np.mod),
 }
 COMPARISONS = {
-    "Equal": (DTYPES, np.equal), "Less": (NUMBERS, np.less), "LessOrEqual": (NUMBERS, np.less_equal), "Greater": (NUMBERS, np.greater),
-    "GreaterOrEqual": (NUMBERS, np.greater_equal), "And": (("bool",), np.logical_and), "Or": (("bool",), np.logical_or), "Xor": (("bool",), np.logical_xor),
+    "Equal": (DTYPES, np.equal),
+    "Less": (NUMBERS, np.less),
+    "LessOrEqual": (NUMBERS, np.less_equal),
+    "Greater": (NUMBERS, np.greater),
+    "GreaterOrEqual": (NUMBERS, np.greater_equal),
+    "And": (("bool",), np.logical_and),
+    "Or": (("bool",), np.logical_or),
+    "Xor": (("bool",), np.logical_xor),
 }
 
 

@@ -22,7 +22,7 @@ NAMES = (
     "LpPool", "MaxUnpool", "MeanVarianceNormalization", "MelWeightMatrix", "NegativeLogLikelihoodLoss", "Resize",
     "RoiAlign", "RotaryEmbedding", "STFT", "ScatterND", "Shrink", "SoftmaxCrossEntropyLoss", "SwiGLU", "TensorScatter", "TfIdfVectorizer",
     "Upsample",
-)
+)  # fmt: skip
 _PROVIDED: list[tuple[Callable, Callable]] = []
 
 
@@ -46,7 +46,11 @@ def foreign(node, inputs):
 def _numbers(spec: Spec) -> Spec:
     """The spec with a number for each Size."""
     shape = None if spec.shape is None else tuple(d if isinstance(d, str) else int(d) for d in spec.shape)
-    value = spec.value if spec.value is None or not has_sizes(spec.value) else np.array([int(v) for v in spec.value.ravel()], spec.dtype).reshape(spec.value.shape)
+    value = (
+        spec.value
+        if spec.value is None or not has_sizes(spec.value)
+        else np.array([int(v) for v in spec.value.ravel()], spec.dtype).reshape(spec.value.shape)
+    )
     return Spec(spec.dtype, shape, value)
 
 

@@ -11,7 +11,7 @@ from fastrnn.model.ops.registry import Spec, aligned, always, broadcast, meaning
 
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FUNCTIONS = {"Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh,
-             "Acosh": np.arccosh, "Atanh": np.arctanh}
+             "Acosh": np.arccosh, "Atanh": np.arctanh}  # fmt: skip
 BITWISE = {"BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or, "BitwiseXor": np.bitwise_xor}
 
 

@@ -145,7 +145,7 @@ def gather(node, inputs):
     n = data.shape[axis]
     if index.constant is not None and not isinstance(n, str) and index.constant.size:
         check_range(node, index.constant, -n if node.get("wrap") else 0, n - 1)
-    return [Spec(data.dtype, (*data.shape[:axis], *index.shape, *data.shape[axis + 1:]))]
+    return [Spec(data.dtype, (*data.shape[:axis], *index.shape, *data.shape[axis + 1 :]))]
 
 
 def check_range(node, index: np.ndarray, low: int, high: int) -> None:

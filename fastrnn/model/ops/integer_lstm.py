@@ -105,7 +105,19 @@ def scaled(x, factor: float):
     return divided(x, -shift) if shift < 0 else x
 
 
-@op("IntegerLSTM", inputs=(4, 6), outputs=3, x_scale=1.0, x_zero=0, w_scales=(1.0,) * 4, r_scales=(1.0,) * 4, h_scale=1.0, cell_power=-12, cell_clip=0.0, layout=1)
+@op(
+    "IntegerLSTM",
+    inputs=(4, 6),
+    outputs=3,
+    x_scale=1.0,
+    x_zero=0,
+    w_scales=(1.0,) * 4,
+    r_scales=(1.0,) * 4,
+    h_scale=1.0,
+    cell_power=-12,
+    cell_clip=0.0,
+    layout=1,
+)
 def integer_lstm(node, inputs):
     """X int8 (B, T, I), or (T, B, I) with layout 0, W (4, H, I) and R (4, H, H) int8 and B (4, H) int32 of the gates i f g o, h int8 and c int16 (B, H)
     -> Y int8 (B, T, H), h, c. c has the scale 2^cell_power; h's zero point is 0."""
@@ -118,8 +130,14 @@ def integer_lstm(node, inputs):
     for spec, what, dtype in ((h, "h", "int8"), (c, "c", "int16")):
         if spec is not None:
             want(node, spec, what, (B, H), dtype)
-    if not -128 <= node.get("x_zero") <= 127 or not -15 <= node.get("cell_power") <= -10 or any(len(node.get(name)) != 4 for name in ("w_scales", "r_scales")):
-        raise InvalidModelError(f"{where(node)}: x_zero {node.get('x_zero')} or cell_power {node.get('cell_power')} is out of range, or it has not four scales of each kind")
+    if (
+        not -128 <= node.get("x_zero") <= 127
+        or not -15 <= node.get("cell_power") <= -10
+        or any(len(node.get(name)) != 4 for name in ("w_scales", "r_scales"))
+    ):
+        raise InvalidModelError(
+            f"{where(node)}: x_zero {node.get('x_zero')} or cell_power {node.get('cell_power')} is out of range, or it has not four scales of each kind"
+        )
     return [Spec("int8", (B, T, H) if node.get("layout") == 1 else (T, B, H)), Spec("int8", (B, H)), Spec("int16", (B, H))]
 
 
@@ -130,18 +148,21 @@ def integer_lstm_meaning(node, inputs):
     x, w, r, b = (a.astype(np.int64) for a in (x, w, r, b))
     x = np.swapaxes(x, 0, 1) if node.get("layout") == 1 else x
     T, B, _ = x.shape
-    H, power, unit = w.shape[1], node.get("cell_power"), np.float32(2.0 ** -12)
+    H, power, unit = w.shape[1], node.get("cell_power"), np.float32(2.0**-12)
     h, c = (np.zeros((B, H), np.int64) if s is None else s.astype(np.int64) for s in (h, c))
-    over_x, over_h = ([float(np.float32(node.get(of)) * np.float32(s) / unit) for s in node.get(scales)] for of, scales in (("x_scale", "w_scales"), ("h_scale", "r_scales")))
+    over_x, over_h = (
+        [float(np.float32(node.get(of)) * np.float32(s) / unit) for s in node.get(scales)]
+        for of, scales in (("x_scale", "w_scales"), ("h_scale", "r_scales"))
+    )
     start = b - node.get("x_zero") * w.sum(axis=2)
-    clip = min(int(np.float32(node.get("cell_clip")) / np.float32(2.0 ** power)), MOST)
+    clip = min(int(np.float32(node.get("cell_clip")) / np.float32(2.0**power)), MOST)
     y = np.zeros((T, B, H), np.int64)
     for t in range(T):
         gates = [saturated(saturated(scaled(x[t] @ w[k].T + start[k], over_x[k])) + scaled(h @ r[k].T, over_h[k])) for k in range(4)]
         i, f, o = (logistic(gates[k]) for k in (0, 1, 3))
         c = saturated(saturated(divided(f * c, 15)) + saturated(divided(i * tanh(gates[2], GATE_BITS), 30 + power)))
         c = np.clip(c, -clip, clip) if clip > 0 else c
-        h = np.clip(scaled(o * tanh(c, 15 + power), float(np.float32(2.0 ** -30 / node.get("h_scale")))), -128, 127)
+        h = np.clip(scaled(o * tanh(c, 15 + power), float(np.float32(2.0**-30 / node.get("h_scale")))), -128, 127)
         y[t] = h
     y = np.swapaxes(y, 0, 1) if node.get("layout") == 1 else y
     return [np.ascontiguousarray(y).astype(np.int8), h.astype(np.int8), c.astype(np.int16)]

@@ -39,7 +39,9 @@ def gemm(node, inputs):
     if len(inputs) > 2 and inputs[2] is not None:
         c = require(node, inputs[2], "C")
         _same_dtype(node, a, c)
-        if len(broadcast(node, c.shape, shape)) != len(shape) or any(x != 1 and not same_dim(x, y) for x, y in zip(reversed(c.shape), reversed(shape))):
+        if len(broadcast(node, c.shape, shape)) != len(shape) or any(
+            x != 1 and not same_dim(x, y) for x, y in zip(reversed(c.shape), reversed(shape))
+        ):
             raise ShapeError(f"{where(node)}: C {c.shape} does not broadcast to {shape}")
     if b.dtype in FLOATS:
         _same_dtype(node, a, b)
@@ -223,7 +225,9 @@ def _conv_apart(node, specs, axes) -> bool:
     return (window.kernel[k], window.strides[k], window.before[k], window.after[k]) == (1, 1, 0, 0)
 
 
-@op("Conv", inputs=(2, 4), x_bits=UNBOUNDED, kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=_conv_apart)
+@op(
+    "Conv", inputs=(2, 4), x_bits=UNBOUNDED, kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=_conv_apart
+)
 def conv(node, inputs):
     """X (N, C, sizes...), W (M, C / group, kernel...), B (M,) -> (N, M, sizes...); + W of any precision (small.py), of int8 with its scales (M,) as a fourth input."""
     x, w = _conv_inputs(node, inputs)
@@ -257,16 +261,20 @@ def conv_meaning(node, inputs):
     view = np.lib.stride_tricks.as_strided(
         padded, (x.shape[0], group, x.shape[1] // group, *sizes, *window.kernel),
         (padded.strides[0], padded.strides[1] * (x.shape[1] // group), padded.strides[1], *(s * t for s, t in zip(step, window.strides)),
-         *(s * d for s, d in zip(step, window.dilations))), writeable=False)
+         *(s * d for s, d in zip(step, window.dilations))), writeable=False)  # fmt: skip
     if scale is not None:
         rows = np.moveaxis(view, 2, 2 + n)  # (N, group, sizes..., C / group, kernel...)
-        rows = rows.reshape(*rows.shape[:2 + n], math.prod(rows.shape[2 + n:]))
-        parts = [product(rows[:, g], kernel.reshape(len(kernel), -1), s, node.get("x_bits"), 0 if c is None else c)
-                 for g, (kernel, s, c) in enumerate(zip(np.split(w, group), np.split(scale, group), [None] * group if b is None else np.split(b, group)))]
+        rows = rows.reshape(*rows.shape[: 2 + n], math.prod(rows.shape[2 + n :]))
+        parts = [
+            product(rows[:, g], kernel.reshape(len(kernel), -1), s, node.get("x_bits"), 0 if c is None else c)
+            for g, (kernel, s, c) in enumerate(zip(np.split(w, group), np.split(scale, group), [None] * group if b is None else np.split(b, group)))
+        ]
         return [np.ascontiguousarray(np.moveaxis(np.concatenate(parts, axis=-1), -1, 1), dtype=x.dtype)]
     contracted = (2, *range(3 + n, 3 + 2 * n))
-    parts = [np.tensordot(view[:, g:g + 1].transpose(0, 1, *range(2, view.ndim)), kernel, (contracted, range(1, w.ndim)))
-             for g, kernel in enumerate(np.split(w, group))]
+    parts = [
+        np.tensordot(view[:, g : g + 1].transpose(0, 1, *range(2, view.ndim)), kernel, (contracted, range(1, w.ndim)))
+        for g, kernel in enumerate(np.split(w, group))
+    ]
     y = np.moveaxis(np.concatenate(parts, axis=-1)[:, 0], -1, 1)
     return [np.ascontiguousarray(y if b is None else y + b.reshape(-1, *(1,) * n), dtype=x.dtype)]
 
@@ -293,7 +301,18 @@ def transposed_padding(node, window: Window, sizes) -> tuple[list, list, list]:
     return before, after, [w if isinstance(w, str) else w - b - a for w, b, a in zip(whole, before, after)]
 
 
-@op("ConvTranspose", inputs=(2, 3), kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", output_padding=None, output_shape=None)
+@op(
+    "ConvTranspose",
+    inputs=(2, 3),
+    kernel_shape=None,
+    strides=None,
+    dilations=None,
+    pads=None,
+    group=1,
+    auto_pad="NOTSET",
+    output_padding=None,
+    output_shape=None,
+)
 def conv_transpose(node, inputs):
     """X (N, C, sizes...), W (C, M / group, kernel...), B (M,) -> (N, M, sizes...)."""
     x, w = _conv_inputs(node, inputs)
@@ -321,9 +340,12 @@ def conv_transpose_meaning(node, inputs):
     whole = [max(0, (size - 1) * window.strides[k] + extra[k] + window.span(k)) for k, size in enumerate(x.shape[2:])]
     y = np.zeros((x.shape[0], units, *whole), x.dtype)
     for g, (part, kernel) in enumerate(zip(np.split(x, group, axis=1), np.split(w, group))):
-        target = y[:, g * w.shape[1]:(g + 1) * w.shape[1]]
+        target = y[:, g * w.shape[1] : (g + 1) * w.shape[1]]
         for at in np.ndindex(*window.kernel):
-            cut = tuple(slice(a * d, a * d + (s - 1) * t + 1, t) if s else slice(0, 0) for a, d, s, t in zip(at, window.dilations, x.shape[2:], window.strides))
+            cut = tuple(
+                slice(a * d, a * d + (s - 1) * t + 1, t) if s else slice(0, 0)
+                for a, d, s, t in zip(at, window.dilations, x.shape[2:], window.strides)
+            )
             target[(slice(None), slice(None), *cut)] += np.moveaxis(np.tensordot(part, kernel[(slice(None), slice(None), *at)], (1, 0)), -1, 1)
     # negative padding grows the output; what lies past the reach of every window stays zero
     y = np.pad(y, [(0, 0), (0, 0), *((max(0, -p), max(0, p) + size) for p, size in zip(before, sizes))])

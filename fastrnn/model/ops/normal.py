@@ -31,10 +31,12 @@ def _log_sum_exp(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.nda
 
 
 REDUCTIONS = {
-    "ReduceMean": (FLOATS, lambda x, axis, keepdims: mean(x, axis, keepdims)), "ReduceSum": (NUMBERS, np.sum),
+    "ReduceMean": (FLOATS, lambda x, axis, keepdims: mean(x, axis, keepdims)),
+    "ReduceSum": (NUMBERS, np.sum),
     "ReduceMax": ((*NUMBERS, "bool"), lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[0])),
     "ReduceMin": ((*NUMBERS, "bool"), lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims, initial=_ends(x.dtype)[1])),
-    "ReduceProd": (NUMBERS, np.prod), "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
+    "ReduceProd": (NUMBERS, np.prod),
+    "ReduceL2": (FLOATS, lambda x, axis, keepdims: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))),
     "ReduceSumSquare": (FLOATS, lambda x, axis, keepdims: np.sum(x * x, axis=axis, keepdims=keepdims)),
     "ReduceL1": (FLOATS, lambda x, axis, keepdims: np.sum(np.abs(x), axis=axis, keepdims=keepdims)),
     "ReduceLogSum": (FLOATS, lambda x, axis, keepdims: np.log(np.sum(x, axis=axis, keepdims=keepdims))),
@@ -115,13 +117,21 @@ def batch_normalization_meaning(node, inputs):
     return [np.asarray(x * a + b, x.dtype)]
 
 
-@op("LayerNormalization", inputs=(2, 3), axis=-1, epsilon=1e-5, apart=lambda node, specs, axes: axes[0] is not None and axes[0] < node.get("axis") % specs[0].rank)
+@op(
+    "LayerNormalization",
+    inputs=(2, 3),
+    axis=-1,
+    epsilon=1e-5,
+    apart=lambda node, specs, axes: axes[0] is not None and axes[0] < node.get("axis") % specs[0].rank,
+)
 def layer_normalization(node, inputs):
     """Over the axes from `axis` on, then times scale plus bias."""
     x = require(node, inputs[0], "X", FLOATS)
     axis = axis_of(node, node.get("axis"), x.rank)
     for spec, what in zip(inputs[1:], ("Scale", "B")):
-        if spec is not None and (spec.rank > x.rank - axis or not all(d == 1 or same_dim(d, n) for d, n in zip(reversed(spec.shape), reversed(x.shape)))):
+        if spec is not None and (
+            spec.rank > x.rank - axis or not all(d == 1 or same_dim(d, n) for d, n in zip(reversed(spec.shape), reversed(x.shape)))
+        ):
             raise InvalidModelError(f"{where(node)}: {what} {spec.shape} does not broadcast to {x.shape[axis:]}")
     return [Spec(x.dtype, x.shape)]
 
@@ -172,7 +182,13 @@ def group_normalization_meaning(node, inputs):
     return [np.asarray(normal * scale + bias, x.dtype)]
 
 
-@op("RMSNormalization", inputs=(2, 2), axis=-1, epsilon=1e-5, apart=lambda node, specs, axes: axes[0] is not None and axes[0] < node.get("axis") % specs[0].rank)
+@op(
+    "RMSNormalization",
+    inputs=(2, 2),
+    axis=-1,
+    epsilon=1e-5,
+    apart=lambda node, specs, axes: axes[0] is not None and axes[0] < node.get("axis") % specs[0].rank,
+)
 def rms_normalization(node, inputs):
     """Over the axes from `axis` on, then times scale."""
     return layer_normalization(node, inputs)

@@ -51,8 +51,10 @@ def _windows(node, x: np.ndarray, window: Window, padding, beyond) -> np.ndarray
     """(N, C, sizes..., kernel...), a view of x within its padding, and what hangs over."""
     n = x.ndim - 2
     sizes = [pooled(node, window, k, s) for k, s in enumerate(x.shape[2:])]
-    over = [(0, max(0, (m - 1) * t + window.span(k) - s - window.before[k] - window.after[k]))
-            for k, (m, s, t) in enumerate(zip(sizes, x.shape[2:], window.strides))]
+    over = [
+        (0, max(0, (m - 1) * t + window.span(k) - s - window.before[k] - window.after[k]))
+        for k, (m, s, t) in enumerate(zip(sizes, x.shape[2:], window.strides))
+    ]
     padded = np.pad(x, [(0, 0), (0, 0), *zip(window.before, window.after)], constant_values=padding)
     padded = np.pad(padded, [(0, 0), (0, 0), *over], constant_values=beyond)
     view = np.lib.stride_tricks.sliding_window_view(padded, [window.span(k) for k in range(n)], tuple(range(2, 2 + n)))

@@ -20,7 +20,9 @@ def _scale_shape(node, shape, scale, what: str) -> None:
     axis, block = axis_of(node, node.get("axis"), len(shape)), node.get("block_size")
     if block:
         expected = tuple(-(-d // block) if k == axis and not isinstance(d, str) else d for k, d in enumerate(shape))
-        fits = len(expected) == scale.rank and all(same_dim(a, b) or k == axis and isinstance(shape[k], str) for k, (a, b) in enumerate(zip(expected, scale.shape)))
+        fits = len(expected) == scale.rank and all(
+            same_dim(a, b) or k == axis and isinstance(shape[k], str) for k, (a, b) in enumerate(zip(expected, scale.shape))
+        )
     else:
         expected, fits = (shape[axis],), scale.rank == 1 and same_dim(scale.shape[0], shape[axis])
     if not fits:
@@ -38,7 +40,9 @@ def spread(node, given: np.ndarray, shape) -> np.ndarray:
 
 
 def _apart(node, specs, axes) -> bool:
-    return axes[0] is not None and (all(s is None or s.rank == 0 or s.shape == (1,) for s in specs[1:]) or axes[0] != node.get("axis") % specs[0].rank)
+    return axes[0] is not None and (
+        all(s is None or s.rank == 0 or s.shape == (1,) for s in specs[1:]) or axes[0] != node.get("axis") % specs[0].rank
+    )
 
 
 @op("QuantizeLinear", inputs=(2, 3), axis=1, block_size=0, output_dtype="uint8", apart=_apart)
@@ -174,7 +178,11 @@ def _requantised(total: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.n
 @op("Requantize", inputs=(3, 3), axis=-1)
 def requantize(node, inputs):
     """+ int32 totals times scales of float32, one or one for each entry of `axis`, rounded to even, plus a zero point, in its dtype: what ends QLinearConv and QLinearMatMul."""
-    total, scale, zero = require(node, inputs[0], "total", ("int32",)), require(node, inputs[1], "scale", ("float32",)), require(node, inputs[2], "zero point", BYTES)
+    total, scale, zero = (
+        require(node, inputs[0], "total", ("int32",)),
+        require(node, inputs[1], "scale", ("float32",)),
+        require(node, inputs[2], "zero point", BYTES),
+    )
     units = total.shape[axis_of(node, node.get("axis"), total.rank)]
     if scale.rank != 1 or not same_dim(scale.shape[0], units) and scale.shape[0] != 1 or zero.shape not in ((), (1,)):
         raise ShapeError(f"{where(node)}: the scale must have shape ({units},) and the zero point be one number, got {scale.shape} and {zero.shape}")

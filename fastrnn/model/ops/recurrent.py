@@ -16,7 +16,9 @@ from fastrnn.model.small import BOUNDED, BYTES_OF_ALL, BYTES_OF_ROW, UNBOUNDED
 # + keep, the last input, with X's first two axes: what states are multiplied by on their way into a step; 0 makes them zero, whatever they were
 # + torch_form: Y is (T, B, D*H) or (B, T, D*H), and states are (D, B, n) in both layouts
 _RECURRENT = {"hidden_size": None, "direction": "forward", "layout": 0, "clip": None, "activations": None, "torch_form": 0, "x_bits": UNBOUNDED}
-_SCALES = 8 + MOST_STATES  # the inputs that are scales of int8 weights stand behind all others: of W, R and the projection, then zero points of W and R
+_SCALES = (
+    8 + MOST_STATES
+)  # the inputs that are scales of int8 weights stand behind all others: of W, R and the projection, then zero points of W and R
 
 
 @op("RNN", inputs=(3, _SCALES + 6), outputs=2, **_RECURRENT)
@@ -27,7 +29,7 @@ def recurrent(node, inputs):
     whole = [*inputs, *[None] * (_SCALES + 6 - len(inputs))]
     (x, w, r, b, lengths, h0, c0, peephole, projection), scales, keep = whole[:9], whole[_SCALES:-1], whole[-1]
     place = where(node)
-    if any(s is not None for s in whole[9 if node.op == "LSTM" else 6:_SCALES]):
+    if any(s is not None for s in whole[9 if node.op == "LSTM" else 6 : _SCALES]):
         raise InvalidModelError(f"{place}: takes {9 if node.op == 'LSTM' else 6} inputs, beside scales and zero points of int8 weights")
     check_x_bits(node, BYTES_OF_ALL, BYTES_OF_ROW)
     if node.get("direction") not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1):
@@ -66,8 +68,12 @@ def recurrent(node, inputs):
     T, B = x.shape[:2] if node.get("layout") == 0 else x.shape[1::-1]
     direction_first = node.get("layout") == 0 or node.get("torch_form")
     state = (lambda n: (directions, B, n)) if direction_first else (lambda n: (B, directions, n))
-    for spec, what, shape in ((b, "B", (directions, 2 * G * H)), (h0, "initial_h", state(P)), (c0, "initial_c", state(H)),
-                              (peephole, "P", (directions, 3 * H))):
+    for spec, what, shape in (
+        (b, "B", (directions, 2 * G * H)),
+        (h0, "initial_h", state(P)),
+        (c0, "initial_c", state(H)),
+        (peephole, "P", (directions, 3 * H)),
+    ):
         if spec is not None:
             want(node, spec, what, shape)
     if lengths is not None:
@@ -83,14 +89,23 @@ def recurrent(node, inputs):
     return [*outputs, Spec("float32", state(H))] if node.op == "LSTM" else outputs
 
 
-@op("Recurrent", inputs=(1, _SCALES + 6), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1)
+@op(
+    "Recurrent", inputs=(1, _SCALES + 6), outputs=1 + MOST_STATES, cell="", fingerprint="", hidden_size=0, direction="forward", layout=0, torch_form=1
+)
 def custom(node, inputs):
     """X, W (D, G H, I) of the gates that see x, R (D, G H, P) of those that see h, B (D, (Gx + Gh) H) of those with a bias, sequence_lens, initial states
     0 and 1, parameters (D, n H), projection (D, P, H), scalars with X's first two axes, initial states 2 and on -> Y, states. As with torch_form."""
     place, direction = where(node), node.get("direction")
     cell = find_cell(node.get("cell"), node.get("fingerprint"), f"{place}: ")
-    if direction not in ("forward", "reverse", "bidirectional") or node.get("layout") not in (0, 1) or node.get("torch_form") != 1 or node.get("hidden_size") < 1:
-        raise InvalidModelError(f"{place}: direction {direction!r}, layout {node.get('layout')!r} or hidden_size {node.get('hidden_size')!r} is unknown")
+    if (
+        direction not in ("forward", "reverse", "bidirectional")
+        or node.get("layout") not in (0, 1)
+        or node.get("torch_form") != 1
+        or node.get("hidden_size") < 1
+    ):
+        raise InvalidModelError(
+            f"{place}: direction {direction!r}, layout {node.get('layout')!r} or hidden_size {node.get('hidden_size')!r} is unknown"
+        )
     whole = [*inputs, *[None] * (_SCALES + 6 - len(inputs))]
     (x, w, r, b, lengths, first, second, parameters, projection, scalars, *others), scales, keep = whole[:_SCALES], whole[_SCALES:-1], whole[-1]
     if any(s is not None for s in scales):
@@ -102,16 +117,21 @@ def custom(node, inputs):
         want_weights(node, projection, "projection", (D, None, H), None, 2)
         P = projection.shape[1]
         if not cell.projectable:
-            raise UnsupportedModelError(f"{place}: cell {cell.name!r} reads {cell.states[0]!r} unit for unit or has a second phase, so it cannot be projected")
+            raise UnsupportedModelError(
+                f"{place}: cell {cell.name!r} reads {cell.states[0]!r} unit for unit or has a second phase, so it cannot be projected"
+            )
     if cell.uses_input and not same_dim(x.shape[2], H):
         raise ShapeError(f"{place}: cell {cell.name!r} reads x unit for unit, so X must have {H} features, got {x.shape[2]}")
     T, B = x.shape[layout], x.shape[1 - layout]
     given = [first, second, *others]
-    if any(s is not None for s in given[len(cell.states):]):
+    if any(s is not None for s in given[len(cell.states) :]):
         raise InvalidModelError(f"{place}: cell {cell.name!r} has {len(cell.states)} states")
-    shapes = {"W": (w, len(cell.x_gates), (D, len(cell.x_gates) * H, x.shape[2])), "R": (r, len(cell.h_gates), (D, len(cell.h_gates) * H, P)),
-              "parameters": (parameters, len(cell.parameters), (D, len(cell.parameters) * H)),
-              "scalars": (scalars, len(cell.scalars), (*x.shape[:2], len(cell.scalars)))}
+    shapes = {
+        "W": (w, len(cell.x_gates), (D, len(cell.x_gates) * H, x.shape[2])),
+        "R": (r, len(cell.h_gates), (D, len(cell.h_gates) * H, P)),
+        "parameters": (parameters, len(cell.parameters), (D, len(cell.parameters) * H)),
+        "scalars": (scalars, len(cell.scalars), (*x.shape[:2], len(cell.scalars))),
+    }
     for what, (spec, n, shape) in shapes.items():
         if n:
             want_weights(node, spec, what, shape, None, 2) if what in "WR" else want(node, spec, what, shape)

@@ -146,13 +146,13 @@ def _scales(value) -> bool:
 _KINDS = {
     _whole: "hidden_size axis group num_outputs batch_dims batch_axis time_axis blocksize block_size num_groups p num_scan_inputs opset size x_zero cell_power x_bits",
     _flag: "layout torch_form linear_before_reset input_forget transA transB keepdims noop_with_empty_axes allowzero wrap fmod select_last_index "
-           "largest sorted exclusive reverse upper ceil_mode count_include_pad detect_negative detect_positive storage_order",
+    "largest sorted exclusive reverse upper ceil_mode count_include_pad detect_negative detect_positive storage_order",
     _finite: "clip alpha beta gamma epsilon bias cell_clip",
     _scale: "x_scale h_scale",
     _scales: "w_scales r_scales",
     _number: "value",
     _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape scan_input_axes scan_output_axes "
-             "scan_input_directions scan_output_directions",
+    "scan_input_directions scan_output_directions",
     _text: "direction to mode auto_pad reduction dtype approximate output_dtype equation options message cell fingerprint",
     _graph: "then_branch else_branch body",
 }

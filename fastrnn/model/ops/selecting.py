@@ -23,7 +23,7 @@ def arg(node, inputs):
     axis = axis_of(node, node.get("axis"), x.rank)
     if x.shape[axis] == 0:
         raise ShapeError(f"{where(node)}: axis {axis} of {x.shape} is empty")
-    return [Spec("int64", (*x.shape[:axis], *((1,) if node.get("keepdims") else ()), *x.shape[axis + 1:]))]
+    return [Spec("int64", (*x.shape[:axis], *((1,) if node.get("keepdims") else ()), *x.shape[axis + 1 :]))]
 
 
 @meaning("ArgMax", "ArgMin")
@@ -41,7 +41,7 @@ def top_k(node, inputs):
     axis, n = axis_of(node, node.get("axis"), x.rank), ANY_DIM if k is None else whole(k.reshape(())[()])
     if not isinstance(n, str) and (n < 0 or not isinstance(x.shape[axis], str) and n > x.shape[axis]):
         raise ShapeError(f"{where(node)}: {n} entries of axis {axis} of {x.shape}")
-    shape = (*x.shape[:axis], n, *x.shape[axis + 1:])
+    shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])
     return [Spec(x.dtype, shape), Spec("int64", shape)]
 
 
@@ -97,7 +97,9 @@ def scatter_elements(node, inputs):
     if node.get("reduction") not in ("none", *REDUCTIONS):
         raise InvalidModelError(f"{where(node)}: reduction {node.get('reduction')!r} is unknown")
     if updates.dtype != data.dtype or updates.rank != index.rank or index.rank != data.rank or not all(map(same_dim, index.shape, updates.shape)):
-        raise ShapeError(f"{where(node)}: data {data.dtype} {data.shape}, indices {index.shape} and updates {updates.dtype} {updates.shape} do not fit")
+        raise ShapeError(
+            f"{where(node)}: data {data.dtype} {data.shape}, indices {index.shape} and updates {updates.dtype} {updates.shape} do not fit"
+        )
     return [Spec(data.dtype, data.shape)]
 
 
@@ -122,7 +124,7 @@ def gather_nd(node, inputs):
         raise InvalidModelError(f"{where(node)}: data {data.shape}, indices {index.shape} and batch_dims={b} do not fit")
     if not all(map(same_dim, data.shape[:b], index.shape[:b])):
         raise ShapeError(f"{where(node)}: data {data.shape} and indices {index.shape} differ in their first {b} axes")
-    return [Spec(data.dtype, None if isinstance(k, str) else (*index.shape[:-1], *data.shape[b + k:]))]
+    return [Spec(data.dtype, None if isinstance(k, str) else (*index.shape[:-1], *data.shape[b + k :]))]
 
 
 @meaning("GatherND")
@@ -199,7 +201,12 @@ def cum_sum_meaning(node, inputs):
 @op("ReverseSequence", inputs=(2, 2), batch_axis=1, time_axis=0)
 def reverse_sequence(node, inputs):
     """The first so many steps of each row turned around."""
-    x, lengths, batch, time = require(node, inputs[0], "the input"), require(node, inputs[1], "sequence_lens", INTS), node.get("batch_axis"), node.get("time_axis")
+    x, lengths, batch, time = (
+        require(node, inputs[0], "the input"),
+        require(node, inputs[1], "sequence_lens", INTS),
+        node.get("batch_axis"),
+        node.get("time_axis"),
+    )
     if x.rank < 2 or {batch, time} != {0, 1}:
         raise InvalidModelError(f"{where(node)}: batch_axis and time_axis must be 0 and 1 of at least two axes, got {batch}, {time} of {x.shape}")
     if lengths.rank != 1 or not same_dim(lengths.shape[0], x.shape[batch]):

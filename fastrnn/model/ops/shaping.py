@@ -80,8 +80,10 @@ def reshaped(node, shape, target) -> tuple:
         raise InvalidModelError(f"{where(node)}: the target {target} holds -1 twice")
     taken = [d for k, d in enumerate(target) if k not in free]
     for dim in (*kept, *(d for d in taken if isinstance(d, str) and d != ANY_DIM)):  # a kept 0, or a symbol, says nothing about the rest
-        places = [next((k for k, d in enumerate(dims) if (d == dim if isinstance(dim, str) else not isinstance(d, str) and same(d, dim))), None)
-                  for dims in (left, taken)]
+        places = [
+            next((k for k, d in enumerate(dims) if (d == dim if isinstance(dim, str) else not isinstance(d, str) and same(d, dim))), None)
+            for dims in (left, taken)
+        ]
         if None not in places:
             del left[places[0]], taken[places[1]]
     known = not any(isinstance(d, str) for d in (*left, *taken))
@@ -101,7 +103,7 @@ def _regroup_apart(node, specs, axes) -> bool:
     axis, result = axes[0], OPS[node.op].infer(node, specs)[0].shape
     if axis is None or result is None or specs[0].shape[axis] not in result:
         return False
-    before = count(specs[0].shape[:axis]), count(result[:result.index(specs[0].shape[axis])])
+    before = count(specs[0].shape[:axis]), count(result[: result.index(specs[0].shape[axis])])
     return before[0] == before[1] != ANY_DIM
 
 
@@ -315,8 +317,14 @@ def split_sizes(node, n: int, split) -> list[int]:
     return parts
 
 
-@op("Split", inputs=(1, 2), outputs=MANY, axis=0, num_outputs=None,
-    apart=lambda node, specs, axes: axes[0] is not None and axes[0] != node.get("axis") % specs[0].rank)
+@op(
+    "Split",
+    inputs=(1, 2),
+    outputs=MANY,
+    axis=0,
+    num_outputs=None,
+    apart=lambda node, specs, axes: axes[0] is not None and axes[0] != node.get("axis") % specs[0].rank,
+)
 def split(node, inputs):
     """Into parts along `axis`."""
     data = require(node, inputs[0], "the input")
@@ -324,8 +332,12 @@ def split(node, inputs):
     if len(inputs) > 1 and inputs[1] is not None:
         given = known(node, inputs[1], "split")
     unknown = isinstance(data.shape[axis], str) and given is None or len(inputs) > 1 and inputs[1] is not None and given is None
-    parts = [ANY_DIM] * len(node.outputs) if unknown else split_sizes(node, whole(sum(given)) if isinstance(data.shape[axis], str) else data.shape[axis], given)
-    return [Spec(data.dtype, (*data.shape[:axis], n, *data.shape[axis + 1:])) for n in parts]
+    parts = (
+        [ANY_DIM] * len(node.outputs)
+        if unknown
+        else split_sizes(node, whole(sum(given)) if isinstance(data.shape[axis], str) else data.shape[axis], given)
+    )
+    return [Spec(data.dtype, (*data.shape[:axis], n, *data.shape[axis + 1 :])) for n in parts]
 
 
 @meaning("Split")

@@ -64,6 +64,7 @@ def _k_scaled(order: float, x):
 
 def _positive(function, at_zero: float):
     """Of positive numbers; at 0 a limit, NaN below."""
+
     def extended(x):
         y = function(np.where((x > 0) & np.isfinite(x), x, 1.0))
         return np.where(x > 0, np.where(np.isinf(x), 0.0, y), np.where(x == 0, at_zero, np.nan))
@@ -85,7 +86,7 @@ def _j(order: int):
 def _airy(x):
     """Ai: AS 10.4.14 and 10.4.15, by Bessel functions of order 1/3."""
     size = np.where((x == 0) | ~np.isfinite(x), 1.0, np.abs(x))
-    zeta = 2 / 3 * size ** 1.5
+    zeta = 2 / 3 * size**1.5
     above = np.sqrt(size / 3) / np.pi * _k_scaled(1 / 3, zeta) * np.exp(-zeta)
     hankel = _hankel(1 / 3, zeta)
     below = np.sqrt(size) / 3 * (hankel.real + (np.exp(1j * np.pi / 3) * hankel).real)
@@ -115,12 +116,12 @@ def _zeta(s, q):
     pole = (s == 1) | (q <= 0) & (q == np.floor(q))
     good = (s > 1) & ~pole & ((q > 0) | (s == np.floor(s)) & (q > -MOST)) & np.isfinite(s) & np.isfinite(q)
     a, b = np.where(good, s, 2.0), np.where(good, q, 1.0)
-    total, k = b ** -a, 0
+    total, k = b**-a, 0
     while k < 9 or np.any(b <= 9):
         more = (b <= 9) | (k < 9)
         b = np.where(more, b + 1, b)
         total, k = total + np.where(more, np.abs(b) ** -a * np.where((b < 0) & (a % 2 == 1), -1.0, 1.0), 0.0), k + 1
-    total = total + b * b ** -a / (a - 1) - 0.5 * b ** -a
+    total = total + b * b**-a / (a - 1) - 0.5 * b**-a
     factor, power = a, b ** (-a - 1)
     for j, number in enumerate(BERNOULLI, 1):
         total = total + factor * power * number / math.factorial(2 * j)
@@ -170,6 +171,7 @@ def _gammas(a, x):
 
 def _chebyshev(kind: str):
     """The four kinds by angles, complex past 1 (AS 22.3.15 and 22.3.16; Mason and Handscomb 2002, Chebyshev Polynomials); 0 for a negative order."""
+
     def chebyshev(x, n):
         n = np.trunc(n)
         angle = np.arccos(x + 0j)
@@ -188,6 +190,7 @@ def _chebyshev(kind: str):
 
 def _recurrence(first, following, limit: int = MOST):
     """A polynomial of degree n from those of the two degrees below: AS 22.7. first: of degree 1; following: (x, k, p of k, p of k - 1)."""
+
     def polynomial(x, n):
         x, n = np.broadcast_arrays(x, np.trunc(n))
         before, now = np.ones_like(x), first(x)
@@ -212,11 +215,14 @@ ONE = {
     "BesselY0": _positive(lambda x: _hankel(0, x).imag, -np.inf), "BesselY1": _positive(lambda x: _hankel(1, x).imag, -np.inf),
     "BesselK0": _positive(lambda x: _k_scaled(0, x) * np.exp(-x), np.inf), "BesselK1": _positive(lambda x: _k_scaled(1, x) * np.exp(-x), np.inf),
     "ScaledBesselK0": _positive(lambda x: _k_scaled(0, x), np.inf), "ScaledBesselK1": _positive(lambda x: _k_scaled(1, x), np.inf),
-}
+}  # fmt: skip
 TWO = {
-    "Zeta": _zeta, "GammaP": lambda a, x: _gammas(a, x)[0], "GammaQ": lambda a, x: _gammas(a, x)[1],
+    "Zeta": _zeta,
+    "GammaP": lambda a, x: _gammas(a, x)[0],
+    "GammaQ": lambda a, x: _gammas(a, x)[1],
     **{f"Chebyshev{kind}": _chebyshev(kind) for kind in "TUVW"},
-    "HermiteH": _recurrence(lambda x: 2 * x, lambda x, k, p, q: 2 * x * p - 2 * k * q, 128), "HermiteHe": _recurrence(lambda x: x, lambda x, k, p, q: x * p - k * q, 128),
+    "HermiteH": _recurrence(lambda x: 2 * x, lambda x, k, p, q: 2 * x * p - 2 * k * q, 128),
+    "HermiteHe": _recurrence(lambda x: x, lambda x, k, p, q: x * p - k * q, 128),
     "Laguerre": _recurrence(lambda x: 1 - x, lambda x, k, p, q: ((2 * k + 1 - x) * p - k * q) / (k + 1)),
     "Legendre": _recurrence(lambda x: x, lambda x, k, p, q: ((2 * k + 1) * x * p - k * q) / (k + 1)),
 }
@@ -239,5 +245,5 @@ def special_meaning(node, inputs):
     flat, y, function = [a.ravel() for a in given], np.empty(given[0].size, inputs[0].dtype), (ONE | TWO)[node.op]
     with np.errstate(all="ignore"):
         for k in range(0, y.size, BLOCK):
-            y[k:k + BLOCK] = function(*(a[k:k + BLOCK] for a in flat))
+            y[k : k + BLOCK] = function(*(a[k : k + BLOCK] for a in flat))
     return [y.reshape(given[0].shape)]

@@ -31,7 +31,7 @@ def fourier_transform(node, inputs):
     if n == 0:
         raise ShapeError(f"{where(node)}: axis {axis} of {spec.shape} is empty")
     half = n if node.get("mode") == "full" else ANY_DIM if isinstance(n, str) else n // 2 + 1
-    return [Spec(spec.dtype, (*spec.shape[:axis], half, *spec.shape[axis + 1:]))] * 2
+    return [Spec(spec.dtype, (*spec.shape[:axis], half, *spec.shape[axis + 1 :]))] * 2
 
 
 def _numbers(inputs) -> np.ndarray:
@@ -58,7 +58,7 @@ def hermitian_transform(node, inputs):
         raise InvalidModelError(f"{where(node)}: size must be positive, got {n}")
     if not isinstance(spec.shape[axis], str) and not 1 <= spec.shape[axis]:
         raise ShapeError(f"{where(node)}: axis {axis} of {spec.shape} is empty")
-    return [Spec(spec.dtype, (*spec.shape[:axis], n, *spec.shape[axis + 1:]))]
+    return [Spec(spec.dtype, (*spec.shape[:axis], n, *spec.shape[axis + 1 :]))]
 
 
 @meaning("HermitianTransform")

@@ -14,9 +14,14 @@ from fastrnn.plan.lowering.memory import View, c_strides
 INTEGER = {
     "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Mod": "mod", "Min": "min", "Max": "max", "Neg": "neg", "Abs": "abs", "Sign": "sign",
     "Equal": "equal", "Less": "less", "LessOrEqual": "less_or_equal", "Greater": "greater", "GreaterOrEqual": "greater_or_equal", "Clip": "max",
+}  # fmt: skip
+CASTS = {
+    "uint8": "float32 float64 int32 int64 bool",
+    "int32": "float32 float64 int64 uint8 bool",
+    "int64": "float32 float64 int32 uint8 bool",
+    "float32": "float64 int32 int64 bool",
+    "float64": "float32 int32 int64 bool",
 }
-CASTS = {"uint8": "float32 float64 int32 int64 bool", "int32": "float32 float64 int64 uint8 bool", "int64": "float32 float64 int32 uint8 bool",
-         "float32": "float64 int32 int64 bool", "float64": "float32 int32 int64 bool"}
 
 
 def _integer(node: Node, specs) -> Key | None:

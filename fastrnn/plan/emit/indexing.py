@@ -57,7 +57,7 @@ def _edge(y: View, axis: int, before: int, n: int, width: int, side: int, mode: 
     first, last = before, before + n - 1
     if mode == "edge":
         at = first if side < 0 else last
-        return y.part(at, at + 1, axis).broadcast((*y.shape[:axis], width, *y.shape[axis + 1:]))
+        return y.part(at, at + 1, axis).broadcast((*y.shape[:axis], width, *y.shape[axis + 1 :]))
     if mode == "wrap":
         return y.part(last - width + 1, last + 1, axis) if side < 0 else y.part(first, first + width, axis)
     return y.part(first + width, first, axis, -1) if side < 0 else y.part(last - 1, last - 1 - width, axis, -1)
@@ -97,8 +97,14 @@ def scatter(build, node):
         at = replace(flat, shape=source.shape, strides=(1, *(0,) * len(rest[0])))
         # walked in the updates' order, so that the last of two that meet stays
         table = np.ascontiguousarray(loops(source, target, at)[:, [0, 2, 1, 3]])
-        build.call(name, build.kernel(sized("put", data.dtype)), new_args(T=len(table), P=1), {"x": source, "y": whole, "x2": at, "axes": weight_view(table)},
-                   flops=0, weight_bytes=2 * source.nbytes)
+        build.call(
+            name,
+            build.kernel(sized("put", data.dtype)),
+            new_args(T=len(table), P=1),
+            {"x": source, "y": whole, "x2": at, "axes": weight_view(table)},
+            flops=0,
+            weight_bytes=2 * source.nbytes,
+        )
     if whole is not y:
         build.copy(name, whole, y)
 
@@ -108,7 +114,14 @@ def offsets_of_rows(build, name: str, index: View, shape, strides) -> View:
     flat, n_indices = build.scratch(index.shape[:1], np.int64), index.shape[-1]
     args = new_args(T=index.shape[0], I=n_indices, x_t=index.strides[0], x_b=index.strides[1])
     table = table_of(list(zip(shape[:n_indices], strides)))
-    build.call(name, build.kernel(Key("offsets", dtype="int64")), args, {"x": index, "y": flat, "axes": weight_view(table)}, flops=0.0, weight_bytes=16 * flat.shape[0])
+    build.call(
+        name,
+        build.kernel(Key("offsets", dtype="int64")),
+        args,
+        {"x": index, "y": flat, "axes": weight_view(table)},
+        flops=0.0,
+        weight_bytes=16 * flat.shape[0],
+    )
     return flat
 
 
@@ -130,15 +143,23 @@ def take_at(build, name: str, x: View, axis: int, index: View, y: View) -> None:
         build.python(name, lambda arrays: [np.take(arrays[0], arrays[1], axis=axis)], (x, index), (y,))
         return
     before, after = axis, len(x.shape) - axis - 1
-    source = replace(x, shape=y.shape, strides=(*x.strides[:axis], *(0,) * len(index.shape), *x.strides[axis + 1:]))
-    take(build, name, source, replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after)), y, x.shape[axis], x.strides[axis])
+    source = replace(x, shape=y.shape, strides=(*x.strides[:axis], *(0,) * len(index.shape), *x.strides[axis + 1 :]))
+    take(
+        build, name, source, replace(index, shape=y.shape, strides=(*(0,) * before, *index.strides, *(0,) * after)), y, x.shape[axis], x.strides[axis]
+    )
 
 
 def take(build, name: str, source: View, at: View, y: View, n: Whole, stride: Whole) -> None:
     """y = what lies `at` times a stride further than the source says, all of one shape; below 0, n is added first."""
     table = loops(y, source, at)
-    build.call(name, build.kernel(sized("take", y.dtype)), new_args(T=len(table), H=n, P=stride), {"x": source, "y": y, "x2": at, "axes": weight_view(table)},
-               flops=0, weight_bytes=2 * y.nbytes)
+    build.call(
+        name,
+        build.kernel(sized("take", y.dtype)),
+        new_args(T=len(table), H=n, P=stride),
+        {"x": source, "y": y, "x2": at, "axes": weight_view(table)},
+        flops=0,
+        weight_bytes=2 * y.nbytes,
+    )
 
 
 def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
@@ -146,13 +167,19 @@ def put_at(build, name: str, x: View, y: View, axis: int, index: View) -> None:
     axis %= len(y.shape)
     if 0 in x.shape or 0 in y.shape:
         return
-    entry = replace(y, shape=x.shape, strides=(*y.strides[:axis], *y.strides[axis + 1:]))
+    entry = replace(y, shape=x.shape, strides=(*y.strides[:axis], *y.strides[axis + 1 :]))
     if not build.compiled:
         build.python(name, lambda arrays: [_with(arrays[0], arrays[1], axis, int(arrays[2]))], (y, x, index), (y,))
         return
     table = np.ascontiguousarray(loops(x, entry, replace(index, shape=x.shape, strides=(0,) * len(x.shape)))[:, [0, 2, 1, 3]])
-    build.call(name, build.kernel(sized("put", x.dtype)), new_args(T=len(table), H=y.shape[axis], P=y.strides[axis]),
-               {"x": x, "y": y, "x2": index, "axes": weight_view(table)}, flops=0, weight_bytes=2 * x.nbytes)
+    build.call(
+        name,
+        build.kernel(sized("put", x.dtype)),
+        new_args(T=len(table), H=y.shape[axis], P=y.strides[axis]),
+        {"x": x, "y": y, "x2": index, "axes": weight_view(table)},
+        flops=0,
+        weight_bytes=2 * x.nbytes,
+    )
 
 
 def _with(whole: np.ndarray, part: np.ndarray, axis: int, index: int) -> np.ndarray:
@@ -169,7 +196,11 @@ def _tile_refused(node: Node, specs, constants) -> str | None:
 @emits("Tile", kernel=by_size("copy"), refused=_tile_refused)
 def tile(build, node):
     """One copy of a view that repeats: each axis as (repeats, size)."""
-    x, y, repeats = build.views[node.inputs[0]], build.place(node.outputs[0], build.infer_output(node, 0)), [whole(r) for r in build.weights[node.inputs[1]]]
+    x, y, repeats = (
+        build.views[node.inputs[0]],
+        build.place(node.outputs[0], build.infer_output(node, 0)),
+        [whole(r) for r in build.weights[node.inputs[1]]],
+    )
     if 0 in y.shape:
         return
     laid_out = [n for pair in zip(repeats, x.shape) for n in pair]

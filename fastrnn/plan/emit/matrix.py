@@ -76,7 +76,9 @@ def matmul_integer(build, node):
     if 0 in y.shape:
         return
     one = len(a.shape) == 1
-    a, target = build.row_pair(replace(a, shape=(1, *a.shape), strides=(0, *a.strides)) if one else a, replace(y, shape=(1, *y.shape), strides=(0, *y.strides)) if one else y)
+    a, target = build.row_pair(
+        replace(a, shape=(1, *a.shape), strides=(0, *a.strides)) if one else a, replace(y, shape=(1, *y.shape), strides=(0, *y.strides)) if one else y
+    )
     multiply(build, node, build.packed(node)[0], a, target, lambda view: view)
     if not target.same_place(y) and not one:
         build.copy(node.name, target, y)
@@ -93,22 +95,39 @@ def matmul(build, node):
     b = b if len(b.shape) > 1 else replace(b, shape=(*b.shape, 1), strides=(*b.strides, 0))
     a = a if a.strides[-1] == 1 or a.shape[-1] == 1 else build.contiguous(a)
     target = y if len(build.views[node.inputs[1]].shape) > 1 else replace(y, shape=(*y.shape, 1), strides=(*y.strides, 0))
-    target = target if len(build.views[node.inputs[0]].shape) > 1 else replace(target, shape=(*target.shape[:-1], 1, target.shape[-1]),
-                                                                               strides=(*target.strides[:-1], 0, target.strides[-1]))
+    target = (
+        target
+        if len(build.views[node.inputs[0]].shape) > 1
+        else replace(target, shape=(*target.shape[:-1], 1, target.shape[-1]), strides=(*target.strides[:-1], 0, target.strides[-1]))
+    )
     made = build.unit_stride(target)
     M, K, N, batch = a.shape[-2], a.shape[-1], b.shape[-1], made.shape[:-2]
     outer = [replace(v, shape=v.shape[:-2], strides=v.strides[:-2]).broadcast(batch) for v in (made, a, b)]
     table = grid_table(*outer)
     args = new_args(T=len(table), B=M, I=K, H=N, x_b=a.strides[-2], y_b=made.strides[-2], x_t=b.strides[-2], y_t=b.strides[-1])
     size = math.prod(batch)
-    build.call(node.name, build.kernel("product"), args, {"x": a, "x2": b, "y": made, "axes": weight_view(table)}, flops=2 * size * M * N * K,
-               weight_bytes=4 * size * N * K)
+    build.call(
+        node.name,
+        build.kernel("product"),
+        args,
+        {"x": a, "x2": b, "y": made, "axes": weight_view(table)},
+        flops=2 * size * M * N * K,
+        weight_bytes=4 * size * N * K,
+    )
     if made is not target:
         build.copy(node.name, made, target)
 
 
-def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[View], View], taps: list[Whole] | None = None,
-             segments: tuple[list[Whole], Whole] | None = None) -> None:
+def multiply(
+    build,
+    node: Node,
+    packed,
+    rows: View,
+    y: View,
+    turned: Callable[[View], View],
+    taps: list[Whole] | None = None,
+    segments: tuple[list[Whole], Whole] | None = None,
+) -> None:
     """y = rows times the packed matrix, a group a part of the features, then what is fused behind the node.
 
     taps: of a depthwise kernel, whose rows are addresses. segments: of windows where they lie: offsets, and floats of each.
@@ -129,8 +148,18 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
         elif table:
             table.append([0, 0])
         depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
-        args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=units, P=packed.groups, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b,
-                        weights=packed.weights_code, x_bits=node.attributes.get("x_bits", UNBOUNDED))
+        args = new_args(
+            I=depth,
+            chunk=len(segments[0]) if segments else 0,
+            H=units,
+            P=packed.groups,
+            x_t=x_t,
+            x_b=x_b,
+            y_t=y_t,
+            y_b=y_b,
+            weights=packed.weights_code,
+            x_bits=node.attributes.get("x_bits", UNBOUNDED),
+        )
         if packed.kernel.key.role == "integer_product":
             args["x_bits"], args["h_bits"] = int(rows.dtype == np.int8), int(_has_zero_points(build, node))
             operands_of_bytes = {"x2": build.views[node.inputs[2]]} if node.input(2) else {}
@@ -142,11 +171,20 @@ def multiply(build, node: Node, packed, rows: View, y: View, turned: Callable[[V
             for t, n_t, b, n_b in parts:
                 args["T"], args["B"] = n_t, n_b
                 moved = zip(("x", "y", *OPERANDS[1:]), (x, target, *more), ((x_t, x_b), (y_t, y_b), *steps))
-                build.call(node.name, packed.kernel, args, {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
-                           flops=n_t * n_b * (2 * packed.multiplies), weight_bytes=packed.weight_bytes)
+                build.call(
+                    node.name,
+                    packed.kernel,
+                    args,
+                    {**pointers, **{name: view.shifted(t * along_t + b * along_b) for name, view, (along_t, along_b) in moved}},
+                    flops=n_t * n_b * (2 * packed.multiplies),
+                    weight_bytes=packed.weight_bytes,
+                )
     if fused and operands is None:
-        build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y
-                                           for k, name in enumerate(fused.operands)}), y)
+        build.chain(
+            node.name,
+            fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y for k, name in enumerate(fused.operands)}),
+            y,
+        )
 
 
 def _has_zero_points(build, node: Node) -> bool:
@@ -229,7 +267,10 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
     for k, size in enumerate(sizes):
         first, step = window.span(k) - 1 - before[k], window.strides[k]
         # of each phase: where it starts, its residue, and where its first output's taps lie in x
-        phases = [(p, int((p - first) % step), [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[int((p - first) % step)]]) for p in range(min(step, size))]
+        phases = [
+            (p, int((p - first) % step), [(p + t * window.dilations[k] - first) // step for t in taps_of(window, k)[int((p - first) % step)]])
+            for p in range(min(step, size))
+        ]
         axes.append(phases)
         reach = [(q[0], q[-1] + n_steps(p, size, step)) for p, _, q in phases if q]
         room.append((max(0, -min((low for low, _ in reach), default=0)), max(0, max((high for _, high in reach), default=0) - x.shape[2 + k])))
@@ -285,7 +326,9 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     """The product with the windows of a channels-last input (N, sizes..., C)."""
     shape, packed = build.infer_output(node, 0), build.packed(node)[0]
     step = last.strides[1:-1]
-    places = replace(last, shape=(shape[0], *shape[2:], last.shape[-1]), strides=(last.strides[0], *(s * t for s, t in zip(step, strides)), last.strides[-1]))
+    places = replace(
+        last, shape=(shape[0], *shape[2:], last.shape[-1]), strides=(last.strides[0], *(s * t for s, t in zip(step, strides)), last.strides[-1])
+    )
     taps = [s * d for s, d in zip(step, dilations)]
     y = build.place_last(node.outputs[0], shape)
     if 0 in shape:
@@ -305,8 +348,11 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
 def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: View, turned: Callable[[View], View]) -> None:
     """A dense layer over windows that start at `places` (..., C) of a channels-last array, with strides `taps` along the kernel's axes."""
     channels, width = places.shape[-1] // packed.groups, math.prod(kernel) * places.shape[-1]
-    windows = replace(places, shape=(*places.shape[:-1], packed.groups, *kernel, channels),
-                      strides=(*places.strides[:-1], channels * places.strides[-1], *taps, places.strides[-1]))
+    windows = replace(
+        places,
+        shape=(*places.shape[:-1], packed.groups, *kernel, channels),
+        strides=(*places.strides[:-1], channels * places.strides[-1], *taps, places.strides[-1]),
+    )
     flat = windows.reshaped((*places.shape[:-1], width))
     if (flat is None or not build.walks(flat)) and (segments := _segments(kernel, taps, channels, packed.groups)) is not None:
         target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape)

@@ -14,7 +14,7 @@ from fastrnn.plan.lowering.chain import number
 
 # op: kernel, what nothing reduces to.
 REDUCTIONS = {"ReduceMean": ("reduce", np.nan), "ReduceSum": ("reduce", 0), "ReduceMax": ("reduce_max", -np.inf), "ReduceMin": ("reduce_min", np.inf),
-              "ReduceProd": ("reduce_prod", 1), "ReduceL2": ("reduce_squares", 0), "ReduceSumSquare": ("reduce_squares", 0)}
+              "ReduceProd": ("reduce_prod", 1), "ReduceL2": ("reduce_squares", 0), "ReduceSumSquare": ("reduce_squares", 0)}  # fmt: skip
 
 
 def _kernel(node: Node, specs) -> Key:

@@ -84,7 +84,9 @@ def _pool(build, node: Node, kernel: str, window: Window, last: View, sizes, div
     if 0 in shape:
         return y
     step = last.strides[1:-1]
-    places = replace(last, shape=(shape[0], *sizes, shape[1]), strides=(last.strides[0], *(s * t for s, t in zip(step, window.strides)), last.strides[-1]))
+    places = replace(
+        last, shape=(shape[0], *sizes, shape[1]), strides=(last.strides[0], *(s * t for s, t in zip(step, window.strides)), last.strides[-1])
+    )
     taps = [s * d for s, d in zip(step, window.dilations)]
     offsets = offsets_of(window.kernel, taps)
     last_y = y.transposed((0, *range(2, n + 2), 1))
@@ -96,8 +98,14 @@ def _pool(build, node: Node, kernel: str, window: Window, last: View, sizes, div
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
                 args["T"], args["B"] = n_t, n_b
-                build.call(node.name, chosen, args, {"x": x.shifted(t * x_t + b * x_b), "y": to.shifted(t * y_t + b * y_b), "axes": weight_view(wholes(offsets))},
-                           flops=n_t * n_b * shape[1] * size, weight_bytes=4 * n_t * n_b * shape[1])
+                build.call(
+                    node.name,
+                    chosen,
+                    args,
+                    {"x": x.shifted(t * x_t + b * x_b), "y": to.shifted(t * y_t + b * y_b), "axes": weight_view(wholes(offsets))},
+                    flops=n_t * n_b * shape[1] * size,
+                    weight_bytes=4 * n_t * n_b * shape[1],
+                )
     if target is not last_y:
         build.copy(node.name, target, last_y)
     return y
@@ -134,7 +142,9 @@ def _apart(view: View, axis: int, sizes: tuple) -> View:
     for n in reversed(sizes):
         strides.insert(0, step)
         step *= n
-    return replace(view, shape=(*view.shape[:axis], *sizes, *view.shape[axis + 1:]), strides=(*view.strides[:axis], *strides, *view.strides[axis + 1:]))
+    return replace(
+        view, shape=(*view.shape[:axis], *sizes, *view.shape[axis + 1 :]), strides=(*view.strides[:axis], *strides, *view.strides[axis + 1 :])
+    )
 
 
 @emits("InstanceNormalization", "GroupNormalization", kernel="reduce")
@@ -147,14 +157,25 @@ def group_normalization(build, node):
     N, C = x.shape[:2]
     groups = node.get("num_groups") if node.op == "GroupNormalization" else C
     n = math.prod(x.shape[1:]) // groups
-    rows, mean, centred, square = x.reshaped((N, groups, n)), build.scratch((N, groups, 1)), build.scratch((N, groups, n)), build.scratch((N, groups, n))
+    rows, mean, centred, square = (
+        x.reshaped((N, groups, n)),
+        build.scratch((N, groups, 1)),
+        build.scratch((N, groups, n)),
+        build.scratch((N, groups, n)),
+    )
     build.reduce(name, mean.reshaped((N, groups)), rows, n)
     build.pointwise(name, centred, rows, ("sub", mean))
     build.pointwise(name, square, centred, ("mul", centred))
     build.reduce(name, mean.reshaped((N, groups)), square, n)
     build.pointwise(name, mean, mean, ("add", number(node.get("epsilon"))), ("sqrt", None))
     build.pointwise(name, centred, centred, ("div", mean))
-    build.pointwise(name, y, centred.reshaped(x.shape), ("mul", _by_channel(build, node, 1, C, len(x.shape))), ("add", _by_channel(build, node, 2, C, len(x.shape))))
+    build.pointwise(
+        name,
+        y,
+        centred.reshaped(x.shape),
+        ("mul", _by_channel(build, node, 1, C, len(x.shape))),
+        ("add", _by_channel(build, node, 2, C, len(x.shape))),
+    )
 
 
 def _by_channel(build, node: Node, k: int, C, rank: int) -> View:

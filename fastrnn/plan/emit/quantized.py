@@ -59,8 +59,14 @@ def _walked(build, node: Node, key: Key, x: View, y: View, dtype) -> None:
     scale, zero = _scales(build, node, x.shape, dtype)
     table = grid_table(y, x, scale)
     size = math.prod(y.shape)
-    build.call(node.name, build.kernel(key), new_args(T=len(table)), {"x": x, "y": y, "x2": scale, "x3": zero, "axes": weight_view(table)}, flops=8 * size,
-               weight_bytes=5 * size)
+    build.call(
+        node.name,
+        build.kernel(key),
+        new_args(T=len(table)),
+        {"x": x, "y": y, "x2": scale, "x3": zero, "axes": weight_view(table)},
+        flops=8 * size,
+        weight_bytes=5 * size,
+    )
 
 
 @emits("QuantizeLinear", kernel=lambda node, specs: Key("quantize", dtype=specs[node.outputs[0]].dtype), refused=_quantize_refused)
@@ -72,8 +78,11 @@ def quantize(build, node):
     _walked(build, node, Key("quantize", dtype=dtype.name), x, y, dtype)
 
 
-@emits("DequantizeLinear", kernel=lambda node, specs: Key("dequantize", dtype=specs[node.inputs[0]].dtype),
-       refused=lambda node, specs, constants: _one_by_one(node, specs, constants, ("uint8", "int8", "int32")))
+@emits(
+    "DequantizeLinear",
+    kernel=lambda node, specs: Key("dequantize", dtype=specs[node.inputs[0]].dtype),
+    refused=lambda node, specs, constants: _one_by_one(node, specs, constants, ("uint8", "int8", "int32")),
+)
 def dequantize(build, node):
     """One pass."""
     x = build.views[node.inputs[0]]
@@ -85,17 +94,29 @@ def dequantize(build, node):
 def dynamic_quantize(build, node):
     """The range, then the bytes; x and y in C order."""
     x = build.contiguous(build.views[node.inputs[0]])
-    y, scale, zero = (build.place(name, build.infer_output(node, k)) if name else build.scratch(build.infer_output(node, k), dtype)
-                      for k, (name, dtype) in enumerate(zip((*node.outputs, "", "")[:3], (np.uint8, np.float32, np.uint8))))
+    y, scale, zero = (
+        build.place(name, build.infer_output(node, k)) if name else build.scratch(build.infer_output(node, k), dtype)
+        for k, (name, dtype) in enumerate(zip((*node.outputs, "", "")[:3], (np.uint8, np.float32, np.uint8)))
+    )
     made = y if y.contiguous else build.scratch(y.shape, np.uint8)
     size = math.prod(x.shape)
-    build.call(node.name, build.kernel("dynamic_quantize"), new_args(I=size), {"x": x, "y": made, "hn": scale, "cn": zero}, flops=12 * size, weight_bytes=5 * size)
+    build.call(
+        node.name,
+        build.kernel("dynamic_quantize"),
+        new_args(I=size),
+        {"x": x, "y": made, "hn": scale, "cn": zero},
+        flops=12 * size,
+        weight_bytes=5 * size,
+    )
     if made is not y:
         build.copy(node.name, made, y)
 
 
-@emits("Requantize", kernel=lambda node, specs: Key("requantize", dtype=specs[node.outputs[0]].dtype),
-       refused=lambda node, specs, constants: None if node.inputs[1] in constants else "no kernel for computed scales")
+@emits(
+    "Requantize",
+    kernel=lambda node, specs: Key("requantize", dtype=specs[node.outputs[0]].dtype),
+    refused=lambda node, specs, constants: None if node.inputs[1] in constants else "no kernel for computed scales",
+)
 def requantize(build, node):
     """Rows of the axis that has the scales."""
     shape = build.infer_output(node, 0)
@@ -110,7 +131,13 @@ def requantize(build, node):
     made = y if y.strides[-1] == 1 or units == 1 else build.scratch(y.shape, y.dtype)
     kernel = build.kernel(Key("requantize", dtype=y.dtype.name))
     for (T, B, (x_t, x_b), (y_t, y_b)), (part, target) in by_grid(1, x, made):
-        build.call(node.name, kernel, new_args(T=T, B=B, H=units, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b),
-                   {"x": part, "y": target, "x2": scales, "x3": build.views[node.inputs[2]]}, flops=8 * T * B * units, weight_bytes=5 * T * B * units)
+        build.call(
+            node.name,
+            kernel,
+            new_args(T=T, B=B, H=units, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b),
+            {"x": part, "y": target, "x2": scales, "x3": build.views[node.inputs[2]]},
+            flops=8 * T * B * units,
+            weight_bytes=5 * T * B * units,
+        )
     if made is not y:
         build.copy(node.name, made, y)

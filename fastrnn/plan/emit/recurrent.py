@@ -68,7 +68,7 @@ def recurrent(build, node):
     states = {name: view for pair, views in zip(STATE_FIELDS, zip(initials, made[1:])) for name, view in zip(pair, views)}
     places = Places(x.shape[time], x.shape[batch], x, made[0], (x.strides[time], x.strides[batch]), (made[0].strides[time], y_batch), y_direction, states,
                     layer.direction_axis, scalars.transposed((1, 0, 2)) if scalars is not None and layer.batch_first else scalars,
-                    keep.transposed((1, 0)) if keep is not None and layer.batch_first else keep)
+                    keep.transposed((1, 0)) if keep is not None and layer.batch_first else keep)  # fmt: skip
     # rows that are rounded together are not shared out
     shared = parallel.share_of_layer(build.plan.threads, packed, places.T, 1 if layer.x_bits == BYTES_OF_ALL else places.B)
     sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), places.T, shared.rows)
@@ -96,10 +96,25 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     x_bytes = packed.arrays["w_x"].nbytes if "w_x" in packed.arrays else 0
     hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart, x_bytes, packed.precision != "float32") if cell.x_gates else 0
     bits = operand_bits(cell, "w_p" in packed.arrays, layer.x_bits)
-    args = new_args(T=places.T, I=input_size, H=packed.units, P=P, x_t=places.x_strides[0], x_b=places.x_strides[1], y_t=places.y_strides[0], y_b=places.y_strides[1],
-                    reverse=int(layer.reverse(d)), input_forget=int(cell.input_forget), chunk=hoisted, parts=shared.units, weights=packed.weights_code,
-                    x_bits=layer.x_bits, h_bits=bits.h, p_bits=bits.p,
-                    ahead=_ahead(packed, places.T, rows, hoisted, input_size, shared.units))
+    args = new_args(
+        T=places.T,
+        I=input_size,
+        H=packed.units,
+        P=P,
+        x_t=places.x_strides[0],
+        x_b=places.x_strides[1],
+        y_t=places.y_strides[0],
+        y_b=places.y_strides[1],
+        reverse=int(layer.reverse(d)),
+        input_forget=int(cell.input_forget),
+        chunk=hoisted,
+        parts=shared.units,
+        weights=packed.weights_code,
+        x_bits=layer.x_bits,
+        h_bits=bits.h,
+        p_bits=bits.p,
+        ahead=_ahead(packed, places.T, rows, hoisted, input_size, shared.units),
+    )
     if cell.clip is not None:
         args["clip"] = cell.clip
     for k, activation in enumerate(cell.activations):
@@ -111,7 +126,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     by_row = places.of_direction(d)
     if by_row["h0"][0] is None:
         by_row["h0"] = build.zeros(P), 0
-    for _, final in STATE_FIELDS[1:len(cell.states)]:
+    for _, final in STATE_FIELDS[1 : len(cell.states)]:
         if by_row[final][0] is None:
             by_row[final] = build.scratch((places.B, packed.units)), packed.units
     for name in ("h0", "c0", "hn", "cn"):
@@ -120,16 +135,23 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     for start, count in shared.row_ranges(places.B):
         args["B"] = count
         if sorted_lengths:  # rows go by their order
-            pointers = {name: view for name, (view, _) in by_row.items()} | dict(zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths)))
+            pointers = {name: view for name, (view, _) in by_row.items()} | dict(
+                zip(("lengths", "order"), (v.shifted(start) for v in sorted_lengths))
+            )
         else:
             pointers = {name: None if view is None else view.shifted(start * stride) for name, (view, stride) in by_row.items()}
-        build.call(layer.node.name, packed.kernel, args, {**pointers, **packed.views}, flops=places.T * count * (2 * packed.multiplies),
-                   weight_bytes=packed.weight_bytes)
+        build.call(
+            layer.node.name,
+            packed.kernel,
+            args,
+            {**pointers, **packed.views},
+            flops=places.T * count * (2 * packed.multiplies),
+            weight_bytes=packed.weight_bytes,
+        )
 
 
 def _ahead(packed: Packed, T: Whole, rows: Whole, hoisted: Whole, input_size: int, parts: int) -> Whole:
     """1 where projections of later steps are computed beside the steps, else 0."""
     if "w_x" not in packed.arrays or "w_h" not in packed.arrays:
         return 0
-    return policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(
-        packed.arrays[name].nbytes // parts for name in ("w_x", "w_h")))
+    return policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(packed.arrays[name].nbytes // parts for name in ("w_x", "w_h")))

@@ -38,7 +38,9 @@ def arg(build, node):
     others = tuple(a for a in range(len(x.shape)) if a != axis)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
     kernel = Key(node.op.lower(), dtype=x.dtype.name)
-    build.reduce(node.name, y.reshaped(tuple(x.shape[a] for a in others)), x.transposed((*others, axis)), kernel=kernel, P=int(node.get("select_last_index")))
+    build.reduce(
+        node.name, y.reshaped(tuple(x.shape[a] for a in others)), x.transposed((*others, axis)), kernel=kernel, P=int(node.get("select_last_index"))
+    )
 
 
 @emits("TopK", kernel=_of_numbers("top"), refused=_refused)
@@ -47,7 +49,15 @@ def top_k(build, node):
     x, axis, shape = build.views[node.inputs[0]], node.get("axis") % len(build.views[node.inputs[0]].shape), build.infer_output(node, 0)
     at = build.place(node.output(1), shape) if node.output(1) else build.scratch(shape, np.int64)
     if 0 not in shape:
-        build.rowwise(node.name, Key("top", dtype=x.dtype.name), at, x, axis, H=whole(build.weights[node.inputs[1]].reshape(())[()]), P=int(not node.get("largest")))
+        build.rowwise(
+            node.name,
+            Key("top", dtype=x.dtype.name),
+            at,
+            x,
+            axis,
+            H=whole(build.weights[node.inputs[1]].reshape(())[()]),
+            P=int(not node.get("largest")),
+        )
     if node.output(0):
         take_each(build, node.name, x, axis, at, build.place(node.output(0), shape))
 
@@ -80,7 +90,7 @@ def take_each(build, name: str, x: View, axis: int, at: View, y: View) -> None:
     """y = the entries of an axis of x that int64 indices in range name, one for each."""
     if 0 in y.shape:
         return
-    take(build, name, replace(x, shape=y.shape, strides=(*x.strides[:axis], 0, *x.strides[axis + 1:])), at, y, x.shape[axis], x.strides[axis])
+    take(build, name, replace(x, shape=y.shape, strides=(*x.strides[:axis], 0, *x.strides[axis + 1 :])), at, y, x.shape[axis], x.strides[axis])
 
 
 def _gather_nd_refused(node: Node, specs, constants) -> str | None:

@@ -66,7 +66,7 @@ class Form:
         """The vector that this is, all of it, once, and nothing else."""
         if self.biases or self.products or len(self.parts) != 1:
             return None
-        (part, scale), = self.parts
+        ((part, scale),) = self.parts
         return part.vector if scale == 1 and not part.weight and part.cols == (0, part.vector.width) else None
 
     @property
@@ -79,10 +79,10 @@ class Form:
         """The function of a Form that this is, and nothing else."""
         if self.parts or self.biases or len(self.products) != 1:
             return None
-        (factors, scale), = self.products
+        ((factors, scale),) = self.products
         if scale != 1 or len(factors) != 1:
             return None
-        (factor, power), = factors
+        ((factor, power),) = factors
         return factor if power == 1 and factor.activation is not None else None
 
 
@@ -154,7 +154,7 @@ def _product(products: dict[frozenset, float]) -> Form:
     result = Form(products=frozenset((factors, scale) for factors, scale in products.items() if scale and not _alone(factors)))
     for factors, scale in products.items():
         if _alone(factors):
-            (factor, _), = factors
+            ((factor, _),) = factors
             result = added(result, factor.inner, scale)
     return result
 
@@ -165,19 +165,24 @@ def _alone(factors: frozenset) -> bool:
 
 def cut(form: Form, start: int, stop: int) -> Form:
     """Entries start:stop of all of it."""
+
     def moved(cols: Range) -> Range:
         return cols[0] + start, cols[0] + stop
 
     parts = frozenset((Part(p.vector, p.weight, p.turned, p.rows if p.weight else moved(p.cols), moved(p.cols)), scale) for p, scale in form.parts)
     biases = frozenset(((name, moved(cols)), scale) for (name, cols), scale in form.biases)
-    products = frozenset((frozenset((Factor(f.activation, cut(f.inner, start, stop)), power) for f, power in factors), scale) for factors, scale in form.products)
+    products = frozenset(
+        (frozenset((Factor(f.activation, cut(f.inner, start, stop)), power) for f, power in factors), scale) for factors, scale in form.products
+    )
     return Form(parts, biases, products)
 
 
 def mapped(form: Form, change: Callable[[Vector], Vector]) -> Form:
     """With other vectors."""
     parts = frozenset((Part(change(p.vector), p.weight, p.turned, p.rows, p.cols), scale) for p, scale in form.parts)
-    products = frozenset((frozenset((Factor(f.activation, mapped(f.inner, change)), power) for f, power in factors), scale) for factors, scale in form.products)
+    products = frozenset(
+        (frozenset((Factor(f.activation, mapped(f.inner, change)), power) for f, power in factors), scale) for factors, scale in form.products
+    )
     return Form(parts, form.biases, products)
 
 
@@ -190,7 +195,7 @@ def matrix(form: Form, vector: Vector, size: int, weights) -> np.ndarray:
         if part.weight:
             stored = weights[part.weight]
             stored = stored.T if part.turned else stored
-            block = stored[part.rows[0]:part.rows[1], part.cols[0]:part.cols[1]].T
+            block = stored[part.rows[0] : part.rows[1], part.cols[0] : part.cols[1]].T
             total += block if scale == 1 else np.float32(scale) * block
         else:
             total[np.arange(size), np.arange(*part.cols)] += np.float32(scale)

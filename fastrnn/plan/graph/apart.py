@@ -1,9 +1,9 @@
 """Ops without a kernel of their own, taken apart into others that have one. Patterns as those of rewrite.py, float32 but for OneHot.
 
-    ReduceL1, ReduceLogSum, ReduceLogSumExp, LpNormalization, RMSNormalization, IsNaN
-    OneHot with a constant depth
-    Resize: nearest and linear, along axes of known sizes
-    Attention over computed queries, keys and values, without a cache
+ReduceL1, ReduceLogSum, ReduceLogSumExp, LpNormalization, RMSNormalization, IsNaN
+OneHot with a constant depth
+Resize: nearest and linear, along axes of known sizes
+Attention over computed queries, keys and values, without a cache
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def apart(*ops: str):
             spec = graph.specs[node.inputs[0]]
             made = Apart(graph, node)
             return made.done() if spec.dtype == "float32" and function(made, node, node.inputs[0]) else None
+
         for op in ops:
             rewrites(op)(pattern)
         return function
@@ -80,7 +81,9 @@ def reduce_log_sum_exp(to: Apart, node: Node, x: str) -> bool:
     total = to.op("ReduceSum", to.op("Exp", to.op("Sub", x, top)), *node.inputs[1:], **kept)
     whole = to.op("Add", to.op("Log", total), top)
     if not node.get("keepdims"):
-        to.op("Reshape", whole, to.graph.whole(f"{node.name}.shape", *to.graph.specs[node.outputs[0]].shape)) if _wholes(to, node) else to.op("Squeeze", whole, *node.inputs[1:])
+        to.op("Reshape", whole, to.graph.whole(f"{node.name}.shape", *to.graph.specs[node.outputs[0]].shape)) if _wholes(to, node) else to.op(
+            "Squeeze", whole, *node.inputs[1:]
+        )
     return True
 
 
@@ -120,13 +123,26 @@ def one_hot(graph: Patterns, node: Node):
     """A comparison with the numbers of the new axis; one below zero counts from its end."""
     index, values = graph.specs[node.inputs[0]], graph.weights.get(node.inputs[2])
     depth = graph.weights.get(node.inputs[1])
-    if index.dtype not in ("int32", "int64") or depth is None or depth.dtype == object or values is None or values.dtype not in ("float32", "int32", "int64"):
+    if (
+        index.dtype not in ("int32", "int64")
+        or depth is None
+        or depth.dtype == object
+        or values is None
+        or values.dtype not in ("float32", "int32", "int64")
+    ):
         return None
     to, n, rank = Apart(graph, node), int(depth.reshape(())), len(index.shape)
     axis = node.get("axis") % (rank + 1)
-    at = to.op("Where", to.op("Less", node.inputs[0], to.number(0, index.dtype)), to.op("Add", node.inputs[0], to.number(n, index.dtype)), node.inputs[0])
+    at = to.op(
+        "Where", to.op("Less", node.inputs[0], to.number(0, index.dtype)), to.op("Add", node.inputs[0], to.number(n, index.dtype)), node.inputs[0]
+    )
     places = graph.weight(f"{node.name}.places", np.arange(n, dtype=index.dtype).reshape(n, *(1,) * (rank - axis)))
-    to.op("Where", to.op("Equal", to.op("Unsqueeze", at, to.whole(axis)), places), to.number(values[1], values.dtype), to.number(values[0], values.dtype))
+    to.op(
+        "Where",
+        to.op("Equal", to.op("Unsqueeze", at, to.whole(axis)), places),
+        to.number(values[1], values.dtype),
+        to.number(values[0], values.dtype),
+    )
     return to.done()
 
 
@@ -150,7 +166,13 @@ def resize(graph: Patterns, node: Node):
     """Axis by axis: entries taken, or two of them mixed."""
     spec, made, options = graph.specs[node.inputs[0]], graph.specs[node.outputs[0]].shape, json.loads(node.get("options"))
     mode, scales = options.get("mode", "nearest"), graph.weights.get(node.input(2))
-    if spec.dtype != "float32" or mode not in ("nearest", "linear") or options.get("antialias") or options.get("keep_aspect_ratio_policy", "stretch") != "stretch" or options.get("axes"):
+    if (
+        spec.dtype != "float32"
+        or mode not in ("nearest", "linear")
+        or options.get("antialias")
+        or options.get("keep_aspect_ratio_policy", "stretch") != "stretch"
+        or options.get("axes")
+    ):
         return None
     to, x = Apart(graph, node), node.inputs[0]
     for axis, (n, wanted) in enumerate(zip(spec.shape, made, strict=True)):
@@ -171,8 +193,10 @@ def resize(graph: Patterns, node: Node):
         at = np.clip(at, 0, n - 1)
         low = np.minimum(np.floor(at).astype(int), max(0, n - 2))
         share = (at - low).astype(np.float32).reshape(-1, *(1,) * (len(made) - axis - 1))
-        lower, upper = (to.op("Mul", to.op("Gather", x, to.whole(*index), axis=axis), graph.weight(f"{node.name}.share", factor))
-                        for index, factor in ((low, 1 - share), (np.minimum(low + 1, n - 1), share)))
+        lower, upper = (
+            to.op("Mul", to.op("Gather", x, to.whole(*index), axis=axis), graph.weight(f"{node.name}.share", factor))
+            for index, factor in ((low, 1 - share), (np.minimum(low + 1, n - 1), share))
+        )
         x = to.op("Add", lower, upper)
     return to.done() if to.nodes else None
 
@@ -182,7 +206,13 @@ def attention(graph: Patterns, node: Node):
     """softmax(Q K' scale + mask) V, the scale's root on both sides as ONNX has it. Grouped heads of keys serve several of queries."""
     options, specs = json.loads(node.get("options")), [graph.specs[name] if name else None for name in node.inputs]
     unread = {name for name, value in options.items() if value and name not in ("q_num_heads", "kv_num_heads", "scale")}
-    if unread or any(node.input(k) for k in (4, 5, 6)) or any(node.output(k) for k in (1, 2, 3)) or any(s is not None and s.dtype != "float32" for s in specs) or any(s.shape is None or isinstance(s.shape[-1], str) for s in specs[:3]):
+    if (
+        unread
+        or any(node.input(k) for k in (4, 5, 6))
+        or any(node.output(k) for k in (1, 2, 3))
+        or any(s is not None and s.dtype != "float32" for s in specs)
+        or any(s.shape is None or isinstance(s.shape[-1], str) for s in specs[:3])
+    ):
         return None
     to, rank = Apart(graph, node), len(specs[0].shape)
     heads = [options.get("q_num_heads"), *[options.get("kv_num_heads")] * 2] if rank == 3 else [s.shape[1] for s in specs[:3]]
@@ -192,7 +222,10 @@ def attention(graph: Patterns, node: Node):
     groups = heads[0] // heads[1]
     q, k, v = node.inputs[:3]
     if rank == 3:  # (B, S, heads d) -> (B, heads, S, d)
-        q, k, v = (to.op("Transpose", to.op("Reshape", name, to.whole(0, 0, n, size // n)), perm=(0, 2, 1, 3)) for name, n, size in zip((q, k, v), heads, sizes))
+        q, k, v = (
+            to.op("Transpose", to.op("Reshape", name, to.whole(0, 0, n, size // n)), perm=(0, 2, 1, 3))
+            for name, n, size in zip((q, k, v), heads, sizes)
+        )
     size = sizes[0] // (heads[0] if rank == 3 else 1)
     if groups > 1:
         if any(isinstance(n, str) for s in specs[1:3] for n in s.shape):

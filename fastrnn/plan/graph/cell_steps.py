@@ -73,7 +73,7 @@ def _pair(form: Form) -> list[Factor] | None:
     """The two factors of a form that is their product and nothing else."""
     if form.parts or form.biases or len(form.products) != 1:
         return None
-    (factors, scale), = form.products
+    ((factors, scale),) = form.products
     factors = _parts(factors)
     return factors if scale == 1 and factors is not None and len(factors) == 2 else None
 
@@ -124,7 +124,7 @@ def step_of_gru(form: Form, result: str, made_of: Mapping[Vector, Form]) -> Cell
     products = dict(form.products)
     for factors in products:
         pair = _parts(factors)
-        for z, n in ((pair, pair[::-1]) if pair and len(pair) == 2 else ()):
+        for z, n in (pair, pair[::-1]) if pair and len(pair) == 2 else ():
             if _gate(z) is None or n.activation is None:
                 continue
             for h in {f.inner.vector for other in products for f, _ in other if f.activation is None} - {None}:

@@ -60,8 +60,15 @@ def _chain(layers: Layers, steps: dict[str, CellStep], step: CellStep, taken: se
     while True:
         step = chain[-1]
         before = [steps[v.name] for v in step.vectors | {step.h} if v is not None and v.index is None and v.name in steps]
-        fit = [b for b in before if b.result not in taken and b.op == step.op and (step.h is None or step.h.name == b.result)
-               and (not step.cell or step.c is not None and step.c.name == b.cell) and _alike(layers, step, b)]
+        fit = [
+            b
+            for b in before
+            if b.result not in taken
+            and b.op == step.op
+            and (step.h is None or step.h.name == b.result)
+            and (not step.cell or step.c is not None and step.c.name == b.cell)
+            and _alike(layers, step, b)
+        ]
         if len(fit) != 1:
             return chain
         chain.append(fit[0])
@@ -95,7 +102,7 @@ def _signature(layers: Layers, step: CellStep, x: Vector, h: Vector):
     roles = {x: Vector("x", x.width), h: Vector("h", h.width), step.reset: Vector("r h", h.width)}
     forms = [*(step.gates[letter] for letter in sorted(step.gates)), *([step.recurrent] if step.recurrent else [])]
     return (step.op, step.activations, step.negated, sorted(step.gates), step.reset is None, step.recurrent is None,
-            tuple(_by_content(layers, mapped(form, roles.get)) for form in forms))
+            tuple(_by_content(layers, mapped(form, roles.get)) for form in forms))  # fmt: skip
 
 
 def _by_content(layers: Layers, form: Form) -> tuple:
@@ -132,7 +139,9 @@ def _unrolled(layers: Layers, chain: list[CellStep], made) -> list[Node] | None:
     for k, step in enumerate(chain):
         at = layers.weight(f"{step.result}.at", np.array(len(chain) - 1 - k if backwards else k))
         whole = layers.node(new, "Gather", f"{step.result}.entry", (flat, at), axis=0)[0]
-        new.append(Node("Identity", f"{step.result}.state", (layers.shaped(new, step.result, whole, layers.specs[step.result].shape),), (step.result,)))
+        new.append(
+            Node("Identity", f"{step.result}.state", (layers.shaped(new, step.result, whole, layers.specs[step.result].shape),), (step.result,))
+        )
     if last.cell:
         new.append(Node("Identity", f"{last.cell}.state", (layers.shaped(new, last.cell, ends[1], layers.specs[last.cell].shape),), (last.cell,)))
     return new
@@ -144,8 +153,10 @@ def _all_roles(layers: Layers, chain: list[CellStep]) -> list[tuple[Vector, Vect
         step = chain[0]
         size, inputs = layers.specs[step.result].shape[-1], layers.model.input_names
         # an LSTM's x and h play one part in it: of two that fit, either may be h
-        hs = sorted((v for v in step.vectors if step.h == v or step.h is None and v.width == size),
-                    key=lambda v: (v.name in layers.weights, v.name not in inputs, v.name))
+        hs = sorted(
+            (v for v in step.vectors if step.h == v or step.h is None and v.width == size),
+            key=lambda v: (v.name in layers.weights, v.name not in inputs, v.name),
+        )
         xs = step.vectors - set(hs[:1])
         fixed = {v.name for v in (*hs[:1], step.c) if v is not None} & set(layers.weights)
         return [(xs.pop(), hs[0])] if hs and len(xs) == 1 and not fixed else None

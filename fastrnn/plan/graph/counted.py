@@ -1,7 +1,7 @@
 """Loops that count: how often one runs where its conditions follow from constants, and what it hands on that is no more than a number of the run.
 
-    goes on while  counter + 1 < T  and  n < T,  with n = first + step * run   ->   min(trip count, ...) runs, without a condition
-    n handed on as n + step, a value handed on as it is                        ->   made of the number of the run, or read where it came from
+goes on while  counter + 1 < T  and  n < T,  with n = first + step * run   ->   min(trip count, ...) runs, without a condition
+n handed on as n + step, a value handed on as it is                        ->   made of the number of the run, or read where it came from
 """
 
 from __future__ import annotations
@@ -157,6 +157,10 @@ class _Loop:
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
     """The node reading other values, in its subgraphs too."""
-    attributes = {k: Graph(tuple(renamed(inner, names) for inner in v.nodes), tuple(names.get(n, n) for n in v.outputs), v.inputs) if isinstance(v, Graph) else v
-                  for k, v in node.attributes.items()}
+    attributes = {
+        k: Graph(tuple(renamed(inner, names) for inner in v.nodes), tuple(names.get(n, n) for n in v.outputs), v.inputs)
+        if isinstance(v, Graph)
+        else v
+        for k, v in node.attributes.items()
+    }
     return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs), attributes=attributes)

@@ -189,8 +189,12 @@ class _Folder(Edit):
         constant = all(name in self.weights for name in node.reads())
         repetition = Repetition(node)
         open_ended = any(s.result for s in repetition.stacked) and repetition.count(self.specs) == ANY_DIM
-        return not constant and not open_ended and steady(repetition, self.specs) and all(
-            self.specs[name].shape is not None and count(self.specs[name].shape) != ANY_DIM for name in names)
+        return (
+            not constant
+            and not open_ended
+            and steady(repetition, self.specs)
+            and all(self.specs[name].shape is not None and count(self.specs[name].shape) != ANY_DIM for name in names)
+        )
 
     def unroll(self, node: Node) -> list[Node] | None:
         """Its runs one after the other, each with the body's names its own; None where they are too many, or data decides how many."""
@@ -291,8 +295,15 @@ def instance(body: Graph, prefix: str, given: Mapping[str, str], fresh: Callable
             inputs = tuple(names.get(name, name) for name in node.inputs)
             attributes = {k: copy(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
             names.update({name: own(name) for name in node.outputs if name})
-            nodes.append(replace(node, name=names[node.name] if node.name in node.outputs else own(node.name), inputs=inputs, attributes=attributes,
-                                 outputs=tuple(name and names[name] for name in node.outputs)))
+            nodes.append(
+                replace(
+                    node,
+                    name=names[node.name] if node.name in node.outputs else own(node.name),
+                    inputs=inputs,
+                    attributes=attributes,
+                    outputs=tuple(name and names[name] for name in node.outputs),
+                )
+            )
         return Graph(tuple(nodes), tuple(names.get(name, name) for name in graph.outputs), tuple(names[name] for name in graph.inputs))
 
     return copy(body)

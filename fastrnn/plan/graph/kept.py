@@ -71,7 +71,13 @@ class _Steps(Edit):
         if (place := self._entry(cut)) is None:
             return None
         parts = self.made.get(states)
-        if parts is not None and parts.op == "Concat" and parts.get("axis") == 0 and len(parts.inputs) > place and all(_same(self.specs[p].shape[0], 1) for p in parts.inputs):
+        if (
+            parts is not None
+            and parts.op == "Concat"
+            and parts.get("axis") == 0
+            and len(parts.inputs) > place
+            and all(_same(self.specs[p].shape[0], 1) for p in parts.inputs)
+        ):
             return factor, parts.inputs[place]
         cuts.append(replace(cut, name=self.fresh(f"{cut.name}.whole"), inputs=(states, *cut.inputs[1:]), outputs=(self.fresh(f"{name}.whole"),)))
         self.specs[cuts[-1].outputs[0]] = self.specs[name]
@@ -88,7 +94,9 @@ class _Steps(Edit):
     def _a_row_each(self, name: str, rows) -> bool:
         """Whether it is a number for each row, as states (1, B, n) are multiplied by: (1, B, 1) or (B, 1)."""
         shape = self.specs[name].shape
-        return shape is not None and len(shape) in (2, 3) and _same(shape[-1], 1) and _same(shape[-2], rows) and (len(shape) == 2 or _same(shape[0], 1))
+        return (
+            shape is not None and len(shape) in (2, 3) and _same(shape[-1], 1) and _same(shape[-2], rows) and (len(shape) == 2 or _same(shape[0], 1))
+        )
 
     def _alike(self, a: str, b: str, deep: int = 0) -> bool:
         """Whether two values are computed alike from the same."""
@@ -98,17 +106,28 @@ class _Steps(Edit):
             one, other = self.weights[a], self.weights[b]
             return one.dtype == other.dtype and np.array_equal(one, other)
         one, other = self.made.get(a), self.made.get(b)
-        return one is not None and other is not None and deep < DEEPEST and one.op == other.op and not one.subgraphs and len(one.inputs) == len(other.inputs) and \
-            one.outputs.index(a) == other.outputs.index(b) and dict(one.attributes) == dict(other.attributes) and \
-            all(self._alike(p, q, deep + 1) for p, q in zip(one.inputs, other.inputs))
+        return (
+            one is not None
+            and other is not None
+            and deep < DEEPEST
+            and one.op == other.op
+            and not one.subgraphs
+            and len(one.inputs) == len(other.inputs)
+            and one.outputs.index(a) == other.outputs.index(b)
+            and dict(one.attributes) == dict(other.attributes)
+            and all(self._alike(p, q, deep + 1) for p, q in zip(one.inputs, other.inputs))
+        )
 
     def follows(self, step: Step, before: Step) -> bool:
         """Whether a step goes on from another of the same layer, and nothing else does."""
         own = {0, *(s.input for s in states_of(step.node))}
         finals = tuple(before.node.output(s.output) for s in states_of(before.node))
-        return step.states == finals and step.node.op == before.node.op and \
-            dict(step.node.attributes) == dict(before.node.attributes) and \
-            all(self._alike(step.node.input(k), before.node.input(k)) for k in range(len(INPUTS)) if k not in own)
+        return (
+            step.states == finals
+            and step.node.op == before.node.op
+            and dict(step.node.attributes) == dict(before.node.attributes)
+            and all(self._alike(step.node.input(k), before.node.input(k)) for k in range(len(INPUTS)) if k not in own)
+        )
 
     def joined(self, chain: list[Step]) -> list[Node]:
         """The nodes that do what a chain does."""
@@ -167,7 +186,9 @@ def _with(graph: _Steps, nodes: tuple[Node, ...], chains: list[list[Step]]) -> t
     steps = [step for chain in chains for step in chain]
     gone, model = {id(step.node) for step in steps}, graph.model
     needed = {*model.output_names, *(state.output for state in model.states)}
-    joined, read = live(_in_order([node for node in nodes if id(node) not in gone] + [node for chain in chains for node in graph.joined(chain)]), needed)
+    joined, read = live(
+        _in_order([node for node in nodes if id(node) not in gone] + [node for chain in chains for node in graph.joined(chain)]), needed
+    )
     there = {name for node in joined for name in node.outputs} | graph.weights.keys() | {v.name for v in model.inputs}
     lost = {step.node.output(s.output) for step in steps for s in states_of(step.node)}
     return None if (lost & read | needed) - there else joined

@@ -68,8 +68,15 @@ def _instead(layers: Layers, loop: Repetition, step: CellStep, x: Vector, h: Vec
     name, nodes = loop.node.name, []
     backwards = {t.backwards for t in loop.taken if _reads(reading, t, x)} if loop.scan else {False}
     T = layers.specs[x.name].shape[x.axis]
-    if len(backwards) != 1 or loop.count(layers.specs) != T or T == ANY_DIM or any(
-            s.result and _name_behind(reading, s.part) != step.result and reading.forms.get(s.part) != reading.forms.get(step.result) for s in loop.stacked):
+    if (
+        len(backwards) != 1
+        or loop.count(layers.specs) != T
+        or T == ANY_DIM
+        or any(
+            s.result and _name_behind(reading, s.part) != step.result and reading.forms.get(s.part) != reading.forms.get(step.result)
+            for s in loop.stacked
+        )
+    ):
         return None
     backwards = backwards.pop()
     sequence = layers.sequence(nodes, x.name, x.axis, name)
@@ -102,7 +109,7 @@ def _stack(layers: Layers, nodes: list[Node], stacked, y: str, backwards: bool) 
     if stacked.backwards != backwards:
         bounds = [layers.whole(f"{stacked.result}.axes", n) for n in (-1, np.iinfo(np.int64).min, 0, -1)]
         flat = layers.node(nodes, "Slice", f"{stacked.result}.turned", (flat, *bounds))[0]
-    new = [k + 1 for k, d in enumerate(part) if d == 1][:max(0, len(part) - 2)]
+    new = [k + 1 for k, d in enumerate(part) if d == 1][: max(0, len(part) - 2)]
     if new:
         flat = layers.node(nodes, "Unsqueeze", f"{stacked.result}.shaped", (flat, layers.whole(f"{stacked.result}.axes", *new)))[0]
     order = [*range(1, axis + 1), 0, *range(axis + 1, len(part) + 1)]

@@ -32,7 +32,7 @@ PRODUCTS = ("Gemm", "MatMul", "Conv", "ConvTranspose")
 # Weights of a node from which on int8 pays: below, rounding what is multiplied takes longer than the product saves.
 LEAST_WEIGHTS = 12288
 # Ops whose results are entries of their first inputs (of Concat, of all), so that what was within 1 stays there.
-MOVING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat", "Gather", "Expand", "ReverseSequence", "Dropout")
+MOVING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat", "Gather", "Expand", "ReverseSequence", "Dropout")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def chosen(precision: Precision) -> Chosen:
         raise UnsupportedModelError(f"precision must be one of {', '.join(PRECISIONS)}, or a dict of them by node, got {precision!r}")
     for node, name in named.items():
         if name not in PRECISIONS:
-            raise UnsupportedModelError(f"precision {name!r}{'' if node == 'default' else f' of node {node!r}'} is unknown; known are {', '.join(PRECISIONS)}")
+            raise UnsupportedModelError(
+                f"precision {name!r}{'' if node == 'default' else f' of node {node!r}'} is unknown; known are {', '.join(PRECISIONS)}"
+            )
     return Chosen(named.pop("default", "float32"), named)
 
 
@@ -75,9 +77,13 @@ def narrowed(model: Model, precision: Precision) -> Model:
         raise UnsupportedModelError(f"precision: there is no node {unknown[0]!r}; nodes with weights are {', '.join(_with_weights(model))}")
     for node, _ in every_node(model.nodes):
         if choice.named.get(node.name, "float32") != "float32" and not _matrices(node):
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision {choice.named[node.name]!r}: it has no weights that are multiplied")
+            raise UnsupportedModelError(
+                f"node {node.name!r} ({node.op}) cannot have precision {choice.named[node.name]!r}: it has no weights that are multiplied"
+            )
         if choice.named.get(node.name) == "float32" and (small := small_weights(node, model.weights)):
-            raise UnsupportedModelError(f"node {node.name!r} ({node.op}) cannot have precision 'float32': its weights are {model.weights[next(iter(small))].dtype} already")
+            raise UnsupportedModelError(
+                f"node {node.name!r} ({node.op}) cannot have precision 'float32': its weights are {model.weights[next(iter(small))].dtype} already"
+            )
     return _Narrowing(model, choice).run()
 
 
@@ -103,7 +109,11 @@ def said(node: Node, weights: Mapping[str, np.ndarray], precision: Precision) ->
     stored = PRECISION_OF.get(str(weights[names[0]].dtype)) if names[0] in weights else None
     if stored == "int8":
         bits = node.get("x_bits")
-        return f"int8, x in {bits} bits" if bits >= BOUNDED else "int8, bytes over " + ("each row" if bits else "the whole batch, whose rows so depend on each other")
+        return (
+            f"int8, x in {bits} bits"
+            if bits >= BOUNDED
+            else "int8, bytes over " + ("each row" if bits else "the whole batch, whose rows so depend on each other")
+        )
     if stored == "bfloat16" or asked == "float32":
         return stored if stored == "bfloat16" else ""
     return f"float32: {kept(node, weights, asked)}"
@@ -134,7 +144,9 @@ def kept(node: Node, weights: Mapping[str, np.ndarray], precision: str) -> str |
 
 def small_weights(node: Node, weights: Mapping[str, np.ndarray]) -> dict[str, str]:
     """The matrices of a node that are kept in bfloat16 or int8, with the names of their scales, "" without."""
-    return {node.input(k): node.input(s) for k, s in _places(node) if (w := weights.get(node.input(k))) is not None and w.dtype in (np.uint16, np.int8)}
+    return {
+        node.input(k): node.input(s) for k, s in _places(node) if (w := weights.get(node.input(k))) is not None and w.dtype in (np.uint16, np.int8)
+    }
 
 
 def small_matrices(model: Model) -> dict[str, str]:
@@ -173,7 +185,10 @@ class _Rebuilding(Edit):
         result = []
         for node in nodes:
             if node.subgraphs:
-                node = replace(node, attributes={k: replace(v, nodes=tuple(self.walk(v.nodes))) if isinstance(v, Graph) else v for k, v in node.attributes.items()})
+                node = replace(
+                    node,
+                    attributes={k: replace(v, nodes=tuple(self.walk(v.nodes))) if isinstance(v, Graph) else v for k, v in node.attributes.items()},
+                )
             result.append(self.changed(node) if _matrices(node) else node)
         return result
 
@@ -206,7 +221,9 @@ class _Narrowing(_Rebuilding):
     def _note(self, node: Node) -> None:
         """Which results are within 1."""
         if node.op in RECURRENT:
-            if not input_of(node, "projection") and all(keeps_within_one(cell_of(node, d)) for d in range(2 if node.get("direction") == "bidirectional" else 1)):
+            if not input_of(node, "projection") and all(
+                keeps_within_one(cell_of(node, d)) for d in range(2 if node.get("direction") == "bidirectional" else 1)
+            ):
                 self.within_one |= set(node.outputs[:2])
         elif node.op in MOVING and all(name in self.within_one for name in (node.inputs if node.op == "Concat" else node.inputs[:1])):
             self.within_one |= set(node.outputs)
@@ -238,14 +255,18 @@ class _Narrowing(_Rebuilding):
             k = INPUTS.index(which)
             if inputs[k]:
                 inputs[k], inputs[INPUTS.index(f"{which}_scale")] = self._small(inputs[k], precision, 2)
-        return replace(node, inputs=tuple(inputs[:1 + max(k for k, name in enumerate(inputs) if name)]))
+        return replace(node, inputs=tuple(inputs[: 1 + max(k for k, name in enumerate(inputs) if name)]))
 
     def _product(self, node: Node, precision: str) -> Node:
         w, attributes, op = node.inputs[1], dict(node.attributes), node.op
         if op in ("Gemm", "MatMul"):  # rows of units, factors multiplied in
             factor, turned = np.float32(node.get("alpha") if op == "Gemm" else 1), op == "Gemm" and node.get("transB")
             if not turned or factor != 1:
-                w = self.once(w, f"rows.{float(factor)!r}.{turned}", lambda: np.ascontiguousarray(self.weights[node.inputs[1]] if turned else self.weights[node.inputs[1]].T) * factor)
+                w = self.once(
+                    w,
+                    f"rows.{float(factor)!r}.{turned}",
+                    lambda: np.ascontiguousarray(self.weights[node.inputs[1]] if turned else self.weights[node.inputs[1]].T) * factor,
+                )
             attributes |= {"transB": 1, "alpha": 1.0}
             op = "Gemm"
         w, scale = self._small(w, precision, 1)

@@ -37,7 +37,9 @@ class _Integers(Edit):
     def __init__(self, model: Model):
         super().__init__(model)
         self.made = {name: node for node in model.nodes for name in node.outputs if name}
-        self.reads = Counter(name for node in model.nodes for name in node.reads()) + Counter(model.output_names) + Counter(s.output for s in model.states)
+        self.reads = (
+            Counter(name for node in model.nodes for name in node.reads()) + Counter(model.output_names) + Counter(s.output for s in model.states)
+        )
         self.readers = {name: node for node in model.nodes for name in node.inputs if name}
 
     def run(self) -> Model:
@@ -64,7 +66,15 @@ class _Integers(Edit):
         x_scale, w_scale, weights = self.weights.get(x.inputs[1]), self.weights.get(w.inputs[1]), self.weights.get(w.inputs[0])
         zero = self.weights.get(w.input(2)) if w.input(2) else None
         spec = self.specs.get(x.inputs[0])
-        if x_scale is None or x_scale.size != 1 or w_scale is None or weights is None or str(weights.dtype) not in BYTES or spec is None or spec.dtype not in BYTES:
+        if (
+            x_scale is None
+            or x_scale.size != 1
+            or w_scale is None
+            or weights is None
+            or str(weights.dtype) not in BYTES
+            or spec is None
+            or spec.dtype not in BYTES
+        ):
             return None
         if w.input(2) and zero is None or x.input(2) and self.specs[x.input(2)].shape not in ((), (1,)):
             return None
@@ -95,7 +105,13 @@ class _Integers(Edit):
         if made is None or made.op != "DequantizeLinear" or made.input(2) and (zero := self.weights.get(made.input(2))) is not None and zero.any():
             return None
         bias, own = self.weights.get(made.inputs[0]), self.weights.get(made.inputs[1])
-        fits = bias is not None and own is not None and bias.dtype == np.int32 and bias.shape == (units,) and np.allclose(own.reshape(-1), scale, rtol=1e-6, atol=0)
+        fits = (
+            bias is not None
+            and own is not None
+            and bias.dtype == np.int32
+            and bias.shape == (units,)
+            and np.allclose(own.reshape(-1), scale, rtol=1e-6, atol=0)
+        )
         return made.inputs[0] if fits else None
 
     def rebuilt(self, node: Node, x: Node, w: Node, turned: bool, scale: np.ndarray, bias: str) -> tuple[list[Node], set[str]]:
@@ -108,14 +124,14 @@ class _Integers(Edit):
             inputs.pop()
         attributes = {k: v for k, v in node.attributes.items() if k != "x_bits"} if node.op == "Conv" else {}
         shape, axis = self.specs[node.outputs[0]].shape, 1 if node.op == "Conv" else -1
-        total, = self.node(nodes, PRODUCTS[node.op], f"{node.name}.sums", inputs, spec=Spec("int32", shape), **attributes)
+        (total,) = self.node(nodes, PRODUCTS[node.op], f"{node.name}.sums", inputs, spec=Spec("int32", shape), **attributes)
         ends, last = self.ends(node)
         if last is not None:
             y_scale, y_zero = self.weights[last.inputs[1]], last.input(2)
             whole = self.weight(f"{node.name}.scale", (scale / y_scale.reshape(-1)).astype(np.float32))
             return [*nodes, Node("Requantize", node.name, (total, whole, y_zero), last.outputs, {"axis": axis})], ends
         spread = scale.reshape(-1, *(1,) * (len(shape) - 2)) if node.op == "Conv" else scale
-        number, = self.node(nodes, "Cast", f"{node.name}.number", (total,), spec=Spec("float32", shape), to="float32")
+        (number,) = self.node(nodes, "Cast", f"{node.name}.number", (total,), spec=Spec("float32", shape), to="float32")
         return [*nodes, Node("Mul", node.name, (number, self.weight(f"{node.name}.scale", spread)), node.outputs)], set()
 
     def ends(self, node: Node) -> tuple[set[str], Node | None]:

@@ -112,7 +112,14 @@ class Reading:
         """Between 0 and a bound, the bound times a hard sigmoid; from 0 on, Relu."""
         low, high = (self.weights.get(node.input(k)) for k in (1, 2))
         form = self.form(node.inputs[0], node.outputs[0])
-        if form is None or low is None or low.size != 1 or low.reshape(()) != 0 or node.input(2) and (high is None or high.size != 1 or not 0 < high.reshape(()) < np.inf):
+        if (
+            form is None
+            or low is None
+            or low.size != 1
+            or low.reshape(()) != 0
+            or node.input(2)
+            and (high is None or high.size != 1 or not 0 < high.reshape(()) < np.inf)
+        ):
             return None
         if not node.input(2):
             return applied(Activation("relu"), form)
@@ -202,7 +209,10 @@ class Reading:
         shape = self.specs[node.inputs[0]].shape
         if any(name and a is None for name, a in zip(node.inputs[1:], given)) or not self.plain(node.inputs[0]) or node.inputs[0] in self.weights:
             return None
-        cuts = [(axis, start, n) if step == 1 else None for axis, start, step, n in slices(node, [d if isinstance(d, int) else ALL for d in shape], *given)]
+        cuts = [
+            (axis, start, n) if step == 1 else None
+            for axis, start, step, n in slices(node, [d if isinstance(d, int) else ALL for d in shape], *given)
+        ]
         cuts = [part for part in cuts if part is None or part[1:] != (0, shape[part[0]] if isinstance(shape[part[0]], int) else ALL)]  # whole axes
         if len(cuts) != 1 or cuts[0] is None or not isinstance(shape[cuts[0][0]], int):
             return None
@@ -243,7 +253,7 @@ READERS = {
     **dict.fromkeys(SAME, Reading._same), **dict.fromkeys(UNARY_KINDS, Reading._activation), "Neg": Reading._neg, "Add": Reading._add, "Sub": Reading._sub,
     "Mul": Reading._mul, "Sum": Reading._sum, "MatMul": Reading._matmul, "Gemm": Reading._gemm, "Concat": Reading._concat, "Split": Reading._split,
     "Slice": Reading._slice, "Gather": Reading._gather, "Clip": Reading._clip,
-}
+}  # fmt: skip
 
 
 def _every_vector(form: Form) -> set[Vector]:

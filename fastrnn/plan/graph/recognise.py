@@ -44,8 +44,10 @@ def _walk(layers: Layers, nodes: list[Node], forms: dict[str, Form], wanted: set
     result = []
     for node in nodes:
         if node.subgraphs:
-            attributes = {k: replace(v, nodes=tuple(_walk(layers, list(v.nodes), reading.forms, set(v.outputs)))) if isinstance(v, Graph) else v
-                          for k, v in node.attributes.items()}
+            attributes = {
+                k: replace(v, nodes=tuple(_walk(layers, list(v.nodes), reading.forms, set(v.outputs)))) if isinstance(v, Graph) else v
+                for k, v in node.attributes.items()
+            }
             node = replace(node, attributes=attributes)
         result.append(node)
     return result

@@ -1,14 +1,14 @@
 """Patterns that run better as another op: each is a function (graph, node) -> nodes in its place, or None.
 
-    BatchNormalization behind Conv or ConvTranspose   into its weights; elsewhere one product and one sum
-    MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
-    Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
-    a number that scales a MatMul of two computed     in front of it, on its rows: as many numbers as a row has, not as many as there are columns
-    Pow by 2                                          Mul
-    Concat of all that a Split gives                  what was split
-    GlobalAveragePool                                 ReduceMean
-    ConstantOfShape, Tile along axes of size 1        Expand, a view
-    QLinearConv, QLinearMatMul                        ConvInteger, MatMulInteger, and Requantize
+BatchNormalization behind Conv or ConvTranspose   into its weights; elsewhere one product and one sum
+MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start at the bias
+Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
+a number that scales a MatMul of two computed     in front of it, on its rows: as many numbers as a row has, not as many as there are columns
+Pow by 2                                          Mul
+Concat of all that a Split gives                  what was split
+GlobalAveragePool                                 ReduceMean
+ConstantOfShape, Tile along axes of size 1        Expand, a view
+QLinearConv, QLinearMatMul                        ConvInteger, MatMulInteger, and Requantize
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ class Patterns(Edit):
         result = []
         for node in nodes:
             if node.subgraphs:
-                node = replace(node, attributes={k: replace(v, nodes=tuple(self.walk_branch(v))) if isinstance(v, Graph) else v
-                                                 for k, v in node.attributes.items()})
+                node = replace(
+                    node,
+                    attributes={k: replace(v, nodes=tuple(self.walk_branch(v))) if isinstance(v, Graph) else v for k, v in node.attributes.items()},
+                )
             # of unknown shape: in a branch that may not fit, which is left as it is
             found = REWRITES[node.op](self, node) if node.op in REWRITES and known(self.specs, (*node.inputs, *node.outputs)) else None
             for made in found or [node]:
@@ -109,7 +111,9 @@ def concat(graph: Patterns, node: Node):
 @rewrites("ConstantOfShape")
 def constant_of_shape(graph: Patterns, node: Node):
     """One number in every place: a view of it."""
-    return [Node("Expand", node.name, (graph.weight(f"{node.name}.value", np.array(node.get("value"), node.get("dtype"))), node.inputs[0]), node.outputs)]
+    return [
+        Node("Expand", node.name, (graph.weight(f"{node.name}.value", np.array(node.get("value"), node.get("dtype"))), node.inputs[0]), node.outputs)
+    ]
 
 
 @rewrites("Tile")
@@ -171,7 +175,13 @@ def add(graph: Patterns, node: Node):
     """A bias behind a Gemm that has none."""
     for product, bias in (node.inputs, node.inputs[::-1]):
         gemm, b = graph.only(product, "Gemm"), graph.weights.get(bias)
-        if gemm is None or gemm.input(2) or (gemm.get("alpha"), gemm.get("beta")) != (1, 1) or b is None or b.ndim > len(graph.specs[product].shape or ()):
+        if (
+            gemm is None
+            or gemm.input(2)
+            or (gemm.get("alpha"), gemm.get("beta")) != (1, 1)
+            or b is None
+            or b.ndim > len(graph.specs[product].shape or ())
+        ):
             continue
         n = graph.specs[product].shape[-1]
         if b.shape == (*(1,) * (b.ndim - 1), n):
@@ -182,14 +192,26 @@ def add(graph: Patterns, node: Node):
 def _scaled(graph: Patterns, node: Node, product: str, factor: str):
     """A @ B, scaled, as (A scaled) @ B where A's rows are known to be shorter than the result's, or may be (attention: features against steps)."""
     matmul, number = graph.only(product, "MatMul"), graph.scalar(factor)
-    if matmul is None or number is None or matmul.inputs[0] in graph.weights or graph.weights[factor].ndim > 1 or not (abs(number) >= 1 if node.op == "Div" else abs(number) <= 1):
+    if (
+        matmul is None
+        or number is None
+        or matmul.inputs[0] in graph.weights
+        or graph.weights[factor].ndim > 1
+        or not (abs(number) >= 1 if node.op == "Div" else abs(number) <= 1)
+    ):
         return None  # a factor that makes larger could overflow where the result would not
     spec, whole = graph.specs[matmul.inputs[0]], graph.specs[product].shape
-    if spec.dtype != "float32" or len(spec.shape) < 2 or len(graph.specs[matmul.inputs[1]].shape) < 2 or not isinstance(spec.shape[-1], int) \
-            or isinstance(whole[-1], int) and whole[-1] <= spec.shape[-1]:
+    if (
+        spec.dtype != "float32"
+        or len(spec.shape) < 2
+        or len(graph.specs[matmul.inputs[1]].shape) < 2
+        or not isinstance(spec.shape[-1], int)
+        or isinstance(whole[-1], int)
+        and whole[-1] <= spec.shape[-1]
+    ):
         return None
     nodes: list[Node] = []
-    a, = graph.node(nodes, node.op, f"{node.name}.rows", (matmul.inputs[0], factor), spec=spec)
+    (a,) = graph.node(nodes, node.op, f"{node.name}.rows", (matmul.inputs[0], factor), spec=spec)
     return [*nodes, replace(matmul, inputs=(a, matmul.inputs[1]), outputs=node.outputs)]
 
 
@@ -228,7 +250,7 @@ def batch_normalization(graph: Patterns, node: Node):
         return None
     a, b = (graph.weight(f"{node.name}.{n}", v.reshape(-1, *(1,) * max(0, rank - 2)).astype(dtype)) for n, v in (("scale", a), ("shift", b)))
     nodes: list[Node] = []
-    middle, = graph.node(nodes, "Mul", f"{node.name}.product", (node.inputs[0], a), spec=Spec(str(dtype), graph.specs[node.inputs[0]].shape))
+    (middle,) = graph.node(nodes, "Mul", f"{node.name}.product", (node.inputs[0], a), spec=Spec(str(dtype), graph.specs[node.inputs[0]].shape))
     return [*nodes, Node("Add", node.name, (middle, b), node.outputs)]
 
 
@@ -253,6 +275,6 @@ def _exact_sums(graph: Patterns, node: Node, op: str, inputs, scales, zero: str,
         return None
     x_scale, w_scale, y_scale = (s.reshape(-1) for s in given)
     nodes: list[Node] = []
-    total, = graph.node(nodes, op, f"{node.name}.sums", inputs, spec=Spec("int32", graph.specs[node.outputs[0]].shape), **node.attributes)
+    (total,) = graph.node(nodes, op, f"{node.name}.sums", inputs, spec=Spec("int32", graph.specs[node.outputs[0]].shape), **node.attributes)
     scale = graph.weight(f"{node.name}.scale", (x_scale * w_scale / y_scale).astype(np.float32))
     return [*nodes, Node("Requantize", node.name, (total, scale, zero), node.outputs, {"axis": axis})]

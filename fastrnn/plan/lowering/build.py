@@ -41,8 +41,14 @@ if TYPE_CHECKING:
     from fastrnn.plan.planner import Plan
 
 
-def build_program(plan: Plan, model: Model, scope: Scope | None = None, time_axes: Mapping[str, int] | None = None, kept: Sequence[State] = (),
-                  values: Mapping[str, np.ndarray] = MappingProxyType({})) -> Program:
+def build_program(
+    plan: Plan,
+    model: Model,
+    scope: Scope | None = None,
+    time_axes: Mapping[str, int] | None = None,
+    kept: Sequence[State] = (),
+    values: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> Program:
     """The program of a specialised model (Plan.specialised), whose input shapes are numbers or the Sizes of `scope`.
 
     time_axes: values whose memory is time-first although their graph shape has time at this axis. kept: states that a stream keeps: their inputs
@@ -64,8 +70,11 @@ class Builder(Ranges):
         self.hoisted = hoisted(model)
         self.steps: list[Step | None] = []
         self.estimated_ns: Whole = 0
-        self.epilogues = {node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
-                          for node, _ in every_node(model.nodes) if isinstance(node, Fused) and node.head}
+        self.epilogues = {
+            node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
+            for node, _ in every_node(model.nodes)
+            if isinstance(node, Fused) and node.head
+        }
         self._worth: dict[int, Whole] = {}  # nanoseconds of steps by index
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int], list[tuple]] = {}  # (value, deals) -> (T, (sorted lengths, their rows))
@@ -92,8 +101,10 @@ class Builder(Ranges):
             if maker is not None and maker.op == "If":
                 agreed(self, maker, maker.outputs.index(name))
             of = f" of node {maker.name!r} ({maker.op})" if maker is not None else ""
-            raise UnsupportedModelError(f"value {name!r}{of}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
-                                        "follow from the inputs' shapes and from constants are supported")
+            raise UnsupportedModelError(
+                f"value {name!r}{of}: its shape depends on data, {'' if spec is None or spec.shape is None else spec.shape}; only shapes that "
+                "follow from the inputs' shapes and from constants are supported"
+            )
         return spec.shape
 
     def _weight(self, name: str, array: np.ndarray) -> View:
@@ -105,7 +116,7 @@ class Builder(Ranges):
 
     def _add_slot(self, index: int, name: str, time_axis: int) -> None:
         shape, dtype = self.shape_of(name), np.dtype(self.specs[name].dtype)
-        memory = (shape[time_axis], *shape[:time_axis], *shape[time_axis + 1:]) if shape else ()
+        memory = (shape[time_axis], *shape[:time_axis], *shape[time_axis + 1 :]) if shape else ()
         strides = list(c_strides(memory))
         if shape:
             strides.insert(time_axis, strides.pop(0))
@@ -198,16 +209,30 @@ class Builder(Ranges):
         slots = [replace(s, **dict(zip(("low", "high"), self._limits[k]))) if k in self._limits else s for k, s in enumerate(self._slots)]
         states = tuple(self._following(state) for state in self._kept)
         region = Region(dict(scope.dimensions), tuple(scope.guards))
-        return Program(tuple(slots[:self._n_inputs]), tuple(slots[self._n_inputs:]), tuple(self.steps), self.arena.blocks(), self.estimated_ns, region,
-                       self._first, states)
+        return Program(
+            tuple(slots[: self._n_inputs]),
+            tuple(slots[self._n_inputs :]),
+            tuple(self.steps),
+            self.arena.blocks(),
+            self.estimated_ns,
+            region,
+            self._first,
+            states,
+        )
 
     def _following(self, state: State) -> Kept:
         """What a state is at the next step, in C order."""
         current, following = self._slots[self._names.index(state.input)], self.views[state.output]
         if state.index is not None:
             following = following.at(0, state.index) if len(following.shape) > len(current.shape) else following.part(state.index, state.index + 1)
-        if following.dtype != current.dtype or len(following.shape) != len(current.shape) or any(a != b for a, b in zip(following.shape, current.shape)):
-            raise NotStreamableError(f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}")
+        if (
+            following.dtype != current.dtype
+            or len(following.shape) != len(current.shape)
+            or any(a != b for a, b in zip(following.shape, current.shape))
+        ):
+            raise NotStreamableError(
+                f"state {state.input!r} is {current.dtype} {current.shape}, its output {state.output!r} {following.dtype} {following.shape}"
+            )
         return Kept(state.input, self.contiguous(following, f"{state.output} for {state.input}"))
 
     def emit(self, node: Node) -> None:

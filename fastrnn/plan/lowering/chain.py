@@ -29,7 +29,7 @@ PLAIN = {
     "Floor": "floor", "Ceil": "ceil", "Round": "round", "Erf": "erf", "Log": "log", "Sin": "sin", "Cos": "cos", "Reciprocal": "reciprocal",
     "Not": "not", "And": "and", "Or": "or", "Xor": "xor", "Equal": "equal", "Less": "less", "LessOrEqual": "less_or_equal", "Greater": "greater",
     "GreaterOrEqual": "greater_or_equal", "Where": "where", "Mod": "fmod",
-}
+}  # fmt: skip
 SPELLED: dict[str, Callable] = {}
 
 

@@ -1,7 +1,7 @@
 """Sizes as the executor evaluates them: each a value among others, made of constants, of the free dimensions and of values before it.
 
-    formulas   (operation, a, b) of every value; runtime/executor/resize.h runs them in order
-    constants  what values are that no dimension changes
+formulas   (operation, a, b) of every value; runtime/executor/resize.h runs them in order
+constants  what values are that no dimension changes
 """
 
 from __future__ import annotations

@@ -42,8 +42,9 @@ def fuse(model: Model) -> Model:
     return changed(model, nodes=tuple(nodes))
 
 
-def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spec], weights: Mapping[str, np.ndarray],
-                apart: Collection[str] = ()) -> list[Node]:
+def _fuse_nodes(
+    nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spec], weights: Mapping[str, np.ndarray], apart: Collection[str] = ()
+) -> list[Node]:
     nodes = [_fuse_branches(node, specs, weights) for node in nodes]
     made = {name: k for k, node in enumerate(nodes) for name in node.outputs if name}
     readers: dict[str, set[int]] = {name: {-1} for name in wanted}
@@ -64,8 +65,13 @@ def _fuse_nodes(nodes: Iterable[Node], wanted: set[str], specs: Mapping[str, Spe
 def _fuse_branches(node: Node, specs, weights) -> Node:
     if not node.subgraphs:
         return node
-    return replace(node, attributes={key: replace(v, nodes=tuple(_fuse_nodes(v.nodes, set(v.outputs), specs, weights))) if isinstance(v, Graph) else v
-                                     for key, v in node.attributes.items()})
+    return replace(
+        node,
+        attributes={
+            key: replace(v, nodes=tuple(_fuse_nodes(v.nodes, set(v.outputs), specs, weights))) if isinstance(v, Graph) else v
+            for key, v in node.attributes.items()
+        },
+    )
 
 
 def _elementwise(node: Node, specs, weights) -> bool:
@@ -87,9 +93,14 @@ def _group(last: int, nodes, made, readers, specs, weights, apart) -> tuple[Fuse
     def free(k: int) -> bool:
         """Whether nothing but the group reads what a node makes, all of it."""
         name = nodes[k].outputs[0]
-        return (len(nodes[k].outputs) == 1 and readers[name] <= members and ANY_DIM not in shape and specs[name].rank == len(shape)
-                and all(a == b if isinstance(a, str) or isinstance(b, str) else same(a, b) for a, b in zip(specs[name].shape, shape))
-                and (nodes[k].name in apart) == (nodes[last].name in apart))
+        return (
+            len(nodes[k].outputs) == 1
+            and readers[name] <= members
+            and ANY_DIM not in shape
+            and specs[name].rank == len(shape)
+            and all(a == b if isinstance(a, str) or isinstance(b, str) else same(a, b) for a, b in zip(specs[name].shape, shape))
+            and (nodes[k].name in apart) == (nodes[last].name in apart)
+        )
 
     def inputs(group: set[int]) -> list[int]:
         return sorted({made[name] for k in group for name in nodes[k].inputs if name in made} - group, reverse=True)
@@ -112,7 +123,9 @@ def _group(last: int, nodes, made, readers, specs, weights, apart) -> tuple[Fuse
     parts = tuple(nodes[k] for k in sorted(members))
     outside = dict.fromkeys(name for node in ((nodes[head],) if head is not None else ()) + parts for name in node.inputs)
     inner = {nodes[k].outputs[0] for k in members} | ({nodes[head].outputs[0]} if head is not None else set())
-    call = Fused("Chain", nodes[last].name, tuple(n for n in outside if n and n not in inner), (output,), {}, parts, nodes[head] if head is not None else None)
+    call = Fused(
+        "Chain", nodes[last].name, tuple(n for n in outside if n and n not in inner), (output,), {}, parts, nodes[head] if head is not None else None
+    )
     return call, members | ({head} if head is not None else set())
 
 

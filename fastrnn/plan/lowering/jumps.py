@@ -53,7 +53,9 @@ def agreed(build, node: Node, k: int) -> tuple[int, ...]:
             raise UnsupportedModelError(f"{where}, and a branch does not fit these shapes; fix what it depends on with constants=")
     a, b = (build.specs[taken.outputs[k]] for taken in node.branches)
     if a[:2] != b[:2] or has_symbol(a.shape):
-        raise UnsupportedModelError(f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants=")
+        raise UnsupportedModelError(
+            f"{where}, and its branches give {a.dtype} {a.shape} and {b.dtype} {b.shape}; fix what it depends on with constants="
+        )
     return a.shape
 
 
@@ -99,13 +101,17 @@ def repeat(build, node: Node) -> None:
 def _refuse_open_ends(build, loop: Repetition, trips) -> None:
     place = f"node {loop.node.name!r} ({loop.node.op})"
     if trips == ANY_DIM and any(s.result for s in loop.stacked):
-        raise UnsupportedModelError(f"{place}: how often it runs depends on data, and with it the size of {next(s.result for s in loop.stacked if s.result)!r}; "
-                                    "fix what it depends on with constants=")
+        raise UnsupportedModelError(
+            f"{place}: how often it runs depends on data, and with it the size of {next(s.result for s in loop.stacked if s.result)!r}; "
+            "fix what it depends on with constants="
+        )
     for c in loop.carried:
         first, after = build.specs.get(c.first), build.specs.get(c.after)
         if first is None or after is None or first[:2] != after[:2]:
-            raise UnsupportedModelError(f"{place}: {c.before!r} is {first and first[:2]} at first and {after and after[:2]} after a run; "
-                                        "only what keeps its shape is handed on where data, or many runs, decide")
+            raise UnsupportedModelError(
+                f"{place}: {c.before!r} is {first and first[:2]} at first and {after and after[:2]} after a run; "
+                "only what keeps its shape is handed on where data, or many runs, decide"
+            )
 
 
 def _starts(build, loop: Repetition, trips) -> tuple[View, View | None, View | None]:

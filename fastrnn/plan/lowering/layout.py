@@ -77,7 +77,9 @@ class Layout:
 
     def place_like(self, name: str, x: View) -> View:
         """The view of an output of x's shape, its axes in x's order in memory."""
-        return self.place(name, x.shape, tuple(sorted(range(len(x.shape)), key=lambda a: (-abs(value_of(x.strides[a])), a))) if 0 not in x.strides else None)
+        return self.place(
+            name, x.shape, tuple(sorted(range(len(x.shape)), key=lambda a: (-abs(value_of(x.strides[a])), a))) if 0 not in x.strides else None
+        )
 
     def place_last(self, name: str, shape: tuple[int, ...]) -> View:
         """The view of an output (N, C, sizes...), channels last in memory."""
@@ -193,10 +195,17 @@ class Layout:
 
     def rowwise(self, name: str, kernel: Key | str, y: View, x: View, axis: int, **fields) -> None:
         """A kernel of native/arrays/grid.h that takes one axis, from and to, at every position of the others."""
-        others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1:], strides=v.strides[:axis] + v.strides[axis + 1:]) for v in (y, x)]
+        others = [replace(v, shape=v.shape[:axis] + v.shape[axis + 1 :], strides=v.strides[:axis] + v.strides[axis + 1 :]) for v in (y, x)]
         table = table_of([*grid_table(*others), (x.shape[axis], y.strides[axis], x.strides[axis], 0)])
         size = math.prod(x.shape)
-        self.call(name, self.kernel(kernel), new_args(T=len(table), **fields), {"x": x, "y": y, "axes": weight_view(table)}, flops=30 * size, weight_bytes=8 * size)
+        self.call(
+            name,
+            self.kernel(kernel),
+            new_args(T=len(table), **fields),
+            {"x": x, "y": y, "axes": weight_view(table)},
+            flops=30 * size,
+            weight_bytes=8 * size,
+        )
 
     def reduce(self, name: str, y: View, rows: View, divisor: int = 1, kernel: Key | str = "reduce", **fields) -> None:
         """y = rows reduced over their last axis, a sum divided."""

@@ -37,14 +37,14 @@ class View:
     def part(self, start: int, stop: int, axis: int = 0, step: int = 1) -> View:
         """[start:stop:step] of an axis; step may be negative, stop is then exclusive below."""
         n = n_steps(start, stop, step)
-        strides = (*self.strides[:axis], self.strides[axis] * step, *self.strides[axis + 1:])
+        strides = (*self.strides[:axis], self.strides[axis] * step, *self.strides[axis + 1 :])
         moved = self.shifted(start * self.strides[axis]) if isinstance(n, Size) or n else self
-        return replace(moved, shape=(*self.shape[:axis], n, *self.shape[axis + 1:]), strides=strides)
+        return replace(moved, shape=(*self.shape[:axis], n, *self.shape[axis + 1 :]), strides=strides)
 
     def at(self, axis: int, index: int) -> View:
         """One entry of an axis, which goes."""
         moved = self.shifted(index * self.strides[axis])
-        return replace(moved, shape=(*self.shape[:axis], *self.shape[axis + 1:]), strides=(*self.strides[:axis], *self.strides[axis + 1:]))
+        return replace(moved, shape=(*self.shape[:axis], *self.shape[axis + 1 :]), strides=(*self.strides[:axis], *self.strides[axis + 1 :]))
 
     def transposed(self, perm: tuple[int, ...]) -> View:
         """Axes in another order."""
@@ -70,8 +70,11 @@ class View:
 
     def same_place(self, other: View) -> bool:
         """Whether both name the same elements in the same order, whatever the sizes."""
-        return self.same_start(other) and same_shape(self.shape, other.shape) and all(
-            n == 1 or same(a, b) for n, a, b in zip(self.shape, self.strides, other.strides))
+        return (
+            self.same_start(other)
+            and same_shape(self.shape, other.shape)
+            and all(n == 1 or same(a, b) for n, a, b in zip(self.shape, self.strides, other.strides))
+        )
 
     def same_start(self, other: View) -> bool:
         """Whether both begin at one address, whatever the sizes."""

@@ -66,7 +66,12 @@ def share_of_layer(threads: int, packed: Sequence[Packed], T: Whole, B: Whole) -
     units = min(each, -(-packed[0].units // kernel.lanes)) if parts else 1  # a block of units is not divided
     if units > 1 and step_ns >= STEP_WORTH_NS:
         return Share(directions, 1, units, f"{said}units on {units} threads")
-    return Share(directions, max(rows, 1), 1, f"{said}rows on {rows} threads" if rows > 1 else said.rstrip("; ") or f"one thread: {value_of(step_ns) / 1e3:.1f} us a step")
+    return Share(
+        directions,
+        max(rows, 1),
+        1,
+        f"{said}rows on {rows} threads" if rows > 1 else said.rstrip("; ") or f"one thread: {value_of(step_ns) / 1e3:.1f} us a step",
+    )
 
 
 def row_parts(threads: int, flops: Whole, T: Whole, B: Whole) -> list[tuple[Whole, Whole, Whole, Whole]]:
@@ -143,7 +148,7 @@ def describe(steps: Sequence[Step]) -> list[str]:
         if not isinstance(step, KernelStep) or not (step.together or step.args["parts"] > 1):
             k += 1
             continue
-        group = [s for s in steps[k:k + max(step.together, 1)] if isinstance(s, KernelStep)]
+        group = [s for s in steps[k : k + max(step.together, 1)] if isinstance(s, KernelStep)]
         threads = sum(max(int(s.args["parts"]), 1) for s in group)
         wave = "one following the other, step by step" if any(s.follows for s in group) else "at once" if len(group) > 1 else "in parts"
         lines.append(f"{threads} threads: {', '.join(dict.fromkeys(s.node for s in group))} {wave}")

@@ -25,7 +25,12 @@ class Ranges(Layout):
         if view.space == "weight" and name in self.weights:
             check_range(node, self.weights[name], low, high)
             return view if view.dtype == np.int64 else weight_view(self.weights[name].astype(np.int64))
-        whole = view.space == "slot" and same(view.offset, 0) and same(math.prod(view.shape), math.prod(self._slots[view.index].shape)) and 0 not in view.strides
+        whole = (
+            view.space == "slot"
+            and same(view.offset, 0)
+            and same(math.prod(view.shape), math.prod(self._slots[view.index].shape))
+            and 0 not in view.strides
+        )
         if whole and view.index < self._n_inputs and view.dtype == np.int64 and not self._depth:
             before = self._limits.get(view.index, (low, high))
             self._limits[view.index] = largest(low, before[0]), smallest(high, before[1])

@@ -77,7 +77,7 @@ def gather(node: Node, x: View, constants, shapes):
     n, (first, steps) = x.shape[axis], regular(constants[0])
     check_range(node, constants[0], -n if node.get("wrap") else 0, n - 1)
     moved = x.shifted((first + n if first < 0 else first) * x.strides[axis])
-    strides = (*x.strides[:axis], *(s * x.strides[axis] for s in steps), *x.strides[axis + 1:])
+    strides = (*x.strides[:axis], *(s * x.strides[axis] for s in steps), *x.strides[axis + 1 :])
     return [replace(moved, shape=shapes[0], strides=strides)]
 
 
@@ -110,5 +110,3 @@ def source_of(node: Node, y: View, shape: tuple[int, ...]) -> View | None:
 def is_view(node: Node, constants: Mapping[str, np.ndarray]) -> bool:
     """Whether the node is a view, or a copy where strides cannot say it; a Gather only with constant indices at regular distances."""
     return node.op in VIEWS and (node.op != "Gather" or node.inputs[1] in constants and regular(constants[node.inputs[1]]) is not None)
-
-

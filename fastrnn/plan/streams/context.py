@@ -36,7 +36,9 @@ def with_context(plan: Plan, context: Mapping[str, int]) -> Plan:
         if isinstance(last, int) and last <= n:
             raise ShapeError(f"context: input {name!r} takes {last} entries a step; {n} of context leave none for new ones")
     if (form := steppable(plan, 1)).time_axes:
-        raise NotStreamableError(f"context: steps lie along time axis {form.time!r} of the model, which keeps what it needs of earlier ones by itself")
+        raise NotStreamableError(
+            f"context: steps lie along time axis {form.time!r} of the model, which keeps what it needs of earlier ones by itself"
+        )
     edit, nodes, whole = Edit(plan.model), [], {}
     inputs, outputs, tied = list(plan.model.inputs), list(plan.model.output_names), list(plan.model.states)
     for name, n in context.items():
@@ -46,9 +48,9 @@ def with_context(plan: Plan, context: Mapping[str, int]) -> Plan:
         edit.specs |= {kept: Spec(value.dtype, shape), name: Spec(value.dtype, new.shape)}
         inputs[inputs.index(value)] = new
         inputs.append(Value(kept, value.dtype, shape))
-        whole[name], = edit.node(nodes, "Concat", f"{name}.whole", (kept, name), axis=-1)
+        (whole[name],) = edit.node(nodes, "Concat", f"{name}.whole", (kept, name), axis=-1)
         cut = [edit.whole(f"{name}.{what}", at) for what, at in (("first", -int(n)), ("end", END), ("axis", -1))]
-        following, = edit.node(nodes, "Slice", f"{kept}.next", (whole[name], *cut))
+        (following,) = edit.node(nodes, "Slice", f"{kept}.next", (whole[name], *cut))
         outputs.append(following)
         tied.append(State(kept, following, None, value.dtype, shape))
     model = edit.result([*nodes, *reading(plan.model.nodes, whole)], inputs=tuple(inputs), output_names=tuple(outputs), states=tuple(tied))

@@ -74,8 +74,8 @@ class Flow:
     def _move(self, node: Node) -> tuple[str, ...]:
         """An op that moves entries; returns what it moves."""
         moved = node.inputs if node.op == "Concat" else node.inputs[:1]
-        rest = [self._model.weights.get(name) for name in node.inputs[len(moved):]]
-        if any(name and a is None for name, a in zip(node.inputs[len(moved):], rest)):
+        rest = [self._model.weights.get(name) for name in node.inputs[len(moved) :]]
+        if any(name and a is None for name, a in zip(node.inputs[len(moved) :], rest)):
             return ()
         known = ()
         for numbers in (self.entries, self.nexts):
@@ -92,7 +92,7 @@ def sources(output: str, entries: np.ndarray, wanted: np.ndarray) -> list:
         return [output]
     if not entries.ndim or entries.shape[0] < 2:
         return []
-    parts = [entries[k:k + 1] if entries.ndim == wanted.ndim else entries[k] for k in range(entries.shape[0])]
+    parts = [entries[k : k + 1] if entries.ndim == wanted.ndim else entries[k] for k in range(entries.shape[0])]
     return [(output, k) for k, part in enumerate(parts) if np.array_equal(part, wanted)]
 
 
@@ -110,12 +110,16 @@ def check_ties(model: Model, states: tuple[State, ...], timed: Collection[str]) 
             continue
         tie, used, begun = f"state {state.input!r} <- {state.source}", flow.uses.get(state.input), flow.begun[state.input]
         source = state.output if state.index is None else (state.output, state.index)
-        kept, passed = (state.output in numbers and source in sources(state.output, numbers[state.output], mine) for numbers in (flow.nexts, flow.entries))
+        kept, passed = (
+            state.output in numbers and source in sources(state.output, numbers[state.output], mine) for numbers in (flow.nexts, flow.entries)
+        )
         if passed and not begun.any():
             continue
         if not kept:
-            raise NotStreamableError(f"{tie}: the output is not the last state of the layers that start from the input, entry by entry; after a chunk "
-                                     "it would not be what it is after as many steps")
+            raise NotStreamableError(
+                f"{tie}: the output is not the last state of the layers that start from the input, entry by entry; after a chunk "
+                "it would not be what it is after as many steps"
+            )
         if used is not None or begun.max() > 1:
             who = f"node {used.name!r} ({used.op}) reads it too" if used is not None else "several layers start from it"
             raise NotStreamableError(f"{tie}: {who}, and it would see the state of the chunk and not of the step")

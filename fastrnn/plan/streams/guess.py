@@ -66,7 +66,9 @@ def guess_states(model: Model) -> Guess:
         elif graph:
             states[name], why[name] = graph[0], "the graph: the last state of the layers that start from it"
         elif name in flow.starts and any(source in flow.nexts for source in named):
-            left[name] = f"its name goes with {_listed(named)}, but there the entries of what the layers that start from it end with are in another order"
+            left[name] = (
+                f"its name goes with {_listed(named)}, but there the entries of what the layers that start from it end with are in another order"
+            )
         elif len(named) == 1:
             states[name], why[name] = named[0], "names and shapes"
         elif named:
@@ -148,8 +150,11 @@ def _by_name(model: Model) -> dict[str, list[str]]:
         if value.dtype == "bool" or not value.shape or time in value.shape:
             continue
         mine = _stems(value.name, 0)
-        fits = [name for name, (output, theirs) in outputs.items() if _fits(value, output) and any(
-            stem in theirs and (mine[stem] or theirs[stem]) for stem in mine)]
+        fits = [
+            name
+            for name, (output, theirs) in outputs.items()
+            if _fits(value, output) and any(stem in theirs and (mine[stem] or theirs[stem]) for stem in mine)
+        ]
         if fits:
             pairs[value.name] = fits
     return _forced(pairs)
@@ -167,5 +172,8 @@ def _forced(pairs: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def _fits(value: Value, output: Value) -> bool:
     """One dtype, one shape but for symbols."""
-    return value.dtype == output.dtype and len(value.shape) == len(output.shape) and all(
-        a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(value.shape, output.shape))
+    return (
+        value.dtype == output.dtype
+        and len(value.shape) == len(output.shape)
+        and all(a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(value.shape, output.shape))
+    )

@@ -50,7 +50,7 @@ def reshape(line: Timeline, node: Node) -> None:
     target = [n if isinstance(n, Length) else whole(n) for n in target]
     if not node.get("allowzero"):
         target = [(Length(track.lead + track.tail, track.rows) if k == track.axis else dims[k]) if n == 0 else n for k, n in enumerate(target)]
-    before, after = math.prod(dims[:track.axis]) * track.rows, math.prod(dims[track.axis + 1:])
+    before, after = math.prod(dims[: track.axis]) * track.rows, math.prod(dims[track.axis + 1 :])
     places = [k for k, n in enumerate(target) if isinstance(n, Length)] or [k for k, n in enumerate(target) if n == -1]
     if len(places) != 1:
         raise refuse(node, "it mixes time steps, or moves the time axis")
@@ -61,7 +61,7 @@ def reshape(line: Timeline, node: Node) -> None:
         rest[k] = (after if k > axis else before // (target[axis].rows if isinstance(target[axis], Length) else 1)) // max(others, 1)
     rest[axis] = 1
     rows = before // max(math.prod(rest[:axis]), 1)
-    if math.prod(rest[axis + 1:]) != after or math.prod(rest[:axis]) * rows != before:
+    if math.prod(rest[axis + 1 :]) != after or math.prod(rest[:axis]) * rows != before:
         raise refuse(node, "it mixes time steps, or moves the time axis")
     if rows > 1 and (track.lead or track.tail):
         x = line.align(x)
@@ -102,8 +102,10 @@ def look_back(line: Timeline, node: Node, kernel, fill: float = 0.0) -> None:
     full = line.history(node, x, reach, fill) if reach else x
     pads = [0 if i == k else n for side in (window.before, window.after) for i, n in enumerate(side)]
     attributes = {name: value for name, value in node.attributes.items() if name != "auto_pad"} | {"pads": pads}
-    line.add(replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
-             Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge))
+    line.add(
+        replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
+        Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge),
+    )
 
 
 @mixing("MaxPool", "AveragePool")
@@ -171,8 +173,10 @@ def conv_transpose(line: Timeline, node: Node) -> None:
     full = line.history(node, x, reach) if reach else x
     pads = [reach if i == k else n for side in (window.before, window.after) for i, n in enumerate(side)]
     attributes = {**node.attributes, "pads": pads, "output_padding": [0 if i == k else n for i, n in enumerate(extra)]}
-    line.add(replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
-             replace(track, lead=track.lead - window.before[k], tail=track.tail + reach - window.after[k] + extra[k]))
+    line.add(
+        replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
+        replace(track, lead=track.lead - window.before[k], tail=track.tail + reach - window.after[k] + extra[k]),
+    )
     return None
 
 
@@ -253,9 +257,11 @@ def concat(line: Timeline, node: Node) -> None:
         raise refuse(node, "it joins sequences one behind the other")
     for name in node.inputs:
         if name != x and not line.constant(name):
-            raise refuse(node, f"it joins {name!r} to a sequence, and that is no constant; a history is kept for convolutions, or with one call a step")
+            raise refuse(
+                node, f"it joins {name!r} to a sequence, and that is no constant; a history is kept for convolutions, or with one call a step"
+            )
     sizes = [0 if name == x else whole(line.specs[name].shape[track.axis]) for name in node.inputs]
-    before, after = sum(sizes[:timed[0]]), sum(sizes[timed[0]:])
+    before, after = sum(sizes[: timed[0]]), sum(sizes[timed[0] :])
     if track.edge and before:
         x = line.align(x)
         track = line.tracks[x]
@@ -283,7 +289,9 @@ def recurrent(line: Timeline, node: Node) -> None:
     if any(line.tracks[node.inputs[k]] != track for k in others):
         raise refuse(node, "it joins sequences of different lengths")
     if track.tail and any(node.outputs[1:]):
-        raise refuse(node, f"it runs {abs(track.tail)} entries {'past the last step' if track.tail > 0 else 'less than the steps'}, and its last state is read")
+        raise refuse(
+            node, f"it runs {abs(track.tail)} entries {'past the last step' if track.tail > 0 else 'less than the steps'}, and its last state is read"
+        )
     _expose(line, node, track)
 
 

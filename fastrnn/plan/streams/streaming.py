@@ -94,7 +94,10 @@ def _folded(plan: Plan, sizes) -> Model:
 
 def _rows_apart(model: Model) -> Model:
     """The model whose layers round each row and step to bytes by itself, where a call of the whole rounds them together (model/small.py)."""
-    nodes = tuple(replace(n, attributes={**n.attributes, "x_bits": BYTES_OF_ROW}) if n.op in RECURRENT and n.attributes.get("x_bits") == BYTES_OF_ALL else n for n in model.nodes)
+    nodes = tuple(
+        replace(n, attributes={**n.attributes, "x_bits": BYTES_OF_ROW}) if n.op in RECURRENT and n.attributes.get("x_bits") == BYTES_OF_ALL else n
+        for n in model.nodes
+    )
     return model if nodes == model.nodes else changed(model, nodes=nodes)
 
 

@@ -124,7 +124,9 @@ class Timeline(Edit):
             if (aligned := self.align(name)) != name:
                 renamed |= {name: self.fresh(f"{name}.early"), aligned: name}
                 self.tracks[name] = self.tracks[aligned]
-        nodes = [replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs), outputs=tuple(renamed.get(o, o) for o in n.outputs)) for n in self.nodes]
+        nodes = [
+            replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs), outputs=tuple(renamed.get(o, o) for o in n.outputs)) for n in self.nodes
+        ]
         specs = {renamed.get(name, name): spec for name, spec in self.specs.items()}
         return self.result(nodes, inputs=tuple(self.inputs), output_names=tuple(self.outputs), states=tuple(self.states), specs=specs)
 
@@ -153,7 +155,7 @@ class Timeline(Edit):
         for name, spec in zip(node.outputs, [self.model.specs.get(o) for o in node.outputs] if node.subgraphs else infer_node(node, given)):
             if name and spec is not None:
                 if track is not None and spec.shape is not None:
-                    spec = Spec(spec.dtype, (*spec.shape[:track.axis], self.size(track), *spec.shape[track.axis + 1:]))
+                    spec = Spec(spec.dtype, (*spec.shape[: track.axis], self.size(track), *spec.shape[track.axis + 1 :]))
                     self.tracks[name] = track
                 self.specs[name] = spec
         self.nodes.append(node)
@@ -166,7 +168,9 @@ class Timeline(Edit):
         """value[start:end] along an axis, of this size then."""
         shape = list(self.specs[value].shape)
         shape[axis] = size
-        return self.put("Slice", name, value, *(self.whole(f"{name}.{what}", n) for what, n in (("from", start), ("to", end), ("axis", axis))), shape=shape)
+        return self.put(
+            "Slice", name, value, *(self.whole(f"{name}.{what}", n) for what, n in (("from", start), ("to", end), ("axis", axis))), shape=shape
+        )
 
     def history(self, node: Node, value: str, n: int, fill: float = 0.0) -> str:
         """A state that holds the n entries before the chunk's, `fill` where there are none yet; returns them and the chunk, one behind the other."""
@@ -215,7 +219,14 @@ class Timeline(Edit):
 
     def _prefix(self, node: Node, value: str, n: int, fill: float) -> Prefix:
         """What computes the entries of a value before step 0."""
-        return Prefix(self.before(node, value), max(1, *(-track.tail for track in self.tracks.values())), self.tracks[value].axis, self.tracks[value].lead, n, fill)
+        return Prefix(
+            self.before(node, value),
+            max(1, *(-track.tail for track in self.tracks.values())),
+            self.tracks[value].axis,
+            self.tracks[value].lead,
+            n,
+            fill,
+        )
 
     def before(self, node: Node, value: str) -> Model:
         """The part of the model that a value, which the node reads, depends on, as a model."""
@@ -258,7 +269,9 @@ class Timeline(Edit):
         except InvalidModelError as error:  # two lengths of which neither gives a length, added or multiplied
             raise refuse(node, "it depends on the number of steps") from error
         self.add(node)
-        self.lengths |= {name: np.asarray(a, object) for name, a in zip(node.outputs, results) if name and any(isinstance(n, Length) for n in np.ravel(a))}
+        self.lengths |= {
+            name: np.asarray(a, object) for name, a in zip(node.outputs, results) if name and any(isinstance(n, Length) for n in np.ravel(a))
+        }
 
     def apart(self, node: Node) -> None:
         """An op that keeps steps apart. What it joins is brought to the same steps first."""
@@ -270,7 +283,7 @@ class Timeline(Edit):
         specs = [self.specs.get(name) if name else None for name in node.inputs]
         axes = [tracks[name].axis if name in tracks else None for name in node.inputs]
         keeps = OPS[node.op].apart
-        if any(name in self.lengths for name in node.inputs[:1 if node.op == "Expand" else None]):
+        if any(name in self.lengths for name in node.inputs[: 1 if node.op == "Expand" else None]):
             raise refuse(node, "it depends on the number of steps")
         if len(tails) > 1:
             raise refuse(node, "it joins sequences of different lengths")

@@ -39,10 +39,16 @@ def packed_while_running(build, node: Node) -> list[Packed]:
     """The node's kernels, their weights in work space that a step of the program fills: for an emitter."""
     names = [node.input(k) for k in weight_positions(node)]
     empty = [np.broadcast_to(np.float32(0), [int(n) for n in build.shape_of(name)]) if name else None for name in names]
-    packed = [replace(part, places={name: build.scratch(a.shape, a.dtype) for name, a in part.arrays.items()})
-              for part in packed_of(node, empty, build.plan.backend)]
+    packed = [
+        replace(part, places={name: build.scratch(a.shape, a.dtype) for name, a in part.arrays.items()})
+        for part in packed_of(node, empty, build.plan.backend)
+    ]
     places = [view for part in packed for view in part.views.values()]
-    build.steps.append(PythonStep(node.name, Packing(node, build.plan.backend), tuple(build.views[name] if name else None for name in names), tuple(places), packs=True))
+    build.steps.append(
+        PythonStep(
+            node.name, Packing(node, build.plan.backend), tuple(build.views[name] if name else None for name in names), tuple(places), packs=True
+        )
+    )
     return packed
 
 

@@ -124,8 +124,16 @@ def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray 
     """Groups' panels one behind the other."""
     biases, scales = ([None] * len(matrices) if a is None else np.split(a, len(matrices)) for a in (bias, scale))
     parts = [pack_dense(w, b, choice.kernel.lanes, s) for w, b, s in zip(matrices, biases, scales)]
-    return Packed(choice.kernel, choice.why, {name: joined([part[name] for part in parts]) for name in parts[0]}, 0, sources, len(parts),
-                  sum(w.size for w in matrices), precision=precision)
+    return Packed(
+        choice.kernel,
+        choice.why,
+        {name: joined([part[name] for part in parts]) for name in parts[0]},
+        0,
+        sources,
+        len(parts),
+        sum(w.size for w in matrices),
+        precision=precision,
+    )
 
 
 def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sources) -> list[Packed]:

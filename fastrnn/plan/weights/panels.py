@@ -23,7 +23,7 @@ def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     raw = np.zeros(count * np.dtype(dtype).itemsize + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start:start + count * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+    return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
 def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None, zeros: list[np.ndarray] | None = None) -> np.ndarray:
@@ -36,7 +36,15 @@ def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None =
     kernel, args = _packer(lanes), np.zeros(1, ARGS)
     for g, gate in enumerate(gates):
         rows = gate if gate.dtype == np.float32 and gate.strides[1] == 4 and gate.strides[0] % 4 == 0 else np.ascontiguousarray(gate, np.float32)
-        for name, value in (("I", K), ("H", H), ("P", G), ("x", rows.ctypes.data), ("x_b", rows.strides[0] // 4), ("y", packed.ctypes.data), ("y_t", g)):
+        for name, value in (
+            ("I", K),
+            ("H", H),
+            ("P", G),
+            ("x", rows.ctypes.data),
+            ("x_b", rows.strides[0] // 4),
+            ("y", packed.ctypes.data),
+            ("y_t", g),
+        ):
             args[name] = value
         _invoke.run(kernel.run, args)
     return packed
@@ -54,15 +62,15 @@ def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] |
         packed.view(np.uint16).reshape(numbers.shape)[:] = numbers
         return packed
     starts = range(0, max(1, K), K_BLOCK) if zeros is None else (0,)
-    sums = np.stack([(whole[..., k:k + K_BLOCK] if zeros is None else whole).sum(axis=-1, dtype=np.int32) for k in starts])
+    sums = np.stack([(whole[..., k : k + K_BLOCK] if zeros is None else whole).sum(axis=-1, dtype=np.int32) for k in starts])
     head = np.zeros((1 + len(starts) + (zeros is not None), blocks, G, lanes), np.int32)
     head[0].view(np.float32)[:] = _vectors([s.astype(np.float32) for s in scales], lanes)
-    head[1:1 + len(starts)] = sums.reshape(len(starts), G, blocks, lanes).transpose(0, 2, 1, 3)
+    head[1 : 1 + len(starts)] = sums.reshape(len(starts), G, blocks, lanes).transpose(0, 2, 1, 3)
     if zeros is not None:
         head[-1] = _vectors([z.astype(np.float32) for z in zeros], lanes)
     packed = aligned_zeros((head.nbytes + whole.nbytes,), np.uint8)
-    packed[:head.nbytes] = head.view(np.uint8).reshape(-1)
-    packed[head.nbytes:].view(np.int8).reshape(numbers.shape)[:] = numbers
+    packed[: head.nbytes] = head.view(np.uint8).reshape(-1)
+    packed[head.nbytes :].view(np.int8).reshape(numbers.shape)[:] = numbers
     return packed
 
 
@@ -85,7 +93,7 @@ def _vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
     packed = aligned_zeros((-(-len(vectors[0]) // lanes), len(vectors), lanes))
     for g, vector in enumerate(vectors):
         for block, start in enumerate(range(0, len(vector), lanes)):
-            packed[block, g, :len(vector) - start] = vector[start:start + lanes]
+            packed[block, g, : len(vector) - start] = vector[start : start + lanes]
     return packed
 
 
@@ -95,7 +103,7 @@ def _starts(cell: Cell, biases: list[np.ndarray], lanes: int, precision: str) ->
     if precision == "float32" and is_narrow(len(biases[0]), lanes):
         both = [g for g, x, h in zip(range(len(biases)), cell.x_gates, cell.first_gates) if x == h == cell.gates[g].name]
         for g in both[1::2]:
-            packed[-1, g - 1, lanes // 2:] = packed[-1, g, :lanes // 2]
+            packed[-1, g - 1, lanes // 2 :] = packed[-1, g, : lanes // 2]
     return packed
 
 
@@ -107,8 +115,11 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     packed = {"bias": _starts(cell, biases, lanes, w.precision)}
     scale_x, scale_h = dict(zip(cell.x_gates, w.s_x or ())), dict(zip(cell.h_gates, w.s_h or ()))
     zero_x, zero_h = dict(zip(cell.x_gates, w.z_x or ())), dict(zip(cell.h_gates, w.z_h or ()))
-    for name, *of_gates, gates in (("w_x", over_x, scale_x, zero_x, cell.x_gates), ("w_h", over_h, scale_h, zero_h, cell.first_gates),
-                                   ("w_u", over_h, scale_h, zero_h, cell.second_gates)):
+    for name, *of_gates, gates in (
+        ("w_x", over_x, scale_x, zero_x, cell.x_gates),
+        ("w_h", over_h, scale_h, zero_h, cell.first_gates),
+        ("w_u", over_h, scale_h, zero_h, cell.second_gates),
+    ):
         if gates:
             matrices, scales, zeros = ([a[g] for g in gates] if a else None for a in of_gates)
             packed[name] = panel(matrices, lanes, scales, zeros)
@@ -136,7 +147,7 @@ def pack_bytes(w: np.ndarray, zeros: np.ndarray, bias: np.ndarray | None, lanes:
     packed = {"w_x": panel([np.ascontiguousarray(w)], lanes, [np.ones(len(w), np.float32)], [zeros])}
     if bias is not None:
         whole = aligned_zeros((-(-len(bias) // lanes) * lanes,), np.int32)
-        whole[:len(bias)] = bias
+        whole[: len(bias)] = bias
         packed["bias"] = whole
     return packed
 

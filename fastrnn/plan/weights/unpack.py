@@ -38,7 +38,7 @@ def _unpack(cell: Cell, packed: Packed, into: DirectionWeights) -> None:
     if into.w_p is not None:
         _from_panel(arrays["w_p"], [into.w_p], lanes)
     for k, vector in enumerate(into.parameters):
-        vector[:] = arrays["peephole"][k].reshape(-1)[:len(vector)]
+        vector[:] = arrays["peephole"][k].reshape(-1)[: len(vector)]
 
 
 def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int) -> None:
@@ -46,15 +46,17 @@ def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int) -> None:
     (H, K), G = gates[0].shape, len(gates)
     if gates[0].dtype != np.float32:
         each, blocks = 2 if gates[0].dtype == np.uint16 else 4, -(-H // lanes)
-        numbers = panel[-(blocks * lanes * G * -(-K // each) * 4):].view(gates[0].dtype).reshape(blocks, -1, G, lanes, each)  # behind scales and sums
+        numbers = (
+            panel[-(blocks * lanes * G * -(-K // each) * 4) :].view(gates[0].dtype).reshape(blocks, -1, G, lanes, each)
+        )  # behind scales and sums
         for g, gate in enumerate(gates):
             gate[:] = numbers[:, :, g].transpose(0, 2, 1, 3).reshape(blocks * lanes, -1)[:H, :K]
         return
     blocks, rest = divmod(H, lanes)
-    whole = panel[:blocks * K * G * lanes].reshape(blocks, K, G, lanes)
-    last = panel[whole.size:].reshape(K, -1, lanes // 2 if is_narrow(H, lanes) and G > 1 else lanes) if rest else None
+    whole = panel[: blocks * K * G * lanes].reshape(blocks, K, G, lanes)
+    last = panel[whole.size :].reshape(K, -1, lanes // 2 if is_narrow(H, lanes) and G > 1 else lanes) if rest else None
     for g, gate in enumerate(gates):
         for block in range(blocks):
-            gate[block * lanes:(block + 1) * lanes] = whole[block, :, g].T
+            gate[block * lanes : (block + 1) * lanes] = whole[block, :, g].T
         if rest:
-            gate[blocks * lanes:] = last[:, g, :rest].T
+            gate[blocks * lanes :] = last[:, g, :rest].T

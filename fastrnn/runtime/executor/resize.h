@@ -27,14 +27,29 @@ static inline void fr_evaluate(const fr_formula *formulas, int64_t *values, int 
     for (int k = first; k < n; k++) {
         const int64_t a = values[formulas[k].a], b = values[formulas[k].b];
         switch (formulas[k].operation) {
-        case FR_ADD: values[k] = __builtin_add_overflow(a, b, values + k) ? FR_TOO_LARGE : values[k]; break;
-        case FR_MULTIPLY: values[k] = __builtin_mul_overflow(a, b, values + k) ? FR_TOO_LARGE : values[k]; break;
-        case FR_QUOTIENT: values[k] = fr_floor(a, b); break;
-        case FR_REMAINDER: values[k] = a - fr_floor(a, b) * b; break;
-        case FR_MINIMUM: values[k] = a < b ? a : b; break;
-        case FR_MAXIMUM: values[k] = a > b ? a : b; break;
-        case FR_LESS: values[k] = a < b; break;
-        default: break;
+        case FR_ADD:
+            values[k] = __builtin_add_overflow(a, b, values + k) ? FR_TOO_LARGE : values[k];
+            break;
+        case FR_MULTIPLY:
+            values[k] = __builtin_mul_overflow(a, b, values + k) ? FR_TOO_LARGE : values[k];
+            break;
+        case FR_QUOTIENT:
+            values[k] = fr_floor(a, b);
+            break;
+        case FR_REMAINDER:
+            values[k] = a - fr_floor(a, b) * b;
+            break;
+        case FR_MINIMUM:
+            values[k] = a < b ? a : b;
+            break;
+        case FR_MAXIMUM:
+            values[k] = a > b ? a : b;
+            break;
+        case FR_LESS:
+            values[k] = a < b;
+            break;
+        default:
+            break;
         }
     }
 }

@@ -92,8 +92,7 @@ FR_THREAD(fr_work, worker) {
             atomic_store(&w->busy, 0);
             atomic_fetch_add_explicit(finished, 1, memory_order_release);
             spins = 0;
-        } else if (++spins < FR_IDLE_SPINS)
-            FR_PAUSE();
+        } else if (++spins < FR_IDLE_SPINS) FR_PAUSE();
         else {
             fr_sleep(w);
             spins = 0;

@@ -12,8 +12,18 @@ MOST_STREAMS: int
 Result = TypeVar("Result")
 
 class Tile:
-    def __init__(self, program: Program, sizes: Mapping[str, int], batch: str | int | None, time: str | None, axes: Sequence[int], sources: Sequence[int],
-                 states: Sequence[tuple[int, int, int]], block: np.ndarray, plain: bool) -> None: ...
+    def __init__(
+        self,
+        program: Program,
+        sizes: Mapping[str, int],
+        batch: str | int | None,
+        time: str | None,
+        axes: Sequence[int],
+        sources: Sequence[int],
+        states: Sequence[tuple[int, int, int]],
+        block: np.ndarray,
+        plain: bool,
+    ) -> None: ...
 
 class Tiles:
     most: int

@@ -29,7 +29,7 @@ MOST_ROWS = 32
 DRAWN_STEPS = 3
 # Ops that move entries and compute nothing: if they mixed rows, the bits of drawn streams would.
 MOVES = frozenset(("Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Require", "Shape", "Size",
-                   "ConstantOfShape", "Range"))
+                   "ConstantOfShape", "Range"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def axes_of(forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndar
     if isinstance(one.steppable.batch, str):
         try:
             axes = _axes_by_size(forms, sizes, values)
-            return axes, not (_computes_in_numpy(forms) or _mixes(forms, sizes, values) or _branches(forms, sizes, values)) and _rows_are_apart(forms, sizes, values, axes.of)
+            return axes, not (_computes_in_numpy(forms) or _mixes(forms, sizes, values) or _branches(forms, sizes, values)) and _rows_are_apart(
+                forms, sizes, values, axes.of
+            )
         except _Mixed:
             pass
     elif (one.steppable.batch or 1) != 1:
@@ -172,7 +174,9 @@ def _rows_are_apart(forms: Forms, sizes, values, axes: Mapping[str, int]) -> boo
                 x[v.name] = np.zeros(form.dims(form.steppable.step_shape(v), bound), v.dtype)
         try:
             y = together.step(x)
-            each = [stream.step({name: a if name not in axes else a.take([r], axes[name]) for name, a in x.items()}) for r, stream in enumerate(alone)]
+            each = [
+                stream.step({name: a if name not in axes else a.take([r], axes[name]) for name, a in x.items()}) for r, stream in enumerate(alone)
+            ]
         except FastRNNError:  # drawn integers that are no indices of something inside
             return False
         outputs = y if isinstance(y, tuple) else (y,)

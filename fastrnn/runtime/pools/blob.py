@@ -1,6 +1,6 @@
 """A stream as bytes: what Pool.export gives and Pool.restore takes.
 
-    magic (8)  format (u4)  JSON's length (u4)  JSON: fingerprint, steps, [name, dtype, shape] of each state  the states' numbers, little-endian  blake2b of all before (16)
+magic (8)  format (u4)  JSON's length (u4)  JSON: fingerprint, steps, [name, dtype, shape] of each state  the states' numbers, little-endian  blake2b of all before (16)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def unpack(data: object, fingerprint: str, layout: StateLayout) -> tuple[int, di
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise StateError(f"an exported stream is bytes, got {type(data).__name__}")
     data = bytes(data)
-    if len(data) < HEAD.size + DIGEST or data[:len(MAGIC)] != MAGIC:
+    if len(data) < HEAD.size + DIGEST or data[: len(MAGIC)] != MAGIC:
         raise StateError("these bytes are not an exported stream")
     _, form, length = HEAD.unpack_from(data)
     if form != FORMAT:
@@ -41,7 +41,7 @@ def unpack(data: object, fingerprint: str, layout: StateLayout) -> tuple[int, di
     if _digest(data[:-DIGEST]) != data[-DIGEST:]:
         raise StateError("an exported stream that is damaged: its checksum does not match")
     try:  # what the checksum covers is as pack made it, unless somebody made both
-        head = json.loads(data[HEAD.size:HEAD.size + length])
+        head = json.loads(data[HEAD.size : HEAD.size + length])
         model, steps, described = head["model"], head["steps"], head["states"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateError(f"an exported stream that is malformed: {error}") from error

@@ -45,7 +45,7 @@ def parts(n: int, steps: int, lengths: np.ndarray | None, resets: np.ndarray | N
     lengths = np.full(n, steps) if lengths is None else lengths
     order = np.argsort(-lengths, kind="stable")
     for first in range(0, n, max(most, 1)):
-        rows = order[first:first + most]
+        rows = order[first : first + most]
         longest, places = int(lengths[rows[0]]), set(lengths[rows].tolist())
         if resets is not None:
             places |= set(np.flatnonzero(resets[:longest, rows].any(1)).tolist())

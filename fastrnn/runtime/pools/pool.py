@@ -52,7 +52,9 @@ class Pool(PoolCore):
         self._threads, self._locked = forms.plan.threads, lock
         form = self._form = self._forms.of(1)
         self._names = [v.name for v in form.steppable.inputs]
-        self._free = [d for v in form.steppable.inputs for d in v.shape if isinstance(d, str) and d not in (form.steppable.batch, form.steppable.time)]
+        self._free = [
+            d for v in form.steppable.inputs for d in v.shape if isinstance(d, str) and d not in (form.steppable.batch, form.steppable.time)
+        ]
         self._batch = {form.steppable.batch: 1} if isinstance(form.steppable.batch, str) else {}
         layout, first = form.start(self._batch)
         self._rows = StateRows(layout)
@@ -72,7 +74,10 @@ class Pool(PoolCore):
         if key not in self._plans:
             axes, apart = axes_of(self._forms, self._bound, values)
             most = MOST_ROWS if apart else 1
-            tilings = [Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, self.block, chunk) for chunk in ([False, True] if self._form.timed else [False])]
+            tilings = [
+                Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, self.block, chunk)
+                for chunk in ([False, True] if self._form.timed else [False])
+            ]
             tilings[0].warm()
             self._plans[key] = tilings[0], tilings[-1]
             while len(self._plans) > MOST_STEERED:
@@ -159,11 +164,17 @@ class Pool(PoolCore):
     @overload
     def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: Array) -> Array: ...
     @overload
-    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: tuple[Array, ...]) -> tuple[Array, ...]: ...
+    def push(
+        self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: tuple[Array, ...]
+    ) -> tuple[Array, ...]: ...
     @overload
-    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: None = None) -> Outputs: ...
+    def push(
+        self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: None = None
+    ) -> Outputs: ...
 
-    def push(self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: Outputs | None = None) -> Outputs:
+    def push(
+        self, handles: Handles, chunk: Inputs, lengths: ArrayLike | None = None, *, resets: ArrayLike | None = None, out: Outputs | None = None
+    ) -> Outputs:
         """A chunk of steps of each stream named. chunk: (T', n, ...), time first, or a dict of several inputs; inputs that all rows share have T' in front too.
         lengths: (n,) integers, how many of the T' steps each row takes; None: all. resets: (T', n) bool, where a row starts afresh before that step. Returns
         outputs (T', n, ...), zeros past a row's length.
@@ -196,7 +207,9 @@ class Pool(PoolCore):
         arrays = checks.by_name(chunk, self._names, "a chunk of several inputs")
         return arrays, checks.common_steps(arrays)
 
-    def _push_timed(self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None) -> Outputs:
+    def _push_timed(
+        self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None
+    ) -> Outputs:
         _kept, result = self._bind_chunk(self._chunks, steps, arrays, out)
         if lengths is not None:
             for y in result if isinstance(result, tuple) else (result,):
@@ -206,7 +219,9 @@ class Pool(PoolCore):
             self._run_part(self._chunks, part.order, part.first, part.end, part.start, part.steps)
         return result
 
-    def _push_calls(self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None) -> Outputs:
+    def _push_calls(
+        self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None
+    ) -> Outputs:
         results = checks.chunk_outputs(steps, self._tiles.output_slots(n), arrays, out)
         if lengths is not None:
             for y in results:
@@ -251,7 +266,9 @@ class Pool(PoolCore):
         return self._exclusive(lambda: self._steps_of(handle))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a pool belongs to its session and this process; what travels is a stream: data = pool.export(handle), and where it arrives: pool.restore(data)")
+        raise TypeError(
+            "a pool belongs to its session and this process; what travels is a stream: data = pool.export(handle), and where it arrives: pool.restore(data)"
+        )
 
     def __repr__(self) -> str:
         return f"Pool of {self._form.model.name!r}: {len(self)} of {self.capacity} streams open, {self._rows.nbytes} bytes of states each"

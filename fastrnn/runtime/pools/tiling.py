@@ -38,8 +38,18 @@ class RowInput(NamedTuple):
 class Tiling(Tiles):
     """The programs of a step, or of chunks, by number of rows; made when they are first wanted. values: of inputs that steer."""
 
-    def __init__(self, most: int, threads: int, forms: Forms, sizes: Mapping[str, int], values: Mapping[str, np.ndarray], axes: Axes, rows: StateRows, block: np.ndarray,
-                 chunk: bool = False) -> None:
+    def __init__(
+        self,
+        most: int,
+        threads: int,
+        forms: Forms,
+        sizes: Mapping[str, int],
+        values: Mapping[str, np.ndarray],
+        axes: Axes,
+        rows: StateRows,
+        block: np.ndarray,
+        chunk: bool = False,
+    ) -> None:
         self._forms, self._sizes, self._values, self._axes, self._rows, self._block, self._chunk = forms, sizes, values, axes, rows, block, chunk
         self._tiles: dict[tuple[int, int], list[Tile]] = {}
         self._programs: list[object] = []
@@ -49,7 +59,9 @@ class Tiling(Tiles):
         program = form.program(self._of(form, most, 1), values, squeeze=not chunk).program
         slots = {slot.name: slot for slot in (*program.inputs, *program.outputs)}
         slots |= {v.name: _unread(form, v) for v in form.steppable.inputs if v.name not in slots}
-        self._describe([self._field(form, slots[name], most) for name in inputs], [self._field(form, slots[name], most) for name in outputs], bool(values))
+        self._describe(
+            [self._field(form, slots[name], most) for name in inputs], [self._field(form, slots[name], most) for name in outputs], bool(values)
+        )
 
     def _of(self, form: Form, rows: int, steps: int) -> dict[str, int]:
         sizes = dict(self._sizes)
@@ -82,8 +94,17 @@ class Tiling(Tiles):
         axes = [self._axes.of.get(slot.name, SHARED_SLOT) for slot in slots]
         axes = [axis + 1 if self._chunk and axis >= 0 else axis for axis in axes]
         states = [self._rows.place(kept.input) for kept in program.states]
-        return Tile(program, sizes, form.steppable.batch, form.steppable.time, axes, [self._places.get(slot.name, 0) for slot in slots], states, self._block,
-                    not any(isinstance(step, PythonStep | CheckStep) for step in program.steps))
+        return Tile(
+            program,
+            sizes,
+            form.steppable.batch,
+            form.steppable.time,
+            axes,
+            [self._places.get(slot.name, 0) for slot in slots],
+            states,
+            self._block,
+            not any(isinstance(step, PythonStep | CheckStep) for step in program.steps),
+        )
 
     @cached_property
     def row_inputs(self) -> tuple[RowInput, ...]:
@@ -96,7 +117,7 @@ class Tiling(Tiles):
             slot = slots.get(v.name) or _unread(form, v)
             _, dtype, shape, axis, _, _ = self._field(form, slot, 1)
             low, high = (None, None) if slot.low is None or slot.high is None else form.dims((slot.low, slot.high), sizes)
-            found.append(RowInput(v.name, dtype, shape if axis < 0 else shape[:axis] + shape[axis + 1:], None if axis < 0 else axis, low, high))
+            found.append(RowInput(v.name, dtype, shape if axis < 0 else shape[:axis] + shape[axis + 1 :], None if axis < 0 else axis, low, high))
         return tuple(found)
 
     @property

@@ -14,4 +14,3 @@ def cuts(mask: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
     bounds = np.searchsorted(times, [*starts, len(mask)])
     for start, end, first, last in zip(starts.tolist(), [*starts[1:].tolist(), len(mask)], bounds, bounds[1:]):
         yield start, end, rows[first:last]
-

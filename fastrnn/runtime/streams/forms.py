@@ -104,8 +104,11 @@ class Form:
 
     def _shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple]:
         states = {s.input for s in self.model.states}
-        return {v.name: tuple(self.scope.dimension(d, sizes[d]) if isinstance(d, str) and d in sizes else d for d in v.shape)
-                for v in self.model.inputs if not v.optional or v.name in states}
+        return {
+            v.name: tuple(self.scope.dimension(d, sizes[d]) if isinstance(d, str) and d in sizes else d for d in v.shape)
+            for v in self.model.inputs
+            if not v.optional or v.name in states
+        }
 
     def nodes(self, sizes: Mapping[str, int], values: Mapping[str, np.ndarray]) -> Model:
         """What is left to run for these sizes, free dimensions as Sizes; values: of inputs that steer."""
@@ -137,8 +140,12 @@ class Form:
         values = {v.name: v for v in self.model.inputs}
         inputs = [values[s.input] for s in self.model.states]
         shapes = [self.dims(v.shape, sizes) for v in inputs]
-        layout = StateLayout([v.name for v in inputs], [v.dtype for v in inputs], shapes,
-                             {v.name: self._batch_axis(v.name, shape, self.rows(sizes)) for v, shape in zip(inputs, shapes)})
+        layout = StateLayout(
+            [v.name for v in inputs],
+            [v.dtype for v in inputs],
+            shapes,
+            {v.name: self._batch_axis(v.name, shape, self.rows(sizes)) for v, shape in zip(inputs, shapes)},
+        )
         block = np.zeros(layout.nbytes, np.uint8)
         for name, state in layout.views(block).items():
             first = self.steppable.initial.get(name)
@@ -169,7 +176,6 @@ class Form:
         entries = self._run(first.model, shapes, steps)
         along = (slice(None),) * first.axis
         state[(*along, slice(state.shape[first.axis] - first.count, None))] = entries[(*along, slice(first.lead - first.count, first.lead))]
-
 
     def _run(self, model: Model, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> np.ndarray:
         """The only output of a model, from zeros of these shapes."""

@@ -27,8 +27,10 @@ class StateLayout:
 
     def views(self, block: np.ndarray) -> dict[str, np.ndarray]:
         """The states in a block, by name, sharing its memory."""
-        return {name: block[start:start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
-                for name, start, dtype, shape in zip(self.names, self.offsets.tolist(), self.dtypes, self.shapes)}
+        return {
+            name: block[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+            for name, start, dtype, shape in zip(self.names, self.offsets.tolist(), self.dtypes, self.shapes)
+        }
 
     def checked(self, values: object, what: str) -> dict[str, np.ndarray]:
         """Arrays for all states by name. Raises StateError for one that is missing, unknown, or of another dtype or shape."""
@@ -63,8 +65,10 @@ class StateRows:
 
     def views(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """The states in a row, by name, as a stream of batch 1 has them; sharing its memory."""
-        return {name: row[start:start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
-                for (name, start), dtype, shape in zip(self.offsets.items(), self.layout.dtypes, self.layout.shapes)}
+        return {
+            name: row[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+            for (name, start), dtype, shape in zip(self.offsets.items(), self.layout.dtypes, self.layout.shapes)
+        }
 
     def packed(self, states: Mapping[str, np.ndarray]) -> np.ndarray:
         """The row of these states, which were checked."""

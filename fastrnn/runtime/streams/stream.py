@@ -66,8 +66,14 @@ class Stream(StreamCore):
     def step_shapes(self) -> dict[str, tuple[int | str, ...]]:
         """Shape of each input of a step; dimensions that the first step will fix are symbols."""
         axes = self._form.steppable.time_axes
-        return {v.name: tuple(d if isinstance(d, str) and d not in self._sizes else self._form.dims((d,), self._sizes)[0]
-                              for k, d in enumerate(v.shape) if k != axes.get(v.name)) for v in self._form.steppable.inputs}
+        return {
+            v.name: tuple(
+                d if isinstance(d, str) and d not in self._sizes else self._form.dims((d,), self._sizes)[0]
+                for k, d in enumerate(v.shape)
+                if k != axes.get(v.name)
+            )
+            for v in self._form.steppable.inputs
+        }
 
     def _free(self) -> list[str]:
         """Dimensions of a step's inputs that the first step fixes."""
@@ -81,7 +87,9 @@ class Stream(StreamCore):
             raise TypeError("streams come from Session.stream")
         arrays, free = self._named(x), set(self._free())
         shapes = checks.bind_shapes(self._form.steppable.inputs, arrays, self._sizes)
-        found = {d: n for v in self._form.steppable.inputs for d, n in zip(v.shape, shapes[v.name]) if isinstance(d, str) and d in free} if free else {}
+        found = (
+            {d: n for v in self._form.steppable.inputs for d, n in zip(v.shape, shapes[v.name]) if isinstance(d, str) and d in free} if free else {}
+        )
         before, self._sizes = self._sizes, self._sizes | found
         try:
             self._bind_step(arrays)
@@ -117,7 +125,7 @@ class Stream(StreamCore):
         sizes = self._sizes_of(steps)
         for value in self._form.steppable.inputs:  # before anything is planned for so many steps
             shape, axis = self._form.dims(value.shape, sizes), axes[value.name]
-            wanted = (steps, *shape[:axis], *shape[axis + 1:])
+            wanted = (steps, *shape[:axis], *shape[axis + 1 :])
             if arrays[value.name].shape != wanted:
                 raise ShapeError(f"input {value.name!r} of a chunk must have shape {wanted}, time first, got {arrays[value.name].shape}")
             checks.check_dtype(arrays[value.name], f"input {value.name!r}", np.dtype(value.dtype))
@@ -243,14 +251,18 @@ class Stream(StreamCore):
         self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a stream belongs to its session and this process; what travels is its state: values = stream.state, and where they arrive: "
-                        f"stream = session.stream(batch={self.batch}); stream.state = values")
+        raise TypeError(
+            f"a stream belongs to its session and this process; what travels is its state: values = stream.state, and where they arrive: "
+            f"stream = session.stream(batch={self.batch}); stream.state = values"
+        )
 
     def __repr__(self) -> str:
         if self._memory is None:
             return f"Stream of {self._form.model.name!r}, closed"
         layout = self._memory.layout
-        return f"Stream of {self._form.model.name!r}: batch {self.batch}, states " + ", ".join(f"{n} {s}" for n, s in zip(layout.names, layout.shapes))
+        return f"Stream of {self._form.model.name!r}: batch {self.batch}, states " + ", ".join(
+            f"{n} {s}" for n, s in zip(layout.names, layout.shapes)
+        )
 
 
 def _ordered(runners: Runners, sizes: Mapping[str, int]) -> np.ndarray:

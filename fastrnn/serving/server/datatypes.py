@@ -12,7 +12,7 @@ from fastrnn.serving.server.refusals import Refused
 NAMES = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64", "int8": "INT8", "int16": "INT16", "int32": "INT32",
     "int64": "INT64", "float16": "FP16", "float32": "FP32", "float64": "FP64",
-}
+}  # fmt: skip
 DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in NAMES.items()}
 MOST_DIMENSIONS, MOST_ENTRIES = 32, 1 << 40
 

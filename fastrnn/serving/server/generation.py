@@ -44,8 +44,16 @@ class Generation:
         self._empty_since: float | None = None
         self._calls, self._most_calls, self._context = 0, options.most_calls, options.context
         try:
-            self.batcher = Batcher(session, options.capacity, options.max_batch, options.max_wait_us, options.max_queue, options.idle_timeout_s,
-                                   context=options.context or None, sizes=options.sizes or None)
+            self.batcher = Batcher(
+                session,
+                options.capacity,
+                options.max_batch,
+                options.max_wait_us,
+                options.max_queue,
+                options.idle_timeout_s,
+                context=options.context or None,
+                sizes=options.sizes or None,
+            )
         except NotStreamableError as error:
             if options.context:
                 raise

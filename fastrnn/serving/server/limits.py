@@ -103,7 +103,9 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
         def _abort(self, status: int) -> None:
             if not self.transport.is_closing():
                 retry = "retry-after: 1\r\n" if status == 503 else ""
-                self.transport.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{retry}content-length: 0\r\nconnection: close\r\n\r\n".encode())
+                self.transport.write(
+                    f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{retry}content-length: 0\r\nconnection: close\r\n\r\n".encode()
+                )
                 self.transport.close()
 
     return Limited

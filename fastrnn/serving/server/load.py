@@ -64,8 +64,10 @@ class Load:
         each = max(UNKNOWN, self.busy / max(1.0, self._callers))
         expected = self.busy + each * max(0.0, callers + 1 - self._callers)
         if expected > self.most_busy:
-            raise OverloadedError(f"the server is busy for {self.busy:.0%} of its time, which {callers + 1} callers would make {expected:.0%}: "
-                                  f"more than {self.most_busy:.0%}")
+            raise OverloadedError(
+                f"the server is busy for {self.busy:.0%} of its time, which {callers + 1} callers would make {expected:.0%}: "
+                f"more than {self.most_busy:.0%}"
+            )
 
 
 def _work_s() -> float:

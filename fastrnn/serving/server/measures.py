@@ -13,8 +13,11 @@ from fastrnn.serving.server.models import Models
 from fastrnn.serving.server.refusals import Refused
 
 LATENCIES_S = tuple(m * 10.0**k for k in range(-5, 2) for m in (1, 2, 5))
-HISTOGRAMS = {"batch_rows": ("rows of a step", 1.0), "queue_us": ("seconds that a request waited for its step", 1e-6),
-              "run_us": ("seconds of a step", 1e-6)}
+HISTOGRAMS = {
+    "batch_rows": ("rows of a step", 1.0),
+    "queue_us": ("seconds that a request waited for its step", 1e-6),
+    "run_us": ("seconds of a step", 1e-6),
+}
 
 
 class Measures:
@@ -49,9 +52,10 @@ class Measures:
         yield GaugeMetricFamily("fastrnn_draining", "1 where no sequence may start any more", self._models.draining)
         counters = {name: CounterMetricFamily(f"fastrnn_{name}", f"{name} of a model's callers", labels=("model", "version")) for name in COUNTERS}
         gauges = {name: GaugeMetricFamily(f"fastrnn_{name}", f"{name} now", labels=("model", "version")) for name in ("callers", "waiting")}
-        histograms = {name: HistogramMetricFamily(f"fastrnn_{name.removesuffix('_us')}{'_seconds' if scale != 1 else ''}", text,
-                                                  labels=("model", "version"))
-                      for name, (text, scale) in HISTOGRAMS.items()}
+        histograms = {
+            name: HistogramMetricFamily(f"fastrnn_{name.removesuffix('_us')}{'_seconds' if scale != 1 else ''}", text, labels=("model", "version"))
+            for name, (text, scale) in HISTOGRAMS.items()
+        }
         for name, version, found in self._batchers():
             for family in (counters, gauges):
                 for key, metric in family.items():
@@ -81,13 +85,19 @@ class Measures:
             found[served.name] = {"version": str(made.version), "sequences": made.batcher is not None, "summary": repr(made.session), "callers": 0,
                                   "frames": 0,
                                   "inputs": made.inputs, "outputs": made.outputs, "capacity": served.options.capacity,
-                                  "latency": {p: h.as_dict() for (p, m), h in self.latency.items() if m == served.name}}
+                                  "latency": {p: h.as_dict() for (p, m), h in self.latency.items() if m == served.name}}  # fmt: skip
         for name, _, metrics in self._batchers():
             for key in ("callers", "frames"):
                 found[name][key] += metrics[key]
             found[name]["batch_rows"] = metrics["batch_rows"]  # of the newest, which comes last
-        return {"models": found, "sockets": self.sockets, "lag_s": self._models.load.lag_s, "busy": self._models.load.busy, "draining": self._models.draining,
-                "refusals": sum(self.refusals.values())}
+        return {
+            "models": found,
+            "sockets": self.sockets,
+            "lag_s": self._models.load.lag_s,
+            "busy": self._models.load.busy,
+            "draining": self._models.draining,
+            "refusals": sum(self.refusals.values()),
+        }
 
 
 def _buckets(histogram: dict, scale: float) -> tuple[list[tuple[str, float]], float]:

@@ -15,18 +15,22 @@ PARAMETERS = "map InferParameter"
 
 # Message: fields in order of their numbers, from 1. "+": repeated; "map": from string; "|": one of these at most.
 TABLE = {
-    "ServerLiveRequest": "", "ServerLiveResponse": "bool live",
-    "ServerReadyRequest": "", "ServerReadyResponse": "bool ready",
-    "ModelReadyRequest": "string name, string version", "ModelReadyResponse": "bool ready",
-    "ServerMetadataRequest": "", "ServerMetadataResponse": "string name, string version, string+ extensions",
+    "ServerLiveRequest": "",
+    "ServerLiveResponse": "bool live",
+    "ServerReadyRequest": "",
+    "ServerReadyResponse": "bool ready",
+    "ModelReadyRequest": "string name, string version",
+    "ModelReadyResponse": "bool ready",
+    "ServerMetadataRequest": "",
+    "ServerMetadataResponse": "string name, string version, string+ extensions",
     "ModelMetadataRequest": "string name, string version",
     "ModelMetadataResponse": "string name, string+ versions, string platform, TensorMetadata+ inputs, TensorMetadata+ outputs",
     "ModelMetadataResponse.TensorMetadata": "string name, string datatype, int64+ shape",
     "InferParameter": "bool| bool_param, int64| int64_param, string| string_param, double| double_param, uint64| uint64_param",
     "InferTensorContents": "bool+ bool_contents, int32+ int_contents, int64+ int64_contents, uint32+ uint_contents, uint64+ uint64_contents, float+ fp32_contents, "
-                           "double+ fp64_contents, bytes+ bytes_contents",
+    "double+ fp64_contents, bytes+ bytes_contents",
     "ModelInferRequest": "string model_name, string model_version, string id, map InferParameter parameters, InferInputTensor+ inputs, "
-                         "InferRequestedOutputTensor+ outputs, bytes+ raw_input_contents",
+    "InferRequestedOutputTensor+ outputs, bytes+ raw_input_contents",
     "ModelInferRequest.InferInputTensor": "string name, string datatype, int64+ shape, map InferParameter parameters, InferTensorContents contents",
     "ModelInferRequest.InferRequestedOutputTensor": "string name, map InferParameter parameters",
     "ModelInferResponse": "string model_name, string model_version, string id, map InferParameter parameters, InferOutputTensor+ outputs, bytes+ raw_output_contents",
@@ -35,8 +39,9 @@ TABLE = {
 }
 
 Field = descriptor_pb2.FieldDescriptorProto
-TYPES = {name: getattr(Field, f"TYPE_{name.upper()}")
-         for name in ("bool", "int32", "int64", "uint32", "uint64", "float", "double", "string", "bytes")}
+TYPES = {
+    name: getattr(Field, f"TYPE_{name.upper()}") for name in ("bool", "int32", "int64", "uint32", "uint64", "float", "double", "string", "bytes")
+}
 
 
 def _add_field(message: descriptor_pb2.DescriptorProto, path: str, number: int, text: str) -> None:

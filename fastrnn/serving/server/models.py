@@ -58,8 +58,13 @@ class Served:
     def metadata(self, version: str) -> dict:
         """As the protocol has it; states are not listed."""
         generation = self.of_version(version)
-        return {"name": self.name, "versions": [str(g.version) for g in self.generations], "platform": "fastrnn", "inputs": generation.inputs,
-                "outputs": generation.outputs}
+        return {
+            "name": self.name,
+            "versions": [str(g.version) for g in self.generations],
+            "platform": "fastrnn",
+            "inputs": generation.inputs,
+            "outputs": generation.outputs,
+        }
 
     # A step of a sequence.
 

@@ -55,8 +55,14 @@ def refused(error: Exception, starts: bool = False) -> Refused:
     if isinstance(error, Refused):
         return error
     name = type(error).__name__
-    for kind, reason in ((UnknownStreamError, "unknown"), (PoolFullError, "full"), (OverloadedError, "overloaded"), (OutOfMemoryError, "overloaded"),
-                         (StateError, "started" if starts else "out_of_step"), ((ShapeError, DTypeError), "invalid")):
+    for kind, reason in (
+        (UnknownStreamError, "unknown"),
+        (PoolFullError, "full"),
+        (OverloadedError, "overloaded"),
+        (OutOfMemoryError, "overloaded"),
+        (StateError, "started" if starts else "out_of_step"),
+        ((ShapeError, DTypeError), "invalid"),
+    ):
         if isinstance(error, kind):
             return Refused(reason, str(error), name)
     if isinstance(error, FastRNNError):

@@ -24,7 +24,7 @@ MOST_IN_FLIGHT = 64  # requests of one stream whose answers are not out yet
 # Where contents stand that are not raw. Source: Open Inference Protocol v2, InferTensorContents.
 CONTENTS = {"BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
             "UINT8": "uint_contents",
-            "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"}
+            "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"}  # fmt: skip
 
 
 def read_request(request) -> Asked:
@@ -49,8 +49,9 @@ def read_request(request) -> Asked:
         outputs = [tensor.name for tensor in request.outputs]
         if wrong := next((t for t in request.outputs if t.parameters), None):
             raise Refused("invalid", f"output {wrong.name[:MOST_NAME]!r}: parameter {next(iter(wrong.parameters))[:80]!r} is not known")
-    return Asked(request.model_name, request.model_version, request.id, {name: _value(p, name) for name, p in request.parameters.items()}, inputs,
-                 outputs)
+    return Asked(
+        request.model_name, request.model_version, request.id, {name: _value(p, name) for name, p in request.parameters.items()}, inputs, outputs
+    )
 
 
 def _value(parameter, name: str):
@@ -68,8 +69,9 @@ def _from_contents(tensor, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarra
         raise Refused("invalid", f"input {tensor.name[:MOST_NAME]!r}: {tensor.datatype} goes in {place}, got {other}")
     values = np.array(getattr(tensor.contents, place), np.dtype(getattr(np, {"i": "int64", "u": "uint64"}.get(dtype.kind, dtype.name))))
     if values.size != np.prod(shape, dtype=np.int64):
-        raise Refused("invalid",
-                      f"input {tensor.name[:MOST_NAME]!r}: shape {list(shape)} has {np.prod(shape, dtype=np.int64)} entries, got {values.size}")
+        raise Refused(
+            "invalid", f"input {tensor.name[:MOST_NAME]!r}: shape {list(shape)} has {np.prod(shape, dtype=np.int64)} entries, got {values.size}"
+        )
     if dtype.kind in "iu" and values.size and not np.iinfo(dtype).min <= values.min() <= values.max() <= np.iinfo(dtype).max:
         raise Refused("invalid", f"input {tensor.name[:MOST_NAME]!r}: {tensor.datatype} cannot hold {values.min()}..{values.max()}")
     return values.astype(dtype).reshape(shape)
@@ -119,6 +121,7 @@ class Service:
                 return await answer(parsed(f"{name}Request", data), context)
             except Exception as error:
                 await self.abort(context, refused(error))
+
         return call
 
     async def ServerLive(self, request, context):
@@ -192,16 +195,22 @@ class Service:
 def handlers(service: Service) -> grpc.GenericRpcHandler:
     """What a grpc.aio server is given."""
     methods = {name: grpc.unary_unary_rpc_method_handler(service.unary(name), None, MESSAGES[f"{name}Response"].SerializeToString) for name in UNARY}
-    methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(service.ModelStreamInfer, None,
-                                                                        MESSAGES["ModelStreamInferResponse"].SerializeToString)
+    methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+        service.ModelStreamInfer, None, MESSAGES["ModelStreamInferResponse"].SerializeToString
+    )
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 async def start(service: Service, address: str, body_bytes: int, connections: int) -> tuple[grpc.aio.Server, int]:
     """A server that listens at host:port, and its port. Raises OSError where it cannot."""
-    options = [("grpc.max_receive_message_length", body_bytes), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
-               ("grpc.max_metadata_size", 16384),
-               ("grpc.keepalive_time_ms", 60_000), ("grpc.max_concurrent_streams", MOST_IN_FLIGHT * 4)]
+    options = [
+        ("grpc.max_receive_message_length", body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_metadata_size", 16384),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.max_concurrent_streams", MOST_IN_FLIGHT * 4),
+    ]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=connections)
     server.add_generic_rpc_handlers((handlers(service),))
     try:

@@ -47,9 +47,18 @@ class Server:
     token, and what was asked is answered. A second signal waits no longer for sequences.
     """
 
-    def __init__(self, models: Models, host: str = "127.0.0.1", port: int = 8000, grpc_port: int | None = 8001, limits: Limits = Limits(),
-                 access: Access | None = None, reload: dict[str, Callable[[], Session]] | None = None, move_states: bool = False,
-                 listening: Callable[[Server], None] | None = None):
+    def __init__(
+        self,
+        models: Models,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        grpc_port: int | None = 8001,
+        limits: Limits = Limits(),
+        access: Access | None = None,
+        reload: dict[str, Callable[[], Session]] | None = None,
+        move_states: bool = False,
+        listening: Callable[[Server], None] | None = None,
+    ):
         self.models, self.host, self.port, self.grpc_port, self.limits = models, host, port, grpc_port, limits
         self.access, self.measures = access or Access(), Measures(models)
         self._reload, self._move_states, self._listening = reload or {}, move_states, listening
@@ -65,9 +74,23 @@ class Server:
 
     async def run(self) -> None:
         """Serves. Raises OSError where a port cannot be had."""
-        config = uvicorn.Config(self.app, http=protocol(self.limits), ws="websockets-sansio", loop="none", lifespan="off", log_config=None,
-                                access_log=False, backlog=BACKLOG, timeout_keep_alive=max(1, round(self.limits.idle_s)), ws_max_size=self.limits.body_bytes,
-                                ws_ping_interval=PING_S, ws_ping_timeout=PING_S, ws_per_message_deflate=False, server_header=False, date_header=False)
+        config = uvicorn.Config(
+            self.app,
+            http=protocol(self.limits),
+            ws="websockets-sansio",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=max(1, round(self.limits.idle_s)),
+            ws_max_size=self.limits.body_bytes,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,
+            server_header=False,
+            date_header=False,
+        )
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listener = socket.create_server((self.host, self.port), family=family, backlog=BACKLOG)
         self.port = listener.getsockname()[1]
@@ -84,11 +107,17 @@ class Server:
                 await asyncio.sleep(0.005)
             if self.grpc_port is not None:
                 service = rpc.Service(self.models, self.access, self.measures)
-                grpc_server, self.grpc_port = await rpc.start(service, f"{self.host}:{self.grpc_port}", self.limits.body_bytes,
-                                                              self.limits.connections)
+                grpc_server, self.grpc_port = await rpc.start(
+                    service, f"{self.host}:{self.grpc_port}", self.limits.body_bytes, self.limits.connections
+                )
             tasks.append(asyncio.ensure_future(self._tick()))
-            LOG.info("serving %s: HTTP at %s:%d, gRPC at %s", ", ".join(served.name for served in self.models), self.host, self.port,
-                     "no port" if grpc_server is None else f"{self.host}:{self.grpc_port}")
+            LOG.info(
+                "serving %s: HTTP at %s:%d, gRPC at %s",
+                ", ".join(served.name for served in self.models),
+                self.host,
+                self.port,
+                "no port" if grpc_server is None else f"{self.host}:{self.grpc_port}",
+            )
             if self._listening is not None:
                 self._listening(self)
             await self._stop.wait()

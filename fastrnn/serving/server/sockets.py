@@ -54,8 +54,11 @@ class Frames:
             raise Refused("invalid", f"inputs must be an object of {', '.join(values)}")
         rowed = [v for v in values.values() if v.name not in given]
         if len(rowed) != 1:
-            raise Refused("invalid", f"a connection brings one input as frames, and this model has {', '.join(v.name for v in rowed) or 'no other'}; "
-                                     "the start says what the others hold, as inputs")
+            raise Refused(
+                "invalid",
+                f"a connection brings one input as frames, and this model has {', '.join(v.name for v in rowed) or 'no other'}; "
+                "the start says what the others hold, as inputs",
+            )
         self.name = rowed[0].name
         try:
             self.shared = {name: np.array(value, values[name].dtype) for name, value in given.items()}
@@ -89,9 +92,9 @@ class Frames:
         """Chunks (T', *frame) of what came and what was left over, in order."""
         data = self.left + data if self.left else data
         n = len(data) // self.nbytes
-        self.left = data[n * self.nbytes:]
+        self.left = data[n * self.nbytes :]
         frames = np.frombuffer(data, self.dtype, n * self.nbytes // self.dtype.itemsize).reshape(n, *self.shape)
-        return [frames[k:k + CHUNK] for k in range(0, n, CHUNK)]
+        return [frames[k : k + CHUNK] for k in range(0, n, CHUNK)]
 
 
 class Sockets:
@@ -251,9 +254,16 @@ class Connection:
             raise Refused("invalid", str(error), "StateError") from error
         self._frames = frames
         described = {one["name"]: one for one in generation.outputs}
-        await self._send({"type": "ready", "model": self._served.name, "version": str(generation.version), "resumed": state is not None,
-                          "frame": {"name": frames.name, "datatype": NAMES[frames.dtype.name], "shape": list(frames.shape), "bytes": frames.nbytes},
-                          "outputs": [described[name] for name in wanted]})
+        await self._send(
+            {
+                "type": "ready",
+                "model": self._served.name,
+                "version": str(generation.version),
+                "resumed": state is not None,
+                "frame": {"name": frames.name, "datatype": NAMES[frames.dtype.name], "shape": list(frames.shape), "bytes": frames.nbytes},
+                "outputs": [described[name] for name in wanted],
+            }
+        )
 
     async def _data(self, data: bytes) -> None:
         """Steps what came, and sends what it gave."""

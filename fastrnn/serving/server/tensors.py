@@ -63,7 +63,7 @@ def read_request(body: bytes, json_length: int | None, model: str, version: str)
     if not isinstance(parameters, dict):
         raise Refused("invalid", "parameters must be an object")
     binary = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
-    rest, inputs = memoryview(b"" if json_length is None else body)[json_length or 0:], {}
+    rest, inputs = memoryview(b"" if json_length is None else body)[json_length or 0 :], {}
     for tensor in _list(given.get("inputs", []), "inputs"):
         tensor = _object(tensor, "an input", INPUT)
         name = _name(tensor.get("name"), "an input")

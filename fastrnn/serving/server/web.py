@@ -24,13 +24,18 @@ from fastrnn.serving.server.tensors import read_request, write_answer
 EXTENSIONS = ["binary_tensor_data", "sequence", "parameters"]
 DISCARDED = 4  # times the largest body, after which a connection is closed on who still sends
 JSON_LENGTH = "inference-header-content-length"
-ASSETS = {"": ("page.html", "text/html; charset=utf-8"), "page.js": ("page.js", "text/javascript; charset=utf-8"),
-          "page.css": ("page.css", "text/css; charset=utf-8"),
-          "recorder.js": ("recorder.js", "text/javascript; charset=utf-8")}
+ASSETS = {
+    "": ("page.html", "text/html; charset=utf-8"),
+    "page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "page.css": ("page.css", "text/css; charset=utf-8"),
+    "recorder.js": ("recorder.js", "text/javascript; charset=utf-8"),
+}
 # The page runs its own files and nothing else.
-PAGE_HEADERS = {"content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'",
-                "x-content-type-options": "nosniff",
-                "cache-control": "no-cache"}
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
 
 
 def check_origin(connection: HTTPConnection) -> None:
@@ -53,6 +58,7 @@ class Web:
 
     def guarded(self, endpoint: Callable[[Request], Awaitable[Response]]):
         """The endpoint, whatever it raises answered as the protocol has it."""
+
         async def answered(request: Request) -> Response:
             try:
                 return await endpoint(request)
@@ -60,6 +66,7 @@ class Web:
                 return self.refusal(Refused("invalid", "the connection ended before the request did"))
             except Exception as error:
                 return self.refusal(refused(error))
+
         return answered
 
     def count_refusal(self, error: Refused) -> None:
@@ -69,7 +76,13 @@ class Web:
     def refusal(self, error: Refused) -> Response:
         """A body {"error": message, "name": what it is called}, under the status of its reason."""
         self.count_refusal(error)
-        headers = {"retry-after": str(RETRY_AFTER_S)} if error.codes.retry else {"www-authenticate": "Bearer"} if error.reason == "unauthenticated" else None
+        headers = (
+            {"retry-after": str(RETRY_AFTER_S)}
+            if error.codes.retry
+            else {"www-authenticate": "Bearer"}
+            if error.reason == "unauthenticated"
+            else None
+        )
         return JSONResponse({"error": str(error), "name": error.name}, error.codes.http, headers)
 
     # Health and metadata.
@@ -146,8 +159,10 @@ def application(web: Web, sockets: Sockets | None = None) -> FastAPI:
     paths |= {f"/{asset}": web.page for asset in ASSETS}
     routes = []
     if sockets is not None:
+
         async def stream(socket: WebSocket) -> None:
             await sockets.serve(socket, socket.path_params["name"])
+
         routes.append(WebSocketRoute("/v2/models/{name}/stream", stream))
     for versioned in ("", "/versions/{version}"):
         model = f"/v2/models/{{name}}{versioned}"

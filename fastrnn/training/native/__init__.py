@@ -1,7 +1,7 @@
 """Time loops of training in C, forward and backward, float and double; a module for each instruction set.
 
-    train.h -> instance.h (loops) -> real.h (vectors of reals), product.h (packed products), cells.h (equations and their gradients), cell.h (any cell)
-    _train.pxi is the module that _avx512.pyx, _avx2.pyx, _neon.pyx and _baseline.pyx are
+train.h -> instance.h (loops) -> real.h (vectors of reals), product.h (packed products), cells.h (equations and their gradients), cell.h (any cell)
+_train.pxi is the module that _avx512.pyx, _avx2.pyx, _neon.pyx and _baseline.pyx are
 """
 
 from __future__ import annotations

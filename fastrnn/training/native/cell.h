@@ -21,12 +21,12 @@ typedef struct {
     int64_t B, H, P, G, n_pieces, by_h, by_c, by_x, by_s, by_dx, by_ds; /* by_c: from state to state of c */
     int64_t first_h, n_h, first_2, n_2;                                 /* gates that multiply h, and those of the second phase */
     const fr_piece *pieces;
-    real *gates, *h, *c, *extra;        /* (N, G H), (B + N, P), (S - 1, B + N, H); extra (N, H): the operand, or the output before a projection */
-    real *dh, *dh0, *dc, *dx, *ds;      /* (N, P), (B, P), (S - 1, B, H), (N, H), (N, scalars) */
-    const real *x, *s;                  /* (N, H) where the cell reads it unit for unit; (N, scalars) */
-    real *da, *scratch;                 /* (B, G H) where there is a second phase, (B, H) */
-    const real *w_h, *w_2, *w_p;        /* (n_h H, P), (n_2 H, H), (P, H) */
-    const real *parameters;             /* (K, H) */
+    real *gates, *h, *c, *extra;   /* (N, G H), (B + N, P), (S - 1, B + N, H); extra (N, H): the operand, or the output before a projection */
+    real *dh, *dh0, *dc, *dx, *ds; /* (N, P), (B, P), (S - 1, B, H), (N, H), (N, scalars) */
+    const real *x, *s;             /* (N, H) where the cell reads it unit for unit; (N, scalars) */
+    real *da, *scratch;            /* (B, G H) where there is a second phase, (B, H) */
+    const real *w_h, *w_2, *w_p;   /* (n_h H, P), (n_2 H, H), (P, H) */
+    const real *parameters;        /* (K, H) */
     real *d_parameters, *panels, *slots;
     NAME(fr_code) pointwise, operand;
 } NAME(fr_cell);
@@ -36,33 +36,59 @@ FR_INLINE NAME(fr_port) NAME(port)(const cell *d, const fr_piece *p, fr_place pl
     const int64_t H = d->H, k = place.k, row = p->row, before = p->before;
     real *m = d->w_p ? d->extra + row * H : d->h + (d->B + row) * d->by_h;
     switch (place.where) {
-        case AT_GATE: return (NAME(fr_port)){d->gates + (row * d->G + k) * H, d->G * H};
-        case AT_STATE: return k ? (NAME(fr_port)){d->c + (k - 1) * d->by_c + before * H, H} : (NAME(fr_port)){d->h + before * d->by_h, d->by_h};
-        case AT_NEW: return k ? (NAME(fr_port)){d->c + (k - 1) * d->by_c + (d->B + row) * H, H} : (NAME(fr_port)){m, d->w_p ? H : d->by_h};
-        case AT_PARAMETER: return (NAME(fr_port)){(real *)d->parameters + k * H, 0};
-        case AT_SCALAR: return (NAME(fr_port)){(real *)d->s + row * d->by_s + k, d->by_s};
-        case AT_INPUT: return (NAME(fr_port)){(real *)d->x + row * d->by_x, d->by_x};
-        case AT_OPERAND: return (NAME(fr_port)){d->extra + row * H, H};
-        case AT_D_GATE: return d->da ? (NAME(fr_port)){d->da + k * H, d->G * H} : (NAME(fr_port)){d->gates + (row * d->G + k) * H, d->G * H};
-        case AT_D_STATE:
-            if (k) return (NAME(fr_port)){d->dc + ((k - 1) * d->B + p->place) * H, H};
-            return (NAME(fr_port)){before < d->B ? d->dh0 + before * d->by_h : d->dh + (before - d->B) * d->by_h, d->by_h};
-        case AT_D_NEW:
-            if (k) return (NAME(fr_port)){d->dc + ((k - 1) * d->B + p->place) * H, H};
-            return d->w_p ? (NAME(fr_port)){d->scratch, H} : (NAME(fr_port)){d->dh + row * d->by_h, d->by_h};
-        case AT_D_PARAMETER: return (NAME(fr_port)){d->d_parameters + k * H, 0};
-        case AT_D_SCALAR: return (NAME(fr_port)){d->ds + row * d->by_ds + k, d->by_ds};
-        case AT_D_INPUT: return (NAME(fr_port)){d->dx + row * d->by_dx, d->by_dx};
-        default: return (NAME(fr_port)){d->scratch, H}; /* AT_D_OPERAND */
+    case AT_GATE:
+        return (NAME(fr_port)){d->gates + (row * d->G + k) * H, d->G * H};
+    case AT_STATE:
+        return k ? (NAME(fr_port)){d->c + (k - 1) * d->by_c + before * H, H} : (NAME(fr_port)){d->h + before * d->by_h, d->by_h};
+    case AT_NEW:
+        return k ? (NAME(fr_port)){d->c + (k - 1) * d->by_c + (d->B + row) * H, H} : (NAME(fr_port)){m, d->w_p ? H : d->by_h};
+    case AT_PARAMETER:
+        return (NAME(fr_port)){(real *)d->parameters + k * H, 0};
+    case AT_SCALAR:
+        return (NAME(fr_port)){(real *)d->s + row * d->by_s + k, d->by_s};
+    case AT_INPUT:
+        return (NAME(fr_port)){(real *)d->x + row * d->by_x, d->by_x};
+    case AT_OPERAND:
+        return (NAME(fr_port)){d->extra + row * H, H};
+    case AT_D_GATE:
+        return d->da ? (NAME(fr_port)){d->da + k * H, d->G * H} : (NAME(fr_port)){d->gates + (row * d->G + k) * H, d->G * H};
+    case AT_D_STATE:
+        if (k) return (NAME(fr_port)){d->dc + ((k - 1) * d->B + p->place) * H, H};
+        return (NAME(fr_port)){before < d->B ? d->dh0 + before * d->by_h : d->dh + (before - d->B) * d->by_h, d->by_h};
+    case AT_D_NEW:
+        if (k) return (NAME(fr_port)){d->dc + ((k - 1) * d->B + p->place) * H, H};
+        return d->w_p ? (NAME(fr_port)){d->scratch, H} : (NAME(fr_port)){d->dh + row * d->by_h, d->by_h};
+    case AT_D_PARAMETER:
+        return (NAME(fr_port)){d->d_parameters + k * H, 0};
+    case AT_D_SCALAR:
+        return (NAME(fr_port)){d->ds + row * d->by_ds + k, d->by_ds};
+    case AT_D_INPUT:
+        return (NAME(fr_port)){d->dx + row * d->by_dx, d->by_dx};
+    default:
+        return (NAME(fr_port)){d->scratch, H}; /* AT_D_OPERAND */
     }
 }
 
 #define EACH for (int64_t v = 0; v < n * LANES_R; v += LANES_R)
-#define UNARY(NUMBER, RESULT) case NUMBER: EACH { const vr x = NAME(load)(a + v); NAME(store)(out + v, (RESULT)); } break;
-#define BINARY(NUMBER, RESULT) case NUMBER: EACH { const vr x = NAME(load)(a + v), y = NAME(load)(b + v); NAME(store)(out + v, (vr)(RESULT)); } break;
+#define UNARY(NUMBER, RESULT) \
+    case NUMBER: \
+        EACH { \
+            const vr x = NAME(load)(a + v); \
+            NAME(store)(out + v, (RESULT)); \
+        } \
+        break;
+#define BINARY(NUMBER, RESULT) \
+    case NUMBER: \
+        EACH { \
+            const vr x = NAME(load)(a + v), y = NAME(load)(b + v); \
+            NAME(store)(out + v, (vr)(RESULT)); \
+        } \
+        break;
 #define MASK(x) ((NAME(vm))(x))
 /* Rows and units of the tile in memory: at, and how many units there are. */
-#define EACH_PART for (int64_t r = 0, v = 0; r < rows; r++) for (int64_t j = first; j < first + units; j += LANES_R, v += LANES_R)
+#define EACH_PART \
+    for (int64_t r = 0, v = 0; r < rows; r++) \
+        for (int64_t j = first; j < first + units; j += LANES_R, v += LANES_R)
 #define PART (whole || first + units - j >= LANES_R ? LANES_R : (int)(first + units - j))
 
 FR_INLINE vr NAME(select)(vr mask, vr a, vr b) { return (vr)((MASK(mask) & MASK(a)) | (~MASK(mask) & MASK(b))); }
@@ -71,8 +97,8 @@ FR_INLINE vr NAME(or_nan)(vr least, vr a) { return NAME(select)((vr)(a != a), a,
 
 /* One tile: `rows` from row, `units` from first, in n vectors; whole: none of them ends within. Made for a full tile of whole vectors, whose loops have a known length
  * (a third of the time), and for any. */
-FR_INLINE void NAME(interpret_any)(const NAME(fr_code) *code, const NAME(fr_port) *ports, real *slots, int64_t row, int64_t rows, int64_t first, int64_t units, const int64_t n,
-                                   const int whole) {
+FR_INLINE void NAME(interpret_any)(const NAME(fr_code) * code, const NAME(fr_port) * ports, real *slots, int64_t row, int64_t rows, int64_t first,
+                                   int64_t units, const int64_t n, const int whole) {
     const int64_t slot = TILE_VECTORS * LANES_R;
     const vr zero = {0};
     for (const fr_instruction *i = code->instructions; i < code->instructions + code->n; i++) {
@@ -81,11 +107,24 @@ FR_INLINE void NAME(interpret_any)(const NAME(fr_code) *code, const NAME(fr_port
         const NAME(fr_port) port = i->op <= DO_ADD_SUM ? ports[i->b] : (NAME(fr_port)){0};
         real *memory = port.at + row * port.by_row;
         switch (i->op) {
-            case DO_LOAD: EACH_PART NAME(store)(out + v, get(memory + r * port.by_row + j, PART)); break;
-            case DO_LOAD_SCALAR: EACH_PART NAME(store)(out + v, zero + memory[r * port.by_row]); break;
-            case DO_STORE: EACH_PART put(memory + r * port.by_row + j, NAME(load)(a + v), PART); break;
-            case DO_ADD_TO: EACH_PART { real *to = memory + r * port.by_row + j; put(to, get(to, PART) + NAME(load)(a + v), PART); } break;
-            case DO_ADD_SUM: EACH_PART for (int k = 0; k < PART; k++) memory[r * port.by_row] += a[v + k]; break;
+        case DO_LOAD:
+            EACH_PART NAME(store)(out + v, get(memory + r * port.by_row + j, PART));
+            break;
+        case DO_LOAD_SCALAR:
+            EACH_PART NAME(store)(out + v, zero + memory[r * port.by_row]);
+            break;
+        case DO_STORE:
+            EACH_PART put(memory + r * port.by_row + j, NAME(load)(a + v), PART);
+            break;
+        case DO_ADD_TO:
+            EACH_PART {
+                real *to = memory + r * port.by_row + j;
+                put(to, get(to, PART) + NAME(load)(a + v), PART);
+            }
+            break;
+        case DO_ADD_SUM:
+            EACH_PART for (int k = 0; k < PART; k++) memory[r * port.by_row] += a[v + k];
+            break;
             BINARY(DO_ADD, x + y)
             BINARY(DO_SUBTRACT, x - y)
             BINARY(DO_MULTIPLY, x * y)
@@ -98,7 +137,9 @@ FR_INLINE void NAME(interpret_any)(const NAME(fr_code) *code, const NAME(fr_port
             BINARY(DO_AND, MASK(x) & MASK(y))
             BINARY(DO_OR, MASK(x) | MASK(y))
             UNARY(DO_NOT, (vr)~MASK(x))
-            case DO_WHERE: EACH NAME(store)(out + v, NAME(select)(NAME(load)(a + v), NAME(load)(b + v), NAME(load)(c + v))); break;
+        case DO_WHERE:
+            EACH NAME(store)(out + v, NAME(select)(NAME(load)(a + v), NAME(load)(b + v), NAME(load)(c + v)));
+            break;
             UNARY(DO_ABS, NAME(select)((vr)(x < zero), -x, x + zero))
             UNARY(DO_SQRT, NAME(sqrt)(x))
             UNARY(DO_RELU, NAME(where_positive)(x, x))
@@ -112,12 +153,13 @@ FR_INLINE void NAME(interpret_any)(const NAME(fr_code) *code, const NAME(fr_port
     }
 }
 
-static void NAME(interpret_tile)(const NAME(fr_code) *code, const NAME(fr_port) *ports, real *slots, int64_t row, int64_t rows, int64_t first, int64_t units, int64_t n) {
+static void NAME(interpret_tile)(const NAME(fr_code) * code, const NAME(fr_port) * ports, real *slots, int64_t row, int64_t rows, int64_t first,
+                                 int64_t units, int64_t n) {
     if (n == TILE_VECTORS && units % LANES_R == 0) NAME(interpret_any)(code, ports, slots, row, rows, first, units, TILE_VECTORS, 1);
     else NAME(interpret_any)(code, ports, slots, row, rows, first, units, n, 0);
 }
 
-static void NAME(interpret)(const cell *d, const fr_piece *p, const NAME(fr_code) *code) {
+static void NAME(interpret)(const cell *d, const fr_piece *p, const NAME(fr_code) * code) {
     NAME(fr_port) ports[FR_MOST_PORTS];
     for (int64_t k = 0; k < code->n_ports; k++) ports[k] = NAME(port)(d, p, code->ports[k]);
     const vr zero = {0};

@@ -40,8 +40,8 @@ static void NAME(lstm_row)(real *gates, const real *c_before, real *c, real *m, 
 }
 
 /* dc: in, the gradient of c' from later steps; out, of c. d_peepholes are added to. */
-static void NAME(lstm_row_back)(real *gates, const real *c_before, const real *c, const real *dm, real *dc, int64_t H, const real *peepholes, real *d_peepholes,
-                                int coupled) {
+static void NAME(lstm_row_back)(real *gates, const real *c_before, const real *c, const real *dm, real *dc, int64_t H, const real *peepholes,
+                                real *d_peepholes, int coupled) {
     real *gi = gates, *gf = gi + H, *gg = gf + H, *go = gg + H;
     EACH_VECTOR(H) {
         const vr i = get(gi + j, n), f = get(gf + j, n), g = get(gg + j, n), o = get(go + j, n), c0 = get(c_before + j, n), c1 = get(c + j, n);

@@ -9,17 +9,19 @@
 typedef struct {
     int64_t B, H, P, n_pieces, by_h; /* by_h: from row to row of h and dh */
     const fr_piece *pieces;
-    real *gates, *h, *c, *extra;     /* (N, G H), (B + N, P), (B + N, H), (N, H) */
-    real *dh, *dh0, *dc, *da;        /* (N, P), (B, P), (B, H); RNN: (N, H), where the gradients of its pre-activations go */
-    real *scratch;                   /* (B, H) */
-    const real *w_h, *w_p;           /* (G H, P), (P, H) */
-    const real *peepholes, *b_n;     /* (3, H), (H) */
+    real *gates, *h, *c, *extra; /* (N, G H), (B + N, P), (B + N, H), (N, H) */
+    real *dh, *dh0, *dc, *da;    /* (N, P), (B, P), (B, H); RNN: (N, H), where the gradients of its pre-activations go */
+    real *scratch;               /* (B, H) */
+    const real *w_h, *w_p;       /* (G H, P), (P, H) */
+    const real *peepholes, *b_n; /* (3, H), (H) */
     real *d_peepholes, *panels;
     int relu, coupled;
 } NAME(fr_direction);
 #define direction NAME(fr_direction)
 
-FR_INLINE real *NAME(gradient_of)(const direction *d, int64_t before) { return before < d->B ? d->dh0 + before * d->by_h : d->dh + (before - d->B) * d->by_h; }
+FR_INLINE real *NAME(gradient_of)(const direction *d, int64_t before) {
+    return before < d->B ? d->dh0 + before * d->by_h : d->dh + (before - d->B) * d->by_h;
+}
 
 #define EACH_PIECE for (const fr_piece *p = d->pieces; p < d->pieces + d->n_pieces; p++)
 #define EACH_PIECE_BACK for (const fr_piece *p = d->pieces + d->n_pieces; p-- > d->pieces;)
@@ -77,8 +79,8 @@ static void NAME(lstm_back)(const direction *d) {
             ADD(dm, by_m, p->n, panels_p, P, H, d->scratch, H);
             dm = d->scratch, by_m = H;
         }
-        EACH_ROW NAME(lstm_row_back)(gates + k * 4 * H, d->c + (p->before + k) * H, d->c + (d->B + p->row + k) * H, dm + k * by_m, d->dc + (p->place + k) * H, H,
-                                     d->peepholes, d->d_peepholes, d->coupled);
+        EACH_ROW NAME(lstm_row_back)(gates + k * 4 * H, d->c + (p->before + k) * H, d->c + (d->B + p->row + k) * H, dm + k * by_m,
+                                     d->dc + (p->place + k) * H, H, d->peepholes, d->d_peepholes, d->coupled);
         ADD(gates, 4 * H, p->n, d->panels, 4 * H, P, NAME(gradient_of)(d, p->before), d->by_h);
     }
 }
@@ -108,8 +110,8 @@ static void NAME(gru)(const direction *d) {
         real *gates = d->gates + p->row * 3 * H, *h = d->h + (d->B + p->row) * d->by_h, *q = d->extra + p->row * H;
         const real *before = d->h + p->before * d->by_h;
         ADD(before, d->by_h, p->n, d->panels, H, 2 * H, gates, 3 * H);
-        EACH_ROW if (d->b_n) memcpy(q + k * H, d->b_n, H * sizeof(real)); else memset(q + k * H, 0, H * sizeof(real));
-        ADD(before, d->by_h, p->n, panels_n, H, H, q, H);
+        EACH_ROW if (d->b_n) memcpy(q + k * H, d->b_n, H * sizeof(real));
+        else memset(q + k * H, 0, H * sizeof(real)); ADD(before, d->by_h, p->n, panels_n, H, H, q, H);
         EACH_ROW NAME(gru_row)(gates + k * 3 * H, before + k * d->by_h, h + k * d->by_h, q + k * H, H);
     }
 }
@@ -156,8 +158,8 @@ static void NAME(gru_before_back)(const direction *d) {
 
 /* kind: 0 RNN, 1 LSTM, 2 GRU, 3 GRU with the reset before the matrix. Denormals, which vanishing gradients become, are flushed meanwhile. */
 static void NAME(fr_run)(int kind, int back, const direction *d) {
-    void (*const loops[4][2])(const direction *) = {{NAME(rnn), NAME(rnn_back)}, {NAME(lstm), NAME(lstm_back)}, {NAME(gru), NAME(gru_back)},
-                                                   {NAME(gru_before), NAME(gru_before_back)}};
+    void (*const loops[4][2])(const direction *) = {
+        {NAME(rnn), NAME(rnn_back)}, {NAME(lstm), NAME(lstm_back)}, {NAME(gru), NAME(gru_back)}, {NAME(gru_before), NAME(gru_before_back)}};
     const uint64_t mode = fr_flush_denormals();
     loops[kind][back](d);
     fr_restore_denormals(mode);

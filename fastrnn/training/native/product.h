@@ -29,7 +29,8 @@ static void NAME(pack)(const real *matrix, int64_t by_k, int64_t by_column, int6
 }
 
 /* sums (R rows, `used` columns of W vectors) += rows x panel. Element (r, k) of the rows is at rows[r * by_row + k * by_k]. */
-FR_INLINE void NAME(tile)(const int R, const int W, const real *rows, int64_t by_row, int64_t by_k, const real *panel, int64_t depth, real *sums, int64_t by_sum, int used) {
+FR_INLINE void NAME(tile)(const int R, const int W, const real *rows, int64_t by_row, int64_t by_k, const real *panel, int64_t depth, real *sums,
+                          int64_t by_sum, int used) {
     vr sum[ROWS][2];
     const int last = used - (W - 1) * LANES_R;
     UNROLL for (int r = 0; r < R; r++) {
@@ -65,7 +66,8 @@ static void NAME(tile_of)(int R, int W, const real *rows, int64_t by_row, int64_
 #undef TILES
 
 /* sums (n, columns) += rows (n, depth) x matrix (depth, columns), packed */
-static void NAME(add_rows)(const real *rows, int64_t by_row, int64_t by_k, int64_t n, const real *panels, int64_t depth, int64_t columns, real *sums, int64_t by_sum) {
+static void NAME(add_rows)(const real *rows, int64_t by_row, int64_t by_k, int64_t n, const real *panels, int64_t depth, int64_t columns, real *sums,
+                           int64_t by_sum) {
     const int64_t tiles = (n + ROWS - 1) / ROWS;
     for (int64_t first = 0; first < columns;) {
         const int64_t width = NAME(panel_columns)(columns - first);
@@ -80,7 +82,8 @@ static void NAME(add_rows)(const real *rows, int64_t by_row, int64_t by_k, int64
     }
 }
 
-static void NAME(add_product)(const real *rows, int64_t by_row, int64_t n, const real *panels, int64_t depth, int64_t columns, real *sums, int64_t by_sum) {
+static void NAME(add_product)(const real *rows, int64_t by_row, int64_t n, const real *panels, int64_t depth, int64_t columns, real *sums,
+                              int64_t by_sum) {
     NAME(add_rows)(rows, by_row, 1, n, panels, depth, columns, sums, by_sum);
 }
 
@@ -88,8 +91,8 @@ static void NAME(add_product)(const real *rows, int64_t by_row, int64_t n, const
 #define EACH_BLOCK for (int64_t row = 0, in_block; in_block = n - row < BLOCK_ROWS ? n - row : BLOCK_ROWS, row < n; row += in_block)
 
 /* out (n, columns) = bias + x (n, depth) times w (columns, depth) transposed. panels: room for w, packed. */
-static void NAME(fr_project)(const real *x, int64_t by_x, int64_t n, const real *w, int64_t by_w, int64_t depth, int64_t columns, const real *bias, real *out, int64_t by_out,
-                             real *panels) {
+static void NAME(fr_project)(const real *x, int64_t by_x, int64_t n, const real *w, int64_t by_w, int64_t depth, int64_t columns, const real *bias,
+                             real *out, int64_t by_out, real *panels) {
     NAME(pack)(w, 1, by_w, depth, columns, panels);
     EACH_BLOCK {
         real *to = out + row * by_out;
@@ -99,7 +102,8 @@ static void NAME(fr_project)(const real *x, int64_t by_x, int64_t n, const real 
 }
 
 /* out (n_a, n_b) += a (n, n_a) transposed times b (n, n_b). panels: room for BLOCK_ROWS rows of b, packed. */
-static void NAME(fr_add_outer)(const real *a, int64_t by_a, int64_t n_a, const real *b, int64_t by_b, int64_t n_b, int64_t n, real *out, real *panels) {
+static void NAME(fr_add_outer)(const real *a, int64_t by_a, int64_t n_a, const real *b, int64_t by_b, int64_t n_b, int64_t n, real *out,
+                               real *panels) {
     EACH_BLOCK {
         NAME(pack)(b + row * by_b, by_b, 1, in_block, n_b, panels);
         NAME(add_rows)(a + row * by_a, 1, by_a, n_a, panels, in_block, n_b, out, n_b);

@@ -8,8 +8,16 @@ typedef __typeof__((vr){0} < (vr){0}) NAME(vm); /* a condition for each */
 FR_INLINE vr NAME(load)(const real *p) { return *(const vr *)p; }
 FR_INLINE void NAME(store)(real *p, vr a) { *(vr *)p = a; }
 #ifdef FR_SINGLE
-FR_INLINE vf NAME(as_vf)(vr a) { vf b; memcpy(&b, &a, sizeof b); return b; }
-FR_INLINE vr NAME(of_vf)(vf a) { vr b; memcpy(&b, &a, sizeof b); return b; }
+FR_INLINE vf NAME(as_vf)(vr a) {
+    vf b;
+    memcpy(&b, &a, sizeof b);
+    return b;
+}
+FR_INLINE vr NAME(of_vf)(vf a) {
+    vr b;
+    memcpy(&b, &a, sizeof b);
+    return b;
+}
 FR_INLINE vr NAME(load_n)(const real *p, int n) { return NAME(of_vf)(vf_load_n(p, n)); }
 FR_INLINE void NAME(store_n)(real *p, vr a, int n) { vf_store_n(p, NAME(as_vf)(a), n); }
 FR_INLINE vr NAME(tanh)(vr a) { return NAME(of_vf)(vf_tanh(NAME(as_vf)(a))); }
@@ -49,7 +57,10 @@ FR_INLINE vr NAME(log1p)(vr a) {
 #endif
 /* n is LANES_R but for a row's last vector. */
 FR_INLINE vr NAME(get)(const real *p, int n) { return n == LANES_R ? NAME(load)(p) : NAME(load_n)(p, n); }
-FR_INLINE void NAME(put)(real *p, vr a, int n) { if (n == LANES_R) NAME(store)(p, a); else NAME(store_n)(p, a, n); }
+FR_INLINE void NAME(put)(real *p, vr a, int n) {
+    if (n == LANES_R) NAME(store)(p, a);
+    else NAME(store_n)(p, a, n);
+}
 /* b where a is positive or NaN, else 0. */
 FR_INLINE vr NAME(where_positive)(vr a, vr b) {
     const vr zero = {0};

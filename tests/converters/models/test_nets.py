@@ -82,7 +82,9 @@ def written(net, module, opset: int) -> bytes:
     with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         warnings.simplefilter("ignore")
         if opset == NEWEST:
-            shapes = pytree.tree_map(lambda axes: dict.fromkeys(axes, Dim.AUTO), net.axes, is_leaf=lambda a: isinstance(a, dict) and a is not net.axes)
+            shapes = pytree.tree_map(
+                lambda axes: dict.fromkeys(axes, Dim.AUTO), net.axes, is_leaf=lambda a: isinstance(a, dict) and a is not net.axes
+            )
             torch.onnx.export(module, (), kwargs=example, dynamic_shapes=shapes, opset_version=opset, dynamo=True, verbose=False).save(file)
         else:
             axes = dict(zip(names, flat_axes(net), strict=True))

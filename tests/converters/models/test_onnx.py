@@ -10,11 +10,18 @@ import fastrnn as fr
 
 TOLERANCE = 2e-5  # of an output's largest entry
 FILES = {
-    "silero": "silero-vad/silero_vad_16k_op15.onnx", "dtln_p1": "dtln-pytorch/model_p1.onnx", "dtln_p2": "dtln-pytorch/model_p2.onnx", "dtln_keras": "dtln/model_1.onnx",
-    "gtcrn": "gtcrn/gtcrn_simple.onnx", "pose": "pose-gru/gru_model.onnx", "splitter": "tract-bidi-lstm/model.onnx", "cmapss": "cmapss-lstm/lstm_model.onnx",
+    "silero": "silero-vad/silero_vad_16k_op15.onnx",
+    "dtln_p1": "dtln-pytorch/model_p1.onnx",
+    "dtln_p2": "dtln-pytorch/model_p2.onnx",
+    "dtln_keras": "dtln/model_1.onnx",
+    "gtcrn": "gtcrn/gtcrn_simple.onnx",
+    "pose": "pose-gru/gru_model.onnx",
+    "splitter": "tract-bidi-lstm/model.onnx",
+    "cmapss": "cmapss-lstm/lstm_model.onnx",
 }
 STATES = {
-    "silero": {"state": "stateN"}, "dtln_keras": {"input_3": "tf_op_layer_stack_2"},
+    "silero": {"state": "stateN"},
+    "dtln_keras": {"input_3": "tf_op_layer_stack_2"},
     "dtln_p1": {name: ("out_state1", k) for k, name in enumerate(("h1_in", "c1_in", "h2_in", "c2_in"))},
     "dtln_p2": {name: ("out_state2", k) for k, name in enumerate(("h1_in", "c1_in", "h2_in", "c2_in"))},
     "gtcrn": {name: f"{name}_out" for name in ("conv_cache", "tra_cache", "inter_cache")},
@@ -44,8 +51,13 @@ def draw(model, random, **sizes):
     inputs = {}
     for value in model.inputs:
         shape = tuple(sizes.get(d, d) for d in value.shape)
-        inputs[value.name] = (np.array(16_000) if value.name == "sr" else random.integers(0, 256, shape).astype(value.dtype) if value.dtype == "uint8"
-                              else (random.standard_normal(shape) * 0.3).astype(np.float32))
+        inputs[value.name] = (
+            np.array(16_000)
+            if value.name == "sr"
+            else random.integers(0, 256, shape).astype(value.dtype)
+            if value.dtype == "uint8"
+            else (random.standard_normal(shape) * 0.3).astype(np.float32)
+        )
     return {name: np.abs(a) if name in ("mag", "input_2") else a for name, a in inputs.items()}
 
 
@@ -75,7 +87,7 @@ def test_streams_of_200_steps_carry_their_states(path, name, fixed):
         given = {k: v for k, v in inputs.items() if not (fixed and k == "sr")}
         mine = stream.step(given if len(given) > 1 else next(iter(given.values())))
         rows.append((mine, theirs[stream.output_names[0]]))
-        states = {i: theirs[o] if isinstance(o, str) else theirs[o[0]][o[1]:o[1] + 1] for i, o in STATES[name].items()}
+        states = {i: theirs[o] if isinstance(o, str) else theirs[o[0]][o[1] : o[1] + 1] for i, o in STATES[name].items()}
     agree(np.stack([a for a, _ in rows]), np.stack([b for _, b in rows]))
     for key, value in stream.state.items():
         agree(value, states[key])
@@ -127,8 +139,8 @@ def test_gtcrn_enhances_its_own_recording(path, shared):
     pieces = np.fft.irfft(y[..., 0] + 1j * y[..., 1], axis=1) * window
     out = np.zeros(256 * len(pieces) + 256)
     for k, piece in enumerate(pieces):
-        out[256 * k:256 * k + 512] += piece
-    out = out[256:256 + len(enhanced)]
+        out[256 * k : 256 * k + 512] += piece
+    out = out[256 : 256 + len(enhanced)]
     assert np.abs(np.round(out * 2**15) - np.round(enhanced * 2**15)).max() <= 2
 
 
@@ -197,7 +209,9 @@ def test_the_second_half_of_dtln_against_torch(path, shared):
     mine = stream.push(frames)[:, 0, :, 0]
     encoded = F.conv1d(torch.from_numpy(frames[:, 0]), w["encoder_conv1.weight"]).transpose(1, 2)[:, 0]
     centred = encoded - encoded.mean(dim=-1, keepdim=True)
-    normal = centred / torch.sqrt((centred * centred).mean(dim=-1, keepdim=True) + 1e-7) * w["encoder_norm1.gamma"].reshape(-1) + w["encoder_norm1.beta"].reshape(-1)
+    normal = centred / torch.sqrt((centred * centred).mean(dim=-1, keepdim=True) + 1e-7) * w["encoder_norm1.gamma"].reshape(-1) + w[
+        "encoder_norm1.beta"
+    ].reshape(-1)
     layers = fr.from_state_dict(shared / "models/dtln-pytorch/model.pth")
     h = normal[:, None].numpy()
     for name in sorted(n for n in layers if n.startswith("sep2")):
@@ -223,7 +237,9 @@ def test_models_that_need_the_whole_sequence_say_which_node(path):
         with pytest.raises(fr.NotStreamableError, match=message):
             fr.compile(fr.from_onnx(path(name))).stream()
     with pytest.raises(fr.NotStreamableError, match="state"):
-        fr.compile(fr.from_onnx(path("dtln_p1")), states={}, constants={k: np.zeros((1, 1, 128), np.float32) for k in ("h1_in", "c1_in", "h2_in", "c2_in")}).stream()
+        fr.compile(
+            fr.from_onnx(path("dtln_p1")), states={}, constants={k: np.zeros((1, 1, 128), np.float32) for k in ("h1_in", "c1_in", "h2_in", "c2_in")}
+        ).stream()
 
 
 def test_what_is_left_to_numpy_is_marked(path):

@@ -81,7 +81,8 @@ CELLS = {"lstm": (lstm, 4, "LSTM"), "gru_after": (gru_after, 3, "GRU"), "gru_bef
 ENDS = {  # of the count after a run n, the number of the run i, and the length
     "both": lambda b, n, i, T: b("And", b("Less", b("Cast", i, to=FLOAT), np.float32(T)), b("Less", b("Cast", n, to=FLOAT), np.float32(T))),
     "whole": lambda b, n, i, T: b("And", b("Less", b("Add", i, np.array(1)), np.array(T)), b("Less", n, np.array(T, np.int32))),
-    "greater": lambda b, n, i, T: b("Greater", np.array(T, np.int32), n), "or_equal": lambda b, n, i, T: b("LessOrEqual", n, np.array(T - 1, np.int32)),
+    "greater": lambda b, n, i, T: b("Greater", np.array(T, np.int32), n),
+    "or_equal": lambda b, n, i, T: b("LessOrEqual", n, np.array(T - 1, np.int32)),
     "sub": lambda b, n, i, T: b("Less", b("Sub", n, np.array(T, np.int32)), np.array(0, np.int32)),
 }
 
@@ -89,7 +90,7 @@ ENDS = {  # of the count after a run n, the number of the run i, and the length
 def written(cell, T, kind="sigmoid", act="Tanh", end="both", trips=None, first=0):
     """x (B, T, I) to the sequence (T, B, H) and the last state (B, H)."""
     make, gates, _ = CELLS[cell]
-    states, b = ["h", "c"][:1 + (cell == "lstm")], Body()
+    states, b = ["h", "c"][: 1 + (cell == "lstm")], Body()
     row = b("Gather", "xs", b("Sub", "n", np.array(first, np.int32)) if first else "n", axis=0)
     new = make(b, row, "h", "c", kind, act)
     after, ends = b("Add", "n", np.array(1, np.int32)), None
@@ -98,20 +99,39 @@ def written(cell, T, kind="sigmoid", act="Tanh", end="both", trips=None, first=0
     body = helper.make_graph(b.nodes, "body", [value("i", INT, []), value("go", BOOL, []), value("n", INT32, []), *(value(s, FLOAT, ["B", H]) for s in states), value("w", FLOAT, [I, gates * H]),
                                                value("b", FLOAT, [gates * H])],
                              [value(ends, BOOL, []), value(after, INT32, []), *(value(s) for s in new), value("w"), value("b"), value(y)],
-                             [numpy_helper.from_array(a, n) for n, a in b.weights.items()])
+                             [numpy_helper.from_array(a, n) for n, a in b.weights.items()])  # fmt: skip
     scale = 1 if act == "Tanh" else 0.3  # relu grows
-    weights = {"kernel": RANDOM.uniform(-scale, scale, (I, gates * H)), "bias": RANDOM.uniform(-1, 1, gates * H), "r": RANDOM.uniform(-scale, scale, (H, gates * H)) / 2,
-               "rb": RANDOM.uniform(-1, 1, gates * H)}
-    stored = {n: a.astype("f4") for n, a in weights.items()} | {"n0": np.array(first, np.int32), "go0": np.array(True), "trips": np.array(T if trips is None else trips), "zeros": np.zeros((1, H), "f4")}
-    outer = [helper.make_node("Transpose", ["x"], ["xs"], perm=[1, 0, 2]), helper.make_node("Shape", ["x"], ["sizes"]), helper.make_node("Gather", ["sizes", "at"], ["batch"]),
-             helper.make_node("Concat", ["batch", "units"], ["shape"], axis=0), helper.make_node("Expand", ["zeros", "shape"], ["h0"])]
+    weights = {
+        "kernel": RANDOM.uniform(-scale, scale, (I, gates * H)),
+        "bias": RANDOM.uniform(-1, 1, gates * H),
+        "r": RANDOM.uniform(-scale, scale, (H, gates * H)) / 2,
+        "rb": RANDOM.uniform(-1, 1, gates * H),
+    }
+    stored = {n: a.astype("f4") for n, a in weights.items()} | {
+        "n0": np.array(first, np.int32),
+        "go0": np.array(True),
+        "trips": np.array(T if trips is None else trips),
+        "zeros": np.zeros((1, H), "f4"),
+    }
+    outer = [
+        helper.make_node("Transpose", ["x"], ["xs"], perm=[1, 0, 2]),
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "at"], ["batch"]),
+        helper.make_node("Concat", ["batch", "units"], ["shape"], axis=0),
+        helper.make_node("Expand", ["zeros", "shape"], ["h0"]),
+    ]
     stored |= {"at": np.array([0]), "units": np.array([H])}
     results = ["n_end", "last", *(["c_end"] * (len(states) - 1)), "w_end", "b_end", "y"]  # all of them: ONNX Runtime crashes where one is left out
     loop = helper.make_node("Loop", ["trips" if trips != "none" else "", "go0", "n0", *["h0"] * len(states), "kernel", "bias"], results, body=body)
     if trips == "none":
         stored.pop("trips")
-    graph = helper.make_graph([*outer, loop], "g", [value("x", FLOAT, ["B", T, I])], [value("y", FLOAT, [None, None, H]), value("last", FLOAT, [None, H])],
-                              [numpy_helper.from_array(np.asarray(a), n) for n, a in stored.items()])
+    graph = helper.make_graph(
+        [*outer, loop],
+        "g",
+        [value("x", FLOAT, ["B", T, I])],
+        [value("y", FLOAT, [None, None, H]), value("last", FLOAT, [None, H])],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in stored.items()],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

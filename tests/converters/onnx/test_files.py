@@ -64,8 +64,11 @@ def test_thousands_of_nodes_of_one_name_take_no_longer():
 def test_a_branch_may_use_the_name_of_a_later_value():
     """Inside z is the branch's own; the outer z is made of the If's result."""
     branch = lambda op: helper.make_graph([helper.make_node(op, ["x"], ["z"])], op, [], [value("z")])
-    nodes = [helper.make_node("If", ["c"], ["r"], then_branch=branch("Relu"), else_branch=branch("Neg")), helper.make_node("Exp", ["r"], ["z"]),
-             helper.make_node("Identity", ["z"], ["y"])]
+    nodes = [
+        helper.make_node("If", ["c"], ["r"], then_branch=branch("Relu"), else_branch=branch("Neg")),
+        helper.make_node("Exp", ["r"], ["z"]),
+        helper.make_node("Identity", ["z"], ["y"]),
+    ]
     model = fr.from_onnx(build(nodes, weights={"c": np.array(True)}))
     assert np.allclose(fr.compile(model)(np.float32([[0, -1, 1]])), np.exp([[0, 0, 1]]))
 

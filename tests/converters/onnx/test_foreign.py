@@ -25,7 +25,9 @@ def test_the_onnx_package_agrees_with_onnxruntime(row, tmp_path):
 
 def test_without_the_onnx_package_such_a_file_says_what_it_needs(tmp_path):
     fr.from_onnx(Row("Hardmax", [rand(2, 3)]).model()).save(tmp_path / "m.safetensors")
-    code = (f"import sys; sys.modules['onnx'] = None\nimport fastrnn\ntry: fastrnn.load({str(tmp_path / 'm.safetensors')!r})\n"
-            "except fastrnn.MissingDependencyError as e: print(e)")
+    code = (
+        f"import sys; sys.modules['onnx'] = None\nimport fastrnn\ntry: fastrnn.load({str(tmp_path / 'm.safetensors')!r})\n"
+        "except fastrnn.MissingDependencyError as e: print(e)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/")
     assert "Hardmax" in done.stdout and "fastrnn[onnx]" in done.stdout

@@ -39,14 +39,23 @@ def model(nodes, inputs, outputs, weights=(), opset=17):
 
 def scan(body_nodes, states, slices, results, **attributes):
     """A node Scan: states by name in and out, slices, results; the body's values are named s_*, x_*, and *_out."""
-    return {"body": graph(body_nodes, [value(s) for s in states] + [value(x) for x in slices], [value(f"{s}_out") for s in states] + [value(r) for r in results]),
-            "num_scan_inputs": len(slices), **attributes}
+    return {
+        "body": graph(
+            body_nodes, [value(s) for s in states] + [value(x) for x in slices], [value(f"{s}_out") for s in states] + [value(r) for r in results]
+        ),
+        "num_scan_inputs": len(slices),
+        **attributes,
+    }
 
 
 def loop_body(nodes, carried, results, weights=(), go_on="go", dtypes=None):
     dtypes = dtypes or {}
-    return graph(nodes, [value("i", INT, []), value("go", BOOL, [])] + [value(c, dtypes.get(c, FLOAT)) for c in carried],
-                 [value(go_on, BOOL, [])] + [value(f"{c}_out", dtypes.get(c, FLOAT)) for c in carried] + [value(r) for r in results], weights)
+    return graph(
+        nodes,
+        [value("i", INT, []), value("go", BOOL, [])] + [value(c, dtypes.get(c, FLOAT)) for c in carried],
+        [value(go_on, BOOL, [])] + [value(f"{c}_out", dtypes.get(c, FLOAT)) for c in carried] + [value(r) for r in results],
+        weights,
+    )
 
 
 def node(op, inputs, outputs, **attributes):
@@ -60,20 +69,58 @@ def scans():
     """Running sums over an axis: forwards, backwards, other axes; two inputs; a state that no step changes."""
     for axis, back, out_axis, out_back in ((0, 0, 0, 0), (0, 1, 0, 1), (1, 0, 1, 0), (1, 1, 0, 0), (-1, 0, -1, 1), (2, 0, 2, 0)):
         shape = {0: (6, 2, 3), 1: (2, 6, 3), 2: (2, 3, 6), -1: (2, 3, 6)}[axis]
-        attributes = {"scan_input_axes": [axis], "scan_input_directions": [back], "scan_output_axes": [out_axis], "scan_output_directions": [out_back]}
+        attributes = {
+            "scan_input_axes": [axis],
+            "scan_input_directions": [back],
+            "scan_output_axes": [out_axis],
+            "scan_output_directions": [out_back],
+        }
         whole = node("Scan", "s0 xs", "last ys", **scan(RUNNING, ["s"], ["x"], ["y"], **attributes))
-        yield (f"axis{axis}_{back}_{out_axis}_{out_back}",
-               model([whole], [value("s0", shape=[2, 3]), value("xs", shape=list("abc"))], [value("last"), value("ys")], {"d": np.float32(0.5)}), {"s0": rand(2, 3), "xs": rand(*shape)})
-    both = node("Scan", "s0 k xs zs", "last kept ys", **scan([*RUNNING[:2], node("Mul", "y z", "s_2"), node("Identity", "k", "k_out"), node("Sub", "s_out k", "y")],
-                                                            ["s", "k"], ["x", "z"], ["y"], scan_input_directions=[0, 1]))
+        yield (
+            f"axis{axis}_{back}_{out_axis}_{out_back}",
+            model([whole], [value("s0", shape=[2, 3]), value("xs", shape=list("abc"))], [value("last"), value("ys")], {"d": np.float32(0.5)}),
+            {"s0": rand(2, 3), "xs": rand(*shape)},
+        )
+    both = node(
+        "Scan",
+        "s0 k xs zs",
+        "last kept ys",
+        **scan(
+            [*RUNNING[:2], node("Mul", "y z", "s_2"), node("Identity", "k", "k_out"), node("Sub", "s_out k", "y")],
+            ["s", "k"],
+            ["x", "z"],
+            ["y"],
+            scan_input_directions=[0, 1],
+        ),
+    )
     both.attribute[0].g.node[2].CopyFrom(node("Mul", "s_out z", "unused"))
-    yield "two", model([both], [value(n, shape=[2]) for n in ("s0", "k")] + [value(n, shape=["T", 2]) for n in ("xs", "zs")], [value("last"), value("kept"), value("ys")],
-                       {"d": np.float32(0.9)}), {"s0": rand(2), "k": rand(2), "xs": rand(5, 2), "zs": rand(5, 2)}
-    swap = node("Scan", "a0 b0 xs", "a1 b1 ys", **scan([node("Add", "b x", "a_out"), node("Identity", "a", "b_out"), node("Transpose", "a", "y")], ["a", "b"], ["x"], ["y"]))
-    yield "swap", model([swap], [value(n, shape=[3, 3]) for n in ("a0", "b0")] + [value("xs", shape=["T", 3, 3])], [value("a1"), value("b1"), value("ys")]), \
-        {"a0": rand(3, 3), "b0": rand(3, 3), "xs": rand(4, 3, 3)}
+    yield (
+        "two",
+        model(
+            [both],
+            [value(n, shape=[2]) for n in ("s0", "k")] + [value(n, shape=["T", 2]) for n in ("xs", "zs")],
+            [value("last"), value("kept"), value("ys")],
+            {"d": np.float32(0.9)},
+        ),
+        {"s0": rand(2), "k": rand(2), "xs": rand(5, 2), "zs": rand(5, 2)},
+    )
+    swap = node(
+        "Scan",
+        "a0 b0 xs",
+        "a1 b1 ys",
+        **scan([node("Add", "b x", "a_out"), node("Identity", "a", "b_out"), node("Transpose", "a", "y")], ["a", "b"], ["x"], ["y"]),
+    )
+    yield (
+        "swap",
+        model([swap], [value(n, shape=[3, 3]) for n in ("a0", "b0")] + [value("xs", shape=["T", 3, 3])], [value("a1"), value("b1"), value("ys")]),
+        {"a0": rand(3, 3), "b0": rand(3, 3), "xs": rand(4, 3, 3)},
+    )
     turn = node("Scan", "a0 xs", "a1 ys", **scan([node("Transpose", "a", "a_out"), node("Add", "a x", "y")], ["a"], ["x"], ["y"]))
-    yield "turn", model([turn], [value("a0", shape=[3, 3]), value("xs", shape=["T", 3, 3])], [value("a1"), value("ys")]), {"a0": rand(3, 3), "xs": rand(5, 3, 3)}
+    yield (
+        "turn",
+        model([turn], [value("a0", shape=[3, 3]), value("xs", shape=["T", 3, 3])], [value("a1"), value("ys")]),
+        {"a0": rand(3, 3), "xs": rand(5, 3, 3)},
+    )
 
 
 def loops():
@@ -90,19 +137,60 @@ def loops():
     length = [node("Shape", "xs", "sizes"), node("Gather", "sizes zero", "n")]
     yield "length", model([*length, node("Loop", "n go0 s0", "s1 ys", body=body)], inputs, ends, {"zero": np.array(0), "go0": np.array(True)}), x
     only = loop_body(accumulate[:2], ["s"], [])
-    yield "data", model([node("Loop", "n go0 s0", "s1", body=only)], [*inputs, value("n", INT, []), value("go0", BOOL, [])], ends[:1]), \
-        {**x, "n": np.array(6), "go0": np.array(True)}
+    yield (
+        "data",
+        model([node("Loop", "n go0 s0", "s1", body=only)], [*inputs, value("n", INT, []), value("go0", BOOL, [])], ends[:1]),
+        {**x, "n": np.array(6), "go0": np.array(True)},
+    )
     until = loop_body([*accumulate[:2], node("ReduceMax", "s_out", "top", keepdims=0), node("Less", "top limit", "more")], ["s"], [], go_on="more")
     for limit in (-9.0, 1.5, 9.0):
-        yield f"until{limit}", model([node("Loop", "n go0 s0", "s1", body=until)], inputs, ends[:1], {"n": np.array(7), "go0": np.array(True), "limit": np.float32(limit)}), x
-    yield "endless", model([helper.make_node("Loop", ["", "go0", "s0"], ["s1"], body=loop_body(
-        [node("Add", "s one", "s_out"), node("ReduceMax", "s_out", "top", keepdims=0), node("Less", "top limit", "more")], ["s"], [], go_on="more"))],
-        inputs[1:], ends[:1], {"go0": np.array(True), "limit": np.float32(20), "one": np.float32(0.75)}), {"s0": x["s0"]}
-    grow = loop_body([node("Gather", "xs i", "x"), node("Unsqueeze", "x axes", "row"), node("Concat", "s row", "s_out", axis=0)], ["s"], [], {"axes": np.array([0])})
-    yield "growing", model([*length, node("Loop", "n go0 start", "s1", body=grow)], inputs[:1], ends[:1],
-                           {"zero": np.array(0), "go0": np.array(True), "start": np.zeros((0, 3), np.float32)}), {"xs": x["xs"]}
+        yield (
+            f"until{limit}",
+            model(
+                [node("Loop", "n go0 s0", "s1", body=until)], inputs, ends[:1], {"n": np.array(7), "go0": np.array(True), "limit": np.float32(limit)}
+            ),
+            x,
+        )
+    yield (
+        "endless",
+        model(
+            [
+                helper.make_node(
+                    "Loop",
+                    ["", "go0", "s0"],
+                    ["s1"],
+                    body=loop_body(
+                        [node("Add", "s one", "s_out"), node("ReduceMax", "s_out", "top", keepdims=0), node("Less", "top limit", "more")],
+                        ["s"],
+                        [],
+                        go_on="more",
+                    ),
+                )
+            ],
+            inputs[1:],
+            ends[:1],
+            {"go0": np.array(True), "limit": np.float32(20), "one": np.float32(0.75)},
+        ),
+        {"s0": x["s0"]},
+    )
+    grow = loop_body(
+        [node("Gather", "xs i", "x"), node("Unsqueeze", "x axes", "row"), node("Concat", "s row", "s_out", axis=0)],
+        ["s"],
+        [],
+        {"axes": np.array([0])},
+    )
+    yield (
+        "growing",
+        model(
+            [*length, node("Loop", "n go0 start", "s1", body=grow)],
+            inputs[:1],
+            ends[:1],
+            {"zero": np.array(0), "go0": np.array(True), "start": np.zeros((0, 3), np.float32)},
+        ),
+        {"xs": x["xs"]},
+    )
     window = loop_body([node("Add", "i two", "end"), node("Unsqueeze", "i axes", "from"), node("Unsqueeze", "end axes", "to"), node("Slice", "xs from to", "cut"),
-                        node("ReduceSum", "cut axes", "x", keepdims=0), node("Add", "s x", "s_out"), node("Identity", "x", "y")], ["s"], ["y"], {"axes": np.array([0]), "two": np.array(2)})
+                        node("ReduceSum", "cut axes", "x", keepdims=0), node("Add", "s x", "s_out"), node("Identity", "x", "y")], ["s"], ["y"], {"axes": np.array([0]), "two": np.array(2)})  # fmt: skip
     yield "windows", model([node("Loop", "n go0 s0", "s1 ys", body=window)], inputs, ends, {"n": np.array(6), "go0": np.array(True)}), x
     inner = loop_body([node("Mul", "r half", "r_out"), node("Identity", "r_out", "z")], ["r"], ["z"], {"half": np.float32(0.5)})
     for name in ("i", "go"):
@@ -111,20 +199,38 @@ def loops():
                 inner.input[k].name = f"{name}2"
     inner.output[0].name = "go2"
     nested = loop_body([node("Gather", "xs i", "x"), node("Add", "s x", "start"), node("Loop", "three go start", "s_out zs", body=inner), node("ReduceSum", "zs axes", "y", keepdims=0)],
-                       ["s"], ["y"], {"three": np.array(3), "axes": np.array([0])})
+                       ["s"], ["y"], {"three": np.array(3), "axes": np.array([0])})  # fmt: skip
     yield "nested", model([node("Loop", "n go0 s0", "s1 ys", body=nested)], inputs, ends, {"n": np.array(4), "go0": np.array(True)}), x
     add, sub = (graph([node(op, "s x", f"{op}_s")], [], [value(f"{op}_s")]) for op in ("Add", "Sub"))
     choosing = loop_body([node("Gather", "xs i", "x"), node("ReduceSum", "x", "total", keepdims=0), node("Greater", "total none", "up"),
-                          node("If", "up", "s_out", then_branch=add, else_branch=sub), node("Tanh", "s_out", "y")], ["s"], ["y"], {"none": np.float32(0)})
+                          node("If", "up", "s_out", then_branch=add, else_branch=sub), node("Tanh", "s_out", "y")], ["s"], ["y"], {"none": np.float32(0)})  # fmt: skip
     chosen = model([node("Loop", "n go0 s0", "s1 ys", body=choosing)], inputs, ends, {"n": np.array(7), "go0": np.array(True)})
     yield "choosing", chosen, x
     other = graph([node("Neg", "s0", "neg"), node("Mul", "xs xs", "sq")], [], [value("neg"), value("sq")])
     branch = graph([node("Loop", "n go0 s0", "s1 ys", body=choosing)], [], ends)
-    yield "chosen", model([node("If", "flag", "last all", then_branch=branch, else_branch=other)], [*inputs, value("flag", BOOL, [])], [value("last"), value("all")],
-                          {"n": np.array(7), "go0": np.array(True)}), {**x, "flag": np.array(True)}
-    counting = loop_body([node("Add", "k one", "k_out"), node("Less", "k_out five", "more")], ["k"], [], {"one": np.array(1), "five": np.array(5)}, "more", {"k": INT})
-    steps = [helper.make_node("Loop", ["", "go0", "k0"], ["k1"], body=counting), node("Unsqueeze", "k1 axes", "count"), node("Slice", "xs zeros count", "s1")]
-    yield "counted", model(steps, inputs[:1], ends[:1], {"go0": np.array(True), "k0": np.array(0), "axes": np.array([0]), "zeros": np.array([0])}), {"xs": x["xs"]}
+    yield (
+        "chosen",
+        model(
+            [node("If", "flag", "last all", then_branch=branch, else_branch=other)],
+            [*inputs, value("flag", BOOL, [])],
+            [value("last"), value("all")],
+            {"n": np.array(7), "go0": np.array(True)},
+        ),
+        {**x, "flag": np.array(True)},
+    )
+    counting = loop_body(
+        [node("Add", "k one", "k_out"), node("Less", "k_out five", "more")], ["k"], [], {"one": np.array(1), "five": np.array(5)}, "more", {"k": INT}
+    )
+    steps = [
+        helper.make_node("Loop", ["", "go0", "k0"], ["k1"], body=counting),
+        node("Unsqueeze", "k1 axes", "count"),
+        node("Slice", "xs zeros count", "s1"),
+    ]
+    yield (
+        "counted",
+        model(steps, inputs[:1], ends[:1], {"go0": np.array(True), "k0": np.array(0), "axes": np.array([0]), "zeros": np.array([0])}),
+        {"xs": x["xs"]},
+    )
 
 
 CASES = {name: rest for make in (scans, loops) for name, *rest in make()}
@@ -138,7 +244,9 @@ def ort(proto, feed):
 
 def agree(got, want):
     for have, wanted in zip(got, want, strict=True):
-        assert have.dtype.kind == wanted.dtype.kind and (have.shape == wanted.shape or have.size == wanted.size == 0)  # of no runs, ONNX Runtime knows no rank
+        assert have.dtype.kind == wanted.dtype.kind and (
+            have.shape == wanted.shape or have.size == wanted.size == 0
+        )  # of no runs, ONNX Runtime knows no rank
         np.testing.assert_allclose(have.reshape(wanted.shape), wanted, rtol=0, atol=3e-6 * max(1e-30, np.abs(wanted).max(initial=0)))
 
 
@@ -174,7 +282,9 @@ def test_the_same_session_at_other_lengths_and_bits_of_a_row():
     whole = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[:2]})
     agree(whole.values(), ort(proto, {"s0": np.zeros((2, 3), np.float32), "xs": x[:2]}))
     again = session.run({"s0": np.zeros((2, 3), np.float32), "xs": x[[0, 3]]})
-    assert all(np.array_equal(a[..., 0, :] if a.ndim > 2 else a[0], b[..., 0, :] if b.ndim > 2 else b[0]) for a, b in zip(whole.values(), again.values()))
+    assert all(
+        np.array_equal(a[..., 0, :] if a.ndim > 2 else a[0], b[..., 0, :] if b.ndim > 2 else b[0]) for a, b in zip(whole.values(), again.values())
+    )
 
 
 def test_the_same_bits_on_every_instruction_set(monkeypatch):
@@ -188,8 +298,12 @@ def test_the_same_bits_on_every_instruction_set(monkeypatch):
 
 def test_a_model_that_exposes_its_states_streams_although_it_loops_inside():
     body = loop_body([node("Mul", "s half", "m"), node("Add", "m x", "s_out")], ["s"], [], {"half": np.float32(0.5)})
-    proto = model([node("Loop", "n go0 s0", "s1", body=body), node("Tanh", "s1", "y")], [value("x", shape=["B", 3]), value("s0", shape=["B", 3])],
-                  [value("y", shape=["B", 3]), value("s1", shape=["B", 3])], {"n": np.array(3), "go0": np.array(True)})
+    proto = model(
+        [node("Loop", "n go0 s0", "s1", body=body), node("Tanh", "s1", "y")],
+        [value("x", shape=["B", 3]), value("s0", shape=["B", 3])],
+        [value("y", shape=["B", 3]), value("s1", shape=["B", 3])],
+        {"n": np.array(3), "go0": np.array(True)},
+    )
     session = fr.compile(fr.from_onnx(proto), states={"s0": "s1"})
     stream, state, xs = session.stream(batch=2), np.zeros((2, 3), np.float32), rand(5, 2, 3)
     for x in xs:
@@ -220,8 +334,12 @@ def test_flipped_bits_are_refused_or_leave_a_model_that_compiles():
 
 
 def loop_of(trips, body, start):
-    return model([node("Loop", "n go0 s0", "s1 ys", body=body)], [value("x", shape=["B"])], [value("s1"), value("ys")],
-                 {"n": np.array(trips), "go0": np.array(True), "s0": start})
+    return model(
+        [node("Loop", "n go0 s0", "s1 ys", body=body)],
+        [value("x", shape=["B"])],
+        [value("s1"), value("ys")],
+        {"n": np.array(trips), "go0": np.array(True), "s0": start},
+    )
 
 
 def deep(depth):
@@ -253,7 +371,7 @@ REFUSED = {
     "scan_of_nothing": (lambda: model([node("Scan", "s0", "s1", **scan([node("Neg", "s", "s_out")], ["s"], [], []))], [value("s0", shape=[2])], [value("s1")]), "num_scan_inputs=0"),
     "two_lengths": (lambda: model([node("Scan", "a b", "ys", **scan([node("Add", "x z", "y")], [], ["x", "z"], ["y"]))], [value("a", shape=[3]), value("b", shape=[4])], [value("ys")]), "3, 4 entries"),
     "direction": (lambda: model([node("Scan", "a", "ys", **scan([node("Neg", "x", "y")], [], ["x"], ["y"], scan_input_directions=[2]))], [value("a", shape=[3])], [value("ys")]), "must be 0 or 1"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -266,9 +384,18 @@ def test_refused_by_name_and_in_time(name):
 
 
 def test_results_of_as_many_runs_as_data_say_are_refused():
-    until = loop_body([node("ReduceMax", "s", "top", keepdims=0), node("Less", "top limit", "more"), node("Add", "s s", "s_out"), node("Identity", "s", "y")], ["s"], ["y"], go_on="more")
-    proto = model([node("Loop", "n go0 s0", "s1 ys", body=until)], [value("s0", shape=["B"])], [value("s1"), value("ys")],
-                  {"n": np.array(9), "go0": np.array(True), "limit": np.float32(5)})
+    until = loop_body(
+        [node("ReduceMax", "s", "top", keepdims=0), node("Less", "top limit", "more"), node("Add", "s s", "s_out"), node("Identity", "s", "y")],
+        ["s"],
+        ["y"],
+        go_on="more",
+    )
+    proto = model(
+        [node("Loop", "n go0 s0", "s1 ys", body=until)],
+        [value("s0", shape=["B"])],
+        [value("s1"), value("ys")],
+        {"n": np.array(9), "go0": np.array(True), "limit": np.float32(5)},
+    )
     with pytest.raises(fr.UnsupportedModelError, match="Loop.*depends on data"):
         fr.compile(fr.from_onnx(proto)).run({"s0": np.ones(3, np.float32)})
 
@@ -277,11 +404,15 @@ def test_results_of_as_many_runs_as_data_say_are_refused():
 def test_a_trip_count_that_is_not_known_yet_ends_a_loop_before_its_condition(trips):
     """The condition alone, known beforehand, would say four runs."""
     body = loop_body([node("Less", "i most", "more"), node("Tanh", "s", "t"), node("Add", "t one", "s_out"), *([node("Identity", "s_out", "y")] if trips == "length" else [])],
-                     ["s"], ["y"] if trips == "length" else [], {"most": np.array(3), "one": np.float32(1)}, go_on="more")
+                     ["s"], ["y"] if trips == "length" else [], {"most": np.array(3), "one": np.float32(1)}, go_on="more")  # fmt: skip
     nodes = [node("Shape", "x", "shape"), node("Gather", "shape zero", "n")] if trips == "length" else []
     given, results = (value("x", shape=["T", 2]), "s1 ys") if nodes else (value("n", INT, []), "s1")
-    proto = model([*nodes, node("Loop", "n go0 s0", results, body=body)], [given, value("s0", shape=["B", 2])], [value(r) for r in results.split()],
-                  {"go0": np.array(True), "zero": np.array(0)})
+    proto = model(
+        [*nodes, node("Loop", "n go0 s0", results, body=body)],
+        [given, value("s0", shape=["B", 2])],
+        [value(r) for r in results.split()],
+        {"go0": np.array(True), "zero": np.array(0)},
+    )
     for backend in BACKENDS:
         session = fr.compile(fr.from_onnx(proto), backend=backend)
         for n in (1, 3, 2, 7):
@@ -298,8 +429,12 @@ def test_what_was_laid_out_is_read_two_bodies_deep(outer):
         made = node("If", "go0", "first", **branches)
     inner = node("Scan", "x", "ys", **scan([node("Add", "x_t first", "y")], [], ["x_t"], ["y"]))
     body = loop_body([inner, node("ReduceSum", "ys zero", "sum", keepdims=0), node("Add", "r sum", "r_out")], ["r"], [])
-    proto = model([made, node("Loop", "n go0 s0", "result", body=body)], [value("x", shape=["T", "B", 2]), value("s0", shape=["B", 2]), value("n", INT, [])], [value("result")],
-                  {"go0": np.array(True), "zero": np.array([0]), "one": np.array(1), "two": np.array(2)})
+    proto = model(
+        [made, node("Loop", "n go0 s0", "result", body=body)],
+        [value("x", shape=["T", "B", 2]), value("s0", shape=["B", 2]), value("n", INT, [])],
+        [value("result")],
+        {"go0": np.array(True), "zero": np.array([0]), "one": np.array(1), "two": np.array(2)},
+    )
     feed = {"x": rand(4, 3, 2), "s0": rand(3, 2), "n": np.array(3)}
     first = np.tanh(feed["s0"]) if outer == "If" else np.tanh(np.tanh(feed["s0"]))
     for backend in BACKENDS:

@@ -51,7 +51,9 @@ class Configuration:
 
     def __str__(self):
         sizes = "x".join(map(str, (self.T, self.B, self.I, self.H)))
-        return "-".join((self.op, sizes, *self.activations, f"clip{self.clip:g}", self.direction, self.lengths, *self.sources, str(self.linear_before_reset)))
+        return "-".join(
+            (self.op, sizes, *self.activations, f"clip{self.clip:g}", self.direction, self.lengths, *self.sources, str(self.linear_before_reset))
+        )
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -80,24 +82,36 @@ class Configuration:
                 names[name] = f"{name}.made" if source == "computed" else name
                 nodes += [helper.make_node("Add", [name, name], [names[name]])] if source == "computed" else []
                 values.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
-        attributes = {"hidden_size": self.H, "direction": self.direction, "activations": self.activations * (2 if self.direction == "bidirectional" else 1)}
+        attributes = {
+            "hidden_size": self.H,
+            "direction": self.direction,
+            "activations": self.activations * (2 if self.direction == "bidirectional" else 1),
+        }
         attributes |= ({"clip": self.clip} if self.clip else {}) | ({"linear_before_reset": self.linear_before_reset} if self.op == "GRU" else {})
-        outputs = ["y", "hn", "cn"][:3 if self.op == "LSTM" else 2]
-        nodes.append(helper.make_node(self.op, [names[n] for n in ("x", "w", "r", "b", "lengths", "h0", "c0") if n in names], outputs, "layer", **attributes))
+        outputs = ["y", "hn", "cn"][: 3 if self.op == "LSTM" else 2]
+        nodes.append(
+            helper.make_node(self.op, [names[n] for n in ("x", "w", "r", "b", "lengths", "h0", "c0") if n in names], outputs, "layer", **attributes)
+        )
         last = self.shapes["h0"]
         ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, (self.T, *last) if n == "y" else last) for n in outputs]
         return helper.make_model(helper.make_graph(nodes, "g", values, ends, stored), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
     def feed(self, arrays, sources) -> dict[str, np.ndarray]:
         """The inputs of that model."""
-        halves = {name: array / np.float32(2) if source == "computed" else array for (name, array), source in zip(((n, arrays[n]) for n in "wrb"), sources)}
-        kept = {n for n, source in zip("wrb", sources) if source != "constant"} | {"x", "h0", "c0"} | ({"lengths"} if self.lengths == "input" else set())
+        halves = {
+            name: array / np.float32(2) if source == "computed" else array for (name, array), source in zip(((n, arrays[n]) for n in "wrb"), sources)
+        }
+        kept = (
+            {n for n, source in zip("wrb", sources) if source != "constant"} | {"x", "h0", "c0"} | ({"lengths"} if self.lengths == "input" else set())
+        )
         return {name: array for name, array in (arrays | halves).items() if name in kept}
 
 
 def _sequences(op: str, steps, batches, inputs, linear=(0,)):
     given = [s for s in itertools.product(("input", "computed"), repeat=3) if len(set(s)) == 1]
-    for (T, clip), B, I, H, a, direction, lengths, l, s in itertools.product(steps, batches, inputs, (1, 10), ACTIVATIONS[op], DIRECTIONS, LENGTHS, linear, given):
+    for (T, clip), B, I, H, a, direction, lengths, l, s in itertools.product(
+        steps, batches, inputs, (1, 10), ACTIVATIONS[op], DIRECTIONS, LENGTHS, linear, given
+    ):
         yield Configuration(op, T, B, I, H, a, clip, direction, lengths, s, l)
 
 
@@ -110,8 +124,14 @@ def _cells(op: str, batches, linear=(0,)):
 def configurations() -> list[list[Configuration]]:
     """All of them, by kind of layer."""
     short = ((2, 0), (20, 0.7))  # clips, where there are many steps
-    kinds = [_sequences("LSTM", short, (10,), (10,)), _sequences("GRU", short, (10,), (1, 10), (1, 0)), _sequences("RNN", ((10, 0), (20, 0.7)), (1, 10), (10,)),
-             _cells("LSTM", (5,)), _cells("GRU", (5,), (1, 0)), _cells("RNN", (1, 5))]
+    kinds = [
+        _sequences("LSTM", short, (10,), (10,)),
+        _sequences("GRU", short, (10,), (1, 10), (1, 0)),
+        _sequences("RNN", ((10, 0), (20, 0.7)), (1, 10), (10,)),
+        _cells("LSTM", (5,)),
+        _cells("GRU", (5,), (1, 0)),
+        _cells("RNN", (1, 5)),
+    ]
     return [list(kind) for kind in kinds]
 
 
@@ -132,8 +152,10 @@ def others(c: Configuration, proto: onnx.ModelProto, feed) -> dict[str, list[np.
         results["onnx"] = ReferenceEvaluator(proto).run(None, feed)
     compiled = _core().compile_model(_core().read_model(proto.SerializeToString()), "CPU")
     given = compiled(feed)
-    results["openvino"] = [given[name] for name in ("y", "hn", "cn")[:len(proto.graph.output)]]
-    if c.op == "LSTM" and c.clip:  # where it leaves out the clip of the cell state on its way to the output: after one step that state alone is the same
+    results["openvino"] = [given[name] for name in ("y", "hn", "cn")[: len(proto.graph.output)]]
+    if (
+        c.op == "LSTM" and c.clip
+    ):  # where it leaves out the clip of the cell state on its way to the output: after one step that state alone is the same
         results["openvino"] = [None, None, results["openvino"][2] if c.T == 1 else None]
     return results
 

@@ -58,7 +58,15 @@ def outputs(path, x):
 @pytest.mark.parametrize("form", [QuantFormat.QDQ, QuantFormat.QOperator], ids=["QDQ", "QOperator"])
 def test_static(source, tmp_path, form, activations, per_channel):
     path, pictures = source
-    quantize_static(str(path), str(tmp_path / "q.onnx"), Calibration(pictures), quant_format=form, per_channel=per_channel, activation_type=activations, weight_type=QuantType.QInt8)
+    quantize_static(
+        str(path),
+        str(tmp_path / "q.onnx"),
+        Calibration(pictures),
+        quant_format=form,
+        per_channel=per_channel,
+        activation_type=activations,
+        weight_type=QuantType.QInt8,
+    )
     session, ours, theirs = outputs(tmp_path / "q.onnx", pictures[0])
     rows = session.plan.rows({"x": pictures[0].shape})
     assert not [row for row in rows if row[3] == "reference"]
@@ -95,13 +103,27 @@ def test_the_same_bits_on_every_instruction_set(source, tmp_path, monkeypatch):
 
 def qdq(x, w, bias, units=20, y_scale=None):
     """A MatMul between DequantizeLinear, with scales of 0.01; y_scale: rounded to bytes behind a Relu."""
-    weights = {"w": w, "s": np.float32(0.01), "zx": np.uint8(0), "zw": np.int8(0), "bias": bias, "one": np.float32(0.0001), "z32": np.int32(0), "ys": np.float32(y_scale or 1)}
-    nodes = [helper.make_node("DequantizeLinear", ["x", "s", "zx"], ["xf"]), helper.make_node("DequantizeLinear", ["w", "s", "zw"], ["wf"]),
-             helper.make_node("DequantizeLinear", ["bias", "one", "z32"], ["bf"]), helper.make_node("Gemm", ["xf", "wf", "bf"], ["p"]), helper.make_node("Relu", ["p"], ["r"]),
-             helper.make_node("QuantizeLinear", ["r", "ys", "zx"], ["y"])]
-    out = helper.make_tensor_value_info("y", TensorProto.UINT8, ["B", units]) if y_scale else helper.make_tensor_value_info("p", TensorProto.FLOAT, ["B", units])
-    graph = helper.make_graph(nodes if y_scale else nodes[:4], "g", [helper.make_tensor_value_info("x", TensorProto.UINT8, ["B", x.shape[1]])], [out],
-                              [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()])
+    weights = {"w": w, "s": np.float32(0.01), "zx": np.uint8(0), "zw": np.int8(0), "bias": bias, "one": np.float32(0.0001), "z32": np.int32(0), "ys": np.float32(y_scale or 1)}  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "zx"], ["xf"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "zw"], ["wf"]),
+        helper.make_node("DequantizeLinear", ["bias", "one", "z32"], ["bf"]),
+        helper.make_node("Gemm", ["xf", "wf", "bf"], ["p"]),
+        helper.make_node("Relu", ["p"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "ys", "zx"], ["y"]),
+    ]
+    out = (
+        helper.make_tensor_value_info("y", TensorProto.UINT8, ["B", units])
+        if y_scale
+        else helper.make_tensor_value_info("p", TensorProto.FLOAT, ["B", units])
+    )
+    graph = helper.make_graph(
+        nodes if y_scale else nodes[:4],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["B", x.shape[1]])],
+        [out],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()],
+    )
     return fr.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
@@ -121,14 +143,30 @@ def test_a_scale_below_zero_behind_a_relu():
     assert not fr.compile(model)(x).any()  # what is not negative, over a negative number, ends at 0
 
 
-@pytest.mark.parametrize(("op", "inputs", "message"), [
-    ("MatMulInteger", {"a": np.uint8([[1, 2]]), "b": np.int8([[1], [2]]), "za": np.int8(-3)}, "must be uint8"),
-    ("MatMulInteger", {"a": np.uint8([[1, 2]]), "b": np.int8([[1, 2, 3], [2, 3, 4]]), "za": np.uint8(3), "zb": np.int8([1, 2, 3, 4, 5])}, r"shape \(3,\)"),
-    ("ConvInteger", {"x": np.zeros((1, 2, 4), np.uint8), "w": np.zeros((3, 2, 2), np.int8), "zx": np.uint8(1), "zw": np.int8([0] * 5)}, r"shape \(3,\)"),
-])
+@pytest.mark.parametrize(
+    ("op", "inputs", "message"),
+    [
+        ("MatMulInteger", {"a": np.uint8([[1, 2]]), "b": np.int8([[1], [2]]), "za": np.int8(-3)}, "must be uint8"),
+        (
+            "MatMulInteger",
+            {"a": np.uint8([[1, 2]]), "b": np.int8([[1, 2, 3], [2, 3, 4]]), "za": np.uint8(3), "zb": np.int8([1, 2, 3, 4, 5])},
+            r"shape \(3,\)",
+        ),
+        (
+            "ConvInteger",
+            {"x": np.zeros((1, 2, 4), np.uint8), "w": np.zeros((3, 2, 2), np.int8), "zx": np.uint8(1), "zw": np.int8([0] * 5)},
+            r"shape \(3,\)",
+        ),
+    ],
+)
 def test_zero_points_of_another_kind_are_refused(op, inputs, message):
     names = list(inputs)
-    graph = helper.make_graph([helper.make_node(op, names, ["y"])], "g", [helper.make_tensor_value_info(names[0], TensorProto.UINT8, inputs[names[0]].shape)],
-                              [helper.make_tensor_value_info("y", TensorProto.INT32, None)], [numpy_helper.from_array(np.asarray(inputs[n]), n) for n in names[1:]])
+    graph = helper.make_graph(
+        [helper.make_node(op, names, ["y"])],
+        "g",
+        [helper.make_tensor_value_info(names[0], TensorProto.UINT8, inputs[names[0]].shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+        [numpy_helper.from_array(np.asarray(inputs[n]), n) for n in names[1:]],
+    )
     with pytest.raises(fr.FastRNNError, match=message):
         fr.compile(fr.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])))

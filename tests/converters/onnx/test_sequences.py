@@ -41,7 +41,7 @@ RIGHT = {
     "last_out": [node("Neg", "x", "n"), node("SequenceConstruct", "x,n"), node("SequenceErase", "s", "t"), node("ConcatFromSequence", "t", "y", axis=0)],
     "counted": [node("SplitToSequence", "x", axis=1), node("SequenceLength", "s", "k"), node("Cast", "k", "f", to=TensorProto.FLOAT), node("Mul", "x,f", "y")],
     "counted_members": [node("SequenceConstruct", "x,x"), node("SequenceLength", "s", "k"), node("Cast", "k", "f", to=TensorProto.FLOAT), node("Mul", "x,f", "y")],
-}
+}  # fmt: skip
 CONSTANTS = {"m": np.array(-1), "zero": np.array(0), "one": np.array(1), "sizes": np.array([1, 3, 1])}
 
 
@@ -53,18 +53,25 @@ def test_members_are_what_the_reference_says(name):
         assert np.array_equal(session(x), ReferenceEvaluator(proto).run(None, {"x": x})[0])
 
 
-@pytest.mark.parametrize("nodes,error,message", [
-    ([node("SplitToSequence", "x,two"), node("SequenceAt", "s,one", "y")], fr.UnsupportedModelError, "parts of 2"),
-    ([node("SplitToSequence", "x,k"), node("SequenceAt", "s,one", "y")], fr.UnsupportedModelError, "split must be a constant"),
-    ([node("SplitToSequence", "x"), node("SequenceErase", "s,one", "t"), node("SequenceAt", "t,one", "y")], fr.UnsupportedModelError, "as many members"),
-    ([node("SplitToSequence", "x"), node("ConcatFromSequence", "s", "y", axis=1)], fr.UnsupportedModelError, "one axis along another"),
-    ([node("SequenceConstruct", "x,x"), node("SequenceAt", "s,two", "y")], fr.InvalidModelError, "position 2 is outside a sequence of 2"),
-    ([node("SequenceEmpty", ""), node("SequenceErase", "s", "t"), node("SequenceAt", "t,zero", "y")], fr.InvalidModelError, "IndexError"),
-    ([node("SequenceEmpty", ""), node("ConcatFromSequence", "s", "y", axis=0)], fr.UnsupportedModelError, "of none"),
-    ([node("SequenceConstruct", "x,x"), node("Neg", "s", "y")], fr.UnsupportedModelError, "'Neg.y'.*'s' is a sequence"),
-    ([node("SequenceConstruct", "x,x", "y")], fr.UnsupportedModelError, "output 'y'.*a sequence"),
-    ([node("SequenceAt", "x,one", "y")], fr.UnsupportedModelError, "'x' is no sequence"),
-])
+@pytest.mark.parametrize(
+    "nodes,error,message",
+    [
+        ([node("SplitToSequence", "x,two"), node("SequenceAt", "s,one", "y")], fr.UnsupportedModelError, "parts of 2"),
+        ([node("SplitToSequence", "x,k"), node("SequenceAt", "s,one", "y")], fr.UnsupportedModelError, "split must be a constant"),
+        (
+            [node("SplitToSequence", "x"), node("SequenceErase", "s,one", "t"), node("SequenceAt", "t,one", "y")],
+            fr.UnsupportedModelError,
+            "as many members",
+        ),
+        ([node("SplitToSequence", "x"), node("ConcatFromSequence", "s", "y", axis=1)], fr.UnsupportedModelError, "one axis along another"),
+        ([node("SequenceConstruct", "x,x"), node("SequenceAt", "s,two", "y")], fr.InvalidModelError, "position 2 is outside a sequence of 2"),
+        ([node("SequenceEmpty", ""), node("SequenceErase", "s", "t"), node("SequenceAt", "t,zero", "y")], fr.InvalidModelError, "IndexError"),
+        ([node("SequenceEmpty", ""), node("ConcatFromSequence", "s", "y", axis=0)], fr.UnsupportedModelError, "of none"),
+        ([node("SequenceConstruct", "x,x"), node("Neg", "s", "y")], fr.UnsupportedModelError, "'Neg.y'.*'s' is a sequence"),
+        ([node("SequenceConstruct", "x,x", "y")], fr.UnsupportedModelError, "output 'y'.*a sequence"),
+        ([node("SequenceAt", "x,one", "y")], fr.UnsupportedModelError, "'x' is no sequence"),
+    ],
+)
 def test_what_is_refused(nodes, error, message):
     whole = [node("Shape", "x", "shape"), node("Gather", "shape,zero", "k"), *nodes]
     with pytest.raises(error, match=message):

@@ -66,7 +66,9 @@ def test_an_infinite_clip_is_none():
     w, b = (r.standard_normal(s).astype("f4") for s in ((1, 16, 3), (1, 16, 4)))
     x, results = r.standard_normal((5, 2, 3)).astype("f4"), []
     for attributes in ({}, {"clip": float("inf")}):
-        proto = small([helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4, **attributes)], [("x", ["T", "B", 3])], [("y", ["T", 1, "B", 4])])
+        proto = small(
+            [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4, **attributes)], [("x", ["T", "B", 3])], [("y", ["T", 1, "B", 4])]
+        )
         proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for a, name in ((w, "w"), (b, "r")))
         results.append(fr.compile(fr.from_onnx(proto))(x))
     assert np.array_equal(*results)
@@ -89,7 +91,11 @@ def test_a_float_mod_has_the_sign_of_the_divisor():
 
 
 def test_a_mask_that_lets_everything_through():
-    nodes = [helper.make_node("Dropout", ["x"], ["d", "m"]), helper.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT), helper.make_node("Add", ["d", "f"], ["y"])]
+    nodes = [
+        helper.make_node("Dropout", ["x"], ["d", "m"]),
+        helper.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["d", "f"], ["y"]),
+    ]
     x = np.random.default_rng(3).standard_normal((2, 3)).astype("f4")
     assert np.array_equal(fr.compile(fr.from_onnx(small(nodes, [("x", [2, "T"])], [("y", [2, "T"])])))(x), x + 1)
 

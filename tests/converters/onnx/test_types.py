@@ -28,7 +28,9 @@ def value(name, dtype, *shape):
 
 def build(nodes, inputs, outputs, weights=(), opset=17, **fields):
     tensors = [w if isinstance(w, TensorProto) else numpy_helper.from_array(np.asarray(w), n) for n, w in dict(weights).items()]
-    return helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, tensors), opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **fields)
+    return helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs, tensors), opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **fields
+    )
 
 
 def stored(name, array, kind):
@@ -47,8 +49,12 @@ def lstm_in_16_bits(kind, whole):
     names = list(arrays) if whole else [f"{n}32" for n in arrays]
     node = helper.make_node("LSTM", ["x", *names], ["y"], "lstm", hidden_size=H)
     small = build([*cast, node], *ends, {n: t for n, (t, _) in tensors.items()})
-    plain = build([helper.make_node("LSTM", ["x", *arrays], ["y"], "lstm", hidden_size=H)], [value("x", TensorProto.FLOAT, "T", "B", I)],
-                  [value("y", TensorProto.FLOAT, "T", 1, "B", H)], {n: a for n, (_, a) in tensors.items()})
+    plain = build(
+        [helper.make_node("LSTM", ["x", *arrays], ["y"], "lstm", hidden_size=H)],
+        [value("x", TensorProto.FLOAT, "T", "B", I)],
+        [value("y", TensorProto.FLOAT, "T", 1, "B", H)],
+        {n: a for n, (_, a) in tensors.items()},
+    )
     return small, plain
 
 
@@ -80,23 +86,41 @@ def test_floats_of_16_bits_in_another_file(tmp_path):
 
 def test_doubles_stay_doubles_but_for_recurrent_layers():
     names = ["x", "w"]
-    model = build([helper.make_node("MatMul", names, ["p"]), helper.make_node("Tanh", ["p"], ["y"])], [value("x", TensorProto.DOUBLE, "B", 3)],
-                  [value("y", TensorProto.DOUBLE, "B", 2)], {"w": RANDOM.standard_normal((3, 2))})
+    model = build(
+        [helper.make_node("MatMul", names, ["p"]), helper.make_node("Tanh", ["p"], ["y"])],
+        [value("x", TensorProto.DOUBLE, "B", 3)],
+        [value("y", TensorProto.DOUBLE, "B", 2)],
+        {"w": RANDOM.standard_normal((3, 2))},
+    )
     x = RANDOM.standard_normal((4, 3))
     got = fr.compile(fr.from_onnx(model))(x)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, ort(model, {"x": x})[0], rtol=1e-12)
     weights = {"W": weight(1, 3 * H, I).astype(np.float64), "R": weight(1, 3 * H, H).astype(np.float64)}
-    gru = build([helper.make_node("GRU", ["x", "W", "R"], ["y"], "gru", hidden_size=H)], [value("x", TensorProto.DOUBLE, "T", "B", I)], [value("y", TensorProto.DOUBLE, "T", 1, "B", H)], weights)
+    gru = build(
+        [helper.make_node("GRU", ["x", "W", "R"], ["y"], "gru", hidden_size=H)],
+        [value("x", TensorProto.DOUBLE, "T", "B", I)],
+        [value("y", TensorProto.DOUBLE, "T", 1, "B", H)],
+        weights,
+    )
     with pytest.raises(fr.UnsupportedModelError, match="'gru'.*float32, got float64"):
         fr.from_onnx(gru)
 
 
 def test_integers_bytes_and_bools_beside_floats():
-    nodes = [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("Cast", ["bytes"], ["b"], to=TensorProto.FLOAT), helper.make_node("Add", ["e", "b"], ["s"]),
-             helper.make_node("Where", ["mask", "s", "e"], ["y"]), helper.make_node("Identity", ["ids"], ["same"])]
-    model = build(nodes, [value("ids", TensorProto.INT64, "B"), value("bytes", TensorProto.UINT8, "B", 3), value("mask", TensorProto.BOOL, "B", 1)],
-                  [value("y", TensorProto.FLOAT, "B", 3), value("same", TensorProto.INT64, "B")], {"table": weight(6, 3)})
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"]),
+        helper.make_node("Cast", ["bytes"], ["b"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["e", "b"], ["s"]),
+        helper.make_node("Where", ["mask", "s", "e"], ["y"]),
+        helper.make_node("Identity", ["ids"], ["same"]),
+    ]
+    model = build(
+        nodes,
+        [value("ids", TensorProto.INT64, "B"), value("bytes", TensorProto.UINT8, "B", 3), value("mask", TensorProto.BOOL, "B", 1)],
+        [value("y", TensorProto.FLOAT, "B", 3), value("same", TensorProto.INT64, "B")],
+        {"table": weight(6, 3)},
+    )
     feed = {"ids": np.array([5, 0]), "bytes": np.array([[1, 2, 3], [255, 0, 9]], np.uint8), "mask": np.array([[True], [False]])}
     agree(fr.compile(fr.from_onnx(model)).run(feed).values(), ort(model, feed))
 
@@ -110,12 +134,21 @@ def test_weights_cut_and_joined_inside_a_branch(cut):
     joined = lambda name, *order: [*slices(name, *order), helper.make_node("Concat", [f"{name}.{k}" for k in order], [f"{name}.all"], axis=1)]
     layer = helper.make_node("GRU", ["x", "w.all", "r.all", "b.all", "", "h0"], ["ys", "h"], "gru", hidden_size=H, linear_before_reset=1)
     zeros = helper.make_node("ConstantOfShape", ["sizes"], ["h0"])
-    branch = helper.make_graph([*joined("w", 1, 0, 2), *joined("r", 1, 0, 2), *joined("b", 1, 0, 2, 4, 3, 5), layer], "then", [], [value("h", TensorProto.FLOAT, 1, "B", H)])
+    branch = helper.make_graph(
+        [*joined("w", 1, 0, 2), *joined("r", 1, 0, 2), *joined("b", 1, 0, 2, 4, 3, 5), layer], "then", [], [value("h", TensorProto.FLOAT, 1, "B", H)]
+    )
     other = helper.make_graph([helper.make_node("Neg", ["h0"], ["n"])], "else", [], [value("n", TensorProto.FLOAT, 1, "B", H)])
     choice = helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=other)
     inputs = [value("x", TensorProto.FLOAT, "T", cut, I), *([] if cut == 2 else [value("flag", TensorProto.BOOL)])]
-    model = build([choice, zeros], inputs, [value("y", TensorProto.FLOAT, 1, cut, H)], {**source, **bounds, "sizes": np.array([1, cut, H]), **({"flag": np.array(True)} if cut == 2 else {})})
-    ordered = build([zeros, choice], inputs, [value("y", TensorProto.FLOAT, 1, cut, H)], {i.name: numpy_helper.to_array(i) for i in model.graph.initializer})
+    model = build(
+        [choice, zeros],
+        inputs,
+        [value("y", TensorProto.FLOAT, 1, cut, H)],
+        {**source, **bounds, "sizes": np.array([1, cut, H]), **({"flag": np.array(True)} if cut == 2 else {})},
+    )
+    ordered = build(
+        [zeros, choice], inputs, [value("y", TensorProto.FLOAT, 1, cut, H)], {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    )
     x = RANDOM.standard_normal((4, cut, I)).astype(np.float32)
     for flag in (True,) if cut == 2 else (True, False):
         feed = {"x": x} | ({} if cut == 2 else {"flag": np.array(flag)})
@@ -131,8 +164,12 @@ def test_lstms_with_bytes_for_weights(tmp_path, direction, weights):
 
     D = 2 if direction == "bidirectional" else 1
     arrays = {"W": weight(D, 4 * H, I), "R": weight(D, 4 * H, H), "B": weight(D, 8 * H)}
-    model = build([helper.make_node("LSTM", ["x", *arrays], ["y", "h", "c"], "lstm", hidden_size=H, direction=direction)], [value("x", TensorProto.FLOAT, "T", "B", I)],
-                  [value("y", TensorProto.FLOAT, "T", D, "B", H), value("h", TensorProto.FLOAT, D, "B", H), value("c", TensorProto.FLOAT, D, "B", H)], arrays)
+    model = build(
+        [helper.make_node("LSTM", ["x", *arrays], ["y", "h", "c"], "lstm", hidden_size=H, direction=direction)],
+        [value("x", TensorProto.FLOAT, "T", "B", I)],
+        [value("y", TensorProto.FLOAT, "T", D, "B", H), value("h", TensorProto.FLOAT, D, "B", H), value("c", TensorProto.FLOAT, D, "B", H)],
+        arrays,
+    )
     onnx.save(model, tmp_path / "float.onnx")
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "bytes.onnx", op_types_to_quantize=["LSTM"], reduce_range="7 bits" in weights)
     proto = onnx.load(tmp_path / "bytes.onnx")
@@ -177,7 +214,7 @@ def rounded_to_bytes(x):
 def written_out(x, w, w_scale, r, r_scale, b):
     """y (T, B, H), h and c of one direction, gates in ONNX's order i o f c; sums in whole numbers."""
     q, scale = rounded_to_bytes(x)
-    over_x = (q @ w).astype(np.float32) * (scale * w_scale) + b[:4 * H] + b[4 * H:]
+    over_x = (q @ w).astype(np.float32) * (scale * w_scale) + b[: 4 * H] + b[4 * H :]
     h = c = np.zeros((x.shape[1], H), np.float32)
     y = []
     for row in over_x:
@@ -194,16 +231,38 @@ def test_functions_that_a_file_brings_along():
     body = [helper.make_node("Mul", ["a", "a"], ["sq"]), helper.make_node("Elu", ["sq"], ["out"])]
     body[1].attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT))
     inner = helper.make_function("own", "Squared", ["a"], ["out"], body, [helper.make_opsetid("", 17)], ["slope"])
-    model = build([helper.make_node("Squared", ["x"], ["y"], domain="own", slope=0.5)], [value("x", TensorProto.FLOAT, "B", 3)], [value("y", TensorProto.FLOAT, "B", 3)], functions=[inner])
+    model = build(
+        [helper.make_node("Squared", ["x"], ["y"], domain="own", slope=0.5)],
+        [value("x", TensorProto.FLOAT, "B", 3)],
+        [value("y", TensorProto.FLOAT, "B", 3)],
+        functions=[inner],
+    )
     model.opset_import.append(helper.make_opsetid("own", 1))
     x = RANDOM.standard_normal((2, 3)).astype(np.float32)
     agree([fr.compile(fr.from_onnx(model))(x)], ort(model, {"x": x}))
 
 
 def test_functions_cannot_be_used_to_fill_memory():
-    chain = [helper.make_function("own", f"f{k}", ["a"], ["b"], [helper.make_node(f"f{k - 1}" if k else "Relu", ["a"], ["m"], domain="own" if k else ""), helper.make_node(
-        f"f{k - 1}" if k else "Relu", ["m"], ["b"], domain="own" if k else "")], [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]) for k in range(40)]
-    model = build([helper.make_node("f39", ["x"], ["y"], domain="own")], [value("x", TensorProto.FLOAT, "B", 3)], [value("y", TensorProto.FLOAT, "B", 3)], functions=chain)
+    chain = [
+        helper.make_function(
+            "own",
+            f"f{k}",
+            ["a"],
+            ["b"],
+            [
+                helper.make_node(f"f{k - 1}" if k else "Relu", ["a"], ["m"], domain="own" if k else ""),
+                helper.make_node(f"f{k - 1}" if k else "Relu", ["m"], ["b"], domain="own" if k else ""),
+            ],
+            [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+        )
+        for k in range(40)
+    ]
+    model = build(
+        [helper.make_node("f39", ["x"], ["y"], domain="own")],
+        [value("x", TensorProto.FLOAT, "B", 3)],
+        [value("y", TensorProto.FLOAT, "B", 3)],
+        functions=chain,
+    )
     model.opset_import.append(helper.make_opsetid("own", 1))
     with pytest.raises(fr.UnsupportedModelError, match="functions make"):
         fr.from_onnx(model)
@@ -252,8 +311,11 @@ def few_bits(kind, n=7):
 def test_numbers_of_few_bits_are_read(kind, read, tmp_path):
     """As weights, in the file and beside it, as constants, and as an input, which is taken in a dtype that holds them all."""
     tensor, wanted = few_bits(kind)
-    node = {"Cast": helper.make_node("Cast", ["few"], ["f"], to=TensorProto.FLOAT), "CastLike": helper.make_node("CastLike", ["few", "x"], ["f"]),
-            "DequantizeLinear": helper.make_node("DequantizeLinear", ["few", "scale"], ["f"])}[read]
+    node = {
+        "Cast": helper.make_node("Cast", ["few"], ["f"], to=TensorProto.FLOAT),
+        "CastLike": helper.make_node("CastLike", ["few", "x"], ["f"]),
+        "DequantizeLinear": helper.make_node("DequantizeLinear", ["few", "scale"], ["f"]),
+    }[read]
     nodes, ends = [node, helper.make_node("Add", ["f", "x"], ["y"])], [value("y", TensorProto.FLOAT, 7)]
     x, free, weights = RANDOM.standard_normal(7).astype(np.float32), [value("x", TensorProto.FLOAT, 7)], {"scale": np.float32(0.5)}
     wanted = wanted * (0.5 if read == "DequantizeLinear" else 1) + x
@@ -274,15 +336,41 @@ def test_numbers_of_few_bits_are_read(kind, read, tmp_path):
             fr.from_onnx(short)
 
 
-@pytest.mark.parametrize("nodes,message", [
-    ([helper.make_node("QuantizeLinear", ["x", "scale", "few"], ["q"]), helper.make_node("DequantizeLinear", ["q", "scale"], ["y"])], "QuantizeLinear.*'few' is of INT4"),
-    ([helper.make_node("Identity", ["few"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)], "Identity.*'few' is of INT4"),
-    ([helper.make_node("CastLike", ["x", "few"], ["c"]), helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT)], "CastLike.*'few' is of INT4"),
-    ([helper.make_node("If", ["yes"], ["i"], then_branch=helper.make_graph([], "a", [], [value("few", TensorProto.INT4, 3)]), else_branch=helper.make_graph(
-        [], "b", [], [value("few", TensorProto.INT4, 3)])), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)], "subgraph 'a'.*INT4"),
-])
+@pytest.mark.parametrize(
+    "nodes,message",
+    [
+        (
+            [helper.make_node("QuantizeLinear", ["x", "scale", "few"], ["q"]), helper.make_node("DequantizeLinear", ["q", "scale"], ["y"])],
+            "QuantizeLinear.*'few' is of INT4",
+        ),
+        ([helper.make_node("Identity", ["few"], ["i"]), helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)], "Identity.*'few' is of INT4"),
+        (
+            [helper.make_node("CastLike", ["x", "few"], ["c"]), helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT)],
+            "CastLike.*'few' is of INT4",
+        ),
+        (
+            [
+                helper.make_node(
+                    "If",
+                    ["yes"],
+                    ["i"],
+                    then_branch=helper.make_graph([], "a", [], [value("few", TensorProto.INT4, 3)]),
+                    else_branch=helper.make_graph([], "b", [], [value("few", TensorProto.INT4, 3)]),
+                ),
+                helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+            ],
+            "subgraph 'a'.*INT4",
+        ),
+    ],
+)
 def test_nothing_computes_in_few_bits(nodes, message):
     tensor, _ = few_bits("INT4", 3)
-    model = build(nodes, [value("x", TensorProto.FLOAT, 3)], [value("y", TensorProto.FLOAT, 3)], {"scale": np.float32(1), "yes": np.array(True), "few": tensor}, opset=21)
+    model = build(
+        nodes,
+        [value("x", TensorProto.FLOAT, 3)],
+        [value("y", TensorProto.FLOAT, 3)],
+        {"scale": np.float32(1), "yes": np.array(True), "few": tensor},
+        opset=21,
+    )
     with pytest.raises(fr.UnsupportedModelError, match=message):
         fr.from_onnx(model)

@@ -113,12 +113,18 @@ def test_states_pass_through_and_stream():
 
 def test_a_function_of_the_module_makes_the_layer():
     decaying = fr.cell(gates=(fr.Gate("a", sees="x"),), parameters=("rate",), scalars=("dt",), name="decaying")(
-        lambda a, h, rate, dt: h * fr.exp(-rate * dt) + fr.tanh(a))
+        lambda a, h, rate, dt: h * fr.exp(-rate * dt) + fr.tanh(a)
+    )
 
     def layer(module):
         made = fr.Recurrent(decaying, 4, 8, batch_first=True)
-        made.load_state_dict({"weight_ih_l0": module.into.weight.detach().numpy(), "bias_ih_l0": module.into.bias.detach().numpy(),
-                              "weight_rate_l0": module.rate.detach().numpy()})
+        made.load_state_dict(
+            {
+                "weight_ih_l0": module.into.weight.detach().numpy(),
+                "bias_ih_l0": module.into.bias.detach().numpy(),
+                "weight_rate_l0": module.rate.detach().numpy(),
+            }
+        )
         return made
 
     torch.manual_seed(2)

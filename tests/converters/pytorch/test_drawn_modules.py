@@ -62,7 +62,14 @@ def outcome(seed: int) -> tuple[str, int, int]:
     if {name: value for name, value in module.__dict__.items() if not name.startswith("_")} != before:
         return f"WRONG: {choice}: it was changed", 0, 0
     right = refused = 0
-    for batch, steps in [(choice.batch, choice.steps), (1, 1), (int(random.integers(2, 6)), 1), (1, int(random.integers(2, 9))), (3, 5), (int(random.integers(2, 7)), int(random.integers(2, 12)))]:
+    for batch, steps in [
+        (choice.batch, choice.steps),
+        (1, 1),
+        (int(random.integers(2, 6)), 1),
+        (1, int(random.integers(2, 9))),
+        (3, 5),
+        (int(random.integers(2, 7)), int(random.integers(2, 12))),
+    ]:
         found = differs(model, module, inputs(choice, batch, steps, draws))
         if found == "refused" and ((batch, steps) != (choice.batch, choice.steps) or choice.packing != "none" and not choice.total):
             refused += 1
@@ -76,7 +83,9 @@ def outcome(seed: int) -> tuple[str, int, int]:
 def run(seeds) -> None:
     found = [outcome(seed) for seed in seeds]
     wrong = [text for text, _, _ in found if text.startswith("WRONG")]
-    print(f"\n{Counter(text[:40] for text, _, _ in found)}, at other sizes right {sum(r for _, r, _ in found)}, refused {sum(n for _, _, n in found)}")
+    print(
+        f"\n{Counter(text[:40] for text, _, _ in found)}, at other sizes right {sum(r for _, r, _ in found)}, refused {sum(n for _, _, n in found)}"
+    )
     assert not wrong, "\n".join([f"{len(wrong)} of {len(found)}", *wrong[:20]])
 
 

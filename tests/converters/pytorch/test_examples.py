@@ -67,8 +67,11 @@ def packed_inputs(kind, layers, batch, steps):
 
 X = torch.randn(4, 6, 3)
 SHARED = {
-    "tensor": lambda x: (x, x), "view": lambda x: (x, x[:]), "reversed": lambda x: (x, x.transpose(0, 1).transpose(0, 1)),
-    "expanded": lambda x: (x[:1].expand(4, 6, 3), x), "zeros": lambda x: (torch.zeros(4, 6, 3),) * 2,
+    "tensor": lambda x: (x, x),
+    "view": lambda x: (x, x[:]),
+    "reversed": lambda x: (x, x.transpose(0, 1).transpose(0, 1)),
+    "expanded": lambda x: (x[:1].expand(4, 6, 3), x),
+    "zeros": lambda x: (torch.zeros(4, 6, 3),) * 2,
 }
 
 
@@ -123,6 +126,7 @@ def test_the_last_state_of_packed_rows_for_one_row(kind, ordered, batch_first):
         return (h[0] if kind == "lstm" else h)[-1]
 
     module = Of(last, layer=LAYERS[kind](3, 5, batch_first=batch_first))
+
     def rows(n, steps):
         return torch.randn(n, steps, 3) if batch_first else torch.randn(steps, n, 3)
 
@@ -190,7 +194,7 @@ class Memory(nn.Module):
 
 
 REMEMBER = {lazily: "self.hidden", in_a_dict: "self.memory", in_place: "self.tensor", counting: "self.calls", in_an_object: "self.holder", queueing: "self.queue",
-            in_a_part: "self.gru.kept"}
+            in_a_part: "self.gru.kept"}  # fmt: skip
 
 
 @pytest.mark.parametrize("rows", [1, 4])
@@ -237,18 +241,28 @@ def test_squeeze(kind, example, taken):
 
 H = 8
 MIDDLES = {  # between a convolution over (B, 1, 8, T) and a recurrent layer: rows that are left
-    "pool": (1, nn.AdaptiveAvgPool2d((1, None))), "pool_to_3": (3, nn.AdaptiveAvgPool2d((3, None))), "pool_to_4": (4, nn.AdaptiveMaxPool2d((4, 9))),
-    "nearest": (16, nn.Upsample(scale_factor=2)), "bilinear": (16, nn.Upsample(scale_factor=2, mode="bilinear")),
-    "corners": (16, nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)), "one_and_a_half": (12, nn.Upsample(scale_factor=1.5)),
-    "to_size": (6, lambda x: F.interpolate(x, size=(6, x.shape[3]))), "to_size_linear": (6, lambda x: F.interpolate(x, size=(6, x.shape[3]), mode="bilinear")),
-    "exact": (16, lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact")), "down": (4, lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear")),
+    "pool": (1, nn.AdaptiveAvgPool2d((1, None))),
+    "pool_to_3": (3, nn.AdaptiveAvgPool2d((3, None))),
+    "pool_to_4": (4, nn.AdaptiveMaxPool2d((4, 9))),
+    "nearest": (16, nn.Upsample(scale_factor=2)),
+    "bilinear": (16, nn.Upsample(scale_factor=2, mode="bilinear")),
+    "corners": (16, nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)),
+    "one_and_a_half": (12, nn.Upsample(scale_factor=1.5)),
+    "to_size": (6, lambda x: F.interpolate(x, size=(6, x.shape[3]))),
+    "to_size_linear": (6, lambda x: F.interpolate(x, size=(6, x.shape[3]), mode="bilinear")),
+    "exact": (16, lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact")),
+    "down": (4, lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear")),
 }
 
 
 @pytest.mark.parametrize("name", MIDDLES)
 def test_resizing_between_convolutions_and_a_layer(name):
     rows, middle = MIDDLES[name]
-    module = Of(lambda p, x: p.gru(middle(p.conv(x)).flatten(1, 2).transpose(1, 2))[0], conv=nn.Conv2d(1, 2, 3, padding=1), gru=nn.GRU(2 * rows, 5, batch_first=True))
+    module = Of(
+        lambda p, x: p.gru(middle(p.conv(x)).flatten(1, 2).transpose(1, 2))[0],
+        conv=nn.Conv2d(1, 2, 3, padding=1),
+        gru=nn.GRU(2 * rows, 5, batch_first=True),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of an axis that must stay as long as it is
         model = fr.from_torch(module, torch.randn(2, 1, H, 9))
@@ -287,7 +301,11 @@ class Parts(nn.Module):
         return self.layer(torch.cat([b, a], -1))[0]
 
 
-@pytest.mark.parametrize("parts", [lambda x: x.chunk(2, -1), lambda x: x.split(2, -1), lambda x: x.split([1, 3], -1), lambda x: torch.unsafe_chunk(x, 2, 2)], ids=["chunk", "split", "sizes", "unsafe"])
+@pytest.mark.parametrize(
+    "parts",
+    [lambda x: x.chunk(2, -1), lambda x: x.split(2, -1), lambda x: x.split([1, 3], -1), lambda x: torch.unsafe_chunk(x, 2, 2)],
+    ids=["chunk", "split", "sizes", "unsafe"],
+)
 def test_parts_of_features_leave_batch_and_time_open(parts):
     torch.manual_seed(0)
     module = Parts(parts).eval()
@@ -309,8 +327,10 @@ def test_an_error_of_our_own_is_no_damaged_file(monkeypatch):
 
 
 NORMED = {
-    "weight_norm": lambda m: weight_norm(m, "weight_hh_l0"), "spectral_norm": lambda m: spectral_norm(m, "weight_hh_l0"),
-    "pruned": lambda m: prune.l1_unstructured(m, "weight_hh_l0", amount=0.5), "parametrized": lambda m: parametrizations.weight_norm(m, "weight_ih_l0"),
+    "weight_norm": lambda m: weight_norm(m, "weight_hh_l0"),
+    "spectral_norm": lambda m: spectral_norm(m, "weight_hh_l0"),
+    "pruned": lambda m: prune.l1_unstructured(m, "weight_hh_l0", amount=0.5),
+    "parametrized": lambda m: parametrizations.weight_norm(m, "weight_ih_l0"),
 }
 
 
@@ -363,10 +383,12 @@ def test_a_wrong_model_is_told_from_an_ill_conditioned_one(monkeypatch):
 
 
 def test_refusing_what_depends_on_data_says_nothing_on_stderr():
-    code = ("import torch, fastrnn as fr\nfrom torch import nn\n"
-            "class M(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.lstm = nn.LSTM(3, 5)\n"
-            "    def forward(self, x):\n        return self.lstm(x[:int((x > 0).sum())])[0]\n"
-            "try:\n    fr.from_torch(M(), torch.randn(4, 2, 3))\nexcept fr.UnsupportedModelError as error:\n    print('refused', error)\n")
+    code = (
+        "import torch, fastrnn as fr\nfrom torch import nn\n"
+        "class M(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.lstm = nn.LSTM(3, 5)\n"
+        "    def forward(self, x):\n        return self.lstm(x[:int((x > 0).sum())])[0]\n"
+        "try:\n    fr.from_torch(M(), torch.randn(4, 2, 3))\nexcept fr.UnsupportedModelError as error:\n    print('refused', error)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True, cwd="/")
     assert "depends on what is in a tensor, in <string>:8" in done.stdout and done.stderr == ""
 

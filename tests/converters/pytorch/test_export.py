@@ -227,7 +227,11 @@ def test_packed_sequences_become_lengths(enforce_sorted):
 REFUSED = {
     "data": (lambda x: x[x > 0], r"test_export\.py.*mask|data-dependent|Unsupported|unbacked", fr.UnsupportedModelError),
     "item": (lambda x: x * int(x.sum().item() > 0), "torch.export cannot capture|depends on the data", fr.UnsupportedModelError),
-    "operator": (lambda x: torch.nn.functional.grid_sample(x[None, None], torch.zeros(1, 2, 2, 2, 3)), r"grid_sampler_3d.*test_export\.py:\d+ in ", fr.UnsupportedModelError),
+    "operator": (
+        lambda x: torch.nn.functional.grid_sample(x[None, None], torch.zeros(1, 2, 2, 2, 3)),
+        r"grid_sampler_3d.*test_export\.py:\d+ in ",
+        fr.UnsupportedModelError,
+    ),
     "side_effects": (lambda x: torch.linalg.ldl_factor(x[:, :4] @ x[:, :4].mT)[0], "side effects", fr.UnsupportedModelError),
     "complex": (lambda x: torch.fft.rfft(x), "complex numbers", fr.DTypeError),
     "half": (lambda x: x.half() * 2, "float16", fr.DTypeError),
@@ -393,7 +397,6 @@ def test_damaged_files(tmp_path):
 
 
 def test_without_torch():
-    code = ("import sys; sys.modules['torch'] = None\nimport fastrnn\n"
-            "try: fastrnn.load('x.pt2')\nexcept fastrnn.MissingDependencyError as e: print(e)")
+    code = "import sys; sys.modules['torch'] = None\nimport fastrnn\ntry: fastrnn.load('x.pt2')\nexcept fastrnn.MissingDependencyError as e: print(e)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd="/")
     assert "fastrnn[torch]" in done.stdout

@@ -17,8 +17,17 @@ def agree(mine, theirs):
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
-@pytest.mark.parametrize("module", [nn.LSTM(5, 7), nn.LSTM(5, 7, 3, batch_first=True), nn.GRU(5, 7, 2), nn.RNN(5, 7, nonlinearity="relu"),
-                                    nn.LSTM(5, 17, 2, bidirectional=True, bias=False)], ids=str)
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.LSTM(5, 7),
+        nn.LSTM(5, 7, 3, batch_first=True),
+        nn.GRU(5, 7, 2),
+        nn.RNN(5, 7, nonlinearity="relu"),
+        nn.LSTM(5, 17, 2, bidirectional=True, bias=False),
+    ],
+    ids=str,
+)
 def test_bare_modules_have_states_tied(module, backend):
     session = fr.compile(fr.from_torch(module), backend=backend)
     x = torch.randn(6, 3, 5)
@@ -26,7 +35,7 @@ def test_bare_modules_have_states_tied(module, backend):
     final = final if isinstance(final, tuple) else (final,)
     for mine, theirs in zip(session(x), (y, *final), strict=True):
         agree(mine, theirs)
-    assert [s.input for s in session.model.states] == ["h0", "c0"][:len(final)]
+    assert [s.input for s in session.model.states] == ["h0", "c0"][: len(final)]
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
@@ -47,7 +56,7 @@ def test_cells_step_as_torch_does(cell, backend):
 
 
 ACTIVATIONS = [nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.3), nn.ELU(0.7), nn.Hardsigmoid(), nn.Softplus(), nn.Softsign(), nn.SiLU(), nn.GELU(),
-               nn.Hardtanh(-0.2, 0.4), nn.ReLU6(), nn.Threshold(0.1, 0.0), nn.Softmax(-1), nn.LogSoftmax(-1), nn.Identity(), nn.Dropout(0.5)]
+               nn.Hardtanh(-0.2, 0.4), nn.ReLU6(), nn.Threshold(0.1, 0.0), nn.Softmax(-1), nn.LogSoftmax(-1), nn.Identity(), nn.Dropout(0.5)]  # fmt: skip
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: type(a).__name__)
@@ -60,7 +69,12 @@ def test_activations(activation, backend):
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_sequential_with_recurrent_layers_runs_and_streams(batch_first):
-    embedding, gru, lstm, head = nn.Embedding(11, 6), nn.GRU(6, 9, 2, batch_first=batch_first), nn.LSTM(9, 5, batch_first=batch_first), nn.Linear(5, 4)
+    embedding, gru, lstm, head = (
+        nn.Embedding(11, 6),
+        nn.GRU(6, 9, 2, batch_first=batch_first),
+        nn.LSTM(9, 5, batch_first=batch_first),
+        nn.Linear(5, 4),
+    )
     session = fr.compile(fr.from_torch(nn.Sequential(embedding, nn.Sequential(gru, nn.Dropout(0.5)), lstm, head, nn.Tanh()).eval()))
     tokens = torch.randint(0, 11, (3, 8))
     expected = torch.tanh(head(lstm(gru(embedding(tokens))[0])[0]))
@@ -92,22 +106,25 @@ class Custom(nn.Module):
     """A module that from_torch does not know."""
 
 
-@pytest.mark.parametrize("module,message", [
-    (nn.Sequential(nn.Linear(3, 4), Custom()), "'1'.*Custom"),
-    (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1))), "'0.0'.*Conv2d"),
-    (nn.Sequential(nn.Linear(3, 4), nn.Softmax()), "dim is not set"),
-    (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)), "'1'.*running statistics"),
-    (nn.Sequential(nn.Conv1d(3, 4, 1), nn.PReLU(4)), "'1'.*slope"),
-    (nn.Sequential(nn.LSTM(3, 4), nn.GRU(4, 5, batch_first=True)), "batch_first differs"),
-    (nn.Sequential(nn.Linear(3, 4), nn.Softplus(beta=2)), "Softplus"),
-    (nn.Sequential(nn.Linear(3, 4), nn.Softplus(threshold=1)), "Softplus"),
-    (nn.LSTM(3, 4, device="meta"), "meta"),
-    (nn.Sequential(nn.LSTMCell(3, 4)), "LSTMCell"),
-    (nn.Sequential(nn.Linear(3, 4), nn.Embedding(3, 4)), "Embedding"),
-    (nn.Sequential(nn.Embedding(3, 4, max_norm=1.0)), "max_norm"),
-    (nn.Sequential(nn.ReLU()), "features"),
-    ("not a module", "torch.nn.Module"),
-])
+@pytest.mark.parametrize(
+    "module,message",
+    [
+        (nn.Sequential(nn.Linear(3, 4), Custom()), "'1'.*Custom"),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1))), "'0.0'.*Conv2d"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Softmax()), "dim is not set"),
+        (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)), "'1'.*running statistics"),
+        (nn.Sequential(nn.Conv1d(3, 4, 1), nn.PReLU(4)), "'1'.*slope"),
+        (nn.Sequential(nn.LSTM(3, 4), nn.GRU(4, 5, batch_first=True)), "batch_first differs"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Softplus(beta=2)), "Softplus"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Softplus(threshold=1)), "Softplus"),
+        (nn.LSTM(3, 4, device="meta"), "meta"),
+        (nn.Sequential(nn.LSTMCell(3, 4)), "LSTMCell"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Embedding(3, 4)), "Embedding"),
+        (nn.Sequential(nn.Embedding(3, 4, max_norm=1.0)), "max_norm"),
+        (nn.Sequential(nn.ReLU()), "features"),
+        ("not a module", "torch.nn.Module"),
+    ],
+)
 def test_refused_by_name(module, message):
     with pytest.raises(fr.UnsupportedModelError, match=message):
         fr.from_torch(module)
@@ -158,7 +175,7 @@ SEQUENTIALS = {
     "valid": lambda: nn.Sequential(nn.Conv1d(3, 4, 4, padding="valid"), nn.Softmax(1)),
     "norms": lambda: nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.GELU(), nn.LayerNorm(6), nn.GELU("tanh"), nn.Linear(6, 4), nn.BatchNorm1d(4, affine=False), nn.LogSoftmax(-1)),
     "layer_norms": lambda: nn.Sequential(nn.LayerNorm(5), nn.GRU(5, 7), nn.LayerNorm(7, eps=1e-3, elementwise_affine=False), nn.Linear(7, 3), nn.LayerNorm((3,), bias=False), nn.Hardtanh(-0.5, 0.6)),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SEQUENTIALS)
@@ -171,7 +188,13 @@ def test_convolutions_and_norms(name):
             tensor.copy_(torch.rand_like(tensor) + 0.1)  # positive: a variance is among them
     session = fr.compile(fr.from_torch(module))
     for batch, length in ((1, 20), (3, 33)):
-        x = torch.randn(batch, 3, length) if "conv" in name or name == "valid" else torch.randn(length, batch, 5) if name == "layer_norms" else torch.randn(batch, 5)
+        x = (
+            torch.randn(batch, 3, length)
+            if "conv" in name or name == "valid"
+            else torch.randn(length, batch, 5)
+            if name == "layer_norms"
+            else torch.randn(batch, 5)
+        )
         want = x
         for layer in module:
             want = layer(want)

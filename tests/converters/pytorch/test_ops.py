@@ -136,10 +136,11 @@ ONE = {  # of X
     "interleaved": lambda x: x.repeat_interleave(2), "grid": lambda x: F.grid_sample(x[None], torch.stack([x[0], x[1]], -1)[None] / 3, align_corners=False),
     "copies": lambda x: (torch.permute_copy(x, (2, 0, 1)), torch.narrow_copy(x, 1, 1, 2), torch.unbind_copy(x)[1], torch.diagonal_copy(x)),
     "meshgrid": lambda x: x[0, 0][torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")[1]],
-}
+}  # fmt: skip
 OTHERS = {
     "log": (lambda x: torch.log(x) + torch.log2(x) + torch.log10(x) + torch.log1p(x), P),
-    "roots": (lambda x: x.sqrt() + x.rsqrt() + x**0.5 + x**-1, P), "pow": (lambda x, y: x**y, P, X),
+    "roots": (lambda x: x.sqrt() + x.rsqrt() + x**0.5 + x**-1, P),
+    "pow": (lambda x, y: x**y, P, X),
     "integers": (lambda x: (x // 2, x % 3, x * 2 - 1, x.float() / 2, x / 2, x.sum(1), -x, x.abs(), x.clamp(0, 2)), I),
     "promotion": (lambda x, y: (x + y, x * 1.5, x > y, x.eq(2)), I, X),
     "truth": (lambda b: (~b, b & ~b, b | b, b ^ True, b.float().mean(), b.sum(1), b.logical_not(), b + b, b * b), B),
@@ -148,8 +149,21 @@ OTHERS = {
     "attention_mask": (lambda x, b: F.scaled_dot_product_attention(x, x, x, b[:, :, :4]), X, B),
     "float_mask": (lambda x: F.scaled_dot_product_attention(x, x, x, torch.full((4, 4), -torch.inf).triu(1), scale=0.3), X),
     "all_masked": (lambda x, b: F.scaled_dot_product_attention(x, x, x, b[:, :, :4] & False), X, B),
-    "numbers": (lambda x, i: (x.index_select(0, i), x.sort(), x.cumsum(0), x.softmax(0), x.logsumexp(0), x.unfold(0, 1, 1), x.scatter_add(0, i[0], x), x.max(0), x.argmax(0)),
-                torch.tensor(1.7), torch.tensor([0])),
+    "numbers": (
+        lambda x, i: (
+            x.index_select(0, i),
+            x.sort(),
+            x.cumsum(0),
+            x.softmax(0),
+            x.logsumexp(0),
+            x.unfold(0, 1, 1),
+            x.scatter_add(0, i[0], x),
+            x.max(0),
+            x.argmax(0),
+        ),
+        torch.tensor(1.7),
+        torch.tensor([0]),
+    ),
     "embedding": (lambda i: F.embedding(i, X[0]), INDEX),
 }
 CASES = {name: (function, X) for name, function in ONE.items()} | OTHERS
@@ -182,6 +196,7 @@ def test_operator(name):
 @pytest.mark.parametrize("mask", [torch.full((4, 4), -torch.inf).triu(1), torch.eye(4) - 0.3])
 def test_a_mask_that_may_be_causal(mask):
     """torch asks what is in it, for a hint to kernels."""
+
     class Masked(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -198,10 +213,17 @@ def test_a_mask_that_may_be_causal(mask):
 SPECIAL = torch.tensor([0.0, -0.0, 1, -1, 0.3, -0.3, 1e-6, -1e-6, 7, -7, float("inf"), -float("inf"), float("nan")]).reshape(1, 13)
 
 
-@pytest.mark.parametrize("function", [
-    lambda x: (x // 0.1, 3 // x, torch.div(x, -0.3, rounding_mode="floor")), lambda x: (x % 0.1, x % -0.3, torch.remainder(torch.full_like(x, 3.0), x)),
-    lambda x: (torch.sign(x), F.threshold(x, 0.1, 20.0)), lambda x: (torch.log1p(x), torch.expm1(x)), lambda x: torch.logsumexp(x[:, :, None].expand(-1, -1, 2), 2)],
-    ids=["floor_div", "remainder", "nan", "small", "logsumexp"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x // 0.1, 3 // x, torch.div(x, -0.3, rounding_mode="floor")),
+        lambda x: (x % 0.1, x % -0.3, torch.remainder(torch.full_like(x, 3.0), x)),
+        lambda x: (torch.sign(x), F.threshold(x, 0.1, 20.0)),
+        lambda x: (torch.log1p(x), torch.expm1(x)),
+        lambda x: torch.logsumexp(x[:, :, None].expand(-1, -1, 2), 2),
+    ],
+    ids=["floor_div", "remainder", "nan", "small", "logsumexp"],
+)
 def test_values_that_no_example_had(function):
     """Quotients that round to a whole number, infinities, NaN, and numbers whose digits 1 + x loses."""
     session = fr.compile(fr.from_torch(Function(function), (torch.randn(3, 13),)))
@@ -211,13 +233,17 @@ def test_values_that_no_example_had(function):
 
 
 def test_reductions_of_nothing():
-    session = fr.compile(fr.from_torch(Function(lambda x: ((x > 0).any(), (x > 0).all(), (x > 0).to(torch.uint8).all(1), x.var(0))), (torch.randn(3, 4),)))
+    session = fr.compile(
+        fr.from_torch(Function(lambda x: ((x > 0).any(), (x > 0).all(), (x > 0).to(torch.uint8).all(1), x.var(0))), (torch.randn(3, 4),))
+    )
     some, every, rows, var = session(torch.zeros(0, 4).numpy())
     assert not some and every and rows.shape == (0,) and rows.dtype == "uint8" and var.tolist() == pytest.approx([float("nan")] * 4, nan_ok=True)
 
 
 def test_a_part_that_is_longer_than_the_axis_is_refused():
-    session = fr.compile(fr.from_torch(Function(lambda x: (x.narrow(1, 1, 3), x.narrow(1, -2, 2), x.narrow(1, x.shape[1] - 2, 2))), (torch.randn(3, 8),)))
+    session = fr.compile(
+        fr.from_torch(Function(lambda x: (x.narrow(1, 1, 3), x.narrow(1, -2, 2), x.narrow(1, x.shape[1] - 2, 2))), (torch.randn(3, 8),))
+    )
     x = torch.randn(2, 5)
     for got, want in zip(session(x.numpy()), (x[:, 1:4], x[:, -2:], x[:, -2:])):
         assert torch.equal(torch.from_numpy(got), want)

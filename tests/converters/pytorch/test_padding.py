@@ -15,7 +15,7 @@ ENDINGS = {  # of y (T, B, 5): whether rows that nobody reaches count
     "steps": (lambda m, y: y * y.shape[0], True), "attention": (lambda m, y: torch.einsum("tbh,sbh->bts", y, y).softmax(-1).amax(-1).sum(-1), True),
     "rows": (lambda m, y: y.reshape(-1, 5)[-1], True), "last of the last": (lambda m, y: y[-1, -1], True),
     "itself": (lambda m, y: y, False), "each step": (lambda m, y: m.linear(y), False), "sum": (lambda m, y: y.sum(0), False), "first": (lambda m, y: y[0], False),
-}
+}  # fmt: skip
 LENGTHS = {"one whole": [6, 2, 4], "all short": [4, 1, 3], "all the same": [4, 4, 4]}
 
 
@@ -49,7 +49,7 @@ def test_rows_that_all_end_early(ending, total):
                 session.run(given)
         else:
             got = session.run(given)["y"]
-            assert np.abs(got[:len(wanted)] - wanted).max() <= 2e-6 and (len(got) == len(wanted) or not counts)
+            assert np.abs(got[: len(wanted)] - wanted).max() <= 2e-6 and (len(got) == len(wanted) or not counts)
 
 
 class Masked(nn.Module):
@@ -64,7 +64,9 @@ class Masked(nn.Module):
         return self.end(pad_packed_sequence(y)[0], h)
 
 
-@pytest.mark.parametrize("end,counts", [(lambda y, h: y.mean(0), True), (lambda y, h: y.sum(0), True), (lambda y, h: h[-1], False)], ids=["mean", "sum", "state"])
+@pytest.mark.parametrize(
+    "end,counts", [(lambda y, h: y.mean(0), True), (lambda y, h: y.sum(0), True), (lambda y, h: h[-1], False)], ids=["mean", "sum", "state"]
+)
 def test_lengths_that_the_module_computes(end, counts):
     torch.manual_seed(4)
     module = Masked(end).eval()

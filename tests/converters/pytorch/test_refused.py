@@ -37,15 +37,26 @@ def test_autocast(kind):
 
 
 @pytest.mark.parametrize("example", [True, False])
-@pytest.mark.parametrize("module", [nn.Sequential(nn.LSTM(3, 5), nn.LazyLinear(2)), nn.Sequential(nn.LazyConv1d(4, 3), nn.LazyBatchNorm1d())], ids=["linear", "conv"])
+@pytest.mark.parametrize(
+    "module", [nn.Sequential(nn.LSTM(3, 5), nn.LazyLinear(2)), nn.Sequential(nn.LazyConv1d(4, 3), nn.LazyBatchNorm1d())], ids=["linear", "conv"]
+)
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 def test_lazy_modules_are_refused_until_they_were_called(module, example):
     with pytest.raises(fr.UnsupportedModelError, match=r"'\d\.weight' has no values yet.*call the lazy module once"):
         fr.from_torch(module, X if example else None)
 
 
-@pytest.mark.parametrize("example,says", [(torch.randn(4, 2, 7), "RuntimeError"), (torch.randn(0, 2, 3), "RuntimeError"), (torch.ones(4, 2, 3, dtype=torch.int64), "ValueError"),
-                                          (torch.randn(4, 2, 3, device="meta"), "RuntimeError"), ("words", "AttributeError")], ids=["width", "empty", "dtype", "device", "text"])
+@pytest.mark.parametrize(
+    "example,says",
+    [
+        (torch.randn(4, 2, 7), "RuntimeError"),
+        (torch.randn(0, 2, 3), "RuntimeError"),
+        (torch.ones(4, 2, 3, dtype=torch.int64), "ValueError"),
+        (torch.randn(4, 2, 3, device="meta"), "RuntimeError"),
+        ("words", "AttributeError"),
+    ],
+    ids=["width", "empty", "dtype", "device", "text"],
+)
 @pytest.mark.parametrize("buffer", [False, True])
 def test_an_example_that_the_module_does_not_take(example, says, buffer):
     module = Of(lambda parts, x: parts["layer"](x)[0], layer=nn.LSTM(3, 5))
@@ -66,12 +77,20 @@ def test_arrays_are_no_examples():
             fr.from_torch(Of(lambda p, x: x * 2), example)
 
 
-@pytest.mark.parametrize("function,error,says", [
-    (lambda parts, x: torch.fft.fft(x), fr.DTypeError, "output 'y' is of complex numbers.*view_as_real"),
-    (lambda parts, x: torch.complex(x, x).log().real, fr.UnsupportedModelError, r"aten\.log\.default.*of complex numbers this operator is not supported"),
-    (lambda parts, x: torch.complex(x, x).to(torch.complex32).real.float(), fr.DTypeError, "complex32"),
-    (lambda parts, x: torch.bernoulli(x.sigmoid()), fr.UnsupportedModelError, "it draws random numbers"),
-], ids=["output", "operator", "halves", "random"])
+@pytest.mark.parametrize(
+    "function,error,says",
+    [
+        (lambda parts, x: torch.fft.fft(x), fr.DTypeError, "output 'y' is of complex numbers.*view_as_real"),
+        (
+            lambda parts, x: torch.complex(x, x).log().real,
+            fr.UnsupportedModelError,
+            r"aten\.log\.default.*of complex numbers this operator is not supported",
+        ),
+        (lambda parts, x: torch.complex(x, x).to(torch.complex32).real.float(), fr.DTypeError, "complex32"),
+        (lambda parts, x: torch.bernoulli(x.sigmoid()), fr.UnsupportedModelError, "it draws random numbers"),
+    ],
+    ids=["output", "operator", "halves", "random"],
+)
 @pytest.mark.filterwarnings("ignore:ComplexHalf")
 def test_complex_and_random_numbers(function, error, says):
     with pytest.raises(error, match=says):

@@ -66,7 +66,13 @@ class Counter(nn.Module):
         return torch.tanh(self.inner(x) - self.mean)
 
 
-MODULES = {"lstm": lambda: Policy(), "lstm from 0.5": lambda: Policy(start=0.5), "gru": lambda: GruPolicy(), "gru from -0.25": lambda: GruPolicy(-0.25), "counter": Counter}
+MODULES = {
+    "lstm": lambda: Policy(),
+    "lstm from 0.5": lambda: Policy(start=0.5),
+    "gru": lambda: GruPolicy(),
+    "gru from -0.25": lambda: GruPolicy(-0.25),
+    "counter": Counter,
+}
 
 
 def steps_agree(stream, module, xs):
@@ -92,7 +98,9 @@ def test_buffers_that_forward_writes_are_states(name, form, tmp_path):
         model = fr.from_torch(scripted, example) if form == "script" else fr.load(tmp_path / "policy.pt")
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
     states = {s.input for s in model.states}
-    assert {n for n in states if not n.endswith(".started")} == ({"mean", "calls", "unread"} if name == "counter" else {"hidden_state", *(["cell_state"] if "lstm" in name else [])})
+    assert {n for n in states if not n.endswith(".started")} == (
+        {"mean", "calls", "unread"} if name == "counter" else {"hidden_state", *(["cell_state"] if "lstm" in name else [])}
+    )
     assert any(n.endswith(".started") for n in states) == ("from" in name or name == "counter")
     xs = torch.randn(12, 1, width)
     stream = fr.compile(model).stream()
@@ -114,7 +122,7 @@ def test_states_of_a_policy_take_any_batch():
     for x in xs.numpy():
         together = stream.step(x)
         for k, row in enumerate(rows):
-            assert np.array_equal(together[k:k + 1], row.step(x[k:k + 1]))
+            assert np.array_equal(together[k : k + 1], row.step(x[k : k + 1]))
 
 
 def test_batch_norm_in_training_mode_writes_nothing():
@@ -242,15 +250,23 @@ def entry(end: str, change):
 
 
 HOSTILE = {
-    "reads a file": (line(b"torch.tanh(", b"torch.from_file("), "from_file"), "an operator with an underscore": (line(b"torch.tanh(", b"torch._fused_adam("), "_fused_adam"),
-    "code of Python": (line(b"torch.tanh(", b"__import__('os').system("), "not read"), "a builtin": (line(b"torch.tanh(", b"eval("), "not read"),
-    "a lambda": (line(b"torch.tanh(", b"(lambda x: x)("), "not read"), "a comprehension": (line(b"torch.tanh((linear).forward(x, ))", b"[y for y in x]"), "not read|what inputs"),
-    "dunder": (line(b"torch.tanh(", b"self.__class__("), "attribute|not read|not in the archive"), "endless": (line(b"    linear = self.linear", b"    while True:\n      pass\n    linear = self.linear"), "steps"),
-    "calls itself": (line(b"torch.tanh((linear).forward(x, ))", b"(self).forward(x, )"), "deep"), "huge": (line(b"torch.tanh(", b"torch.zeros([1000000, 1000000]) + ("), "elements|not read"),
-    "syntax": (line(b"def forward", b"def def"), "cannot be read"), "no code": (lambda name, content: None if "modules/linear" in name else content, "not in the archive"),
+    "reads a file": (line(b"torch.tanh(", b"torch.from_file("), "from_file"),
+    "an operator with an underscore": (line(b"torch.tanh(", b"torch._fused_adam("), "_fused_adam"),
+    "code of Python": (line(b"torch.tanh(", b"__import__('os').system("), "not read"),
+    "a builtin": (line(b"torch.tanh(", b"eval("), "not read"),
+    "a lambda": (line(b"torch.tanh(", b"(lambda x: x)("), "not read"),
+    "a comprehension": (line(b"torch.tanh((linear).forward(x, ))", b"[y for y in x]"), "not read|what inputs"),
+    "dunder": (line(b"torch.tanh(", b"self.__class__("), "attribute|not read|not in the archive"),
+    "endless": (line(b"    linear = self.linear", b"    while True:\n      pass\n    linear = self.linear"), "steps"),
+    "calls itself": (line(b"torch.tanh((linear).forward(x, ))", b"(self).forward(x, )"), "deep"),
+    "huge": (line(b"torch.tanh(", b"torch.zeros([1000000, 1000000]) + ("), "elements|not read"),
+    "syntax": (line(b"def forward", b"def def"), "cannot be read"),
+    "no code": (lambda name, content: None if "modules/linear" in name else content, "not in the archive"),
     "a pickle that runs": (entry("/data.pkl", lambda c: b"\x80\x02cos\nsystem\n(X\x04\x00\x00\x00echotR."), "os.system"),
     "a pickle of torch": (entry("/data.pkl", lambda c: c.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9")), "_rebuild_tensor_v9"),
-    "cut pickle": (entry("/data.pkl", lambda c: c[:len(c) // 2]), "damaged|names"), "cut storage": (entry("/data/0", lambda c: c[:4]), "claims"), "empty pickle": (entry("/data.pkl", lambda c: b""), "damaged"),
+    "cut pickle": (entry("/data.pkl", lambda c: c[: len(c) // 2]), "damaged|names"),
+    "cut storage": (entry("/data/0", lambda c: c[:4]), "claims"),
+    "empty pickle": (entry("/data.pkl", lambda c: b""), "damaged"),
     "no constants of tensors": (entry("/constants.pkl", lambda c: b"\x80\x02K\x01."), "constants"),
 }
 

@@ -56,16 +56,30 @@ def test_files(tmp_path):
         assert np.array_equal(layers[key].state_dict()["weight_hh_l0"], module.weight_hh_l0.detach().numpy())
 
 
-@pytest.mark.parametrize("state,error,message", [
-    ({"head.weight": np.zeros((3, 3), np.float32)}, fr.InvalidModelError, "no recurrent layer"),
-    ({"a.weight_ih_l0": np.zeros((12, 3), np.float32)}, fr.ShapeError, "'a': missing weight_hh_l0"),
-    ({"weight_ih_l0": np.zeros((12, 3), np.float32), "weight_hh_l0": np.zeros((4, 12), np.float32)}, fr.ShapeError, "transposed"),
-    ({"weight_ih_l0": np.zeros(12, np.float32), "weight_hh_l0": np.zeros((12, 4), np.float32)}, fr.ShapeError, "2 dimensions"),
-    ({"e.weight_ih_l0": np.zeros((12, 3), np.float32), "e.weight_hh_l0": np.zeros((12, 4), np.float32), "e.bias_ih_l0": np.zeros(9, np.float32),
-      "e.bias_hh_l0": np.zeros(12, np.float32)}, fr.ShapeError, "'e'.*bias_ih_l0"),
-    ({"weight_ih_l0": torch.zeros(12, 3).double(), "weight_hh_l0": torch.zeros(12, 4)}, fr.DTypeError,
-     "weight_ih_l0 must be float32.*float64.*float()"),
-])
+@pytest.mark.parametrize(
+    "state,error,message",
+    [
+        ({"head.weight": np.zeros((3, 3), np.float32)}, fr.InvalidModelError, "no recurrent layer"),
+        ({"a.weight_ih_l0": np.zeros((12, 3), np.float32)}, fr.ShapeError, "'a': missing weight_hh_l0"),
+        ({"weight_ih_l0": np.zeros((12, 3), np.float32), "weight_hh_l0": np.zeros((4, 12), np.float32)}, fr.ShapeError, "transposed"),
+        ({"weight_ih_l0": np.zeros(12, np.float32), "weight_hh_l0": np.zeros((12, 4), np.float32)}, fr.ShapeError, "2 dimensions"),
+        (
+            {
+                "e.weight_ih_l0": np.zeros((12, 3), np.float32),
+                "e.weight_hh_l0": np.zeros((12, 4), np.float32),
+                "e.bias_ih_l0": np.zeros(9, np.float32),
+                "e.bias_hh_l0": np.zeros(12, np.float32),
+            },
+            fr.ShapeError,
+            "'e'.*bias_ih_l0",
+        ),
+        (
+            {"weight_ih_l0": torch.zeros(12, 3).double(), "weight_hh_l0": torch.zeros(12, 4)},
+            fr.DTypeError,
+            "weight_ih_l0 must be float32.*float64.*float()",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named(state, error, message):
     with pytest.raises(error, match=message):
         fr.from_state_dict(state)
@@ -96,10 +110,17 @@ def test_nothing_is_ever_unpickled(tmp_path, protocol):
 
 def training(state):
     """What a training loop saves: weights of a DataParallel, an optimiser's state, settings."""
-    optimiser = {"state": {k: {"step": torch.tensor(3.0), "exp_avg": v.clone()} for k, v in enumerate(state.values())},
-                 "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "params": list(range(len(state)))}]}
-    return {"epoch": 3, "model_state_dict": {f"module.{k}": v for k, v in state.items()}, "args": {"lr": 1e-3, "name": "x"},
-            "rng": torch.get_rng_state(), "optimizer": optimiser}
+    optimiser = {
+        "state": {k: {"step": torch.tensor(3.0), "exp_avg": v.clone()} for k, v in enumerate(state.values())},
+        "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "params": list(range(len(state)))}],
+    }
+    return {
+        "epoch": 3,
+        "model_state_dict": {f"module.{k}": v for k, v in state.items()},
+        "args": {"lr": 1e-3, "name": "x"},
+        "rng": torch.get_rng_state(),
+        "optimizer": optimiser,
+    }
 
 
 FORMS = {
@@ -107,8 +128,10 @@ FORMS = {
     "data_parallel": (lambda state: {f"module.{k}": v for k, v in state.items()}, "module"),
     "compiled": (lambda state: {f"_orig_mod.{k}": v for k, v in state.items()}, "_orig_mod"),
     "both": (lambda state: {f"module._orig_mod.model.{k}": v for k, v in state.items()}, "module._orig_mod.model"),
-    **{f"under_{key}": (lambda state, key=key: {"epoch": 7, key: state, "loss": 0.5}, key)
-       for key in ("state_dict", "model", "model_state_dict", "net", "weights")},
+    **{
+        f"under_{key}": (lambda state, key=key: {"epoch": 7, key: state, "loss": 0.5}, key)
+        for key in ("state_dict", "model", "model_state_dict", "net", "weights")
+    },
     "training": (lambda state: training(state), "model_state_dict.module"),
     "deep": (lambda state: {"run": {"best": {"ckpt": [{"skip": 1}, {"state_dict": state}]}}}, "run.best.ckpt.1.state_dict"),
 }
@@ -124,7 +147,7 @@ def test_found_wherever_it_lies_and_the_prefix_may_leave_wrappers_out(tmp_path, 
     if how != "dict":
         torch.save(source, tmp_path / "c.pt", _use_new_zipfile_serialization=how == "zip")
         source = tmp_path / "c.pt"
-    (name, layer), = fr.from_state_dict(source).items()
+    ((name, layer),) = fr.from_state_dict(source).items()
     assert name == f"{place}.encoder".lstrip(".")
     x = torch.randn(5, 2, 3)
     with torch.no_grad():
@@ -217,7 +240,11 @@ def test_a_torchscript_archive_by_the_advice_it_is_refused_with(shared, tmp_path
     with pytest.raises(fr.UnsupportedModelError, match=r"from_torch\(torch\.jit\.load\(.*\), example_inputs\)"):
         fr.load(path)
     archive = torch.jit.load(path, map_location="cpu")
-    example = torch.randn(archive.seq_length, archive.batch_size, archive.input_size), torch.randn(1, archive.batch_size, 64), torch.randn(1, archive.batch_size, 64)
+    example = (
+        torch.randn(archive.seq_length, archive.batch_size, archive.input_size),
+        torch.randn(1, archive.batch_size, 64),
+        torch.randn(1, archive.batch_size, 64),
+    )
     for got, other in zip(fr.compile(fr.from_torch(archive, example))(*(e.numpy() for e in example)), archive(*example)):
         np.testing.assert_allclose(got, other.detach().numpy(), atol=1e-6)
     scripted = torch.jit.load(path, map_location="cpu")
@@ -240,15 +267,17 @@ def test_whole_modules_in_the_shared_models(shared):
             fr.from_state_dict(shared / "models" / name)
 
 
-@pytest.mark.parametrize("path,expected", [("beatnet/model_1_weights.pt", {"lstm": (torch.nn.LSTM, 150, 150, 2)}),
-                                           ("pose-gru/gru_model.pth", {"gru": (torch.nn.GRU, 34, 64, 2)})])
+@pytest.mark.parametrize(
+    "path,expected",
+    [("beatnet/model_1_weights.pt", {"lstm": (torch.nn.LSTM, 150, 150, 2)}), ("pose-gru/gru_model.pth", {"gru": (torch.nn.GRU, 34, 64, 2)})],
+)
 def test_real_checkpoints_load_by_key_pattern_and_agree_with_torch(shared, path, expected):
     layers = fr.from_state_dict(shared / "models" / path)
     assert set(layers) == set(expected)
     state = torch.load(shared / "models" / path, weights_only=True, map_location="cpu")
     for name, (kind, I, H, depth) in expected.items():
         module = kind(I, H, depth)
-        module.load_state_dict({k[len(name) + 1:]: v for k, v in state.items() if k.startswith(name + ".")})
+        module.load_state_dict({k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(name + ".")})
         x = torch.randn(20, 3, I)
         with torch.no_grad():
             y = module(x)[0].numpy()
@@ -273,8 +302,12 @@ def test_g2pm_scores_exactly_as_published(shared):
 
 def test_sizes_are_checked_before_anything_is_allocated():
     w, many = np.zeros((12, 4), np.float32), "9" * 5_000
-    for state in ({"weight_ih_l0": w, "weight_hh_l0": w, "weight_ih_l30000000": w}, {"weight_ih_l0": w, "weight_hh_l0": w, f"weight_ih_l{many}": w},
-                  {"weight_ih_l0": np.zeros((0, 10**10), np.float32), "weight_hh_l0": w}, {"weight_ih_l0": w, "weight_hh_l0": np.zeros((0, 10**10), np.float32)}):
+    for state in (
+        {"weight_ih_l0": w, "weight_hh_l0": w, "weight_ih_l30000000": w},
+        {"weight_ih_l0": w, "weight_hh_l0": w, f"weight_ih_l{many}": w},
+        {"weight_ih_l0": np.zeros((0, 10**10), np.float32), "weight_hh_l0": w},
+        {"weight_ih_l0": w, "weight_hh_l0": np.zeros((0, 10**10), np.float32)},
+    ):
         with pytest.raises(fr.ShapeError, match="layer"):
             fr.from_state_dict(state)
 
@@ -283,7 +316,7 @@ def test_sizes_are_checked_before_anything_is_allocated():
 def test_checkpoints_with_arrays_and_words_beside_the_weights(tmp_path, legacy):
     module = torch.nn.LSTM(3, 5)
     beside = {"vocabulary": {f"word {k}": k for k in range(140_000)}, "mean": np.arange(4, dtype="f8"), "best": np.float64(0.5), "counts": np.arange(6).reshape(2, 3),
-              "fortran": np.asfortranarray(np.ones((2, 3), "f2")), "seen": np.array([True]), "step": np.int32(7), "none": np.zeros(0, "i8"), "complex": np.complex64(1j)}
+              "fortran": np.asfortranarray(np.ones((2, 3), "f2")), "seen": np.array([True]), "step": np.int32(7), "none": np.zeros(0, "i8"), "complex": np.complex64(1j)}  # fmt: skip
     torch.save({"state_dict": module.state_dict(), **beside}, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
     (layer,) = fr.from_state_dict(tmp_path / "a.pt").values()
     assert all(np.array_equal(a, module.state_dict()[name].numpy()) for name, a in layer.state_dict().items())
@@ -311,7 +344,16 @@ def test_the_classes_that_matter_are_named_first(tmp_path):
     sys.modules["their_project.text"].Vocabulary = made
     try:
         path = tmp_path / "lightning.ckpt"
-        torch.save({"callbacks": collections.defaultdict(int), "args": argparse.Namespace(), "dir": pathlib.Path(), "a": np.random.default_rng(0), "vocab": made()}, path)
+        torch.save(
+            {
+                "callbacks": collections.defaultdict(int),
+                "args": argparse.Namespace(),
+                "dir": pathlib.Path(),
+                "a": np.random.default_rng(0),
+                "vocab": made(),
+            },
+            path,
+        )
     finally:
         del sys.modules["their_project"], sys.modules["their_project.text"]
     with pytest.raises(fr.UnsupportedModelError, match=r"whole objects \(their_project\.text\.Vocabulary, .*more\)"):

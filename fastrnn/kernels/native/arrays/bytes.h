@@ -3,51 +3,50 @@
 #include "multiply.h"
 
 /* y = x / x2 rounded to even, plus the zero point x3, which lies as x2 does, at the ends of the type where it is outside; NaN as 0. */
-#define QUANTIZE(type, LEAST, MOST)                                                                                                \
-    FR_INLINE type quantize_##type##_one(float x, float scale, float zero) {                                                       \
-        const float whole = rintf(x / scale);                                                                                      \
-        const float at = whole + zero; /* exact wherever it is not outside */                                                      \
-        return whole == whole ? (type)(at < LEAST ? LEAST : at > MOST ? MOST : at) : (type)0;                                      \
-    }                                                                                                                              \
-    /* whole numbers plus the zero point, as a vector of bytes */                                                                   \
-    FR_INLINE void quantize_##type##_vector(type *to, vf whole, vf zero) {                                                          \
-        const vf at = vf_max(vf_set1(LEAST), vf_min(vf_set1(MOST), vf_add(whole, zero)));                                           \
-        vi_store_bytes(to, vi_round(vf_select(vf_eq(whole, whole), at, vf_zero())));                                                \
-    }                                                                                                                              \
-    static void quantize_##type##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                    \
-        const float *from = (const float *)a->x + x, *scale = (const float *)a->x2 + x2;                                           \
-        const type *zero = (const type *)a->x3 + x2;                                                                               \
-        type *restrict to = (type *)a->y + y;                                                                                      \
-        if (row->y == 1 && row->x == 1 && row->x2 == 0) {                                                                          \
-            const float s = *scale, z = *zero;                                                                                     \
-            int64_t k = 0;                                                                                                          \
-            for (; k + LANES <= row->size; k += LANES)                                                                              \
-                quantize_##type##_vector(to + k, vf_round(vf_div(vf_load(from + k), vf_set1(s))), vf_set1(z));                      \
-            for (; k < row->size; k++) to[k] = quantize_##type##_one(from[k], s, z);                                   \
-        } else                                                                                                                     \
-            for (int64_t k = 0; k < row->size; k++)                                                                                \
-                to[k * row->y] = quantize_##type##_one(from[k * row->x], scale[k * row->x2], zero[k * row->x2]);                   \
-    }                                                                                                                              \
+#define QUANTIZE(type, LEAST, MOST) \
+    FR_INLINE type quantize_##type##_one(float x, float scale, float zero) { \
+        const float whole = rintf(x / scale); \
+        const float at = whole + zero; /* exact wherever it is not outside */ \
+        return whole == whole ? (type)(at < LEAST ? LEAST : at > MOST ? MOST : at) : (type)0; \
+    } \
+    /* whole numbers plus the zero point, as a vector of bytes */ \
+    FR_INLINE void quantize_##type##_vector(type *to, vf whole, vf zero) { \
+        const vf at = vf_max(vf_set1(LEAST), vf_min(vf_set1(MOST), vf_add(whole, zero))); \
+        vi_store_bytes(to, vi_round(vf_select(vf_eq(whole, whole), at, vf_zero()))); \
+    } \
+    static void quantize_##type##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        const float *from = (const float *)a->x + x, *scale = (const float *)a->x2 + x2; \
+        const type *zero = (const type *)a->x3 + x2; \
+        type *restrict to = (type *)a->y + y; \
+        if (row->y == 1 && row->x == 1 && row->x2 == 0) { \
+            const float s = *scale, z = *zero; \
+            int64_t k = 0; \
+            for (; k + LANES <= row->size; k += LANES) \
+                quantize_##type##_vector(to + k, vf_round(vf_div(vf_load(from + k), vf_set1(s))), vf_set1(z)); \
+            for (; k < row->size; k++) to[k] = quantize_##type##_one(from[k], s, z); \
+        } else \
+            for (int64_t k = 0; k < row->size; k++) to[k * row->y] = quantize_##type##_one(from[k * row->x], scale[k * row->x2], zero[k * row->x2]); \
+    } \
     static void quantize_##type##_run(const fr_args *a) { fr_walk(a, quantize_##type##_row); }
 QUANTIZE(uint8_t, 0.0f, 255.0f)
 QUANTIZE(int8_t, -128.0f, 127.0f)
 
 /* y = (x - x3) x2. */
-#define DEQUANTIZE(type, LARGE)                                                                                                         \
-    static void dequantize_##type##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                  \
-        const type *from = (const type *)a->x + x, *zero = (const type *)a->x3 + x2;                                               \
-        const float *scale = (const float *)a->x2 + x2;                                                                            \
-        float *restrict to = a->y + y;                                                                                             \
-        if (row->y == 1 && row->x == 1 && row->x2 == 0) {                                                                          \
-            const float s = *scale;                                                                                                \
-            const int64_t z = *zero;                                                                                               \
-            int64_t k = 0;                                                                                                          \
-            for (; k + LANES <= row->size && !LARGE; k += LANES)                                                                    \
-                vf_store(to + k, vf_mul(vf_of(vi_sub(vi_of_##type(from + k), vi_set1((int32_t)z))), vf_set1(s)));                    \
-            for (; k < row->size; k++) to[k] = (float)(from[k] - z) * s;                                               \
-        } else                                                                                                                     \
+#define DEQUANTIZE(type, LARGE) \
+    static void dequantize_##type##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        const type *from = (const type *)a->x + x, *zero = (const type *)a->x3 + x2; \
+        const float *scale = (const float *)a->x2 + x2; \
+        float *restrict to = a->y + y; \
+        if (row->y == 1 && row->x == 1 && row->x2 == 0) { \
+            const float s = *scale; \
+            const int64_t z = *zero; \
+            int64_t k = 0; \
+            for (; k + LANES <= row->size && !LARGE; k += LANES) \
+                vf_store(to + k, vf_mul(vf_of(vi_sub(vi_of_##type(from + k), vi_set1((int32_t)z))), vf_set1(s))); \
+            for (; k < row->size; k++) to[k] = (float)(from[k] - z) * s; \
+        } else \
             for (int64_t k = 0; k < row->size; k++) to[k * row->y] = (float)((int64_t)from[k * row->x] - zero[k * row->x2]) * scale[k * row->x2]; \
-    }                                                                                                                              \
+    } \
     static void dequantize_##type##_run(const fr_args *a) { fr_walk(a, dequantize_##type##_row); }
 DEQUANTIZE(uint8_t, 0)
 DEQUANTIZE(int8_t, 0)
@@ -89,7 +88,8 @@ FR_INLINE int32_t fr_bytes_in_row(const uint8_t *x, int64_t K, int flip, int32_t
     }
 #endif
     const int turn = FR_DOT_UNSIGNED ? flip : flip ^ 128;
-    if (turn) for (int64_t k = 0; k < K; k++) to[k] = (int8_t)(x[k] ^ turn);
+    if (turn)
+        for (int64_t k = 0; k < K; k++) to[k] = (int8_t)(x[k] ^ turn);
     else memcpy(to, x, (size_t)K);
     for (int64_t k = 0; k < K && summed; k++) sum += x[k] ^ flip;
     return sum - (int32_t)K * zero;
@@ -126,8 +126,16 @@ static void integer_product_run(const fr_args *a) {
         }
         for (int64_t g = 0; g < groups; g++) {
             const char *panel = (const char *)a->w_x + g * fr_panel_bytes(FR_INT8, FR_BYTES_OF_ALL, a->H, 1, width);
-            const fr_product p = {.operand = {{panel, width, .integers = &rows}}, .n_operands = 1, .gates = 1, .start = {a->bias ? a->bias + g * blocks * LANES : NULL},
-                                  .start_block = {LANES}, .out = y, .units = a->H, .weights = FR_INT8, .blocks = blocks, .whole = 1};
+            const fr_product p = {.operand = {{panel, width, .integers = &rows}},
+                                  .n_operands = 1,
+                                  .gates = 1,
+                                  .start = {a->bias ? a->bias + g * blocks * LANES : NULL},
+                                  .start_block = {LANES},
+                                  .out = y,
+                                  .units = a->H,
+                                  .weights = FR_INT8,
+                                  .blocks = blocks,
+                                  .whole = 1};
             integer_product_rows(a, &rows, x, n);
             fr_multiply(&p, 0, blocks, 0, n);
             for (int64_t r = 0; r < n; r++) x[r] += group_bytes, y[r] += a->H;
@@ -136,21 +144,21 @@ static void integer_product_run(const fr_args *a) {
 }
 
 /* y (T, B, H) bytes = int32 x times the scales x2 [unit], rounded to even, plus the zero point x3, at the ends of the type where it is outside. */
-#define REQUANTIZE(type, LEAST, MOST)                                                                                              \
-    static void requantize_##type##_run(const fr_args *a) {                                                                        \
-        const float *scale = (const float *)a->x2, zero = *(const type *)a->x3;                                                    \
-        for (int64_t t = 0; t < a->T; t++)                                                                                         \
-            for (int64_t b = 0; b < a->B; b++) {                                                                                   \
-                const int32_t *from = (const int32_t *)a->x + t * a->x_t + b * a->x_b;                                             \
-                type *restrict to = (type *)a->y + t * a->y_t + b * a->y_b;                                                        \
-                int64_t u = 0;                                                                                                      \
-                for (; u + LANES <= a->H; u += LANES)                                                                               \
+#define REQUANTIZE(type, LEAST, MOST) \
+    static void requantize_##type##_run(const fr_args *a) { \
+        const float *scale = (const float *)a->x2, zero = *(const type *)a->x3; \
+        for (int64_t t = 0; t < a->T; t++) \
+            for (int64_t b = 0; b < a->B; b++) { \
+                const int32_t *from = (const int32_t *)a->x + t * a->x_t + b * a->x_b; \
+                type *restrict to = (type *)a->y + t * a->y_t + b * a->y_b; \
+                int64_t u = 0; \
+                for (; u + LANES <= a->H; u += LANES) \
                     quantize_##type##_vector(to + u, vf_round(vf_mul(vf_of(vi_load(from + u)), vf_load(scale + u))), vf_set1(zero)); \
-                for (; u < a->H; u++) {                                                                                             \
-                    const float at = rintf((float)from[u] * scale[u]) + zero;                                                      \
-                    to[u] = (type)(at < LEAST ? LEAST : at > MOST ? MOST : at);                                                    \
-                }                                                                                                                  \
-            }                                                                                                                      \
+                for (; u < a->H; u++) { \
+                    const float at = rintf((float)from[u] * scale[u]) + zero; \
+                    to[u] = (type)(at < LEAST ? LEAST : at > MOST ? MOST : at); \
+                } \
+            } \
     }
 REQUANTIZE(uint8_t, 0.0f, 255.0f)
 REQUANTIZE(int8_t, -128.0f, 127.0f)

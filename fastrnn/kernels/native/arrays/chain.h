@@ -12,12 +12,15 @@ static float *chain_read(const void *base, int64_t at, int is_bool, int64_t n_ro
     if (!is_bool && inner == 1 && (n_rows == 1 || outer == n)) return (float *)base + at;
     float *to = room;
     for (int64_t r = 0; r < n_rows; r++, at += outer, to += n) {
-        if (is_bool) for (int64_t k = 0; k < n; k++) to[k] = ((const uint8_t *)base)[at + k * inner] ? 1.0f : 0.0f;
+        if (is_bool)
+            for (int64_t k = 0; k < n; k++) to[k] = ((const uint8_t *)base)[at + k * inner] ? 1.0f : 0.0f;
         else {
             const float *from = (const float *)base + at;
             if (inner == 1) memcpy(to, from, (size_t)n * sizeof *to);
-            else if (inner == 0) for (int64_t k = 0; k < n; k++) to[k] = *from;
-            else for (int64_t k = 0; k < n; k++) to[k] = from[k * inner];
+            else if (inner == 0)
+                for (int64_t k = 0; k < n; k++) to[k] = *from;
+            else
+                for (int64_t k = 0; k < n; k++) to[k] = from[k * inner];
         }
     }
     return room;
@@ -25,9 +28,11 @@ static float *chain_read(const void *base, int64_t at, int is_bool, int64_t n_ro
 
 static void chain_write(void *base, int64_t at, int is_bool, int64_t n_rows, int64_t n, int64_t outer, int64_t inner, const float *from) {
     for (int64_t r = 0; r < n_rows; r++, at += outer, from += n)
-        if (is_bool) for (int64_t k = 0; k < n; k++) ((uint8_t *)base)[at + k * inner] = from[k] != 0.0f;
+        if (is_bool)
+            for (int64_t k = 0; k < n; k++) ((uint8_t *)base)[at + k * inner] = from[k] != 0.0f;
         else if (inner == 1) memcpy((float *)base + at, from, (size_t)n * sizeof *from);
-        else for (int64_t k = 0; k < n; k++) ((float *)base)[at + k * inner] = from[k];
+        else
+            for (int64_t k = 0; k < n; k++) ((float *)base)[at + k * inner] = from[k];
 }
 
 static void chain_run(const fr_args *a) {
@@ -52,8 +57,8 @@ static void chain_run(const fr_args *a) {
             for (int64_t k = 0; k < inner[0]; k += n_most) {
                 const int64_t n = inner[0] - k < n_most ? inner[0] - k : n_most;
                 for (int64_t v = 0; v < V; v++)
-                    value[v] = chain_read(operand[v], place[1 + v] + row * outer[2 + v] + k * inner[2 + v], a->P >> (1 + v) & 1, rows, n, outer[2 + v],
-                                          inner[2 + v], room[v]);
+                    value[v] = chain_read(operand[v], place[1 + v] + row * outer[2 + v] + k * inner[2 + v], a->P >> (1 + v) & 1, rows, n,
+                                          outer[2 + v], inner[2 + v], room[v]);
                 const int64_t y = place[0] + row * outer[1] + k * inner[1];
                 const int direct = !(a->P & 1) && inner[1] == 1 && (rows == 1 || outer[1] == n);
                 value[last] = direct ? a->y + y : room[last];

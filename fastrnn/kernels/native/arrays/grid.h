@@ -4,11 +4,15 @@
 #define FASTRNN_GRID_H
 #include "rows.h"
 
-typedef struct { int64_t size, y, x, x2; } fr_axis;
+typedef struct {
+    int64_t size, y, x, x2;
+} fr_axis;
 typedef void (*fr_row)(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2);
 
 /* A position in the outer loops: entries of each, and elements of y, x and x2. */
-typedef struct { int64_t at[16], y, x, x2; } fr_place;
+typedef struct {
+    int64_t at[16], y, x, x2;
+} fr_place;
 
 FR_INLINE int fr_empty(const fr_args *a) {
     for (int64_t d = 0; d < a->T; d++)
@@ -38,26 +42,31 @@ static void fr_walk(const fr_args *a, fr_row row) {
 
 /* Copies go by planes, the two innermost loops: rows are short as often as not, and a call for each would cost more than the row. Read
  * before written and by value, so that the compiler may use vectors; a short row would lose by memcpy's choice of a way. */
-#define COPY(bits)                                                                                                     \
+#define COPY(bits) \
     FR_INLINE void copy##bits##_line(uint##bits##_t *restrict to, const uint##bits##_t *restrict from, int64_t n, int64_t y, int64_t x) { \
-        if (x == 0) {                                                                                                  \
-            const uint##bits##_t value = *from;                                                                        \
-            if (y == 1) for (int64_t k = 0; k < n; k++) to[k] = value;                                                 \
-            else for (int64_t k = 0; k < n; k++) to[k * y] = value;                                                    \
-        } else if (y != 1) for (int64_t k = 0; k < n; k++) to[k * y] = from[k * x];                                    \
-        else if (x != 1) for (int64_t k = 0; k < n; k++) to[k] = from[k * x];                                          \
-        else if (n > 64) memcpy(to, from, (size_t)n * sizeof *to);                                                     \
-        else for (int64_t k = 0; k < n; k++) to[k] = from[k];                                                          \
-    }                                                                                                                  \
-    static void copy##bits##_run(const fr_args *a) {                                                                   \
+        if (x == 0) { \
+            const uint##bits##_t value = *from; \
+            if (y == 1) \
+                for (int64_t k = 0; k < n; k++) to[k] = value; \
+            else \
+                for (int64_t k = 0; k < n; k++) to[k * y] = value; \
+        } else if (y != 1) \
+            for (int64_t k = 0; k < n; k++) to[k * y] = from[k * x]; \
+        else if (x != 1) \
+            for (int64_t k = 0; k < n; k++) to[k] = from[k * x]; \
+        else if (n > 64) memcpy(to, from, (size_t)n * sizeof *to); \
+        else \
+            for (int64_t k = 0; k < n; k++) to[k] = from[k]; \
+    } \
+    static void copy##bits##_run(const fr_args *a) { \
         const fr_axis one = {1, 0, 0, 0}, *inner = (const fr_axis *)a->axes + a->T - 1, *outer = a->T > 1 ? inner - 1 : &one; \
-        fr_place at = {{0}, 0, 0, 0};                                                                                  \
-        if (fr_empty(a)) return;                                                                                       \
-        do {                                                                                                           \
-            uint##bits##_t *to = (uint##bits##_t *)a->y + at.y;                                                        \
-            const uint##bits##_t *from = (const uint##bits##_t *)a->x + at.x;                                          \
+        fr_place at = {{0}, 0, 0, 0}; \
+        if (fr_empty(a)) return; \
+        do { \
+            uint##bits##_t *to = (uint##bits##_t *)a->y + at.y; \
+            const uint##bits##_t *from = (const uint##bits##_t *)a->x + at.x; \
             for (int64_t r = 0; r < outer->size; r++) copy##bits##_line(to + r * outer->y, from + r * outer->x, inner->size, inner->y, inner->x); \
-        } while (fr_next(a, &at, (int)a->T - 2));                                                                      \
+        } while (fr_next(a, &at, (int)a->T - 2)); \
     }
 COPY(8)
 COPY(16)
@@ -73,7 +82,10 @@ FR_INLINE vf vf_gather(const float *p, int64_t stride, int valid) {
     return vf_load(lanes);
 }
 FR_INLINE void vf_scatter(float *p, int64_t stride, vf v, int valid) {
-    if (stride == 1) { vf_store_tail(p, v, valid); return; }
+    if (stride == 1) {
+        vf_store_tail(p, v, valid);
+        return;
+    }
     float lanes[LANES];
     vf_store(lanes, v);
     for (int l = 0; l < valid; l++) p[l * stride] = lanes[l];

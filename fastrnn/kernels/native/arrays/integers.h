@@ -2,44 +2,44 @@
 #include "grid.h"
 
 /* y = EXPRESSION of u (from x) and v (from x2), in C's types; sums and products wrap. */
-#define INTEGER(name, source, target, EXPRESSION)                                                                      \
-    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                   \
-        for (int64_t k = 0; k < row->size; k++) {                                                                      \
-            const source u = ((const source *)a->x)[x + k * row->x], v = ((const source *)a->x2)[x2 + k * row->x2];    \
-            (void)v;                                                                                                   \
-            ((target *)a->y)[y + k * row->y] = (target)(EXPRESSION);                                                   \
-        }                                                                                                              \
-    }                                                                                                                  \
+#define INTEGER(name, source, target, EXPRESSION) \
+    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        for (int64_t k = 0; k < row->size; k++) { \
+            const source u = ((const source *)a->x)[x + k * row->x], v = ((const source *)a->x2)[x2 + k * row->x2]; \
+            (void)v; \
+            ((target *)a->y)[y + k * row->y] = (target)(EXPRESSION); \
+        } \
+    } \
     static void name##_run(const fr_args *a) { fr_walk(a, name##_row); }
 /* A quotient by 0 is the dividend and a remainder by it 0, as model/ops/elementwise.py says; by -1 nothing overflows. */
-#define INTEGERS(type)                                                                                                 \
-    INTEGER(add_##type, type, type, (u##type)u + (u##type)v)                                                           \
-    INTEGER(sub_##type, type, type, (u##type)u - (u##type)v)                                                           \
-    INTEGER(mul_##type, type, type, (u##type)u * (u##type)v)                                                           \
-    INTEGER(div_##type, type, type, v == 0 ? u : v == -1 ? (type)(0 - (u##type)u) : u / v)                             \
-    INTEGER(mod_##type, type, type, v == 0 || v == -1 ? 0 : u % v + (u % v && (u % v < 0) != (v < 0) ? v : 0))         \
-    INTEGER(fmod_##type, type, type, v == 0 || v == -1 ? 0 : u % v)                                                    \
-    INTEGER(min_##type, type, type, v < u ? v : u)                                                                     \
-    INTEGER(max_##type, type, type, v > u ? v : u)                                                                     \
-    INTEGER(neg_##type, type, type, 0 - (u##type)u)                                                                    \
-    INTEGER(abs_##type, type, type, u < 0 ? 0 - (u##type)u : (u##type)u)                                               \
-    INTEGER(sign_##type, type, type, (u > 0) - (u < 0))                                                                \
-    INTEGER(equal_##type, type, uint8_t, u == v)                                                                       \
-    INTEGER(less_##type, type, uint8_t, u < v)                                                                         \
-    INTEGER(less_or_equal_##type, type, uint8_t, u <= v)                                                               \
-    INTEGER(greater_##type, type, uint8_t, u > v)                                                                      \
+#define INTEGERS(type) \
+    INTEGER(add_##type, type, type, (u##type)u + (u##type)v) \
+    INTEGER(sub_##type, type, type, (u##type)u - (u##type)v) \
+    INTEGER(mul_##type, type, type, (u##type)u *(u##type)v) \
+    INTEGER(div_##type, type, type, v == 0 ? u : v == -1 ? (type)(0 - (u##type)u) : u / v) \
+    INTEGER(mod_##type, type, type, v == 0 || v == -1 ? 0 : u % v + (u % v && (u % v < 0) != (v < 0) ? v : 0)) \
+    INTEGER(fmod_##type, type, type, v == 0 || v == -1 ? 0 : u % v) \
+    INTEGER(min_##type, type, type, v < u ? v : u) \
+    INTEGER(max_##type, type, type, v > u ? v : u) \
+    INTEGER(neg_##type, type, type, 0 - (u##type)u) \
+    INTEGER(abs_##type, type, type, u < 0 ? 0 - (u##type)u : (u##type)u) \
+    INTEGER(sign_##type, type, type, (u > 0) - (u < 0)) \
+    INTEGER(equal_##type, type, uint8_t, u == v) \
+    INTEGER(less_##type, type, uint8_t, u < v) \
+    INTEGER(less_or_equal_##type, type, uint8_t, u <= v) \
+    INTEGER(greater_##type, type, uint8_t, u > v) \
     INTEGER(greater_or_equal_##type, type, uint8_t, u >= v)
 INTEGERS(int32_t)
 INTEGERS(int64_t)
 INTEGER(equal_uint8_t, uint8_t, uint8_t, u == v)
 
 /* Where the byte of x2 is set, y = x. */
-#define CHOOSE(bits)                                                                                                   \
-    static void choose##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {           \
-        for (int64_t k = 0; k < row->size; k++)                                                                        \
-            if (((const uint8_t *)a->x2)[x2 + k * row->x2])                                                            \
-                ((uint##bits##_t *)a->y)[y + k * row->y] = ((const uint##bits##_t *)a->x)[x + k * row->x];             \
-    }                                                                                                                  \
+#define CHOOSE(bits) \
+    static void choose##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        for (int64_t k = 0; k < row->size; k++) \
+            if (((const uint8_t *)a->x2)[x2 + k * row->x2]) \
+                ((uint##bits##_t *)a->y)[y + k * row->y] = ((const uint##bits##_t *)a->x)[x + k * row->x]; \
+    } \
     static void choose##bits##_run(const fr_args *a) { fr_walk(a, choose##bits##_row); }
 CHOOSE(8)
 CHOOSE(16)
@@ -51,14 +51,14 @@ CHOOSE(64)
 #define LEAST_int64_t INT64_MIN
 #define END_int32_t 0x1p31
 #define END_int64_t 0x1p63
-#define CAST(name, source, target, EXPRESSION)                                                                         \
-    static void cast_##name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {            \
-        (void)x2;                                                                                                      \
-        for (int64_t k = 0; k < row->size; k++) {                                                                      \
-            const source u = ((const source *)a->x)[x + k * row->x];                                                   \
-            ((target *)a->y)[y + k * row->y] = (target)(EXPRESSION);                                                   \
-        }                                                                                                              \
-    }                                                                                                                  \
+#define CAST(name, source, target, EXPRESSION) \
+    static void cast_##name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        (void)x2; \
+        for (int64_t k = 0; k < row->size; k++) { \
+            const source u = ((const source *)a->x)[x + k * row->x]; \
+            ((target *)a->y)[y + k * row->y] = (target)(EXPRESSION); \
+        } \
+    } \
     static void cast_##name##_run(const fr_args *a) { fr_walk(a, cast_##name##_row); }
 #define TRUNCATED(name, source, target) CAST(name, source, target, u >= -END_##target && u < END_##target ? (target)u : LEAST_##target)
 CAST(uint8_float32, uint8_t, float, u)
@@ -90,22 +90,24 @@ FR_INLINE int64_t fr_index(const fr_args *a, int64_t x2) {
     const int64_t index = ((const int64_t *)a->x2)[x2];
     return (index < 0 ? index + a->H : index) * a->P;
 }
-#define TAKE(bits)                                                                                                     \
-    static void take##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {             \
-        uint##bits##_t *to = (uint##bits##_t *)a->y + y;                                                               \
-        const uint##bits##_t *from = (const uint##bits##_t *)a->x + x;                                                 \
-        if (!row->x2) {                                                                                                \
-            from += fr_index(a, x2);                                                                                   \
-            if (row->x == 1 && row->y == 1) memcpy(to, from, (size_t)row->size * sizeof *to);                          \
-            else for (int64_t k = 0; k < row->size; k++) to[k * row->y] = from[k * row->x];                            \
-        } else for (int64_t k = 0; k < row->size; k++) to[k * row->y] = from[k * row->x + fr_index(a, x2 + k * row->x2)]; \
-    }                                                                                                                  \
-    static void take##bits##_run(const fr_args *a) { fr_walk(a, take##bits##_row); }                                   \
-    /* The other way: y by index = x. */                                                                               \
-    static void put##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {              \
-        for (int64_t k = 0; k < row->size; k++)                                                                        \
+#define TAKE(bits) \
+    static void take##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        uint##bits##_t *to = (uint##bits##_t *)a->y + y; \
+        const uint##bits##_t *from = (const uint##bits##_t *)a->x + x; \
+        if (!row->x2) { \
+            from += fr_index(a, x2); \
+            if (row->x == 1 && row->y == 1) memcpy(to, from, (size_t)row->size * sizeof *to); \
+            else \
+                for (int64_t k = 0; k < row->size; k++) to[k * row->y] = from[k * row->x]; \
+        } else \
+            for (int64_t k = 0; k < row->size; k++) to[k * row->y] = from[k * row->x + fr_index(a, x2 + k * row->x2)]; \
+    } \
+    static void take##bits##_run(const fr_args *a) { fr_walk(a, take##bits##_row); } \
+    /* The other way: y by index = x. */ \
+    static void put##bits##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        for (int64_t k = 0; k < row->size; k++) \
             ((uint##bits##_t *)a->y)[y + k * row->y + fr_index(a, x2 + k * row->x2)] = ((const uint##bits##_t *)a->x)[x + k * row->x]; \
-    }                                                                                                                  \
+    } \
     static void put##bits##_run(const fr_args *a) { fr_walk(a, put##bits##_row); }
 TAKE(8)
 TAKE(16)

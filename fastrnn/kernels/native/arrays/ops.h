@@ -2,7 +2,6 @@
 #include "affine.h"
 #include "rows.h"
 
-
 /* LANES rows become LANES columns: zipping each row with the one half way down, log2(LANES) times over. */
 FR_INLINE void fr_transpose(vf *rows) {
     UNROLL for (int times = 1; times < LANES; times *= 2) {

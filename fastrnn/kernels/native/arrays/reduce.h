@@ -17,8 +17,11 @@ FR_INLINE float fr_whole(const vf *parts) {
 
 /* n floats at a stride, reduced. `start` changes no result; a NaN stays. */
 FR_INLINE float fr_reduce(const int kind, const float start, const float *from, int64_t stride, int64_t n) {
-#define COMBINE(u, v) (kind == REDUCE_MAX ? vf_either(u, v, vf_max(u, v)) : kind == REDUCE_MIN ? vf_either(u, v, vf_min(u, v)) : \
-                       kind == REDUCE_PROD ? vf_mul(u, v) : vf_add(u, v))
+#define COMBINE(u, v) \
+    (kind == REDUCE_MAX    ? vf_either(u, v, vf_max(u, v)) \
+     : kind == REDUCE_MIN  ? vf_either(u, v, vf_min(u, v)) \
+     : kind == REDUCE_PROD ? vf_mul(u, v) \
+                           : vf_add(u, v))
     FR_UNIT(unit);
     (void)unit;
     vf parts[SUMS / LANES];
@@ -46,12 +49,12 @@ FR_INLINE float fr_reduce(const int kind, const float start, const float *from, 
 #undef COMBINE
 }
 /* y[row] = x reduced over the innermost axis; a sum is divided by scale. */
-#define REDUCE(name, KIND, START)                                                                                      \
-    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                   \
-        (void)x2;                                                                                                      \
-        const float whole = fr_reduce(KIND, START, (const float *)a->x + x, row->x, row->size);                        \
-        a->y[y] = KIND == REDUCE_SUM ? whole / a->scale : whole;                                                       \
-    }                                                                                                                  \
+#define REDUCE(name, KIND, START) \
+    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        (void)x2; \
+        const float whole = fr_reduce(KIND, START, (const float *)a->x + x, row->x, row->size); \
+        a->y[y] = KIND == REDUCE_SUM ? whole / a->scale : whole; \
+    } \
     static void name##_run(const fr_args *a) { fr_walk(a, name##_row); }
 REDUCE(reduce, REDUCE_SUM, 0.0f)
 REDUCE(reduce_squares, REDUCE_SQUARES, 0.0f)
@@ -60,21 +63,21 @@ REDUCE(reduce_min, REDUCE_MIN, INFINITY)
 REDUCE(reduce_prod, REDUCE_PROD, 1.0f)
 
 /* Integers, exact in any order: y[row] = START OP x ... */
-#define REDUCE_INTEGER(name, type, START, STEP)                                                                        \
-    static void name##_##type##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {          \
-        (void)x2;                                                                                                      \
-        u##type whole = (u##type)(START);                                                                              \
-        for (int64_t k = 0; k < row->size; k++) {                                                                      \
-            const type u = (type)whole, v = ((const type *)a->x)[x + k * row->x];                                      \
-            whole = (u##type)(STEP);                                                                                   \
-        }                                                                                                              \
-        ((type *)a->y)[y] = (type)whole;                                                                               \
-    }                                                                                                                  \
+#define REDUCE_INTEGER(name, type, START, STEP) \
+    static void name##_##type##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        (void)x2; \
+        u##type whole = (u##type)(START); \
+        for (int64_t k = 0; k < row->size; k++) { \
+            const type u = (type)whole, v = ((const type *)a->x)[x + k * row->x]; \
+            whole = (u##type)(STEP); \
+        } \
+        ((type *)a->y)[y] = (type)whole; \
+    } \
     static void name##_##type##_run(const fr_args *a) { fr_walk(a, name##_##type##_row); }
-#define REDUCE_INTEGERS(type, LEAST, MOST)                                                                             \
-    REDUCE_INTEGER(reduce, type, 0, (u##type)u + (u##type)v)                                                           \
-    REDUCE_INTEGER(reduce_prod, type, 1, (u##type)u * (u##type)v)                                                      \
-    REDUCE_INTEGER(reduce_max, type, LEAST, v > u ? v : u)                                                             \
+#define REDUCE_INTEGERS(type, LEAST, MOST) \
+    REDUCE_INTEGER(reduce, type, 0, (u##type)u + (u##type)v) \
+    REDUCE_INTEGER(reduce_prod, type, 1, (u##type)u *(u##type)v) \
+    REDUCE_INTEGER(reduce_max, type, LEAST, v > u ? v : u) \
     REDUCE_INTEGER(reduce_min, type, MOST, v < u ? v : u)
 REDUCE_INTEGERS(int32_t, INT32_MIN, INT32_MAX)
 REDUCE_INTEGERS(int64_t, INT64_MIN, INT64_MAX)
@@ -102,8 +105,7 @@ FR_INLINE float fr_exponentials(float *to, int64_t y, const float *from, int64_t
     const vf top = vf_set1(most);
     vf parts[SUMS / LANES];
     for (int s = 0; s < SUMS / LANES; s++) parts[s] = vf_zero();
-    for (int64_t k = 0; k < n; k += SUMS)
-        UNROLL for (int s = 0; s < SUMS / LANES; s++) {
+    for (int64_t k = 0; k < n; k += SUMS) UNROLL for (int s = 0; s < SUMS / LANES; s++) {
             const int64_t at = k + s * LANES;
             const int valid = n - at < LANES ? (int)(n - at) : LANES;
             if (valid <= 0) break;
@@ -134,13 +136,13 @@ FR_INLINE void fr_logsoftmax(float *to, int64_t y, const float *from, int64_t x,
 }
 
 /* Over the innermost axis; of rows that lie side by side the compiler knows it. */
-#define SOFTMAX(name)                                                                                                  \
-    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) {                   \
-        const float *from = (const float *)a->x + x;                                                                   \
-        (void)x2;                                                                                                      \
-        if (row->x == 1 && row->y == 1) fr_##name(a->y + y, 1, from, 1, row->size);                                    \
-        else fr_##name(a->y + y, row->y, from, row->x, row->size);                                                     \
-    }                                                                                                                  \
+#define SOFTMAX(name) \
+    static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
+        const float *from = (const float *)a->x + x; \
+        (void)x2; \
+        if (row->x == 1 && row->y == 1) fr_##name(a->y + y, 1, from, 1, row->size); \
+        else fr_##name(a->y + y, row->y, from, row->x, row->size); \
+    } \
     static void name##_run(const fr_args *a) { fr_walk(a, name##_row); }
 SOFTMAX(softmax)
 SOFTMAX(logsoftmax)

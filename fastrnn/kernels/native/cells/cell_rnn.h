@@ -15,7 +15,6 @@ FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, c
     vf h = acc[0];
     if (CELL_GENERAL) {
         h = vf_activate(&a->act[0], vf_clip(h, a->clip));
-    } else
-        h = vf_tanh(h);
+    } else h = vf_tanh(h);
     vf_store_tail(unit->out + unit->first, h, unit->valid);
 }

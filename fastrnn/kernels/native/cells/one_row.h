@@ -4,12 +4,12 @@
 
 /* The chain over one operand, whose numbers lie as `form` says. */
 #define FORM_FLOATS 3 /* bfloat16, beside the forms of integers in quantize.h */
-#define CHAIN(G, slots, panel, K, rows, x)                                                                                             \
-    if (form == FORM_FLOATS) fr_bfloat16_chain(acc, NB, CELL_ACC, G, slots, panel, block, K, rows[0]);                                 \
-    else if (form == FR_FORM_DOT && (x)->bits == FR_LARGE_BITS)                                                                        \
-        fr_int8_chain(acc, NB, CELL_ACC, G, slots, FR_FORM_DOT, FR_LARGE_BITS, panel, blocks, block, K, x, 0);                           \
-    else if (form != FR_FORM_DOT && (x)->form == FR_FORM_WORDS)                                                                        \
-        fr_int8_chain(acc, NB, CELL_ACC, G, slots, FR_FORM_WORDS, 8, panel, blocks, block, K, x, 0);                                     \
+#define CHAIN(G, slots, panel, K, rows, x) \
+    if (form == FORM_FLOATS) fr_bfloat16_chain(acc, NB, CELL_ACC, G, slots, panel, block, K, rows[0]); \
+    else if (form == FR_FORM_DOT && (x)->bits == FR_LARGE_BITS) \
+        fr_int8_chain(acc, NB, CELL_ACC, G, slots, FR_FORM_DOT, FR_LARGE_BITS, panel, blocks, block, K, x, 0); \
+    else if (form != FR_FORM_DOT && (x)->form == FR_FORM_WORDS) \
+        fr_int8_chain(acc, NB, CELL_ACC, G, slots, FR_FORM_WORDS, 8, panel, blocks, block, K, x, 0); \
     else fr_int8_chain(acc, NB, CELL_ACC, G, slots, form, 8, panel, blocks, block, K, x, 0)
 
 FR_INLINE void CELL(one)(const CELL(rows) *s, const int NB, const int form, int64_t block) {
@@ -27,18 +27,18 @@ FR_INLINE void CELL(one)(const CELL(rows) *s, const int NB, const int form, int6
 }
 
 /* Blocks `block` to `end`, NB at a time and then one by one; or the other way round. */
-#define ONE(name, NB, form)                                                                                                                                \
-    static FR_OWN_FUNCTION void CELL(one_##name)(const CELL(rows) *s, int64_t block) { CELL(one)(s, NB, form, block); }                                    \
-    static FR_OWN_FUNCTION void CELL(one_##name##_last)(const CELL(rows) *s, int64_t block) { CELL(one)(s, 1, form, block); }                              \
-    static void CELL(each_##name)(const CELL(rows) *s, int64_t block, int64_t end, int backward) {                                                         \
-        const int64_t whole = block + (end - block) / (NB) * (NB);                                                                                           \
-        if (!backward) {                                                                                                                                   \
-            for (; block < whole; block += NB) CELL(one_##name)(s, block);                                                                                   \
-            for (; block < end; block++) CELL(one_##name##_last)(s, block);                                                                                  \
-        } else {                                                                                                                                           \
-            while (end > whole) CELL(one_##name##_last)(s, --end);                                                                                           \
-            while ((end -= NB) >= block) CELL(one_##name)(s, end);                                                                                           \
-        }                                                                                                                                                  \
+#define ONE(name, NB, form) \
+    static FR_OWN_FUNCTION void CELL(one_##name)(const CELL(rows) *s, int64_t block) { CELL(one)(s, NB, form, block); } \
+    static FR_OWN_FUNCTION void CELL(one_##name##_last)(const CELL(rows) *s, int64_t block) { CELL(one)(s, 1, form, block); } \
+    static void CELL(each_##name)(const CELL(rows) *s, int64_t block, int64_t end, int backward) { \
+        const int64_t whole = block + (end - block) / (NB) * (NB); \
+        if (!backward) { \
+            for (; block < whole; block += NB) CELL(one_##name)(s, block); \
+            for (; block < end; block++) CELL(one_##name##_last)(s, block); \
+        } else { \
+            while (end > whole) CELL(one_##name##_last)(s, --end); \
+            while ((end -= NB) >= block) CELL(one_##name)(s, end); \
+        } \
     }
 ONE(floats, CELL_W1, FORM_FLOATS)
 ONE(dot, CELL_W1 > 1 && LANES < 16 ? CELL_W1 / 2 : CELL_W1, FR_FORM_DOT)

@@ -28,17 +28,17 @@ FR_INLINE void CELL(second)(const fr_args *a, vf acc, const CELL(unit) *unit);
 /* Where a step's rows are, and the scratch behind them; carved from args->work by CELL(layout). */
 typedef struct {
     const fr_args *a;
-    const float **x, **h, **pre;  /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
-    float **y, **out, **c;        /* rows of y; where the pointwise part writes (y, or hidden before projection) */
-    const float **project_x;      /* rows of x of a whole chunk, */
-    float *projected;             /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
-    float *kept;                  /* [B][P]: h where less or more of it goes on than all */
-    float *hidden, *u, *z, *n;    /* [B][H padded]: before a projection; what a second phase needs */
-    int64_t padded;               /* H padded to whole blocks */
-    fr_ahead *ahead;              /* the next chunk's projections, */
-    float *ahead_x, *coming;      /* their inputs and where they go; coming and projected change places */
-    fr_range range;               /* of x, where it is rounded over all of the call */
-    fr_quantized of_x, of_h;      /* of int8 weights: the chunk's x, and what the product in hand multiplies of the states */
+    const float **x, **h, **pre; /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
+    float **y, **out, **c;       /* rows of y; where the pointwise part writes (y, or hidden before projection) */
+    const float **project_x;     /* rows of x of a whole chunk, */
+    float *projected;            /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
+    float *kept;                 /* [B][P]: h where less or more of it goes on than all */
+    float *hidden, *u, *z, *n;   /* [B][H padded]: before a projection; what a second phase needs */
+    int64_t padded;              /* H padded to whole blocks */
+    fr_ahead *ahead;             /* the next chunk's projections, */
+    float *ahead_x, *coming;     /* their inputs and where they go; coming and projected change places */
+    fr_range range;              /* of x, where it is rounded over all of the call */
+    fr_quantized of_x, of_h;     /* of int8 weights: the chunk's x, and what the product in hand multiplies of the states */
 } CELL(rows);
 
 /* Each part of a layer that is computed in parts has rows and projections of its own; what a second phase or a projection reads is shared. */
@@ -100,8 +100,7 @@ static int64_t CELL(work_bytes)(const fr_args *a) {
 }
 
 FR_INLINE CELL(unit) CELL(unit_of)(const CELL(rows) *s, int64_t block, int64_t row) {
-    CELL(unit) unit = {.h = s->h[row], .out = s->out[row], .c = s->c[row], .first = block * LANES,
-                       .valid = fr_valid(s->a->H, block)};
+    CELL(unit) unit = {.h = s->h[row], .out = s->out[row], .c = s->c[row], .first = block * LANES, .valid = fr_valid(s->a->H, block)};
 #ifdef CELL_SECOND
     unit.u = s->u + row * s->padded;
     unit.z = s->z + row * s->padded;
@@ -116,20 +115,16 @@ FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, con
     vf acc[(NB + TAIL) * CELL_ACC * R];
     UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB + TAIL, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
     if (a->chunk) {
-        UNROLL for (int r = 0; r < R; r++)
-            fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
-    } else
-        fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
+        UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
+    } else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
     if (R <= AHEAD_BESIDE && s->ahead)
         fr_chain_ahead(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row, s->ahead, CELL_GX, CELL_XSLOTS);
-    else
-        fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
+    else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
     if (TAIL) fr_part(acc + NB * CELL_ACC * R, CELL_PAIRS, R);
-    UNROLL for (int b = 0; b < NB + TAIL; b++)
-        UNROLL for (int r = 0; r < R; r++) {
-            CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
-            CELL(finish)(a, acc + b * CELL_ACC * R + r, R, &unit);
-        }
+    UNROLL for (int b = 0; b < NB + TAIL; b++) UNROLL for (int r = 0; r < R; r++) {
+        CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
+        CELL(finish)(a, acc + b * CELL_ACC * R + r, R, &unit);
+    }
 }
 
 #if CELL_PAIRS
@@ -140,9 +135,8 @@ FR_INLINE void CELL(project_tile)(const void *context, const int NB, const int T
     vf acc[CELL_ACC * R];
     UNROLL for (int r = 0; r < R; r++) fr_start(acc, 1, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
     fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->project_x + row);
-    UNROLL for (int g = 0; g < PAIRS(CELL_GX); g++)
-        UNROLL for (int r = 0; r < R; r++)
-            vf_store(s->projected + (((row + r) * (s->padded / LANES) + block) * CELL_GX + g) * LANES, acc[SLOT(EVEN_SLOTS(CELL_XSLOTS), g) * R + r]);
+    UNROLL for (int g = 0; g < PAIRS(CELL_GX); g++) UNROLL for (int r = 0; r < R; r++)
+        vf_store(s->projected + (((row + r) * (s->padded / LANES) + block) * CELL_GX + g) * LANES, acc[SLOT(EVEN_SLOTS(CELL_XSLOTS), g) * R + r]);
 }
 #endif
 
@@ -154,7 +148,8 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
     float sums[MANY_ROWS][MANY_VECTORS * LANES] __attribute__((aligned(64)));
     float *out[MANY_ROWS];
     for (int64_t r = 0; r < n_rows; r++) out[r] = sums[r];
-    fr_product p = {.gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = MANY_VECTORS * LANES, .weights = a->weights, .blocks = fr_blocks(a->H)};
+    fr_product p = {
+        .gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = MANY_VECTORS * LANES, .weights = a->weights, .blocks = fr_blocks(a->H)};
     if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){a->w_x, a->I, s->x + row};
     p.operand[p.n_operands++] = (fr_operand){a->w_h, a->P, s->h + row, .integers = &s->of_h, .row0 = row};
     const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
@@ -184,8 +179,16 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
     const float *u[MANY_ROWS];
     float *out[MANY_ROWS];
     for (int64_t r = 0; r < n_rows; r++) u[r] = s->u + (row + r) * s->padded, out[r] = sums[r];
-    const fr_product p = {.operand = {{s->a->w_u, s->a->H, u, .integers = &s->of_h, .row0 = row}}, .n_operands = 1, .gates = 1, .start = {s->n + row * s->padded},
-                          .start_block = {LANES}, .start_row = {s->padded}, .out = out, .first = block, .units = MANY_VECTORS * LANES, .weights = s->a->weights,
+    const fr_product p = {.operand = {{s->a->w_u, s->a->H, u, .integers = &s->of_h, .row0 = row}},
+                          .n_operands = 1,
+                          .gates = 1,
+                          .start = {s->n + row * s->padded},
+                          .start_block = {LANES},
+                          .start_row = {s->padded},
+                          .out = out,
+                          .first = block,
+                          .units = MANY_VECTORS * LANES,
+                          .weights = s->a->weights,
                           .blocks = fr_blocks(s->a->H)};
     fr_multiply(&p, block, end, 0, n_rows);
     for (int64_t r = 0; r < n_rows; r++)
@@ -199,8 +202,13 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
 /* torch's proj_size: h = W_hr hidden. */
 static void CELL(shrink_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
     const CELL(rows) *s = context;
-    const fr_product p = {.operand = {{s->a->w_p, s->a->H, (const float *const *)s->out + row, .integers = &s->of_h, .row0 = row}}, .n_operands = 1, .gates = 1,
-                          .out = s->y + row, .units = s->a->P, .weights = s->a->weights, .blocks = fr_blocks(s->a->P)};
+    const fr_product p = {.operand = {{s->a->w_p, s->a->H, (const float *const *)s->out + row, .integers = &s->of_h, .row0 = row}},
+                          .n_operands = 1,
+                          .gates = 1,
+                          .out = s->y + row,
+                          .units = s->a->P,
+                          .weights = s->a->weights,
+                          .blocks = fr_blocks(s->a->P)};
     fr_multiply(&p, block, end, 0, n_rows);
 }
 
@@ -211,8 +219,13 @@ static void CELL(project_many)(const void *context, int64_t block, int64_t end, 
     float *out[MANY_ROWS];
     const int64_t row_floats = s->padded * CELL_GX;
     for (int64_t r = 0; r < n_rows; r++) out[r] = s->projected + (row + r) * row_floats;
-    fr_product p = {.operand = {{a->w_x, a->I, s->project_x + row, .integers = &s->of_x, .row0 = row}}, .n_operands = 1, .gates = CELL_GX, .out = out,
-                    .units = row_floats, .weights = a->weights, .blocks = fr_blocks(a->H)};
+    fr_product p = {.operand = {{a->w_x, a->I, s->project_x + row, .integers = &s->of_x, .row0 = row}},
+                    .n_operands = 1,
+                    .gates = CELL_GX,
+                    .out = out,
+                    .units = row_floats,
+                    .weights = a->weights,
+                    .blocks = fr_blocks(a->H)};
     for (int g = 0; g < CELL_GX; g++) p.start[g] = a->bias + SLOT(CELL_XSLOTS, g) * LANES, p.start_block[g] = CELL_ACC * LANES;
     fr_multiply(&p, block * CELL_GX, end * CELL_GX, 0, n_rows);
 }

@@ -8,15 +8,11 @@ FR_INLINE int64_t fr_batch_row(const fr_args *a, int64_t row) { return a->order 
 FR_INLINE int64_t fr_length(const fr_args *a, int64_t row) { return a->lengths ? a->lengths[row] : a->T; }
 
 /* Processing step t of a row reads and writes this time: the reverse direction starts at the row's own end. */
-FR_INLINE int64_t fr_time(const fr_args *a, int64_t row, int64_t t) {
-    return a->reverse ? fr_length(a, row) - 1 - t : t;
-}
+FR_INLINE int64_t fr_time(const fr_args *a, int64_t row, int64_t t) { return a->reverse ? fr_length(a, row) - 1 - t : t; }
 FR_INLINE const float *fr_x_row(const fr_args *a, int64_t row, int64_t t) {
     return (const float *)a->x + fr_time(a, row, t) * a->x_t + fr_batch_row(a, row) * a->x_b;
 }
-FR_INLINE float *fr_y_row(const fr_args *a, int64_t row, int64_t t) {
-    return a->y + fr_time(a, row, t) * a->y_t + fr_batch_row(a, row) * a->y_b;
-}
+FR_INLINE float *fr_y_row(const fr_args *a, int64_t row, int64_t t) { return a->y + fr_time(a, row, t) * a->y_t + fr_batch_row(a, row) * a->y_b; }
 
 /* Rows whose length goes past step t, given how many did before. */
 FR_INLINE int64_t fr_active(const fr_args *a, int64_t active, int64_t t) {

@@ -19,7 +19,8 @@ static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles
  * panels are better read one after the other (AVX-512, LSTM B = 64, H = 1024: 0.92 to 0.96 of the time). */
 FR_INLINE int CELL(few)(const fr_args *a, int64_t n_rows) {
     const int whole = CELL_GH == 4 && (LANES == 16 ? a->P >= 512 : n_rows == 3 || a->P < 128);
-    return !a->weights && (n_rows < FR_MANY || a->P < 64 || whole || !(a->chunk || CELL_JOINT)); /* small weights have products by way of memory alone, and chunks */
+    return !a->weights &&
+           (n_rows < FR_MANY || a->P < 64 || whole || !(a->chunk || CELL_JOINT)); /* small weights have products by way of memory alone, and chunks */
 }
 
 /* Rounds what the next product multiplies, where weights are int8. */
@@ -67,8 +68,16 @@ static void CELL(look_ahead)(CELL(rows) *s, int64_t active, int64_t t, int64_t e
     const fr_args *a = s->a;
     const int64_t n = fr_blocks(a->H), n_rows = CELL(gather)(s, active, t, end);
     fr_ahead *ahead = s->ahead;
-    *ahead = (fr_ahead){.panel = a->w_x, .bias = a->bias, .x = s->ahead_x, .out = s->coming, .I = a->I, .block = fr_first_block(a, n), .end = fr_end_block(a, n),
-                        .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1, .groups = (n_rows + AHEAD_ROWS - 1) / AHEAD_ROWS, .row_floats = s->padded * CELL_GX};
+    *ahead = (fr_ahead){.panel = a->w_x,
+                        .bias = a->bias,
+                        .x = s->ahead_x,
+                        .out = s->coming,
+                        .I = a->I,
+                        .block = fr_first_block(a, n),
+                        .end = fr_end_block(a, n),
+                        .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1,
+                        .groups = (n_rows + AHEAD_ROWS - 1) / AHEAD_ROWS,
+                        .row_floats = s->padded * CELL_GX};
     if (!n_rows || ahead->block == ahead->end) return;
     fr_ahead_pack(s->ahead_x, s->project_x, n_rows, a->I);
     vf acc[AHEAD_ROWS];
@@ -118,10 +127,9 @@ static void CELL(run)(const fr_args *a) {
         for (int64_t row = 0; row < a->B; row++)
             for (int64_t t = 0; t < fr_length(a, row); t++) fr_widen(&s.range, fr_x_row(a, row, t), a->I);
     }
-    int64_t active = a->B;                                            /* rows still inside their length at step t */
+    int64_t active = a->B; /* rows still inside their length at step t */
     for (int64_t t = 0, chunk_end = 0, pre_row = 0; t < T; t++) {
-        if (!a->chunk)
-            fr_need(a, t + 1);
+        if (!a->chunk) fr_need(a, t + 1);
         else if (t == chunk_end) {
             chunk_end = t + a->chunk < T ? t + a->chunk : T;
             CELL(next_chunk)(&s, active, t, chunk_end, T);

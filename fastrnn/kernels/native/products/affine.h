@@ -45,8 +45,8 @@ FR_INLINE void fr_chain_one(vf *acc, const int NB, const int TAIL, const int GA,
 }
 
 /* acc += W x over n of k. */
-FR_INLINE void fr_chain_part(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots,
-                             const float *w, int64_t stride, const float *tail, int64_t n, const float *const *rows) {
+FR_INLINE void fr_chain_part(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots, const float *w,
+                             int64_t stride, const float *tail, int64_t n, const float *const *rows) {
     const float *row[TILE_ROWS], *odd = w + stride;
     UNROLL for (int r = 0; r < R; r++) row[r] = rows[r];
     IN_REGISTER(odd);
@@ -55,27 +55,25 @@ FR_INLINE void fr_chain_part(vf *acc, const int NB, const int TAIL, const int GA
 }
 
 /* The same over k in [0, K) of a panel, from `block` on. */
-FR_INLINE void fr_chain(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots,
-                        const float *panel, int64_t block, int64_t K, const float *const *rows) {
+FR_INLINE void fr_chain(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots, const float *panel,
+                        int64_t block, int64_t K, const float *const *rows) {
     const int64_t stride = K * G * LANES;
     const float *w = panel + block * stride;
     fr_chain_part(acc, NB, TAIL, GA, R, G, slots, w, stride, w + NB * stride, K, rows);
 }
 
 /* Loads row r's start values, laid out [unit block][G][lane], into the accumulators that `slots` names; those of a narrow block as its panel has them. */
-FR_INLINE void fr_start(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots,
-                        const float *start, int64_t block, const int r) {
-    UNROLL for (int b = 0; b < NB; b++)
-        UNROLL for (int g = 0; g < G; g++)
-            acc[(b * GA + SLOT(slots, g)) * R + r] = vf_load(start + ((block + b) * G + g) * LANES);
+FR_INLINE void fr_start(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots, const float *start,
+                        int64_t block, const int r) {
+    UNROLL for (int b = 0; b < NB; b++) UNROLL for (int g = 0; g < G; g++) acc[(b * GA + SLOT(slots, g)) * R + r] =
+        vf_load(start + ((block + b) * G + g) * LANES);
     if (TAIL)
-        UNROLL for (int g = 0; g < PAIRS(G); g++)
-            acc[(NB * GA + SLOT(EVEN_SLOTS(slots), g)) * R + r] = vf_load(start + ((block + NB) * G + g) * LANES);
+        UNROLL for (int g = 0; g < PAIRS(G); g++) acc[(NB * GA + SLOT(EVEN_SLOTS(slots), g)) * R + r] =
+            vf_load(start + ((block + NB) * G + g) * LANES);
 }
 
 /* Takes a narrow block's accumulators apart: the first `pairs` pairs of slots share one. */
 FR_INLINE void fr_part(vf *acc, const int pairs, const int R) {
-    UNROLL for (int p = 0; p < pairs; p++)
-        UNROLL for (int r = 0; r < R; r++) acc[(2 * p + 1) * R + r] = vf_high(acc[2 * p * R + r]);
+    UNROLL for (int p = 0; p < pairs; p++) UNROLL for (int r = 0; r < R; r++) acc[(2 * p + 1) * R + r] = vf_high(acc[2 * p * R + r]);
 }
 #endif

@@ -55,12 +55,8 @@ FR_INLINE void fr_ahead_fma(vf *acc, const float *w, const float *x) {
     const vf weight = vf_load(w);
     UNROLL for (int r = 0; r < AHEAD_ROWS; r++) acc[r] = vf_fma(weight, vf_set1(x[r]), acc[r]);
 }
-FR_INLINE void fr_ahead_load(const fr_ahead *s, vf *acc) {
-    UNROLL for (int r = 0; r < AHEAD_ROWS; r++) acc[r] = vf_load(s->acc + r * LANES);
-}
-FR_INLINE void fr_ahead_store(fr_ahead *s, const vf *acc) {
-    UNROLL for (int r = 0; r < AHEAD_ROWS; r++) vf_store(s->acc + r * LANES, acc[r]);
-}
+FR_INLINE void fr_ahead_load(const fr_ahead *s, vf *acc) { UNROLL for (int r = 0; r < AHEAD_ROWS; r++) acc[r] = vf_load(s->acc + r * LANES); }
+FR_INLINE void fr_ahead_store(fr_ahead *s, const vf *acc) { UNROLL for (int r = 0; r < AHEAD_ROWS; r++) vf_store(s->acc + r * LANES, acc[r]); }
 
 /* All that is left. */
 FR_INLINE void fr_ahead_finish(fr_ahead *s, const int GA, const int G, const unsigned slots) {

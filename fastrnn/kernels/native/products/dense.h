@@ -16,7 +16,7 @@ typedef struct {
     const float *bias;
     const float **x;
     float **y;
-    fr_quantized integers; /* of int8 weights, the rows in hand */
+    fr_quantized integers;   /* of int8 weights, the rows in hand */
     int64_t count, operands; /* of the epilogue */
     const int64_t *strides;  /* of each operand along t, b and units */
     const fr_instruction *program;
@@ -49,8 +49,10 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
             const float *from = base + t * stride[0] + b * stride[1] + (s->unit + unit) * stride[2], first = *from;
             float *to = room[1 + k] + r * width;
             if (stride[2] == 1) memcpy(to, from, (size_t)n * sizeof *to);
-            else if (stride[2] == 0) for (int64_t u = 0; u < n; u++) to[u] = first;
-            else for (int64_t u = 0; u < n; u++) to[u] = from[u * stride[2]];
+            else if (stride[2] == 0)
+                for (int64_t u = 0; u < n; u++) to[u] = first;
+            else
+                for (int64_t u = 0; u < n; u++) to[u] = from[u * stride[2]];
             for (int64_t u = n; u < width; u++) to[u] = 0.0f;
             if (++b == s->a->B) b = 0, t++;
         }
@@ -61,8 +63,15 @@ static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_
 /* Rows from `row` on, whose addresses are in s->x and s->y: all units, `segments` as an operand has them. */
 static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segments, const int64_t *offsets) {
     const int64_t blocks = fr_blocks(s->a->H);
-    fr_product p = {.operand = {{s->w, s->a->I, s->x, segments, offsets}}, .n_operands = 1, .gates = 1, .start = {s->bias}, .start_block = {LANES},
-                    .out = s->y, .units = s->a->H, .weights = s->a->weights, .blocks = blocks};
+    fr_product p = {.operand = {{s->w, s->a->I, s->x, segments, offsets}},
+                    .n_operands = 1,
+                    .gates = 1,
+                    .start = {s->bias},
+                    .start_block = {LANES},
+                    .out = s->y,
+                    .units = s->a->H,
+                    .weights = s->a->weights,
+                    .blocks = blocks};
     if (p.weights == FR_INT8) { /* the integers lie one after the other */
         fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, segments, offsets, n_rows, NULL);
         p.operand[0] = (fr_operand){s->w, s->a->I * (segments ? segments : 1), .integers = &s->integers};
@@ -82,7 +91,8 @@ static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segme
         p.first = block, p.units = width;
         fr_multiply(&p, block, end, 0, n_rows);
         const int64_t most = TILE_FLOATS / width; /* rows that the epilogue takes at once */
-        for (int64_t r = 0; r < n_rows; r += most) dense_epilogue(s, room + r * width, row + r, n_rows - r < most ? n_rows - r : most, unit, n, width);
+        for (int64_t r = 0; r < n_rows; r += most)
+            dense_epilogue(s, room + r * width, row + r, n_rows - r < most ? n_rows - r : most, unit, n, width);
         for (int64_t r = 0; r < n_rows; r++) memcpy(s->y[r] + unit, out[r], (size_t)n * sizeof(float));
     }
 }
@@ -110,7 +120,8 @@ static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments,
             if (++b == a->B) b = 0, t++;
         }
         for (int64_t g = 0; g < groups; g++) {
-            s.w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, (int)a->x_bits, a->H, 1, width), s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
+            s.w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, (int)a->x_bits, a->H, 1, width),
+            s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
             dense_many(&s, first, n, segments, offsets);
             for (int64_t r = 0; r < n; r++) x[r] += group_floats, y[r] += a->H;
         }
@@ -123,9 +134,7 @@ static void dense_run(const fr_args *a) { dense_walk(a, a->chunk ? a->axes + a->
 
 /* y = x x2, matrices (B, I) and (I, H) in T loops of (size, strides of y, x and x2). x_b and y_b are strides of rows, of unit stride along
  * the other axis; x_t and y_t those of x2 along I and H. A panel of x2 is laid out for every new x2. No epilogue. */
-static int64_t product_work_bytes(const fr_args *a) {
-    return fr_blocks(a->H) * LANES * a->I * (int64_t)sizeof(float);
-}
+static int64_t product_work_bytes(const fr_args *a) { return fr_blocks(a->H) * LANES * a->I * (int64_t)sizeof(float); }
 
 static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_t x, int64_t x2) {
     float *panel = a->work, *y_rows[MANY_ROWS];
@@ -187,7 +196,8 @@ static void depthwise_run(const fr_args *a) {
             for (int r = 0; r < R; r++) to[r] = s.count ? tile + r * width : y[r] + unit;
             for (int64_t at = block; at < end; at++)
                 if (R == TILE_ROWS) depthwise_rows(a, x, to, TILE_ROWS, at, (at - block) * LANES, s.count > 0);
-                else for (int r = 0; r < R; r++) depthwise_rows(a, x + r, to + r, 1, at, (at - block) * LANES, s.count > 0);
+                else
+                    for (int r = 0; r < R; r++) depthwise_rows(a, x + r, to + r, 1, at, (at - block) * LANES, s.count > 0);
             if (!s.count) continue;
             dense_epilogue(&s, tile, row, R, unit, n, width);
             for (int r = 0; r < R; r++) memcpy(y[r] + unit, tile + r * width, (size_t)n * sizeof(float));

@@ -64,8 +64,7 @@ static FR_OWN_FUNCTION void fr_product_end_within(const fr_product *p, int V, in
 FR_INLINE void fr_product_end(const fr_product *p, const int V, const int R, int64_t v, int64_t row, const vf *acc) {
     const int64_t at = (v - p->first) * LANES;
     if (at + V * LANES <= p->units) {
-        UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int i = 0; i < V; i++) vf_store(p->out[row + r] + at + i * LANES, acc[i * R + r]);
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < V; i++) vf_store(p->out[row + r] + at + i * LANES, acc[i * R + r]);
     } else {
         vf all[V_MOST * ROWS_MOST];
         UNROLL for (int i = 0; i < V * R; i++) all[i] = acc[i];
@@ -158,7 +157,8 @@ FR_INLINE void fr_multiply_by(const fr_product_set *set, const fr_product *p, in
 #define FR_FLOAT_TILE(V, R) FR_PRODUCT_TILE(fr_product_tile, V, R)
 #define FR_FLOAT_NAME(V, R) fr_product_tile_##V##_##R,
 #define FR_EACH_PRODUCT(X) ROWS_1(X, 1) ROWS_2(X, 2) ROWS_3(X, 3) ROWS_4(X, 4) ROWS_5(X, 5) ROWS_6(X, 6)
-#define FR_EACH_PRODUCT_NAME(X) {0}, {ROWS_1(X, 1)}, {ROWS_2(X, 2)}, {ROWS_3(X, 3)}, {ROWS_4(X, 4)}, {ROWS_5(X, 5)}, {ROWS_6(X, 6)}
+#define FR_EACH_PRODUCT_NAME(X) \
+    {0}, {ROWS_1(X, 1)}, {ROWS_2(X, 2)}, {ROWS_3(X, 3)}, {ROWS_4(X, 4)}, {ROWS_5(X, 5)}, { ROWS_6(X, 6) }
 static const int8_t fr_product_widest[] = ROWS_WIDEST;
 FR_EACH_PRODUCT(FR_FLOAT_TILE)
 static const fr_product_run fr_float_tiles[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR_FLOAT_NAME)};

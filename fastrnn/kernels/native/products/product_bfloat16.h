@@ -6,7 +6,8 @@
 #include "product.h"
 
 /* acc += one k of each vector, the even or the odd one of its pair. */
-FR_INLINE void fr_bfloat16_one(vf *acc, const int V, const int R, const int odd, const uint16_t *w, const int64_t *apart, const float *const *x, int64_t k) {
+FR_INLINE void fr_bfloat16_one(vf *acc, const int V, const int R, const int odd, const uint16_t *w, const int64_t *apart, const float *const *x,
+                               int64_t k) {
     vf one[ROWS_MOST];
     UNROLL for (int r = 0; r < R; r++) one[r] = vf_set1(x[r][k]);
     UNROLL for (int i = 0; i < V; i++) {
@@ -54,7 +55,8 @@ FR_INLINE void fr_bfloat16_tile(const fr_product *p, const int V, const int R, i
 }
 
 /* acc += what one row gives, over NB whole blocks of units with G gates, whose accumulators `slots` names (affine.h): for a step of one row, in registers. */
-FR_INLINE void fr_bfloat16_chain(vf *acc, const int NB, const int GA, const int G, const unsigned slots, const void *panel, int64_t block, int64_t K, const float *x) {
+FR_INLINE void fr_bfloat16_chain(vf *acc, const int NB, const int GA, const int G, const unsigned slots, const void *panel, int64_t block, int64_t K,
+                                 const float *x) {
     const int64_t step = 2 * G * LANES, block_numbers = (K + 1) / 2 * step;
     const uint16_t *w = (const uint16_t *)panel + block * block_numbers;
     int64_t k = 0;
@@ -66,8 +68,7 @@ FR_INLINE void fr_bfloat16_chain(vf *acc, const int NB, const int GA, const int 
             *to = vf_fma(vf_high_half(pair), second, vf_fma(vf_low_half(pair), first, *to));
         }
     }
-    if (k < K)
-        UNROLL for (int i = 0; i < NB * G; i++) {
+    if (k < K) UNROLL for (int i = 0; i < NB * G; i++) {
             vf *to = &acc[i / G * GA + SLOT(slots, i % G)];
             *to = vf_fma(vf_low_half(vi_load(w + i / G * block_numbers + 2 * (i % G) * LANES)), vf_set1(x[k]), *to);
         }

@@ -11,7 +11,9 @@
 FR_INLINE int64_t fr_int8_head(int64_t vectors, int64_t K, int bits) {
     return vectors * LANES * 4 * (1 + (bits < 8 ? 2 : K ? (K + FR_K_BLOCK - 1) / FR_K_BLOCK : 1));
 }
-FR_INLINE int64_t fr_int8_panel_bytes(int64_t vectors, int64_t K, int bits) { return fr_int8_head(vectors, K, bits) + vectors * LANES * 4 * ((K + 3) / 4); }
+FR_INLINE int64_t fr_int8_panel_bytes(int64_t vectors, int64_t K, int bits) {
+    return fr_int8_head(vectors, K, bits) + vectors * LANES * 4 * ((K + 3) / 4);
+}
 
 /* The sums of n fours of k from w and q on, of V vectors and R rows whose integers lie as `form` says; two parts of each sum where it takes two. */
 FR_INLINE void fr_int8_sums(vi *acc, const int V, const int R, const int form, const int bits, const int8_t *w, int64_t step, const int64_t *apart,
@@ -54,7 +56,8 @@ FR_INLINE void fr_int8_sums(vi *acc, const int V, const int R, const int form, c
 
 /* Sum i of `row`, put together of its parts, without what was added to make bytes unsigned: that times the sum of the weights, of_weights[i]; nor, with zero points
  * (`vectors` arrays behind), what the weights' own add. */
-FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits, const fr_quantized *x, int64_t row, const int32_t *of_weights, int64_t vectors) {
+FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits, const fr_quantized *x, int64_t row, const int32_t *of_weights,
+                         int64_t vectors) {
     vi sum = parts[i];
 #if FR_PAIRS
     if (form == FR_FORM_WORDS) sum = vi_join(parts[2 * i], parts[2 * i + 1]);
@@ -64,8 +67,7 @@ FR_INLINE vi fr_int8_sum(const vi *parts, int i, const int form, const int bits,
         if (FR_DOT_UNSIGNED) sum = vi_sub(sum, vi_up(vi_load(of_weights + i * LANES), 13));
     } else if (form == FR_FORM_DOT) sum = vi_sub(sum, vi_multiply(vi_set1(x->added[row]), vi_load(of_weights + i * LANES)));
     if (form == FR_FORM_WORDS || (form == FR_FORM_DOT && bits != FR_LARGE_BITS))
-        if (x->bits < 8)
-            sum = vi_sub(sum, vi_multiply(vi_set1(x->sum[row]), vi_load(of_weights + (vectors + i) * LANES)));
+        if (x->bits < 8) sum = vi_sub(sum, vi_multiply(vi_set1(x->sum[row]), vi_load(of_weights + (vectors + i) * LANES)));
     return sum;
 }
 
@@ -117,8 +119,8 @@ FR_INLINE void fr_int8_tile(const fr_product *p, const int V, const int R, const
 }
 
 /* acc += what one row of integers gives, over NB whole blocks of units with G gates, whose accumulators `slots` names (affine.h): for a step of one row, in registers. */
-FR_INLINE void fr_int8_chain(vf *acc, const int NB, const int GA, const int G, const unsigned slots, const int form, const int bits, const void *panel, int64_t blocks,
-                             int64_t block, int64_t K, const fr_quantized *x, int64_t row) {
+FR_INLINE void fr_int8_chain(vf *acc, const int NB, const int GA, const int G, const unsigned slots, const int form, const int bits,
+                             const void *panel, int64_t blocks, int64_t block, int64_t K, const fr_quantized *x, int64_t row) {
     const int64_t step = 4 * G * LANES, block_bytes = (K + 3) / 4 * step, vectors = blocks * G;
     const int two = form == FR_FORM_DOT && bits == FR_LARGE_BITS, sums = form == FR_FORM_WORDS || two ? 2 : 1;
     const float *scales = (const float *)panel + block * G * LANES;
@@ -142,26 +144,35 @@ FR_INLINE void fr_int8_chain(vf *acc, const int NB, const int GA, const int G, c
 
 /* Tiles by how their rows lie. Two rows of bytes, or two vectors of sums, take the registers of two rows. */
 #define FR_DOUBLE(X) ROWS_2(X, 1) ROWS_4(X, 2) ROWS_6(X, 3)
-#define FR_DOUBLE_NAME(X) {0}, {ROWS_2(X, 1)}, {ROWS_4(X, 2)}, {ROWS_6(X, 3)}
+#define FR_DOUBLE_NAME(X) \
+    {0}, {ROWS_2(X, 1)}, {ROWS_4(X, 2)}, { ROWS_6(X, 3) }
 static const int8_t fr_widest_of_two[] = ROWS_WIDEST_OF_TWO;
 
-#define FR_DOT8_TILE(V, R) static FR_OWN_FUNCTION void fr_dot8_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_DOT, 8, v, row); }
+#define FR_DOT8_TILE(V, R) \
+    static FR_OWN_FUNCTION void fr_dot8_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_DOT, 8, v, row); }
 #define FR_DOT8_NAME(V, R) fr_dot8_##V##_##R,
-#define FR_DOT14_TILE(V, R) static FR_OWN_FUNCTION void fr_dot14_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_DOT, 14, v, row); }
+#define FR_DOT14_TILE(V, R) \
+    static FR_OWN_FUNCTION void fr_dot14_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_DOT, 14, v, row); }
 #define FR_DOT14_NAME(V, R) fr_dot14_##V##_##R,
 FR_EACH_PRODUCT(FR_DOT8_TILE)
 FR_DOUBLE(FR_DOT14_TILE)
-static const fr_product_run fr_dot8_tiles[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR_DOT8_NAME)}, fr_dot14_tiles[][V_MOST] = {FR_DOUBLE_NAME(FR_DOT14_NAME)};
-static const fr_product_set fr_dot8_set = {fr_dot8_tiles, fr_product_widest, ROWS_MOST, HEIGHT}, fr_dot14_set = {fr_dot14_tiles, fr_widest_of_two, 3, HEIGHT / 2};
+static const fr_product_run fr_dot8_tiles[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR_DOT8_NAME)},
+                            fr_dot14_tiles[][V_MOST] = {FR_DOUBLE_NAME(FR_DOT14_NAME)};
+static const fr_product_set fr_dot8_set = {fr_dot8_tiles, fr_product_widest, ROWS_MOST, HEIGHT},
+                            fr_dot14_set = {fr_dot14_tiles, fr_widest_of_two, 3, HEIGHT / 2};
 #if FR_PAIRS
-#define FR_SIGNED_TILE(V, R) static FR_OWN_FUNCTION void fr_signed_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_SIGNED, 8, v, row); }
+#define FR_SIGNED_TILE(V, R) \
+    static FR_OWN_FUNCTION void fr_signed_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_SIGNED, 8, v, row); }
 #define FR_SIGNED_NAME(V, R) fr_signed_##V##_##R,
-#define FR_WORDS_TILE(V, R) static FR_OWN_FUNCTION void fr_words_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_WORDS, 14, v, row); }
+#define FR_WORDS_TILE(V, R) \
+    static FR_OWN_FUNCTION void fr_words_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_WORDS, 14, v, row); }
 #define FR_WORDS_NAME(V, R) fr_words_##V##_##R,
 ROWS_1(FR_SIGNED_TILE, 1)
 FR_DOUBLE(FR_WORDS_TILE)
-static const fr_product_run fr_signed_tiles[][V_MOST] = {{0}, {ROWS_1(FR_SIGNED_NAME, 1)}}, fr_words_tiles[][V_MOST] = {FR_DOUBLE_NAME(FR_WORDS_NAME)};
-static const fr_product_set fr_signed_set = {fr_signed_tiles, fr_product_widest, 1, 1}, fr_words_set = {fr_words_tiles, fr_widest_of_two, 3, HEIGHT / 2};
+static const fr_product_run fr_signed_tiles[][V_MOST] = {{0}, {ROWS_1(FR_SIGNED_NAME, 1)}},
+                            fr_words_tiles[][V_MOST] = {FR_DOUBLE_NAME(FR_WORDS_NAME)};
+static const fr_product_set fr_signed_set = {fr_signed_tiles, fr_product_widest, 1, 1},
+                            fr_words_set = {fr_words_tiles, fr_widest_of_two, 3, HEIGHT / 2};
 #endif
 
 /* One operand after the other, each by its own tiles. */

@@ -24,7 +24,8 @@ enum {
 typedef struct {
     int8_t *q;    /* [row][stride] */
     float *scale; /* [row] */
-    int32_t *added, *sum; /* [row]: what makes bytes of 8 bits unsigned, or their zero point; and of bytes with a zero point, the sum of a row without it */
+    int32_t *added,
+        *sum; /* [row]: what makes bytes of 8 bits unsigned, or their zero point; and of bytes with a zero point, the sum of a row without it */
     int64_t stride, half; /* bytes from row to row, and from the first row of bytes to the second */
     int64_t block;        /* of k that are summed at once */
     int form, bits;
@@ -41,7 +42,11 @@ FR_INLINE int64_t fr_quantized_bytes(int64_t K, int64_t n_rows) { return n_rows 
 /* Room for rows of K in memory of fr_quantized_bytes. */
 FR_INLINE fr_quantized fr_room_for(void *memory, int64_t K, int64_t n_rows) {
     int32_t *numbers = memory;
-    return (fr_quantized){.scale = memory, .added = numbers + n_rows, .sum = numbers + 2 * n_rows, .half = fr_row_of_bytes(K), .stride = 2 * fr_row_of_bytes(K),
+    return (fr_quantized){.scale = memory,
+                          .added = numbers + n_rows,
+                          .sum = numbers + 2 * n_rows,
+                          .half = fr_row_of_bytes(K),
+                          .stride = 2 * fr_row_of_bytes(K),
                           .q = (int8_t *)memory + fr_quantized_head(n_rows)};
 }
 
@@ -53,11 +58,20 @@ FR_INLINE int fr_form(int bits, int64_t n_rows) {
 
 FR_INLINE void fr_store_row(int8_t *to, int64_t half, vi q, const int form, const int bits) {
 #if FR_PAIRS
-    if (form == FR_FORM_WORDS) { vi_store_words((int16_t *)to, q); return; }
-    if (form == FR_FORM_SIGNED) { vi_store_bytes(to, q); return; }
+    if (form == FR_FORM_WORDS) {
+        vi_store_words((int16_t *)to, q);
+        return;
+    }
+    if (form == FR_FORM_SIGNED) {
+        vi_store_bytes(to, q);
+        return;
+    }
 #endif
     (void)form;
-    if (bits == 8) { vi_store_bytes(to, FR_DOT_UNSIGNED ? vi_add(q, vi_set1(128)) : q); return; }
+    if (bits == 8) {
+        vi_store_bytes(to, FR_DOT_UNSIGNED ? vi_add(q, vi_set1(128)) : q);
+        return;
+    }
     q = FR_DOT_UNSIGNED ? vi_add(q, vi_set1(8192)) : q;
     vi_store_bytes(to, vi_down(q, 7));
     vi_store_bytes(to + half, vi_and(q, vi_set1(127)));
@@ -68,14 +82,14 @@ FR_INLINE int32_t fr_largest_of(const float *x, int64_t K, int64_t segments, con
     vi most = vi_zero();
     for (int64_t n = 0; n < segments; n++) {
         const float *from = offsets ? x + offsets[n] : x;
-        for (int64_t k = 0; k < K; k += LANES)
-            most = vi_max(most, vi_bits(vf_abs(vf_load_tail(from + k, K - k < LANES ? (int)(K - k) : LANES))));
+        for (int64_t k = 0; k < K; k += LANES) most = vi_max(most, vi_bits(vf_abs(vf_load_tail(from + k, K - k < LANES ? (int)(K - k) : LANES))));
     }
     return vi_largest(most);
 }
 
 /* Stores the row multiplied by `factor` and rounded; the bits of its largest |x|. */
-FR_INLINE int32_t fr_round_row(const float *x, int64_t K, int64_t segments, const int64_t *offsets, float factor, int8_t *to, int64_t half, const int form, const int bits) {
+FR_INLINE int32_t fr_round_row(const float *x, int64_t K, int64_t segments, const int64_t *offsets, float factor, int8_t *to, int64_t half,
+                               const int form, const int bits) {
     const int step = form == FR_FORM_WORDS ? 2 : 1;
     const vf by = vf_set1(factor);
     vi most = vi_zero();
@@ -90,7 +104,8 @@ FR_INLINE int32_t fr_round_row(const float *x, int64_t K, int64_t segments, cons
     return vi_largest(most);
 }
 
-FR_INLINE void fr_quantize_as(const fr_quantized *to, const float *const *x, int64_t K, int64_t segments, const int64_t *offsets, int64_t n_rows, const int form, const int bits) {
+FR_INLINE void fr_quantize_as(const fr_quantized *to, const float *const *x, int64_t K, int64_t segments, const int64_t *offsets, int64_t n_rows,
+                              const int form, const int bits) {
     const float top = bits == 8 ? 127.0f : 8191.0f;
     for (int64_t r = 0; r < n_rows; r++) {
         to->added[r] = FR_DOT_UNSIGNED && bits == 8 ? 128 : 0;
@@ -101,8 +116,14 @@ FR_INLINE void fr_quantize_as(const fr_quantized *to, const float *const *x, int
         int32_t bits_of_one;
         memcpy(&largest, &most, sizeof largest);
         memcpy(&bits_of_one, &one, sizeof one);
-        if (bits == 8 && most <= bits_of_one) { to->scale[r] = 1.0f / top; continue; }
-        if (most >= 0x7f800000) { to->scale[r] = NAN; continue; }
+        if (bits == 8 && most <= bits_of_one) {
+            to->scale[r] = 1.0f / top;
+            continue;
+        }
+        if (most >= 0x7f800000) {
+            to->scale[r] = NAN;
+            continue;
+        }
         largest = largest < FR_TINY ? top : largest;
         fr_round_row(x[r], K, segments, offsets, top / largest, q, to->half, form, bits);
         to->scale[r] = largest / top;
@@ -150,7 +171,10 @@ FR_INLINE void fr_bytes_row(const float *x, int64_t K, float scale, int32_t zero
         const vi q = vi_sub(vi_round(v), vi_set1(zero)); /* 0 of what is behind the end */
         total = vi_add(total, q);
 #if FR_PAIRS
-        if (form == FR_FORM_WORDS) { vi_store_words((int16_t *)to + k, q); continue; }
+        if (form == FR_FORM_WORDS) {
+            vi_store_words((int16_t *)to + k, q);
+            continue;
+        }
 #endif
         vi_store_bytes(to + k, vi_add(q, vi_set1(FR_DOT_UNSIGNED ? zero : zero - 128)));
     }
@@ -174,7 +198,10 @@ static void fr_quantize_bytes(fr_quantized *to, const float *const *x, int64_t K
         fr_bytes_of(used->low, used->high, &scale, &zero);
         to->scale[r] = scale, to->added[r] = FR_DOT_UNSIGNED ? zero : zero - 128;
 #if FR_PAIRS
-        if (to->form == FR_FORM_WORDS) { fr_bytes_row(x[r], K, scale, zero, to->q + r * to->stride, to->sum + r, FR_FORM_WORDS); continue; }
+        if (to->form == FR_FORM_WORDS) {
+            fr_bytes_row(x[r], K, scale, zero, to->q + r * to->stride, to->sum + r, FR_FORM_WORDS);
+            continue;
+        }
 #endif
         fr_bytes_row(x[r], K, scale, zero, to->q + r * to->stride, to->sum + r, FR_FORM_DOT);
     }
@@ -184,7 +211,8 @@ static void fr_quantize_bytes(fr_quantized *to, const float *const *x, int64_t K
 
 /* Rows of `segments` times K floats, each from x[row] + offsets[n] on (NULL: one segment, from x[row] on), as integers. range: of bytes over all rows, where
  * there are more than these. */
-static void fr_quantize(fr_quantized *to, int bits, const float *const *x, int64_t K, int64_t segments, const int64_t *offsets, int64_t n_rows, const fr_range *range) {
+static void fr_quantize(fr_quantized *to, int bits, const float *const *x, int64_t K, int64_t segments, const int64_t *offsets, int64_t n_rows,
+                        const fr_range *range) {
     to->bits = bits, to->form = fr_form(bits, n_rows), to->block = FR_K_BLOCK;
     segments = segments ? segments : 1;
     if (bits < 8) {
@@ -196,7 +224,10 @@ static void fr_quantize(fr_quantized *to, int bits, const float *const *x, int64
     }
 #define AS(form, bits) fr_quantize_as(to, x, K, segments, offsets, n_rows, form, bits)
 #if FR_PAIRS
-    if (to->form == FR_FORM_SIGNED) { AS(FR_FORM_SIGNED, 8); return; }
+    if (to->form == FR_FORM_SIGNED) {
+        AS(FR_FORM_SIGNED, 8);
+        return;
+    }
     if (to->form == FR_FORM_WORDS) {
         if (bits == 8) AS(FR_FORM_WORDS, 8);
         else AS(FR_FORM_WORDS, 14);

@@ -20,12 +20,12 @@ typedef struct {
 #define FR_TILE(tile, suffix, NB, TAIL, R) \
     static FR_OWN_FUNCTION void tile##_##suffix(const void *context, int64_t block, int64_t row) { tile(context, NB, TAIL, R, block, row); }
 #define FR_ROWS(R) ((R) < TILE_ROWS ? (R) : TILE_ROWS)
-#define FR_EACH_ROWS(tile, suffix, NB, TAIL)              \
-    FR_TILE(tile, suffix##1, NB, TAIL, 1)                 \
-    FR_TILE(tile, suffix##2, NB, TAIL, 2)                 \
-    FR_TILE(tile, suffix##3, NB, TAIL, FR_ROWS(3))        \
-    FR_TILE(tile, suffix##4, NB, TAIL, FR_ROWS(4))        \
-    FR_TILE(tile, suffix##5, NB, TAIL, FR_ROWS(5))        \
+#define FR_EACH_ROWS(tile, suffix, NB, TAIL) \
+    FR_TILE(tile, suffix##1, NB, TAIL, 1) \
+    FR_TILE(tile, suffix##2, NB, TAIL, 2) \
+    FR_TILE(tile, suffix##3, NB, TAIL, FR_ROWS(3)) \
+    FR_TILE(tile, suffix##4, NB, TAIL, FR_ROWS(4)) \
+    FR_TILE(tile, suffix##5, NB, TAIL, FR_ROWS(5)) \
     FR_TILE(tile, suffix##6, NB, TAIL, FR_ROWS(6))
 #if TILE_ROWS == 6
 #define FR_BY_ROWS(name) {0, name##1, name##2, name##3, name##4, name##5, name##6}
@@ -34,26 +34,34 @@ typedef struct {
 #else
 #define FR_BY_ROWS(name) {0, name##1, name##2}
 #endif
-#define FR_BODY_TILES(tile, W1, W2, W)                    \
-    FR_TILE(tile, one, W1, 0, 1)                          \
-    FR_TILE(tile, half, (W1) / 2, 0, 1)                   \
-    FR_TILE(tile, two, W2, 0, 2)                          \
-    FR_EACH_ROWS(tile, rows, W, 0)                        \
+#define FR_BODY_TILES(tile, W1, W2, W) \
+    FR_TILE(tile, one, W1, 0, 1) \
+    FR_TILE(tile, half, (W1) / 2, 0, 1) \
+    FR_TILE(tile, two, W2, 0, 2) \
+    FR_EACH_ROWS(tile, rows, W, 0) \
     FR_EACH_ROWS(tile, last, 1, 0)
-#define FR_TAIL_TILES(tile)                               \
-    FR_TILE(tile, beside1, 1, 1, 1)                       \
+#define FR_TAIL_TILES(tile) \
+    FR_TILE(tile, beside1, 1, 1, 1) \
     FR_EACH_ROWS(tile, tail, 0, 1)
-#define FR_TILES_(tile, W1, W2, W)    \
-    FR_BODY_TILES(tile, W1, W2, W)    \
+#define FR_TILES_(tile, W1, W2, W) \
+    FR_BODY_TILES(tile, W1, W2, W) \
     static const fr_tiles tile##_set = {W1, W2, W, tile##_one, tile##_half, tile##_two, FR_BY_ROWS(tile##_rows), FR_BY_ROWS(tile##_last), {0}, {0}};
 #define FR_TAILED_TILES_(tile, W1, W2, W) \
-    FR_BODY_TILES(tile, W1, W2, W)        \
-    FR_TAIL_TILES(tile)                   \
-    static const fr_tiles tile##_set = {W1, W2, W, tile##_one, tile##_half, tile##_two, FR_BY_ROWS(tile##_rows), FR_BY_ROWS(tile##_last), \
-                                        {tile##_tail1, tile##_beside1}, FR_BY_ROWS(tile##_tail)};
+    FR_BODY_TILES(tile, W1, W2, W) \
+    FR_TAIL_TILES(tile) \
+    static const fr_tiles tile##_set = {W1, \
+                                        W2, \
+                                        W, \
+                                        tile##_one, \
+                                        tile##_half, \
+                                        tile##_two, \
+                                        FR_BY_ROWS(tile##_rows), \
+                                        FR_BY_ROWS(tile##_last), \
+                                        {tile##_tail1, tile##_beside1}, \
+                                        FR_BY_ROWS(tile##_tail)};
 /* The narrow last block alone. */
-#define FR_NARROW_TILES_(tile)            \
-    FR_EACH_ROWS(tile, tail, 0, 1)        \
+#define FR_NARROW_TILES_(tile) \
+    FR_EACH_ROWS(tile, tail, 0, 1) \
     static const fr_tiles tile##_set = {1, 1, 1, 0, 0, 0, {0}, {0}, {tile##_tail1}, FR_BY_ROWS(tile##_tail)};
 #define FR_NARROW_TILES(tile) FR_NARROW_TILES_(tile)
 /* Compiles `tile(context, NB, TAIL, R, block, row)`, an inline function, for every count that fr_cover uses, as tile_set. */
@@ -74,11 +82,14 @@ FR_INLINE void fr_down(const fr_tile *by_rows, int64_t n_tiles, int64_t n_rows, 
 FR_INLINE void fr_sweep(int64_t block, int64_t end, int narrow, int64_t n_rows, int backward, const fr_tiles *tiles, const void *context) {
     const int64_t wide = n_rows == 1 ? tiles->w1 : n_rows == 2 ? tiles->w2 : tiles->w, n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
     const int64_t beside = n_rows == 1 && narrow && end - 1 > block; /* one block shares the narrow one's tile */
-    const int64_t tail = end - narrow - beside, single = tail - ((tail - block) & (wide - 1)); /* where the narrow one's tile starts, and tiles of one block */
-#define WIDE(at) (n_rows == 1 ? tiles->one(context, at, 0) : n_rows == 2 ? tiles->two(context, at, 0) : fr_down(tiles->rows, n_tiles, n_rows, at, context))
+    const int64_t tail = end - narrow - beside,
+                  single = tail - ((tail - block) & (wide - 1)); /* where the narrow one's tile starts, and tiles of one block */
+#define WIDE(at) \
+    (n_rows == 1 ? tiles->one(context, at, 0) : n_rows == 2 ? tiles->two(context, at, 0) : fr_down(tiles->rows, n_tiles, n_rows, at, context))
 #define SINGLE(at) (n_rows == 1 ? tiles->last[1](context, at, 0) : fr_down(tiles->last, n_tiles, n_rows, at, context))
 #define TAIL() (n_rows == 1 ? tiles->tail_one[beside](context, tail, 0) : fr_down(tiles->tail, n_tiles, n_rows, tail, context))
-    const int64_t half = n_rows == 1 && tail - single >= wide / 2 ? wide / 2 : 0; /* RNN H = 64, 100 steps: half the time that four tiles of one block take */
+    const int64_t half =
+        n_rows == 1 && tail - single >= wide / 2 ? wide / 2 : 0; /* RNN H = 64, 100 steps: half the time that four tiles of one block take */
     int64_t at = block;
     if (!backward) {
         for (; at < single; at += wide) WIDE(at);

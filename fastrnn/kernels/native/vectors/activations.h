@@ -73,19 +73,32 @@ FR_INLINE vf vf_relu(vf x) { return vf_max(vf_zero(), x); }
 static vf vf_activate(const fr_activation *act, vf x) {
     vf alpha = vf_set1(act->alpha), beta = vf_set1(act->beta), zero = vf_zero(), one = vf_set1(1.0f);
     switch (act->kind) {
-    case FR_ACT_SIGMOID: return vf_sigmoid(x);
-    case FR_ACT_TANH: return vf_tanh(x);
-    case FR_ACT_RELU: return vf_relu(x);
-    case FR_ACT_AFFINE: return vf_add(vf_mul(alpha, x), beta);
-    case FR_ACT_LEAKY_RELU: return vf_select(vf_lt(x, zero), vf_mul(alpha, x), x);
-    case FR_ACT_THRESHOLDED_RELU: return vf_select(vf_lt(alpha, x), x, vf_min(zero, vf_max(zero, x)));
-    case FR_ACT_SCALED_TANH: return vf_mul(alpha, vf_tanh(vf_mul(beta, x)));
-    case FR_ACT_HARD_SIGMOID: return vf_max(zero, vf_min(one, vf_add(vf_mul(alpha, x), beta)));
-    case FR_ACT_ELU: return vf_elu(x, alpha);
-    case FR_ACT_SOFTSIGN: return vf_div(x, vf_add(one, vf_abs(x)));
-    case FR_ACT_SOFTPLUS: return vf_softplus(x);
-    case FR_ACT_EXP: return vf_exp(x);
-    default: return x;
+    case FR_ACT_SIGMOID:
+        return vf_sigmoid(x);
+    case FR_ACT_TANH:
+        return vf_tanh(x);
+    case FR_ACT_RELU:
+        return vf_relu(x);
+    case FR_ACT_AFFINE:
+        return vf_add(vf_mul(alpha, x), beta);
+    case FR_ACT_LEAKY_RELU:
+        return vf_select(vf_lt(x, zero), vf_mul(alpha, x), x);
+    case FR_ACT_THRESHOLDED_RELU:
+        return vf_select(vf_lt(alpha, x), x, vf_min(zero, vf_max(zero, x)));
+    case FR_ACT_SCALED_TANH:
+        return vf_mul(alpha, vf_tanh(vf_mul(beta, x)));
+    case FR_ACT_HARD_SIGMOID:
+        return vf_max(zero, vf_min(one, vf_add(vf_mul(alpha, x), beta)));
+    case FR_ACT_ELU:
+        return vf_elu(x, alpha);
+    case FR_ACT_SOFTSIGN:
+        return vf_div(x, vf_add(one, vf_abs(x)));
+    case FR_ACT_SOFTPLUS:
+        return vf_softplus(x);
+    case FR_ACT_EXP:
+        return vf_exp(x);
+    default:
+        return x;
     }
 }
 

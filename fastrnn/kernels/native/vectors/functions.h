@@ -119,8 +119,7 @@ static double fr_reduce_large(float x, int64_t *quadrant) {
     const int first = (int)(bits >> 23 & 255) - 152, word = first / 64, shift = first % 64;
     const uint64_t m = (bits & 0x7fffff) | 0x800000;
     uint64_t window[3];
-    for (int k = 0; k < 3; k++)
-        window[k] = fr_two_over_pi[word + k] << shift | (shift ? fr_two_over_pi[word + k + 1] >> (64 - shift) : 0);
+    for (int k = 0; k < 3; k++) window[k] = fr_two_over_pi[word + k] << shift | (shift ? fr_two_over_pi[word + k + 1] >> (64 - shift) : 0);
     unsigned __int128 turns = (unsigned __int128)m * window[1] + (((unsigned __int128)m * window[2]) >> 64); /* of 2^-128 */
     turns += (unsigned __int128)(m * window[0]) << 64;
     const uint64_t part = (uint64_t)(turns >> 62), rest = (uint64_t)turns << 2; /* of 2^-64 quadrants, read as signed, and below that */

@@ -69,9 +69,7 @@ FR_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 FR_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 FR_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 FR_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-FR_INLINE vf vf_pow2(vf n) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
-}
+FR_INLINE vf vf_pow2(vf n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23)); }
 FR_INLINE vf vf_pow2_of(vf t) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23)); }
 FR_INLINE vf vf_zip_low(vf a, vf b) {
     return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
@@ -85,10 +83,22 @@ FR_INLINE vm vf_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 FR_INLINE void vf_store_n(float *p, vf a, int n) {
     __m256 low = _mm512_castps512_ps256(a);
-    if (n & 8) { _mm256_storeu_ps(p, low); p += 8; low = _mm512_extractf32x8_ps(a, 1); }
+    if (n & 8) {
+        _mm256_storeu_ps(p, low);
+        p += 8;
+        low = _mm512_extractf32x8_ps(a, 1);
+    }
     __m128 part = _mm256_castps256_ps128(low);
-    if (n & 4) { _mm_storeu_ps(p, part); p += 4; part = _mm256_extractf128_ps(low, 1); }
-    if (n & 2) { _mm_storel_pi((__m64 *)p, part); p += 2; part = _mm_movehl_ps(part, part); }
+    if (n & 4) {
+        _mm_storeu_ps(p, part);
+        p += 4;
+        part = _mm256_extractf128_ps(low, 1);
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, part);
+        p += 2;
+        part = _mm_movehl_ps(part, part);
+    }
     if (n & 1) _mm_store_ss(p, part);
 }
 
@@ -117,9 +127,7 @@ FR_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 FR_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 FR_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 FR_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-FR_INLINE vf vf_pow2(vf n) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
-}
+FR_INLINE vf vf_pow2(vf n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23)); }
 FR_INLINE vf vf_pow2_of(vf t) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23)); }
 FR_INLINE vf vf_zip_low(vf a, vf b) { return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20); }
 FR_INLINE vf vf_zip_high(vf a, vf b) { return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31); }
@@ -129,8 +137,16 @@ FR_INLINE vm vf_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 FR_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
 FR_INLINE void vf_store_n(float *p, vf a, int n) {
     __m128 part = _mm256_castps256_ps128(a);
-    if (n & 4) { _mm_storeu_ps(p, part); p += 4; part = _mm256_extractf128_ps(a, 1); }
-    if (n & 2) { _mm_storel_pi((__m64 *)p, part); p += 2; part = _mm_movehl_ps(part, part); }
+    if (n & 4) {
+        _mm_storeu_ps(p, part);
+        p += 4;
+        part = _mm256_extractf128_ps(a, 1);
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, part);
+        p += 2;
+        part = _mm_movehl_ps(part, part);
+    }
     if (n & 1) _mm_store_ss(p, part);
 }
 
@@ -140,16 +156,24 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #define TILE_ROWS 3
 #define AHEAD_ROWS 4
 #define AHEAD_BESIDE 1
-typedef struct { float32x4_t a, b; } vf;
-typedef struct { uint32x4_t a, b; } vm;
-#define FR_NEON2(name, op) FR_INLINE vf name(vf x, vf y) { return (vf){op(x.a, y.a), op(x.b, y.b)}; }
+typedef struct {
+    float32x4_t a, b;
+} vf;
+typedef struct {
+    uint32x4_t a, b;
+} vm;
+#define FR_NEON2(name, op) \
+    FR_INLINE vf name(vf x, vf y) { return (vf){op(x.a, y.a), op(x.b, y.b)}; }
 FR_NEON2(vf_add, vaddq_f32)
 FR_NEON2(vf_sub, vsubq_f32)
 FR_NEON2(vf_mul, vmulq_f32)
 FR_NEON2(vf_div, vdivq_f32)
 FR_INLINE vf vf_set1(float x) { return (vf){vdupq_n_f32(x), vdupq_n_f32(x)}; }
 FR_INLINE vf vf_load(const float *p) { return (vf){vld1q_f32(p), vld1q_f32(p + 4)}; }
-FR_INLINE void vf_store(float *p, vf x) { vst1q_f32(p, x.a); vst1q_f32(p + 4, x.b); }
+FR_INLINE void vf_store(float *p, vf x) {
+    vst1q_f32(p, x.a);
+    vst1q_f32(p + 4, x.b);
+}
 FR_INLINE vf vf_load_n(const float *p, int n) {
     float whole[LANES] = {0};
     memcpy(whole, p, (size_t)n * sizeof(float));
@@ -172,9 +196,7 @@ FR_INLINE vf vf_max(vf x, vf y) { return vf_select(vf_lt(y, x), x, y); }
 FR_INLINE vf vf_abs(vf x) { return (vf){vabsq_f32(x.a), vabsq_f32(x.b)}; }
 FR_INLINE vf vf_sqrt(vf x) { return (vf){vsqrtq_f32(x.a), vsqrtq_f32(x.b)}; }
 FR_INLINE vf vf_round(vf x) { return (vf){vrndnq_f32(x.a), vrndnq_f32(x.b)}; }
-FR_INLINE float32x4_t fr_pow2_half(float32x4_t n) {
-    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
-}
+FR_INLINE float32x4_t fr_pow2_half(float32x4_t n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23)); }
 FR_INLINE vf vf_pow2(vf n) { return (vf){fr_pow2_half(n.a), fr_pow2_half(n.b)}; }
 FR_INLINE float32x4_t fr_pow2_of_half(float32x4_t t) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(t), 23)); }
 FR_INLINE vf vf_pow2_of(vf t) { return (vf){fr_pow2_of_half(t.a), fr_pow2_of_half(t.b)}; }
@@ -185,10 +207,16 @@ FR_INLINE vf vf_pow2_of(vf t) { return (vf){fr_pow2_of_half(t.a), fr_pow2_of_hal
 #define TILE_ROWS 2
 #define AHEAD_ROWS 4
 #define AHEAD_BESIDE 1
-typedef struct { float f[LANES]; } vf;
-typedef struct { uint32_t m[LANES]; } vm;
+typedef struct {
+    float f[LANES];
+} vf;
+typedef struct {
+    uint32_t m[LANES];
+} vm;
 #define FR_EACH(expression) \
-    vf r; for (int l = 0; l < LANES; l++) r.f[l] = (expression); return r
+    vf r; \
+    for (int l = 0; l < LANES; l++) r.f[l] = (expression); \
+    return r
 /* A correctly rounded float FMA without the instruction: the product is exact in double, the sum is
  * rounded to odd (Boldo and Melquiond 2008), and rounding that to float is then rounding only once. */
 FR_INLINE float fr_fmaf(float a, float b, float c) {
@@ -203,7 +231,9 @@ FR_INLINE float fr_fmaf(float a, float b, float c) {
 FR_INLINE vf vf_set1(float a) { FR_EACH(a); }
 FR_INLINE vf vf_load_n(const float *p, int n) { FR_EACH(l < n ? p[l] : 0.0f); }
 FR_INLINE vf vf_load(const float *p) { FR_EACH(p[l]); }
-FR_INLINE void vf_store_n(float *p, vf a, int n) { for (int l = 0; l < n; l++) p[l] = a.f[l]; }
+FR_INLINE void vf_store_n(float *p, vf a, int n) {
+    for (int l = 0; l < n; l++) p[l] = a.f[l];
+}
 FR_INLINE void vf_store(float *p, vf a) { memcpy(p, a.f, sizeof a.f); }
 FR_INLINE vf vf_add(vf a, vf b) { FR_EACH(a.f[l] + b.f[l]); }
 FR_INLINE vf vf_sub(vf a, vf b) { FR_EACH(a.f[l] - b.f[l]); }
@@ -233,8 +263,16 @@ FR_INLINE vf vf_pow2_of(vf t) {
 FR_INLINE vf vf_zip_low(vf a, vf b) { FR_EACH(l % 2 ? b.f[l / 2] : a.f[l / 2]); }
 FR_INLINE vf vf_zip_high(vf a, vf b) { FR_EACH(l % 2 ? b.f[LANES / 2 + l / 2] : a.f[LANES / 2 + l / 2]); }
 FR_INLINE vf vf_high(vf a) { FR_EACH(a.f[LANES / 2 + l % (LANES / 2)]); }
-FR_INLINE vm vf_lt(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] < b.f[l]; return r; }
-FR_INLINE vm vf_eq(vf a, vf b) { vm r; for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] == b.f[l]; return r; }
+FR_INLINE vm vf_lt(vf a, vf b) {
+    vm r;
+    for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] < b.f[l];
+    return r;
+}
+FR_INLINE vm vf_eq(vf a, vf b) {
+    vm r;
+    for (int l = 0; l < LANES; l++) r.m[l] = a.f[l] == b.f[l];
+    return r;
+}
 FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 
 #else

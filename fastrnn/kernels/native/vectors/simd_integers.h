@@ -110,8 +110,11 @@ FR_INLINE vi vi_join(vi low, vi high) { return _mm256_permute4x64_epi64(_mm256_h
 #elif defined(FR_NEON)
 #define FR_PAIRS 0
 #define FR_DOT_UNSIGNED 0
-typedef struct { int32x4_t a, b; } vi;
-#define FR_NEON2I(name, op) FR_INLINE vi name(vi x, vi y) { return (vi){op(x.a, y.a), op(x.b, y.b)}; }
+typedef struct {
+    int32x4_t a, b;
+} vi;
+#define FR_NEON2I(name, op) \
+    FR_INLINE vi name(vi x, vi y) { return (vi){op(x.a, y.a), op(x.b, y.b)}; }
 FR_NEON2I(vi_add, vaddq_s32)
 FR_NEON2I(vi_sub, vsubq_s32)
 FR_NEON2I(vi_multiply, vmulq_s32)
@@ -120,7 +123,10 @@ FR_NEON2I(vi_max, vmaxq_s32)
 FR_INLINE vi vi_set1(int32_t x) { return (vi){vdupq_n_s32(x), vdupq_n_s32(x)}; }
 FR_INLINE vi vi_zero(void) { return vi_set1(0); }
 FR_INLINE vi vi_load(const void *p) { return (vi){vld1q_s32((const int32_t *)p), vld1q_s32((const int32_t *)p + 4)}; }
-FR_INLINE void vi_store(void *p, vi x) { vst1q_s32((int32_t *)p, x.a); vst1q_s32((int32_t *)p + 4, x.b); }
+FR_INLINE void vi_store(void *p, vi x) {
+    vst1q_s32((int32_t *)p, x.a);
+    vst1q_s32((int32_t *)p + 4, x.b);
+}
 FR_INLINE vi vi_up(vi x, int n) { return (vi){vshlq_s32(x.a, vdupq_n_s32(n)), vshlq_s32(x.b, vdupq_n_s32(n))}; }
 FR_INLINE vi vi_down(vi x, int n) { return vi_up(x, -n); }
 FR_INLINE vi vi_round(vf x) { return (vi){vcvtnq_s32_f32(x.a), vcvtnq_s32_f32(x.b)}; }
@@ -147,18 +153,27 @@ FR_INLINE int32x4_t fr_dot4(int32x4_t acc, int8x16_t x, int8x16_t w) {
 #endif
 }
 FR_INLINE vi vi_dot(vi acc, vi x, vi w) {
-    return (vi){fr_dot4(acc.a, vreinterpretq_s8_s32(x.a), vreinterpretq_s8_s32(w.a)), fr_dot4(acc.b, vreinterpretq_s8_s32(x.b), vreinterpretq_s8_s32(w.b))};
+    return (vi){fr_dot4(acc.a, vreinterpretq_s8_s32(x.a), vreinterpretq_s8_s32(w.a)),
+                fr_dot4(acc.b, vreinterpretq_s8_s32(x.b), vreinterpretq_s8_s32(w.b))};
 }
 
 #else
 #define FR_PAIRS 0
 #define FR_DOT_UNSIGNED 0
-typedef struct { int32_t i[LANES]; } vi;
+typedef struct {
+    int32_t i[LANES];
+} vi;
 #define FR_EACH_I(expression) \
-    vi r; for (int l = 0; l < LANES; l++) r.i[l] = (expression); return r
+    vi r; \
+    for (int l = 0; l < LANES; l++) r.i[l] = (expression); \
+    return r
 FR_INLINE vi vi_zero(void) { FR_EACH_I(0); }
 FR_INLINE vi vi_set1(int32_t a) { FR_EACH_I(a); }
-FR_INLINE vi vi_load(const void *p) { vi r; memcpy(r.i, p, sizeof r.i); return r; }
+FR_INLINE vi vi_load(const void *p) {
+    vi r;
+    memcpy(r.i, p, sizeof r.i);
+    return r;
+}
 FR_INLINE void vi_store(void *p, vi a) { memcpy(p, a.i, sizeof a.i); }
 FR_INLINE vi vi_add(vi a, vi b) { FR_EACH_I(a.i[l] + b.i[l]); }
 FR_INLINE vi vi_sub(vi a, vi b) { FR_EACH_I(a.i[l] - b.i[l]); }
@@ -169,9 +184,17 @@ FR_INLINE vi vi_up(vi a, int n) { FR_EACH_I((int32_t)((uint32_t)a.i[l] << n)); }
 FR_INLINE vi vi_down(vi a, int n) { FR_EACH_I(a.i[l] >> n); }
 /* what has no integer is not used: its row's scale is NaN */
 FR_INLINE vi vi_round(vf a) { FR_EACH_I(fabsf(a.f[l]) < 1e9f ? (int32_t)rintf(a.f[l]) : 0); }
-FR_INLINE vi vi_bits(vf a) { vi r; memcpy(r.i, a.f, sizeof r.i); return r; }
+FR_INLINE vi vi_bits(vf a) {
+    vi r;
+    memcpy(r.i, a.f, sizeof r.i);
+    return r;
+}
 FR_INLINE vf vf_of(vi a) { FR_EACH((float)a.i[l]); }
-FR_INLINE vf vf_bits(vi a) { vf r; memcpy(r.f, a.i, sizeof r.f); return r; }
+FR_INLINE vf vf_bits(vi a) {
+    vf r;
+    memcpy(r.f, a.i, sizeof r.f);
+    return r;
+}
 FR_INLINE int32_t vi_largest(vi a) {
     int32_t most = a.i[0];
     for (int l = 1; l < LANES; l++) most = a.i[l] > most ? a.i[l] : most;
@@ -179,7 +202,9 @@ FR_INLINE int32_t vi_largest(vi a) {
 }
 FR_INLINE vi vi_of_uint8_t(const uint8_t *p) { FR_EACH_I(p[l]); }
 FR_INLINE vi vi_of_int8_t(const int8_t *p) { FR_EACH_I(p[l]); }
-FR_INLINE void vi_store_bytes(void *p, vi a) { for (int l = 0; l < LANES; l++) ((int8_t *)p)[l] = (int8_t)a.i[l]; }
+FR_INLINE void vi_store_bytes(void *p, vi a) {
+    for (int l = 0; l < LANES; l++) ((int8_t *)p)[l] = (int8_t)a.i[l];
+}
 FR_INLINE vi vi_dot(vi acc, vi x, vi w) {
     int8_t from[4 * LANES], by[4 * LANES];
     memcpy(from, x.i, sizeof from);
