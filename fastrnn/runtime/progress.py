@@ -56,7 +56,7 @@ class NotebookBar:
         from IPython.display import display
 
         self.total, self.done, self.note, self.closed = total, 0, note, False
-        self._output, self._at = display(self, display_id=True), time.monotonic()  # type: ignore[no-untyped-call]
+        self._output, self._at = display(self, display_id=True), time.monotonic()  # type: ignore[no-untyped-call, unused-ignore]
 
     def show(self, done: int, note: str) -> None:
         """Moves it, ten times a second at most."""
