@@ -44,6 +44,7 @@ APART = [
     *(Row(op, [x], {"axes": [axis], "keepdims": keep}, 13) for op in ("ReduceL1", "ReduceLogSum", "ReduceLogSumExp") for x in (np.abs(rand(3, 40, 5)) + 1,)
       for axis, keep in ((1, 1), (0, 0), (-1, 0))),
     *(Row("ReduceLogSumExp", [x], {"axes": [1], "keepdims": 0}, 13) for x in (ENDS, np.full((2, 3), -INF, np.float32), np.float32([[INF, 1], [-INF, -INF], [NAN, 0]]), 100 * TIED)),
+    Row("ReduceLogSumExp", [rand(3, 1, 4)], {"keepdims": 0, "noop_with_empty_axes": 1}, 18),
     Row("ReduceL1", [HOLED], {}, 13), Row("ReduceLogSumExp", [rand(3, 4)], {"keepdims": 0}, 13),
     *(Row("LpNormalization", [x], {"axis": axis, "p": p}, 22) for x in (TIED, np.zeros((2, 3), np.float32)) for axis, p in ((-1, 1), (1, 2), (0, 2))),
     *(Row("RMSNormalization", [rand(3, 5, 8), rand(*shape)], {"axis": axis}, 23) for axis, shape in ((-1, (8,)), (1, (5, 8)))),

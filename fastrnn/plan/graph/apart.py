@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn.model import Node
 from fastrnn.model.ops.foreign import PREFIX
+from fastrnn.model.ops.normal import reduced_axes
 from fastrnn.model.sizes import Whole, same
 from fastrnn.plan.graph.rewrite import Patterns, rewrites
 
@@ -75,21 +76,17 @@ def reduce_log_sum(to: Apart, node: Node, x: str) -> bool:
 @apart("ReduceLogSumExp")
 def reduce_log_sum_exp(to: Apart, node: Node, x: str) -> bool:
     """Shifted by the largest entry, where that is a number."""
+    if node.input(1) and node.input(1) not in to.graph.weights:
+        return False
+    axes = reduced_axes(node, len(to.graph.specs[x].shape), to.graph.weights.get(node.input(1)))
     kept = {**node.attributes, "keepdims": 1}
     most = to.op("ReduceMax", *node.inputs, **kept)
     top = to.op("Where", to.op("Less", to.op("Abs", most), to.number(np.inf)), most, to.number(0))
     total = to.op("ReduceSum", to.op("Exp", to.op("Sub", x, top)), *node.inputs[1:], **kept)
     whole = to.op("Add", to.op("Log", total), top)
-    if not node.get("keepdims"):
-        to.op("Reshape", whole, to.graph.whole(f"{node.name}.shape", *to.graph.specs[node.outputs[0]].shape)) if _wholes(to, node) else to.op(
-            "Squeeze", whole, *node.inputs[1:]
-        )
+    if axes and not node.get("keepdims"):
+        to.op("Squeeze", whole, to.whole(*axes))
     return True
-
-
-def _wholes(to: Apart, node: Node) -> bool:
-    """Whether the output's sizes are all known."""
-    return not any(isinstance(n, str) for n in to.graph.specs[node.outputs[0]].shape)
 
 
 @apart("RMSNormalization")
