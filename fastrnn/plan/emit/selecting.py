@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +17,12 @@ from fastrnn.plan.emit.emitter import by_size, emits
 from fastrnn.plan.emit.indexing import offsets_of_rows, take
 from fastrnn.plan.lowering.memory import View
 
+ROLES = {"ArgMax": "argmax", "ArgMin": "argmin", "TopK": "top", "CumSum": "running"}
 NUMBERS = ("float32", "int32", "int64", "")  # "": not known yet
 
 
-def _of_numbers(role: str) -> Callable[[Node, Mapping[str, Spec]], Key]:
-    return lambda node, specs: Key(role, dtype=specs[node.inputs[0]].dtype)
+def _kernel(node: Node, specs: Mapping[str, Spec]) -> Key:
+    return Key(ROLES[node.op], dtype=specs[node.inputs[0]].dtype)
 
 
 def _refused(node: Node, specs, constants) -> str | None:
@@ -31,38 +32,29 @@ def _refused(node: Node, specs, constants) -> str | None:
     return None if dtype in NUMBERS else f"no kernel for {dtype}"
 
 
-@emits("ArgMax", "ArgMin", kernel=lambda node, specs: Key(node.op.lower(), dtype=specs[node.inputs[0]].dtype), refused=_refused)
+@emits("ArgMax", "ArgMin", kernel=_kernel, refused=_refused)
 def arg(build, node):
     """The first of equal ones, or the last."""
     x, axis = build.views[node.inputs[0]], node.get("axis") % len(build.views[node.inputs[0]].shape)
     others = tuple(a for a in range(len(x.shape)) if a != axis)
     y = build.place(node.outputs[0], build.infer_output(node, 0))
-    kernel = Key(node.op.lower(), dtype=x.dtype.name)
-    build.reduce(
-        node.name, y.reshaped(tuple(x.shape[a] for a in others)), x.transposed((*others, axis)), kernel=kernel, P=int(node.get("select_last_index"))
-    )
+    rows, kept = x.transposed((*others, axis)), y.reshaped(tuple(x.shape[a] for a in others))
+    build.reduce(node.name, kept, rows, kernel=_kernel(node, build.specs), P=int(node.get("select_last_index")))
 
 
-@emits("TopK", kernel=_of_numbers("top"), refused=_refused)
+@emits("TopK", kernel=_kernel, refused=_refused)
 def top_k(build, node):
     """Where they stand, then the entries there."""
     x, axis, shape = build.views[node.inputs[0]], node.get("axis") % len(build.views[node.inputs[0]].shape), build.infer_output(node, 0)
     at = build.place(node.output(1), shape) if node.output(1) else build.scratch(shape, np.int64)
     if 0 not in shape:
-        build.rowwise(
-            node.name,
-            Key("top", dtype=x.dtype.name),
-            at,
-            x,
-            axis,
-            H=whole(build.weights[node.inputs[1]].reshape(())[()]),
-            P=int(not node.get("largest")),
-        )
+        k = whole(build.weights[node.inputs[1]].reshape(())[()])
+        build.rowwise(node.name, _kernel(node, build.specs), at, x, axis, H=k, P=int(not node.get("largest")))
     if node.output(0):
         take_each(build, node.name, x, axis, at, build.place(node.output(0), shape))
 
 
-@emits("CumSum", kernel=_of_numbers("running"), refused=_refused)
+@emits("CumSum", kernel=_kernel, refused=_refused)
 def cum_sum(build, node):
     """From the end: over views that run backwards."""
     x, y = build.views[node.inputs[0]], build.place_like(node.outputs[0], build.views[node.inputs[0]])
@@ -73,7 +65,7 @@ def cum_sum(build, node):
         x, to = (view.part(view.shape[axis] - 1, -1, axis, -1) for view in (x, y))
     else:
         to = y
-    build.rowwise(node.name, Key("running", dtype=x.dtype.name), to, x, axis, P=int(node.get("exclusive")))
+    build.rowwise(node.name, _kernel(node, build.specs), to, x, axis, P=int(node.get("exclusive")))
 
 
 @emits("GatherElements", kernel=by_size("take"), refused=lambda node, specs, constants: None)
