@@ -91,6 +91,10 @@ class Explanation:
         main = main_of(node)
         own = self._node(main, "  " * depth + main.name)
         others = [(n.op, "  " * depth + n.name, "-", "-", "-", "-", f"fused into {main.name}") for n in node.nodes if n is not main]
+        if node.pool and (self.ran is None or node.pool.name not in self.ran):
+            others.append((node.pool.op, "  " * depth + node.pool.name, "-", "-", "-", "-", f"fused into {main.name}"))
+        elif node.pool:
+            others += self._node(node.pool, "  " * depth + node.pool.name)
         return own + others if node.head else others + [(*own[0][:-1], f"{own[0][-1]}; {len(node.nodes)} nodes in one pass")]
 
     def _node(self, node: Node, label: str) -> list[tuple[str, ...]]:

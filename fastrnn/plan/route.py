@@ -20,7 +20,7 @@ from fastrnn.model.infer import known
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.plan import policy
-from fastrnn.plan.emit import elementwise, indexing, matrix, normal, pooling, quantized, recurrent, selecting  # noqa: F401  (they register emitters)
+from fastrnn.plan.emit import convolution, elementwise, indexing, matrix, normal, pooling, quantized, recurrent, selecting  # noqa: F401  (they register emitters)
 from fastrnn.plan.emit.emitter import EMIT, by_size
 from fastrnn.plan.graph.fold import REPEATING
 from fastrnn.plan.lowering.views import is_view

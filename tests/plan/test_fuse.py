@@ -73,6 +73,103 @@ def test_what_follows_a_product_is_fused_into_it(head, what, monkeypatch):
     same_unfused(model, inputs, monkeypatch)
 
 
+POOLED = {  # x, w, the convolution's attributes, those of the pooling behind it
+    "columns": (rand(3, 4, 21), CONV1, {"pads": [1, 1]}, {"kernel_shape": [2], "strides": [2]}),
+    "image": (rand(1, 4, 13, 17), CONV2, {"pads": [1, 1, 0, 1]}, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "images": (rand(2, 4, 13, 17), CONV2, {"pads": [1, 1, 0, 1]}, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "frequencies": (rand(1, 1, 40, 31), rand(19, 1, 3, 3), {"pads": [1, 1, 1, 1]}, {"kernel_shape": [1, 3], "strides": [1, 3]}),
+    "lines": (rand(1, 3, 40, 31), rand(35, 3, 3, 3), {"strides": [1, 2]}, {"kernel_shape": [4, 1], "strides": [4, 1]}),
+    "grouped": (rand(1, 8, 12, 9), CONV2, {"group": 2}, {"kernel_shape": [3, 2], "strides": [3, 2]}),
+    "depthwise": (rand(1, 37, 12, 30), rand(37, 1, 3, 3), {"group": 37, "pads": [1, 1, 1, 1]}, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "pointwise": (rand(1, 24, 10, 90), rand(66, 24, 1, 1), {}, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+}
+
+
+@pytest.mark.parametrize("between", [(), ("Relu",), ("Add", "Silu")])
+@pytest.mark.parametrize("pool", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("case", POOLED)
+def test_a_pooling_behind_a_convolution_is_fused_into_it(case, pool, between, monkeypatch):
+    x, w, attributes, window = POOLED[case]
+    conv = fr.compile(model_of([("Conv", ["x", "w"], "y", attributes)], {"x": x}, {"w": w}), backend="reference")
+    rest = rand(*conv.run({"x": x})["y"].shape, seed=3)
+    nodes, value = [("Conv", ["x", "w"], "p", attributes)], "p"
+    for k, op in enumerate(between):
+        nodes.append((op, [value, "rest"] if op == "Add" else [value], f"v{k}", {}))
+        value = f"v{k}"
+    inputs = {"x": x} | ({"rest": rest} if "Add" in between else {})
+    model = model_of([*nodes, (pool, [value], "y", window)], inputs, {"w": w})
+    (only,) = fuse(model).nodes
+    assert only.pool.op == pool and only.head.op == "Conv" and len(only.nodes) == len(between)
+    session = fr.compile(model)
+    apart = "pool_" in session.explain({name: a.shape for name, a in inputs.items()})
+    assert apart == (case == "images")  # a batch of them takes a call of its own
+    same_unfused(model, inputs, monkeypatch)
+    threaded = fr.compile(model, threads=3).run(inputs)["y"]
+    assert threaded.tobytes() == session.run(inputs)["y"].tobytes()
+
+
+@pytest.mark.parametrize("window", [{"kernel_shape": [3, 3], "strides": [2, 2]}, {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 1, 1]},
+                                    {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, {"kernel_shape": [2, 2], "strides": [2, 2], "dilations": [2, 1]}])  # fmt: skip
+def test_windows_that_meet_are_pooled_apart(window, monkeypatch):
+    model = model_of([("Conv", ["x", "w"], "p", {}), ("MaxPool", ["p"], "y", window)], {"x": rand(1, 4, 12, 14)}, {"w": CONV2})
+    assert len(fuse(model).nodes) == 2
+    same_unfused(model, {"x": rand(1, 4, 12, 14)}, monkeypatch)
+
+
+@pytest.mark.parametrize("op", ["Conv", "MaxPool", "Relu"])
+@pytest.mark.parametrize("shape", [(1, 4, 12, 14), (2, 4, 12, 14), (3, 4, 19)])
+def test_an_input_is_made_inside_its_padding(op, shape, monkeypatch):
+    """By whatever makes it; in a batch of images by a copy."""
+    n, x = len(shape) - 2, rand(*shape)
+    weights = {"w": rand(6, 4, *(3,) * n), "v": rand(5, 6 if op == "Conv" else 4, *(3,) * n) / 8}
+    first = {"Conv": (["x", "w"], {}), "MaxPool": (["x"], {"kernel_shape": [2] * n, "strides": [1] * n}), "Relu": (["x"], {})}[op]
+    nodes = [(op, first[0], "p", first[1]), ("Conv", ["p", "v"], "y", {"pads": [1, 2, *[1] * (2 * n - 2)][: 2 * n]})]
+    model = model_of(nodes, {"x": x}, weights)
+    session = fr.compile(model)
+    program = build_program(session.plan, session.plan.specialised({"x": shape}))
+    copies = [
+        step
+        for step in program.steps
+        if step.node == "y" and "copy" in step.kernel.key.role and "weight" != step.pointers["x"].space and step.pointers["y"].space != "slot"
+    ]
+    assert len(copies) == (n == 2 and shape[0] > 1)
+    same_unfused(model, {"x": x}, monkeypatch)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_hard_swish_needs_no_division(order):
+    x = 5 * rand(40, 7)
+    numbers = {"three": np.float32(3), "low": np.float32(0), "high": np.float32(6), "six": np.float32(6)}
+    nodes = [
+        ("Add", ["x", "three"][::order], "a", {}),
+        ("Clip", ["a", "low", "high"], "c", {}),
+        ("Mul", ["x", "c"][::order], "m", {}),
+        ("Div", ["m", "six"], "y", {}),
+    ]
+    model = model_of(nodes, {"x": x}, numbers)
+    session = fr.compile(model)
+    assert not any(node.op == "Div" for node in session.plan.specialised({"x": x.shape}).nodes)
+    want = x.astype(np.float64) * np.clip(x.astype(np.float64) + 3, 0, 6) / 6
+    np.testing.assert_allclose(session.run({"x": x})["y"], want, rtol=4e-7, atol=1e-7)
+
+
+NUMBERS = [("Add", 1), ("Add", 0), ("Sub", 1), ("Sub", 0), ("Mul", 1), ("Mul", 0), ("Div", 1), ("Div", 0)]
+
+
+@pytest.mark.parametrize("op, where", NUMBERS)
+@pytest.mark.parametrize("number", [0.3, -0.0, 0.0, np.inf, np.nan])
+def test_a_number_is_part_of_its_operation(op, where, number):
+    """As NumPy has it, zeros' signs too."""
+    x = np.float32([0.0, -0.0, 1, -1, 0.3, -0.3, 1e30, np.inf, -np.inf, np.nan] * 5)
+    given = ["x", "n"] if where else ["n", "x"]
+    got = fr.compile(model_of([(op, given, "a", {}), ("Neg", ["a"], "y", {})], {"x": x}, {"n": np.float32(number)})).run({"x": x})["y"]
+    a, b = (x, np.float32(number)) if where else (np.float32(number), x)
+    with np.errstate(all="ignore"):
+        want = -{"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[op](a, b)
+    np.testing.assert_array_equal(got, want)
+    assert np.array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(want[~np.isnan(want)]))
+
+
 def test_what_others_read_is_not_fused(monkeypatch):
     """A value that is an output, that two read, or that a branch reads stays; so does a smaller one that is then broadcast."""
     x = rand(4, 7)

@@ -2,7 +2,8 @@
 
     emitter.py      Emitter: kernel, refusal and function of an op; the registry EMIT; argument records
     elementwise.py  elementwise ops, alone or fused, as one chain
-    matrix.py       matrix products, convolutions, depthwise and transposed ones
+    matrix.py       matrix products
+    convolution.py  convolutions, depthwise and transposed ones
     quantized.py  bytes with a scale and a zero point, to and fro
     pooling.py      pooling, space to depth, normalisations of channels
     normal.py       normalisation, softmax and reductions

@@ -15,8 +15,9 @@ from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.pooling import pooled
 from fastrnn.model.sizes import largest, wholes
+from fastrnn.plan.emit.convolution import offsets_of
 from fastrnn.plan.emit.emitter import by_size, emits, new_args, only_float32
-from fastrnn.plan.emit.matrix import by_grid, offsets_of
+from fastrnn.plan.emit.matrix import by_grid
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import number
 from fastrnn.plan.lowering.memory import View, weight_view

@@ -5,6 +5,7 @@ MatMul with a constant matrix, and an Add after   Gemm, whose FMA chains start a
 Gemm with a computed B or C                       MatMul, or Gemm, and what scales and adds behind it
 a number that scales a MatMul of two computed     in front of it, on its rows: as many numbers as a row has, not as many as there are columns
 Pow by 2                                          Mul
+x Clip(x + 3, 0, 6) / 6                           a hard swish by its product with 1 / 6: no division
 Concat of all that a Split gives                  what was split
 GlobalAveragePool                                 ReduceMean
 ConstantOfShape, Tile along axes of size 1        Expand, a view
@@ -217,8 +218,22 @@ def _scaled(graph: Patterns, node: Node, product: str, factor: str):
 
 @rewrites("Div")
 def quotient(graph: Patterns, node: Node):
-    """Of a product by a number."""
+    """Of a product by a number; x clip(x + 3, 0, 6) / 6, a hard swish, as a product with 1 / 6."""
+    if graph.scalar(node.inputs[1]) == 6.0 and _hard_swish(graph, graph.only(node.inputs[0], "Mul")):
+        return [replace(node, op="Mul", inputs=(node.inputs[0], graph.weight(f"{node.name}.factor", np.float32(1 / 6))))]
     return _scaled(graph, node, *node.inputs)
+
+
+def _hard_swish(graph: Patterns, product: Node | None) -> bool:
+    """Whether a node is x clip(x + 3, 0, 6)."""
+    if product is None or graph.specs[product.outputs[0]].dtype != "float32":
+        return False
+    for x, bounded in (product.inputs, product.inputs[::-1]):
+        clip = graph.only(bounded, "Clip")
+        moved = graph.only(clip.inputs[0], "Add") if clip is not None and [graph.scalar(clip.input(k)) for k in (1, 2)] == [0.0, 6.0] else None
+        if moved is not None and x in moved.inputs and 3.0 in map(graph.scalar, moved.inputs):
+            return True
+    return False
 
 
 @rewrites("Mul")

@@ -4,6 +4,7 @@ hold for all sizes that would have decided the same.
     fuse.py      which nodes become one call
     build.py     Builder: walks the nodes in order; inputs, outputs, steps
         sharing.py   which values are made in the place of another, and how long a place is needed
+        windows.py   around convolutions: inputs inside their padding, poolings behind them
         layout.py    where values are put, copies, elementwise calls
         ranges.py    indices and lengths, checked at the door or on the way
         memory.py    View: an address with shape and strides; loops over several; the Arena of work space

@@ -32,6 +32,7 @@ from fastrnn.plan.lowering.memory import View, c_strides, weight_view
 from fastrnn.plan.lowering.ranges import Ranges
 from fastrnn.plan.lowering.sharing import last_uses, share_places, sink_outputs
 from fastrnn.plan.lowering.views import VIEWS, is_view
+from fastrnn.plan.lowering.windows import Pooled, pooled_behind
 from fastrnn.plan.program import JumpStep, Kept, KernelStep, Program, PythonStep, Region, Slot, Step
 from fastrnn.plan.route import route
 from fastrnn.plan.weights.met import packed_while_running
@@ -65,7 +66,7 @@ class Builder(Ranges):
         self.compiled = plan.backend != "reference"  # else every step is NumPy's
         model = plan.fused(model)
         self.plan, self.model, self.weights = plan, model, model.weights
-        self.specs: dict[str, Spec] = model.specs
+        self.specs: dict[str, Spec] = dict(model.specs)
         self.views = {name: self._weight(name, a) for name, a in model.weights.items() if not isinstance(a, Absent)}
         self.hoisted = hoisted(model)
         self.steps: list[Step | None] = []
@@ -73,8 +74,9 @@ class Builder(Ranges):
         self.epilogues = {
             node.head.name: chain_of(node.nodes, self.weights, node.head.outputs[0])
             for node, _ in every_node(model.nodes)
-            if isinstance(node, Fused) and node.head
+            if isinstance(node, Fused) and node.head and node.nodes
         }
+        self.pools: dict[str, Pooled] = {}  # behind the convolution in hand, by its name
         self._worth: dict[int, Whole] = {}  # nanoseconds of steps by index
         self._limits: dict[int, tuple[int, int]] = {}  # slot -> range of its integers
         self._lengths: dict[tuple[str, int], list[tuple]] = {}  # (value, deals) -> (T, (sorted lengths, their rows))
@@ -238,7 +240,10 @@ class Builder(Ranges):
     def emit(self, node: Node) -> None:
         """A node's steps."""
         if isinstance(node, Fused) and node.head:
-            node = replace(node.head, outputs=node.outputs)  # what follows is in `epilogues`
+            if node.pool and not self._pools(node):
+                self.emit(replace(node, outputs=node.pool.inputs[:1], pool=None))
+                return self.emit(node.pool)
+            node = replace(node.head, outputs=node.outputs if not node.pool else node.pool.inputs[:1])  # what follows is in `epilogues` and `pools`
         around, self.at = self.at, node.name
         match route(node, self.specs, self.weights, self.plan.backend).way:
             case "jump" if node.op == "If":
@@ -255,6 +260,15 @@ class Builder(Ranges):
                 self._numpy(node)
         self.at = around
         self.release_scratch()
+
+    def _pools(self, node: Fused) -> bool:
+        """Whether a convolution's call does the pooling behind it as well: of one image, or along one axis."""
+        pooled = pooled_behind(node.pool, self.specs)
+        way = route(node.head, self.specs, self.weights, self.plan.backend).way
+        if way != "kernel" or 0 in self.shape_of(pooled.output) or pooled.images and self.shape_of(pooled.output)[0] != 1:
+            return False
+        self.pools[node.head.name] = pooled
+        return True
 
     def _view(self, node: Node) -> None:
         source, shapes = self.views[node.inputs[0]], [self.infer_output(node, k) for k in range(len(node.outputs))]

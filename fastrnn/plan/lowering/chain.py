@@ -25,11 +25,13 @@ DTYPES = ("float32", "bool")  # a bool is 0 or 1 inside
 
 # Ops that are one operation of the same operands.
 PLAIN = {
-    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "PRelu": "prelu", "Sigmoid": "sigmoid", "Sqrt": "sqrt", "Abs": "abs", "Sign": "sign",
+    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "PRelu": "prelu", "Sigmoid": "sigmoid", "Relu": "relu", "Sqrt": "sqrt", "Abs": "abs", "Sign": "sign",
     "Floor": "floor", "Ceil": "ceil", "Round": "round", "Erf": "erf", "Log": "log", "Sin": "sin", "Cos": "cos", "Reciprocal": "reciprocal",
     "Not": "not", "And": "and", "Or": "or", "Xor": "xor", "Equal": "equal", "Less": "less", "LessOrEqual": "less_or_equal", "Greater": "greater",
     "GreaterOrEqual": "greater_or_equal", "Where": "where", "Mod": "fmod",
 }  # fmt: skip
+# Those that are one operation of one operand where the last, or in a sum and a product either, is a number.
+WITH_NUMBER = {"Add": ("plus", lambda c: c), "Sub": ("plus", lambda c: -c), "Mul": ("times", lambda c: c), "Div": ("quotient", lambda c: c)}
 SPELLED: dict[str, Callable] = {}
 
 
@@ -71,10 +73,22 @@ class Chain:
 
     def add(self, node: Node) -> None:
         """A node's operations."""
-        if node.op in PLAIN:
+        if node.op in WITH_NUMBER and (found := self._number_of(node)):
+            operation, of = WITH_NUMBER[node.op]
+            value, number = found
+            self.values[node.outputs[0]] = self.do(operation, self.operand(value), alpha=of(number))
+        elif node.op in PLAIN:
             self.values[node.outputs[0]] = self.do(PLAIN[node.op], *map(self.operand, node.inputs))
         else:
             self.values[node.outputs[0]] = SPELLED[node.op](self, node)
+
+    def _number_of(self, node: Node) -> tuple[str, float] | None:
+        """(the other operand, the number) of an operation with a constant of one element that its instruction can hold."""
+        a, b = node.inputs
+        for value, name in ((a, b), (b, a)) if node.op in ("Add", "Mul") else ((a, b),):
+            if name not in self.values and value not in self.weights and (number := self.scalar(name)) is not None:
+                return value, number
+        return None
 
     def scalar(self, name: str) -> float | None:
         """The number behind a constant of one element."""
@@ -142,7 +156,7 @@ def spelled(*names: str):
     return register
 
 
-@spelled(*(name for name in UNARY_KINDS if name not in ("Identity", "Sigmoid")))
+@spelled(*(name for name in UNARY_KINDS if name not in ("Identity", "Sigmoid", "Relu")))
 def activation(chain: Chain, node: Node) -> int:
     """One of the recurrent ops' activations."""
     return chain.map(unary_activation(node), chain.operand(node.inputs[0]))
@@ -150,8 +164,8 @@ def activation(chain: Chain, node: Node) -> int:
 
 @spelled("Neg")
 def negate(chain, node):
-    """-1 x + -0, which keeps the sign of zero."""
-    return chain.affine(chain.operand(node.inputs[0]), -1.0, -0.0)
+    """-1 x, which turns the sign of zero as well."""
+    return chain.do("times", chain.operand(node.inputs[0]), alpha=-1.0)
 
 
 @spelled("Silu")
@@ -165,7 +179,7 @@ def silu(chain, node):
 def swish(chain, node):
     """x sigmoid(alpha x)."""
     x = chain.operand(node.inputs[0])
-    return chain.do("mul", x, chain.do("sigmoid", chain.affine(x, node.get("alpha"), -0.0)))
+    return chain.do("mul", x, chain.do("sigmoid", chain.do("times", x, alpha=node.get("alpha"))))
 
 
 @spelled("Mish")
@@ -178,7 +192,7 @@ def mish(chain, node):
 @spelled("Selu")
 def selu(chain, node):
     """gamma Elu(x)."""
-    return chain.affine(chain.map(Activation("elu", node.get("alpha"), 0.0), chain.operand(node.inputs[0])), node.get("gamma"), -0.0)
+    return chain.do("times", chain.map(Activation("elu", node.get("alpha"), 0.0), chain.operand(node.inputs[0])), alpha=node.get("gamma"))
 
 
 @spelled("Gelu")
@@ -189,7 +203,7 @@ def gelu(chain, node):
         factor = math.sqrt(2 / math.pi)
         inside = chain.do("mul", x, chain.affine(chain.do("mul", x, x), 0.044715 * factor, factor))
         return chain.do("mul", x, chain.affine(chain.map(Activation("tanh"), inside), 0.5, 0.5))
-    return chain.do("mul", x, chain.affine(chain.do("erf", chain.affine(x, math.sqrt(0.5), -0.0)), 0.5, 0.5))
+    return chain.do("mul", x, chain.affine(chain.do("erf", chain.do("times", x, alpha=math.sqrt(0.5))), 0.5, 0.5))
 
 
 @spelled("Min", "Max", "Sum", "Mean")

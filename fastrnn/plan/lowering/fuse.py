@@ -1,4 +1,4 @@
-"""Which nodes become one kernel call: runs of elementwise nodes, and what stands elementwise behind a matrix product.
+"""Which nodes become one kernel call: runs of elementwise nodes, what stands elementwise behind a matrix product, and a pooling behind a convolution.
 
 A node joins the one that reads its value when nothing else does and both have one shape. Fusing changes no bit: alone or in a
 chain, an operation is the same code. The Graph knows nothing of it; a Fused node exists only between a Model and its Program.
@@ -18,6 +18,7 @@ from fastrnn.model.sizes import same
 from fastrnn.plan.emit.emitter import EMIT
 from fastrnn.plan.lowering import chain
 from fastrnn.plan.lowering.hoist import hoisted
+from fastrnn.plan.lowering.windows import pooled_behind
 
 HEADS = ("Gemm", "Conv", "ConvTranspose")
 MOST_NODES = 24
@@ -25,10 +26,11 @@ MOST_NODES = 24
 
 @dataclass(frozen=True)
 class Fused(Node):
-    """One kernel call: elementwise `nodes` in order, behind `head`, a matrix product, if there is one."""
+    """One kernel call: elementwise `nodes` in order, behind `head`, a matrix product, if there is one; then `pool`, if head is a convolution that one follows."""
 
     nodes: tuple[Node, ...] = ()
     head: Node | None = None
+    pool: Node | None = None
 
 
 def main_of(node: Node) -> Node:
@@ -56,10 +58,28 @@ def _fuse_nodes(
     for last in reversed(range(len(nodes))):
         if last in taken:
             continue
-        group = _group(last, nodes, made, readers, specs, weights, apart) if _elementwise(nodes[last], specs, weights) else None
+        group = _pooled(last, nodes, made, readers, specs, weights, apart)
+        if group is None and _elementwise(nodes[last], specs, weights):
+            group = _group(last, nodes, made, readers, specs, weights, apart)
         result[last] = group[0] if group else nodes[last]
         taken |= group[1] if group else set()
     return [result[k] for k in sorted(result)]
+
+
+def _pooled(last: int, nodes, made, readers, specs, weights, apart) -> tuple[Fused, set[int]] | None:
+    """The call that ends in a pooling behind a convolution and what stands elementwise between them, and which nodes it takes."""
+    pool = nodes[last]
+    if pool.op not in ("MaxPool", "AveragePool") or pooled_behind(pool, specs) is None or pool.inputs[0] not in made:
+        return None
+    k = made[pool.inputs[0]]
+    if readers[pool.inputs[0]] != {last} or (nodes[k].name in apart) != (pool.name in apart):
+        return None
+    if nodes[k].op == "Conv" and _head(nodes[k], specs, weights):
+        return Fused("Chain", pool.name, nodes[k].inputs, pool.outputs, {}, (), nodes[k], pool), {k, last}
+    group = _group(k, nodes, made, readers, specs, weights, apart) if _elementwise(nodes[k], specs, weights) else None
+    if group is None or group[0].head is None or group[0].head.op != "Conv":
+        return None
+    return replace(group[0], name=pool.name, outputs=pool.outputs, pool=pool), group[1] | {last}
 
 
 def _fuse_branches(node: Node, specs, weights) -> Node:

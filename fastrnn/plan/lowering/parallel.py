@@ -74,9 +74,9 @@ def share_of_layer(threads: int, packed: Sequence[Packed], T: Whole, B: Whole) -
     )
 
 
-def row_parts(threads: int, flops: Whole, T: Whole, B: Whole) -> list[tuple[Whole, Whole, Whole, Whole]]:
-    """(first t, count, first b, count) of each part of a grid of rows that meet no one: what a matrix product may be split into."""
-    if threads == 1 or flops < WORTH_NS * policy.FLOPS_PER_NS:
+def row_parts(threads: int, flops: Whole, T: Whole, B: Whole, whole: bool = False) -> list[tuple[Whole, Whole, Whole, Whole]]:
+    """(first t, count, first b, count) of each part of a grid of rows that meet no one: what a matrix product may be split into. whole: not along b."""
+    if threads == 1 or flops < WORTH_NS * policy.FLOPS_PER_NS or whole and T < threads:
         return [(0, T, 0, B)]
     if T >= threads:
         return [(first, count, 0, B) for first, count in even_parts(T, threads)]

@@ -1,12 +1,14 @@
-"""Which values are made in the place of another, decided before any step is emitted: what makes a part of an output, of a Concat or of what a ScatterND
-writes to makes it there. And how long each place is needed."""
+"""Which values are made in the place of another, decided before any step is emitted: what makes a part of an output, of a Concat, of what a ScatterND
+writes to or of a padded input makes it there. And how long each place is needed."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 
+from fastrnn.plan.lowering.fuse import main_of
 from fastrnn.plan.lowering.views import source_of
+from fastrnn.plan.lowering.windows import share_padding
 
 
 def sink_outputs(build) -> None:
@@ -29,7 +31,7 @@ def sink_outputs(build) -> None:
 
 
 def share_places(build) -> None:
-    """What a Concat joins, what a view of it shows and what a ScatterND replaces parts of is made where the result will lie."""
+    """What a Concat joins, what a view of it shows, what a ScatterND replaces parts of and what a convolution pads is made where the result will lie."""
     made = {name: node for node in build.model.nodes for name in node.outputs if name}
     readers = Counter(name for node in build.model.nodes for name in [*node.reads(), *node.inputs])  # 2 each, more if read twice
     kept = {*build.model.output_names, *build.views}
@@ -55,6 +57,8 @@ def share_places(build) -> None:
                 start += n
         elif node.op == "ScatterND":
             share(node.inputs[0], node.outputs[0], lambda view: view)
+        elif main_of(node).op == "Conv" and build.compiled:
+            share_padding(build, main_of(node), share)
 
 
 def last_uses(build) -> dict[str, int]:

@@ -41,7 +41,10 @@ FR_INLINE vf vf_fmod(vf a, vf b) {
  * nears 0, as what a network gives should be; gates take vf_sigmoid, which is absolute. */
 #define FR_OPERATIONS(X) \
     X(map, 1, vf_activate(&s->act, FLUSH(a))) \
-    X(sigmoid, 1, vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), vf_exp(vf_sub(vf_zero(), a))))) \
+    X(sigmoid, 1, vf_logistic(a)) \
+    X(relu, 1, vf_relu(FLUSH(a))) \
+    X(plus, 1, vf_add(a, vf_set1(s->act.alpha))) \
+    X(times, 1, vf_mul(a, vf_set1(s->act.alpha))) \
     X(clip, 1, vf_max(vf_set1(s->act.alpha), vf_min(vf_set1(s->act.beta), FLUSH(a)))) \
     X(sqrt, 1, vf_sqrt(a)) \
     X(abs, 1, vf_abs(FLUSH(a))) \

@@ -1,11 +1,14 @@
 /* Matrix products: dense layers, those of a convolution's groups, products of two computed matrices, depthwise convolutions. What follows
- * elementwise is applied to a tile while it is hot.
+ * elementwise, and a pooling behind it, is applied to rows while they are hot.
  *
- * The epilogue is a program (operations.h): a table of how many operands and instructions it has, the operands' strides along t, b and
- * units, and the instructions. Value 0 is the product, then come the operands x2, x3, ...; the last instruction's result is y. */
+ * The epilogue is a program (operations.h): a table of how many operands and instructions it has, the lines and columns of the pooling's window (0: none)
+ * and whether it takes their mean, the operands' strides along t, b and units, and the instructions. Value 0 is the product, then come the operands
+ * x2, x3, ...; the last instruction's result is y. Where windows follow, rows are T lines of B columns, which wait in hn for their window, and y_t and y_b
+ * are steps of windows. */
 #include "grid.h"
 #include "operations.h"
 #include "multiply.h"
+#include "pool.h"
 
 #define MAX_OPERANDS 7
 #define TILE_FLOATS 512 /* that the epilogue takes at once: its values stay in the first cache */
@@ -16,8 +19,12 @@ typedef struct {
     const float *bias;
     const float **x;
     float **y;
+    int64_t segments; /* of a row of x, and where they start, as an operand has them */
+    const int64_t *offsets;
     fr_quantized integers;   /* of int8 weights, the rows in hand */
     int64_t count, operands; /* of the epilogue */
+    int64_t lines, columns;  /* of a window behind it */
+    int64_t mean;            /* rather than the largest */
     const int64_t *strides;  /* of each operand along t, b and units */
     const fr_instruction *program;
     int64_t unit; /* where the group's units start */
@@ -30,40 +37,51 @@ static const float *dense_operand(const fr_args *a, int64_t k) {
 
 static void dense_epilogue_of(dense_rows *s, const int64_t *table) {
     if (!table) return;
-    s->operands = table[0], s->count = table[1], s->strides = table + 2;
+    s->operands = table[0], s->count = table[1], s->lines = table[2], s->columns = table[3], s->mean = table[4], s->strides = table + 5;
     s->program = (const fr_instruction *)(s->strides + 3 * s->operands);
 }
 
-/* The program over n_rows x n units, laid out row after row of `width` in `tile`; the result is there as well. */
-static void dense_epilogue(const dense_rows *s, float *tile, int64_t row, int64_t n_rows, int64_t unit, int64_t n, int64_t width) {
-    float room[FR_VALUES][TILE_FLOATS] __attribute__((aligned(64)));
-    float *value[FR_VALUES];
-    const int64_t last = s->program[s->count - 1].to;
-    value[0] = tile;
-    for (int64_t k = 1; k <= last; k++) value[k] = room[k];
-    value[last] = tile;
-    for (int64_t k = 0; k < s->operands; k++) {
-        const float *base = dense_operand(s->a, k);
-        const int64_t *stride = s->strides + 3 * k;
-        for (int64_t r = 0, t = row / s->a->B, b = row % s->a->B; r < n_rows; r++) {
-            const float *from = base + t * stride[0] + b * stride[1] + (s->unit + unit) * stride[2], first = *from;
-            float *to = room[1 + k] + r * width;
-            if (stride[2] == 1) memcpy(to, from, (size_t)n * sizeof *to);
-            else if (stride[2] == 0)
-                for (int64_t u = 0; u < n; u++) to[u] = first;
-            else
-                for (int64_t u = 0; u < n; u++) to[u] = from[u * stride[2]];
-            for (int64_t u = n; u < width; u++) to[u] = 0.0f;
-            if (++b == s->a->B) b = 0, t++;
-        }
+/* An operand's part that belongs to n_rows x n units of y from `row` and `unit` on: where it lies if that is as y does, else laid out in `room`. */
+static float *dense_read(const dense_rows *s, int64_t k, int64_t row, int64_t n_rows, int64_t unit, int64_t n, float *room) {
+    const int64_t *stride = s->strides + 3 * k, B = s->a->B;
+    int64_t t = row / B, b = row % B;
+    const float *base = dense_operand(s->a, k) + (s->unit + unit) * stride[2];
+    if (stride[2] == 1 && (n_rows == 1 || (stride[1] == n && (b + n_rows <= B || stride[0] == B * n))))
+        return (float *)base + t * stride[0] + b * stride[1];
+    for (int64_t r = 0; r < n_rows; r++) {
+        const float *from = base + t * stride[0] + b * stride[1], first = *from;
+        float *to = room + r * n;
+        if (stride[2] == 1) memcpy(to, from, (size_t)n * sizeof *to);
+        else if (stride[2] == 0)
+            for (int64_t u = 0; u < n; u++) to[u] = first;
+        else
+            for (int64_t u = 0; u < n; u++) to[u] = from[u * stride[2]];
+        if (++b == B) b = 0, t++;
     }
-    fr_execute(s->program, s->count, value, n_rows * width);
+    return room;
 }
 
-/* Rows from `row` on, whose addresses are in s->x and s->y: all units, `segments` as an operand has them. */
-static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segments, const int64_t *offsets) {
+/* The program over all units of n_rows rows of y, where they lie: as many rows at once as follow one another and stay in the first cache, of wide ones a part. */
+static void dense_epilogue(const dense_rows *s, int64_t row, int64_t n_rows) {
+    const int64_t H = s->a->H, last = s->program[s->count - 1].to, most = H < TILE_FLOATS ? TILE_FLOATS / H : 1;
+    float room[FR_VALUES][TILE_FLOATS] __attribute__((aligned(64)));
+    float *value[FR_VALUES];
+    for (int64_t k = 1; k < last; k++) value[k] = room[k];
+    for (int64_t r = 0, m; r < n_rows; r += m) {
+        for (m = 1; m < most && r + m < n_rows && s->y[r + m] == s->y[r] + m * H; m++) {}
+        for (int64_t unit = 0; unit < H; unit += TILE_FLOATS) {
+            const int64_t n = H - unit < TILE_FLOATS ? H - unit : TILE_FLOATS;
+            for (int64_t k = 0; k < s->operands; k++) value[1 + k] = dense_read(s, k, row + r, m, unit, n, room[1 + k]);
+            value[0] = value[last] = s->y[r] + unit;
+            fr_execute(s->program, s->count, value, m * n);
+        }
+    }
+}
+
+/* Rows from `row` on, whose addresses are in s->x and s->y: all units. */
+static void dense_many(dense_rows *s, int64_t row, int64_t n_rows) {
     const int64_t blocks = fr_blocks(s->a->H);
-    fr_product p = {.operand = {{s->w, s->a->I, s->x, segments, offsets}},
+    fr_product p = {.operand = {{s->w, s->a->I, s->x, s->segments, s->offsets}},
                     .n_operands = 1,
                     .gates = 1,
                     .start = {s->bias},
@@ -73,28 +91,31 @@ static void dense_many(dense_rows *s, int64_t row, int64_t n_rows, int64_t segme
                     .weights = s->a->weights,
                     .blocks = blocks};
     if (p.weights == FR_INT8) { /* the integers lie one after the other */
-        fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, segments, offsets, n_rows, NULL);
-        p.operand[0] = (fr_operand){s->w, s->a->I * (segments ? segments : 1), .integers = &s->integers};
+        fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, s->segments, s->offsets, n_rows, NULL);
+        p.operand[0] = (fr_operand){s->w, s->a->I * (s->segments ? s->segments : 1), .integers = &s->integers};
     }
-    if (!s->count) {
-        fr_multiply(&p, 0, blocks, 0, n_rows);
-        return;
+    fr_multiply(&p, 0, blocks, 0, n_rows);
+    if (s->count) dense_epilogue(s, row, n_rows);
+}
+
+/* The addresses of n rows from `row` on, of y where windows follow those of lines that wait. */
+static void dense_rows_from(dense_rows *s, int64_t row, int64_t n) {
+    const fr_args *a = s->a;
+    const int64_t together = s->lines * a->B;
+    for (int64_t r = 0, t = row / a->B, b = row % a->B; r < n; r++) {
+        s->x[r] = fr_x_row(a, b, t), s->y[r] = together ? a->hn + (row % together + r) * (a->P ? a->P : 1) * a->H : fr_y_row(a, b, t);
+        if (++b == a->B) b = 0, t++;
     }
-    /* by way of memory: the epilogue loops over operations, and inside over rows */
-    float room[MANY_ROWS * MANY_VECTORS * LANES] __attribute__((aligned(64)));
-    float *out[MANY_ROWS];
-    p.out = out;
-    for (int64_t block = 0, end; block < blocks; block = end) {
-        end = block + MANY_VECTORS < blocks ? block + MANY_VECTORS : blocks;
-        const int64_t unit = block * LANES, width = (end - block) * LANES, n = s->a->H - unit < width ? s->a->H - unit : width;
-        for (int64_t r = 0; r < n_rows; r++) out[r] = room + r * width;
-        p.first = block, p.units = width;
-        fr_multiply(&p, block, end, 0, n_rows);
-        const int64_t most = TILE_FLOATS / width; /* rows that the epilogue takes at once */
-        for (int64_t r = 0; r < n_rows; r += most)
-            dense_epilogue(s, room + r * width, row + r, n_rows - r < most ? n_rows - r : most, unit, n, width);
-        for (int64_t r = 0; r < n_rows; r++) memcpy(s->y[r] + unit, out[r], (size_t)n * sizeof(float));
-    }
+}
+
+/* The windows of lines that wait, line `to` of y. */
+static void dense_pool(const dense_rows *s, int64_t to) {
+    const fr_args *a = s->a;
+    const int64_t width = (a->P ? a->P : 1) * a->H, size = s->lines * s->columns;
+    int64_t offsets[FR_POOLED];
+    for (int64_t k = 0; k < size; k++) offsets[k] = (k / s->columns * a->B + k % s->columns) * width;
+    const fr_windows windows = {offsets, size, !s->mean, (float)size};
+    for (int64_t b = 0; b < a->B / s->columns; b++) pool_channels(&windows, width, a->hn + b * s->columns * width, a->y + to * a->y_t + b * a->y_b);
 }
 
 /* Of so many rows those that go first: whole tiles, since tiles of two heights are of two widths as well; what is left is halved where little would be. */
@@ -103,34 +124,42 @@ static int64_t fr_rows_at_once(int64_t n_rows) {
     return n_rows < 2 * MANY_ROWS ? (n_rows / 2 + HEIGHT - 1) / HEIGHT * HEIGHT : MANY_ROWS;
 }
 
-/* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. A row of x is I floats, or `segments` times as many.
- * Few rows at a time, so that they stay in cache for all units. */
-static void dense_walk(const fr_args *a, const int64_t *table, int64_t segments, const int64_t *offsets) {
-    const int64_t n_rows = a->T * a->B, units = fr_blocks(a->H) * LANES, groups = a->P ? a->P : 1, width = (segments ? segments : 1) * a->I;
-    const int64_t group_floats = segments ? a->I : width;
-    const float *x[MANY_ROWS];
-    float *y[MANY_ROWS];
-    dense_rows s = {.a = a, .x = x, .y = y};
-    if (a->weights == FR_INT8) s.integers = fr_room_for(a->work, width, MANY_ROWS);
-    dense_epilogue_of(&s, table);
-    for (int64_t first = 0, n; first < n_rows; first += n) {
-        n = fr_rows_at_once(n_rows - first);
-        for (int64_t r = 0, t = first / a->B, b = first % a->B; r < n; r++) {
-            x[r] = fr_x_row(a, b, t), y[r] = fr_y_row(a, b, t);
-            if (++b == a->B) b = 0, t++;
+/* `compute` for all rows, few at a time, so that they stay in cache for all units and what follows. */
+typedef void (*dense_compute)(dense_rows *s, int64_t row, int64_t n_rows);
+static void dense_walk(dense_rows *s, dense_compute compute) {
+    const int64_t n_rows = s->a->T * s->a->B, together = s->lines ? s->lines * s->a->B : n_rows;
+    for (int64_t start = 0; start < n_rows; start += together) {
+        for (int64_t row = start, n; row < start + together; row += n) {
+            n = fr_rows_at_once(start + together - row);
+            dense_rows_from(s, row, n);
+            compute(s, row, n);
         }
-        for (int64_t g = 0; g < groups; g++) {
-            s.w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, (int)a->x_bits, a->H, 1, width),
-            s.bias = a->bias ? a->bias + g * units : NULL, s.unit = g * a->H;
-            dense_many(&s, first, n, segments, offsets);
-            for (int64_t r = 0; r < n; r++) x[r] += group_floats, y[r] += a->H;
-        }
+        if (s->lines) dense_pool(s, start / together);
+    }
+}
+
+/* y (T, B, P H) = x (T, B, P I) W^T + bias in P groups, each with its own panel and part of x and y. A row of x is I floats, or `segments` times as many. */
+static void dense_groups(dense_rows *s, int64_t row, int64_t n_rows) {
+    const fr_args *a = s->a;
+    const int64_t groups = a->P ? a->P : 1, width = (s->segments ? s->segments : 1) * a->I;
+    for (int64_t g = 0; g < groups; g++) {
+        s->w = (const char *)a->w_x + g * fr_panel_bytes(a->weights, (int)a->x_bits, a->H, 1, width);
+        s->bias = a->bias ? a->bias + g * fr_blocks(a->H) * LANES : NULL, s->unit = g * a->H;
+        dense_many(s, row, n_rows);
+        for (int64_t r = 0; r < n_rows; r++) s->x[r] += s->segments ? a->I : width, s->y[r] += a->H;
     }
 }
 
 /* axes: NULL, or the epilogue; behind, with a chunk, where each of so many segments of a row starts, from its address on: windows where they lie. */
 static int64_t dense_int8_work_bytes(const fr_args *a) { return fr_quantized_bytes((a->chunk ? a->chunk : 1) * a->I, MANY_ROWS); }
-static void dense_run(const fr_args *a) { dense_walk(a, a->chunk ? a->axes + a->chunk : a->axes, a->chunk, a->chunk ? a->axes : NULL); }
+static void dense_run(const fr_args *a) {
+    const float *x[MANY_ROWS];
+    float *y[MANY_ROWS];
+    dense_rows s = {.a = a, .x = x, .y = y, .segments = a->chunk, .offsets = a->chunk ? a->axes : NULL};
+    if (a->weights == FR_INT8) s.integers = fr_room_for(a->work, (a->chunk ? a->chunk : 1) * a->I, MANY_ROWS);
+    dense_epilogue_of(&s, a->chunk ? a->axes + a->chunk : a->axes);
+    dense_walk(&s, dense_groups);
+}
 
 /* y = x x2, matrices (B, I) and (I, H) in T loops of (size, strides of y, x and x2). x_b and y_b are strides of rows, of unit stride along
  * the other axis; x_t and y_t those of x2 along I and H. A panel of x2 is laid out for every new x2. No epilogue. */
@@ -154,7 +183,7 @@ static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_
                 x_rows[r] = (const float *)a->x + x + k * loop->x + (first + r) * a->x_b;
                 y_rows[r] = a->y + y + k * loop->y + (first + r) * a->y_b;
             }
-            dense_many(&s, first, n, 0, NULL);
+            dense_many(&s, first, n);
         }
     }
 }
@@ -162,45 +191,35 @@ static void product_run(const fr_args *a) { fr_walk(a, product_row); }
 
 /* y (T, B, H) = bias + w_x[k] x over I taps k, each channel on its own: x of tap k lies axes[k] elements behind the row's address,
  * and the epilogue's table follows. The weights are laid out [unit block][k][lane], as a dense layer's. */
-FR_INLINE void depthwise_rows(const fr_args *a, const float *const *x, float *const *y, const int R, int64_t block, int64_t to, int whole) {
+FR_INLINE void depthwise_tile(const fr_args *a, const float *const *x, float *const *y, const int R, int64_t block) {
     const int64_t unit = block * LANES;
-    const int valid = whole ? LANES : fr_valid(a->H, block); /* a tile has room for whole blocks */
-    const int readable = fr_valid(a->H, block);
+    const int valid = fr_valid(a->H, block);
     const float *w = (const float *)a->w_x + unit * a->I;
     vf acc[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) acc[r] = a->bias ? vf_load(a->bias + unit) : vf_zero();
     for (int64_t k = 0; k < a->I; k++) {
         const vf weight = vf_load(w + k * LANES);
         const int64_t at = a->axes[k] + unit;
-        if (readable == LANES) UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load(x[r] + at), acc[r]);
-        else UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load_n(x[r] + at, readable), acc[r]);
+        if (valid == LANES) UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load(x[r] + at), acc[r]);
+        else UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load_n(x[r] + at, valid), acc[r]);
     }
-    UNROLL for (int r = 0; r < R; r++) vf_store_tail(y[r] + to, acc[r], valid);
+    UNROLL for (int r = 0; r < R; r++) vf_store_tail(y[r] + unit, acc[r], valid);
 }
 
-/* Blocks of up to TILE_ROWS rows; with an epilogue by way of a tile of as many blocks as it takes at once. */
+static void depthwise_rows(dense_rows *s, int64_t row, int64_t n_rows) {
+    const int64_t blocks = fr_blocks(s->a->H);
+    for (int64_t r = 0; r < n_rows; r += TILE_ROWS)
+        for (int64_t block = 0; block < blocks; block++)
+            if (n_rows - r >= TILE_ROWS) depthwise_tile(s->a, s->x + r, s->y + r, TILE_ROWS, block);
+            else
+                for (int64_t one = r; one < n_rows; one++) depthwise_tile(s->a, s->x + one, s->y + one, 1, block);
+    if (s->count) dense_epilogue(s, row, n_rows);
+}
+
 static void depthwise_run(const fr_args *a) {
-    const int64_t n_rows = a->T * a->B, blocks = fr_blocks(a->H);
-    dense_rows s = {.a = a};
+    const float *x[MANY_ROWS];
+    float *y[MANY_ROWS];
+    dense_rows s = {.a = a, .x = x, .y = y};
     dense_epilogue_of(&s, a->axes + a->I);
-    const int64_t most = s.count ? TILE_FLOATS / (TILE_ROWS * LANES) : blocks;
-    float tile[TILE_FLOATS] __attribute__((aligned(64)));
-    for (int64_t row = 0; row < n_rows; row += TILE_ROWS) {
-        const int R = n_rows - row < TILE_ROWS ? (int)(n_rows - row) : TILE_ROWS;
-        const float *x[TILE_ROWS];
-        float *y[TILE_ROWS], *to[TILE_ROWS];
-        for (int r = 0; r < R; r++) x[r] = fr_x_row(a, (row + r) % a->B, (row + r) / a->B), y[r] = fr_y_row(a, (row + r) % a->B, (row + r) / a->B);
-        for (int64_t block = 0, end; block < blocks; block = end) {
-            end = block + most < blocks ? block + most : blocks;
-            const int64_t unit = block * LANES, width = (end - block) * LANES, n = a->H - unit < width ? a->H - unit : width;
-            for (int r = 0; r < R; r++) to[r] = s.count ? tile + r * width : y[r] + unit;
-            for (int64_t at = block; at < end; at++)
-                if (R == TILE_ROWS) depthwise_rows(a, x, to, TILE_ROWS, at, (at - block) * LANES, s.count > 0);
-                else
-                    for (int r = 0; r < R; r++) depthwise_rows(a, x + r, to + r, 1, at, (at - block) * LANES, s.count > 0);
-            if (!s.count) continue;
-            dense_epilogue(&s, tile, row, R, unit, n, width);
-            for (int r = 0; r < R; r++) memcpy(y[r] + unit, tile + r * width, (size_t)n * sizeof(float));
-        }
-    }
+    dense_walk(&s, depthwise_rows);
 }

@@ -1,4 +1,4 @@
-/* Functions of one or two floats beyond the activations: erf and a softmax's exp on vectors, the others in double. Those are written without branches and
+/* Functions of one or two floats beyond the activations: erf, sigmoid and a softmax's exp on vectors, the others in double. Those are written without branches and
  * with 32-bit integers, so that the compiler lays a loop over lanes out in vectors; lanes that need more are done again, one by one.
  *
  * In double a series that is exact to 1e-14 makes the one rounding to float right in all but one case in millions, and products and sums
@@ -38,6 +38,12 @@ FR_INLINE vf vf_exp_falling(vf x) {
     q = vf_fma(q, r, vf_set1(0.499999934f));
     q = vf_fma(q, r, vf_set1(1.0f));
     return vf_mul(vf_fma(q, r, vf_set1(1.0f)), vf_pow2_of(t));
+}
+
+/* 1 / (1 + exp(-x)), right to a few ulp where it nears 0 as well: of e = exp(-|x|), which falls, 1 or e over 1 + e. */
+FR_INLINE vf vf_logistic(vf x) {
+    const vf one = vf_set1(1.0f), e = vf_exp_falling(vf_sub(vf_zero(), vf_abs(x)));
+    return vf_div(vf_select(vf_lt(x, vf_zero()), e, one), vf_add(one, e));
 }
 
 /* 2^n, n in -1022..1023. */
