@@ -40,6 +40,7 @@ def _module(name: str) -> ModuleType:
     return module
 
 
+@cache
 def supported() -> tuple[str, ...]:
     """ISAs that can run here, widest first."""
     return tuple(name for name in ISAS if _runs(name))
