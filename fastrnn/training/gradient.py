@@ -47,7 +47,9 @@ def value_and_grad(
     Returns the loss as a float and new arrays keyed like net.parameters(). Raises ShapeError, DTypeError or StateError, and then changes nothing.
     Memory: what the layers keep for the way back, and the gradients. Safe from many threads with states of their own while no parameters change.
     """
-    source = np.random.default_rng(rng) if training and (network(net).draws or rng is not None) else None  # made from nothing it is a tenth of a short pass
+    source = (
+        np.random.default_rng(rng) if training and (network(net).draws or rng is not None) else None
+    )  # made from nothing it is a tenth of a short pass
     rows, run = network(net).enter(x, lengths, batch_first, training, source, resets)
     after = net.run_after(run)
     score = loss_of_rows(loss, after, target, mask, batch_first)

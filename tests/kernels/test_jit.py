@@ -235,7 +235,13 @@ def test_the_driver_and_the_tiles_mean_the_same_tables():
 
     assert _driver.STATES == MOST_STATES and _driver.address() and len(set(_driver.WORDS)) == len(_driver.WORDS)
     for registers, lanes in ((32, 16), (16, 8)):
-        recipe = recipe_of(fr.cell(gates=("a", fr.Gate("b", second=True)), operand=lambda a, h: a * h, name="two_phases")(lambda a, b: a * b), lanes, registers, 20, 20)
+        recipe = recipe_of(
+            fr.cell(gates=("a", fr.Gate("b", second=True)), operand=lambda a, h: a * h, name="two_phases")(lambda a, b: a * b),
+            lanes,
+            registers,
+            20,
+            20,
+        )
         assert all(len(list(tiling.Tiling(recipe, kind).words())) == _driver.WORDS_OF_KIND for kind in tiles.KINDS)
 
 

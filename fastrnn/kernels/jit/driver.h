@@ -13,8 +13,9 @@
 #define FR_OF_STATES(X, n) X(n##1) X(n##2) X(n##3) X(n##4)
 #define FR_ROWS(X) X(x) X(h) X(pre) X(out) X(y) X(scalars)
 #define FR_WORDS(X) \
-    X(blocks) X(projected_blocks) FR_ROWS(X) X(project_x) X(projected) X(hidden) X(u) X(saved) X(kept) FR_OF_STATES(X, c) FR_OF_STATES(X, initial) \
-    FR_OF_STATES(X, final) FR_OF_STATES(X, initial_b) FR_OF_STATES(X, final_b)
+    X(blocks) \
+    X(projected_blocks) FR_ROWS(X) X(project_x) X(projected) X(hidden) X(u) X(saved) X(kept) FR_OF_STATES(X, c) FR_OF_STATES(X, initial) \
+        FR_OF_STATES(X, final) FR_OF_STATES(X, initial_b) FR_OF_STATES(X, final_b)
 /* What is known of a kernel; of each kind of tiles, and count of rows, a fr_kind follows. */
 #define FR_FACTS(X) X(layout) X(extra_states) X(scalars) X(projected) X(second) X(hoists) X(row_bytes) X(pre_bytes)
 #define FR_MEMBER(name) int64_t name;
@@ -96,9 +97,7 @@ static void fr_end_states(const fr_args *a) {
 }
 
 /* Step t of a row reads and writes this time: the reverse direction starts at the row's own end. */
-static inline int64_t fr_time_of(const fr_args *a, int64_t row, int64_t t) {
-    return !a->reverse ? t : (a->lengths ? a->lengths[row] : a->T) - 1 - t;
-}
+static inline int64_t fr_time_of(const fr_args *a, int64_t row, int64_t t) { return !a->reverse ? t : (a->lengths ? a->lengths[row] : a->T) - 1 - t; }
 
 /* Rows whose length goes past step t, given how many did before. */
 static inline int64_t fr_still_active(const fr_args *a, int64_t active, int64_t t) {
@@ -127,8 +126,7 @@ static void fr_set_rows(const fr_args *a, const fr_table *table, const fr_compil
         FR_LIST(table->out)[row] = kernel->projected ? table->hidden + row * table->blocks * kernel->row_bytes : fr_address(a->y, y);
         FR_LIST(table->pre)[row] = pre + row * table->blocks * kernel->pre_bytes;
         if (kernel->scalars) FR_LIST(table->scalars)[row] = fr_address(a->x2, time * a->x2_t + b * a->x2_b);
-        for (int64_t k = 0; k < kernel->extra_states; k++)
-            FR_LIST((&table->c1)[k])[row] = (&table->final1)[k] + 4 * b * (&table->final_b1)[k];
+        for (int64_t k = 0; k < kernel->extra_states; k++) FR_LIST((&table->c1)[k])[row] = (&table->final1)[k] + 4 * b * (&table->final_b1)[k];
     }
 }
 
@@ -154,7 +152,7 @@ static void fr_keep_rows(const fr_args *a, const fr_table *table, int64_t extra_
 
 /* A whole call. */
 static void fr_drive(const fr_args *a, const fr_compiled *kernel) {
-    ((int64_t(*)(const fr_args *, int64_t))(intptr_t)kernel->layout)(a, 1);
+    ((int64_t (*)(const fr_args *, int64_t))(intptr_t)kernel->layout)(a, 1);
     const fr_table *table = a->work;
     const int64_t chunk = kernel->hoists ? a->chunk : 0, T = !a->B ? 0 : a->lengths ? a->lengths[0] : a->T; /* the longest row comes first */
     fr_begin_states(a, table, kernel->extra_states);

@@ -44,8 +44,8 @@ FR_INLINE void NAME(add_k)(const int R, const int W, const real *rows, int64_t b
 }
 
 /* to (R rows, `used` columns of W vectors) = from + rows x panel. Element (r, k) of the rows is at rows[r * by_row + k * by_k]. */
-FR_INLINE void NAME(tile)(const int R, const int W, const real *rows, int64_t by_row, int64_t by_k, const real *panel, int64_t depth, const real *from,
-                          int64_t by_from, real *to, int64_t by_to, int used) {
+FR_INLINE void NAME(tile)(const int R, const int W, const real *rows, int64_t by_row, int64_t by_k, const real *panel, int64_t depth,
+                          const real *from, int64_t by_from, real *to, int64_t by_to, int used) {
     vr sum[ROWS][WIDE] = {0}, other[ROWS][WIDE] = {0};
     const int last = used - (W - 1) * LANES_R;
     int64_t k = 0;
@@ -55,12 +55,11 @@ FR_INLINE void NAME(tile)(const int R, const int W, const real *rows, int64_t by
             NAME(add_k)(R, W, rows + by_k, by_row, panel + W * LANES_R, other);
         }
     for (; k < depth; k++, panel += W * LANES_R, rows += by_k) NAME(add_k)(R, W, rows, by_row, panel, sum);
-    UNROLL for (int r = 0; r < R; r++, from += by_from, to += by_to)
-        UNROLL for (int w = 0; w < W; w++) {
-            const int n = w < W - 1 ? LANES_R : last;
-            if (CHAINS(R, W) == 2) sum[r][w] += other[r][w];
-            put(to + w * LANES_R, get(from + w * LANES_R, n) + sum[r][w], n);
-        }
+    UNROLL for (int r = 0; r < R; r++, from += by_from, to += by_to) UNROLL for (int w = 0; w < W; w++) {
+        const int n = w < W - 1 ? LANES_R : last;
+        if (CHAINS(R, W) == 2) sum[r][w] += other[r][w];
+        put(to + w * LANES_R, get(from + w * LANES_R, n) + sum[r][w], n);
+    }
 }
 
 /* clang-format off */
@@ -79,8 +78,8 @@ static FR_OWN_FUNCTION void NAME(tile_of)(int R, int W, const real *rows, int64_
 /* clang-format on */
 
 /* to (n, columns) = from + rows (n, depth) x matrix (depth, columns), packed; by_from 0: every row begins with the same. */
-static void NAME(add_rows)(const real *rows, int64_t by_row, int64_t by_k, int64_t n, const real *panels, int64_t depth, int64_t columns, const real *from,
-                           int64_t by_from, real *to, int64_t by_to) {
+static void NAME(add_rows)(const real *rows, int64_t by_row, int64_t by_k, int64_t n, const real *panels, int64_t depth, int64_t columns,
+                           const real *from, int64_t by_from, real *to, int64_t by_to) {
     const int64_t tiles = (n + ROWS - 1) / ROWS;
     for (int64_t first = 0; first < columns;) {
         const int64_t width = NAME(panel_columns)(columns - first);
