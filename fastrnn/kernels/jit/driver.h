@@ -12,10 +12,11 @@
 #define FR_STATES 5
 #define FR_OF_STATES(X, n) X(n##1) X(n##2) X(n##3) X(n##4)
 #define FR_ROWS(X) X(x) X(h) X(pre) X(out) X(y) X(scalars)
+/* clang-format off */
 #define FR_WORDS(X) \
-    X(blocks) \
-    X(projected_blocks) FR_ROWS(X) X(project_x) X(projected) X(hidden) X(u) X(saved) X(kept) FR_OF_STATES(X, c) FR_OF_STATES(X, initial) \
-        FR_OF_STATES(X, final) FR_OF_STATES(X, initial_b) FR_OF_STATES(X, final_b)
+    X(blocks) X(projected_blocks) FR_ROWS(X) X(project_x) X(projected) X(hidden) X(u) X(saved) X(kept) \
+    FR_OF_STATES(X, c) FR_OF_STATES(X, initial) FR_OF_STATES(X, final) FR_OF_STATES(X, initial_b) FR_OF_STATES(X, final_b)
+/* clang-format on */
 /* What is known of a kernel; of each kind of tiles, and count of rows, a fr_kind follows. */
 #define FR_FACTS(X) X(layout) X(extra_states) X(scalars) X(projected) X(second) X(hoists) X(row_bytes) X(pre_bytes)
 #define FR_MEMBER(name) int64_t name;
