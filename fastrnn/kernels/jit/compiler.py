@@ -39,7 +39,7 @@ def obstacle(isa: str) -> FastRNNError | None:
 def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel:
     """The kernel of a cell for layers of H units; projected: P, or None without a projection. Safe from many threads.
 
-    A cell that the cache does not have takes 0.4 to 0.8 s, and so does another size of its last block.
+    A cell that the cache does not have takes 0.4 to 0.9 s of CPU, and so does another size of its last block.
     UnsupportedModelError names what cannot be compiled.
     """
     import ctypes
