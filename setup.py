@@ -18,11 +18,11 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-NATIVE, TRAINING = "fastrnn/kernels/native", "fastrnn/training/native"
+NATIVE, JIT, TRAINING = "fastrnn/kernels/native", "fastrnn/kernels/jit", "fastrnn/training/native"
 EXECUTOR, STREAMS, POOLS = (f"fastrnn/runtime/{name}" for name in ("executor", "streams", "pools"))
 INCLUDED = [NATIVE, *(f"{NATIVE}/{name}" for name in ("vectors", "products", "cells", "arrays"))]
 HEADERS = sorted(
-    path for folder in (*INCLUDED, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}")
+    path for folder in (*INCLUDED, JIT, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}")
 )
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
@@ -68,6 +68,7 @@ extensions += [extension(TRAINING, name, [*flags, "-ffp-contract=fast", "-Wno-ps
 extensions += [
     extension(NATIVE, "_cpu", ["-O2"]),
     extension(NATIVE, "_invoke", ["-O2"]),
+    extension(JIT, "_driver", ["-O2"]),
     extension(EXECUTOR, "_executor", ["-O3"]),
     extension(STREAMS, "_stream", ["-O3"]),
     extension(POOLS, "_pool", ["-O3"]),

@@ -166,12 +166,18 @@ def imports(cases: list[dict]) -> list[str]:
 
 
 def beside(cases: list[dict]) -> list[str]:
-    """Ratios to the first column, and their geometric mean."""
+    """Ratios to the first column, and their geometric mean; where there is a bound, the share of it that the first reaches."""
     first, *others = cases[0]["us"]
     ratios = {name: [us(c, name) / us(c, first) for c in cases] for name in others}
     rows = [[c["case"], number(us(c, first)), *(f"{number(us(c, n))} ({ratios[n][k]:.2f})" for n in others)] for k, c in enumerate(cases)]
+    bounded = ["bound"] if any(c.get("bound_us") for c in cases) else []
+    for row, case in zip(rows, cases, strict=True):
+        bound = case.get("bound_us")
+        row += ([f"{number(bound)} ({bound / us(case, first):.0%})"] if bound else ["-"]) if bounded else []
     means = [f"({math.prod(r) ** (1 / len(r)):.2f}; {min(r):.2f} to {max(r):.2f})" for r in ratios.values()]
-    return table(["work", first, *(f"{n} (of {first})" for n in others)], [*rows, ["geometric mean; range", "", *means]])
+    return table(
+        ["work", first, *(f"{n} (of {first})" for n in others), *bounded], [*rows, ["geometric mean; range", "", *means, *([""] if bounded else [])]]
+    )
 
 
 def per_flop(cases: list[dict]) -> list[str]:

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import fastrnn as fr
 import fastrnn.training as tr
 from fastrnn.cells import gallery
+from fastrnn.kernels import roofline
 
 torch.set_num_threads(1)
 LAYERS = {"lstm": tr.LSTM, "gru": tr.GRU, "rnn": tr.RNN}
@@ -77,7 +78,12 @@ def test_cell_training(race, cell, H, T, B):
     assert abs(loss - theirs) <= 1e-5 * theirs
     if (matrix := grads.get("0.weight_hh_l0")) is not None:
         assert np.abs(matrix.T - loop.step.r.grad.numpy()).max() <= 1e-4 * np.abs(matrix).max()
-    race({"fastrnn": ours, "torch loop": torchs, "torch loop, unbind": lambda: torchs(True)}, f"{cell.name} H={H} T={T} B={B}")
+    parameters = layer.state_dict()
+    products = (
+        2 * parameters["weight_ih_l0"].size + 3 * parameters.get("weight_hh_l0", np.empty(0)).size
+    )  # forward and its gradient; the loop there, back and its gradient
+    work = roofline.Work(2 * T * B * products, sum(a.nbytes for a in parameters.values()))
+    race({"fastrnn": ours, "torch loop": torchs, "torch loop, unbind": lambda: torchs(True)}, f"{cell.name} H={H} T={T} B={B}", work=work)
 
 
 def held(value, seen: set) -> int:

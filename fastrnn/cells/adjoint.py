@@ -1,12 +1,12 @@
 """Reverse mode over a cell's instructions: the gradients of what a cell computes, as a program like the cell's own.
 
-Values are computed once more from the inputs, so nothing but those has to be kept from the forward pass. Rules are those of calculus; where a function has
+Values are computed once more from the inputs, so nothing but those has to be kept from the forward pass; what was kept nevertheless is read. Rules are those of calculus; where a function has
 a corner, torch's: relu and abs have slope 0 at 0, minimum and maximum share the gradient where both operands are equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.cells.maths import where
@@ -36,7 +36,7 @@ _RULES: dict[str, Callable[..., tuple[Any, ...]]] = {
     "exp": lambda d, y, a: (d * y,),
     "tanh": lambda d, y, a: (d * (1 - y * y),),
     "sigmoid": lambda d, y, a: (d * (y * (1 - y)),),
-    "relu": lambda d, y, a: (where(a <= 0, 0.0, d),),
+    "relu": lambda d, y, a: (where(y <= 0, 0.0, d),),
     "sqrt": lambda d, y, a: (d * 0.5 / y,),
     "abs": lambda d, y, a: (where(a < 0, -d, where(a == 0, 0.0, d)),),
     "log1p_unit": lambda d, y, a: (d / (1 + a),),
@@ -47,16 +47,21 @@ _RULES: dict[str, Callable[..., tuple[Any, ...]]] = {
 DIFFERENTIATED = frozenset(_RULES)
 
 
-def adjoint(program: Program, gradients: Sequence[str], wanted: Sequence[str], dtype: DTypeLike) -> Program:
+def adjoint(program: Program, gradients: Sequence[str], wanted: Sequence[str], dtype: DTypeLike, kept: Mapping[int, str] | None = None) -> Program:
     """A program that gives the gradient of each wanted input, from the program's inputs and, under the names `gradients`, that of each of its outputs.
 
-    dtype: that of the program's constants. An input that nothing depends on has gradient 0.
+    dtype: that of the program's constants. kept: values of the program, by their numbers, that are inputs too, under these names. An input that nothing depends on has
+    gradient 0.
     """
-    recorder = Trace((*program.inputs, *gradients), dtype)
+    kept = kept or {}
+    recorder = Trace((*program.inputs, *gradients, *kept.values()), dtype)
     given = recorder.values()
     values = [given[name] for name in program.inputs]
-    for operation, *operands in program.instructions:
-        values.append(recorder.perform(operation, *(operands if operation == "constant" else (values[k] for k in operands))))
+    for number, (operation, *operands) in enumerate(program.instructions, len(values)):
+        if number in kept:
+            values.append(given[kept[number]])
+        else:
+            values.append(recorder.perform(operation, *(operands if operation == "constant" else (values[k] for k in operands))))
     found: dict[int, Value] = {}
 
     def add(number: int, d: Value) -> None:

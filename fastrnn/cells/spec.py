@@ -70,7 +70,7 @@ class Cell:
     default: bool = True
     custom: bool = False
 
-    @property
+    @cached_property
     def x_gates(self) -> tuple[str, ...]:
         """Gates stacked in weight_ih."""
         return tuple(g.name for g in self.gates if "x" in g.sees)
@@ -105,7 +105,7 @@ class Cell:
         """Every name that its functions may take as an argument."""
         return (*(g.name for g in self.gates), *self.states, *self.parameters, *self.scalars, RAW_INPUT)
 
-    @property
+    @cached_property
     def uses_input(self) -> bool:
         """Whether x itself enters the pointwise part, so that I = H."""
         return any(RAW_INPUT in names for names in self._arguments.values())

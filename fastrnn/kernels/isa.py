@@ -18,11 +18,17 @@ from fastrnn.kernels.native import _cpu
 ISAS = tuple(isas.ISAS)  # widest first: the first supported one is chosen
 
 
+@cache
+def _runs(name: str) -> bool:
+    """Whether it can run here. Asked once: a virtual machine's CPUID goes through its host, and all of its questions take 0.2 ms there."""
+    return _cpu.supports(name)
+
+
 def load(name: str) -> ModuleType:
     """The extension module with an ISA's kernel table. Raises where the ISA is unknown, not built, or cannot run here."""
     if name not in ISAS:
         raise UnsupportedModelError(f"ISA {name!r} is unknown; known are {', '.join(ISAS)}")
-    if not _cpu.supports(name):
+    if not _runs(name):
         raise UnsupportedModelError(f"ISA {name!r} cannot run on this CPU or operating system")
     return _module(name)
 
@@ -34,9 +40,10 @@ def _module(name: str) -> ModuleType:
     return module
 
 
+@cache
 def supported() -> tuple[str, ...]:
     """ISAs that can run here, widest first."""
-    return tuple(name for name in ISAS if _cpu.supports(name))
+    return tuple(name for name in ISAS if _runs(name))
 
 
 def chosen() -> str:

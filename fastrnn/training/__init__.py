@@ -13,7 +13,7 @@
     sequential.py   layers one behind the other; base.py: what a layer is
     layers.py       layers without time
     stacks.py       what layers with time share; recurrent.py: RNN, LSTM, GRU; custom.py: any cell; native/: their time loops
-    cellcode.py     a cell's instructions and those of its gradients, as the native loop runs them; products.py: products over all rows
+    cellcode.py     a cell's instructions and those of its gradients, as the native loop runs them; kept.py: what a pass leaves for the way back; products.py: products over all rows
     losses.py       losses and their gradients; gradient.py: value_and_grad
     optim.py        optimisers, clipping; schedules.py: learning rates over time
     fit.py          epochs, validation, early stopping; resume.py: what a run goes on from

@@ -79,13 +79,14 @@ class Layer:
 
     kind: its name in messages. dtype: float32 or float64, of parameters, inputs and outputs; None: without parameters, a layer takes either.
     takes, gives: features of a row before and behind it; takes None: any; gives None: as many as came.
-    integers: whether it reads indices (N,) instead of rows (N, F).
+    integers: whether it reads indices (N,) instead of rows (N, F). draws: whether its passes may draw from Run.rng, which is made only for those.
     """
 
     kind = "layer"
     takes: int | None = None
     gives: int | None = None
     integers = False
+    draws = True
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike | None = "float32", seed: Seed | None = None) -> None:
         self.dtype: np.dtype[Any] | None = None if dtype is None and not shapes else as_dtype(dtype, self.kind)

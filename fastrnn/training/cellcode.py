@@ -1,11 +1,12 @@
 """A cell's programs, forward and back, as the native loop runs them (native/cell.h): instructions over slots, and where values lie in memory.
 
-A value is loaded from its place when it is first needed, results are written at the end, and a slot is used again once nobody reads what is in it.
+A value is loaded from its place when it is first needed, results, and what is kept for the way back (kept.py), are written at the end, and a slot is used again once nobody reads what is in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,13 @@ import numpy as np
 from fastrnn.cells.adjoint import adjoint
 from fastrnn.cells.spec import RAW_INPUT, Cell
 from fastrnn.cells.trace import Program
+from fastrnn.training.kept import Kept, Place, kept_values, read
 
 # As native/train.h numbers them.
 PLACES = ("gate", "state", "new", "parameter", "scalar", "input", "operand", "d gate", "d state", "d new", "d parameter", "d scalar", "d input", "d operand")  # fmt: skip
 OPERATIONS = ("load", "load_scalar", "store", "add_to", "add_sum", "add", "subtract", "multiply", "divide", "negative", "less", "less_equal", "equal", "not_equal",
               "logical_and", "logical_or", "logical_not", "where", "abs", "sqrt", "relu", "minimum", "maximum", "exp", "tanh", "sigmoid", "log1p_unit")  # fmt: skip
 SCALARS = ("scalar", "d scalar")  # one number for all units of a row
-
-Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -65,37 +65,51 @@ def cell_code(cell: Cell, dtype: np.dtype[Any]) -> CellCode:
     for kind, names in (("state", cell.states), ("parameter", cell.parameters), ("scalar", cell.scalars)):
         place |= {name: (kind, k) for k, name in enumerate(names)}
 
-    def forward(program: Program, results: list[Place]) -> Code:
-        return _code(program, [place[name] for name in program.inputs], [("store", to) for to in results], dtype)
+    given, given_operand = [("d new", k) for k in range(len(cell.states))], [("d operand", 0)]
+    wanted, wanted_of_operand = _wanted(pointwise, cell, True), _wanted(operand, cell, False) if operand else []
 
-    def back(program: Program, given: list[Place], first: bool) -> Code:
+    def gradients(kept: Kept) -> tuple[Program, Program | None]:
+        def of(program: Program, places: list[Place], names: list[str], values: Mapping[int, Place]) -> Program:
+            return adjoint(program, [_name(at) for at in places], names, dtype, {number: _name(at) for number, at in values.items()})
+
+        return of(pointwise, given, wanted, kept.pointwise), of(operand, given_operand, wanted_of_operand, kept.operand) if operand else None
+
+    kept = kept_values(pointwise, operand, columns, gradients)
+    place |= {_name(at): at for at in (*given, *given_operand, *kept.pointwise.values())}
+
+    def code(program: Program, results: list[tuple[str, Place]]) -> Code:
+        return _code(program, [place[name] for name in program.inputs], results, dtype)
+
+    def back(program: Program, names: list[str], first: bool) -> Code:
         """first: gates and states have no gradient yet but h, to whose the matrices of later steps have added."""
-        wanted = _read(program, cell, first)
-        names = [f"d {k}" for k in range(len(given))]
         steps = []
-        for name in wanted:
+        for name in names:
             kind, k = place[name]
             overwrites = first and (kind == "gate" or kind == "state" and k)
             steps.append(("store" if overwrites else "add_sum" if kind == "scalar" else "add_to", (f"d {kind}", k)))
-        return _code(adjoint(program, names, wanted, dtype), [place[name] for name in program.inputs] + given, steps, dtype)
+        return code(program, steps)
 
-    new = [("new", k) for k in range(len(cell.states))]
+    leaves = replace(pointwise, outputs=(*pointwise.outputs, *(number for number, _ in kept.stored())))
+    after, after_operand = gradients(kept)
     return CellCode(
         columns,
-        forward(pointwise, new),
-        forward(operand, [("operand", 0)]) if operand else None,
-        back(pointwise, [(f"d {kind}", k) for kind, k in new], True),
-        back(operand, [("d operand", 0)], False) if operand else None,
+        code(leaves, [("store", ("new", k)) for k in range(len(cell.states))] + [("store", at) for _, at in kept.stored()]),
+        code(operand, [("store", ("operand", 0))]) if operand else None,
+        back(after, wanted, True),
+        back(after_operand, wanted_of_operand, False) if after_operand else None,
         cell.fingerprint,
     )
 
 
-def _read(program: Program, cell: Cell, all_gates_and_states: bool) -> list[str]:
+def _name(at: Place) -> str:
+    """Of an input that is read at a place."""
+    return f"{at[0]} {at[1]}"
+
+
+def _wanted(program: Program, cell: Cell, all_gates_and_states: bool) -> list[str]:
     """The inputs whose gradients are wanted: what the program reads, and where the result is to be overwritten, the rest of the gates and states."""
-    numbers = {o for operation, *operands in program.instructions if operation != "constant" for o in operands} | set(program.outputs)
-    read = {name for k, name in enumerate(program.inputs) if k in numbers}
     always = {g.name for g in cell.gates} | set(cell.states[1:]) if all_gates_and_states else set()
-    return [name for name in program.inputs if name in read | always]
+    return [name for name in program.inputs if name in read(program) | always]
 
 
 def _code(program: Program, inputs: list[Place], results: list[tuple[str, Place]], dtype: str) -> Code:

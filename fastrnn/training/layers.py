@@ -21,6 +21,7 @@ class Embedding(Layer):
     """
 
     kind = "embedding"
+    draws = False
     integers = True
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, seed: Seed | None = None, dtype: DTypeLike = "float32") -> None:
@@ -52,6 +53,7 @@ class Linear(Layer):
     """
 
     kind = "linear"
+    draws = False
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, seed: Seed | None = None, dtype: DTypeLike = "float32") -> None:
         self.takes, self.gives = positive(in_features, "in_features", self.kind), positive(out_features, "out_features", self.kind)
@@ -82,6 +84,7 @@ class LayerNorm(Layer):
     """
 
     kind = "layernorm"
+    draws = False
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, *, bias: bool = True, dtype: DTypeLike = "float32") -> None:
         given = normalized_shape[0] if isinstance(normalized_shape, (tuple, list)) and len(normalized_shape) == 1 else normalized_shape
@@ -159,6 +162,8 @@ class _Activation(Layer):
     _function: Callable[[np.ndarray], np.ndarray]
     _derivative: Callable[[np.ndarray], np.ndarray]  # from y
 
+    draws = False
+
     def __init__(self, *, dtype: DTypeLike | None = None) -> None:
         super().__init__({}, dtype)
 
@@ -219,6 +224,7 @@ class Last(Layer):
     """
 
     kind = "last"
+    draws = False
 
     def __init__(self, *, dtype: DTypeLike | None = None) -> None:
         super().__init__({}, dtype)

@@ -77,6 +77,10 @@ class Sequential(Layer):
                 yield f"{prefix}{k}", layer
 
     @property
+    def draws(self) -> bool:  # type: ignore[override]  # of its layers
+        return any(layer.draws for layer in self.layers)
+
+    @property
     def per_sequence(self) -> bool:
         """Whether it gives one row a sequence: a Last is among its layers."""
         return self.run_after(Run(Packing.of(0, 0))).per_sequence

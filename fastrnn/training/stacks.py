@@ -68,6 +68,10 @@ class RecurrentLayer(Layer):
         self.takes, self.gives = options.input_size + len(options.scalars), options.output_size * options.directions
         super().__init__(options.shapes(), dtype, seed)
 
+    @property
+    def draws(self) -> bool:  # type: ignore[override]  # between the layers of the stack
+        return self.dropout > 0
+
     def _draw(self, rng: np.random.Generator) -> None:
         bound = 1 / np.sqrt(self.options.hidden_size)
         for array in self.parameters().values():
@@ -91,7 +95,7 @@ class RecurrentLayer(Layer):
             x = one.h[run.packing.B :]
             if keep:
                 saved.append(one)
-        ends = tuple(run.packing.ended(np.stack(finals[name])) for name in o.states)
+        ends = tuple(run.packing.ended(np.stack(found) if len(found) > 1 else found[0][None]) for found in finals.values())
         return x, (run, saved) if keep else None, ends if len(ends) > 1 else ends[0]
 
     def _states(self, state: Any, run: Run) -> dict[str, np.ndarray]:

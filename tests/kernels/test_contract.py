@@ -148,9 +148,9 @@ def test_a_numba_cfunc_is_a_kernel(foreign):
     assert np.array_equal(np.stack([stream.step(row) for row in x]), y)
 
 
-def test_jit_without_numba_says_what_installs_it(monkeypatch):
+def test_jit_without_llvm_says_what_installs_it(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "numba" else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "llvmlite" else find(name, *rest))
     with pytest.raises(fr.MissingDependencyError, match=r"fastrnn\[numba\]"):
         fr.LSTM(3, 4, backend="jit")
 

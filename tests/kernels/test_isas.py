@@ -54,3 +54,10 @@ def test_the_widest_comes_first_and_the_baseline_last():
     lanes = [row.lanes for row in isas.ISAS.values()]
     assert isa.ISAS == tuple(isas.ISAS) and lanes == sorted(lanes, reverse=True) and isa.ISAS[-1] == "baseline"
     assert set(compiler.ISAS) == set(isas.ISAS) - {"baseline"}
+
+
+def test_the_cpu_is_asked_once(monkeypatch):
+    """A virtual machine's answers come from its host."""
+    isa.supported()
+    monkeypatch.setattr(isa, "_cpu", None)
+    assert isa.chosen() in isa.supported()

@@ -113,23 +113,23 @@ def run_python(code, folder, **environment):
 ONE = """
 import sys, numpy as np, fastrnn as fr
 y = fr.LSTM(3, 20, seed=1, backend="jit")(np.ones((4, 2, 3), "f4"))[0]
-print(y.view("u4").sum(), "numba" in sys.modules)
+print(y.view("u4").sum(), "fastrnn.kernels.jit.kernel" in sys.modules, "numba" in sys.modules)
 """
 
 
 @pytest.mark.usefixtures("cells_compile")
 def test_a_second_process_compiles_nothing(tmp_path):
     folder = tmp_path / "kernels"
-    bits, compiled = run_python(ONE, folder)
-    assert compiled == "True" and len(list(folder.iterdir())) == 2  # the driver and the cell
-    assert run_python(ONE, folder) == [bits, "False"]
+    bits, compiled, with_numba = run_python(ONE, folder)
+    assert compiled == "True" and with_numba == "False" and len(list(folder.iterdir())) == 1
+    assert run_python(ONE, folder) == [bits, "False", "False"]
 
 
 @pytest.mark.usefixtures("cells_compile")
 def test_a_damaged_entry_is_compiled_again(tmp_path):
     folder = tmp_path / "kernels"
-    bits, _ = run_python(ONE, folder)
-    (entry,) = (e for e in folder.iterdir() if b".bind" in e.read_bytes()[:300])  # the cell's, not the driver's
+    bits = run_python(ONE, folder)[0]
+    (entry,) = folder.iterdir()
     whole = entry.read_bytes()
     for damaged in (whole[:-1], whole[:200], b"", whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
         entry.write_bytes(damaged)
@@ -140,11 +140,11 @@ def test_a_damaged_entry_is_compiled_again(tmp_path):
 @pytest.mark.usefixtures("cells_compile")
 def test_a_folder_that_cannot_be_written_or_that_others_write_to_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
-    bits, _ = run_python(ONE, tmp_path / "file" / "kernels")
+    bits = run_python(ONE, tmp_path / "file" / "kernels")[0]
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    assert run_python(ONE, shared) == [bits, "True"] and not list(shared.iterdir())
+    assert run_python(ONE, shared) == [bits, "True", "False"] and not list(shared.iterdir())
 
 
 @pytest.mark.usefixtures("cells_compile")
@@ -228,14 +228,21 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run_python(code, tmp_path / "kernels") == ["0"]
 
 
-@pytest.mark.usefixtures("cells_compile")
-def test_numba_switched_off_is_refused_by_name(tmp_path):
-    code = """
-import fastrnn as fr
-try: fr.LSTM(3, 20, backend="jit")
-except fr.UnsupportedModelError as e: print("NUMBA_DISABLE_JIT" in str(e))
-"""
-    assert run_python(code, tmp_path / "kernels", NUMBA_DISABLE_JIT="1") == ["True"]
+def test_the_driver_and_the_tiles_mean_the_same_tables():
+    from fastrnn.cells.spec import MOST_STATES
+    from fastrnn.kernels.jit import _driver, tiles, tiling
+    from fastrnn.kernels.jit.recipe import recipe_of
+
+    assert _driver.STATES == MOST_STATES and _driver.address() and len(set(_driver.WORDS)) == len(_driver.WORDS)
+    for registers, lanes in ((32, 16), (16, 8)):
+        recipe = recipe_of(
+            fr.cell(gates=("a", fr.Gate("b", second=True)), operand=lambda a, h: a * h, name="two_phases")(lambda a, b: a * b),
+            lanes,
+            registers,
+            20,
+            20,
+        )
+        assert all(len(list(tiling.Tiling(recipe, kind).words())) == _driver.WORDS_OF_KIND for kind in tiles.KINDS)
 
 
 def test_a_user_without_a_home_has_no_cache(monkeypatch):

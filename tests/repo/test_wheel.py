@@ -77,7 +77,7 @@ save_file({f"lstm.{name}": value for name, value in fr.LSTM(4, 5).state_dict().i
 
 
 def test_cells_of_ones_own_say_what_they_need(python, tmp_path):
-    """Numba brings its own compiler; without it they run through NumPy where that is asked for, and nowhere unasked."""
+    """Numba brings LLVM; without it they run through NumPy where that is asked for, and nowhere unasked."""
     code = """
 import numpy as np, fastrnn as fr
 
@@ -93,4 +93,4 @@ except fr.MissingDependencyError as error:
 print(fr.Recurrent(mgu, 3, 4, backend="reference")(np.ones((5, 2, 3), "f4"))[0].shape)
 """
     done = run(python, code, tmp_path)
-    assert done.stdout.splitlines() == ["compiling a cell (backend 'jit') needs numba: pip install 'fastrnn[numba]'", "(5, 2, 4)"], done.stderr
+    assert done.stdout.splitlines() == ["compiling a cell (backend 'jit') needs llvmlite: pip install 'fastrnn[numba]'", "(5, 2, 4)"], done.stderr

@@ -16,7 +16,8 @@ from fastrnn.cells.maths import log1p_unit
 from fastrnn.cells.trace import LOGICAL
 from fastrnn.kernels.jit.functions import OPERATIONS as COMPILED
 from fastrnn.training import diagnostics
-from fastrnn.training.cellcode import OPERATIONS
+from fastrnn.training.cellcode import OPERATIONS, cell_code
+from fastrnn.training.kept import COSTS
 
 
 @fr.cell(gates=("r", "z", fr.Gate("n", sees="x"), fr.Gate("m", sees="h")), name="gru_written")
@@ -223,6 +224,22 @@ def test_nan_is_not_hidden_and_stays_in_its_sequence(dtype, each_isa):
     x[1, 1, 0] = np.nan
     y, _, _, dx = passed(layer, x, dy, lengths, states)
     assert np.isnan(y[1:, 1]).all() and not np.isnan(y[:, [0, 2]]).any() and np.isnan(dx[:2, 1]).any() and not np.isnan(dx[:, [0, 2]]).any()
+
+
+FUNCTIONS = [OPERATIONS.index(name) for name in COSTS]
+
+
+def functions_in(code) -> int:
+    return int(np.isin(code.instructions[:, 0], FUNCTIONS).sum())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_what_lies_in_a_gates_place_is_not_computed_again(dtype):
+    """Of an LSTM tanh(c) alone; two functions of one gate have one place; an operand reads what pointwise left."""
+    for cell, forward, back, operand_back in ((lstm_written, 5, 1, 0), (gallery.janet, 3, 2, 0), (gallery.ugrnn, 2, 0, 0), (gallery.mgu, 2, 0, 0)):
+        code = cell_code(cell, np.dtype(dtype))
+        assert functions_in(code.pointwise) == forward and functions_in(code.pointwise_back) == back
+        assert code.operand_back is None or functions_in(code.operand_back) == operand_back
 
 
 def test_every_instruction_has_a_slope_or_needs_none():

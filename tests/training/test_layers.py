@@ -303,3 +303,14 @@ def test_a_loss_of_ones_own():
 
 def test_an_embedding_says_its_sizes():
     assert repr(tr.Embedding(4, 8)) == "Embedding(4 -> 8, float32)"
+
+
+def test_a_generator_is_made_where_a_layer_may_draw():
+    class Own(tr.Layer):
+        """Which says nothing of it."""
+
+    quiet = (tr.Linear(3, 3), tr.LSTM(3, 3), tr.LSTM(3, 3, 2), tr.LayerNorm(3), tr.Tanh(), tr.ReLU(), tr.Sigmoid(), tr.Last())
+    assert not tr.Sequential(*quiet).draws and not tr.Embedding(3, 3).draws
+    assert tr.Sequential(tr.Linear(3, 3), tr.Sequential(tr.Dropout(0.1))).draws and tr.GRU(3, 3, 2, dropout=0.1).draws and Own({}).draws
+    with pytest.raises(TypeError):  # what is given is looked at, drawn from or not
+        tr.value_and_grad(tr.Sequential(tr.Linear(3, 3)), tr.mean_squared_error, np.ones((2, 1, 3), "f4"), np.ones((2, 1, 3), "f4"), rng="none")

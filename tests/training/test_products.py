@@ -5,8 +5,8 @@ import pytest
 
 from fastrnn.training import products
 
-# Rows, depth, columns: one of each; what ends within a vector and a tile; more than a block of rows; a matrix of more than OWN_BYTES.
-SIZES = [(1, 1, 1), (5, 3, 7), (64, 64, 64), (131, 37, 61), (200, 88, 144), (70, 700, 801)]
+# Rows, depth, columns: one of each; what ends within a vector and a tile; one to four vectors and rows alone; more than a block of rows; a matrix of more than OWN_BYTES.
+SIZES = [(1, 1, 1), (5, 3, 7), (64, 64, 64), (2, 7, 33), (3, 4, 20), (4, 65, 48), (6, 3, 130), (131, 37, 61), (200, 88, 144), (70, 700, 801)]
 TOLERANCE = {"float32": 2e-6, "float64": 4e-15}  # of the largest entry, for a square root of terms: sums of some hundred products
 
 

@@ -1,4 +1,4 @@
-"""Kernels of any cell, compiled when a plan first needs them: Numba for the time loop, LLVM vectors for the tiles.
+"""Kernels of any cell, compiled when a plan first needs them: LLVM vectors for the tiles, and a time loop that comes with the package.
 
     recipe.py      what is compiled: the cell's traced instructions, sizes, the instruction set
     simd.py        the vector vocabulary: functions under construction, vectors of 8 or 16 floats
@@ -7,7 +7,7 @@
     pointwise.py   the cell's own maths for one row and block
     tiles.py       register tiles: chains of fused multiply-adds, then the pointwise part; tiling.py says which
     kernel.py      a recipe as an LLVM module and as object code
-    driver.py      the time loop, shared by all kernels, compiled by Numba
+    driver.h       the time loop, shared by all kernels; _driver.pyx: its address, and the layout of the tables that they share
     cache.py       object code on disk; loader.py: object code to addresses
     compiler.py    all of it together: a cell to a Kernel
 

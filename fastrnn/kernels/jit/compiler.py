@@ -16,22 +16,21 @@ from pathlib import Path
 
 from fastrnn import log
 from fastrnn.cells import Cell
-from fastrnn.cells.spec import MOST_STATES
 from fastrnn.errors import FastRNNError, MissingDependencyError, UnsupportedModelError
 from fastrnn.kernels import isas
 from fastrnn.kernels.contract import ARGS, Kernel, Key
 
 ISAS = {name: isa for name, isa in isas.ISAS.items() if isa.registers}
 _lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a fork waits for what other threads compile: the child would wait for ever, and for Numba's lock too
+if hasattr(os, "register_at_fork"):  # a fork waits for what other threads compile: the child would wait for ever
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _kernels: dict[str, Kernel] = {}
 
 
 def obstacle(isa: str) -> FastRNNError | None:
-    """Why nothing can be compiled: Numba is absent, or the instruction set has no fused multiply-add. None where it can."""
-    if importlib.util.find_spec("numba") is None or importlib.util.find_spec("llvmlite") is None:
-        return MissingDependencyError("numba", "numba", "compiling a cell (backend 'jit')")
+    """Why nothing can be compiled: LLVM, which comes with Numba, is absent, or the instruction set has no fused multiply-add. None where it can."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return MissingDependencyError("llvmlite", "numba", "compiling a cell (backend 'jit')")
     if isa not in ISAS:
         return UnsupportedModelError(f"backend 'jit' needs vectors and fused multiply-add, which ISA {isa!r} lacks; use backend 'reference'")
     return None
@@ -40,11 +39,12 @@ def obstacle(isa: str) -> FastRNNError | None:
 def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel:
     """The kernel of a cell for layers of H units; projected: P, or None without a projection. Safe from many threads.
 
-    The first one of a machine takes 2 to 3 s, for the time loop is compiled too; another cell, or another size of its last block, 0.5 to 1.3 s.
+    A cell that the cache does not have takes 0.4 to 0.9 s of CPU, and so does another size of its last block.
     UnsupportedModelError names what cannot be compiled.
     """
     import ctypes
 
+    from fastrnn.kernels.jit import _driver
     from fastrnn.kernels.jit import cache as disk
     from fastrnn.kernels.jit.recipe import recipe_of
 
@@ -57,7 +57,7 @@ def kernel_of(cell: Cell, isa: str, units: int, projected: int | None) -> Kernel
         if key not in _kernels:
             begun = time.perf_counter()
             run, work_bytes, bind = _addresses(key, lambda: _compile_recipe(recipe, f"fr_{key[:32]}", _features(isa)))
-            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver(isa))
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(bind)(_driver.address())
             _kernels[key] = Kernel(Key("recurrent", cell.name), "jit", isa, lanes, run, work_bytes)
             log.info(
                 "cell %r ready in %.0f ms: H=%d, ISA %s, the cache is %s", cell.name, 1e3 * (time.perf_counter() - begun), units, isa, disk.folder()
@@ -69,24 +69,6 @@ def _compile_recipe(*arguments):
     from fastrnn.kernels.jit.kernel import compile_recipe
 
     return compile_recipe(*arguments)
-
-
-@cache
-def _driver(isa: str) -> int:
-    from importlib.metadata import version
-    from platform import python_version
-
-    def compile_it():
-        from numba import config
-
-        if config.DISABLE_JIT:
-            raise UnsupportedModelError("backend 'jit': NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it, or use backend 'reference'")
-        from fastrnn.kernels.jit.driver import compile_driver
-
-        code, name = compile_driver(_features(isa))
-        return code, [name]
-
-    return _addresses(_key(f"driver {version('numba')} {python_version()}", isa), compile_it)[0]
 
 
 def _addresses(key: str, compile_it) -> list[int]:
@@ -132,8 +114,11 @@ def _toolchain() -> str:
 
     import llvmlite.binding as llvm
 
+    from fastrnn.kernels.jit import _driver
+
+    tables = _driver.WORDS, _driver.FACTS, _driver.WORDS_OF_KIND
     sources = sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
-    return f"{sources} {ARGS} {MOST_STATES} {version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
+    return f"{sources} {ARGS} {tables} {version('llvmlite')} {llvm.llvm_version_info} {llvm.get_default_triple()} {llvm.get_host_cpu_name()}"
 
 
 @cache

@@ -8,14 +8,12 @@ from __future__ import annotations
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from fastrnn.kernels.jit._driver import FACTS, WORDS_OF_KIND
 from fastrnn.kernels.jit.recipe import Recipe
 from fastrnn.kernels.jit.simd import I64, POINTER, Code
 from fastrnn.kernels.jit.table import emit_layout
 from fastrnn.kernels.jit.tiles import KINDS, Shape, emit
-from fastrnn.kernels.jit.tiling import WORDS_OF_KIND, Tiling
-
-# What the driver knows of a kernel; what it knows of each kind of tiles follows, see tiling.py.
-FACTS = ("layout", "extra_states", "scalars", "projected", "second", "hoists", "row_bytes", "pre_bytes")
+from fastrnn.kernels.jit.tiling import Tiling
 
 
 def emit_module(recipe: Recipe, prefix: str) -> ir.Module:
@@ -24,8 +22,9 @@ def emit_module(recipe: Recipe, prefix: str) -> ir.Module:
     module.triple = llvm.get_process_triple()
     layout = emit_layout(module, "layout", recipe)
     lane_bytes = 4 * recipe.lanes
-    entries = [layout, len(recipe.states) - 1, len(recipe.scalars), recipe.projected, recipe.operand is not None, bool(recipe.x_slots), lane_bytes,
-               lane_bytes * len(recipe.x_slots)]  # fmt: skip
+    facts = {"layout": layout, "extra_states": len(recipe.states) - 1, "scalars": len(recipe.scalars), "projected": recipe.projected,
+             "second": recipe.operand is not None, "hoists": bool(recipe.x_slots), "row_bytes": lane_bytes, "pre_bytes": lane_bytes * len(recipe.x_slots)}  # fmt: skip
+    entries = [facts[name] for name in FACTS]
     for kind, used in zip(KINDS, (recipe.x_slots, True, recipe.operand, recipe.projected)):
         words = Tiling(recipe, kind).words() if used else [0] * WORDS_OF_KIND
         entries += [emit(module, recipe, kind, word) if isinstance(word, Shape) else word for word in words]
@@ -56,16 +55,15 @@ def machine(features: str) -> llvm.TargetMachine:
     )
 
 
-def compile_ir(text: str, seen: set[str], features: str, level: int) -> bytes:
-    """Object code of a module, optimised at a level from 1 to 3, with nothing to be seen from outside but these names. Nothing is vectorised."""
+def compile_ir(text: str, seen: set[str], features: str) -> bytes:
+    """Object code of a module with nothing to be seen from outside but these names. Tiles are written as they should be, so little is optimised."""
     module, target = llvm.parse_assembly(text), machine(features)
     module.verify()
     for symbol in (*module.functions, *module.global_variables):
         if not symbol.is_declaration and symbol.name not in seen:
             symbol.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(speed_level=level)
-    options.loop_vectorization = options.slp_vectorization = False
-    options.loop_unrolling = options.loop_interleaving = level == 3
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = options.loop_interleaving = False
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
     return target.emit_object(module)
@@ -74,4 +72,4 @@ def compile_ir(text: str, seen: set[str], features: str, level: int) -> bytes:
 def compile_recipe(recipe: Recipe, prefix: str, features: str) -> tuple[bytes, list[str]]:
     """Object code of a recipe, and the names in it of `run`, `work_bytes` and `bind`."""
     names = [f"{prefix}.{what}" for what in ("run", "work_bytes", "bind")]
-    return compile_ir(str(emit_module(recipe, prefix)), set(names), features, level=1), names  # tiles are written as they should be
+    return compile_ir(str(emit_module(recipe, prefix)), set(names), features), names

@@ -1,21 +1,14 @@
-"""Where a call's rows and scratch lie: a table of addresses at the start of its work space, which the driver fills and tiles read."""
+"""Where a call's rows and scratch lie: a table of addresses at the start of its work space, which the driver fills and tiles read; driver.h says what each entry is."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from fastrnn.cells.spec import MOST_STATES
+from fastrnn.kernels.jit._driver import ROWS, WORDS
 from fastrnn.kernels.jit.recipe import Recipe
 from fastrnn.kernels.jit.simd import FLOAT_BYTES, I64, POINTER, Code, function
 
-# Tables of row pointers: x, h before the step, hoisted projections, where the pointwise part writes (y, or hidden before a projection), y, scalars.
-ROWS = ("x", "h", "pre", "out", "y", "scalars")
 LINE = 64
-
-
-# The table's entries. c1, initial1, ...: of the second state on, the rows worked on; where it comes from and goes to.
-WORDS = ("blocks", "projected_blocks", *ROWS, "project_x", "projected", "hidden", "u", "saved", "kept",
-         *(f"{what}{k}" for what in ("c", "initial", "final", "initial_b", "final_b") for k in range(1, MOST_STATES)))  # fmt: skip
 
 
 def state_fields(k: int) -> tuple[str, str]:

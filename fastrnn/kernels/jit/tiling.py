@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fastrnn.kernels.jit._driver import LEVELS, MOST_ROWS
 from fastrnn.kernels.jit.recipe import Recipe
 from fastrnn.kernels.jit.tiles import Shape
 
-MOST_ROWS = 6
-LEVELS = 4  # widths of tiles, widest first; then come a narrow last block alone, and beside a whole one
-TILES_OF_LEVEL = MOST_ROWS + 1  # a level's tiles by their rows
-# What the driver reads of a kind of tiles, for each of COUNTS of rows: how many blocks the last tile takes if the last block is narrow, and 0 if it is not;
-# the most rows of a tile; widths; and then the levels' tiles.
-HEAD = ("narrow", "rows", "width0", "width1", "width2", "width3")
 COUNTS = (1, 2, MOST_ROWS)  # few rows leave registers, and the latency of the multiply-add, to fill
-WORDS_OF_COUNT = len(HEAD) + (LEVELS + 2) * TILES_OF_LEVEL
-WORDS_OF_KIND = WORDS_OF_COUNT * len(COUNTS)
 
 
 def _power(n: int) -> int:
@@ -40,7 +33,7 @@ class Tiling:
         self.tails = recipe.tails and kind != "shrink"
 
     def words(self) -> Iterator[int | Shape]:
-        """What the driver reads of this kind; for a tile its shape, for one that is never asked for 0.
+        """What the driver reads of this kind, fr_kind by fr_kind (driver.h); for a tile its shape, for one that is never asked for 0.
 
         One row's blocks left over are taken by halves, so that chains run side by side; others' one by one.
         """
@@ -55,4 +48,4 @@ class Tiling:
             ]
             yield from (self.tails + beside, self.rows, *widths, *[0] * (LEVELS - len(widths)))
             for level in levels:
-                yield from (Shape(*level, rows) if level and 0 < rows <= min(count, self.rows) else 0 for rows in range(TILES_OF_LEVEL))
+                yield from (Shape(*level, rows) if level and 0 < rows <= min(count, self.rows) else 0 for rows in range(MOST_ROWS + 1))

@@ -180,3 +180,5 @@ static void NAME(fr_run)(int kind, int back, const direction *d) {
 #undef EACH_ROW
 #undef ADD
 #undef ROWS
+#undef WIDE
+#undef CHAINS
