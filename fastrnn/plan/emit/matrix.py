@@ -59,13 +59,20 @@ def gemm(build, node):
 
 
 def _integers_refused(node: Node, specs, constants) -> str | None:
-    """Products of bytes are for constant ones, and for one zero point of the others."""
+    """Products of bytes are for constant ones."""
     if any(name and name not in constants for name in (node.inputs[1], node.input(3), node.input(4))):
         return "no kernel for a product of two computed matrices of bytes"
     if specs[node.inputs[1]].shape is None or node.op == "MatMulInteger" and len(specs[node.inputs[1]].shape) != 2:
         return "no kernel for more than one matrix of bytes"
-    zero = specs[node.input(2)].shape if node.input(2) else ()
-    return None if zero in ((), (1,)) else "no kernel for a zero point for each row"
+    return None
+
+
+def _zero_point(build, node: Node) -> View:
+    """Of what is multiplied: one number, or one for each row of it, so that it broadcasts to the result."""
+    zero = build.views[node.inputs[2]]
+    if len(zero.shape) == 1:  # of the rows of one matrix
+        return replace(zero, shape=(), strides=()) if zero.shape == (1,) else replace(zero, shape=(*zero.shape, 1), strides=(*zero.strides, 0))
+    return zero
 
 
 @emits("MatMulInteger", refused=_integers_refused, packs=True)
@@ -134,7 +141,10 @@ def multiply(
     turned: a view of the node's result in the form of y.
     """
     fused = build.epilogues.get(node.name)
-    operands = [turned(build.view_of(name).broadcast(build.infer_output(node, 0))) for name in fused.operands[1:]] if fused else []
+    of_bytes, whole = packed.kernel.key.role == "integer_product", build.infer_output(node, 0)
+    operands = [turned(build.view_of(name).broadcast(whole)) for name in fused.operands[1:]] if fused else []
+    if of_bytes and node.input(2):
+        operands = [turned(_zero_point(build, node).broadcast(whole))]
     try:
         calls = list(by_grid(1, rows, y, *operands))
     except UnsupportedModelError:
@@ -160,12 +170,10 @@ def multiply(
             weights=packed.weights_code,
             x_bits=node.attributes.get("x_bits", UNBOUNDED),
         )
-        if packed.kernel.key.role == "integer_product":
+        if of_bytes:
             args["x_bits"], args["h_bits"] = int(rows.dtype == np.int8), int(_has_zero_points(build, node))
-            operands_of_bytes = {"x2": build.views[node.inputs[2]]} if node.input(2) else {}
-        else:
-            operands_of_bytes = {}
-        pointers = {**packed.views, **operands_of_bytes, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
+            args["x2_t"], args["x2_b"] = steps[0] if steps else (0, 0)
+        pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
@@ -180,11 +188,7 @@ def multiply(
                     weight_bytes=packed.weight_bytes,
                 )
     if fused and operands is None:
-        build.chain(
-            node.name,
-            fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y for k, name in enumerate(fused.operands)}),
-            y,
-        )
+        build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(whole)) if k else y for k, name in enumerate(fused.operands)}), y)
 
 
 def _has_zero_points(build, node: Node) -> bool:
@@ -216,8 +220,8 @@ def conv(build, node):
     if any(window.before) or any(window.after):
         padded = build.scratch((x.shape[0], *(n + b + a for n, b, a in zip(x.shape[2:], window.before, window.after)), x.shape[1]), x.dtype)
         if node.op == "ConvInteger" and node.input(2):  # what stands for 0
-            zero = build.views[node.inputs[2]]
-            build.copy(node.name, replace(zero, shape=(), strides=()).broadcast(padded.shape), padded)
+            zero = _zero_point(build, node)
+            build.copy(node.name, (_channels_last(zero) if zero.shape else zero).broadcast(padded.shape), padded)
         else:
             build.fill(node.name, padded, 0)
         build.copy(node.name, last, _inside(padded, window.before, x.shape[2:]))

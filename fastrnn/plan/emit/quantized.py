@@ -92,18 +92,21 @@ def dequantize(build, node):
 
 @emits("DynamicQuantizeLinear", kernel="dynamic_quantize")
 def dynamic_quantize(build, node):
-    """The range, then the bytes; x and y in C order."""
-    x = build.contiguous(build.views[node.inputs[0]])
+    """The range, then the bytes, of one row or of each place along `axes`: x and y in C order of them and then of the others."""
+    axes = node.get("axes")
+    order = (*axes, *(k for k in range(len(build.views[node.inputs[0]].shape)) if k not in axes))
+    x = build.contiguous(build.views[node.inputs[0]].transposed(order))
     y, scale, zero = (
-        build.place(name, build.infer_output(node, k)) if name else build.scratch(build.infer_output(node, k), dtype)
+        build.place(name, build.infer_output(node, k), order if axes else None) if name else build.scratch(build.infer_output(node, k), dtype)
         for k, (name, dtype) in enumerate(zip((*node.outputs, "", "")[:3], (np.uint8, np.float32, np.uint8)))
     )
+    y = y.transposed(order)
     made = y if y.contiguous else build.scratch(y.shape, np.uint8)
     size = math.prod(x.shape)
     build.call(
         node.name,
         build.kernel("dynamic_quantize"),
-        new_args(I=size),
+        new_args(T=math.prod(x.shape[: len(axes)]), I=math.prod(x.shape[len(axes) :])),
         {"x": x, "y": made, "hn": scale, "cn": zero},
         flops=12 * size,
         weight_bytes=5 * size,

@@ -104,6 +104,8 @@ def round_weights(model: Model | Layer, precision: Precision) -> Model:
 def said(node: Node, weights: Mapping[str, np.ndarray], precision: Precision) -> str:
     """Of a node of a model that was narrowed: how its weights are kept, or why in float32; "" where that is nothing to speak of."""
     names, asked = _matrices(node), chosen(precision).of(node)
+    if node.op == "DynamicQuantizeLinear" and not node.get("axes"):
+        return "bytes over the range of the whole batch, whose rows so depend on each other"
     if not names:
         return ""
     stored = PRECISION_OF.get(str(weights[names[0]].dtype)) if names[0] in weights else None

@@ -52,28 +52,29 @@ DEQUANTIZE(uint8_t, 0)
 DEQUANTIZE(int8_t, 0)
 DEQUANTIZE(int32_t, 1) /* whose difference may take 33 bits */
 
-/* I floats x, one after the other, to bytes y over their range; hn the scale, cn the zero point. */
+/* T rows of I floats x, one after the other, to bytes y over each one's range; hn the scales, cn the zero points. */
 static void dynamic_quantize_run(const fr_args *a) {
-    fr_range range = {0};
-    const float *x = (const float *)a->x;
-    float scale;
-    int32_t zero;
-    fr_widen(&range, x, a->I);
-    if (range.broken) { /* what has no range has no bytes either */
-        *a->hn = NAN, *(uint8_t *)a->cn = 0;
-        memset(a->y, 0, (size_t)a->I);
-        return;
+    const int64_t I = a->I;
+    for (int64_t t = 0; t < a->T; t++) {
+        const float *x = (const float *)a->x + t * I;
+        uint8_t *y = (uint8_t *)a->y + t * I;
+        fr_range range = {0};
+        float scale = NAN;
+        int32_t zero = 0;
+        fr_widen(&range, x, I);
+        if (range.broken) memset(y, 0, (size_t)I); /* what has no range has no bytes either */
+        else {
+            int64_t k = 0;
+            fr_bytes_of(range.low, range.high, &scale, &zero);
+            for (; k + LANES <= I; k += LANES) quantize_uint8_t_vector(y + k, vf_round(vf_div(vf_load(x + k), vf_set1(scale))), vf_set1((float)zero));
+            for (; k < I; k++) y[k] = quantize_uint8_t_one(x[k], scale, (float)zero);
+        }
+        a->hn[t] = scale, ((uint8_t *)a->cn)[t] = (uint8_t)zero;
     }
-    fr_bytes_of(range.low, range.high, &scale, &zero);
-    *a->hn = scale, *(uint8_t *)a->cn = (uint8_t)zero;
-    uint8_t *y = (uint8_t *)a->y;
-    int64_t k = 0;
-    for (; k + LANES <= a->I; k += LANES) quantize_uint8_t_vector(y + k, vf_round(vf_div(vf_load(x + k), vf_set1(scale))), vf_set1((float)zero));
-    for (; k < a->I; k++) y[k] = quantize_uint8_t_one(x[k], scale, (float)zero);
 }
 
 /* y (T, B, P H) int32 = (x - zero) (w - its zero points) + bias, x (T, B, P I) of bytes in P groups, segments as a dense layer has them. x_bits: 1 where x is signed;
- * x2: its zero point, NULL for 0. h_bits: 1 where weights have zero points other than 0. w_x: panels of int8 weights with zero points (product_int8.h), bias int32 [block][lane] or NULL. */
+ * x2: zero points, at x2 + t * x2_t + b * x2_b of row (t, b), NULL for 0. h_bits: 1 where weights have zero points other than 0. w_x: panels of int8 weights with zero points (product_int8.h), bias int32 [block][lane] or NULL. */
 static int64_t integer_product_work_bytes(const fr_args *a) { return fr_quantized_bytes((a->chunk ? a->chunk : 1) * a->I, MANY_ROWS); }
 
 FR_INLINE int32_t fr_bytes_in_row(const uint8_t *x, int64_t K, int flip, int32_t zero, int8_t *to, const int form, int summed) {
@@ -95,14 +96,14 @@ FR_INLINE int32_t fr_bytes_in_row(const uint8_t *x, int64_t K, int flip, int32_t
     return sum - (int32_t)K * zero;
 }
 
-/* The rows as unsigned bytes and their zero point among those: signed ones are 128 more. */
-static void integer_product_rows(const fr_args *a, fr_quantized *to, const uint8_t *const *x, int64_t n_rows) {
+/* The rows as unsigned bytes and their zero points among those: signed ones are 128 more. */
+static void integer_product_rows(const fr_args *a, fr_quantized *to, const uint8_t *const *x, const uint8_t *zeros, int64_t n_rows) {
     const int flip = a->x_bits ? 128 : 0;
-    const int32_t zero = (a->x2 ? *(const uint8_t *)a->x2 : 0) ^ flip;
     const int64_t segments = a->chunk ? a->chunk : 1, width = segments * a->I;
     to->bits = FR_BYTES_OF_ALL, to->form = fr_form(FR_BYTES_OF_ALL, n_rows), to->block = (width + 3) / 4 * 4;
     for (int64_t r = 0; r < n_rows; r++) {
         int8_t *row = to->q + r * to->stride;
+        const int32_t zero = zeros[r] ^ flip;
         to->scale[r] = 1.0f, to->added[r] = FR_DOT_UNSIGNED ? zero : zero - 128, to->sum[r] = 0;
         for (int64_t n = 0; n < segments; n++) {
             const uint8_t *from = x[r] + (a->chunk ? a->axes[n] : 0);
@@ -115,13 +116,15 @@ static void integer_product_rows(const fr_args *a, fr_quantized *to, const uint8
 static void integer_product_run(const fr_args *a) {
     const int64_t n_rows = a->T * a->B, groups = a->P ? a->P : 1, width = (a->chunk ? a->chunk : 1) * a->I, blocks = fr_blocks(a->H);
     const int64_t n_parts = (n_rows + MANY_ROWS - 1) / MANY_ROWS, group_bytes = a->chunk ? a->I : width;
-    const uint8_t *x[MANY_ROWS];
+    const uint8_t *x[MANY_ROWS], *zero = a->x2;
+    uint8_t zeros[MANY_ROWS] = {0};
     float *y[MANY_ROWS];
     fr_quantized rows = fr_room_for(a->work, width, MANY_ROWS);
     for (int64_t part = 0; part < n_parts; part++) {
         const int64_t first = n_rows * part / n_parts, n = n_rows * (part + 1) / n_parts - first;
         for (int64_t r = 0, t = first / a->B, b = first % a->B; r < n; r++) {
             x[r] = (const uint8_t *)a->x + t * a->x_t + b * a->x_b, y[r] = fr_y_row(a, b, t);
+            if (zero) zeros[r] = zero[t * a->x2_t + b * a->x2_b];
             if (++b == a->B) b = 0, t++;
         }
         for (int64_t g = 0; g < groups; g++) {
@@ -136,7 +139,7 @@ static void integer_product_run(const fr_args *a) {
                                   .weights = FR_INT8,
                                   .blocks = blocks,
                                   .whole = 1};
-            integer_product_rows(a, &rows, x, n);
+            integer_product_rows(a, &rows, x, zeros, n);
             fr_multiply(&p, 0, blocks, 0, n);
             for (int64_t r = 0; r < n; r++) x[r] += group_bytes, y[r] += a->H;
         }
