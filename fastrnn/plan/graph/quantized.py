@@ -2,6 +2,7 @@
 
     DequantizeLinear(x), DequantizeLinear(w) -> Conv, MatMul, Gemm [-> Relu] -> QuantizeLinear     ConvInteger or MatMulInteger, Requantize
     the same without a QuantizeLinear behind                                                      the integer product, Cast, Mul
+    DequantizeLinear -> MaxPool, Transpose, Reshape and their like -> QuantizeLinear, as before   what stands between, over bytes
 
 Before anything is folded, which would make floats of the weights. A bias must be int32 in the products' scale, or absent.
 """
@@ -9,6 +10,7 @@ Before anything is folded, which would make floats of the weights. A bias must b
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,13 +19,15 @@ from fastrnn.model.edit import Edit
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.quantized import BYTES
 
+# What gives entries of its first input, so that it may as well choose among their bytes.
+CHOOSING = ("MaxPool", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Expand")
 PRODUCTS = {"Conv": "ConvInteger", "MatMul": "MatMulInteger", "Gemm": "MatMulInteger"}
 
 
 def integers(model: Model) -> Model:
     """The model with every such product replaced; the same model where there is none. Subgraphs stay as they are."""
     ops = {node.op for node in model.nodes}
-    if "DequantizeLinear" not in ops or ops.isdisjoint(PRODUCTS):
+    if "DequantizeLinear" not in ops or ops.isdisjoint((*PRODUCTS, *CHOOSING)):
         return model
     return _Integers(model).run()
 
@@ -47,7 +51,7 @@ class _Integers(Edit):
         for node in self.model.nodes:
             if node.name in gone:
                 continue
-            found = self.product(node) if node.op in PRODUCTS else None
+            found = self.product(node) if node.op in PRODUCTS else self.choice(node) if node.op in CHOOSING else None
             if found is None:
                 result.append(node)
             else:
@@ -55,6 +59,20 @@ class _Integers(Edit):
                 gone |= ends
                 result += nodes
         return self.result(result)
+
+    def choice(self, node: Node) -> tuple[list[Node], set[str]] | None:
+        """A node that chooses among entries, over their bytes, where those behind it have the same scale and zero point."""
+        x = self.made.get(node.inputs[0])
+        if x is None or x.op != "DequantizeLinear" or len([name for name in node.outputs if name]) > 1 or self.reads[node.outputs[0]] != 1:
+            return None
+        behind = self.readers.get(node.outputs[0])
+        if behind is None or behind.op != "QuantizeLinear" or self.specs[behind.outputs[0]].dtype != self.specs[x.inputs[0]].dtype:
+            return None
+        for k in (1, 2):  # both constants of one number, or no zero point
+            ours, theirs = (self.weights.get(n.input(k)) if n.input(k) else np.zeros(1, np.uint8) for n in (x, behind))
+            if ours is None or theirs is None or ours.size != 1 or ours.reshape(()) != theirs.reshape(()) or k == 1 and not _plain(ours):
+                return None
+        return [replace(node, inputs=(x.inputs[0], *node.inputs[1:]), outputs=behind.outputs)], {behind.name}
 
     def product(self, node: Node) -> tuple[list[Node], set[str]] | None:
         """Nodes in the place of a product, and names of those behind it that are done with."""

@@ -77,6 +77,14 @@ static void dynamic_quantize_run(const fr_args *a) {
  * x2: zero points, at x2 + t * x2_t + b * x2_b of row (t, b), NULL for 0. h_bits: 1 where weights have zero points other than 0. w_x: panels of int8 weights with zero points (product_int8.h), bias int32 [block][lane] or NULL. */
 static int64_t integer_product_work_bytes(const fr_args *a) { return fr_quantized_bytes((a->chunk ? a->chunk : 1) * a->I, MANY_ROWS); }
 
+/* A segment is short, and the library's copy costs a call. */
+FR_INLINE void fr_copy_bytes(int8_t *to, const uint8_t *x, int64_t K) {
+    int64_t k = 0;
+    for (; k + 32 <= K; k += 32) memcpy(to + k, x + k, 32);
+    for (; k + 8 <= K; k += 8) memcpy(to + k, x + k, 8);
+    for (; k < K; k++) to[k] = (int8_t)x[k];
+}
+
 FR_INLINE int32_t fr_bytes_in_row(const uint8_t *x, int64_t K, int flip, int32_t zero, int8_t *to, const int form, int summed) {
     int32_t sum = 0;
 #if FR_PAIRS
@@ -91,7 +99,7 @@ FR_INLINE int32_t fr_bytes_in_row(const uint8_t *x, int64_t K, int flip, int32_t
     const int turn = FR_DOT_UNSIGNED ? flip : flip ^ 128;
     if (turn)
         for (int64_t k = 0; k < K; k++) to[k] = (int8_t)(x[k] ^ turn);
-    else memcpy(to, x, (size_t)K);
+    else fr_copy_bytes(to, x, K);
     for (int64_t k = 0; k < K && summed; k++) sum += x[k] ^ flip;
     return sum - (int32_t)K * zero;
 }
