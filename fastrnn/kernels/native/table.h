@@ -130,8 +130,6 @@ static const fr_kernel fr_table[] = {
     {"dequantize", "", "int32", dequantize_int32_t_run, 0},
     {"dynamic_quantize", "", "float32", dynamic_quantize_run, 0},
     {"integer_product", "", "int8", integer_product_run, integer_product_work_bytes},
-    {"requantize", "", "uint8", requantize_uint8_t_run, 0},
-    {"requantize", "", "int8", requantize_int8_t_run, 0},
     PLAIN(pack),
     {"sort_lengths", "", "int64", sort_lengths_run, sort_work_bytes},
     PLAIN(probe_fma),

@@ -143,14 +143,14 @@ def _of_floats(specs) -> list:
     return [None if s is None else Spec("float32", s.shape) for s in specs]
 
 
-@op("MatMulInteger", inputs=(2, 5), apart=_rows_of_bytes)
+@op("MatMulInteger", inputs=(2, 7), apart=_rows_of_bytes)
 def matmul_integer(node, inputs):
-    """Products of bytes less their zero points, int32; + plus a bias of int32."""
+    """Products of bytes less their zero points, int32; + plus a bias of int32, then as bytes again: times scales of float32, one or one for each unit, plus a zero point."""
     for spec, what in zip(inputs[:2], "AB"):
         require(node, spec, what, BYTES)
     _check_bias(node, inputs, -1)
     _check_zeros(node, inputs, 0, 1, -1)
-    return [Spec("int32", matmul(node, _of_floats(inputs[:2]))[0].shape)]
+    return [Spec(_result_of(node, inputs, -1), matmul(node, _of_floats(inputs[:2]))[0].shape)]
 
 
 def _check_zero(node, zero: Spec | None, of: Spec, what: str, units=None) -> None:
@@ -189,35 +189,27 @@ def _less_zero(x: np.ndarray, zero: np.ndarray | None, column: bool) -> np.ndarr
 @meaning("MatMulInteger")
 def matmul_integer_meaning(node, inputs):
     """Exact."""
-    a, b, a_zero, b_zero, bias = [*inputs, None, None, None][:5]
+    a, b, a_zero, b_zero, bias, scale, zero = [*inputs, *[None] * 5][:7]
     total = np.matmul(_less_zero(a, a_zero, False), _less_zero(b, b_zero, True)).astype(np.int32)
-    return [total if bias is None else total + bias]
+    total = total if bias is None else total + bias
+    return [total if scale is None else _requantised(total, scale, zero.reshape(()))]
+
+
+def _result_of(node, inputs, axis: int) -> str:
+    """The dtype of a product of bytes: int32, or that of the zero point behind its scales, the sixth and seventh input."""
+    scale, zero = [*inputs, *[None] * 5][5:7]
+    if scale is None:
+        return "int32"
+    scale, zero = require(node, scale, "scale", ("float32",)), require(node, zero, "zero point of the result", BYTES)
+    units = inputs[1].shape[axis]
+    if scale.rank != 1 or not same_dim(scale.shape[0], units) and scale.shape[0] != 1 or zero.shape not in ((), (1,)):
+        raise ShapeError(f"{where(node)}: the scale must have shape ({units},) and the zero point be one number, got {scale.shape} and {zero.shape}")
+    return zero.dtype
 
 
 def _requantised(total: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
     """int32 totals times a float32 scale, rounded to even, plus the zero point."""
     return saturated(np.rint(total.astype(np.float32) * scale).astype(np.float64) + zero.astype(np.float64), str(zero.dtype))
-
-
-@op("Requantize", inputs=(3, 3), axis=-1, apart=_apart)
-def requantize(node, inputs):
-    """+ int32 totals times scales of float32, one or one for each entry of `axis`, rounded to even, plus a zero point, in its dtype: what ends QLinearConv and QLinearMatMul."""
-    total, scale, zero = (
-        require(node, inputs[0], "total", ("int32",)),
-        require(node, inputs[1], "scale", ("float32",)),
-        require(node, inputs[2], "zero point", BYTES),
-    )
-    units = total.shape[axis_of(node, node.get("axis"), total.rank)]
-    if scale.rank != 1 or not same_dim(scale.shape[0], units) and scale.shape[0] != 1 or zero.shape not in ((), (1,)):
-        raise ShapeError(f"{where(node)}: the scale must have shape ({units},) and the zero point be one number, got {scale.shape} and {zero.shape}")
-    return [Spec(zero.dtype, total.shape)]
-
-
-@meaning("Requantize")
-def requantize_meaning(node, inputs):
-    """The product in float32."""
-    total, scale, zero = inputs
-    return [_requantised(total, scale.reshape(-1, *(1,) * (total.ndim - 1 - node.get("axis") % total.ndim)), zero.reshape(()))]
 
 
 @op("QLinearMatMul", inputs=(8, 8), apart=_rows_of_bytes)
@@ -241,14 +233,14 @@ def qlinear_matmul_meaning(node, inputs):
 WINDOW = {name: default for name, default in OPS["Conv"].attributes.items() if name != "x_bits"}
 
 
-@op("ConvInteger", inputs=(2, 5), **WINDOW, apart=_windows_of_bytes)
+@op("ConvInteger", inputs=(2, 7), **WINDOW, apart=_windows_of_bytes)
 def conv_integer(node, inputs):
-    """Convolution of bytes less their zero points, int32; + plus a bias of int32."""
+    """Convolution of bytes less their zero points, int32; + a bias, and bytes again, as MatMulInteger has them."""
     for spec, what in zip(inputs[:2], "xw"):
         require(node, spec, what, BYTES)
     _check_bias(node, inputs, 0)
     _check_zeros(node, inputs, 0, 1, 0)
-    return [Spec("int32", conv(node, _of_floats(inputs[:2]))[0].shape)]
+    return [Spec(_result_of(node, inputs, 0), conv(node, _of_floats(inputs[:2]))[0].shape)]
 
 
 def _units(zero: np.ndarray | None, w: np.ndarray) -> np.ndarray:
@@ -259,8 +251,9 @@ def _units(zero: np.ndarray | None, w: np.ndarray) -> np.ndarray:
 @meaning("ConvInteger")
 def conv_integer_meaning(node, inputs):
     """Exact; the padding is the zero point."""
-    x, w, x_zero, w_zero, bias = [*inputs, None, None, None][:5]
-    return conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w), *([] if bias is None else [bias])])
+    x, w, x_zero, w_zero, bias, scale, zero = [*inputs, *[None] * 5][:7]
+    (total,) = conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w), *([] if bias is None else [bias])])
+    return [total if scale is None else _requantised(total, scale.reshape(-1, *(1,) * (w.ndim - 2)), zero.reshape(()))]
 
 
 @op("QLinearConv", inputs=(8, 9), **WINDOW, apart=_windows_of_bytes)

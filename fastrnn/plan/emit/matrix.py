@@ -60,7 +60,7 @@ def gemm(build, node):
 
 def _integers_refused(node: Node, specs, constants) -> str | None:
     """Products of bytes are for constant ones."""
-    if any(name and name not in constants for name in (node.inputs[1], node.input(3), node.input(4))):
+    if any(name and name not in constants for name in (node.inputs[1], *map(node.input, (3, 4, 5)))):
         return "no kernel for a product of two computed matrices of bytes"
     if specs[node.inputs[1]].shape is None or node.op == "MatMulInteger" and len(specs[node.inputs[1]].shape) != 2:
         return "no kernel for more than one matrix of bytes"
@@ -77,7 +77,7 @@ def _zero_point(build, node: Node) -> View:
 
 @emits("MatMulInteger", refused=_integers_refused, packs=True)
 def matmul_integer(build, node):
-    """Rows of bytes times a constant matrix of them, int32."""
+    """Rows of bytes times a constant matrix of them, int32 or bytes again."""
     a = build.views[node.inputs[0]]
     y = build.place(node.outputs[0], build.infer_output(node, 0))
     if 0 in y.shape:
@@ -145,6 +145,10 @@ def multiply(
     operands = [turned(build.view_of(name).broadcast(whole)) for name in fused.operands[1:]] if fused else []
     if of_bytes and node.input(2):
         operands = [turned(_zero_point(build, node).broadcast(whole))]
+    ends = {}
+    if of_bytes and node.input(5):
+        scale = np.broadcast_to(build.weights[node.inputs[5]].reshape(-1), y.shape[-1:])
+        ends = {"x3": weight_view(np.ascontiguousarray(scale)), "x4": build.views[node.inputs[6]]}
     try:
         calls = list(by_grid(1, rows, y, *operands))
     except UnsupportedModelError:
@@ -173,7 +177,8 @@ def multiply(
         if of_bytes:
             args["x_bits"], args["h_bits"] = int(rows.dtype == np.int8), int(_has_zero_points(build, node))
             args["x2_t"], args["x2_b"] = steps[0] if steps else (0, 0)
-        pointers = {**packed.views, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
+            args["p_bits"] = ("int32", "uint8", "int8").index(y.dtype.name)
+        pointers = {**packed.views, **ends, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, 2 * T * B * packed.multiplies, T, B)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
@@ -341,7 +346,7 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     target = build.as_rows(last_y)
     if packed.kernel.key.role == "depthwise":
         if target.strides[-1] != 1:
-            target = build.scratch(last_y.shape)
+            target = build.scratch(last_y.shape, last_y.dtype)
         multiply(build, node, packed, places, target, _channels_last, offsets_of(kernel, taps))
     else:
         _rows_times(build, node, packed, places, kernel, taps, target, _channels_last)
@@ -359,7 +364,7 @@ def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: V
     )
     flat = windows.reshaped((*places.shape[:-1], width))
     if (flat is None or not build.walks(flat)) and (segments := _segments(kernel, taps, channels, packed.groups)) is not None:
-        target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape)
+        target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape, target.dtype)
         multiply(build, node, packed, places, target_last, turned, segments=segments)
         if target_last is not target:
             build.copy(node.name, target_last, target)

@@ -1,6 +1,6 @@
 """Products of dequantized bytes, as quantizers write them (QDQ), become products of bytes: exact sums, one scaling.
 
-    DequantizeLinear(x), DequantizeLinear(w) -> Conv, MatMul, Gemm [-> Relu] -> QuantizeLinear     ConvInteger or MatMulInteger, Requantize
+    DequantizeLinear(x), DequantizeLinear(w) -> Conv, MatMul, Gemm [-> Relu] -> QuantizeLinear     ConvInteger or MatMulInteger, its sums as bytes again
     the same without a QuantizeLinear behind                                                      the integer product, Cast, Mul
     DequantizeLinear -> MaxPool, Transpose, Reshape and their like -> QuantizeLinear, as before   what stands between, over bytes
 
@@ -138,16 +138,16 @@ class _Integers(Edit):
         if turned:
             weights = self.weight(f"{weights}.turned", np.ascontiguousarray(self.weights[weights].T))
         inputs = [x.inputs[0], weights, x.input(2), w.input(2), bias]
-        while not inputs[-1]:
-            inputs.pop()
         attributes = {k: v for k, v in node.attributes.items() if k != "x_bits"} if node.op == "Conv" else {}
-        shape, axis = self.specs[node.outputs[0]].shape, 1 if node.op == "Conv" else -1
-        (total,) = self.node(nodes, PRODUCTS[node.op], f"{node.name}.sums", inputs, spec=Spec("int32", shape), **attributes)
         ends, last = self.ends(node)
         if last is not None:
             y_scale, y_zero = self.weights[last.inputs[1]], last.input(2)
-            whole = self.weight(f"{node.name}.scale", (scale / y_scale.reshape(-1)).astype(np.float32))
-            return [*nodes, Node("Requantize", node.name, (total, whole, y_zero), last.outputs, {"axis": axis})], ends
+            inputs += [self.weight(f"{node.name}.scale", (scale / y_scale.reshape(-1)).astype(np.float32)), y_zero]
+            return [Node(PRODUCTS[node.op], node.name, tuple(inputs), last.outputs, attributes)], ends
+        while not inputs[-1]:
+            inputs.pop()
+        shape = self.specs[node.outputs[0]].shape
+        (total,) = self.node(nodes, PRODUCTS[node.op], f"{node.name}.sums", inputs, spec=Spec("int32", shape), **attributes)
         spread = scale.reshape(-1, *(1,) * (len(shape) - 2)) if node.op == "Conv" else scale
         (number,) = self.node(nodes, "Cast", f"{node.name}.number", (total,), spec=Spec("float32", shape), to="float32")
         return [*nodes, Node("Mul", node.name, (number, self.weight(f"{node.name}.scale", spread)), node.outputs)], set()
