@@ -28,19 +28,19 @@ FR_INLINE void CELL(second)(const fr_args *a, vf acc, const CELL(unit) *unit);
 /* Where a step's rows are, and the scratch behind them; carved from args->work by CELL(layout). */
 typedef struct {
     const fr_args *a;
-    const float **x, **h, **pre; /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
-    float **y, **out, **c;       /* rows of y; where the pointwise part writes (y, or hidden before projection) */
-    const float **project_x;     /* rows of x of a whole chunk, */
-    float *projected;            /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
-    float *kept;                 /* [B][P]: h where less or more of it goes on than all */
-    float *hidden, *u, *z, *n;   /* [B][H padded]: before a projection; what a second phase needs */
-    int64_t padded;              /* H padded to whole blocks */
-    fr_ahead *ahead;             /* the next chunk's projections, */
-    float *ahead_x, *coming;     /* their inputs and where they go; coming and projected change places */
+    const float **x, **h, **pre;       /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
+    float **y, **out, **c;             /* rows of y; where the pointwise part writes (y, or hidden before projection) */
+    const float **project_x;           /* rows of x of a whole chunk, */
+    float *projected;                  /* and their projections [row][unit block][CELL_GX][lane], a narrow block's as its panel has them */
+    float *kept;                       /* [B][P]: h where less or more of it goes on than all */
+    float *hidden, *u, *z, *n;         /* [B][H padded]: before a projection; what a second phase needs */
+    int64_t padded;                    /* H padded to whole blocks */
+    fr_ahead *ahead;                   /* the next chunk's projections, */
+    float *ahead_x, *coming;           /* their inputs and where they go; coming and projected change places */
     const void *w_x, *w_h, *w_u, *w_p; /* panels of products by way of memory, */
-    int64_t products;            /* and of which weights they are, FR_FLOAT32 where those of bfloat16 were widened */
-    fr_range range;              /* of x, where it is rounded over all of the call */
-    fr_quantized of_x, of_h;     /* of int8 weights: the chunk's x, and what the product in hand multiplies of the states */
+    int64_t products;                  /* and of which weights they are, FR_FLOAT32 where those of bfloat16 were widened */
+    fr_range range;                    /* of x, where it is rounded over all of the call */
+    fr_quantized of_x, of_h;           /* of int8 weights: the chunk's x, and what the product in hand multiplies of the states */
 } CELL(rows);
 
 #define CELL_JOINT (CELL_XSLOTS == CELL_HSLOTS && CELL_GX == CELL_GH) /* every gate sees x and h: both are one product */

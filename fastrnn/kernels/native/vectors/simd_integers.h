@@ -215,7 +215,7 @@ FR_INLINE vi vi_dot(vi acc, vi x, vi w) {
 #endif
 
 FR_INLINE vi vi_of_int32_t(const int32_t *p) { return vi_load(p); }
-#ifdef FR_AVX2 /* not by a shift: those go where products go, and this does not (LSTM H = 128, a step: SHUFFLE_FIGURES of the time) */
+#ifdef FR_AVX2 /* not by a shift: those go where products go, and this does not (bfloat16: two FMAs for each) */
 FR_INLINE vf vf_low_half(vi a) {
     const __m128i moved = _mm_setr_epi32(0x01008080, 0x05048080, 0x09088080, 0x0d0c8080); /* bytes 0 and 1 of each four, behind two zeros */
     return vf_bits(_mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(moved)));
