@@ -88,7 +88,7 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
     Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
     input part is more than a few FMAs. 16 steps keep a projected chunk of H = 256 in 64 KB. apart: the cell has gates that see only x or
     only h, and products of any vectors (product.h) need the projections first. With sixteen registers, weights of x and h together outgrow the cache
-    that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0. small: over small weights.
+    that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0. small: over int8 weights.
 
     x_bytes: of the panel over x. One that comes from L3 is read once for many rows: AVX-512, LSTM I = H = 512, of the time inside the steps, B = 4 0.65, 8 0.75,
     32 0.95; 1,024, B = 64 0.93; at 256, B = 8, it would be 1.15. Of 32 rows' time, AVX2, 512: B = 4 0.90, 16 0.96.

@@ -149,6 +149,21 @@ def test_tiles_of_every_height(kind, monkeypatch):
                 assert same(rows_of(case, whole, range(n)), list(session.run(inputs_of(case, range(n))).values())), (precision, way, n)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "projected", "ragged", "gru", "gru_before", "rnn"])
+def test_batches_whose_panels_are_widened(kind, monkeypatch):
+    """From 256 rows of a call on, bfloat16 is widened before the first step: odd sizes in every dimension, with a projection, a second phase, rows that end."""
+    options = {"gru_before": {"reset_after": False}, "projected": {"proj_size": 21}}.get(kind, {})
+    shape = Shape(T=9, B=33, I=13, H=37, lengths=(9,) + tuple(range(9)) * 3 + (4,) * 5) if kind == "ragged" else Shape(T=9, B=33, I=13, H=37)
+    case = Case({"gru_before": "gru", "projected": "lstm", "ragged": "lstm"}.get(kind, kind), shape, options, seed=2)
+    model, inputs = model_of(case), inputs_of(case)
+    for way in WAYS:
+        use(way, monkeypatch)
+        expected = list(fr.compile(fr.round_weights(model, "bfloat16")).run(inputs).values())
+        session = fr.compile(model, precision="bfloat16")
+        assert same(expected, list(session.run(inputs).values())), way
+        assert same(rows_of(case, expected, range(5)), list(session.run(inputs_of(case, range(5))).values())), way
+
+
 @pytest.mark.parametrize("K", [2047, 2048, 2049, 4500])
 def test_sums_past_a_block_of_k(K, monkeypatch):
     """Largest integers throughout, so that a sum of more than a block would pass 2^31."""

@@ -215,7 +215,7 @@ def _conv_bias(node, inputs, units: int) -> None:
         raise ShapeError(f"{where(node)}: B must have shape ({units},), got {inputs[2].shape}")
 
 
-def _conv_apart(node, specs, axes) -> bool:
+def conv_apart(node, specs, axes) -> bool:
     """Time as the batch, or along an axis whose window is one step."""
     if axes[0] is None or axes[0] == 1 or any(a is not None for a in axes[1:]):
         return False
@@ -225,9 +225,7 @@ def _conv_apart(node, specs, axes) -> bool:
     return (window.kernel[k], window.strides[k], window.before[k], window.after[k]) == (1, 1, 0, 0)
 
 
-@op(
-    "Conv", inputs=(2, 4), x_bits=UNBOUNDED, kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=_conv_apart
-)
+@op("Conv", inputs=(2, 4), x_bits=UNBOUNDED, kernel_shape=None, strides=None, dilations=None, pads=None, group=1, auto_pad="NOTSET", apart=conv_apart)
 def conv(node, inputs):
     """X (N, C, sizes...), W (M, C / group, kernel...), B (M,) -> (N, M, sizes...); + W of any precision (small.py), of int8 with its scales (M,) as a fourth input."""
     x, w = _conv_inputs(node, inputs)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.elementwise import FLOATS
-from fastrnn.model.ops.linear import conv, conv_meaning, matmul
+from fastrnn.model.ops.linear import conv, conv_apart, conv_meaning, matmul
 from fastrnn.model.ops.registry import OPS, Spec, axis_of, meaning, op, require, same_dim, where
 
 BYTES = ("int8", "uint8")
@@ -96,22 +96,46 @@ def dequantize_meaning(node, inputs):
     return [np.asarray(difference.astype(scale.dtype) * spread(node, scale, x.shape), scale.dtype)]
 
 
-@op("DynamicQuantizeLinear", outputs=3)
+def _own_ranges(node, specs, axes) -> bool:
+    return axes[0] in node.get("axes")
+
+
+@op("DynamicQuantizeLinear", outputs=3, axes=(), apart=_own_ranges)
 def dynamic_quantize(node, inputs):
-    """To uint8 over the range of what is there: y, its scale (1 where all is 0), its zero point."""
-    x = require(node, inputs[0], "x", FLOATS)
-    return [Spec("uint8", x.shape), Spec(x.dtype, ()), Spec("uint8", ())]
+    """To uint8 over the range of what is there: y, its scale (1 where all is 0), its zero point. + axes: along which each place has a range of its own; scales and zero points
+    then have the rank of x, and size 1 along the others."""
+    x, axes = require(node, inputs[0], "x", FLOATS), node.get("axes")
+    if len(set(axes)) < len(axes) or any(not 0 <= k < x.rank for k in axes):
+        raise InvalidModelError(f"{where(node)}: axes {axes} are not different ones of {x.rank}")
+    shape = tuple(d if k in axes else 1 for k, d in enumerate(x.shape)) if axes else ()
+    return [Spec("uint8", x.shape), Spec(x.dtype, shape), Spec("uint8", shape)]
 
 
 @meaning("DynamicQuantizeLinear")
 def dynamic_quantize_meaning(node, inputs):
     """The range is widened to hold 0."""
-    x = inputs[0]
-    low, high = np.minimum(x.min(initial=0), 0), np.maximum(x.max(initial=0), 0)
-    scale = ((high - low) / x.dtype.type(255)).astype(x.dtype) or x.dtype.type(1)
+    x, axes = inputs[0], node.get("axes")
+    over = {"axis": tuple(k for k in range(x.ndim) if k not in axes), "keepdims": bool(axes), "initial": 0}
+    low, high = x.min(**over), x.max(**over)
+    scale = ((high - low) / x.dtype.type(255)).astype(x.dtype)
+    scale = np.where(scale == 0, x.dtype.type(1), scale)
     zero = saturated(np.rint(-low / scale), "uint8")
     y = saturated(np.rint(x / scale).astype(np.float64) + zero, "uint8")
     return [y, np.asarray(scale), np.asarray(zero, np.uint8)]
+
+
+def _rows_of_bytes(node, specs, axes) -> bool:
+    """Time among the rows of the first operand, whose zero points are one, or one for each."""
+    zero, last = axes[2] if len(axes) > 2 else None, specs[0].rank - 1
+    own = zero is None or zero - specs[2].rank == axes[0] - specs[0].rank
+    return axes[0] is not None and axes[0] < last and own and all(axis is None for k, axis in enumerate(axes) if k not in (0, 2))
+
+
+def _windows_of_bytes(node, specs, axes) -> bool:
+    """As a convolution; where each row has a zero point, along the rows."""
+    zero, w = axes[2] if len(axes) > 2 else None, 3 if node.op == "QLinearConv" else 1
+    others = [axis for k, axis in enumerate(axes) if k not in (0, 2)]
+    return zero in (None, axes[0]) and (zero is None or axes[0] == 0) and conv_apart(node, [specs[0], specs[w]], [axes[0], *others])
 
 
 def _of_floats(specs) -> list:
@@ -119,14 +143,14 @@ def _of_floats(specs) -> list:
     return [None if s is None else Spec("float32", s.shape) for s in specs]
 
 
-@op("MatMulInteger", inputs=(2, 5))
+@op("MatMulInteger", inputs=(2, 7), apart=_rows_of_bytes)
 def matmul_integer(node, inputs):
-    """Products of bytes less their zero points, int32; + plus a bias of int32."""
+    """Products of bytes less their zero points, int32; + plus a bias of int32, then as bytes again: times scales of float32, one or one for each unit, plus a zero point."""
     for spec, what in zip(inputs[:2], "AB"):
         require(node, spec, what, BYTES)
     _check_bias(node, inputs, -1)
     _check_zeros(node, inputs, 0, 1, -1)
-    return [Spec("int32", matmul(node, _of_floats(inputs[:2]))[0].shape)]
+    return [Spec(_result_of(node, inputs, -1), matmul(node, _of_floats(inputs[:2]))[0].shape)]
 
 
 def _check_zero(node, zero: Spec | None, of: Spec, what: str, units=None) -> None:
@@ -165,9 +189,22 @@ def _less_zero(x: np.ndarray, zero: np.ndarray | None, column: bool) -> np.ndarr
 @meaning("MatMulInteger")
 def matmul_integer_meaning(node, inputs):
     """Exact."""
-    a, b, a_zero, b_zero, bias = [*inputs, None, None, None][:5]
+    a, b, a_zero, b_zero, bias, scale, zero = [*inputs, *[None] * 5][:7]
     total = np.matmul(_less_zero(a, a_zero, False), _less_zero(b, b_zero, True)).astype(np.int32)
-    return [total if bias is None else total + bias]
+    total = total if bias is None else total + bias
+    return [total if scale is None else _requantised(total, scale, zero.reshape(()))]
+
+
+def _result_of(node, inputs, axis: int) -> str:
+    """The dtype of a product of bytes: int32, or that of the zero point behind its scales, the sixth and seventh input."""
+    scale, zero = [*inputs, *[None] * 5][5:7]
+    if scale is None:
+        return "int32"
+    scale, zero = require(node, scale, "scale", ("float32",)), require(node, zero, "zero point of the result", BYTES)
+    units = inputs[1].shape[axis]
+    if scale.rank != 1 or not same_dim(scale.shape[0], units) and scale.shape[0] != 1 or zero.shape not in ((), (1,)):
+        raise ShapeError(f"{where(node)}: the scale must have shape ({units},) and the zero point be one number, got {scale.shape} and {zero.shape}")
+    return zero.dtype
 
 
 def _requantised(total: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
@@ -175,28 +212,7 @@ def _requantised(total: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.n
     return saturated(np.rint(total.astype(np.float32) * scale).astype(np.float64) + zero.astype(np.float64), str(zero.dtype))
 
 
-@op("Requantize", inputs=(3, 3), axis=-1)
-def requantize(node, inputs):
-    """+ int32 totals times scales of float32, one or one for each entry of `axis`, rounded to even, plus a zero point, in its dtype: what ends QLinearConv and QLinearMatMul."""
-    total, scale, zero = (
-        require(node, inputs[0], "total", ("int32",)),
-        require(node, inputs[1], "scale", ("float32",)),
-        require(node, inputs[2], "zero point", BYTES),
-    )
-    units = total.shape[axis_of(node, node.get("axis"), total.rank)]
-    if scale.rank != 1 or not same_dim(scale.shape[0], units) and scale.shape[0] != 1 or zero.shape not in ((), (1,)):
-        raise ShapeError(f"{where(node)}: the scale must have shape ({units},) and the zero point be one number, got {scale.shape} and {zero.shape}")
-    return [Spec(zero.dtype, total.shape)]
-
-
-@meaning("Requantize")
-def requantize_meaning(node, inputs):
-    """The product in float32."""
-    total, scale, zero = inputs
-    return [_requantised(total, scale.reshape(-1, *(1,) * (total.ndim - 1 - node.get("axis") % total.ndim)), zero.reshape(()))]
-
-
-@op("QLinearMatMul", inputs=(8, 8))
+@op("QLinearMatMul", inputs=(8, 8), apart=_rows_of_bytes)
 def qlinear_matmul(node, inputs):
     """a, its scale and zero point; b, likewise; the scale and zero point of y."""
     for k, what in ((0, "a"), (3, "b"), (7, "y_zero_point")):
@@ -217,14 +233,14 @@ def qlinear_matmul_meaning(node, inputs):
 WINDOW = {name: default for name, default in OPS["Conv"].attributes.items() if name != "x_bits"}
 
 
-@op("ConvInteger", inputs=(2, 5), **WINDOW)
+@op("ConvInteger", inputs=(2, 7), **WINDOW, apart=_windows_of_bytes)
 def conv_integer(node, inputs):
-    """Convolution of bytes less their zero points, int32; + plus a bias of int32."""
+    """Convolution of bytes less their zero points, int32; + a bias, and bytes again, as MatMulInteger has them."""
     for spec, what in zip(inputs[:2], "xw"):
         require(node, spec, what, BYTES)
     _check_bias(node, inputs, 0)
     _check_zeros(node, inputs, 0, 1, 0)
-    return [Spec("int32", conv(node, _of_floats(inputs[:2]))[0].shape)]
+    return [Spec(_result_of(node, inputs, 0), conv(node, _of_floats(inputs[:2]))[0].shape)]
 
 
 def _units(zero: np.ndarray | None, w: np.ndarray) -> np.ndarray:
@@ -235,11 +251,12 @@ def _units(zero: np.ndarray | None, w: np.ndarray) -> np.ndarray:
 @meaning("ConvInteger")
 def conv_integer_meaning(node, inputs):
     """Exact; the padding is the zero point."""
-    x, w, x_zero, w_zero, bias = [*inputs, None, None, None][:5]
-    return conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w), *([] if bias is None else [bias])])
+    x, w, x_zero, w_zero, bias, scale, zero = [*inputs, *[None] * 5][:7]
+    (total,) = conv_meaning(node, [_less_zero(x, x_zero, True), _units(w_zero, w), *([] if bias is None else [bias])])
+    return [total if scale is None else _requantised(total, scale.reshape(-1, *(1,) * (w.ndim - 2)), zero.reshape(()))]
 
 
-@op("QLinearConv", inputs=(8, 9), **WINDOW)
+@op("QLinearConv", inputs=(8, 9), **WINDOW, apart=_windows_of_bytes)
 def qlinear_conv(node, inputs):
     """x, its scale and zero point; w, likewise, one for all units or one for each; those of y; a bias of int32 in the products' scale."""
     for k, what in ((0, "x"), (3, "w"), (7, "y_zero_point")):

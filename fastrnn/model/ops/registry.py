@@ -151,7 +151,7 @@ _KINDS = {
     _scale: "x_scale h_scale",
     _scales: "w_scales r_scales",
     _number: "value",
-    _wholes: "perm split kernel_shape strides pads dilations output_padding output_shape scan_input_axes scan_output_axes "
+    _wholes: "perm axes split kernel_shape strides pads dilations output_padding output_shape scan_input_axes scan_output_axes "
     "scan_input_directions scan_output_directions",
     _text: "direction to mode auto_pad reduction dtype approximate output_dtype equation options message cell fingerprint",
     _graph: "then_branch else_branch body",

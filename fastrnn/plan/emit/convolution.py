@@ -19,7 +19,7 @@ from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
 from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest
 from fastrnn.plan.emit.emitter import emits
-from fastrnn.plan.emit.matrix import integers_refused, multiply, products_refused
+from fastrnn.plan.emit.matrix import integers_refused, multiply, products_refused, zero_point
 from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.lowering.windows import Padded, padded_input
 
@@ -46,9 +46,9 @@ def _padded(build, node: Node, padded: Padded, last: View) -> View:
     inside, sizes = padded.inside(whole, last.shape[1:-1]), last.shape[1:-1]
     if not last.same_place(inside):
         build.copy(node.name, last, inside)
-    zero = build.views[node.inputs[2]] if node.op == "ConvInteger" and node.input(2) else build.number(0, last.dtype)  # what stands for 0
+    zero = zero_point(build, node) if node.op == "ConvInteger" and node.input(2) else build.number(0, last.dtype)  # what stands for 0
     for part in padded.border(whole, sizes):
-        build.copy(node.name, replace(zero, shape=(), strides=()).broadcast(part.shape), part)
+        build.copy(node.name, (_channels_last(zero) if zero.shape else zero).broadcast(part.shape), part)
     return whole
 
 
@@ -180,7 +180,7 @@ def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: V
     )
     flat = windows.reshaped((*places.shape[:-1], width))
     if (flat is None or not build.walks(flat)) and (segments := _segments(kernel, taps, channels, packed.groups)) is not None:
-        target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape)
+        target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape, target.dtype)
         multiply(build, node, packed, places, target_last, turned, segments=segments)
         if target_last is not target:
             build.copy(node.name, target_last, target)

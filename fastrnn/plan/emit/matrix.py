@@ -53,18 +53,25 @@ def gemm(build, node):
 
 
 def integers_refused(node: Node, specs, constants) -> str | None:
-    """Products of bytes are for constant ones, and for one zero point of the others."""
-    if any(name and name not in constants for name in (node.inputs[1], node.input(3), node.input(4))):
+    """Products of bytes are for constant ones."""
+    if any(name and name not in constants for name in (node.inputs[1], *map(node.input, (3, 4, 5)))):
         return "no kernel for a product of two computed matrices of bytes"
     if specs[node.inputs[1]].shape is None or node.op == "MatMulInteger" and len(specs[node.inputs[1]].shape) != 2:
         return "no kernel for more than one matrix of bytes"
-    zero = specs[node.input(2)].shape if node.input(2) else ()
-    return None if zero in ((), (1,)) else "no kernel for a zero point for each row"
+    return None
+
+
+def zero_point(build, node: Node) -> View:
+    """Of what is multiplied: one number, or one for each row of it, so that it broadcasts to the result."""
+    zero = build.views[node.inputs[2]]
+    if len(zero.shape) == 1:  # of the rows of one matrix
+        return replace(zero, shape=(), strides=()) if zero.shape == (1,) else replace(zero, shape=(*zero.shape, 1), strides=(*zero.strides, 0))
+    return zero
 
 
 @emits("MatMulInteger", refused=integers_refused, packs=True)
 def matmul_integer(build, node):
-    """Rows of bytes times a constant matrix of them, int32."""
+    """Rows of bytes times a constant matrix of them, int32 or bytes again."""
     a = build.views[node.inputs[0]]
     y = build.place(node.outputs[0], build.infer_output(node, 0))
     if 0 in y.shape:
@@ -129,7 +136,14 @@ def multiply(
     """
     fused = build.epilogues.get(node.name)
     pooled = build.pools.get(node.name)
-    operands = [turned(build.view_of(name).broadcast(build.infer_output(node, 0))) for name in fused.operands[1:]] if fused else []
+    of_bytes, whole = packed.kernel.key.role == "integer_product", build.infer_output(node, 0)
+    operands = [turned(build.view_of(name).broadcast(whole)) for name in fused.operands[1:]] if fused else []
+    if of_bytes and node.input(2):
+        operands = [turned(zero_point(build, node).broadcast(whole))]
+    ends = {}
+    if of_bytes and node.input(5):
+        scale = np.broadcast_to(build.weights[node.inputs[5]].reshape(-1), y.shape[-1:])
+        ends = {"x3": weight_view(np.ascontiguousarray(scale)), "x4": build.views[node.inputs[6]]}
     try:
         calls = [_by_lines(pooled, rows, y, *operands)] if pooled else list(by_grid(1, rows, y, *operands))
     except UnsupportedModelError:
@@ -156,12 +170,11 @@ def multiply(
             weights=packed.weights_code,
             x_bits=node.attributes.get("x_bits", UNBOUNDED),
         )
-        if packed.kernel.key.role == "integer_product":
+        if of_bytes:
             args["x_bits"], args["h_bits"] = int(rows.dtype == np.int8), int(_has_zero_points(build, node))
-            operands_of_bytes = {"x2": build.views[node.inputs[2]]} if node.input(2) else {}
-        else:
-            operands_of_bytes = {}
-        pointers = {**packed.views, **operands_of_bytes, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
+            args["x2_t"], args["x2_b"] = steps[0] if steps else (0, 0)
+            args["p_bits"] = ("int32", "uint8", "int8").index(y.dtype.name)
+        pointers = {**packed.views, **ends, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}
         parts = parallel.row_parts(build.plan.threads, 2 * T * lines * B * packed.multiplies, T, B, whole=pooled is not None)
         with build.at_once(len(parts) > 1):
             for t, n_t, b, n_b in parts:
@@ -179,11 +192,7 @@ def multiply(
                     weight_bytes=packed.weight_bytes,
                 )
     if fused and operands is None:
-        build.chain(
-            node.name,
-            fused.over({k: turned(build.view_of(name).broadcast(build.infer_output(node, 0))) if k else y for k, name in enumerate(fused.operands)}),
-            y,
-        )
+        build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(whole)) if k else y for k, name in enumerate(fused.operands)}), y)
 
 
 def _has_zero_points(build, node: Node) -> bool:

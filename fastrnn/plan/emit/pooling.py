@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, window_of
 from fastrnn.model.ops.pooling import pooled
+from fastrnn.model.ops.quantized import BYTES
 from fastrnn.model.sizes import largest, wholes
 from fastrnn.plan.emit.convolution import offsets_of
 from fastrnn.plan.emit.emitter import by_size, emits, new_args, only_float32
@@ -26,14 +28,15 @@ from fastrnn.plan.lowering.memory import View, weight_view
 def _pool_refused(node: Node, specs, constants) -> str | None:
     if len(node.outputs) > 1 and node.outputs[1]:
         return "no kernel that says where the maxima were"
-    return only_float32(node, specs, constants)
+    return None if specs[node.inputs[0]].dtype in BYTES else only_float32(node, specs, constants)
 
 
-@emits("MaxPool", kernel="pool_max", refused=_pool_refused)
+@emits("MaxPool", kernel=lambda node, specs: Key("pool_max", dtype=specs[node.inputs[0]].dtype), refused=_pool_refused)
 def max_pool(build, node):
     """The largest entry of each window; padding is below everything."""
-    window, last, sizes, _ = _windows(build, node, -np.inf)
-    _pool(build, node, "pool_max", window, last, sizes)
+    dtype = build.views[node.inputs[0]].dtype
+    window, last, sizes, _ = _windows(build, node, -np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
+    _pool(build, node, Key("pool_max", dtype=dtype.name), window, last, sizes)
 
 
 @emits("AveragePool", kernel="pool_mean")
@@ -69,7 +72,7 @@ def _windows(build, node: Node, around: float) -> tuple[Window, View, tuple, tup
     if all(_within(window, k, n, m) for k, (n, m) in enumerate(zip(source, sizes))):
         return window, last if last.strides[-1] == 1 else build.contiguous(last), sizes, source
     room = [largest(n + b, (m - 1) * t + window.span(k)) for k, (n, b, m, t) in enumerate(zip(source, window.before, sizes, window.strides))]
-    padded = build.scratch((x.shape[0], *room, x.shape[1]))
+    padded = build.scratch((x.shape[0], *room, x.shape[1]), x.dtype)
     build.fill(node.name, padded, around)
     inside = padded
     for k, (b, n) in enumerate(zip(window.before, source)):
@@ -78,7 +81,7 @@ def _windows(build, node: Node, around: float) -> tuple[Window, View, tuple, tup
     return window, padded, sizes, source
 
 
-def _pool(build, node: Node, kernel: str, window: Window, last: View, sizes, divisor: int = 1) -> View:
+def _pool(build, node: Node, kernel: Key | str, window: Window, last: View, sizes, divisor: int = 1) -> View:
     """y (N, C, sizes...), channels last in memory, from windows of `last`; returns its place."""
     n, shape = len(sizes), build.infer_output(node, 0)
     y = build.place_last(node.outputs[0], shape)
@@ -91,7 +94,7 @@ def _pool(build, node: Node, kernel: str, window: Window, last: View, sizes, div
     taps = [s * d for s, d in zip(step, window.dilations)]
     offsets = offsets_of(window.kernel, taps)
     last_y = y.transposed((0, *range(2, n + 2), 1))
-    target = last_y if last_y.strides[-1] == 1 or shape[1] == 1 else build.scratch(last_y.shape)
+    target = last_y if last_y.strides[-1] == 1 or shape[1] == 1 else build.scratch(last_y.shape, y.dtype)
     chosen, size = build.kernel(kernel), len(offsets)
     for (T, B, (x_t, x_b), (y_t, y_b)), (x, to) in by_grid(1, places, target):
         args = new_args(H=shape[1], I=len(offsets), x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, scale=divisor)

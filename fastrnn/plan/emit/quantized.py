@@ -1,4 +1,4 @@
-"""Bytes with a scale and a zero point: QuantizeLinear and its like, and what is left of QLinearConv and QLinearMatMul behind their exact sums.
+"""Bytes with a scale and a zero point: QuantizeLinear and its like.
 
 MatMulInteger and ConvInteger are matrix.py's.
 """
@@ -13,7 +13,6 @@ import numpy as np
 from fastrnn.kernels.contract import Key
 from fastrnn.model import Node
 from fastrnn.plan.emit.emitter import emits, new_args
-from fastrnn.plan.emit.matrix import by_grid
 from fastrnn.plan.lowering.memory import View, grid_table, weight_view
 
 
@@ -92,52 +91,24 @@ def dequantize(build, node):
 
 @emits("DynamicQuantizeLinear", kernel="dynamic_quantize")
 def dynamic_quantize(build, node):
-    """The range, then the bytes; x and y in C order."""
-    x = build.contiguous(build.views[node.inputs[0]])
+    """The range, then the bytes, of one row or of each place along `axes`: x and y in C order of them and then of the others."""
+    axes = node.get("axes")
+    order = (*axes, *(k for k in range(len(build.views[node.inputs[0]].shape)) if k not in axes))
+    x = build.contiguous(build.views[node.inputs[0]].transposed(order))
     y, scale, zero = (
-        build.place(name, build.infer_output(node, k)) if name else build.scratch(build.infer_output(node, k), dtype)
+        build.place(name, build.infer_output(node, k), order if axes else None) if name else build.scratch(build.infer_output(node, k), dtype)
         for k, (name, dtype) in enumerate(zip((*node.outputs, "", "")[:3], (np.uint8, np.float32, np.uint8)))
     )
+    y = y.transposed(order)
     made = y if y.contiguous else build.scratch(y.shape, np.uint8)
     size = math.prod(x.shape)
     build.call(
         node.name,
         build.kernel("dynamic_quantize"),
-        new_args(I=size),
+        new_args(T=math.prod(x.shape[: len(axes)]), I=math.prod(x.shape[len(axes) :])),
         {"x": x, "y": made, "hn": scale, "cn": zero},
         flops=12 * size,
         weight_bytes=5 * size,
     )
-    if made is not y:
-        build.copy(node.name, made, y)
-
-
-@emits(
-    "Requantize",
-    kernel=lambda node, specs: Key("requantize", dtype=specs[node.outputs[0]].dtype),
-    refused=lambda node, specs, constants: None if node.inputs[1] in constants else "no kernel for computed scales",
-)
-def requantize(build, node):
-    """Rows of the axis that has the scales."""
-    shape = build.infer_output(node, 0)
-    axis = node.get("axis") % len(shape)
-    order = (*(k for k in range(len(shape)) if k != axis), axis)
-    x, y = build.views[node.inputs[0]].transposed(order), build.place(node.outputs[0], shape, order).transposed(order)
-    if 0 in shape:
-        return
-    units = x.shape[-1]
-    scales = weight_view(np.ascontiguousarray(np.broadcast_to(build.weights[node.inputs[1]].reshape(-1), (units,)), np.float32))
-    x = x if x.strides[-1] == 1 or units == 1 else build.contiguous(x)
-    made = y if y.strides[-1] == 1 or units == 1 else build.scratch(y.shape, y.dtype)
-    kernel = build.kernel(Key("requantize", dtype=y.dtype.name))
-    for (T, B, (x_t, x_b), (y_t, y_b)), (part, target) in by_grid(1, x, made):
-        build.call(
-            node.name,
-            kernel,
-            new_args(T=T, B=B, H=units, x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b),
-            {"x": part, "y": target, "x2": scales, "x3": build.views[node.inputs[2]]},
-            flops=8 * T * B * units,
-            weight_bytes=5 * T * B * units,
-        )
     if made is not y:
         build.copy(node.name, made, y)

@@ -94,7 +94,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
     P, input_size, rows = places.y.shape[-1] // (layer.directions if layer.torch_form else 1), places.x.shape[2], -(-places.B // shared.rows)
     apart = cell.x_gates != cell.first_gates
     x_bytes = packed.arrays["w_x"].nbytes if "w_x" in packed.arrays else 0
-    hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart, x_bytes, packed.precision != "float32") if cell.x_gates else 0
+    hoisted = policy.chunk(packed.kernel, places.T, rows, input_size, P, apart, x_bytes, packed.precision == "int8") if cell.x_gates else 0
     bits = operand_bits(cell, "w_p" in packed.arrays, layer.x_bits)
     args = new_args(
         T=places.T,

@@ -31,6 +31,7 @@ MATRICES = ("W", "R", "projection")
 PRODUCTS = ("Gemm", "MatMul", "Conv", "ConvTranspose")
 # Weights of a node from which on int8 pays: below, rounding what is multiplied takes longer than the product saves.
 LEAST_WEIGHTS = 12288
+FLOAT_CELLS = "custom cells are compiled for float32"
 # Ops whose results are entries of their first inputs (of Concat, of all), so that what was within 1 stays there.
 MOVING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat", "Gather", "Expand", "ReverseSequence", "Dropout")  # fmt: skip
 
@@ -104,6 +105,8 @@ def round_weights(model: Model | Layer, precision: Precision) -> Model:
 def said(node: Node, weights: Mapping[str, np.ndarray], precision: Precision) -> str:
     """Of a node of a model that was narrowed: how its weights are kept, or why in float32; "" where that is nothing to speak of."""
     names, asked = _matrices(node), chosen(precision).of(node)
+    if node.op == "DynamicQuantizeLinear" and not node.get("axes"):
+        return "bytes over the range of the whole batch, whose rows so depend on each other"
     if not names:
         return ""
     stored = PRECISION_OF.get(str(weights[names[0]].dtype)) if names[0] in weights else None
@@ -114,8 +117,10 @@ def said(node: Node, weights: Mapping[str, np.ndarray], precision: Precision) ->
             if bits >= BOUNDED
             else "int8, bytes over " + ("each row" if bits else "the whole batch, whose rows so depend on each other")
         )
-    if stored == "bfloat16" or asked == "float32":
-        return stored if stored == "bfloat16" else ""
+    if stored == "bfloat16":
+        return f"bfloat16, but {FLOAT_CELLS}, to which its weights are widened" if node.op == "Recurrent" else stored
+    if asked == "float32":
+        return ""
     return f"float32: {kept(node, weights, asked)}"
 
 
@@ -131,7 +136,7 @@ def kept(node: Node, weights: Mapping[str, np.ndarray], precision: str) -> str |
     if precision != "int8":
         return None
     if node.op == "Recurrent":
-        return "custom cells are compiled for float32"
+        return FLOAT_CELLS
     if node.op == "ConvTranspose":
         return "a transposed convolution has no kernel over int8"
     w = weights[names[0]]

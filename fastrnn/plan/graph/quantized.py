@@ -1,7 +1,8 @@
 """Products of dequantized bytes, as quantizers write them (QDQ), become products of bytes: exact sums, one scaling.
 
-    DequantizeLinear(x), DequantizeLinear(w) -> Conv, MatMul, Gemm [-> Relu] -> QuantizeLinear     ConvInteger or MatMulInteger, Requantize
+    DequantizeLinear(x), DequantizeLinear(w) -> Conv, MatMul, Gemm [-> Relu] -> QuantizeLinear     ConvInteger or MatMulInteger, its sums as bytes again
     the same without a QuantizeLinear behind                                                      the integer product, Cast, Mul
+    DequantizeLinear -> MaxPool, Transpose, Reshape and their like -> QuantizeLinear, as before   what stands between, over bytes
 
 Before anything is folded, which would make floats of the weights. A bias must be int32 in the products' scale, or absent.
 """
@@ -9,6 +10,7 @@ Before anything is folded, which would make floats of the weights. A bias must b
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,13 +19,15 @@ from fastrnn.model.edit import Edit
 from fastrnn.model.ops import Spec
 from fastrnn.model.ops.quantized import BYTES
 
+# What gives entries of its first input, so that it may as well choose among their bytes.
+CHOOSING = ("MaxPool", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Expand")
 PRODUCTS = {"Conv": "ConvInteger", "MatMul": "MatMulInteger", "Gemm": "MatMulInteger"}
 
 
 def integers(model: Model) -> Model:
     """The model with every such product replaced; the same model where there is none. Subgraphs stay as they are."""
     ops = {node.op for node in model.nodes}
-    if "DequantizeLinear" not in ops or ops.isdisjoint(PRODUCTS):
+    if "DequantizeLinear" not in ops or ops.isdisjoint((*PRODUCTS, *CHOOSING)):
         return model
     return _Integers(model).run()
 
@@ -47,7 +51,7 @@ class _Integers(Edit):
         for node in self.model.nodes:
             if node.name in gone:
                 continue
-            found = self.product(node) if node.op in PRODUCTS else None
+            found = self.product(node) if node.op in PRODUCTS else self.choice(node) if node.op in CHOOSING else None
             if found is None:
                 result.append(node)
             else:
@@ -55,6 +59,20 @@ class _Integers(Edit):
                 gone |= ends
                 result += nodes
         return self.result(result)
+
+    def choice(self, node: Node) -> tuple[list[Node], set[str]] | None:
+        """A node that chooses among entries, over their bytes, where those behind it have the same scale and zero point."""
+        x = self.made.get(node.inputs[0])
+        if x is None or x.op != "DequantizeLinear" or len([name for name in node.outputs if name]) > 1 or self.reads[node.outputs[0]] != 1:
+            return None
+        behind = self.readers.get(node.outputs[0])
+        if behind is None or behind.op != "QuantizeLinear" or self.specs[behind.outputs[0]].dtype != self.specs[x.inputs[0]].dtype:
+            return None
+        for k in (1, 2):  # both constants of one number, or no zero point
+            ours, theirs = (self.weights.get(n.input(k)) if n.input(k) else np.zeros(1, np.uint8) for n in (x, behind))
+            if ours is None or theirs is None or ours.size != 1 or ours.reshape(()) != theirs.reshape(()) or k == 1 and not _plain(ours):
+                return None
+        return [replace(node, inputs=(x.inputs[0], *node.inputs[1:]), outputs=behind.outputs)], {behind.name}
 
     def product(self, node: Node) -> tuple[list[Node], set[str]] | None:
         """Nodes in the place of a product, and names of those behind it that are done with."""
@@ -120,16 +138,16 @@ class _Integers(Edit):
         if turned:
             weights = self.weight(f"{weights}.turned", np.ascontiguousarray(self.weights[weights].T))
         inputs = [x.inputs[0], weights, x.input(2), w.input(2), bias]
-        while not inputs[-1]:
-            inputs.pop()
         attributes = {k: v for k, v in node.attributes.items() if k != "x_bits"} if node.op == "Conv" else {}
-        shape, axis = self.specs[node.outputs[0]].shape, 1 if node.op == "Conv" else -1
-        (total,) = self.node(nodes, PRODUCTS[node.op], f"{node.name}.sums", inputs, spec=Spec("int32", shape), **attributes)
         ends, last = self.ends(node)
         if last is not None:
             y_scale, y_zero = self.weights[last.inputs[1]], last.input(2)
-            whole = self.weight(f"{node.name}.scale", (scale / y_scale.reshape(-1)).astype(np.float32))
-            return [*nodes, Node("Requantize", node.name, (total, whole, y_zero), last.outputs, {"axis": axis})], ends
+            inputs += [self.weight(f"{node.name}.scale", (scale / y_scale.reshape(-1)).astype(np.float32)), y_zero]
+            return [Node(PRODUCTS[node.op], node.name, tuple(inputs), last.outputs, attributes)], ends
+        while not inputs[-1]:
+            inputs.pop()
+        shape = self.specs[node.outputs[0]].shape
+        (total,) = self.node(nodes, PRODUCTS[node.op], f"{node.name}.sums", inputs, spec=Spec("int32", shape), **attributes)
         spread = scale.reshape(-1, *(1,) * (len(shape) - 2)) if node.op == "Conv" else scale
         (number,) = self.node(nodes, "Cast", f"{node.name}.number", (total,), spec=Spec("float32", shape), to="float32")
         return [*nodes, Node("Mul", node.name, (number, self.weight(f"{node.name}.scale", spread)), node.outputs)], set()

@@ -136,7 +136,7 @@ class Layout:
 
     def unit_stride(self, y: View) -> View:
         """y, if entries of its last axis lie one after the other; else scratch of its shape."""
-        return y if y.strides[-1] == 1 or y.shape[-1] == 1 else self.scratch(y.shape)
+        return y if y.strides[-1] == 1 or y.shape[-1] == 1 else self.scratch(y.shape, y.dtype)
 
     def walks(self, view: View) -> bool:
         """Whether rows() takes the view as it is."""
@@ -144,11 +144,11 @@ class Layout:
 
     def as_rows(self, y: View) -> View:
         """y, if rows can be written to it; else scratch of its shape."""
-        return y if _walks(y) else self.scratch(y.shape)
+        return y if _walks(y) else self.scratch(y.shape, y.dtype)
 
     def row_pair(self, x: View, y: View) -> tuple[View, View]:
         """Rows to read and rows to write as two loops that both follow: x copied, and y scratch that the caller copies on, where they are not."""
-        for pair in (lambda: (x, y), lambda: (self.contiguous(x), y), lambda: (self.contiguous(x), self.scratch(y.shape))):
+        for pair in (lambda: (x, y), lambda: (self.contiguous(x), y), lambda: (self.contiguous(x), self.scratch(y.shape, y.dtype))):
             read, written = pair()
             if _walks(read) and _walks(written) and _walk_together(read, written):
                 return read, written

@@ -1,6 +1,7 @@
 """Ops that mix time steps and can be stepped all the same: each is a function (timeline, node) that appends what a chunk of steps needs.
 
-    Conv, ConvTranspose  a history as long as the window looks back; MaxPool and AveragePool likewise
+    Conv, ConvTranspose  a history as long as the window looks back; ConvInteger, QLinearConv, MaxPool and AveragePool likewise
+    DynamicQuantizeLinear  a range for each step
     CumSum               the sum so far
     Pad, Concat, Slice   entries in front of the first step, behind the last, or cut off there: what is late needs a history, see Timeline.align
     RNN, GRU, LSTM       their states as inputs and outputs
@@ -121,6 +122,25 @@ def pool(line: Timeline, node: Node) -> None:
     dtype = np.dtype(line.specs[node.inputs[0]].dtype)
     least = -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
     return look_back(line, node, tuple(kernel), least if node.op == "MaxPool" else 0.0)
+
+
+@mixing("DynamicQuantizeLinear")
+def dynamic_quantize(line: Timeline, node: Node) -> None:
+    """Each step over its own range: what later ones hold is not known yet."""
+    axis = line.tracks[node.inputs[0]].axis
+    line.apart(replace(node, attributes={**node.attributes, "axes": tuple(sorted({*node.get("axes"), axis}))}))
+
+
+@mixing("ConvInteger", "QLinearConv")
+def conv_of_bytes(line: Timeline, node: Node) -> None:
+    """As Conv; in front of step 0 stands the zero point, of which there is one for all steps."""
+    track, zero, w = line.tracks.get(node.inputs[0]), node.input(2), 3 if node.op == "QLinearConv" else 1
+    if track is None or track.axis < 2 or any(name in line.tracks for name in node.inputs[1:]):
+        return line.apart(node)
+    fill = line.weights.get(zero) if zero else np.zeros(1, np.uint8)
+    if fill is None:
+        raise refuse(node, "its zero point, which stands before the first step, is computed")
+    return look_back(line, node, line.specs[node.inputs[w]].shape[2:], fill.reshape(-1)[0])
 
 
 @mixing("CumSum")

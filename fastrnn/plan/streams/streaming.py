@@ -75,7 +75,7 @@ def steppable(plan: Plan, batch: int, scope: Scope | None = None) -> Steppable:
     if line is None:
         if not any(isinstance(d, str) for v in model.inputs for d in v.shape):
             check_calls(model)
-        return Steppable(_rows_apart(plan.model), {}, {}, symbol, None, {})
+        return Steppable(_rows_apart(plan, plan.model), {}, {}, symbol, None, {})
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
     fixed = symbol or _fixed_batch(model, line)
     form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, size) if line.histories else {})
@@ -89,15 +89,23 @@ def _folded(plan: Plan, sizes) -> Model:
     """The plan's model where dimensions have these sizes, optional inputs left out but for states."""
     states = {s.input for s in plan.model.states}
     given = [v for v in plan.model.inputs if not v.optional or v.name in states]
-    return _rows_apart(plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given}))
+    return _rows_apart(plan, plan.specialised({v.name: tuple(sizes.get(d, d) for d in v.shape) for v in given}))
 
 
-def _rows_apart(model: Model) -> Model:
-    """The model whose layers round each row and step to bytes by itself, where a call of the whole rounds them together (model/small.py)."""
-    nodes = tuple(
-        replace(n, attributes={**n.attributes, "x_bits": BYTES_OF_ROW}) if n.op in RECURRENT and n.attributes.get("x_bits") == BYTES_OF_ALL else n
-        for n in model.nodes
-    )
+def _rows_apart(plan: Plan, model: Model) -> Model:
+    """The model, made from the plan's, in which each row is rounded to bytes by itself, where a call of the whole rounds them together (model/small.py). Steps of layers are,
+    too; of DynamicQuantizeLinear, lookback.py sees to them."""
+    symbol = batch_symbol(plan.model)
+
+    def apart(node: Node) -> Node:
+        if node.op in RECURRENT and node.attributes.get("x_bits") == BYTES_OF_ALL:
+            return replace(node, attributes={**node.attributes, "x_bits": BYTES_OF_ROW})
+        spec = plan.model.specs.get(node.inputs[0]) if node.op == "DynamicQuantizeLinear" and not node.get("axes") else None
+        if spec is None or spec.shape is None or symbol is None or symbol not in spec.shape:
+            return node  # one row, or a mixture of them
+        return replace(node, attributes={**node.attributes, "axes": (spec.shape.index(symbol),)})
+
+    nodes = tuple(map(apart, model.nodes))
     return model if nodes == model.nodes else changed(model, nodes=nodes)
 
 

@@ -19,7 +19,7 @@ from fastrnn.model.ops.foreign import PREFIX
 
 ROWS = COMMON + MORE
 # Ops of the vocabulary that ONNX does not have by that name; tests/converters/pytorch/test_layers.py, test_cells.py and ../test_tflite.py run them.
-NOT_ONNX = {"Requantize", "Silu", "Require", "Recurrent", "IntegerLSTM"}
+NOT_ONNX = {"Silu", "Require", "Recurrent", "IntegerLSTM"}
 # Held against NumPy and torch: tests/model, tests/converters/pytorch/test_suite.py.
 OF_TORCH = {op for op in OPS if OPS[op].infer.__module__.rpartition(".")[2] in ("algebra", "special", "transforms")} | {"Frexp", "NextAfter"}
 # Held against ONNX Runtime by tests of their own: tests/plan/test_fold.py, test_loops.py, test_files.py, test_suite.py.

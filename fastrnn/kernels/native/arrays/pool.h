@@ -54,7 +54,31 @@ static void pool_rows(const fr_args *a, int largest) {
     for (int64_t t = 0; t < a->T; t++)
         for (int64_t b = 0; b < a->B; b++) pool_channels(&s, a->H, fr_x_row(a, b, t), fr_y_row(a, b, t));
 }
-static void pool_max_run(const fr_args *a) { pool_rows(a, 1); }
+static void pool_max_float32_run(const fr_args *a) { pool_rows(a, 1); }
+/* Bytes: so many channels at once that a compiler has them in a register or two. */
+#define POOL_BYTES 32
+#define POOL_MAX(name, type) \
+    FR_INLINE void pool_max_##name##_block(const fr_args *a, const type *x, type *y, const int n) { \
+        type most[POOL_BYTES]; \
+        memcpy(most, x + a->axes[0], (size_t)n); \
+        for (int64_t k = 1; k < a->I; k++) { \
+            const type *from = x + a->axes[k]; \
+            for (int c = 0; c < n; c++) most[c] = from[c] > most[c] ? from[c] : most[c]; \
+        } \
+        memcpy(y, most, (size_t)n); \
+    } \
+    static void pool_max_##name##_run(const fr_args *a) { \
+        for (int64_t t = 0; t < a->T; t++) \
+            for (int64_t b = 0; b < a->B; b++) { \
+                const type *x = (const type *)a->x + t * a->x_t + b * a->x_b; \
+                type *y = (type *)a->y + t * a->y_t + b * a->y_b; \
+                int64_t c = 0; \
+                for (; c + POOL_BYTES <= a->H; c += POOL_BYTES) pool_max_##name##_block(a, x + c, y + c, POOL_BYTES); \
+                for (; c < a->H; c++) pool_max_##name##_block(a, x + c, y + c, 1); \
+            } \
+    }
+POOL_MAX(uint8, uint8_t)
+POOL_MAX(int8, int8_t)
 /* the sum, divided by scale */
 static void pool_mean_run(const fr_args *a) { pool_rows(a, 0); }
 #endif

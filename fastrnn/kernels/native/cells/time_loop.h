@@ -113,11 +113,21 @@ static FR_OWN_FUNCTION void CELL(keep)(CELL(rows) *s, int64_t row, float keep) {
     fr_scale(s->c[row] + first, s->c[row] + first, keep, (end < a->H ? end : a->H) - first);
 }
 
+static FR_OWN_FUNCTION void CELL(widen)(const CELL(rows) *s) {
+    const fr_args *a = s->a;
+    const int64_t blocks = fr_blocks(a->H);
+    fr_widen_panel((float *)s->w_x, a->w_x, blocks, CELL_GX, a->I);
+    fr_widen_panel((float *)s->w_h, a->w_h, blocks, CELL_GH, a->P);
+    if (a->w_u) fr_widen_panel((float *)s->w_u, a->w_u, blocks, 1, a->H);
+    if (a->w_p) fr_widen_panel((float *)s->w_p, a->w_p, fr_blocks(a->P), 1, a->H);
+}
+
 static void CELL(run)(const fr_args *a) {
     CELL(rows) s;
     fr_args adjusted;
     if (CELL(chunk_of)(a) != a->chunk) adjusted = *a, adjusted.chunk = CELL(chunk_of)(a), a = &adjusted;
     CELL(layout)(a, &s);
+    if (CELL(widens)(a)) CELL(widen)(&s);
     if (a->part == 0) fr_begin_states(a);
     fr_meet(a);
     const int64_t T = a->lengths ? (a->B ? a->lengths[0] : 0) : a->T; /* the longest row comes first */
