@@ -13,6 +13,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from fastrnn.converters.torch_export.apart import APART
 from fastrnn.converters.torch_export.guards import assumptions, conditions
 from fastrnn.converters.torch_export.importer import GraphImporter
 from fastrnn.converters.torch_export.ops.complex import ALIKE, COMPLEX, joined
@@ -26,7 +27,10 @@ from fastrnn.model.recurrent import RECURRENT
 AS_THEY_ARE = ("aten.to.dtype", "aten.to.device", "aten.to.dtype_layout", "aten._to_copy.default", "aten.clone.default", "aten.detach.default", "aten.sort.default",
                 "<built-in function getitem>")  # fmt: skip  # operators behind which lengths are still those of an input
 MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
-FURTHER = (torch.ops.aten.grid_sampler_2d.default,)  # that torch.export's table leaves whole, and torch's has
+FURTHER = (
+    torch.ops.aten.grid_sampler_2d.default,
+    torch.ops.aten.max_pool2d_with_indices_backward.default,
+)  # that torch.export's table leaves whole, and torch's has
 
 
 def simplified(program):
@@ -63,8 +67,8 @@ def _simplified(program):
         unknown = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload) and not _converted(n)} - seen
         seen |= unknown
         table = torch.export.default_decompositions()
-        for op in FURTHER:
-            table[op] = torch._decomp.decomposition_table[op]
+        for op, function in ({op: torch._decomp.decomposition_table[op] for op in FURTHER} | APART).items():
+            table[op] = function
         # what is neither composite nor has a decomposition stays, and importing it will say so
         unknown = {op for op in unknown if op in table or op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)}
         if not unknown:
@@ -200,7 +204,7 @@ def _finished(
         build.add("Identity", output, [source], [output])
     same = _repeated(build.weights)
     nodes = [replace(n, inputs=tuple(same.get(i, i) for i in n.inputs)) for n in _needed(build.nodes, outputs)]
-    read = {i for n in nodes for i in n.inputs}
+    read = {i for n in nodes for i in (*n.inputs, *n.reads())}
     weights = {k: a for k, a in build.weights.items() if k in read}
 
     def renamed(dim):
@@ -229,7 +233,7 @@ def _needed(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
     wanted, kept = set(outputs), []
     for node in reversed(list(nodes)):
         if wanted & set(node.outputs):
-            wanted |= set(node.inputs)
+            wanted |= node.reads()
             kept.append(node)
     return kept[::-1]
 
