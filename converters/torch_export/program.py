@@ -54,7 +54,7 @@ def _converted(node) -> bool:
         return True
     if any(isinstance(t, torch.Tensor) and t.is_complex() for n in (node, *node.all_input_nodes) for t in pytree.tree_leaves(n.meta.get("val"))):
         return name in COMPLEX or name in ALIKE and name in CONVERTERS
-    return name in CONVERTERS or name in COMPLEX
+    return name in CONVERTERS
 
 
 def _simplified(program):

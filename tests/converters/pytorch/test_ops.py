@@ -136,6 +136,7 @@ ONE = {  # of X
     "interleaved": lambda x: x.repeat_interleave(2), "grid": lambda x: F.grid_sample(x[None], torch.stack([x[0], x[1]], -1)[None] / 3, align_corners=False),
     "grid3": lambda x: [F.grid_sample(x[None, None], torch.stack([x[:2], x[1:], x[:2].flip(2)], -1)[None] * 0.7, mode=m, padding_mode=p, align_corners=a)
                         for m, p, a in (("bilinear", "zeros", False), ("bilinear", "border", True), ("bilinear", "reflection", False), ("bilinear", "reflection", True), ("nearest", "zeros", False))],
+    "products": lambda x: (torch.vdot(x[0, 0], x[1, 0]), torch.linalg.vecdot(x, x.flip(0))),
     "covariances": lambda x: (torch.cov(x[0]), torch.cov(x[0, 0], correction=0), torch.corrcoef(x[0]), torch.corrcoef(x[0, 0])),
     "copies": lambda x: (torch.permute_copy(x, (2, 0, 1)), torch.narrow_copy(x, 1, 1, 2), torch.unbind_copy(x)[1], torch.diagonal_copy(x)),
     "meshgrid": lambda x: x[0, 0][torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")[1]],
