@@ -9,6 +9,7 @@ import numpy as np
 from fastrnn.errors import ShapeError
 from fastrnn.model import Model
 from fastrnn.model.graph import every_node
+from fastrnn.model.ops import COMPLEX
 from fastrnn.model.recurrent import RECURRENT, input_of
 from fastrnn.plan.streams.streaming import batch_symbol, steppable, time_symbol
 from fastrnn.runtime.session import Session
@@ -21,7 +22,7 @@ MOVES = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "To
 def index_ranges(model: Model, lengths_only: bool = False) -> dict[str, int | str]:
     """For each integer input whose meaning the graph shows, directly or behind Casts, how many values it may have: the entries that a Gather picks
     from, unless lengths_only; for lengths of sequences the dimension that holds them, whose size is still allowed."""
-    source: dict[str, str] = {v.name: v.name for v in model.inputs if v.dtype not in ("float32", "float64", "bool")}
+    source: dict[str, str] = {v.name: v.name for v in model.inputs if v.dtype not in ("float32", "float64", "bool", *COMPLEX.values())}
     sizes: dict[str, int | str] = {}
     for node, _ in every_node(model.nodes):
         if node.op in MOVES and node.inputs[0] in source:
@@ -56,6 +57,9 @@ def random_inputs(
         shape = (*prefix, *(known.get(d, DEFAULT_SIZE) if isinstance(d, str) else d for d in value.shape))
         if value.dtype in ("float32", "float64"):
             arrays[value.name] = (random.standard_normal(shape) / 2).astype(value.dtype)
+            continue
+        if value.dtype in COMPLEX.values():
+            arrays[value.name] = (random.standard_normal((*shape, 2)) / 2).view(np.complex128)[..., 0].astype(value.dtype)
             continue
         low, high = 0, ranges.get(value.name, FEW)
         if isinstance(high, str):

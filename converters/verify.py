@@ -76,9 +76,9 @@ def compare(case: str, wanted: Mapping[str, np.ndarray], got: Mapping[str, np.nd
         if want.shape != have.shape or want.dtype.kind != have.dtype.kind:
             raise ShapeError(f"{case}: output {name!r} is {have.dtype} {have.shape}, the other engine's {want.dtype} {want.shape}")
         with np.errstate(invalid="ignore"):  # infinities that agree are told apart below
-            error = np.abs(have.astype(np.float64) - want) if want.size else np.zeros(1)
+            error = np.abs(have.astype(np.complex128 if have.dtype.kind == "c" else np.float64) - want) if want.size else np.zeros(1)
         error = np.where(np.isnan(have) & np.isnan(want) | (have == want), 0.0, error) if want.size else error
-        finite = want[np.isfinite(want)] if want.dtype.kind == "f" else want
+        finite = want[np.isfinite(want)] if want.dtype.kind in "fc" else want
         found.append(Difference(case, name, float(error.max()), float(np.abs(finite).max(initial=0)), tolerance))
     return found
 

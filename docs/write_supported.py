@@ -60,12 +60,13 @@ def onnx_ops() -> dict[str, list[str]]:
     return {key: found[key] for key in (*first, *sorted(found.keys() - set(first))) if key in found}
 
 
-def operators_of_torch() -> list[str]:
-    """ATen's operators that have a converter of their own."""
+def operators_of_torch() -> list[tuple[str, list[str]]]:
+    """ATen's operators that have a converter of their own, of real and of complex numbers."""
     from fastrnn.converters.torch_export import importer  # noqa: F401  (fills the registry)
+    from fastrnn.converters.torch_export.ops.complex import ALIKE, COMPLEX
     from fastrnn.converters.torch_export.registry import CONVERTERS
 
-    return sorted(CONVERTERS)
+    return [("read", sorted(CONVERTERS)), ("of complex numbers", sorted(COMPLEX.keys() | ALIKE & CONVERTERS.keys()))]
 
 
 def table(head: str, rows: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
@@ -96,7 +97,7 @@ def text() -> str:
             "",
             "Operators of ATen with a converter of their own; others are taken apart by torch.export as torch defines them, where that ends in these.",
             "",
-            *table("operators", [("read", operators_of_torch())]),
+            *table("operators", operators_of_torch()),
             "## Keras",
             "",
             *table("layers", [("read", sorted(KERAS_LAYERS)), ("functions", sorted(KERAS_FUNCTIONS))]),

@@ -3,8 +3,10 @@
 subject.py, kept.py the module as something to call: on copies, in eval mode, put back as it was after every run
 capture.py          nn.Module -> ExportedProgram, dimensions left open
 recurrent_leaf.py   while that runs: recurrent layers kept whole, packed sequences as lengths
+value_leaf.py       and functions that look into tensors, spelled out
 cell_leaf.py        and modules that the caller says are layers of a custom cell
 program.py          ExportedProgram -> Model: parameters, outputs, names of dimensions
+apart.py            operators that torch leaves whole, taken apart
 importer.py         the nodes; what only constants make is computed
 carried.py          modules that write their buffers: states
 registry.py, site.py, ops/    one overload, one short function

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
 from fastrnn.converters.torch_export.recurrent_leaf import KeepRecurrent, batches_left_open
 from fastrnn.converters.torch_export.subject import REFUSALS, Subject, evaluating, separate
+from fastrnn.converters.torch_export.value_leaf import SpellOut
 from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 
 
@@ -150,7 +151,7 @@ def quiet() -> Iterator[None]:
 def capture(module: torch.nn.Module, args: tuple, kwargs: dict, dynamic_shapes, leaves: Sequence[Leaf] = ()):
     """The module as torch.export sees it in eval mode, with these modules in it kept whole. Raises UnsupportedModelError with torch's own reason."""
     try:
-        with evaluating(module), standing_in(leaves), batches_left_open(module), KeepRecurrent(), quiet(), warnings.catch_warnings():
+        with evaluating(module), standing_in(leaves), batches_left_open(module), SpellOut(), KeepRecurrent(), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of attributes that torch's own recurrent layers set while they run
             return torch.export.export(module, *separate((args, kwargs)), dynamic_shapes=dynamic_shapes or None, strict=False)
     except FastRNNError:

@@ -27,6 +27,10 @@ ILL_CONDITIONED = 4.0  # times torch's own distance from float64: as far off may
 DRAWS = 2  # at the example's sizes
 
 
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().resolve_conj().resolve_neg().numpy()
+
+
 def tensors(tree) -> list[torch.Tensor]:
     """The tensors of nested inputs or outputs, in order."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
@@ -162,12 +166,12 @@ class _Comparison:
         model = self.session.model
         if len(wanted) != len(model.output_names):
             raise ConversionError(f"the module gives {len(wanted)} outputs on {case}, the model {len(model.output_names)}")
-        given = {name: tensor.detach().cpu().numpy() for name, tensor in zip(model.input_names, tensors((args, kwargs)), strict=True)}
+        given = {name: _array(tensor) for name, tensor in zip(model.input_names, tensors((args, kwargs)), strict=True)}
         try:
             got = self.session.run(given)
         except FastRNNError as error:
             raise ConversionError(f"the model does not run on {case}, where the module does: {error}") from error
-        named = {name: tensor.detach().cpu().numpy() for name, tensor in zip(model.output_names, wanted, strict=True)}
+        named = {name: _array(tensor) for name, tensor in zip(model.output_names, wanted, strict=True)}
         if any(node.op in RECURRENT and input_of(node, "sequence_lens") for node in model.nodes):
             got = {name: _cut(got[name], want) for name, want in named.items()}
         try:
@@ -206,7 +210,7 @@ class _Comparison:
             return None
         if exact is None or [tuple(t.shape) for t in exact] != [a.shape for a in named.values()]:
             return None
-        return {name: tensor.cpu().numpy() for name, tensor in zip(named, exact)}
+        return {name: _array(tensor) for name, tensor in zip(named, exact)}
 
     def warn(self) -> None:
         """Says once where float32 alone is to blame."""

@@ -30,6 +30,8 @@ def drawn(
         shape = [sizes.get(d, n) if isinstance(d, str) else d for d, n in zip(value.shape, leaf.shape)]
         if leaf.is_floating_point():
             return _floats(leaf, shape, random)
+        if leaf.is_complex():
+            return torch.complex(*(_floats(part, shape, random) for part in (leaf.real, leaf.imag)))
         if leaf.dtype == torch.bool:
             return torch.rand(shape, generator=random) < 0.5
         if value.name in lengths and len(shape) == 1:

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from fastrnn.converters.torch_export import ops  # noqa: F401  (fills the registry)
-from fastrnn.converters.torch_export.ops.complex import complex_value, convert
+from fastrnn.converters.torch_export.ops.complex import apart, complex_value, convert
 from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Size, Tensor, bind, settled
 from fastrnn.converters.torch_export.site import Site, dtype_name
 from fastrnn.errors import DTypeError, FastRNNError, InvalidModelError, UnsupportedModelError
 from fastrnn.model import Value
 from fastrnn.model.builder import GraphBuilder
 from fastrnn.model.infer import MALFORMED
-from fastrnn.model.ops import DTYPES
+from fastrnn.model.ops import COMPLEX, DTYPES
 
 CHECKS = (
     "aten._assert_tensor_metadata.default",
@@ -73,8 +73,10 @@ class GraphImporter:
         self.build.add(op, name, inputs, [name])
         return name
 
-    def weight(self, name: str, tensor: torch.Tensor, where: str) -> Tensor:
+    def weight(self, name: str, tensor: torch.Tensor, where: str) -> Tensor | Complex:
         """A parameter, a buffer, or what is computed from them alone."""
+        if tensor.is_complex() and not tensor.is_sparse:
+            return Complex(*(self.weight(f"{name}.{part}", getattr(tensor.resolve_conj(), part), where) for part in ("real", "imag")))
         dtype = dtype_name(tensor.dtype)
         if dtype not in DTYPES:
             raise DTypeError(
@@ -129,7 +131,7 @@ class GraphImporter:
 
     def _size(self, node, value):
         """Arithmetic on shapes."""
-        site, given = Site(self, node), self.read(node.args)
+        site, given = Site(self, node), [a.re if isinstance(a, Complex) else a for a in self.read(node.args)]
         if str(node.target) == "aten.sym_size.int":
             return site.size(*given)
         if str(node.target) in CONVERTERS:
@@ -144,23 +146,24 @@ class GraphImporter:
     def _folded(self, node):
         """What only constants make, computed here by torch: parametrised weights among them."""
         given = [a for a in torch.utils._pytree.tree_leaves((node.args, node.kwargs)) if isinstance(a, torch.fx.Node)]
-        tensors = [self.values[a] for a in given]
+        tensors = {a: self._constant_of(self.values[a]) for a in given}
         outputs = node.meta.get("val")
         if not given or str(node.target) in GROWING or not isinstance(outputs, torch.Tensor) or not isinstance(node.target, torch._ops.OpOverload):
             return None
-        if (
-            outputs.is_complex()
-            or not all(isinstance(t, Tensor) and t.name in self.tensors for t in tensors)
-            or any(settled(d) is None for d in outputs.shape)
-        ):
+        if any(t is None for t in tensors.values()) or any(settled(d) is None for d in outputs.shape):
             return None
         if outputs.numel() > MAX_FOLDED or torch.Tag.nondeterministic_seeded in node.target.tags:
             return None
-        args, kwargs = torch.fx.node.map_aggregate(
-            (node.args, node.kwargs), lambda a: self.tensors[self.values[a].name] if isinstance(a, torch.fx.Node) else a
-        )
+        args, kwargs = torch.fx.node.map_aggregate((node.args, node.kwargs), lambda a: tensors[a] if isinstance(a, torch.fx.Node) else a)
         with torch.no_grad():
             return self.weight(node.name, node.target(*args, **kwargs), Site(self, node).where)
+
+    def _constant_of(self, value) -> torch.Tensor | None:
+        """What torch has for a value that is constant."""
+        if isinstance(value, Complex):
+            re, im = (self._constant_of(part) for part in (value.re, value.im))
+            return None if re is None or im is None else torch.complex(re, im)
+        return self.tensors.get(value.name) if isinstance(value, Tensor) else None
 
     def _converted(self, node):
         """An operator by its converter."""
@@ -168,7 +171,7 @@ class GraphImporter:
         values = node.meta.get("val")
         complex_ = any(isinstance(self.values.get(n), Complex) for n in node.all_input_nodes)
         for value in values if isinstance(values, (list, tuple)) else [values]:
-            if isinstance(value, torch.Tensor) and value.dtype in (torch.complex64, torch.complex128):
+            if isinstance(value, torch.Tensor) and dtype_name(value.dtype) in COMPLEX.values():
                 complex_ = True
             elif isinstance(value, torch.Tensor) and dtype_name(value.dtype) not in DTYPES:
                 raise DTypeError(f"{site.where}: its result is {dtype_name(value.dtype)}, which is not supported; supported are {', '.join(DTYPES)}")
@@ -199,7 +202,8 @@ class GraphImporter:
         fake = node.meta["val"]
         if not isinstance(fake, torch.Tensor):
             raise UnsupportedModelError(f"input {node.name!r} is {type(fake).__name__}, not a tensor: fix it in the module, or pass it as a tensor")
-        if dtype_name(fake.dtype) not in DTYPES:
-            raise DTypeError(f"input {node.name!r} is {dtype_name(fake.dtype)}, which is not supported; supported are {', '.join(DTYPES)}")
-        self.values[node] = value = self.described(self.unique(node.name), fake)
+        if dtype_name(fake.dtype) not in (known := (*DTYPES, *COMPLEX.values())):
+            raise DTypeError(f"input {node.name!r} is {dtype_name(fake.dtype)}, which is not supported; supported are {', '.join(known)}")
+        value = self.described(self.unique(node.name), fake)
+        self.values[node] = self.described(apart(self, value), fake) if fake.is_complex() else value
         return Value(value.name, value.dtype, tuple(str(d) if n is None else n for d, n in zip(fake.shape, value.shape)))

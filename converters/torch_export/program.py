@@ -13,9 +13,10 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from fastrnn.converters.torch_export.apart import APART
 from fastrnn.converters.torch_export.guards import assumptions, conditions
 from fastrnn.converters.torch_export.importer import GraphImporter
-from fastrnn.converters.torch_export.ops.complex import COMPLEX
+from fastrnn.converters.torch_export.ops.complex import ALIKE, COMPLEX, joined
 from fastrnn.converters.torch_export.registry import CONVERTERS, Complex, Tensor
 from fastrnn.converters.torch_export.site import ASSUMED
 from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
@@ -26,7 +27,10 @@ from fastrnn.model.recurrent import RECURRENT
 AS_THEY_ARE = ("aten.to.dtype", "aten.to.device", "aten.to.dtype_layout", "aten._to_copy.default", "aten.clone.default", "aten.detach.default", "aten.sort.default",
                 "<built-in function getitem>")  # fmt: skip  # operators behind which lengths are still those of an input
 MAX_ROUNDS = 4  # of decomposing what has no converter into what may have one
-FURTHER = (torch.ops.aten.grid_sampler_2d.default,)  # that torch.export's table leaves whole, and torch's has
+FURTHER = (
+    torch.ops.aten.grid_sampler_2d.default,
+    torch.ops.aten.max_pool2d_with_indices_backward.default,
+)  # that torch.export's table leaves whole, and torch's has
 
 
 def simplified(program):
@@ -43,6 +47,16 @@ def simplified(program):
             raise UnsupportedModelError(f"torch fails when it takes an operator apart: {str(error).splitlines()[0]}") from error
 
 
+def _converted(node) -> bool:
+    """Whether an operator has a converter, or gives nothing that needs one."""
+    name = str(node.target)
+    if isinstance(node.meta.get("val"), (torch.SymInt, torch.SymBool, type(None))):
+        return True
+    if any(isinstance(t, torch.Tensor) and t.is_complex() for n in (node, *node.all_input_nodes) for t in pytree.tree_leaves(n.meta.get("val"))):
+        return name in COMPLEX or name in ALIKE and name in CONVERTERS
+    return name in CONVERTERS
+
+
 def _simplified(program):
     if any(
         node.op == "get_attr" or isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable for node in program.graph.nodes
@@ -50,22 +64,15 @@ def _simplified(program):
         program = program.run_decompositions({})
     seen: set = set()
     for _ in range(MAX_ROUNDS):
-        unknown = {
-            n.target
-            for n in program.graph.nodes
-            if isinstance(n.target, torch._ops.OpOverload)
-            and str(n.target) not in CONVERTERS | COMPLEX
-            and not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymBool, type(None)))
-        } - seen
+        unknown = {n.target for n in program.graph.nodes if isinstance(n.target, torch._ops.OpOverload) and not _converted(n)} - seen
         seen |= unknown
+        table = torch.export.default_decompositions()
+        for op, function in ({op: torch._decomp.decomposition_table[op] for op in FURTHER} | APART).items():
+            table[op] = function
+        # what is neither composite nor has a decomposition stays, and importing it will say so
+        unknown = {op for op in unknown if op in table or op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)}
         if not unknown:
             break
-        table = torch.export.default_decompositions()
-        for op in FURTHER:
-            table[op] = torch._decomp.decomposition_table[op]
-        whole = [op for op in unknown if op not in table and not op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)]
-        if whole:
-            break  # importing it will say which
         program = program.run_decompositions({op: table[op] for op in unknown if op in table})  # and composite ones by their definition
     return program
 
@@ -135,7 +142,12 @@ def _stored(importer: GraphImporter, program, spec) -> Tensor:
     kind = spec.kind.name.lower().replace("_", " ")
     if not isinstance(tensor, torch.Tensor):
         raise UnsupportedModelError(f"{kind} {spec.target!r} is a {type(tensor).__name__}, not a tensor")
-    if spec.kind is InputKind.PARAMETER and tensor.is_floating_point() and tensor.dtype != torch.float32:
+    if (
+        spec.kind is InputKind.PARAMETER
+        and tensor.dtype.itemsize > 1
+        and tensor.dtype not in (torch.float32, torch.complex64)
+        and (tensor.is_floating_point() or tensor.is_complex())
+    ):
         raise DTypeError(f"{spec.target} must be float32, got {tensor.dtype}; convert the module with .float()")
     return importer.weight(spec.target, tensor, f"{kind} {spec.target!r}")
 
@@ -164,9 +176,8 @@ def _results(program, importer: GraphImporter) -> dict[str, Tensor]:
             continue
         if not isinstance(argument, TensorArgument):
             raise UnsupportedModelError(f"output {name!r} is no tensor but {getattr(argument, 'value', type(argument).__name__)!r}")
-        results[name] = importer.values[nodes[argument.name]]
-        if isinstance(results[name], Complex):
-            raise DTypeError(f"output {name!r} is of complex numbers, which are not supported as outputs: return torch.view_as_real of it")
+        value = importer.values[nodes[argument.name]]
+        results[name] = joined(importer, value) if isinstance(value, Complex) else value
     if not results:
         raise UnsupportedModelError("the module returns no tensor")
     return results
@@ -193,7 +204,7 @@ def _finished(
         build.add("Identity", output, [source], [output])
     same = _repeated(build.weights)
     nodes = [replace(n, inputs=tuple(same.get(i, i) for i in n.inputs)) for n in _needed(build.nodes, outputs)]
-    read = {i for n in nodes for i in n.inputs}
+    read = {i for n in nodes for i in (*n.inputs, *n.reads())}
     weights = {k: a for k, a in build.weights.items() if k in read}
 
     def renamed(dim):
@@ -222,7 +233,7 @@ def _needed(nodes: Iterable[Node], outputs: Iterable[str]) -> list[Node]:
     wanted, kept = set(outputs), []
     for node in reversed(list(nodes)):
         if wanted & set(node.outputs):
-            wanted |= set(node.inputs)
+            wanted |= node.reads()
             kept.append(node)
     return kept[::-1]
 

@@ -16,6 +16,7 @@ from fastrnn.errors import FastRNNError, UnsupportedModelError
 
 KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, KeyError)  # of a size, by a module
+DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 MOST_BLAMED = 8  # attributes that changed, of which each is tried alone
 
 
@@ -141,7 +142,7 @@ class Subject:
     def in_double(self) -> Subject | None:
         """A copy that computes in float64; None where the module cannot be copied."""
         try:
-            return _Double(copy.deepcopy(self.module).double())
+            return _Double(copy.deepcopy(self.module)._apply(lambda t: t.to(DOUBLE.get(t.dtype, t.dtype))))
         except Exception:  # whatever copying a caller's objects raises
             return None
 
@@ -151,7 +152,7 @@ class _Double(Subject):
 
     def _run(self, args: tuple, kwargs: Mapping):
         args, kwargs = pytree.tree_map(
-            lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32 else leaf, (args, dict(kwargs))
+            lambda leaf: leaf.to(DOUBLE.get(leaf.dtype)) if isinstance(leaf, torch.Tensor) and leaf.dtype in DOUBLE else leaf, (args, dict(kwargs))
         )
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)

@@ -14,7 +14,7 @@ from fastrnn.cells import registered_cell
 from fastrnn.errors import InvalidModelError, UnsupportedModelError
 from fastrnn.model.absent import refuse_absent
 from fastrnn.model.infer import infer, spec_of
-from fastrnn.model.ops import ANY_DIM, DTYPES, OPS, Shape, Spec, check_node
+from fastrnn.model.ops import ANY_DIM, COMPLEX, DTYPES, OPS, Shape, Spec, check_node
 from fastrnn.model.ops.registry import check_rank
 
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
@@ -227,8 +227,10 @@ class Model:
             _check_text(value.name, "an input")
             if value.name in defined or not value.name:
                 raise InvalidModelError(f"input {value.name!r}: name is empty or taken")
-            if value.dtype not in DTYPES:
-                raise UnsupportedModelError(f"input {value.name!r}: dtype {value.dtype} is not supported; supported are {', '.join(DTYPES)}")
+            if value.dtype not in (*DTYPES, *COMPLEX.values()):
+                raise UnsupportedModelError(
+                    f"input {value.name!r}: dtype {value.dtype} is not supported; supported are {', '.join((*DTYPES, *COMPLEX.values()))}"
+                )
             for dim in value.shape:
                 if not isinstance(dim, str) and (isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 0):
                     raise InvalidModelError(f"input {value.name!r}: dimension {dim!r} is neither a name nor a size")

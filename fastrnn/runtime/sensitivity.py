@@ -151,7 +151,9 @@ def _size(node: Node, model: Model) -> tuple[int, int]:
 
 
 def _errors(exact: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
-    return {name: _error(np.asarray(a, np.float64), np.asarray(other[name], np.float64)) for name, a in exact.items()}
+    return {
+        name: _error(*(np.asarray(b, np.complex128 if a.dtype.kind == "c" else np.float64) for b in (a, other[name]))) for name, a in exact.items()
+    }
 
 
 def _error(exact: np.ndarray, other: np.ndarray) -> float:

@@ -73,7 +73,7 @@ MODELS = {
     "huge_dim": (lambda g: g["inputs"][0].update(shape=["T", "B", HUGE]), "W must have shape"),
     "many_dims": (lambda g: g["inputs"][0].update(shape=["T"] * 9), "9 dimensions"),
     "wrong_rank": (lambda g: g["inputs"][0].update(shape=["T"]), "X must have shape"),
-    "input_of_unknown_dtype": (lambda g: g["inputs"][0].update(dtype="complex64"), "'x'.*complex64"),
+    "input_of_unknown_dtype": (lambda g: g["inputs"][0].update(dtype="complex32"), "'x'.*complex32"),
     "input_of_another_dtype": (lambda g: g["inputs"][0].update(dtype="int64"), "X must be float32"),
     "input_without_a_name": (lambda g: g["inputs"][0].update(name=""), "input ''"),
     "input_without_a_shape": (lambda g: g["inputs"][0].pop("shape") and None, "shape"),

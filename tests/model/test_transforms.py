@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn as fr
-from fastrnn.model import Node
+from fastrnn.model import Model, Node, Value
 from fastrnn.model.ops import EVAL, OPS, Spec
 
 R = np.random.default_rng(0)
@@ -42,3 +42,37 @@ def test_what_is_no_transform():
         OPS["FourierTransform"].infer(Node("FourierTransform", "n", ("a", "b"), ("x", "y"), {"mode": "half"}), [re, re])
     with pytest.raises(fr.InvalidModelError, match="size"):
         OPS["HermitianTransform"].infer(Node("HermitianTransform", "n", ("a", "b"), ("x",), {}), [re, re])
+
+
+@pytest.mark.parametrize("parts,dtype", [("float32", "complex64"), ("float64", "complex128")])
+def test_pairs_as_complex_numbers(parts, dtype):
+    pairs = R.standard_normal((3, 4, 2)).astype(parts)
+    (z,) = run("AsComplex", pairs)
+    assert np.array_equal(z, (pairs[..., 0] + 1j * pairs[..., 1]).astype(dtype)) and z.dtype == dtype
+    assert np.array_equal(run("AsReal", z)[0], pairs)
+    with pytest.raises(fr.ShapeError, match="two parts, got"):
+        OPS["AsComplex"].infer(Node("AsComplex", "n", ("a",), ("x",), {}), [Spec(parts, (4, 3))])
+    with pytest.raises(fr.UnsupportedModelError, match="must be complex64 or complex128, got"):
+        OPS["AsReal"].infer(Node("AsReal", "n", ("a",), ("x",), {}), [Spec(parts, (4, 2))])
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers_are_views(dtype, backend):
+    """Written where an output lies, read at any strides, and given out twice; nothing but moves is computed."""
+    nodes = (
+        Node("AsReal", "pairs", ("x",), ("pairs",)), Node("Gather", "re", ("pairs", "zero"), ("re",), {"axis": 3}), Node("Gather", "im", ("pairs", "one"), ("im",), {"axis": 3}),
+        Node("Unsqueeze", "first", ("im", "last"), ("first",)), Node("Unsqueeze", "second", ("re", "last"), ("second",)),
+        Node("Concat", "turned", ("first", "second"), ("turned",), {"axis": 3}), Node("AsComplex", "swapped", ("turned",), ("swapped",)),
+        Node("Transpose", "moved", ("pairs",), ("moved",), {"perm": (1, 0, 2, 3)}), Node("AsComplex", "across", ("moved",), ("across",)),
+        Node("Identity", "same", ("across",), ("same",)),
+    )  # fmt: skip
+    weights = {"zero": np.array(0), "one": np.array(1), "last": np.array([3])}
+    model = Model((Value("x", dtype, ("A", "B", 3)),), ("swapped", "across", "same"), nodes, weights)
+    session = fr.compile(model, backend=backend)
+    for shape in ((4, 5, 3), (1, 1, 3), (0, 2, 3)):
+        x = (R.standard_normal(shape) + 1j * R.standard_normal(shape)).astype(dtype)
+        got = session.run({"x": x})
+        assert np.array_equal(got["swapped"], x.imag + 1j * x.real)
+        assert np.array_equal(got["across"], x.transpose(1, 0, 2)) and np.array_equal(got["same"], got["across"])
+    assert backend == "reference" or "numpy" not in str(session.explain()).lower() or dtype == "complex128"

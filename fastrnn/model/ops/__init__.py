@@ -40,8 +40,24 @@ from fastrnn.model.ops import (
     special,
     transforms,
 )
-from fastrnn.model.ops.registry import ANY_DIM, DTYPES, EVAL, MAX_ELEMENTS, MAX_RANK, OPS, UNKNOWN, Dim, Op, Shape, Spec, check_node, meaning, op
+from fastrnn.model.ops.registry import (
+    ANY_DIM,
+    COMPLEX,
+    DTYPES,
+    EVAL,
+    MAX_ELEMENTS,
+    MAX_RANK,
+    OPS,
+    UNKNOWN,
+    Dim,
+    Op,
+    Shape,
+    Spec,
+    check_node,
+    meaning,
+    op,
+)
 
-__all__ = ["ANY_DIM", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "algebra", "check_node", "control",
+__all__ = ["ANY_DIM", "COMPLEX", "DTYPES", "EVAL", "MAX_ELEMENTS", "MAX_RANK", "OPS", "UNKNOWN", "Dim", "Op", "Shape", "Spec", "algebra", "check_node", "control",
            "elementwise", "foreign", "functions", "indexing", "integer_lstm", "linear", "meaning", "normal", "op", "pooling", "quantized", "recurrent", "selecting", "shaping",
            "special", "transforms"]  # fmt: skip

@@ -17,6 +17,10 @@ Dim = int | Size | str  # a number, a free dimension of the call in hand, or a s
 Shape = tuple[Dim, ...]
 ANY_DIM = "?"  # a dimension that inference cannot name; equal to nothing, not even to itself
 DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+COMPLEX = {
+    "float32": "complex64",
+    "float64": "complex128",
+}  # by the dtype of its parts: of inputs and outputs, and of what moves them; nothing calculates with it
 MAX_RANK = 8  # of any value; the executor's arrays on the stack are that long
 MAX_ELEMENTS = 1 << 40  # of any value
 MANY = 1 << 16

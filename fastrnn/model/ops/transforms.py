@@ -1,4 +1,4 @@
-"""Fourier transforms of one axis, real and imaginary parts apart, not scaled."""
+"""Fourier transforms of one axis, real and imaginary parts apart, not scaled; and complex numbers at a model's ends, which are pairs inside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn.errors import InvalidModelError, ShapeError
 from fastrnn.model.ops.elementwise import FLOATS
-from fastrnn.model.ops.registry import ANY_DIM, Spec, axis_of, meaning, op, require, same_dim, where
+from fastrnn.model.ops.registry import ANY_DIM, COMPLEX, Spec, always, axis_of, meaning, op, require, rows, same_dim, where
 
 
 def _parts(node, inputs) -> tuple[Spec, int]:
@@ -65,3 +65,31 @@ def hermitian_transform(node, inputs):
 def hermitian_transform_meaning(node, inputs):
     """NumPy's, in float64."""
     return [np.asarray(np.fft.irfft(_numbers(inputs), node.get("size"), axis=node.get("axis"), norm="forward"), inputs[0].dtype)]
+
+
+@op("AsComplex", apart=rows)
+def as_complex(node, inputs):
+    """Complex numbers whose parts lie along the last axis of two, which goes: the same memory."""
+    pairs = require(node, inputs[0], "the input", tuple(COMPLEX))
+    if not pairs.rank or not same_dim(pairs.shape[-1], 2):
+        raise ShapeError(f"{where(node)}: the last axis must hold two parts, got {pairs.shape}")
+    return [Spec(COMPLEX[pairs.dtype], pairs.shape[:-1])]
+
+
+@meaning("AsComplex")
+def as_complex_meaning(node, inputs):
+    """Both parts of a number lie side by side."""
+    return [np.ascontiguousarray(inputs[0]).view(COMPLEX[inputs[0].dtype.name])[..., 0]]
+
+
+@op("AsReal", apart=always)
+def as_real(node, inputs):
+    """The parts of complex numbers along a new last axis: the same memory."""
+    numbers = require(node, inputs[0], "the input", tuple(COMPLEX.values()))
+    return [Spec(next(real for real, dtype in COMPLEX.items() if dtype == numbers.dtype), (*numbers.shape, 2))]
+
+
+@meaning("AsReal")
+def as_real_meaning(node, inputs):
+    """Both parts of a number lie side by side."""
+    return [np.stack([inputs[0].real, inputs[0].imag], -1)]

@@ -184,6 +184,8 @@ class Builder(Ranges):
 
     def copy(self, name: str, source: View, target: View) -> None:
         """target = source, of one shape."""
+        if source.dtype.kind == "c":
+            source, target = source.pairs(), target.pairs()
         if self.compiled:
             self.loops(name, sized("copy", source.dtype), target, source)
         else:

@@ -56,6 +56,10 @@ class View:
         strides = (0,) * new + tuple(0 if own == 1 and size != 1 else stride for own, size, stride in zip(self.shape, shape[new:], self.strides))
         return replace(self, shape=tuple(shape), strides=strides)
 
+    def pairs(self) -> View:
+        """Complex numbers as pairs of their parts, along a new last axis."""
+        return replace(self, shape=(*self.shape, 2), strides=(*(2 * s for s in self.strides), 1), dtype=self.dtype.type(0).real.dtype)
+
     def reshaped(self, shape: tuple[int, ...]) -> View | None:
         """The same elements in another shape, None where strides cannot say it."""
         if 0 in self.shape or self.contiguous:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from fastrnn.model import Node
+from fastrnn.model.ops import COMPLEX
 from fastrnn.model.ops.indexing import check_range
 from fastrnn.model.ops.shaping import permutation, slices, split_sizes
 from fastrnn.model.sizes import whole, wholes
-from fastrnn.plan.lowering.memory import View
+from fastrnn.plan.lowering.memory import View, c_strides
 
 VIEWS: dict[str, Callable] = {}
 MAX_INDICES = 1 << 16  # of a constant that is looked through for regular distances
@@ -81,6 +82,19 @@ def gather(node: Node, x: View, constants, shapes):
     return [replace(moved, shape=shapes[0], strides=strides)]
 
 
+@views("AsComplex")
+def as_complex(node: Node, x: View, constants, shapes):
+    """Pairs as numbers, where they lie one after the other."""
+    dtype = np.dtype(COMPLEX[x.dtype.name])
+    return [replace(x, shape=shapes[0], strides=c_strides(shapes[0]), dtype=dtype)] if x.contiguous else None
+
+
+@views("AsReal")
+def as_real(node: Node, x: View, constants, shapes):
+    """Numbers as pairs."""
+    return [x.pairs()]
+
+
 def regular(offsets: np.ndarray) -> tuple[int, tuple[int, ...]] | None:
     """(first, step along each axis) of integers that are first + steps . position, all of one sign; None where they are not."""
     if not offsets.size or offsets.size > MAX_INDICES or offsets.min() < 0 <= offsets.max():
@@ -104,6 +118,8 @@ def source_of(node: Node, y: View, shape: tuple[int, ...]) -> View | None:
         return y.reshaped(shape)
     if node.op == "Transpose":
         return y.transposed(tuple(int(k) for k in np.argsort(permutation(node, len(shape)))))
+    if node.op == "AsComplex":
+        return y.pairs()
     return None
 
 

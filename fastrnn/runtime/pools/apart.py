@@ -28,7 +28,7 @@ from fastrnn.runtime.streams.stream import Stream
 MOST_ROWS = 32
 DRAWN_STEPS = 3
 # Ops that move entries and compute nothing: if they mixed rows, the bits of drawn streams would.
-MOVES = frozenset(("Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Require", "Shape", "Size",
+MOVES = frozenset(("AsComplex", "AsReal", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Require", "Shape", "Size",
                    "ConstantOfShape", "Range"))  # fmt: skip
 
 
@@ -195,8 +195,8 @@ def _rows_are_apart(forms: Forms, sizes, values, axes: Mapping[str, int]) -> boo
 
 def _drawn(rng: np.random.Generator, slot: Slot, shape: tuple[int, ...]) -> np.ndarray:
     """Values that an input may have."""
-    if slot.dtype.kind == "f":
-        return rng.standard_normal(shape).astype(slot.dtype)
+    if slot.dtype.kind in "fc":
+        return (rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if slot.dtype.kind == "c" else 0)).astype(slot.dtype)
     if slot.dtype.kind == "b":
         return rng.random(shape) < 0.5
     low, high = (slot.low, slot.high) if slot.low is not None else (0, 1)

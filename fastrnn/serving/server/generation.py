@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastrnn.errors import NotStreamableError, OverloadedError
+from fastrnn.errors import NotStreamableError, OverloadedError, UnsupportedModelError
 from fastrnn.model import Value
 from fastrnn.plan.streams.streaming import batch_symbol
 from fastrnn.runtime.session import Session
@@ -42,6 +42,9 @@ class Generation:
         self.batcher: Batcher | None = None
         self.unstreamable: str | None = None
         self._empty_since: float | None = None
+        for v in (*session.model.inputs, *session.model.outputs):
+            if v.dtype not in NAMES:
+                raise UnsupportedModelError(f"{v.name!r} is {v.dtype}, for which the Open Inference Protocol has no datatype")
         self._calls, self._most_calls, self._context = 0, options.most_calls, options.context
         try:
             self.batcher = Batcher(

@@ -134,6 +134,10 @@ ONE = {  # of X
     "bilinear": lambda x: F.bilinear(x, x.flip(0), torch.ones(2, 5, 5).cumsum(1)), "distances": lambda x: (torch.cdist(x, x.flip(0), 1.0), F.pdist(x[0]), torch.dist(x, x.flip(0), 3)),
     "added": lambda x: (torch.addmv(x[0, :, 0], x[0], x[0, 0], beta=2), torch.addbmm(x[0], x[:, :, :4], x, alpha=0.5)),
     "interleaved": lambda x: x.repeat_interleave(2), "grid": lambda x: F.grid_sample(x[None], torch.stack([x[0], x[1]], -1)[None] / 3, align_corners=False),
+    "grid3": lambda x: [F.grid_sample(x[None, None], torch.stack([x[:2], x[1:], x[:2].flip(2)], -1)[None] * 0.7, mode=m, padding_mode=p, align_corners=a)
+                        for m, p, a in (("bilinear", "zeros", False), ("bilinear", "border", True), ("bilinear", "reflection", False), ("bilinear", "reflection", True), ("nearest", "zeros", False))],
+    "products": lambda x: (torch.vdot(x[0, 0], x[1, 0]), torch.linalg.vecdot(x, x.flip(0))),
+    "covariances": lambda x: (torch.cov(x[0]), torch.cov(x[0, 0], correction=0), torch.corrcoef(x[0]), torch.corrcoef(x[0, 0])),
     "copies": lambda x: (torch.permute_copy(x, (2, 0, 1)), torch.narrow_copy(x, 1, 1, 2), torch.unbind_copy(x)[1], torch.diagonal_copy(x)),
     "meshgrid": lambda x: x[0, 0][torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")[1]],
 }  # fmt: skip
@@ -163,6 +167,32 @@ OTHERS = {
         ),
         torch.tensor(1.7),
         torch.tensor([0]),
+    ),
+    "gaussian_nll": (
+        lambda x, v: (
+            F.gaussian_nll_loss(x, x.flip(0), v),
+            F.gaussian_nll_loss(x, x.flip(1), v[..., 0], full=True, reduction="sum"),
+            F.gaussian_nll_loss(x, x, 0.3, reduction="none"),
+        ),
+        X,
+        P,
+    ),
+    "ctc": (
+        lambda x, labels: [
+            F.ctc_loss(x.transpose(0, 1).log_softmax(2), labels, steps, counts, blank=b, reduction=r, zero_infinity=z)
+            for steps, counts, b, r, z in (
+                ((4, 3, 2), (2, 1, 0), 0, "none", False),
+                (torch.tensor([4, 4, 1]), torch.tensor([3, 2, 3]), 4, "none", True),
+                ((4, 4, 4), (2, 3, 1), 0, "mean", False),
+            )
+        ],
+        X,
+        torch.tensor([[1, 1, 3], [2, 3, 1], [3, 2, 2]]),
+    ),
+    "ctc_alone": (lambda x: F.ctc_loss(x[0].log_softmax(1), torch.tensor([1, 2]), torch.tensor(4), torch.tensor(2), reduction="sum"), X),
+    "ctc_behind": (
+        lambda x: F.ctc_loss(x.transpose(0, 1).log_softmax(2), torch.tensor([1, 2, 3, 3, 1, 2]), (4, 4, 3), (1, 3, 2), reduction="none"),
+        X,
     ),
     "embedding": (lambda i: F.embedding(i, X[0]), INDEX),
 }
@@ -250,3 +280,11 @@ def test_a_part_that_is_longer_than_the_axis_is_refused():
     for n in (1, 3):
         with pytest.raises(fr.FastRNNError):
             session(torch.randn(2, n).numpy())
+
+
+def test_variances_are_checked_when_the_model_runs():
+    """As torch does."""
+    session = fr.compile(fr.from_torch(Function(lambda x, v: F.gaussian_nll_loss(x, x * 0, v)), (X, P)))
+    assert session(X.numpy(), P.numpy()) == pytest.approx(float(F.gaussian_nll_loss(X, X * 0, P)), rel=1e-5)
+    with pytest.raises(ValueError, match="var has a negative entry"):
+        session(X.numpy(), X.numpy())

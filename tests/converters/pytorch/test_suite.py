@@ -9,9 +9,10 @@ pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # which torch.testing._internal imports
 import torch_suite
 
-# Of torch 2.13's inputs: passes at least so many, raises something that is not an error of fastrnn's at most so often. Of 677 operators the 91 others give complex numbers (21), draw
-# random ones (20), have sizes or branches that depend on data (15), leave memory as it is or are sparse (9), are of another machine (5), keep statistics (4), or are seldom met.
-MODULES, OPERATORS = (880, 0), (586, 0)
+# Of torch 2.13's inputs: passes at least so many, raises something that is not an error of fastrnn's at most so often. Of 937 modules' inputs that torch itself takes, one is left: torch's
+# own decomposition of a loss gives it another shape. Of 677 operators the 65 others draw random numbers (20), have sizes or branches that depend on data (12), leave memory as it is or are
+# sparse (9), are of another machine (5), keep statistics (4), give floats of 16 bits (3), or factors that are not unique or that nobody asks for (12).
+MODULES, OPERATORS = (936, 0), (612, 0)
 MANY = "nn.LinearCrossEntropyLoss"
 
 
