@@ -35,6 +35,8 @@ cdef extern from "Python.h":
 cdef enum:
     SLOT_BITS = 24
     MOST_ARRAYS = 64
+    FIRST = 32  # rows that are on their way from where a call names them
+    AHEAD = 8  # handles that are looked up while the entry of one is on its way
     FETCHED = 4096  # bytes of a stream, at most, whose rows are asked for ahead: more than that of a tile would not stay in the first cache
 
 SHARED_SLOT = SHARED

@@ -75,7 +75,7 @@ class Pool(PoolCore):
             axes, apart = axes_of(self._forms, self._bound, values)
             most = MOST_ROWS if apart else 1
             tilings = [
-                Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, self.block, chunk)
+                Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, chunk)
                 for chunk in ([False, True] if self._form.timed else [False])
             ]
             tilings[0].warm()
