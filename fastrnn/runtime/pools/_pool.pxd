@@ -89,6 +89,7 @@ cdef class StreamTable:
 
 cdef class PoolCore(StreamTable):
     cdef readonly Tiles _tiles  # of a step
+    cdef readonly int waiting   # a thread has done the kernels of its step, and wants Python's lock back
     cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1
     cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from fastrnn.errors import ShapeError, StateError
+from fastrnn.plan.streams.keep import KEEP
 from fastrnn.runtime import checks
 from fastrnn.runtime.executor._executor import Runners, States
 from fastrnn.runtime.streams._stream import StreamCore
-from fastrnn.plan.streams.keep import KEEP
 from fastrnn.runtime.streams.episodes import cuts
 from fastrnn.runtime.streams.forms import Form, Forms
 
