@@ -133,14 +133,12 @@ class Engine:
 
     def room(self) -> None:
         """Raises OverloadedError where a request that is not a retry would be refused, before anyone has spent more time on it."""
-        most = self._max_queue
-        if most is not None and self._n_waiting >= most and self._refusal is None:
+        if (most := self._max_queue) is not None and self._n_waiting >= most and self._refusal is None:
             with self._lock:
                 self._check_room(time.monotonic())
 
     def _check_room(self, now: float) -> None:
-        most = self._max_queue
-        if most is None or self._n_waiting < most:
+        if (most := self._max_queue) is None or self._n_waiting < most:
             return
         self.metrics.overloaded += 1
         if now - self._noted >= NOTE_S:

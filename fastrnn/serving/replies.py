@@ -40,7 +40,7 @@ def deliver(answers: Sequence[tuple[Request, object]], result: Callable, here: a
     result(answer, whole)
     makes of a row of a step. here: the loop whose thread this is."""
     loops, by_loop = {request.loop for request, _ in answers}, {}
-    if len(loops) == 1 and not any([request.twins for request, _ in answers]):
+    if len(loops) == 1 and not any(request.twins for request, _ in answers):
         by_loop[loops.pop()] = answers
     else:
         for request, answer in answers:
