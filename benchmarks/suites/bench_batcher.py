@@ -12,7 +12,7 @@ from fastrnn.serving import Batcher
 
 CALLERS = (100, 1000)
 LOADS = (0.3, 0.7, 4.0)  # of the measured rate
-MANY, MAX_BATCH, QUEUES = 2000, 64, (16, 64)
+MANY, MAX_BATCH, QUEUES = 2000, 64, ("auto", 16, 64)
 
 
 class Layer:

@@ -9,6 +9,7 @@ submit, await step ──> rows.py     is the input one row of the model's? A co
 future, coroutine  <── replies.py  answers back to threads, and to each event loop once a step
 
 batcher.py  the public class         metrics.py  counters and histograms
+room.py     how many may wait, by what steps take
 ragged.py   whole sequences of different lengths, without a state
 ray.py      over many machines, on Ray: the extra `ray`
 server/     HTTP, gRPC and WebSocket: the extra `serve`

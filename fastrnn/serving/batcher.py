@@ -14,7 +14,7 @@ import numpy as np
 from fastrnn.errors import ShapeError, StateError
 from fastrnn.runtime.session import Session
 from fastrnn.serving.callers import Caller, Callers, Request
-from fastrnn.serving.engine import ACTS, Engine
+from fastrnn.serving.engine import ACTS, AUTO, Engine
 from fastrnn.serving.replies import Reply
 from fastrnn.serving.rows import Field, Rows
 
@@ -44,9 +44,12 @@ class Batcher:
     the step, also where it ends with that.
 
     An idle engine runs at once; a busy one takes what is ready next, at most max_batch rows, for which it waits at most max_wait_us longer than it
-    must. One caller's requests run in order. max_queue: how many requests may wait, None: any number; one more raises OverloadedError and is not
-    taken. capacity: streams at a time; idle_timeout_s: a caller that has not asked for so long is evicted, None: never; when all are taken, a start
-    raises PoolFullError. context, sizes: as of Session.pool.
+    must. One caller's requests run in order. capacity: streams at a time; idle_timeout_s: a caller that has not asked for so long is evicted, None:
+    never; when all are taken, a start raises PoolFullError. context, sizes: as of Session.pool.
+
+    max_queue: how many requests may wait; one more raises OverloadedError and is not taken. None: any number. "auto": as many as wait on a day that
+    offers 0.7 of the rate, by what steps take (room.py): who is taken then waits about as long as on such a day, whatever is offered. It is for callers who ask on clocks of their
+    own; of more than that who ask all at once, some are refused.
 
     Errors of a request's own making are raised by submit and step, and nothing is queued. If a step raises, the streams are as they were, it is
     tried in halves, and whose row it was gets the error. What a caller has waiting behind a request that fails, is cancelled at a start, an end or
@@ -63,7 +66,7 @@ class Batcher:
         capacity: int = 4096,
         max_batch: int = 256,
         max_wait_us: float = 0,
-        max_queue: int | None = None,
+        max_queue: int | Literal["auto"] | None = None,
         idle_timeout_s: float | None = None,
         *,
         context: Mapping[str, int] | None = None,
@@ -71,7 +74,7 @@ class Batcher:
     ) -> None:
         _check("max_batch", max_batch, 1)
         _check("max_wait_us", max_wait_us, 0, whole=False)
-        if max_queue is not None:
+        if max_queue is not None and max_queue != AUTO:
             _check("max_queue", max_queue, 1)
         if idle_timeout_s is not None:
             _check("idle_timeout_s", idle_timeout_s, 0, whole=False)

@@ -21,21 +21,24 @@ from fastrnn.runtime.pools.pool import Pool
 from fastrnn.serving.callers import Callers, Request
 from fastrnn.serving.metrics import Metrics
 from fastrnn.serving.replies import deliver, resolve
-from fastrnn.serving.rows import Answer, Rows
+from fastrnn.serving.room import Room
+from fastrnn.serving.rows import Rows
 
 LOG = logging.getLogger("fastrnn")
 # What a loop or a waiting thread runs itself, by estimate; an event loop stands still meanwhile.
 HERE_S = 200e-6
 NOTE_S = 10.0  # between two lines of the log about overload
+AUTO = "auto"  # of max_queue: by what steps take
 ACTS = object()  # the key of requests that are no steps
 
 
 class Engine:
     """The queue, the worker, and the pool, which nobody else may call. Safe from any thread."""
 
-    def __init__(self, pool: Pool, rows: Rows, callers: Callers, max_batch: int, max_wait_s: float, max_queue: int | None):
+    def __init__(self, pool: Pool, rows: Rows, callers: Callers, max_batch: int, max_wait_s: float, max_queue: int | str | None):
         self._pool, self._rows, self._callers, self.metrics = pool, rows, callers, Metrics()
-        self._max_batch, self._max_wait_s, self._max_queue = max_batch, max_wait_s, max_queue
+        self._max_batch, self._max_wait_s, self._given_queue = max_batch, max_wait_s, None if max_queue == AUTO else max_queue
+        self._measured_room = Room(max_batch) if max_queue == AUTO else None
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._ready: dict[object, deque[Request]] = {}  # by key: rows of one step have the same
@@ -55,6 +58,8 @@ class Engine:
 
     def submit(self, name, request: Request) -> None:
         """Takes a request, whose future will be resolved; or raises, and nothing has changed."""
+        if self._pool.waiting:
+            self._pool.give_way()
         now = time.monotonic()
         with self._lock:
             if self._refusal is not None:
@@ -121,20 +126,25 @@ class Engine:
         waiting.append(request)
         self._n_ready += 1
 
+    @property
+    def _max_queue(self) -> int | None:
+        """How many requests may wait."""
+        return self._given_queue if self._measured_room is None else self._measured_room.most
+
     def room(self) -> None:
         """Raises OverloadedError where a request that is not a retry would be refused, before anyone has spent more time on it."""
-        if self._max_queue is not None and self._n_waiting >= self._max_queue and self._refusal is None:
+        if (most := self._max_queue) is not None and self._n_waiting >= most and self._refusal is None:
             with self._lock:
                 self._check_room(time.monotonic())
 
     def _check_room(self, now: float) -> None:
-        if self._max_queue is None or self._n_waiting < self._max_queue:
+        if (most := self._max_queue) is None or self._n_waiting < most:
             return
         self.metrics.overloaded += 1
         if now - self._noted >= NOTE_S:
             self._noted = now
             LOG.warning("overloaded: %d requests wait, more are refused; %d were so far", self._n_waiting, self.metrics.overloaded)
-        raise OverloadedError(f"{self._n_waiting} requests wait, and no more than {self._max_queue} may")
+        raise OverloadedError(f"{self._n_waiting} requests wait, and no more than {most} may")
 
     # Who runs.
 
@@ -231,7 +241,7 @@ class Engine:
         else:
             batch = [waiting.popleft() for _ in range(self._max_batch)]
             self._ready[key] = self._ready.pop(key)  # other keys first
-        n, now, queue_us = len(batch), time.monotonic(), self.metrics.queue_us.add
+        n, now = len(batch), time.monotonic()
         self._running, self._n_taken = True, self._n_taken + n
         self._n_ready -= n
         self._n_waiting -= n
@@ -240,7 +250,7 @@ class Engine:
             request.taken = True
             if request.loop is None:
                 request.future.set_running_or_notify_cancel()
-            queue_us((now - request.at) * 1e6)
+        self.metrics.queue_us.add_all([(now - request.at) * 1e6 for request in batch])
         return batch
 
     def _run(self, batch: list[Request], loop: asyncio.AbstractEventLoop | None) -> None:
@@ -292,11 +302,9 @@ class Engine:
         try:
             run = self._pool.step if batch[0].steps is None else self._pool.push
             outputs = run([request.caller.handle for request in batch], self._rows.gather(batch))
-            outputs = outputs if type(outputs) is tuple else (outputs,)
-            return [
-                Answer(outputs, k, self._pool.export(request.caller.handle) if request.export else None, request.steps)
-                for k, request in enumerate(batch)
-            ]
+            return self._rows.answers(
+                outputs, [self._pool.export(request.caller.handle) if request.export else None for request in batch], batch[0].steps
+            )
         except Exception as error:
             LOG.warning("a step of %d rows raised %s: %s", len(batch), type(error).__name__, error)
             if len(batch) == 1:
@@ -313,8 +321,10 @@ class Engine:
                     metrics.failed += 1
                     answers += self._lose(callers.lose(request) if lost else callers.undone(request))
                     continue
-                metrics.started += request.start
-                metrics.ended += request.end
+                if request.start:
+                    metrics.started += 1
+                if request.end:
+                    metrics.ended += 1
                 follower = callers.done(request, None if request.number is None else self._rows.kept(outcome), now)
                 if follower is not None:
                     self._make_ready(follower)
@@ -325,6 +335,8 @@ class Engine:
                 metrics.frames += rows
                 metrics.batch_rows.add(n)
                 metrics.run_us.add((now - started) * 1e6)
+                if self._measured_room is not None:
+                    self._measured_room.note(n, now - started)
                 row_s = (now - started) / max(rows, 1)
                 self._row_s = row_s if not self._row_s else 0.8 * self._row_s + 0.2 * row_s
             self._running = False

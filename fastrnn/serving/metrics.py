@@ -22,6 +22,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add_all(self, values: Sequence[float]) -> None:
+        """So many more."""
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
     def as_dict(self) -> dict[str, Any]:
         """bounds, counts (one more than bounds: values above the last), count and sum."""
         return {"bounds": list(self.bounds), "counts": list(self.counts), "count": sum(self.counts), "sum": self.sum}

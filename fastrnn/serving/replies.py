@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
 from fastrnn.serving.callers import Request
@@ -35,18 +35,17 @@ class Reply(Future):
         return super().exception(timeout)
 
 
-def deliver(answers: Iterable[tuple[Request, object]], result: Callable, here: asyncio.AbstractEventLoop | None = None) -> None:
+def deliver(answers: Sequence[tuple[Request, object]], result: Callable, here: asyncio.AbstractEventLoop | None = None) -> None:
     """Resolves the futures of requests, and of those that asked the same again, with an exception, or a result as it is, or with what
     result(answer, whole)
     makes of a row of a step. here: the loop whose thread this is."""
-    by_loop: dict[asyncio.AbstractEventLoop, list] = {}
-    for request, answer in answers:
-        to = by_loop.get(request.loop)
-        if to is None:
-            to = by_loop[request.loop] = []
-        to.append((request, answer))
-        for twin in request.twins or ():
-            by_loop.setdefault(twin.loop, []).append((twin, answer))
+    loops, by_loop = {request.loop for request, _ in answers}, {}
+    if len(loops) == 1 and not any(request.twins for request, _ in answers):
+        by_loop[loops.pop()] = answers
+    else:
+        for request, answer in answers:
+            for one in (request, *(request.twins or ())):
+                by_loop.setdefault(one.loop, []).append((one, answer))
     for loop, pairs in by_loop.items():
         if loop is None or loop is here:
             resolve(pairs, result)

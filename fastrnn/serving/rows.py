@@ -98,6 +98,11 @@ class Rows:
             return self._only.joined([request.inputs for request in batch], steps)
         return {field.name: field.joined(rows, steps) for field, rows in zip(self._fields, zip(*(request.inputs for request in batch)))}
 
+    def answers(self, outputs, exported: Sequence[bytes | None], steps: int | None) -> list[Answer]:
+        """The answer of each row of what Pool.step, or Pool.push of so many steps, gave."""
+        outputs, make = outputs if type(outputs) is tuple else (outputs,), tuple.__new__  # half the time of a NamedTuple's own
+        return [make(Answer, (outputs, k, blob, steps)) for k, blob in enumerate(exported)]
+
     @property
     def fields(self) -> tuple[Field, ...] | None:
         """What a step takes of one caller; None before that is known."""
@@ -119,6 +124,10 @@ class Rows:
         """What a request's future holds: an array, or a tuple of several, in memory of their own; whole: with the axis of rows. Where the stream was
         asked for, that and its bytes."""
         found, k = [], answer.row
+        if len(answer.outputs) == 1 and answer.steps is None and self._axes[0] == 0:  # as most are
+            a = answer.outputs[0]
+            y = a[k : k + 1].copy() if whole else a[k, ...].copy()
+            return y if answer.exported is None else (y, answer.exported)
         for a, axis in zip(answer.outputs, self._axes_of(answer)):
             row = a[k, ...] if axis == 0 else a[(*(slice(None),) * axis, k)]
             found.append(np.expand_dims(row, axis).copy() if whole else row.copy())

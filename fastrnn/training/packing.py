@@ -106,12 +106,12 @@ class Packing:
         """int64 (B,): at which place each sequence of the batch stands."""
         return np.arange(self.B) if self.order is None else np.argsort(self.order)
 
-    def begun(self, state: np.ndarray) -> np.ndarray:
-        """Initial states (L, B, n) of a batch as the packing has its places."""
+    def begun(self, state: np.ndarray, reverse: np.ndarray) -> np.ndarray:
+        """Initial states (L, B, n) of a batch as the packing has its places. reverse: bools (L,), whose direction runs from the end."""
         return state if self.order is None else state[:, self.order]
 
-    def ended(self, state: np.ndarray) -> np.ndarray:
-        """Final states (L, places, n) as the batch has its sequences."""
+    def ended(self, state: np.ndarray, reverse: np.ndarray) -> np.ndarray:
+        """Final states (L, places, n) as the batch has its sequences; reverse as of begun."""
         return state[:, self.places]
 
     def way(self, reverse: bool = False) -> Way:
@@ -170,7 +170,8 @@ class Episodes(Packing):
     """A batch whose sequences start afresh in the middle: each episode is a sequence of its own here, so no gradient passes from one to the one before.
 
     T, B: the longest episode, how many there are. batch: T and B of the whole. starts_at, sequence: int64 (B,), at which step of which sequence each begins.
-    first, final: int64 (batch's B,), the episode that goes on from the sequence's initial state, -1 where none does, and the one that gives its final state.
+    first, final: int64 (batch's B,), the first and the last episode of each sequence. afresh: bools (batch's B,), where the first does not go on from the
+    sequence's initial state. A direction that runs from the end goes on from it in the last episode, whatever `afresh` says, and ends with the first.
     """
 
     batch: tuple[int, int] = (0, 0)
@@ -178,6 +179,7 @@ class Episodes(Packing):
     sequence: np.ndarray = field(default_factory=lambda: NONE, repr=False)
     first: np.ndarray = field(default_factory=lambda: NONE, repr=False)
     final: np.ndarray = field(default_factory=lambda: NONE, repr=False)
+    afresh: np.ndarray = field(default_factory=lambda: NONE, repr=False)
 
     @staticmethod
     def cut(T: int, B: int, lengths: ArrayLike | None, resets: np.ndarray) -> Episodes:
@@ -192,7 +194,7 @@ class Episodes(Packing):
         first = np.flatnonzero(np.append(True, last[:-1])[: len(sequence)])
         whole = Packing.of(int(long.max(initial=0)), len(sequence), long)
         afresh = resets[0] if T else np.zeros(B, bool)
-        return Episodes(whole.T, whole.B, whole.sizes, whole.order, (T, B), starts_at, sequence, np.where(afresh, -1, first), np.flatnonzero(last))
+        return Episodes(whole.T, whole.B, whole.sizes, whole.order, (T, B), starts_at, sequence, first, np.flatnonzero(last), afresh)
 
     @property
     def leading(self) -> tuple[int, int]:
@@ -213,14 +215,18 @@ class Episodes(Packing):
             raise ShapeError("a sequence of length 0 has no last step")
         return (self.way().ends - self.B)[self.places][self.final]
 
-    def begun(self, state: np.ndarray) -> np.ndarray:
-        started = np.zeros((state.shape[0], self.B, state.shape[2]), state.dtype)
-        goes_on = self.first >= 0
-        started[:, self.first[goes_on]] = state[:, goes_on]
-        return super().begun(started)
+    def begun(self, state: np.ndarray, reverse: np.ndarray) -> np.ndarray:
+        started, goes_on = np.zeros((state.shape[0], self.B, state.shape[2]), state.dtype), ~self.afresh
+        for into, given, from_end in zip(started, state, reverse):
+            if from_end:
+                into[self.final] = given
+            else:
+                into[self.first[goes_on]] = given[goes_on]
+        return super().begun(started, reverse)
 
-    def ended(self, state: np.ndarray) -> np.ndarray:
-        return super().ended(state)[:, self.final]
+    def ended(self, state: np.ndarray, reverse: np.ndarray) -> np.ndarray:
+        found = super().ended(state, reverse)
+        return np.where(reverse[:, None, None], found[:, self.first], found[:, self.final])
 
 
 def _fixed(a: np.ndarray) -> np.ndarray:

@@ -203,8 +203,6 @@ class Sequential(Layer):
             raise ShapeError(f"layer '0' ({self.layers[0].kind}): input 'x' must have shape {wanted}, got {x.shape}")
         if batch_first:
             x = x.swapaxes(0, 1)
-        if resets is not None:
-            self._forward_only()
         run = Run(Packing.of(x.shape[0], x.shape[1], lengths, resets), training, rng)
         rows = np.ascontiguousarray(run.pack(x))
         if self.integers:
@@ -212,15 +210,6 @@ class Sequential(Layer):
             if rows.size and not 0 <= rows.min() <= rows.max() < first.num_embeddings:
                 raise ShapeError(f"layer '0' (embedding): indices must be from 0 to {first.num_embeddings - 1}, got {rows.min()} to {rows.max()}")
         return rows, run
-
-    def _forward_only(self) -> None:
-        for place, layer in self.leaves():
-            options = getattr(layer, "options", None)
-            if options is not None and (options.bidirectional or options.reverse):
-                raise UnsupportedModelError(
-                    f"layer {place!r} ({layer.kind}): resets are for layers that run forward; one that runs from the end meets an "
-                    "episode's last step first"
-                )
 
     def __repr__(self) -> str:
         return "Sequential(" + ", ".join(map(repr, self.layers)) + ")"

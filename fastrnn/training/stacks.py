@@ -95,8 +95,13 @@ class RecurrentLayer(Layer):
             x = one.h[run.packing.B :]
             if keep:
                 saved.append(one)
-        ends = tuple(run.packing.ended(np.stack(found) if len(found) > 1 else found[0][None]) for found in finals.values())
+        ends = tuple(run.packing.ended(np.stack(found) if len(found) > 1 else found[0][None], self._reverse) for found in finals.values())
         return x, (run, saved) if keep else None, ends if len(ends) > 1 else ends[0]
+
+    @property
+    def _reverse(self) -> np.ndarray:
+        """Bools (layers * D,): which directions run from the end."""
+        return np.tile(np.arange(self.options.directions) == (0 if self.options.reverse else 1), self.options.num_layers)
 
     def _states(self, state: Any, run: Run) -> dict[str, np.ndarray]:
         """Initial states by name, (layers * D, B, n), in the packing's order."""
@@ -115,7 +120,7 @@ class RecurrentLayer(Layer):
                 raise DTypeError(f"{self.kind}: initial {name} must be an array of {self.dtype}, got {getattr(array, 'dtype', type(array).__name__)}")
             if array.shape != shapes[name]:
                 raise ShapeError(f"{self.kind}: initial {name} must have shape {shapes[name]}, got {array.shape}")
-        return {name: run.packing.begun(array) for name, array in found.items()}
+        return {name: run.packing.begun(array, self._reverse) for name, array in found.items()}
 
     def _layer(self, layer: int, saved: Saved, run: Run, states: dict[str, np.ndarray]) -> None:
         """Computes one layer's h, and adds what its directions keep."""

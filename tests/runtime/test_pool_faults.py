@@ -1,6 +1,7 @@
 """Pool: what once went wrong, or could: integers late in a chunk, rows mixed where drawn values do not show it, calls inside calls, forks."""
 
 import os
+import sys
 import threading
 import time
 
@@ -206,3 +207,31 @@ def test_a_forked_child_goes_on(lock):
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_thread_that_has_done_its_kernels_is_given_pythons_lock():
+    """Though whoever has it would keep it for long."""
+    pool = fr.compile(fr.LSTM(64, 128, seed=0)).pool(256)
+    handles, x = [pool.open() for _ in range(256)], np.zeros((100, 256, 64), np.float32)
+    pool.push(handles, x)
+    assert not pool.waiting
+    pool.give_way()  # to nobody
+    interval, seen = sys.getswitchinterval(), False
+    sys.setswitchinterval(60)
+    try:
+        for _ in range(20):  # on a busy machine the chunk may be over before this thread looks
+            done = threading.Event()
+            worker = threading.Thread(target=lambda done=done: [pool.push(handles, x), done.set()])
+            worker.start()
+            time.sleep(0.001)
+            while not pool.waiting and not done.is_set():  # this thread keeps the lock
+                pass
+            seen = seen or bool(pool.waiting)
+            pool.give_way()
+            assert not pool.waiting
+            worker.join()
+            if seen:
+                return
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen

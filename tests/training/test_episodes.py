@@ -40,9 +40,18 @@ def test_rows_and_their_neighbours(batch):
         for t in range(length):
             before[t, b] = 0 if mask[t, b] else ends[b]
             ends[b] = x[t, b]
-    states = np.concatenate([packing.begun(initial)[0], packing.pack(x)])
+    forward = np.zeros(1, bool)
+    states = np.concatenate([packing.begun(initial, forward)[0], packing.pack(x)])
     assert np.array_equal(states[packing.way().previous], packing.pack(before))
-    assert np.array_equal(packing.ended(states[packing.way().ends][None])[0], ends)
+    assert np.array_equal(packing.ended(states[packing.way().ends][None], forward)[0], ends)
+    after, ends = np.zeros_like(x), initial[0].copy()
+    for b, length in enumerate(lengths):
+        for t in reversed(range(length)):
+            after[t, b] = 0 if t + 1 < length and mask[t + 1, b] else ends[b]
+            ends[b] = x[t, b]
+    states = np.concatenate([packing.begun(initial, ~forward)[0], packing.pack(x)])
+    assert np.array_equal(states[packing.way(True).previous], packing.pack(after))
+    assert np.array_equal(packing.ended(states[packing.way(True).ends][None], ~forward)[0], ends)
     if lengths.all():
         assert np.array_equal(packing.pack(x)[packing.last()], x[lengths - 1, np.arange(B)])
 
@@ -85,6 +94,45 @@ def test_values_states_and_gradients_as_torch_with_states_masked(kind, ragged):
     final = state.value[0] if kind == "lstm" else (state.value[0],)
     for ours, other in zip(final, after):
         np.testing.assert_allclose(ours, other.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"reverse": True}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_directions_that_run_from_the_end(kind, options):
+    """As the layer that runs, final states among it; gradients by finite differences, and those of episodes as sequences of their own."""
+    T, B, I, H = 9, 4, 3, 5
+    random, mask = drawn(T, B, seed=5)
+    lengths = np.array([T, 4, 1, 0])
+    net = tr.Sequential(KINDS[kind][0](I, H, 2, seed=1, dtype="float64", **options))
+    layer = {"rnn": fr.RNN, "lstm": fr.LSTM, "gru": fr.GRU}[kind](I, H, 2, **options)
+    layer.load_state_dict({name.removeprefix("0."): a.astype(np.float32) for name, a in net.parameters().items()})
+    D = 2 if "bidirectional" in options else 1
+    x, weights = random.standard_normal((T, B, I)), random.standard_normal((T, B, D * H))
+    given = tuple(random.standard_normal((2 * D, B, H)) for _ in range(2 if kind == "lstm" else 1))
+    single, entry = tuple(a.astype(np.float32) for a in given), given if kind == "lstm" else given[0]
+    state = tr.State((entry,))
+    y = net(x, lengths, state=state, resets=mask)
+    theirs, after = layer(x.astype(np.float32), single if kind == "lstm" else single[0], lengths, resets=mask)
+    np.testing.assert_allclose(y, theirs, atol=1e-5)
+    for ours, other in zip(state.value[0] if kind == "lstm" else (state.value[0],), after if kind == "lstm" else (after,)):
+        np.testing.assert_allclose(ours, other, atol=1e-5)
+
+    def loss_of(rows, target):
+        return float((rows * target).sum()), target
+
+    def loss():
+        return tr.value_and_grad(net, loss_of, x, weights, lengths=lengths, state=tr.State((entry,)), resets=mask)
+
+    _, grads = loss()
+    for name, a in net.parameters().items():
+        for at in random.integers(0, a.size, 4):
+            before, eps = a.flat[at], 1e-5
+            values = []
+            for moved in (before + eps, before - eps):
+                a.flat[at] = moved
+                values.append(loss()[0])
+            a.flat[at] = before
+            assert grads[name].flat[at] == pytest.approx((values[0] - values[1]) / (2 * eps), rel=1e-6, abs=1e-7), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,6 +200,3 @@ def test_what_is_refused():
             net(x, resets=mask)
         with pytest.raises(error, match="resets"):
             Batch(x, x, resets=mask)
-    for options in ({"bidirectional": True}, {"reverse": True}):
-        with pytest.raises(fr.UnsupportedModelError, match="layer '0' .gru.: resets"):
-            tr.Sequential(tr.GRU(2, 4, **options))(x, resets=np.zeros((5, 3), bool))

@@ -4,6 +4,7 @@
     timeline.py   Timeline: how many entries each value is behind or ahead of the input's, and the histories that follow
     lookback.py   ops that mix time steps and stream all the same: windows, padding, recurrent layers
     context.py    with_context(): frames that overlap, as a state of the model
+    keep.py       keeping(): rows that start afresh in the middle of a chunk, by an input of the layers
     guess.py      which outputs are states for which inputs, where a file does not say
     flow.py       numbers entries and follows them through views and recurrent layers
 

@@ -10,8 +10,26 @@ static inline void fr_copy_row(char *to, const char *from, int64_t nbytes) {
     if (nbytes) memcpy(to, from, (size_t)nbytes);
 }
 
-/* Asks for a row that is read soon. */
-static inline void fr_fetch_row(const char *at, int64_t nbytes) {
-    for (int64_t k = 0; k < nbytes; k += 64) __builtin_prefetch(at + k);
+/* n rows from `at`, `offset` bytes into each, one behind the other; and back. Of the usual sizes the compiler makes moves without a loop. */
+#define FR_ROWS_OF(nbytes, to, from) \
+    for (int64_t r = 0; r < n; r++) memcpy(to, from, nbytes)
+#define FR_EACH_ROW(to, from) \
+    if (nbytes == 64) FR_ROWS_OF(64, to, from); \
+    else if (nbytes == 128) FR_ROWS_OF(128, to, from); \
+    else if (nbytes >= FR_LONG_ROW) FR_ROWS_OF((size_t)nbytes, to, from); \
+    else \
+        for (int64_t r = 0; r < n; r++) fr_copy_row(to, from, nbytes)
+#define FR_LONG_ROW 256 /* bytes from which on memcpy, which has wider moves, is worth its call */
+static inline void fr_gather_rows(char *to, char *const *at, int64_t offset, int64_t n, int64_t nbytes) {
+    FR_EACH_ROW(to + r * nbytes, at[r] + offset);
 }
+static inline void fr_scatter_rows(char *const *at, int64_t offset, const char *from, int64_t n, int64_t nbytes) {
+    FR_EACH_ROW(at[r] + offset, from + r * nbytes);
+}
+
+/* Asks for a row that is read soon, and written after that. */
+static inline void fr_fetch_row(const char *at, int64_t nbytes) {
+    for (int64_t k = 0; k < nbytes; k += 64) __builtin_prefetch(at + k, 1);
+}
+static inline void fr_fetch(const void *at) { __builtin_prefetch(at, 1); }
 #endif

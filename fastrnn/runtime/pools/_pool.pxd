@@ -23,6 +23,7 @@ cdef struct Piece:        # how the rows of a tile's slot lie: the same run of a
 
 cdef struct Work:         # what a call works on
     int64_t *slots        # of the pool, by the caller's row
+    char **at             # and where its states are
     int64_t *order        # rows as the tiles take them, from `first` to `end`; in_order: as they come
     bint in_order
     int64_t n             # rows of the caller's arrays
@@ -42,10 +43,12 @@ cdef struct Entry:        # of a slot
 cdef class Tile:
     cdef Runner runner
     cdef Piece *pieces
-    cdef object _room, _dimensions, _table
+    cdef object _room, _dimensions, _table, _own_at
     cdef Row *states
-    cdef char *rows_of_pool
-    cdef int64_t stride, rows, steps
+    cdef char **at            # where the states of its rows are; in_order: the work's own
+    cdef char **own_at
+    cdef char *room_at
+    cdef int64_t stride, rows, steps, room_bytes
     cdef bint plain
     cdef int batch, time
     cdef int fit(self, int64_t rows, int64_t steps) except -1
@@ -67,7 +70,7 @@ cdef class Tiles:
 cdef class StreamTable:
     cdef readonly int64_t capacity, stride
     cdef readonly object block  # (capacity, stride) bytes: the states of a stream are a row
-    cdef object _lock, _owner, _table, _free, _slots, _order, _first_row
+    cdef object _lock, _owner, _table, _free, _slots, _at, _order, _first_row
     cdef char *rows
     cdef Entry *entries       # by slot: what a call looks at of it lies together
     cdef int32_t *free
@@ -77,6 +80,7 @@ cdef class StreamTable:
     cdef bint _busy
     cdef int enter(self) except -1
     cdef int leave(self) except -1
+    @cython.final
     cdef bint is_open(self, int64_t handle) noexcept
     cdef int64_t slot_of(self, object handle) except -1
     cdef int64_t take_slot(self) except -1
@@ -85,6 +89,7 @@ cdef class StreamTable:
 
 cdef class PoolCore(StreamTable):
     cdef readonly Tiles _tiles  # of a step
+    cdef readonly int waiting   # a thread has done the kernels of its step, and wants Python's lock back
     cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1
     cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1

@@ -21,7 +21,7 @@ class Tile:
         axes: Sequence[int],
         sources: Sequence[int],
         states: Sequence[tuple[int, int, int]],
-        block: np.ndarray,
+        stride: int,
         plain: bool,
     ) -> None: ...
 
@@ -59,6 +59,8 @@ class StreamTable:
     def _count(self, handle: int, steps: int) -> None: ...
 
 class PoolCore(StreamTable):
+    waiting: int
+    def give_way(self) -> None: ...
     @property
     def _tiles(self) -> Any: ...  # the Tiles in use, None where the next step decides
     def _use(self, tiles: Tiles) -> None: ...

@@ -28,6 +28,17 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_EMPTY(int, cnp.npy_intp *, int, int)
     bint PyArray_ISBEHAVED_RO(cnp.ndarray)
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
+cdef extern from *:
+    """
+    static inline void fr_set(int *at, int value) { __atomic_store_n(at, value, __ATOMIC_SEQ_CST); }
+    static inline int fr_is_set(const int *at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
+    """
+    void fr_set(int *, int) nogil
+    bint fr_is_set(const int *) nogil
+
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
     long long PyLong_AsLongLongAndOverflow(object, int *)
@@ -35,6 +46,9 @@ cdef extern from "Python.h":
 cdef enum:
     SLOT_BITS = 24
     MOST_ARRAYS = 64
+    FIRST = 32  # rows that are on their way from where a call names them
+    MOST_YIELDS = 1000  # some hundred us: another program may have the processor that the waiting thread needs
+    AHEAD = 8  # handles that are looked up while the entry of one is on its way
     FETCHED = 4096  # bytes of a stream, at most, whose rows are asked for ahead: more than that of a tile would not stay in the first cache
 
 SHARED_SLOT = SHARED
@@ -199,13 +213,24 @@ cdef class PoolCore(StreamTable):
             self._run_with_python()
         elif estimate <= RELEASE_NS:
             _run_tiles(work, 0)
-        elif threads == 1:
-            with nogil:
-                _run_tiles(work, 0)
         else:
             with nogil:
-                together(threads, _run_tiles, work)
+                if threads == 1:
+                    _run_tiles(work, 0)
+                else:
+                    together(threads, _run_tiles, work)
+                fr_set(&self.waiting, 1)
+            fr_set(&self.waiting, 0)
         return 0
+
+    def give_way(self):
+        """Gives up Python's lock until the thread that has done a step's kernels, and is `waiting` for it, has it. Whoever keeps the lock has it for 5 ms
+        otherwise, in which a step of many rows could be done."""
+        cdef int tries = 0
+        with nogil:
+            while fr_is_set(&self.waiting) and tries < MOST_YIELDS:
+                sched_yield()
+                tries += 1
 
     cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1:
         """Raises ShapeError for an integer of the call that is no index or length. The arrays are copies (_input)."""

@@ -14,7 +14,7 @@ cdef class StreamTable:
         self.block = aligned_zeros((capacity, self.stride), np.uint8)
         self._table = np.zeros((capacity, sizeof(Entry) // sizeof(int64_t)), np.int64)
         self._free = np.arange(capacity - 1, -1, -1, dtype=np.int32)
-        self._slots, self._order = np.zeros(64, np.int64), np.arange(64, dtype=np.int64)
+        self._slots, self._at, self._order = np.zeros(64, np.int64), np.zeros(64, np.int64), np.arange(64, dtype=np.int64)
         self.rows, self.first_row = <char *><size_t>self.block.ctypes.data, <char *><size_t>first_row.ctypes.data
         self.entries, self.free = <Entry *><size_t>self._table.ctypes.data, <int32_t *><size_t>self._free.ctypes.data
         self.n_free = capacity
@@ -69,6 +69,7 @@ cdef class StreamTable:
     def _open_handles(self):
         return self._table[self._table[:, 0] > 0, 0]
 
+    @cython.final
     cdef bint is_open(self, int64_t handle) noexcept:
         cdef int64_t slot = handle & ((1 << SLOT_BITS) - 1)
         return handle > 0 and slot < self.capacity and self.entries[slot].handle == handle
@@ -154,6 +155,7 @@ cdef class StreamTable:
         cdef bint listed = type(handles) is list or type(handles) is tuple
         cdef int64_t *slots
         cdef int64_t *given = NULL
+        cdef char **at
         if listed:
             handles = tuple(handles)  # a list might change while handles that are no plain ints are looked at
             n = len(handles)
@@ -165,14 +167,18 @@ cdef class StreamTable:
         if n > self.capacity:
             raise ShapeError(f"{n} handles for a pool of {self.capacity} streams: one is named twice")
         if n > len(self._slots):
-            self._slots, self._order = np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
+            self._slots, self._at, self._order = np.zeros(2 * n, np.int64), np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
         slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
+        at = <char **>cnp.PyArray_DATA(<cnp.ndarray>self._at)
         self.calls += 1
         for k in range(n):
             if listed:
                 slot = self.slot_of(handles[k])
                 handle = self.entries[slot].handle
             else:
+                if k + AHEAD < n:
+                    slot = given[k + AHEAD] & ((1 << SLOT_BITS) - 1)
+                    fr_fetch(&self.entries[slot if slot < self.capacity else 0])
                 handle = given[k]
                 if not self.is_open(handle):
                     raise self._unknown(handle)
@@ -180,7 +186,9 @@ cdef class StreamTable:
             if self.entries[slot].mark == self.calls:
                 raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
             self.entries[slot].mark = self.calls
-            slots[k] = slot
-        self.work.slots, self.work.order = slots, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
+            slots[k], at[k] = slot, self.rows + slot * self.stride
+            if k < FIRST:
+                fr_fetch_row(at[k], min(self.stride, FETCHED))
+        self.work.slots, self.work.at, self.work.order = slots, at, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
         self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
         return n

@@ -1,8 +1,10 @@
 # A program with rows of a pool, and which program so many rows take. Part of _pool.pyx.
 
 cdef extern from "rows_of_bytes.h":
-    void fr_copy_row(char *, const char *, int64_t) nogil
+    void fr_gather_rows(char *, char **, int64_t, int64_t, int64_t) nogil
+    void fr_scatter_rows(char **, int64_t, const char *, int64_t, int64_t) nogil
     void fr_fetch_row(const char *, int64_t) nogil
+    void fr_fetch(const void *) nogil
 
 cdef extern from *:
     """
@@ -17,10 +19,10 @@ cdef class Tile:
 
     program: its states are those of the pool, its batch is `batch`, its chunk's length `time` (symbols of its region; None where fixed).
     axes: of each slot, the batch's, or SHARED. sources: of each slot, which of the caller's inputs or outputs it is.
-    plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner) of each of the program's states in a row of the pool, which is `block`.
+    plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner) of each of the program's states in a row of the pool, of `stride` bytes.
     """
 
-    def __cinit__(self, program, sizes, batch, time, axes, sources, states, block, bint plain):
+    def __cinit__(self, program, sizes, batch, time, axes, sources, states, int64_t stride, bint plain):
         cdef int k
         self.runner = Runner(program)
         names = list(program.region.dimensions)
@@ -32,10 +34,9 @@ cdef class Tile:
             raise MemoryError
         for k in range(self.runner.n_slots):
             self.pieces[k].axis, self.pieces[k].source = axes[k], sources[k]
-        self._table = np.array(states, np.int64).reshape(-1, 3), block
-        self.states = <Row *><size_t>self._table[0].ctypes.data
-        self.rows_of_pool, self.stride = <char *><size_t>block.ctypes.data, block.strides[0]
-        self.rows, self.plain = -1, plain
+        self._table = np.array(states, np.int64).reshape(-1, 3)
+        self.states = <Row *><size_t>self._table.ctypes.data
+        self.rows, self.stride, self.plain = -1, stride, plain
 
     def __dealloc__(self):
         PyMem_Free(self.pieces)
@@ -64,10 +65,14 @@ cdef class Tile:
                     piece.outer *= self.runner.slots[k].dims[d]
                 piece.inner //= piece.outer * rows
             total += (self.runner.slots[k].nbytes + 63) // 64 * 64
-        if self._room is None or self._room.nbytes < total:
-            self._room = None
+        if total > self.room_bytes:
+            self.room_bytes, self._room = 0, None
             self._room = aligned_zeros((total,), np.uint8)
-        total = <int64_t><size_t>self._room.ctypes.data
+            self.room_bytes, self.room_at = total, <char *><size_t>self._room.ctypes.data
+        if self._own_at is None or len(self._own_at) < rows:
+            self._own_at = np.zeros(rows, np.int64)
+            self.own_at = <char **><size_t>self._own_at.ctypes.data
+        total = <int64_t><size_t>self.room_at
         for k in range(self.runner.n_slots):
             self.pieces[k].room = <char *>total
             total += (self.runner.slots[k].nbytes + 63) // 64 * 64
@@ -78,7 +83,7 @@ cdef class Tile:
         """Asks for the states of rows that come next, so that they are there when a tile gathers them."""
         cdef int64_t r
         for r in range(first, end):
-            fr_fetch_row(self.rows_of_pool + work.slots[work.order[r]] * self.stride, self.stride)
+            fr_fetch_row(work.at[r if work.in_order else work.order[r]], self.stride)
 
     cdef void gather(self, Work *work, int64_t first) noexcept nogil:
         """Points every slot at its rows, the caller's from `first` on in their order; what does not lie together is put together."""
@@ -87,15 +92,18 @@ cdef class Tile:
         cdef Piece *piece
         cdef Row *state
         cdef char *base
+        self.at = work.at + first
+        if not work.in_order:
+            self.at = self.own_at
+            for r in range(self.rows):
+                self.at[r] = work.at[work.order[first + r]]
         for k in range(self.runner.n_slots):
             piece = &self.pieces[k]
             self.runner.bases[k] = piece.room
             if self.runner.slots[k].state >= 0:
                 state = &self.states[self.runner.slots[k].state]
-                for r in range(self.rows):
-                    base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
-                    for o in range(state.outer):
-                        fr_copy_row(piece.room + (o * self.rows + r) * state.inner, base + o * state.inner, state.inner)
+                for o in range(state.outer):
+                    fr_gather_rows(piece.room + o * self.rows * state.inner, self.at, state.offset + o * state.inner, self.rows, state.inner)
                 continue
             base = work.inputs[piece.source] if k < self.runner.n_inputs else work.outputs[piece.source]
             if piece.axis == SHARED:
@@ -118,10 +126,8 @@ cdef class Tile:
         cdef char *base
         for k in range(self.runner.n_commits):
             state = &self.states[k]
-            for r in range(self.rows):
-                base = self.rows_of_pool + work.slots[work.order[first + r]] * self.stride + state.offset
-                for o in range(state.outer):
-                    fr_copy_row(base + o * state.inner, self.runner.commits[k].source + (o * self.rows + r) * state.inner, state.inner)
+            for o in range(state.outer):
+                fr_scatter_rows(self.at, state.offset + o * state.inner, self.runner.commits[k].source + o * self.rows * state.inner, self.rows, state.inner)
         for k in range(self.runner.n_inputs, self.runner.n_slots):
             piece = &self.pieces[k]
             if self.runner.bases[k] == piece.room:

@@ -12,13 +12,14 @@ import numpy as np
 
 from fastrnn.errors import ShapeError
 from fastrnn.plan.specialise import steering_values
+from fastrnn.plan.streams.keep import KEEP
 from fastrnn.runtime import checks
 from fastrnn.runtime.pools import blob
 from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
-from fastrnn.runtime.pools.apart import MOST_ROWS, axes_of
+from fastrnn.runtime.pools.apart import MOST_ROWS, Axes, axes_of
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
 from fastrnn.runtime.pools.tiling import RowInput, Tiling, single_threaded
-from fastrnn.runtime.streams.forms import Forms
+from fastrnn.runtime.streams.forms import Forms, KeepingForms
 from fastrnn.runtime.streams.states import StateRows
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Pool(PoolCore):
         layout, first = form.start(self._batch)
         self._rows = StateRows(layout)
         self._furnish(int(capacity), self._rows.packed(layout.views(first)), threading.Lock() if lock else None)
+        self._kept: Tiling | None = None  # of a chunk in which rows start afresh
         self._plans: dict[tuple[object, ...], tuple[Tiling, Tiling]] = {}  # of a step and of a chunk
         self._given = {} if sizes is None else _sizes(sizes, self._free)
         self._bound = dict(self._given)
@@ -73,9 +75,10 @@ class Pool(PoolCore):
         key = tuple((name, a.tobytes()) for name, a in sorted(values.items()))
         if key not in self._plans:
             axes, apart = axes_of(self._forms, self._bound, values)
+            self._axes, self._kept = axes, None
             most = MOST_ROWS if apart else 1
             tilings = [
-                Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, self.block, chunk)
+                Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, chunk)
                 for chunk in ([False, True] if self._form.timed else [False])
             ]
             tilings[0].warm()
@@ -210,14 +213,24 @@ class Pool(PoolCore):
     def _push_timed(
         self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None
     ) -> Outputs:
-        _kept, result = self._bind_chunk(self._chunks, steps, arrays, out)
+        chunks = self._chunks
+        if resets is not None and self._form.keeping is not None:
+            chunks, arrays, resets = self._keeping(), {**arrays, KEEP: (~resets).astype(np.float32)}, None
+        _kept, result = self._bind_chunk(chunks, steps, arrays, out)
         if lengths is not None:
             for y in result if isinstance(result, tuple) else (result,):
                 y[...] = 0
-        for part in parts(n, steps, lengths, resets, self._chunks.most if self._threads == 1 else n):
+        for part in parts(n, steps, lengths, resets, chunks.most if self._threads == 1 else n):
             self._reset_rows(part.reset)
-            self._run_part(self._chunks, part.order, part.first, part.end, part.start, part.steps)
+            self._run_part(chunks, part.order, part.first, part.end, part.start, part.steps)
         return result
+
+    def _keeping(self) -> Tiling:
+        """The programs of chunks in which rows start afresh: planned when the first one comes."""
+        if self._kept is None:
+            axes = Axes({**self._axes.of, KEEP: 0}, self._axes.added)
+            self._kept = Tiling(self._chunks.most, self._threads, KeepingForms(self._forms), self._bound, {}, axes, self._rows, True)
+        return self._kept
 
     def _push_calls(
         self, n: int, steps: int, arrays: Mapping[str, Array], lengths: Array | None, resets: Array | None, out: Outputs | None

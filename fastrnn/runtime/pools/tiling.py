@@ -47,10 +47,9 @@ class Tiling(Tiles):
         values: Mapping[str, np.ndarray],
         axes: Axes,
         rows: StateRows,
-        block: np.ndarray,
         chunk: bool = False,
     ) -> None:
-        self._forms, self._sizes, self._values, self._axes, self._rows, self._block, self._chunk = forms, sizes, values, axes, rows, block, chunk
+        self._forms, self._sizes, self._values, self._axes, self._rows, self._chunk = forms, sizes, values, axes, rows, chunk
         self._tiles: dict[tuple[int, int], list[Tile]] = {}
         self._programs: list[object] = []
         form = forms.of(most)
@@ -102,7 +101,7 @@ class Tiling(Tiles):
             axes,
             [self._places.get(slot.name, 0) for slot in slots],
             states,
-            self._block,
+            self._rows.nbytes,
             not any(isinstance(step, PythonStep | CheckStep) for step in program.steps),
         )
 

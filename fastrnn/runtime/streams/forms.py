@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from copy import copy
+from functools import cached_property
 
 import numpy as np
 
@@ -18,7 +20,8 @@ from fastrnn.model.ops.registry import has_symbol
 from fastrnn.model.sizes import LEAST, MOST, Scope, Whole, evaluate, has_sizes
 from fastrnn.plan import Plan, Program, build_program
 from fastrnn.plan.specialise import steering, steering_values
-from fastrnn.plan.streams.streaming import check_calls, steppable
+from fastrnn.plan.streams.keep import KEEP, keeping
+from fastrnn.plan.streams.streaming import Steppable, check_calls, steppable
 from fastrnn.plan.streams.timeline import Prefix
 from fastrnn.runtime.executor._executor import Runners
 from fastrnn.runtime.streams.states import StateLayout
@@ -43,18 +46,45 @@ class Forms:
             return self._forms[-1]
 
 
+class KeepingForms(Forms):
+    """Forms with an input that says where rows start afresh, of a plan whose forms have such."""
+
+    def __init__(self, forms: Forms):
+        super().__init__(forms.plan)
+        self._plain = forms
+
+    def of(self, batch: int) -> Form:
+        """See Forms."""
+        form = self._plain.of(batch).keeping
+        assert form is not None, "whether states are layers' alone does not depend on the batch"
+        return form
+
+
 class Form:
     """A steppable form and its programs. batch: the rows that it was made for; it serves all that its guards allow."""
 
     def __init__(self, plan: Plan, batch: int):
         self.plan, self.scope, self.batch = plan, Scope(), batch
-        self.steppable = steppable(plan, batch, self.scope)
+        self._take(steppable(plan, batch, self.scope))
+
+    def _take(self, form: Steppable) -> None:
+        self.steppable, self._kept = form, KEEP in form.time_axes
         self.model, self.timed = self.steppable.model, bool(self.steppable.time_axes)
-        self.steered = not self.timed and bool(steering(plan.model))
+        self.steered = not self.timed and bool(steering(self.plan.model))
         self._guards, self._sized = tuple(self.scope.guards), bool(self.scope.dimensions)
         self._programs: dict[tuple, list[Runners]] = {}
         self._starts: dict[tuple, tuple[StateLayout, np.ndarray]] = {}
         self._lock = threading.RLock()
+
+    @cached_property
+    def keeping(self) -> Form | None:
+        """The form with an input that says what states are multiplied by on their way into a step (plan/streams/keep.py); None where there is none."""
+        form = keeping(self.steppable)
+        if form is None:
+            return None
+        kept = copy(self)
+        kept._take(form)
+        return kept
 
     def allows(self, batch: int) -> bool:
         """Whether the form is right for so many rows."""
@@ -81,7 +111,11 @@ class Form:
             for runners in known:
                 if runners.fits(sizes, values):
                     return runners
-            fresh = self if all(size.value == sizes.get(name) for name, size in self.scope.dimensions.items()) else Form(self.plan, self.rows(sizes))
+            fresh: Form | None = self
+            if any(size.value != sizes.get(name) for name, size in self.scope.dimensions.items()):
+                fresh = Form(self.plan, self.rows(sizes))
+                fresh = fresh.keeping if self._kept else fresh
+            assert fresh is not None, "whether states are layers' alone does not depend on sizes"
             runners = Runners(fresh.build(sizes, values, squeeze))
             known.append(runners)
             return runners

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from fastrnn.errors import ShapeError, StateError
+from fastrnn.plan.streams.keep import KEEP
 from fastrnn.runtime import checks
 from fastrnn.runtime.executor._executor import Runners, States
 from fastrnn.runtime.streams._stream import StreamCore
 from fastrnn.runtime.streams.episodes import cuts
-from fastrnn.runtime.streams.forms import Forms
+from fastrnn.runtime.streams.forms import Form, Forms
 
 if TYPE_CHECKING:
     from fastrnn.typing import ArrayLike, Inputs, Outputs, StateDict
@@ -121,18 +122,22 @@ class Stream(StreamCore):
         return checks.common_steps(self._named(x))
 
     def _push_timed(self, x: Inputs, out: Outputs | None) -> Outputs:
-        arrays, steps, axes = self._named(x), self._chunk_length(x), self._form.steppable.time_axes
-        sizes = self._sizes_of(steps)
-        for value in self._form.steppable.inputs:  # before anything is planned for so many steps
-            shape, axis = self._form.dims(value.shape, sizes), axes[value.name]
+        steps = self._chunk_length(x)
+        runners, sizes = self._chunk_program(self._form, self._named(x), steps)
+        names = list(runners.program.region.dimensions)
+        self._bind_chunk(runners, _ordered(runners, sizes), names.index(self.time) if self.time in names and len(self._names) == 1 else -1, steps)
+        return self._run_chunk(x, out)
+
+    def _chunk_program(self, form: Form, arrays: Mapping[str, np.ndarray], steps: int) -> tuple[Runners, dict[str, int]]:
+        """The program of a chunk, and its sizes by symbol."""
+        sizes, axes = self._sizes_of(steps), form.steppable.time_axes
+        for value in form.steppable.inputs:  # before anything is planned for so many steps
+            shape, axis = form.dims(value.shape, sizes), axes[value.name]
             wanted = (steps, *shape[:axis], *shape[axis + 1 :])
             if arrays[value.name].shape != wanted:
                 raise ShapeError(f"input {value.name!r} of a chunk must have shape {wanted}, time first, got {arrays[value.name].shape}")
             checks.check_dtype(arrays[value.name], f"input {value.name!r}", np.dtype(value.dtype))
-        runners = self._form.program(sizes, arrays)
-        names = list(runners.program.region.dimensions)
-        self._bind_chunk(runners, _ordered(runners, sizes), names.index(self.time) if self.time in names and len(self._names) == 1 else -1, steps)
-        return self._run_chunk(x, out)
+        return form.program(sizes, arrays), sizes
 
     def _push_calls(self, x: Inputs, out: Outputs | None) -> Outputs:
         steps = self._chunk_length(x)
@@ -152,9 +157,13 @@ class Stream(StreamCore):
         return results[0] if len(results) == 1 else tuple(results)
 
     def _push_resets(self, x: Inputs, resets: ArrayLike, out: Outputs | None) -> Outputs:
-        """A chunk in pieces, cut where rows start afresh; all is checked before any of them runs."""
+        """A chunk in which rows start afresh: by the kernels, or in pieces, cut where rows do; all is checked before any of them runs."""
         arrays, steps = self._named(x), self._chunk_length(x)
         mask = checks.as_resets(resets, steps, self.batch)
+        if self._form.keeping is not None:
+            arrays = {**arrays, KEEP: (~mask).astype(np.float32)}
+            runners, sizes = self._chunk_program(self._form.keeping, arrays, steps)
+            return runners.call(sizes, self._memory, arrays, out)
         if self._step_program() is None or self._form.steered:
             self._prepare({name: a[0] if steps else np.empty(a.shape[1:], a.dtype) for name, a in arrays.items()})
         inputs, outputs = self._slots()
