@@ -8,6 +8,8 @@ import threading
 import numpy as np
 import pytest
 
+pytest.importorskip("numba", reason="the jit backend needs fastrnn[numba]")
+
 import fastrnn as fr
 from fastrnn.cells.activations import RECURRENT_ACTIVATIONS, Activation
 from fastrnn.cells.maths import log1p_unit
