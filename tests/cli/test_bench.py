@@ -28,6 +28,7 @@ def rows(data, **where):
     return [row for row in data["results"] if all(row[k] == v for k, v in where.items())]
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_every_engine_and_combination_has_its_row(capsys):
     code, out, err = call(capsys, "bench", ONNX, *STATE, "--against", "onnxruntime,torch,openvino", "--batch", "1,2", "--steps", "1,10", "--json")
     data = json.loads(out)
@@ -70,6 +71,7 @@ def exposed(tmp_path, batch="B"):
     return path
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_a_model_with_states_is_called_step_by_step(capsys, tmp_path):
     path, ties = exposed(tmp_path), ["--state", "h0=h_n", "--state", "c0=c_n"]
     code, out, _ = call(capsys, "bench", path, *ties, "--against", "torch,reference,onnxruntime", "--batch", "1,3", "--steps", "1,7", "--json")
@@ -197,6 +199,7 @@ def test_an_interruption_changes_no_sizes(monkeypatch, call_seconds):
         assert found[:3] == undisturbed[:3] and found[3] == pytest.approx(undisturbed[3], rel=0.01)
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_silero_is_benched(capsys, shared):
     model = shared / "models/silero-vad/silero_vad_16k_op15.onnx"
     code, out, _ = call(
