@@ -1,4 +1,4 @@
-"""One machine's instruction sets beside one another, from the results of a run of each: isas.md, isas.svg."""
+"""One machine's instruction sets beside one another, from the results of a run of each."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def mean(values) -> float:
 
 
 def write(found: dict[str, dict], folder: Path) -> None:
-    """isas.md and isas.svg of {instruction set: suites}."""
+    """The table and the plot of {instruction set: suites}."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "isas.md").write_text(markdown(found))
     runs = {name: cases_of(suites) for name, suites in found.items()}
