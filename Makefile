@@ -27,5 +27,5 @@ format:  ## imports, Python and C, in place
 docs:  ## the site, a warning is an error
 	mkdocs build --strict
 
-bench:  ## ten minutes; ARGS=--quick for half of one
+bench:  ## twelve minutes; ARGS=--quick for one
 	$(PYTHON) benchmarks/run.py $(ARGS)

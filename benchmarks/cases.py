@@ -86,7 +86,7 @@ STEPS = [
     Case("lstm", 1, 16, carried=True, quick=True),
     Case("gru", 32, 24, carried=True),
     Case("lstm", 40, 64, carried=True, quick=True),
-    *(_square("lstm", H, carried=True, quick=H == 256) for H in (128, 256, 512, 1024)),
+    *(_square("lstm", H, carried=True, quick=H in (128, 256)) for H in (128, 256, 512, 1024)),
 ]
 SEQUENCES = [
     _square("lstm", 64, T=100, quick=True),
@@ -138,6 +138,41 @@ TRAINING = [
     Case("gru", 88, 46, T=100, B=16, ragged=True),
 ]
 CELL_TRAINING = [(64, 100, 1), (32, 100, 16), (64, 100, 16)]  # hidden size, time, batch
+CALLS = 16  # of sizes drawn anew, that are timed as one
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Calls of one layer, each with another batch and length, or other lengths of its rows where the layer's are ragged. The layer's T and B are the most, least are the least."""
+
+    layer: Case
+    least_T: int | None = None
+    least_B: int | None = None
+    quick: bool = False
+
+    def sizes(self, random: np.random.Generator) -> list[tuple[int, int]]:
+        """(T, B) of a block of calls: even over the bounds, one draw from each of as many parts of them, so that blocks are about as much work as one another."""
+        draws = []
+        for least, most in ((self.least_T, self.layer.T), (self.least_B, self.layer.B)):
+            places = (random.permutation(CALLS) + random.random(CALLS)) / CALLS
+            draws.append([most] * CALLS if least is None else [int(least + p * (most + 1 - least)) for p in places])
+        return list(zip(*draws))
+
+    def __str__(self) -> str:
+        T, B = (f"{most}" if least is None else f"{least} to {most}" for least, most in ((self.least_T, self.layer.T), (self.least_B, self.layer.B)))
+        return f"{self.layer.layer} T={T} B={B}" + (", rows of lengths drawn" if self.layer.ragged else "")
+
+
+DRAWN = [
+    Drawn(_square("lstm", 64, T=400), least_T=10, quick=True),
+    Drawn(_square("lstm", 256, T=100), least_T=5),
+    Drawn(_square("lstm", 256, T=50, B=32), least_B=1),
+    Drawn(_square("gru", 128, T=100, B=16), least_T=5, least_B=1),
+    Drawn(_square("lstm", 128, T=100, B=32, ragged=True)),
+]
+OPENED = [Case("lstm", 40, 64, carried=True, quick=True), Case("gru", 32, 128, carried=True)]  # streams, one after the other
+LIVES = (1, 60)  # steps of a stream, drawn between
+CROWD = {"capacity": 1024, "open": 512, "leave": 16, "ready": 128}  # streams of a pool: how many are open, come and go between two steps, and step
 LENGTHS = [_square(kind, 128, T=100, B=32) for kind in ("rnn", "lstm", "gru")]  # what the option costs
 
 
@@ -151,6 +186,7 @@ class ModelCase:
     constants: dict | None = None
     sizes: dict | None = None
     quick: bool = False
+    batch: int = 1
 
     @property
     def path(self) -> Path:
@@ -179,4 +215,11 @@ MODELS = [
     ModelCase("cmapss T=30", "cmapss-lstm/lstm_model.onnx"),
     ModelCase("pose T=100", "pose-gru/gru_model.onnx", sizes={"sequence_length": 100}),
     ModelCase("sentence splitter T=200", "tract-bidi-lstm/model.onnx", sizes={"length": 200}),
+]
+CONVOLUTIONS = [
+    ModelCase("speech quality, 900 frames", "speechmos/Run_1663829550_Stage_0.onnx", sizes={"frames": 900}),
+    ModelCase("speech quality, 100 frames", "speechmos/Run_1663829550_Stage_0.onnx", sizes={"frames": 100}, quick=True),
+    ModelCase("text line 32 x 320", "ppocr/ch_PP-OCRv2_rec_infer.onnx", sizes={"x_dim_2": 32, "x_dim_3": 320}),
+    ModelCase("text line 32 x 100", "ppocr/ch_PP-OCRv2_rec_infer.onnx", sizes={"x_dim_2": 32, "x_dim_3": 100}),
+    ModelCase("text lines 32 x 320, 4 of them", "ppocr/ch_PP-OCRv2_rec_infer.onnx", sizes={"x_dim_2": 32, "x_dim_3": 320}, batch=4),
 ]

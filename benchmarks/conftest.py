@@ -4,6 +4,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read once, when NumPy and torch load
     os.environ[_name] = "1"
@@ -18,6 +19,7 @@ from fastrnn.kernels import roofline
 SECONDS, ROUNDS = 2.5, (3, 41)  # of a case; rounds, at least and at most
 QUICK_SECONDS, QUICK_BLOCK, QUICK_TURN = 0.1, 100, 1e-3
 SINGLES = 5_000
+NO_CASE = SimpleNamespace(params={})  # of a test without parameters
 
 
 def pytest_addoption(parser):
@@ -25,10 +27,20 @@ def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="few cases, a moment each")
 
 
+@pytest.hookimpl(tryfirst=True)  # before anybody changes the order
 def pytest_collection_modifyitems(config, items):
-    """A quick run keeps the cases that are marked for it, and tests without cases."""
+    """A quick run keeps the cases that are marked for it, tests without cases, and of what no mark tells apart the first and the last."""
     if config.getoption("--quick"):
-        items[:] = [item for item in items if not hasattr(item, "callspec") or all(getattr(p, "quick", True) for p in item.callspec.params.values())]
+        unmarked: dict[tuple, list] = {}  # the values of a test's parameter, in order
+        for item in items:
+            for name, value in getattr(item, "callspec", NO_CASE).params.items():
+                if not hasattr(value, "quick") and value not in (seen := unmarked.setdefault((item.function, name), [])):
+                    seen.append(value)
+
+        def kept(item, name, value):
+            return value.quick if hasattr(value, "quick") else value in (unmarked[item.function, name][0], unmarked[item.function, name][-1])
+
+        items[:] = [item for item in items if all(kept(item, *one) for one in getattr(item, "callspec", NO_CASE).params.items())]
 
 
 @pytest.hookimpl(trylast=True)

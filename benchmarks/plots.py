@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cases import GROWTH, PLOTTED
@@ -9,14 +10,9 @@ from contenders import NAMES, PEERS
 
 from fastrnn.cli import plot
 
-LAYERS = ("step", "sequence", "batch", "ragged", "push")
-PLOTS = {"layers": LAYERS, "models": ("model",), "pool": ("pool", "open_loop"), "bound": LAYERS, "growth": ("step", "sequence", "batch")}
+LAYERS, GROWN = ("step", "sequence", "batch", "ragged", "push"), ("step", "sequence", "batch")  # tables
+MODELS, USE, POOLS = ("model", "convolution"), ("drawn", "opened", "crowd"), ("pool", "open_loop")
 GROWS = {"H": "hidden size", "B": "batch", "T": "time steps"}
-
-
-def wanted(tables: dict[str, list[dict]]) -> list[str]:
-    """Plots that these tables have something for."""
-    return [name for name, parts in PLOTS.items() if any(part in tables for part in parts)]
 
 
 def cases_of(tables: dict[str, list[dict]], parts) -> list[dict]:
@@ -41,9 +37,13 @@ def against_peers(cases: list[dict], title: str, path: Path) -> None:
     )
 
 
+def bounded(tables: dict[str, list[dict]]) -> list[dict]:
+    """Layers with a bound and a peer to set beside it."""
+    return [case for case in cases_of(tables, LAYERS) if case.get("bound_us") and any(median(case, engine) for engine in PEERS)]
+
+
 def against_bound(cases: list[dict], path: Path) -> None:
     """The share of the bound that fastrnn and the fastest peer reach."""
-    cases = [case for case in cases if case.get("bound_us")]
     figure, axes = plot.pyplot().subplots(figsize=(8, 1 + 0.22 * len(cases)))
     mine = [100 * case["bound_us"] / median(case, "fastrnn") for case in cases]
     theirs = [100 * case["bound_us"] / min(filter(None, (median(case, e) for e in PEERS))) for case in cases]
@@ -57,17 +57,29 @@ def against_bound(cases: list[dict], path: Path) -> None:
     plot.save(figure, path)
 
 
-def growth(cases: list[dict], path: Path) -> None:
+def growing(tables: dict[str, list[dict]]) -> dict[str, tuple[str, list[tuple[int, dict]]]]:
+    """Panels of growth, by title: the letter of the size, and cases over it, where there are at least two to draw a line through."""
+    found = {case["case"]: case for case in cases_of(tables, GROWN)}
+    panels = {
+        title: (letter, [(getattr(case, letter), found[str(case)]) for case in cases if str(case) in found])
+        for title, (letter, cases) in GROWTH.items()
+    }
+    return {title: panel for title, panel in panels.items() if len(panel[1]) > 1}
+
+
+def growth(panels: dict[str, tuple[str, list[tuple[int, dict]]]], path: Path) -> None:
     """Time over one size, the others fixed."""
-    found = {case["case"]: case for case in cases}
-    figure, grid = plot.pyplot().subplots(2, 2, figsize=(8, 6.5), layout="constrained")
-    for axes, (title, (letter, wanted_cases)) in zip(grid.flat, GROWTH.items()):
-        points = [(getattr(case, letter), found.get(str(case))) for case in wanted_cases]
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, grid = plot.pyplot().subplots(rows, columns, figsize=(4 * columns, 3.25 * rows), layout="constrained", squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, (letter, points)) in zip(grid.flat, panels.items()):
         for engine in NAMES:
             line = [(size, median(case, engine)) for size, case in points if median(case, engine)]
             if line:
                 axes.plot(*zip(*line), "o-", markersize=3, linewidth=1, color=plot.COLOURS[engine], label=engine)
-        bound = [(size, case["bound_us"]) for size, case in points if case and case.get("bound_us")]
+        bound = [(size, case["bound_us"]) for size, case in points if case.get("bound_us")]
         if bound:
             axes.plot(*zip(*bound), "--", linewidth=1, color="black", label="roofline")
         axes.set_xscale("log", base=2 if letter != "T" else 10)
@@ -80,11 +92,13 @@ def growth(cases: list[dict], path: Path) -> None:
 
 
 def pools(tables: dict[str, list[dict]], path: Path) -> None:
-    """Frames a second over how many streams are ready; and the tail of the waits over the load."""
-    kinds = {case["case"].split(",")[0]: None for case in tables.get("pool", [])}
-    figure, grid = plot.pyplot().subplots(1, len(kinds) + 1, figsize=(4 * (len(kinds) + 1), 3.5), layout="constrained", squeeze=False)
+    """Frames a second over how many streams are ready, a panel a layer; and the tail of the waits over the load."""
+    ready, loaded = tables.get("pool", []), sorted(tables.get("open_loop", []), key=lambda case: case["load"])
+    kinds = list({case["case"].split(",")[0]: None for case in ready})
+    panels = len(kinds) + bool(loaded)
+    figure, grid = plot.pyplot().subplots(1, panels, figsize=(4 * panels, 3.5), layout="constrained", squeeze=False)
     for axes, kind in zip(grid[0], kinds):
-        cases = sorted((case for case in tables["pool"] if case["case"].startswith(kind)), key=lambda case: case["rows"])
+        cases = sorted((case for case in ready if case["case"].startswith(kind)), key=lambda case: case["rows"])
         for engine in NAMES:
             line = [(case["rows"], 1e6 * case["rows"] / median(case, engine)) for case in cases if median(case, engine)]
             if line:
@@ -94,26 +108,39 @@ def pools(tables: dict[str, list[dict]], path: Path) -> None:
             axes.plot(*zip(*bound), "--", linewidth=1, color="black", label="roofline")
         axes.set(title=f"{kind} of many streams", xlabel="streams ready", ylabel="frames a second", xscale="log", yscale="log")
         axes.legend(frameon=False, fontsize=7)
-    axes, loaded = grid[0][-1], sorted(tables.get("open_loop", []), key=lambda case: case["load"])
-    for engine in NAMES:
-        for which, style in (("p50", ":"), ("p99", "-"), ("p99.9", "--")):
-            line = [(100 * case["load"], case["waits"][engine][which]) for case in loaded if engine in case["waits"]]
-            if line:
-                axes.plot(*zip(*line), style, marker="o", markersize=3, linewidth=1, color=plot.COLOURS[engine], label=f"{engine}, {which}")
-    axes.set(title="waits of callers on their own clocks", xlabel="load, % of the pool's rate", ylabel="microseconds", yscale="log")
-    axes.legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
+    if loaded:
+        axes = grid[0][-1]
+        for engine in NAMES:
+            for which, style in (("p50", ":"), ("p99", "-"), ("p99.9", "--")):
+                line = [(100 * case["load"], case["waits"][engine][which]) for case in loaded if engine in case["waits"]]
+                if line:
+                    axes.plot(*zip(*line), style, marker="o", markersize=3, linewidth=1, color=plot.COLOURS[engine], label=f"{engine}, {which}")
+        axes.set(title="waits of callers on their own clocks", xlabel="load, % of the pool's rate", ylabel="microseconds", yscale="log")
+        axes.legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
     plot.save(figure, path)
 
 
-def draw(tables: dict[str, list[dict]], folder: Path) -> None:
-    """Every plot that there is something for."""
-    layers, plotted = cases_of(tables, LAYERS), set(map(str, PLOTTED))
-    makers = {
-        "layers": lambda path: against_peers([case for case in layers if case["case"] in plotted], "One layer, one thread", path),
-        "models": lambda path: against_peers(tables["model"], "Real models, batch 1, one thread", path),
-        "pool": lambda path: pools(tables, path),
-        "bound": lambda path: against_bound(layers, path),
-        "growth": lambda path: growth(layers, path),
+def makers(tables: dict[str, list[dict]]) -> dict[str, Callable[[Path], None]]:
+    """What draws each plot that these tables have something for."""
+    plotted = set(map(str, PLOTTED))
+    layers = [case for case in cases_of(tables, LAYERS) if case["case"] in plotted]
+    models, used, bounds, panels = cases_of(tables, MODELS), cases_of(tables, USE), bounded(tables), growing(tables)
+    made: dict[str, tuple[object, Callable[[Path], None]]] = {
+        "layers": (layers, lambda path: against_peers(layers, "One layer, one thread", path)),
+        "models": (models, lambda path: against_peers(models, "Real models, one thread", path)),
+        "use": (used, lambda path: against_peers(used, "Use as it comes, one thread", path)),
+        "pool": (cases_of(tables, POOLS), lambda path: pools(tables, path)),
+        "bound": (bounds, lambda path: against_bound(bounds, path)),
+        "growth": (panels, lambda path: growth(panels, path)),
     }
-    for name in wanted(tables):
-        makers[name](folder / f"{name}.svg")
+    return {name: maker for name, (something, maker) in made.items() if something}
+
+
+def draw(tables: dict[str, list[dict]], folder: Path) -> None:
+    """Every plot that there is something for; one of an earlier run that there is nothing for any more goes."""
+    found = makers(tables)
+    for path in folder.glob("*.svg"):
+        if path.stem not in found:
+            path.unlink()
+    for name, maker in found.items():
+        maker(folder / f"{name}.svg")

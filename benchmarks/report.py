@@ -26,6 +26,10 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "ragged": ("Ragged batches", "Lengths uniform in 1..T; ONNX engines get sequence_lens, torch a packed sequence, and all give padded outputs."),
     "push": ("Blocks through a stream", "64 samples a call, the state carried; microseconds a call, and a sample."),
     "model": ("Real models", "A frame with its states carried, or a whole call, batch 1. torch runs the same graph eagerly, op by op."),
+    "convolution": ("Models with a convolutional front", "A whole call: judging speech (convolutions, MaxPool, two bidirectional GRUs), reading a line of text (MobileNet, two bidirectional LSTMs)."),
+    "drawn": ("Sizes drawn anew", "Sixteen calls, each of another batch, length, or lengths of its rows; the same ones for every engine, which has one session for all."),
+    "opened": ("Streams opened and closed", "Streams that live for some steps, one after the other: opening and all steps of eight."),
+    "crowd": ("Streams that come and go in a pool", "Eight ticks: some streams leave, as many come, and some of all step; the peers' states lie in an array whose rows are handed on."),
     "pool": ("Pools", "A step of those of 10,000 streams that are ready, drawn anew each call; the peers' states gathered and scattered with NumPy, in chunks of 16, 32, 64 or 256 "
                       "rows, the best of them. The bound counts matrix work alone."),
     "open_loop": ("Pools under load", "Callers tick on clocks of their own, with jitter; microseconds from a frame to its answer, the wait for the engine counted. Peers are offered the "
@@ -265,21 +269,25 @@ def disturbed(suites: dict) -> list[str]:
     return [f"{case['case']} ({case['share']:.0%})" for suite in suites.values() for case in suite["cases"] if case.get("share", 1) < DISTURBED]
 
 
+def tables(suites: dict) -> list[str]:
+    """Lines of every table that these suites have something for, with what stands above each."""
+    found = by_table(suites)
+    parts = ([f"## {title}", "", text, "", *TABLES.get(name, against)(found[name]), ""] for name, (title, text) in TITLES.items() if name in found)
+    return [line for part in parts for line in part]
+
+
 def markdown(suites: dict) -> str:
     """The report."""
-    tables, machines = by_table(suites), {json.dumps(suite["machine"]): None for suite in suites.values()}
+    machines = {json.dumps(suite["machine"]): None for suite in suites.values()}
     lines = ["# Benchmarks", "", HEAD, ""]
     for machine in map(json.loads, machines):
         which = "" if len(machines) == 1 else f" ({', '.join(name for name, s in suites.items() if s['machine'] == machine)})"
         lines += [f"{machine_line(machine)}{which}{' A QUICK RUN: no figures to quote.' if machine['quick'] else ''}", ""]
-    for plot in plots.wanted(tables):
+    for plot in plots.makers(by_table(suites)):
         lines += [f"![{plot}]({plot}.svg)", ""]
     if disturbed(suites):
         lines += [f"Disturbed, having had less than {DISTURBED:.0%} of a core: {', '.join(disturbed(suites))}.", ""]
-    for name, (title, text) in TITLES.items():
-        if name in tables:
-            lines += [f"## {title}", "", text, "", *TABLES.get(name, against)(tables[name]), ""]
-    return "\n".join(lines)
+    return "\n".join(lines + tables(suites))
 
 
 def page_tables(suites: dict) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ import numpy as np
 from fastrnn.cells import maths
 from fastrnn.cells.activations import RECURRENT_ACTIVATIONS, Activation
 from fastrnn.cells.builtin import DEFAULT_ACTIVATIONS, GATES
+from fastrnn.kernels import isa
+from fastrnn.kernels.jit import compiler
 from fastrnn.kernels.native import _invoke
 from fastrnn.kernels.reference import evaluate
 from fastrnn.kernels.registry import find
@@ -25,6 +28,7 @@ from fastrnn.runtime.layers import GRU, LSTM, RNN, RecurrentLayer
 TINY = float(np.finfo(np.float32).tiny)
 LAYERS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 EPS = float(np.finfo(np.float32).eps)
+JIT_ISAS = tuple(name for name in isa.supported() if name in compiler.ISAS and importlib.util.find_spec("numba"))  # that cells are compiled for here
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors, so the 
 import pytest
 
 from fastrnn.kernels import isa
-from fastrnn.kernels.jit.compiler import ISAS as JIT_ISAS
 from fastrnn.runtime.session import Session
-from fastrnn.testing import kernels_of, kernels_said
+from fastrnn.testing import JIT_ISAS, kernels_of, kernels_said
 
 SHARED = Path(os.environ.get("FASTRNN_SHARED") or Path(__file__).parents[2] / "shared")
 ISAS = isa.supported()
@@ -29,7 +28,7 @@ def each_isa(request, monkeypatch):
     return request.param
 
 
-BACKENDS = [*(("native", name) for name in ISAS), *(("jit", name) for name in ISAS if name in JIT_ISAS)]
+BACKENDS = [*(("native", name) for name in ISAS), *(("jit", name) for name in JIT_ISAS)]
 
 
 @pytest.fixture(params=BACKENDS, ids="-".join)
@@ -40,7 +39,7 @@ def each_backend(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=[name for name in ISAS if name in JIT_ISAS])
+@pytest.fixture(params=JIT_ISAS)
 def each_jit_isa(request, monkeypatch):
     """Runs a test once on every instruction set that cells are compiled for here."""
     monkeypatch.setenv("FASTRNN_ISA", request.param)
@@ -48,10 +47,16 @@ def each_jit_isa(request, monkeypatch):
 
 
 @pytest.fixture
+def needs_torch():
+    """For what compares with torch; the test is skipped where it is not installed, as for the newest Pythons."""
+    pytest.importorskip("torch")
+
+
+@pytest.fixture
 def cells_compile():
     """For what compiles cells for the instruction set in use, whichever that is; the test is skipped where none are compiled for it."""
     if isa.chosen() not in JIT_ISAS:
-        pytest.skip(f"cells are not compiled for {isa.chosen()}, which has no fused multiply-add")
+        pytest.skip(f"cells are not compiled for {isa.chosen()} here: that takes fused multiply-adds, and fastrnn[numba]")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,3 +33,15 @@ def prepare(case, threads: int = 1):
         return out.copy()
 
     return run, first
+
+
+def any_size(case):
+    """See contenders: one session."""
+    session = fr.compile(graph(case))
+    return lambda x, lengths=None: session.run({"x": x} if lengths is None else {"x": x, "lengths": lengths})["y"]
+
+
+def opener(case):
+    """See contenders."""
+    session = fr.compile(graph(case))
+    return lambda: session.stream().step

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import numpy as np
+
 from contenders import onnx_layer
 
 NAME = "onnxruntime"
@@ -26,3 +28,26 @@ def prepare(case):
 
     first = [f"{s}0" for s in case.states]
     return carry if case.carried else partial(run, None, feeds), lambda: run(None, onnx_layer.feeds(case))[0][:, 0]
+
+
+def any_size(case):
+    """See contenders: one session whose graph leaves batch and time open."""
+    run = session(onnx_layer.graph(case, free_batch=True, free_time=True)).run
+    return lambda x, lengths=None: run(["y"], onnx_layer.feeds_of(case, x, lengths))[0][:, 0]
+
+
+def opener(case):
+    """See contenders: states go from outputs to inputs as arrays."""
+    run, names = session(onnx_layer.graph(case)).run, [f"{s}0" for s in case.states]
+
+    def start():
+        states = {name: np.zeros((1, 1, case.H), np.float32) for name in names}
+
+        def step(x):
+            y, *last = run(None, {"x": x[None], **states})
+            states.update(zip(names, last))
+            return y[0, 0]
+
+        return step
+
+    return start

@@ -37,3 +37,40 @@ def prepare(case):
 
     once = whole if lengths is None else packed
     return carry if case.carried else once, lambda: once().numpy()
+
+
+def any_size(case):
+    """See contenders."""
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    layer = module(case)
+
+    def call(x, lengths=None):
+        with torch.inference_mode():
+            if lengths is None:
+                return layer(torch.from_numpy(x))[0].numpy()
+            y, _ = layer(pack_padded_sequence(torch.from_numpy(x), torch.from_numpy(lengths), enforce_sorted=False))
+            return pad_packed_sequence(y, total_length=len(x))[0].numpy()
+
+    return call
+
+
+def opener(case):
+    """See contenders."""
+    import torch
+
+    layer = module(case)
+
+    def start():
+        state = None
+
+        def step(x):
+            nonlocal state
+            with torch.inference_mode():
+                y, state = layer(torch.from_numpy(x[None]), state)
+                return y[0].numpy()
+
+        return step
+
+    return start

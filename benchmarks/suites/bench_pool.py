@@ -6,7 +6,7 @@ from itertools import cycle
 import cases
 import numpy as np
 import pytest
-from contenders import onnx_layer, onnxruntime_engine, torch_engine
+from contenders.gathered import Gathered, peers
 
 import fastrnn as fr
 from fastrnn.kernels import roofline
@@ -15,42 +15,6 @@ STREAMS = 10_000
 CHUNKS = (16, 32, 64, 256)  # rows of a peer's call; the best one counts
 DRAWS = 8  # sets of ready streams, one after the other
 LOADS = (0.3, 0.5, 0.7, 0.85)  # of the rate that a pool reaches with all streams ready
-
-
-class Gathered:
-    """A peer's batched step. run: from x (n, I) and states (1, n, H) to y (n, H) and new states."""
-
-    def __init__(self, run, case, chunk: int):
-        self.run, self.chunk, self.H = run, chunk, case.H
-        self.states = [np.zeros((1, STREAMS, case.H), np.float32) for _ in case.states]
-
-    def step(self, ready: np.ndarray, x: np.ndarray) -> np.ndarray:
-        out = np.empty((len(ready), self.H), np.float32)
-        for first in range(0, len(ready), self.chunk):
-            rows = ready[first : first + self.chunk]
-            y, new = self.run(x[first : first + self.chunk], [s[:, rows] for s in self.states])
-            out[first : first + self.chunk] = y
-            for s, after in zip(self.states, new):
-                s[:, rows] = after
-        return out
-
-
-def peers(case):
-    """How each runs a batch, by name."""
-    session, layer = onnxruntime_engine.session(onnx_layer.graph(case, free_batch=True)), torch_engine.module(case)
-    import torch
-
-    def ort(x, states):
-        y, *new = session.run(None, {"x": x[None], **dict(zip((f"{s}0" for s in case.states), states))})
-        return y[0, 0], new
-
-    def eager(x, states):
-        with torch.inference_mode():
-            given = tuple(torch.from_numpy(s) for s in states)
-            y, new = layer(torch.from_numpy(x)[None], given if len(given) > 1 else given[0])
-            return y[0].numpy(), [s.numpy() for s in (new if isinstance(new, tuple) else (new,))]
-
-    return {"onnxruntime": ort, "torch": eager}
 
 
 def pool_of(case):
@@ -71,7 +35,7 @@ def test_pool(race, case, ready):
     for name, run in peers(case).items():
         tried = {}
         for chunk in [c for c in CHUNKS if c < ready[1]] or CHUNKS[:1]:
-            peer = Gathered(run, case, chunk)
+            peer = Gathered(run, case, chunk, STREAMS)
             for (chosen, x), (who, _) in zip(draws[:2], named):
                 mine, theirs = pool.step(who, x), peer.step(chosen, x)
                 assert np.abs(mine - theirs).max() < 1e-5, f"{case}: {name} differs"
@@ -121,7 +85,10 @@ def test_open_loop(record, request, load):
     rate = rounds * STREAMS / (time.perf_counter() - started)
     callers = STREAMS // 4
     period, seconds = callers / (load * rate), 0.2 if quick else 2
-    engines = {"fastrnn": lambda ready, x: pool.step(handles[ready], x), **{name: Gathered(run, case, 64).step for name, run in peers(case).items()}}
+    engines = {
+        "fastrnn": lambda ready, x: pool.step(handles[ready], x),
+        **{name: Gathered(run, case, 64, STREAMS).step for name, run in peers(case).items()},
+    }
 
     def measure():
         facts = {}

@@ -45,7 +45,7 @@ class Engine(ABC):
             return {name: self.array(outputs[k]) for k, name in enumerate(self.output_names)}
         except self.failures as error:
             shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in inputs.items())
-            raise UnsupportedModelError(f"{self.name} cannot run inputs of shapes {shapes} (sizes may be said: --size DIM=N): {error}") from error
+            raise UnsupportedModelError(f"{self.name} cannot run inputs of shapes {shapes}: {error}") from error
 
     def stepper(self, inputs: Mapping[str, np.ndarray], states: Iterable[State]) -> Callable[[], Sequence]:
         """A call that takes its states from the call before, the way a user of the engine writes it. inputs: first states included."""

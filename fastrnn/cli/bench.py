@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fastrnn.cli.console import Console, UsageError, plain
-from fastrnn.cli.options import compiled, constants_of, precisions_of, sizes_of
+from fastrnn.cli.options import compiled, constants_of, precisions_of, sizes_of, sizes_taken
 from fastrnn.cli.subject import Case, Subject, brief
 from fastrnn.cli.timing import DISTURBED, Race
 from fastrnn.converters import load
@@ -63,6 +63,7 @@ def bench(arguments, console: Console) -> int:
     subject = Subject(
         compiled(arguments, model, threads=arguments.threads), sizes_of(arguments, model), constants, arguments.tolerance, arguments.seed, small
     )
+    taken = sizes_taken(model, {*subject.sizes, *constants})
     engines, refused = open_engines(arguments, model, names)
     everybody = ["fastrnn", *small, *names]
     lengths = arguments.steps or ([1, 100] if subject.time else [1])
@@ -85,7 +86,8 @@ def bench(arguments, console: Console) -> int:
             shares.append(race.share)
             rows += _rows(*cases[-1], everybody, refused)
     if not cases:
-        raise UnsupportedModelError(f"{arguments.model}: nothing can be run: {'; '.join(dict.fromkeys(row[-1] for row in rows))}")
+        why = "; ".join(dict.fromkeys(row[-1] for row in rows))
+        raise UnsupportedModelError(f"{arguments.model}: nothing can be run: {why}{f' ({taken})' if taken else ''}")
     what = "calls of a stream" if subject.streamed else f"length of {subject.time!r}" if subject.time else "one call"
     console.table("results", f"{arguments.model}, {arguments.threads} thread{'s' * (arguments.threads > 1)}; steps: {what}", COLUMNS, rows)
     tolerances = (
@@ -101,6 +103,7 @@ def bench(arguments, console: Console) -> int:
         **tolerances,
         same_results=not differs,
         share_of_core=round(min(shares), 2),
+        **({"sizes": taken} if taken else {}),
         roofline=roofline.measure().facts(),
     )
     if differs:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastrnn.cli.console import Console
-from fastrnn.cli.options import arrays_of, as_options, compiled, constants_of, loaded, model_of, precision_of, said, sizes_of
+from fastrnn.cli.options import arrays_of, as_options, compiled, constants_of, loaded, model_of, naming_sizes, precision_of, said, sizes_of
 from fastrnn.cli.precision import verify_small
 from fastrnn.converters.engines import engine_for
 from fastrnn.converters.verify import TOLERANCE
@@ -60,7 +60,7 @@ def verify(arguments, console: Console) -> int:
     sizes, constants, given = sizes_of(arguments, model), constants_of(arguments, model), arrays_of(arguments, model)
     session, tolerance = compiled(arguments, model), arguments.tolerance or TOLERANCE
     engine = engine_for(arguments.model, model, arguments.against)
-    with console.progress("verify") as progress:
+    with naming_sizes(model, {*sizes, *constants, *given}), console.progress("verify") as progress:
         verdict = verify_session(
             session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress, arguments.length, given
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,10 @@ import numpy as np
 
 from fastrnn.cli.console import Console, UsageError
 from fastrnn.converters import load
-from fastrnn.errors import InvalidModelError, SuspectModelWarning
+from fastrnn.converters.samples import DEFAULT_SIZE
+from fastrnn.errors import InvalidModelError, ShapeError, SuspectModelWarning, UnsupportedModelError
 from fastrnn.model import Model
+from fastrnn.plan.streams.streaming import batch_symbol, time_symbol
 from fastrnn.runtime.session import Session, bound, compile
 
 if TYPE_CHECKING:
@@ -72,6 +76,25 @@ def sizes_of(arguments, model: Model) -> dict[str, int]:
         if name not in known:
             raise UsageError(f"--size {name}: no input has that dimension; there are {', '.join(sorted(known)) or 'none'}")
     return sizes
+
+
+def sizes_taken(model: Model, known: Collection[str | None]) -> str:
+    """What is said of the inputs' dimensions whose size nobody gave, so that random inputs take DEFAULT_SIZE; empty where there are none. known: sizes, and constants' names."""
+    given = {*known, batch_symbol(model), time_symbol(model)}
+    inputs = (v for v in model.inputs if not v.optional and v.name not in given)
+    free = list(dict.fromkeys(d for v in inputs for d in v.shape if isinstance(d, str) and d not in given))
+    return f"{', '.join(f'{d}={DEFAULT_SIZE}' for d in free)} taken: {' '.join(f'--size {d}=N' for d in free)} for others" if free else ""
+
+
+@contextmanager
+def naming_sizes(model: Model, known: Collection[str | None]) -> Iterator[None]:
+    """Where shapes do not fit, here or in another engine, the error names the sizes that nobody gave."""
+    try:
+        yield
+    except (ShapeError, UnsupportedModelError, InvalidModelError) as error:
+        if taken := sizes_taken(model, known):
+            raise type(error)(f"{error} ({taken})") from error
+        raise
 
 
 def states_of(arguments) -> dict | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn.cli.console import Console
-from fastrnn.cli.options import arrays_of, compiled, constants_of, model_of, said, sizes_of
+from fastrnn.cli.options import arrays_of, compiled, constants_of, model_of, naming_sizes, said, sizes_of
 from fastrnn.cli.timing import DISTURBED, Race
 from fastrnn.converters.engines import engine_for
 from fastrnn.converters.engines.session_engine import SessionEngine
@@ -33,7 +33,7 @@ def verify_small(arguments, console: Console, model: Model, precision: Precision
     rounded = compile(round_weights(model_of(arguments, model), precision))
     engine = SessionEngine(exact) if arguments.against == "auto" else engine_for(arguments.model, model, arguments.against)
     tolerance, name = arguments.tolerance or tolerance_of(precision), said(precision)
-    with console.progress("verify") as progress:
+    with naming_sizes(exact.model, {*sizes, *constants, *given}), console.progress("verify") as progress:
         verdict, floor = (
             verify(session, engine, arguments.batch, arguments.steps, sizes, tolerance, arguments.seed, constants, progress, arguments.length, given)
             for session in (small, rounded)

@@ -6,7 +6,7 @@ import pytest
 import fastrnn as fr
 from fastrnn.cells import gallery
 from fastrnn.model.stack import stack_model
-from fastrnn.testing import TOLERANCES
+from fastrnn.testing import JIT_ISAS, TOLERANCES
 
 torch = pytest.importorskip("torch")
 T, B, I, H = 23, 4, 19, 19
@@ -141,12 +141,9 @@ def test_against_a_torch_loop(cell, each_jit_isa):
 
 @each_cell
 def test_alone_in_a_batch_in_pieces_and_on_every_isa_the_same_bits(cell, monkeypatch):
-    from fastrnn.kernels import isa
-    from fastrnn.kernels.jit import compiler
-
     x, state, scalars = inputs(cell)
     whole = None
-    for name in (n for n in isa.supported() if n in compiler.ISAS):
+    for name in JIT_ISAS:
         monkeypatch.setenv("FASTRNN_ISA", name)
         layer = fr.Recurrent(cell, I, H, seed=5)
         got = all_of(*layer(x, state, **scalars))

@@ -5,8 +5,10 @@ import sys
 from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 import pytest
 from calling import ONNX, STATE, call
+from onnx import TensorProto, helper, numpy_helper
 
 import fastrnn as fr
 from fastrnn.cli import bench, main, timing
@@ -26,6 +28,7 @@ def rows(data, **where):
     return [row for row in data["results"] if all(row[k] == v for k, v in where.items())]
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_every_engine_and_combination_has_its_row(capsys):
     code, out, err = call(capsys, "bench", ONNX, *STATE, "--against", "onnxruntime,torch,openvino", "--batch", "1,2", "--steps", "1,10", "--json")
     data = json.loads(out)
@@ -68,6 +71,7 @@ def exposed(tmp_path, batch="B"):
     return path
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_a_model_with_states_is_called_step_by_step(capsys, tmp_path):
     path, ties = exposed(tmp_path), ["--state", "h0=h_n", "--state", "c0=c_n"]
     code, out, _ = call(capsys, "bench", path, *ties, "--against", "torch,reference,onnxruntime", "--batch", "1,3", "--steps", "1,7", "--json")
@@ -121,6 +125,31 @@ def test_what_cannot_be_benched_says_why(capsys, code, arguments, message):
     assert got == code and message in err and not out
 
 
+def open_graph(folder):
+    """x (N, K) times a (4, 3) matrix: K is symbolic and nothing but 4 fits."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", ("N", "K")), ("y", ("N", 3))))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "a"], ["y"])], "g", [x], [y], [numpy_helper.from_array(np.ones((4, 3), "f4"), "a")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), folder / "open.onnx")
+    return folder / "open.onnx"
+
+
+def test_sizes_that_nobody_gave_are_named(capsys, tmp_path):
+    path = open_graph(tmp_path)
+    for command in (["bench", path], ["verify", path, "--against", "reference"]):
+        code, _, err = call(capsys, *command)
+        assert code == 3 and "K=16 taken: --size K=N for others" in err
+    code, out, _ = call(capsys, "bench", path, "--size", "K=4", "--json")
+    assert code == 0 and "sizes" not in json.loads(out)
+
+
+def test_sizes_that_were_taken_are_among_the_facts(capsys, tmp_path):
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", "K")) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "g", value[:1], value[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), tmp_path / "tanh.onnx")
+    code, out, _ = call(capsys, "bench", tmp_path / "tanh.onnx", "--json")
+    assert code == 0 and json.loads(out)["sizes"] == "K=16 taken: --size K=N for others"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -170,6 +199,7 @@ def test_an_interruption_changes_no_sizes(monkeypatch, call_seconds):
         assert found[:3] == undisturbed[:3] and found[3] == pytest.approx(undisturbed[3], rel=0.01)
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_silero_is_benched(capsys, shared):
     model = shared / "models/silero-vad/silero_vad_16k_op15.onnx"
     code, out, _ = call(

@@ -96,8 +96,7 @@ def test_run_on_arrays(capsys, tmp_path):
 
 def envelope(tmp_path, batch_first=False):
     """A model that eats audio: 8 samples and the state of a small LSTM."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.LSTM(8, 4, batch_first=batch_first), torch.nn.Linear(4, 8), torch.nn.Tanh())
     path = tmp_path / "audio.safetensors"

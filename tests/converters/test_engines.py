@@ -25,6 +25,8 @@ def close(got, want):
 
 @pytest.mark.parametrize("name", [name for name, (_, _, reads) in ENGINES.items() if not reads or ".onnx" in reads])
 def test_engines_agree_and_carry_states(name):
+    if name == "torch":
+        pytest.importorskip("torch")
     model = fr.load(ONNX)
     session = fr.compile(model, states={"h": "h_n"})
     engine = engine_for(ONNX, model, name)
@@ -63,6 +65,7 @@ def test_missing_packages_are_named(package, extra):
     ],
 )
 @pytest.mark.parametrize("with_states", [True, False])
+@pytest.mark.usefixtures("needs_torch")
 def test_torch_runs_recurrent_layers(kind, name, with_states):
     options = OPTIONS[kind][name]
     if name == "relu" and "activations" in options:
@@ -88,6 +91,7 @@ def test_torch_runs_recurrent_layers(kind, name, with_states):
         ("rnn", {"activations": ("softsign",)}, "activations"),
     ],
 )
+@pytest.mark.usefixtures("needs_torch")
 def test_torch_refuses_what_it_lacks(kind, options, message):
     layer = LAYERS[kind](3, 4, **options)
     engine = TorchEngine("", stack_model(layer.options, layer.state_dict(), kind))
@@ -116,6 +120,7 @@ OPS = [  # op, attributes, shapes of float inputs, further constants
 
 
 @pytest.mark.parametrize("op,attributes,shapes,constants", OPS, ids=[f"{k}-{row[0]}" for k, row in enumerate(OPS)])
+@pytest.mark.usefixtures("needs_torch")
 def test_torch_gives_the_ops_their_meaning(op, attributes, shapes, constants):
     random = np.random.default_rng(0)
     if op == "Conv" and attributes.get("strides"):
@@ -128,6 +133,7 @@ def test_torch_gives_the_ops_their_meaning(op, attributes, shapes, constants):
     assert close(got.astype(np.float64), want)
 
 
+@pytest.mark.usefixtures("needs_torch")
 def test_torch_names_what_it_has_no_form_for():
     x = Value("x", "float32", (2, 3))
     model = fr.Model((x,), ("y",), (Node("Tile", "again", ("x", "n"), ("y",)),), {"n": np.array([2, 1])})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-import flatbuffers
 import mutations
 import numpy as np
+import pytest
 
 from fastrnn.converters.tflite_import.schema import BUILTIN, DTYPES
+
+flatbuffers = pytest.importorskip("flatbuffers", reason="the files are written with flatbuffers")
 
 CODES, TYPES = {name: code for code, name in BUILTIN.items()}, {name: code for code, name in DTYPES.items()}
 TYPES |= {"variant": 14, "string": 5}

@@ -8,14 +8,14 @@ import threading
 import numpy as np
 import pytest
 
+pytest.importorskip("numba", reason="the jit backend needs fastrnn[numba]")
+
 import fastrnn as fr
 from fastrnn.cells.activations import RECURRENT_ACTIVATIONS, Activation
 from fastrnn.cells.maths import log1p_unit
-from fastrnn.kernels import isa
 from fastrnn.kernels.jit import cache, compiler, functions
-from fastrnn.testing import activate
+from fastrnn.testing import JIT_ISAS, activate
 
-JIT_ISAS = [name for name in isa.supported() if name in compiler.ISAS]
 pytestmark = pytest.mark.skipif(not JIT_ISAS, reason="no instruction set here has fused multiply-add")
 
 

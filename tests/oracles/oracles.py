@@ -7,18 +7,18 @@ ONNX's own where the processor has VNNI; elsewhere only where they cannot satura
 with ONNX Runtime only where `ort_is_exact`.
 """
 
-import llvmlite.binding as llvm
 import numpy as np
 from onnx.reference import ReferenceEvaluator
+
+from fastrnn.kernels import isa
+from fastrnn.kernels.native import _cpu
 
 SEVEN_BITS = 64
 # Ops whose sums ONNX defines in integers, and where their weights are among their inputs.
 WEIGHTS = {"MatMulInteger": 1, "ConvInteger": 1, "QLinearMatMul": 3, "QLinearConv": 3, "com.microsoft.DynamicQuantizeMatMul": 1, "com.microsoft.MatMulIntegerToFloat": 1}  # fmt: skip
 
 
-_HAS = llvm.get_host_cpu_features()
-# Both forms of the instructions: with AVX-512, and on processors that lack it.
-VNNI = bool(_HAS.get("avx512vnni") or _HAS.get("avxvnni"))
+VNNI = any(_cpu.has_dot(name) for name in isa.supported())  # with AVX-512, or the form of processors that lack it
 SATURATES = "ONNX Runtime's products of bytes may saturate in 16 bits on a processor without VNNI"
 
 

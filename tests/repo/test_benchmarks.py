@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -10,6 +11,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+
+from fastrnn.kernels import isa
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -33,16 +36,85 @@ def test_a_tiny_run_measures_every_engine(tmp_path):
     assert all(0 < e["p50_call"] <= e["p99_call"] for e in case["us"].values()) and case["bound_us"] > 0
     report = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert "LSTM I=1 H=16 step" in report and "A QUICK RUN" in report and "## Memory" in report and "](layers.svg)" in report
-    for plot in ("layers", "bound", "growth"):
+    assert "| LSTM I=1 H=16 step |" in done.stdout and "| LSTM H=256 |" in done.stdout  # tables are printed
+    plots = {path.stem for path in tmp_path.glob("*.svg")}
+    assert plots == {"layers", "bound"}  # growth has one size, and a line takes two
+    for plot in plots:
         assert ElementTree.parse(tmp_path / f"{plot}.svg").getroot().tag.endswith("svg")
     again = tmp_path / "benchmarks.md"
     again.unlink()
     assert python(BENCHMARKS / "report.py", "--out", tmp_path).returncode == 0 and again.read_text(encoding="utf-8") == report
 
 
-def test_unknown_suites_are_refused():
-    done = python(BENCHMARKS / "run.py", "--only", "nothing")
-    assert done.returncode == 2 and "step, sequence" in done.stderr
+def test_what_comes_is_drawn_anew_and_results_are_compared(tmp_path):
+    for engine in ("onnxruntime", "openvino", "torch"):
+        pytest.importorskip(engine, reason="the benchmarks measure every engine")
+    done = python(BENCHMARKS / "run.py", "--quick", "--only", "use", "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {case["table"]: case for case in json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["use"]["cases"]}
+    assert set(found) == {"drawn", "opened", "crowd"} and found["drawn"]["bound_us"] > 0
+    engines = {"fastrnn", "onnxruntime", "openvino", "torch"}
+    assert set(found["drawn"]["us"]) == set(found["opened"]["us"]) == engines and set(found["crowd"]["us"]) == engines - {"openvino"}
+    assert "use.svg" in {path.name for path in tmp_path.iterdir()}
+
+
+def test_instruction_sets_are_measured_in_turn(tmp_path):
+    for engine in ("onnxruntime", "openvino", "torch"):
+        pytest.importorskip(engine, reason="the benchmarks measure every engine")
+    names = isa.supported()[-2:]
+    done = python(BENCHMARKS / "run.py", "--quick", "--only", "step", "--match", "16", "--isa", ",".join(names), "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in names:
+        run = json.loads((tmp_path / "isas" / name / "benchmarks.json").read_text(encoding="utf-8"))
+        assert run["step"]["machine"]["roofline"]["isa"] == name
+    table = (tmp_path / "isas/isas.md").read_text(encoding="utf-8")
+    assert (
+        f"| microseconds | {' | '.join(names)} |" in table
+        and "| LSTM I=1 H=16 step |" in table
+        and "geometric mean" in table
+        and table in done.stdout
+    )
+    assert ElementTree.parse(tmp_path / "isas/isas.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize("option,known", [("--only", "step, sequence"), ("--isa", isa.supported()[0])])
+def test_unknown_suites_and_instruction_sets_are_refused(option, known):
+    done = python(BENCHMARKS / "run.py", option, "nothing")
+    assert done.returncode == 2 and known in done.stderr
+
+
+def test_every_suite_has_its_file():
+    """And every file is a suite that run.py and its text name."""
+    text = (BENCHMARKS / "run.py").read_text(encoding="utf-8")
+    named = re.search(r"Suites: (.*?)\.", text, re.DOTALL)[1].split(", ")
+    assert named == re.findall(r'"(\w+)"', re.search(r"^SUITES = \((.*?)\)$", text, re.MULTILINE | re.DOTALL)[1])
+    assert set(named) == {path.stem.removeprefix("bench_") for path in (BENCHMARKS / "suites").glob("bench_*.py")}
+
+
+@pytest.mark.parametrize("least_T,least_B", [(None, 1), (5, None), (3, 2)])
+def test_sizes_are_drawn_evenly_between_their_bounds(monkeypatch, least_T, least_B):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cases
+
+    drawn, random = cases.Drawn(cases.Case("lstm", 3, 5, T=40, B=9), least_T, least_B), np.random.default_rng(0)
+    blocks = np.array([drawn.sizes(random) for _ in range(200)])
+    assert blocks.shape == (200, cases.CALLS, 2) and not np.array_equal(blocks[0], blocks[1])
+    for sizes, least, most in ((blocks[..., 0], least_T or 40, 40), (blocks[..., 1], least_B or 9, 9)):
+        assert sizes.min() == least and sizes.max() == most
+        assert np.ptp(sizes.sum(1)) <= 0.1 * sizes.sum(1).mean()  # blocks are about as much work as one another
+
+
+def test_plots_have_no_empty_panels(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import plots
+
+    def case(name, **facts):
+        return {"case": name, "us": {"fastrnn": {"us": 1.0}}, **facts}
+
+    steps = {"step": [case("LSTM H=128 step"), case("LSTM H=256 step")]}
+    assert list(plots.growing(steps)) == ["hidden size, LSTM step"] and not plots.growing({"step": steps["step"][:1]})
+    assert "bound" not in plots.makers(steps) and "pool" not in plots.makers(steps)
+    assert list(plots.makers({"pool": [case("LSTM I=1 H=1, all", rows=1.0)]})) == ["pool"]
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import pytest
 
 import fastrnn as fr
 from fastrnn.kernels import isa
-from fastrnn.kernels.jit import compiler
 from fastrnn.model.stack import stack_model
-from fastrnn.testing import draw_case
+from fastrnn.testing import JIT_ISAS, draw_case
 
 T, B, I = 9, 5, 3
 
@@ -101,7 +100,7 @@ def test_refusals():
         fr.compile(replace(model, inputs=tuple(replace(v, shape=("T", 2, 3)) if v.name == "keep" else v for v in model.inputs)))
 
 
-EACH = [("native", name) for name in isa.supported()] + [("jit", name) for name in isa.supported() if name in compiler.ISAS]
+EACH = [("native", name) for name in isa.supported()] + [("jit", name) for name in JIT_ISAS]
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(4, 25))])

@@ -12,11 +12,10 @@ import pytest
 import fastrnn as fr
 from fastrnn.cells import gallery
 from fastrnn.kernels import isa, registry
-from fastrnn.kernels.jit.compiler import ISAS as JIT_ISAS
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
 from fastrnn.plan.weights.unpack import absent_weights
-from fastrnn.testing import OPTIONS, Case, Shape
+from fastrnn.testing import JIT_ISAS, OPTIONS, Case, Shape
 
 WAYS = {"pickle": lambda a: pickle.loads(pickle.dumps(a)), "deepcopy": copy.deepcopy, "copy": copy.copy}
 # Names of options with other weights or another place for them; the rest differ in activations alone.
@@ -200,7 +199,7 @@ def test_other_processes(method, tmp_path):
     """Used and unused ones, custom cells of a module and of __main__, and an instruction set narrower than here where there is one that cells are compiled for."""
     (tmp_path / "cells_of_mine.py").write_text(CELLS)
     (tmp_path / "script.py").write_text(SCRIPT)
-    other = next((name for name in isa.supported() if name in JIT_ISAS and name != isa.chosen()), "")
+    other = next((name for name in JIT_ISAS if name != isa.chosen()), "")
     done = subprocess.run(
         [sys.executable, "script.py", method, other], cwd=tmp_path, capture_output=True, check=False, text=True, env={**os.environ, "PYTHONPATH": ""}
     )

@@ -5,6 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+
+pytest.importorskip("numba", reason="the jit backend needs fastrnn[numba]")
+
 import torch
 from training_oracle import TOLERANCE, differs, direction, tensors
 

@@ -172,8 +172,7 @@ def test_pose_gru_on_its_key_points(path, shared):
 
 def test_dtln_from_every_source_agrees(path, shared):
     """The checkpoint's layers, the ONNX halves of the same weights, and the Keras export: one answer for the first half."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     checkpoint = torch.load(shared / "models/dtln-pytorch/model.pth", weights_only=True)
     layers = fr.from_state_dict(shared / "models/dtln-pytorch/model.pth")
     first = [layers[name] for name in sorted(n for n in layers if n.startswith("sep1"))]
@@ -200,9 +199,8 @@ def test_dtln_from_every_source_agrees(path, shared):
 
 def test_the_second_half_of_dtln_against_torch(path, shared):
     """Its frames encoded, normalised, masked and decoded by plain torch from the checkpoint."""
-    import torch
-    from torch.nn import functional as F
-
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     w = torch.load(shared / "models/dtln-pytorch/model.pth", weights_only=True)
     stream, random = fr.compile(fr.from_onnx(path("dtln_p2")), states=STATES["dtln_p2"]).stream(), np.random.default_rng(4)
     frames = (random.standard_normal((20, 1, 512, 1)) * 0.1).astype(np.float32)
