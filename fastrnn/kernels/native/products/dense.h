@@ -101,10 +101,16 @@ static void dense_many(dense_rows *s, int64_t row, int64_t n_rows) {
 /* The addresses of n rows from `row` on, of y where windows follow those of lines that wait. */
 static void dense_rows_from(dense_rows *s, int64_t row, int64_t n) {
     const fr_args *a = s->a;
-    const int64_t together = s->lines * a->B;
-    for (int64_t r = 0, t = row / a->B, b = row % a->B; r < n; r++) {
-        s->x[r] = fr_x_row(a, b, t), s->y[r] = together ? a->hn + (row % together + r) * (a->P ? a->P : 1) * a->H : fr_y_row(a, b, t);
-        if (++b == a->B) b = 0, t++;
+    const int64_t width = (a->P ? a->P : 1) * a->H, y_b = s->lines ? width : a->y_b;
+    int64_t t = row / a->B, b = row % a->B;
+    const float *x = (const float *)a->x + t * a->x_t + b * a->x_b;
+    float *y = s->lines ? a->hn + row % (s->lines * a->B) * width : a->y + t * a->y_t + b * y_b;
+    for (int64_t r = 0; r < n; r++, x += a->x_b, y += y_b) {
+        if (b == a->B) {
+            b = 0, x = (const float *)a->x + ++t * a->x_t;
+            if (!s->lines) y = a->y + t * a->y_t;
+        }
+        s->x[r] = x, s->y[r] = y, b++;
     }
 }
 
