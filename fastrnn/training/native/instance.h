@@ -110,8 +110,11 @@ static void NAME(gru)(const direction *d) {
         real *gates = d->gates + p->row * 3 * H, *h = d->h + (d->B + p->row) * d->by_h, *q = d->extra + p->row * H;
         const real *before = d->h + p->before * d->by_h;
         ADD(before, d->by_h, p->n, d->panels, H, 2 * H, gates, 3 * H);
-        EACH_ROW if (d->b_n) memcpy(q + k * H, d->b_n, H * sizeof(real));
-        else memset(q + k * H, 0, H * sizeof(real)); ADD(before, d->by_h, p->n, panels_n, H, H, q, H);
+        EACH_ROW {
+            if (d->b_n) memcpy(q + k * H, d->b_n, H * sizeof(real));
+            else memset(q + k * H, 0, H * sizeof(real));
+        }
+        ADD(before, d->by_h, p->n, panels_n, H, H, q, H);
         EACH_ROW NAME(gru_row)(gates + k * 3 * H, before + k * d->by_h, h + k * d->by_h, q + k * H, H);
     }
 }
