@@ -21,7 +21,7 @@ from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest
 from fastrnn.plan.emit.emitter import emits
 from fastrnn.plan.emit.matrix import integers_refused, multiply, products_refused, zero_point
 from fastrnn.plan.lowering.memory import View
-from fastrnn.plan.lowering.windows import Padded, padded_input
+from fastrnn.plan.lowering.windows import Padded, channels_last, inside, padded_input
 
 
 @emits("ConvInteger", refused=integers_refused, packs=True)
@@ -32,7 +32,7 @@ def conv(build, node):
     window = _dense_taps(window_of(node, kernel, x.shape[2:]), x.shape[2:])
     for k, dilation in enumerate(window_of(node, kernel, x.shape[2:]).dilations):
         x = x.part(0, x.shape[2 + k], 2 + k, dilation) if dilation != window.dilations[k] else x
-    last = _channels_last(x)
+    last = channels_last(x)
     if (padded := padded_input(node, kernel, x.shape)) is not None:
         last = _padded(build, node, padded, last)
     elif last.strides[-1] != 1:
@@ -43,12 +43,13 @@ def conv(build, node):
 def _padded(build, node: Node, padded: Padded, last: View) -> View:
     """A channels-last input with its padding around it, made there or copied."""
     whole = build.views.get(padded.name) or build.scratch(padded.shape, last.dtype)
-    inside, sizes = padded.inside(whole, last.shape[1:-1]), last.shape[1:-1]
-    if not last.same_place(inside):
-        build.copy(node.name, last, inside)
+    sizes = last.shape[1:-1]
+    place = inside(whole, padded.window.before, sizes)
+    if not last.same_place(place):
+        build.copy(node.name, last, place)
     zero = zero_point(build, node) if node.op == "ConvInteger" and node.input(2) else build.number(0, last.dtype)  # what stands for 0
     for part in padded.border(whole, sizes):
-        build.copy(node.name, (_channels_last(zero) if zero.shape else zero).broadcast(part.shape), part)
+        build.copy(node.name, (channels_last(zero) if zero.shape else zero).broadcast(part.shape), part)
     return whole
 
 
@@ -61,7 +62,7 @@ def conv_transpose(build, node):
     before, _, sizes = transposed_padding(node, window, x.shape[2:])
     if len(build.packed(node)) > 1:
         return _phases(build, node, window, before, sizes)
-    source, firsts, dilations = _channels_last(x), [window.span(k) - 1 - before[k] for k in range(n)], list(window.dilations)
+    source, firsts, dilations = channels_last(x), [window.span(k) - 1 - before[k] for k in range(n)], list(window.dilations)
     for k, dilation in enumerate(window.dilations):
         if sizes[k] == window.strides[k] == 1 < dilation:  # one place for the window: only what its taps meet
             skip = -firsts[k] % dilation
@@ -88,7 +89,7 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
     y = build.place_last(node.outputs[0], shape)
     if 0 in shape:
         return
-    last, axes, room = _channels_last(x), [], []
+    last, axes, room = channels_last(x), [], []
     for k, size in enumerate(sizes):
         first, step = window.span(k) - 1 - before[k], window.strides[k]
         # of each phase: where it starts, its residue, and where its first output's taps lie in x
@@ -102,7 +103,7 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
     padded = build.scratch((x.shape[0], *(m + sum(r) for m, r in zip(x.shape[2:], room)), x.shape[1]))
     if any(map(any, room)):
         build.fill(node.name, padded, 0.0)
-    build.copy(node.name, last, _inside(padded, [lead for lead, _ in room], x.shape[2:]))
+    build.copy(node.name, last, inside(padded, [lead for lead, _ in room], x.shape[2:]))
     for phases in itertools.product(*axes):
         places, kernel, taps = padded, [], []
         for k, (_, _, q) in enumerate(phases):
@@ -112,7 +113,7 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
         steps = tuple((p, sizes[k], 1 + k, window.strides[k]) for k, (p, _, _) in enumerate(phases))
 
         def turned(view, steps=steps):
-            view = _channels_last(view)
+            view = channels_last(view)
             for part in steps:
                 view = view.part(*part)
             return view
@@ -136,17 +137,6 @@ def _dense_taps(window: Window, sizes) -> Window:
     return replace(window, dilations=tuple(1 if one else d for one, d in zip(alone, window.dilations)))
 
 
-def _channels_last(x: View) -> View:
-    return x.transposed((0, *range(2, len(x.shape)), 1))
-
-
-def _inside(x: View, before, sizes) -> View:
-    """The part behind the padding, along axes 1 to the last but one."""
-    for k, (b, n) in enumerate(zip(before, sizes)):
-        x = x.part(b, b + n, 1 + k)
-    return x
-
-
 def _windows_times(build, node: Node, last: View, kernel, strides, dilations) -> None:
     """The product with the windows of a channels-last input (N, sizes..., C)."""
     shape, packed = build.infer_output(node, 0), build.packed(node)[0]
@@ -159,13 +149,13 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     y = build.place_last(*((pooled.output, build.shape_of(pooled.output)) if pooled else (node.outputs[0], shape)))
     if 0 in shape:
         return
-    last_y = _channels_last(y)
+    last_y = channels_last(y)
     target = build.unit_stride(last_y) if pooled or packed.kernel.key.role == "depthwise" else last_y
     target = target if pooled else build.as_rows(target)
     if packed.kernel.key.role == "depthwise":
-        multiply(build, node, packed, places, target, _channels_last, offsets_of(kernel, taps))
+        multiply(build, node, packed, places, target, channels_last, offsets_of(kernel, taps))
     else:
-        _rows_times(build, node, packed, places, kernel, taps, target, _channels_last)
+        _rows_times(build, node, packed, places, kernel, taps, target, channels_last)
     if target is not last_y:
         build.copy(node.name, target, last_y)
 

@@ -23,6 +23,7 @@ from fastrnn.plan.emit.matrix import by_grid
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import number
 from fastrnn.plan.lowering.memory import View, weight_view
+from fastrnn.plan.lowering.windows import channels_last, inside
 
 
 def _pool_refused(node: Node, specs, constants) -> str | None:
@@ -68,22 +69,19 @@ def _windows(build, node: Node, around: float) -> tuple[Window, View, tuple, tup
     source = x.shape[2:]
     window = window_of(node, tuple(node.get("kernel_shape")), source)
     sizes = tuple(pooled(node, window, k, n) for k, n in enumerate(source))
-    last = x.transposed((0, *range(2, len(x.shape)), 1))
+    last = channels_last(x)
     if all(_within(window, k, n, m) for k, (n, m) in enumerate(zip(source, sizes))):
         return window, last if last.strides[-1] == 1 else build.contiguous(last), sizes, source
     room = [largest(n + b, (m - 1) * t + window.span(k)) for k, (n, b, m, t) in enumerate(zip(source, window.before, sizes, window.strides))]
     padded = build.scratch((x.shape[0], *room, x.shape[1]), x.dtype)
     build.fill(node.name, padded, around)
-    inside = padded
-    for k, (b, n) in enumerate(zip(window.before, source)):
-        inside = inside.part(b, b + n, 1 + k)
-    build.copy(node.name, last, inside)
+    build.copy(node.name, last, inside(padded, window.before, source))
     return window, padded, sizes, source
 
 
 def _pool(build, node: Node, kernel: Key | str, window: Window, last: View, sizes, divisor: int = 1) -> View:
     """y (N, C, sizes...), channels last in memory, from windows of `last`; returns its place."""
-    n, shape = len(sizes), build.infer_output(node, 0)
+    shape = build.infer_output(node, 0)
     y = build.place_last(node.outputs[0], shape)
     if 0 in shape:
         return y
@@ -93,7 +91,7 @@ def _pool(build, node: Node, kernel: Key | str, window: Window, last: View, size
     )
     taps = [s * d for s, d in zip(step, window.dilations)]
     offsets = offsets_of(window.kernel, taps)
-    last_y = y.transposed((0, *range(2, n + 2), 1))
+    last_y = channels_last(y)
     target = last_y if last_y.strides[-1] == 1 or shape[1] == 1 else build.scratch(last_y.shape, y.dtype)
     chosen, size = build.kernel(kernel), len(offsets)
     for (T, B, (x_t, x_b), (y_t, y_b)), (x, to) in by_grid(1, places, target):

@@ -4,6 +4,7 @@ which takes lines while they are hot."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastrnn.model import Node
@@ -13,6 +14,18 @@ from fastrnn.model.sizes import Size, Whole
 from fastrnn.plan.lowering.memory import View
 
 
+def channels_last(x: View) -> View:
+    """(N, C, sizes...) as (N, sizes..., C)."""
+    return x.transposed((0, *range(2, len(x.shape)), 1))
+
+
+def inside(padded: View, before: Sequence[Whole], sizes: Sequence[Whole]) -> View:
+    """The part of (N, sizes..., C) behind the padding in front of each axis."""
+    for k, (b, n) in enumerate(zip(before, sizes)):
+        padded = padded.part(b, b + n, 1 + k)
+    return padded
+
+
 @dataclass(frozen=True)
 class Padded:
     """A padded input (N, sizes..., C), channels last: its name, its shape, and the window that walks over it."""
@@ -20,12 +33,6 @@ class Padded:
     name: str
     shape: tuple[Whole, ...]
     window: Window
-
-    def inside(self, padded: View, sizes) -> View:
-        """The part that is no padding."""
-        for k, (before, n) in enumerate(zip(self.window.before, sizes)):
-            padded = padded.part(before, before + n, 1 + k)
-        return padded
 
     def border(self, padded: View, sizes) -> list[View]:
         """The padding alone, in parts that do not meet: in front of and behind each axis, of those before it only what is inside."""
@@ -57,9 +64,8 @@ def share_padding(build, node: Node, share) -> None:
         return
 
     def part(whole: View) -> View | None:
-        inside = padded.inside(whole, shape[2:])
-        n = len(shape)
-        return inside.transposed((0, n - 1, *range(1, n - 1))) if build.walks(inside) else None
+        found, n = inside(whole, padded.window.before, shape[2:]), len(shape)
+        return found.transposed((0, n - 1, *range(1, n - 1))) if build.walks(found) else None
 
     build.specs[padded.name] = Spec("float32", padded.shape)
     share(node.inputs[0], padded.name, part, ordered=False)
