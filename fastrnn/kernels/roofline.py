@@ -90,6 +90,7 @@ def matrices_work(over_x: int, over_h: int, rows: int, steps: int, itemsize: int
     return Work(2.0 * multiplies, itemsize * (over_x + over_h) if rows else 0, again)
 
 
+@cache
 def cache_bytes() -> dict[str, int]:
     """Capacity of each data cache as this core sees it, by name."""
     sizes = {}

@@ -7,6 +7,7 @@ from fastrnn.errors import NotStreamableError
 from fastrnn.kernels import isa
 from fastrnn.model.stack import stack_model
 from fastrnn.plan import policy
+from fastrnn.plan.lowering import parallel
 from fastrnn.runtime.session import compile
 from fastrnn.testing import JIT_ISAS, OPTIONS, TRAP_SHAPES, Case, Shape, draw_case
 
@@ -128,6 +129,24 @@ def test_projections_of_many_steps_at_once(kind, each_isa, monkeypatch):
     monkeypatch.setattr(policy, "FAR_ROWS", 20)
     for case, expected in zip(cases, near, strict=True):
         assert same_bits(expected, case.run(case.layer())), str(case)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before", "rnn"])
+def test_projections_beside_the_steps(kind, threads, each_isa, monkeypatch):
+    """Whole blocks and a narrow one, odd counts of vectors and of k, more inputs than a step has time for and fewer, batches that shrink to one row: as without."""
+    options = {"reset_after": False} if kind == "gru_before" else {}
+    shapes = [(1, False, 40, 70), (1, False, 24, 80), (1, False, 131, 37), (1, False, 33, 200), (3, True, 40, 72)]
+    cases = [Case(kind.partition("_")[0], Shape(T=37, B=B, I=I, H=H, ragged=ragged), options, seed=H) for B, ragged, I, H in shapes]
+    found = []
+    for limit in ("WORTH_NS", "STEP_WORTH_NS"):  # two threads take parts of the units
+        monkeypatch.setattr(parallel, limit, 0.0)
+    for beside in (0, 1):
+        monkeypatch.setattr(policy, "ahead", lambda *_, beside=beside: beside)
+        monkeypatch.setattr(policy, "chunk", lambda *_, **__: 13)
+        found.append([case.run(case.layer(threads=threads)) for case in cases])
+    for case, without, beside in zip(cases, *found, strict=True):
+        assert same_bits(without, beside), str(case)
 
 
 def test_ragged_row_is_its_own_sequence():

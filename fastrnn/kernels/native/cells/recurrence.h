@@ -137,8 +137,8 @@ FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, con
     if (a->chunk) {
         UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
     } else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
-    if (R <= AHEAD_BESIDE && s->ahead)
-        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row, s->ahead, CELL_GX, CELL_XSLOTS);
+    if (R == 1 && s->ahead)
+        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
     else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
     if (TAIL) fr_part(acc + NB * CELL_ACC * R, CELL_PAIRS, R);
     UNROLL for (int b = 0; b < NB + TAIL; b++) UNROLL for (int r = 0; r < R; r++) {

@@ -1,10 +1,15 @@
 /* The time loop of a cell, a template like recurrence.h, which includes it: rows of a step, projections hoisted out of it, one step after the other. */
 
+/* Whether the last of these blocks is narrow, with panels laid out so. */
+FR_INLINE int CELL(has_narrow)(const fr_args *a, int64_t block, int64_t end) {
+    return CELL_PAIRS && !a->weights && end == fr_blocks(a->H) && block < end && fr_narrow(a->H);
+}
+
 /* Blocks of this part: `tiles` for the narrow last one, `many` for the others, and of those that have whole ones, `tiles` while rows are few. */
 static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles, int few, const int gates, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
     const int64_t n = fr_blocks(a->H), block = fr_first_block(a, n), end = fr_end_block(a, n);
-    const int narrow = CELL_PAIRS && !a->weights && end == n && block < end && fr_narrow(a->H);
+    const int narrow = CELL(has_narrow)(a, block, end);
     if (few) {
         fr_cover(block, end, narrow, n_rows, backward, tiles, s);
         return;
@@ -66,23 +71,25 @@ static int64_t CELL(gather)(CELL(rows) *s, int64_t active, int64_t t, int64_t en
 /* Starts on the projections of steps t to `end`. */
 static void CELL(look_ahead)(CELL(rows) *s, int64_t active, int64_t t, int64_t end) {
     const fr_args *a = s->a;
-    const int64_t n = fr_blocks(a->H), n_rows = CELL(gather)(s, active, t, end);
-    fr_ahead *ahead = s->ahead;
-    *ahead = (fr_ahead){.panel = a->w_x,
-                        .bias = a->bias,
-                        .x = s->ahead_x,
-                        .out = s->coming,
-                        .I = a->I,
-                        .block = fr_first_block(a, n),
-                        .end = fr_end_block(a, n),
-                        .narrow = CELL_PAIRS && fr_narrow(a->H) ? n - 1 : -1,
-                        .groups = (n_rows + AHEAD_ROWS - 1) / AHEAD_ROWS,
-                        .row_floats = s->padded * CELL_GX};
-    if (!n_rows || ahead->block == ahead->end) return;
+    const int64_t n = fr_blocks(a->H), first = fr_first_block(a, n), last = fr_end_block(a, n), n_rows = CELL(gather)(s, active, t, end);
+    const int narrow = CELL(has_narrow)(a, first, last);
+    const int64_t vector = first * CELL_GX, vectors = (last - narrow) * CELL_GX;
+    *s->ahead = (fr_ahead){.panel = a->w_x,
+                           .bias = a->bias,
+                           .x = s->ahead_x,
+                           .out = s->coming,
+                           .I = a->I,
+                           .groups = (n_rows + AHEAD_ROWS - 1) / AHEAD_ROWS,
+                           .row_floats = s->padded * CELL_GX,
+                           .units = vector + (vectors - vector) / AHEAD_VECTORS * AHEAD_VECTORS,
+                           .vectors = vectors,
+                           .narrow = narrow,
+                           .vector = vector};
+    if (!n_rows) return;
     fr_ahead_pack(s->ahead_x, s->project_x, n_rows, a->I);
-    vf acc[AHEAD_ROWS];
-    fr_ahead_start(ahead, CELL_ACC, CELL_XSLOTS, acc);
-    fr_ahead_store(ahead, acc);
+    vf acc[AHEAD_SUMS];
+    fr_ahead_start(s->ahead, CELL_ACC, CELL_GX, CELL_XSLOTS, acc);
+    if (s->ahead->left) fr_ahead_store(s->ahead, acc);
 }
 
 /* The chunk of steps t to `end` gets its projections; computed ahead, the one after it, of T steps in all, starts on them. */

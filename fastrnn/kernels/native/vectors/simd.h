@@ -2,7 +2,7 @@
  *
  * vf is a vector of LANES floats, vm a mask. The build defines one of FR_AVX512, FR_AVX2, FR_NEON or
  * FR_BASELINE; TILE_ROWS is the most batch rows a register tile holds with that many registers,
- * AHEAD_ROWS how many rows' projections go beside the steps of at most AHEAD_BESIDE (ahead.h).
+ * AHEAD_ROWS how many rows' projections go beside the steps of one (ahead.h).
  * Every operation rounds as IEEE 754 says, so all instruction sets give the same bits:
  *   vf_high(a) has a's upper half below, anything above.
  *   vf_zip_low(a, b) is a0 b0 a1 b1 ..., from the lower halves; vf_zip_high(a, b) goes on with the upper ones.
@@ -40,7 +40,6 @@
 #define LANES 16
 #define TILE_ROWS 6
 #define AHEAD_ROWS 8
-#define AHEAD_BESIDE 3
 #define V_MOST 8
 #define ROWS_MOST 6
 #define HEIGHT 6
@@ -107,7 +106,6 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #define LANES 8
 #define TILE_ROWS 3
 #define AHEAD_ROWS 4
-#define AHEAD_BESIDE 1
 typedef __m256 vf;
 typedef __m256 vm;
 FR_INLINE vf vf_set1(float a) { return _mm256_set1_ps(a); }
@@ -155,7 +153,6 @@ FR_INLINE void vf_store_n(float *p, vf a, int n) {
 #define LANES 8
 #define TILE_ROWS 3
 #define AHEAD_ROWS 4
-#define AHEAD_BESIDE 1
 typedef struct {
     float32x4_t a, b;
 } vf;
@@ -206,7 +203,6 @@ FR_INLINE vf vf_pow2_of(vf t) { return (vf){fr_pow2_of_half(t.a), fr_pow2_of_hal
 #define LANES 8
 #define TILE_ROWS 2
 #define AHEAD_ROWS 4
-#define AHEAD_BESIDE 1
 typedef struct {
     float f[LANES];
 } vf;
