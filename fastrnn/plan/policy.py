@@ -23,6 +23,8 @@ RELEASE_GIL_NS = 5_000.0
 FLOPS_PER_NS, BYTES_PER_NS, STEP_NS = 80, 60, 20
 # A panel over x above this does not stay in L2 beside that over h, and is read once for so many rows, whose projections are 5 MB at H = 1024.
 X_NEAR_BYTES, FAR_ROWS = 1 << 20, 288
+# And this share of L2 is what it takes where that over h, of about its size, leaves it no room beside itself.
+CROWDED = 3 / 8
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
     only h, and products of any vectors (product.h) need the projections first. With sixteen registers, weights of x and h together outgrow the cache
     that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0. small: over int8 weights.
 
-    x_bytes: of the panel over x. One that comes from L3 is read once for many rows: AVX-512, LSTM I = H = 512, of the time inside the steps, B = 4 0.65, 8 0.75,
-    32 0.95; 1,024, B = 64 0.93; at 256, B = 8, it would be 1.15. Of 32 rows' time, AVX2, 512: B = 4 0.90, 16 0.96.
+    x_bytes: of the panel over x. Where it fills L2 with that over h, four to eight rows would read both anew in every step: AVX-512 with 2 MB of L2, of the time without,
+    B = 4 / 6 / 8: LSTM H = 192 1.0 / 1.0 / 1.04, 224 0.94 / 0.96 / 1.02, 256 0.74 / 0.89 / 0.95; RNN H = 512, B = 4 0.83. A panel that comes from L3 by itself is read
+    once for many rows: AVX-512, LSTM I = H = 512, of the time inside the steps, B = 4 0.65, 8 0.75, 32 0.95; 1,024, B = 64 0.93. Of 32 rows' time, AVX2, 512:
+    B = 4 0.90, 16 0.96.
     """
     native = kernel is not None and kernel.backend == "native"
     far, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
@@ -104,9 +108,12 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
         return int(many and apart and B > 1)
     if far:
         return smallest(T, largest(1, FAR_ROWS // B))
-    if not many and B >= 4:
-        return 0
-    return smallest(T, 32 if B < 4 else largest(int(apart), 32 // B))
+    if B < 4:
+        return smallest(T, 32)
+    crowded = native and x_bytes >= CROWDED * roofline.cache_bytes().get("L2", X_NEAR_BYTES)
+    if many or crowded and B <= 8:
+        return smallest(T, largest(int(apart or crowded), (64 if crowded else 32) // B))
+    return 0
 
 
 def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x_bytes: int, h_bytes: int) -> Whole:
