@@ -63,7 +63,7 @@ POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0"
 # Operations of a program, in the order of native/arrays/operations.h, and how many values each reads.
 OPERATIONS = {
     "map": 1, "sigmoid": 1, "relu": 1, "plus": 1, "times": 1, "clip": 1, "sqrt": 1, "abs": 1, "sign": 1, "floor": 1, "ceil": 1, "round": 1, "erf": 1, "log": 1, "sin": 1, "cos": 1,
-    "reciprocal": 1, "quotient": 1, "not": 1, "nonzero": 1, "add": 2, "sub": 2, "mul": 2, "div": 2, "prelu": 2, "power": 2, "fmod": 2, "min": 2,
+    "reciprocal": 1, "quotient": 1, "not": 1, "nonzero": 1, "hard_swish": 1, "add": 2, "sub": 2, "mul": 2, "div": 2, "prelu": 2, "power": 2, "fmod": 2, "min": 2,
     "max": 2, "at_least": 2, "at_most": 2, "equal": 2, "less": 2, "less_or_equal": 2, "greater": 2, "greater_or_equal": 2, "and": 2, "or": 2,
     "xor": 2, "where": 3,
 }  # fmt: skip

@@ -122,3 +122,27 @@ def test_places_of_results_are_used_again():
     for _ in range(60):
         want = want * b - a
     assert np.array_equal(run_chain(isa.supported()[0], chain, a, b), want)
+
+
+def test_a_hard_swish_is_its_four_operations():
+    """In one where nothing else reads what lies between, in four where something does; the same bits."""
+
+    def spelled(read: bool, swapped: bool) -> Chain:
+        chain = Chain({})
+        x = chain.operand("x")
+        inner = chain.do("clip", chain.do("plus", x, alpha=3.0), alpha=0.0, beta=6.0)
+        product = chain.do("mul", inner, x) if swapped else chain.do("mul", x, inner)
+        result = chain.do("times", product, alpha=1 / 6)
+        chain.do("sub", result, inner if read else x)
+        return chain
+
+    x = np.concatenate([EDGES, np.random.default_rng(0).uniform(-5, 5, 3_000).astype(np.float32)])
+    inner = np.clip(x + np.float32(3), np.float32(0), np.float32(6))
+    with np.errstate(invalid="ignore"):
+        product = x * inner * np.float32(1 / 6)
+        for swapped in (False, True):
+            for read, want in ((False, product - x), (True, product - inner)):
+                chain = spelled(read, swapped)
+                assert len(chain.instructions()) == (5 if read else 2)
+                for name in isa.supported():
+                    assert np.array_equal(plain(run_chain(name, chain, x))[:-1], plain(want)[:-1]), (name, read)

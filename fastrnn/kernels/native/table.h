@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "chain.h"
 #include "dense.h"
+#include "depthwise.h"
 #include "integers.h"
 #include "multiply.h"
 #include "ops.h"

@@ -7,6 +7,7 @@ To make an op part of chains: an entry in PLAIN or a function under `spelled`, o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
@@ -103,13 +104,14 @@ class Chain:
 
     def instructions(self) -> np.ndarray:
         """The program; a result's place serves again once nothing reads it, but for the last, which is what goes to memory."""
-        last = {value: k for k, (_, values, _) in enumerate(self.operations) for value in values}
+        operations = _with_hard_swishes(self.operations)
+        last = {value: k for k, (_, values, _) in enumerate(operations) for value in values}
         top, free, place = len(self.operands), [], {-1 - k: k for k in range(len(self.operands))}
-        program = np.zeros(len(self.operations), INSTRUCTION)
-        for k, (operation, values, act) in enumerate(self.operations):
+        program = np.zeros(len(operations), INSTRUCTION)
+        for k, (operation, values, act) in enumerate(operations):
             reads = [place[v] for v in values]
             free += [place[v] for v in dict.fromkeys(values) if v >= 0 and last[v] == k]
-            if not free or k == len(self.operations) - 1:
+            if not free or k == len(operations) - 1:
                 free.append(top)
                 top += 1
             place[k] = free.pop()
@@ -120,6 +122,29 @@ class Chain:
     def fits(self) -> bool:
         """Whether the kernels have room for it."""
         return len(self.operands) <= MOST_OPERANDS and int(self.instructions()["to"].max(initial=0)) < MAX_VALUES
+
+
+def _with_hard_swishes(operations: list[tuple]) -> list[tuple]:
+    """The same program, in which x min(max(x + 3, 0), 6) alpha (Howard et al. 2019, section 5.2), spelled as four operations, is one: the same steps, in registers."""
+    readers, kept, place = Counter(v for _, values, _ in operations for v in values), [], {}
+    for k, (operation, values, act) in enumerate(operations):
+        spelled_out = operations[k - 3 : k + 1] if k >= 3 else []
+        if [name for name, *_ in spelled_out] == ["plus", "clip", "mul", "times"]:
+            (_, (x,), plus), (_, clipped, bounds), (_, factors, _), _ = spelled_out
+            alone = all(readers[v] == 1 for v in range(k - 3, k))
+            if (
+                alone
+                and clipped == (k - 3,)
+                and sorted(factors) == sorted((x, k - 2))
+                and values == (k - 1,)
+                and plus[1] == 3
+                and bounds[1:] == (0, 6)
+            ):
+                del kept[-3:]
+                operation, values = "hard_swish", (x,)
+        place[k] = len(kept)
+        kept.append((operation, tuple(v if v < 0 else place[v] for v in values), act))
+    return kept
 
 
 def chain_of(nodes: Sequence[Node], weights: Mapping[str, np.ndarray], fed: str = "") -> Chain:

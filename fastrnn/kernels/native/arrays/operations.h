@@ -60,6 +60,7 @@ FR_INLINE vf vf_fmod(vf a, vf b) {
     X(quotient, 1, vf_div(a, vf_set1(s->act.alpha))) \
     X(not, 1, vf_sub(vf_set1(1.0f), a)) \
     X(nonzero, 1, NEITHER(vf_eq(a, vf_zero()), vf_eq(a, vf_zero()))) \
+    X(hard_swish, 1, vf_mul(vf_mul(a, vf_max(vf_zero(), vf_min(vf_set1(6.0f), FLUSH(vf_add(a, vf_set1(3.0f)))))), vf_set1(s->act.alpha))) \
     X(add, 2, vf_add(a, b)) \
     X(sub, 2, vf_sub(a, b)) \
     X(mul, 2, vf_mul(a, b)) \

@@ -15,13 +15,15 @@ FR_INLINE float fr_whole(const vf *parts) {
     return whole[0];
 }
 
-/* n floats at a stride, reduced. `start` changes no result; a NaN stays. */
-FR_INLINE float fr_reduce(const int kind, const float start, const float *from, int64_t stride, int64_t n) {
 #define COMBINE(u, v) \
     (kind == REDUCE_MAX    ? vf_either(u, v, vf_max(u, v)) \
      : kind == REDUCE_MIN  ? vf_either(u, v, vf_min(u, v)) \
      : kind == REDUCE_PROD ? vf_mul(u, v) \
                            : vf_add(u, v))
+#define TAKEN(v) (kind == REDUCE_SQUARES ? vf_mul(v, v) : kind == REDUCE_SUM ? v : FLUSH(v))
+
+/* n floats at a stride, reduced. `start` changes no result; a NaN stays. */
+FR_INLINE float fr_reduce(const int kind, const float start, const float *from, int64_t stride, int64_t n) {
     FR_UNIT(unit);
     (void)unit;
     vf parts[SUMS / LANES];
@@ -37,8 +39,7 @@ FR_INLINE float fr_reduce(const int kind, const float start, const float *from, 
                 for (int l = 0; l < LANES; l++) lanes[l] = l < left ? from[(first + l) * stride] : start;
                 v = vf_load(lanes);
             }
-            v = kind == REDUCE_SQUARES ? vf_mul(v, v) : kind == REDUCE_SUM ? v : FLUSH(v);
-            parts[s] = COMBINE(parts[s], v);
+            parts[s] = COMBINE(parts[s], TAKEN(v));
         }
     if (kind == REDUCE_SUM || kind == REDUCE_SQUARES) return fr_whole(parts);
     float whole[SUMS + LANES];
@@ -46,16 +47,48 @@ FR_INLINE float fr_reduce(const int kind, const float start, const float *from, 
     for (int half = SUMS / 2; half; half /= 2)
         for (int l = 0; l < half; l++) vf_store_n(whole + l, COMBINE(vf_set1(whole[l]), vf_set1(whole[l + half])), 1);
     return whole[0];
-#undef COMBINE
 }
-/* y[row] = x reduced over the innermost axis; a sum is divided by scale. */
+
+/* The same of `valid` rows that lie side by side, each in a lane, with the partial results that it has alone. */
+FR_INLINE vf fr_reduce_beside(const int kind, const float start, const float *from, int64_t stride, int64_t n, int valid) {
+    FR_UNIT(unit);
+    (void)unit;
+    vf parts[SUMS];
+    UNROLL for (int s = 0; s < SUMS; s++) parts[s] = vf_set1(start);
+    for (int64_t k = 0; k < n; k += SUMS) UNROLL for (int s = 0; s < SUMS; s++) {
+            if (k + s == n) break;
+            const vf v = vf_load_tail(from + (k + s) * stride, valid);
+            parts[s] = COMBINE(parts[s], TAKEN(v));
+        }
+    UNROLL for (int half = SUMS / 2; half; half /= 2) UNROLL for (int l = 0; l < half; l++) parts[l] = COMBINE(parts[l], parts[l + half]);
+    return parts[0];
+}
+#undef COMBINE
+#undef TAKEN
+
+/* y[row] = x reduced over the innermost axis; a sum is divided by scale. Rows that lie across the memory are taken LANES at a time where the next axis goes along it. */
 #define REDUCE(name, KIND, START) \
     static void name##_row(const fr_args *a, const fr_axis *row, int64_t y, int64_t x, int64_t x2) { \
         (void)x2; \
         const float whole = fr_reduce(KIND, START, (const float *)a->x + x, row->x, row->size); \
         a->y[y] = KIND == REDUCE_SUM ? whole / a->scale : whole; \
     } \
-    static void name##_run(const fr_args *a) { fr_walk(a, name##_row); }
+    static void name##_run(const fr_args *a) { \
+        const fr_axis *row = (const fr_axis *)a->axes + a->T - 1, *next = row - 1; \
+        fr_place at = {{0}, 0, 0, 0}; \
+        if (a->T < 2 || row->x == 1 || next->x != 1) { \
+            fr_walk(a, name##_row); \
+            return; \
+        } \
+        if (fr_empty(a)) return; \
+        do \
+            for (int64_t first = 0; first < next->size; first += LANES) { \
+                const int valid = next->size - first < LANES ? (int)(next->size - first) : LANES; \
+                const vf whole = fr_reduce_beside(KIND, START, (const float *)a->x + at.x + first, row->x, row->size, valid); \
+                vf_scatter(a->y + at.y + first * next->y, next->y, KIND == REDUCE_SUM ? vf_div(whole, vf_set1(a->scale)) : whole, valid); \
+            } \
+        while (fr_next(a, &at, (int)a->T - 2)); \
+    }
 REDUCE(reduce, REDUCE_SUM, 0.0f)
 REDUCE(reduce_squares, REDUCE_SQUARES, 0.0f)
 REDUCE(reduce_max, REDUCE_MAX, -INFINITY)

@@ -1,10 +1,12 @@
-/* Matrix products: dense layers, those of a convolution's groups, products of two computed matrices, depthwise convolutions. What follows
+/* Matrix products: dense layers, those of a convolution's groups, products of two computed matrices. What follows
  * elementwise, and a pooling behind it, is applied to rows while they are hot.
  *
  * The epilogue is a program (operations.h): a table of how many operands and instructions it has, the lines and columns of the pooling's window (0: none)
  * and whether it takes their mean, the operands' strides along t, b and units, and the instructions. Value 0 is the product, then come the operands
  * x2, x3, ...; the last instruction's result is y. Where windows follow, rows are T lines of B columns, which wait in hn for their window, and y_t and y_b
  * are steps of windows. */
+#ifndef FASTRNN_DENSE_H
+#define FASTRNN_DENSE_H
 #include "grid.h"
 #include "operations.h"
 #include "multiply.h"
@@ -194,38 +196,4 @@ static void product_row(const fr_args *a, const fr_axis *loop, int64_t y, int64_
     }
 }
 static void product_run(const fr_args *a) { fr_walk(a, product_row); }
-
-/* y (T, B, H) = bias + w_x[k] x over I taps k, each channel on its own: x of tap k lies axes[k] elements behind the row's address,
- * and the epilogue's table follows. The weights are laid out [unit block][k][lane], as a dense layer's. */
-FR_INLINE void depthwise_tile(const fr_args *a, const float *const *x, float *const *y, const int R, int64_t block) {
-    const int64_t unit = block * LANES;
-    const int valid = fr_valid(a->H, block);
-    const float *w = (const float *)a->w_x + unit * a->I;
-    vf acc[TILE_ROWS];
-    UNROLL for (int r = 0; r < R; r++) acc[r] = a->bias ? vf_load(a->bias + unit) : vf_zero();
-    for (int64_t k = 0; k < a->I; k++) {
-        const vf weight = vf_load(w + k * LANES);
-        const int64_t at = a->axes[k] + unit;
-        if (valid == LANES) UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load(x[r] + at), acc[r]);
-        else UNROLL for (int r = 0; r < R; r++) acc[r] = vf_fma(weight, vf_load_n(x[r] + at, valid), acc[r]);
-    }
-    UNROLL for (int r = 0; r < R; r++) vf_store_tail(y[r] + unit, acc[r], valid);
-}
-
-static void depthwise_rows(dense_rows *s, int64_t row, int64_t n_rows) {
-    const int64_t blocks = fr_blocks(s->a->H);
-    for (int64_t r = 0; r < n_rows; r += TILE_ROWS)
-        for (int64_t block = 0; block < blocks; block++)
-            if (n_rows - r >= TILE_ROWS) depthwise_tile(s->a, s->x + r, s->y + r, TILE_ROWS, block);
-            else
-                for (int64_t one = r; one < n_rows; one++) depthwise_tile(s->a, s->x + one, s->y + one, 1, block);
-    if (s->count) dense_epilogue(s, row, n_rows);
-}
-
-static void depthwise_run(const fr_args *a) {
-    const float *x[MANY_ROWS];
-    float *y[MANY_ROWS];
-    dense_rows s = {.a = a, .x = x, .y = y};
-    dense_epilogue_of(&s, a->axes + a->I);
-    dense_walk(&s, depthwise_rows);
-}
+#endif
