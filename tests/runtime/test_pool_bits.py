@@ -26,6 +26,16 @@ def test_a_stream_of_a_pool_is_a_stream_alone(kind):
     beside.states_agree()
 
 
+def test_tiles_that_two_threads_share():
+    """Steps of some hundred microseconds, which a thread is woken for."""
+    beside = Beside(fr.compile(fr.LSTM(40, 64, seed=1), threads=2), (40,), capacity=700)
+    beside.open(700)
+    for n in (700, 511, 130, 699):
+        beside.step(n)
+    beside.push(300, 3, True, True)
+    beside.states_agree()
+
+
 def test_on_every_instruction_set(each_isa):
     for kind in ("lstm", "gru_before", "convolutions_" + STYLES[0]):
         beside = Beside(*KINDS[kind](), capacity=40)

@@ -18,6 +18,7 @@ from libc.string cimport memcpy
 from fastrnn.runtime.executor._executor cimport Runner, is_array, together
 
 from fastrnn.errors import PoolFullError, ShapeError, UnknownStreamError, UnsupportedModelError
+from fastrnn.plan.lowering.parallel import WORTH_NS
 from fastrnn.plan.policy import RELEASE_GIL_NS
 from fastrnn.plan.weights.panels import aligned_zeros
 from fastrnn.runtime import checks
@@ -53,8 +54,7 @@ cdef enum:
 
 SHARED_SLOT = SHARED
 MOST_STREAMS = 1 << SLOT_BITS
-# A call that is estimated below this is not worth waking a thread for.
-cdef int64_t SHARE_NS = 20_000
+cdef int64_t SHARE_NS = <int64_t>WORTH_NS  # LSTM(40, 64), 50 rows, 200 us from one step to the next: 26 us alone, 42 with a thread that has to be woken
 cdef int64_t RELEASE_NS = <int64_t>RELEASE_GIL_NS
 cdef int64_t opened = 0  # streams so far, of all pools: no two handles of a process are equal
 
