@@ -10,11 +10,16 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # 
     os.environ[_name] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
+import numpy  # noqa: F401 so that its BLAS is there to be limited
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fastrnn.cli.info import cpu_name
 from fastrnn.cli.timing import Race
 from fastrnn.kernels import roofline
+
+threadpool_limits(1, user_api="blas")  # a plugin may have loaded NumPy before the environment said so
+assert all(pool["num_threads"] == 1 for pool in threadpool_info() if pool["user_api"] == "blas"), "peers use one thread"
 
 SECONDS, ROUNDS = 2.5, (3, 41)  # of a case; rounds, at least and at most
 QUICK_SECONDS, QUICK_BLOCK, QUICK_TURN = 0.1, 100, 1e-3
