@@ -60,7 +60,7 @@ def measure(arguments: argparse.Namespace, isa: str | None) -> tuple[int, dict]:
     """pytest's exit code, and what it measured, as pytest-benchmark has it; empty where it measured nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         measured = Path(scratch) / "run.json"
-        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-rs", "--benchmark-quiet", f"--benchmark-json={measured}",
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--import-mode=importlib", "-rs", "--benchmark-quiet", f"--benchmark-json={measured}",
                    *(["--quick"] if arguments.quick else []), *(["-k", arguments.match] if arguments.match else []),
                    *(str(HERE / "suites" / f"bench_{name}.py") for name in arguments.only)]  # fmt: skip
         code = subprocess.run(command, check=False, cwd=HERE, env=os.environ | ({"FASTRNN_ISA": isa} if isa else {})).returncode
