@@ -3,6 +3,7 @@
 import os
 import platform
 import runpy
+import subprocess
 import sys
 import sysconfig
 from glob import glob
@@ -24,6 +25,8 @@ INCLUDED = [NATIVE, *(f"{NATIVE}/{name}" for name in ("vectors", "products", "ce
 HEADERS = sorted(
     path for folder in (*INCLUDED, JIT, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}")
 )
+# What of GCC's -O3 makes kernels faster: the rest of it takes a quarter longer to compile, for code a tenth larger and no faster.
+LEAN = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fipa-cp-clone", "-fpeel-loops", "-funswitch-loops"]
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
 SANITIZE = (
@@ -38,7 +41,7 @@ FAMILY = next((family for family, names in TABLE["MACHINES"].items() if MACHINE 
 
 
 class Build(build_ext):
-    """With clang-cl on Windows, which comes with Visual Studio: the headers have vectors and assembly in the words of GCC and Clang, which cl does not know."""
+    """With the part of -O3 that pays where the compiler is GCC. With clang-cl on Windows, which comes with Visual Studio: the headers have vectors and assembly in the words of GCC and Clang, which cl does not know."""
 
     def build_extensions(self):
         if self.compiler.compiler_type == "msvc":
@@ -46,6 +49,9 @@ class Build(build_ext):
             self.compiler.cc = "clang-cl"
             for one in self.extensions:
                 one.extra_compile_args = [f"/clang:{flag}" for flag in one.extra_compile_args if flag != "-fvisibility=hidden"]
+        elif b"Free Software Foundation" in subprocess.run([*self.compiler.compiler_so, "--version"], check=True, capture_output=True).stdout:
+            for one in self.extensions:
+                one.extra_compile_args = [each for flag in one.extra_compile_args for each in (LEAN if flag == "-O3" else [flag])]
         super().build_extensions()
 
 
@@ -74,7 +80,7 @@ extensions += [
     extension(POOLS, "_pool", ["-O3"]),
 ]
 setup(
-    ext_modules=cythonize(extensions, compiler_directives={"language_level": 3}),
+    ext_modules=cythonize(extensions, compiler_directives={"language_level": 3, "auto_pickle": False}),
     options={"build_ext": {"parallel": os.cpu_count()}},
     cmdclass={"build_ext": Build},
 )

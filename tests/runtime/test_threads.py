@@ -66,12 +66,15 @@ def test_same_bits_on_any_number_of_threads(seed, least_rows, share_everything, 
 @pytest.mark.parametrize("name", isa.supported())
 @pytest.mark.parametrize(
     "kind, options",
-    [("lstm", {}), ("lstm", {"proj_size": 9}), ("gru", {}), ("gru", {"reset_after": False}), ("rnn", {}), ("lstm", {"bidirectional": True})],
+    [
+        *[("lstm", {}), ("lstm", {"proj_size": 9}), ("gru", {}), ("gru", {"reset_after": False}), ("rnn", {}), ("lstm", {"bidirectional": True})],
+        *[("lstm", {"peepholes": True}), ("gru", {"clip": 1.0}), ("gru", {"reset_after": False, "clip": 1.0}), ("rnn", {"nonlinearity": "relu"})],
+    ],
 )
 def test_units_in_parts_on_every_isa(kind, options, name, share_everything, four_threads, monkeypatch):
     monkeypatch.setenv("FASTRNN_ISA", name)
     random = np.random.default_rng(0)
-    for H, B, T in ((40, 1, 37), (72, 2, 9), (33, 3, 1), (100, 1, 20)):
+    for H, B, T in ((40, 1, 37), (72, 2, 9), (33, 3, 1), (100, 1, 20), (64, 7, 60)):
         x = random.standard_normal((T, B, 24)).astype(np.float32)
         threads = 4 if "bidirectional" in options else 3
         one, many = (LAYERS[kind](24, H, seed=1, threads=n, **options) for n in (1, threads))

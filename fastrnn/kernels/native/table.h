@@ -1,5 +1,5 @@
-/* The kernels of one instruction set, by role, cell and dtype (contract.Key). A cell comes twice: with torch's default activations and nothing else
- * (recurrent), and with every option read from the arguments (general). */
+/* The kernels of one instruction set, by role, cell and dtype (contract.Key). A cell comes twice, from the same tiles: with torch's default activations
+ * and nothing else (recurrent), and with every option read from the arguments (general). */
 #include "ahead.h"
 #include "bytes.h"
 #include "chain.h"
@@ -17,35 +17,15 @@
 #define JOIN(a, b) JOIN2(a, b)
 
 #define CELL(name) JOIN(rnn, name)
-#define CELL_GENERAL 0
-#include "cell_rnn.h"
-#include "cell_end.h"
-#define CELL(name) JOIN(rnn_any, name)
-#define CELL_GENERAL 1
 #include "cell_rnn.h"
 #include "cell_end.h"
 #define CELL(name) JOIN(lstm, name)
-#define CELL_GENERAL 0
-#include "cell_lstm.h"
-#include "cell_end.h"
-#define CELL(name) JOIN(lstm_any, name)
-#define CELL_GENERAL 1
 #include "cell_lstm.h"
 #include "cell_end.h"
 #define CELL(name) JOIN(gru, name)
-#define CELL_GENERAL 0
-#include "cell_gru.h"
-#include "cell_end.h"
-#define CELL(name) JOIN(gru_any, name)
-#define CELL_GENERAL 1
 #include "cell_gru.h"
 #include "cell_end.h"
 #define CELL(name) JOIN(gru_before, name)
-#define CELL_GENERAL 0
-#include "cell_gru_before.h"
-#include "cell_end.h"
-#define CELL(name) JOIN(gru_before_any, name)
-#define CELL_GENERAL 1
 #include "cell_gru_before.h"
 #include "cell_end.h"
 
@@ -53,7 +33,7 @@
 #define PLAIN(name) KERNEL(#name, "float32", name##_run)
 /* The weights' dtype stands in the arguments too. */
 #define BOTH_OVER(cell, dtype) \
-    {"recurrent", #cell, dtype, cell##_run, cell##_work_bytes}, { "general", #cell, dtype, cell##_any_run, cell##_any_work_bytes }
+    {"recurrent", #cell, dtype, cell##_run, cell##_work_bytes}, { "general", #cell, dtype, cell##_general_run, cell##_work_bytes }
 #define BOTH(cell) BOTH_OVER(cell, "float32"), BOTH_OVER(cell, "bfloat16"), BOTH_OVER(cell, "int8")
 #define MOVES(name) \
     KERNEL(#name, "bits8", name##8_run), KERNEL(#name, "bits16", name##16_run), KERNEL(#name, "bits32", name##32_run), \

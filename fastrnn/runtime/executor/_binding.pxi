@@ -148,14 +148,13 @@ def _note(Runner self, patches, places, scalars, asking):
 
 def _bind_formulas(Runner self, formulas, guards):
     cdef int k
-    cdef int64_t[:] first
-    rows, first = formulas.arrays()
+    rows, values = formulas.arrays()
     self._formulas = np.ascontiguousarray(rows)
     self.formulas = <fr_formula *><size_t>self._formulas.ctypes.data
     self.n_values, self.n_guards = len(rows), len(guards)
     self.values = <int64_t *>_room(self.n_values, sizeof(int64_t))
-    for k in range(self.n_values):
-        self.values[k] = first[k]
+    for k, value in enumerate(values.tolist()):
+        self.values[k] = value
     for k in range(self.n_dimensions):
         self.values[k] = -1  # none yet
     self.guards = <fr_guard *>_room(self.n_guards, sizeof(fr_guard))

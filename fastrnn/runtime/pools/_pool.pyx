@@ -120,11 +120,11 @@ cdef class PoolCore(StreamTable):
     def _put_back(self, before):
         slots, self.block[slots], self._table[slots, 2] = before
 
-    def _reset_rows(self, int64_t[:] rows):
-        """Streams of the work, by their rows, back to where they started."""
-        cdef int64_t k
-        for k in range(len(rows)):
-            self.start_again(self.work.slots[rows[k]])
+    def _reset_rows(self, rows):
+        """Streams of the work, by their rows (int64), back to where they started."""
+        cdef int64_t row
+        for row in rows.tolist():
+            self.start_again(self.work.slots[row])
 
     def _advance(self, steps):
         """Steps that the streams of the work have done since they were opened or reset, as far as this call knows: how many it did, or -1 - n for n since a reset."""

@@ -1,6 +1,5 @@
 /* Forgets one cell's definitions, so that the next can make its own. */
 #undef CELL
-#undef CELL_GENERAL
 #undef CELL_ACC
 #undef CELL_GX
 #undef CELL_XSLOTS

@@ -14,13 +14,16 @@
 FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
     vf r = acc[0], z = acc[stride], n = acc[2 * stride], m = acc[3 * stride];
     vf h = vf_load_tail(unit->h + unit->first, unit->valid);
-    if (CELL_GENERAL) {
-        r = vf_activate(&a->act[0], vf_clip(r, a->clip));
-        z = vf_activate(&a->act[0], vf_clip(z, a->clip));
-        n = vf_activate(&a->act[1], vf_clip(vf_add(n, vf_mul(r, m)), a->clip));
-    } else {
-        z = vf_sigmoid(z);
-        n = vf_tanh(vf_add(n, vf_mul(vf_sigmoid(r), m)));
-    }
+    z = vf_sigmoid(z);
+    n = vf_tanh(vf_add(n, vf_mul(vf_sigmoid(r), m)));
+    vf_store_tail(unit->out + unit->first, vf_add(n, vf_mul(z, vf_sub(h, n))), unit->valid);
+}
+
+FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+    vf r = acc[0], z = acc[stride], n = acc[2 * stride], m = acc[3 * stride];
+    vf h = vf_load_tail(unit->h + unit->first, unit->valid);
+    r = vf_activate(&a->act[0], vf_clip(r, a->clip));
+    z = vf_activate(&a->act[0], vf_clip(z, a->clip));
+    n = vf_activate(&a->act[1], vf_clip(vf_add(n, vf_mul(r, m)), a->clip));
     vf_store_tail(unit->out + unit->first, vf_add(n, vf_mul(z, vf_sub(h, n))), unit->valid);
 }

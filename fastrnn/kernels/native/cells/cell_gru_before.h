@@ -15,20 +15,20 @@
 FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
     vf r = acc[0], z = acc[stride];
     vf h = vf_load_tail(unit->h + unit->first, unit->valid);
-    if (CELL_GENERAL) {
-        r = vf_activate(&a->act[0], vf_clip(r, a->clip));
-        z = vf_activate(&a->act[0], vf_clip(z, a->clip));
-    } else {
-        r = vf_sigmoid(r);
-        z = vf_sigmoid(z);
-    }
-    vf_store(unit->u + unit->first, vf_mul(r, h));
-    vf_store(unit->z + unit->first, z);
+    vf_store(unit->u + unit->first, vf_mul(vf_sigmoid(r), h));
+    vf_store(unit->z + unit->first, vf_sigmoid(z));
     vf_store(unit->n + unit->first, acc[2 * stride]);
 }
 
-FR_INLINE void CELL(second)(const fr_args *a, vf n, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+    vf h = vf_load_tail(unit->h + unit->first, unit->valid);
+    vf_store(unit->u + unit->first, vf_mul(vf_activate(&a->act[0], vf_clip(acc[0], a->clip)), h));
+    vf_store(unit->z + unit->first, vf_activate(&a->act[0], vf_clip(acc[stride], a->clip)));
+    vf_store(unit->n + unit->first, acc[2 * stride]);
+}
+
+FR_INLINE void CELL(second)(const CELL(rows) *s, vf n, const CELL(unit) *unit) {
     vf h = vf_load_tail(unit->h + unit->first, unit->valid), z = vf_load(unit->z + unit->first);
-    n = CELL_GENERAL ? vf_activate(&a->act[1], vf_clip(n, a->clip)) : vf_tanh(n);
+    n = s->general ? vf_activate(&s->a->act[1], vf_clip(n, s->a->clip)) : vf_tanh(n);
     vf_store_tail(unit->out + unit->first, vf_add(n, vf_mul(z, vf_sub(h, n))), unit->valid);
 }

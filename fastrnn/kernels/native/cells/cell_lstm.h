@@ -12,25 +12,27 @@
 
 FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
     vf i = acc[0], f = acc[stride], g = acc[2 * stride], o = acc[3 * stride];
-    vf c = vf_load_tail(unit->c + unit->first, unit->valid), h;
-    if (CELL_GENERAL) {
-        const int64_t padded = fr_blocks(a->H) * LANES;
-        const float *p = a->peephole ? a->peephole + unit->first : NULL;
-        if (p) {
-            i = vf_add(i, vf_mul(vf_load(p), c));
-            f = vf_add(f, vf_mul(vf_load(p + padded), c));
-        }
-        i = vf_activate(&a->act[0], vf_clip(i, a->clip));
-        f = a->input_forget ? vf_sub(vf_set1(1.0f), i) : vf_activate(&a->act[0], vf_clip(f, a->clip));
-        g = vf_activate(&a->act[1], vf_clip(g, a->clip));
-        c = vf_add(vf_mul(f, c), vf_mul(i, g));
-        if (p) o = vf_add(o, vf_mul(vf_load(p + 2 * padded), c));
-        o = vf_activate(&a->act[0], vf_clip(o, a->clip));
-        h = vf_mul(o, vf_activate(&a->act[2], vf_clip(c, a->clip)));
-    } else {
-        c = vf_add(vf_mul(vf_sigmoid(f), c), vf_mul(vf_sigmoid(i), vf_tanh(g)));
-        h = vf_mul(vf_sigmoid(o), vf_tanh(c));
-    }
+    vf c = vf_load_tail(unit->c + unit->first, unit->valid);
+    c = vf_add(vf_mul(vf_sigmoid(f), c), vf_mul(vf_sigmoid(i), vf_tanh(g)));
     vf_store_tail(unit->c + unit->first, c, unit->valid);
-    vf_store_tail(unit->out + unit->first, h, unit->valid);
+    vf_store_tail(unit->out + unit->first, vf_mul(vf_sigmoid(o), vf_tanh(c)), unit->valid);
+}
+
+FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+    vf i = acc[0], f = acc[stride], g = acc[2 * stride], o = acc[3 * stride];
+    vf c = vf_load_tail(unit->c + unit->first, unit->valid);
+    const int64_t padded = fr_blocks(a->H) * LANES;
+    const float *p = a->peephole ? a->peephole + unit->first : NULL;
+    if (p) {
+        i = vf_add(i, vf_mul(vf_load(p), c));
+        f = vf_add(f, vf_mul(vf_load(p + padded), c));
+    }
+    i = vf_activate(&a->act[0], vf_clip(i, a->clip));
+    f = a->input_forget ? vf_sub(vf_set1(1.0f), i) : vf_activate(&a->act[0], vf_clip(f, a->clip));
+    g = vf_activate(&a->act[1], vf_clip(g, a->clip));
+    c = vf_add(vf_mul(f, c), vf_mul(i, g));
+    if (p) o = vf_add(o, vf_mul(vf_load(p + 2 * padded), c));
+    o = vf_activate(&a->act[0], vf_clip(o, a->clip));
+    vf_store_tail(unit->c + unit->first, c, unit->valid);
+    vf_store_tail(unit->out + unit->first, vf_mul(o, vf_activate(&a->act[2], vf_clip(c, a->clip))), unit->valid);
 }

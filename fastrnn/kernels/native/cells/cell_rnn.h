@@ -12,9 +12,10 @@
 
 FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
     (void)stride;
-    vf h = acc[0];
-    if (CELL_GENERAL) {
-        h = vf_activate(&a->act[0], vf_clip(h, a->clip));
-    } else h = vf_tanh(h);
-    vf_store_tail(unit->out + unit->first, h, unit->valid);
+    vf_store_tail(unit->out + unit->first, vf_tanh(acc[0]), unit->valid);
+}
+
+FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)stride;
+    vf_store_tail(unit->out + unit->first, vf_activate(&a->act[0], vf_clip(acc[0], a->clip)), unit->valid);
 }

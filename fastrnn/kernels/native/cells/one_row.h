@@ -15,15 +15,12 @@
 FR_INLINE void CELL(one)(const CELL(rows) *s, const int NB, const int form, int64_t block) {
     const fr_args *a = s->a;
     const int64_t blocks = fr_blocks(a->H);
-    vf acc[NB * CELL_ACC];
+    vf acc[TILE_VECTORS];
     fr_start(acc, NB, 0, CELL_ACC, 1, CELL_ACC, 0x3210, a->bias, block, 0);
     if (a->chunk) fr_start(acc, NB, 0, CELL_ACC, 1, CELL_GX, CELL_XSLOTS, s->pre[0], block, 0);
     else { CHAIN(CELL_GX, CELL_XSLOTS, a->w_x, a->I, s->x, &s->of_x); }
     CHAIN(CELL_GH, CELL_HSLOTS, a->w_h, a->P, s->h, &s->of_h);
-    UNROLL for (int b = 0; b < NB; b++) {
-        CELL(unit) unit = CELL(unit_of)(s, block + b, 0);
-        CELL(finish)(a, acc + b * CELL_ACC, 1, &unit);
-    }
+    CELL(finish_tile)(s, acc, NB, 1, block, 0);
 }
 
 /* Blocks `block` to `end`, NB at a time and then one by one; or the other way round. */

@@ -5,9 +5,9 @@
  *   CELL_GX, CELL_XSLOTS  gates in the panel over x, and the accumulator each adds to; CELL_GH, CELL_HSLOTS over h
  *   CELL_PAIRS          pairs of slots that share a vector in a narrow block: the pairs in order of the gates in both panels
  *   CELL_W1, CELL_W2, CELL_W  unit blocks a tile for one row, two rows, more
- *   CELL(finish)        the pointwise part: from accumulators to the new states of one row and block
+ *   CELL(finish)        the pointwise part with torch's activations: from accumulators to the new states of one row and block
+ *   CELL(finish_general)  the same with activations, clip, peepholes and so on read from the arguments
  *   CELL_SECOND         (optional) the cell has a second phase over its own operand, CELL(second) finishes it
- *   CELL_GENERAL        1: activations, clip, peepholes and so on are read from the arguments; 0: the defaults
  *
  * Rows are pointers, so layouts, reversal and ragged batches cost nothing in the inner loops: with lengths the rows
  * come longest first and the active ones are a prefix that shrinks as time goes on. */
@@ -20,14 +20,11 @@ typedef struct {
     int valid;     /* lanes of the block that are units */
 } CELL(unit);
 
-FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit);
-#ifdef CELL_SECOND
-FR_INLINE void CELL(second)(const fr_args *a, vf acc, const CELL(unit) *unit);
-#endif
-
 /* Where a step's rows are, and the scratch behind them; carved from args->work by CELL(layout). */
 typedef struct {
     const fr_args *a;
+    int general;                       /* whether the pointwise part reads options from the arguments, */
+    vf *sums;                          /* and where a tile leaves its accumulators to it */
     const float **x, **h, **pre;       /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
     float **y, **out, **c;             /* rows of y; where the pointwise part writes (y, or hidden before projection) */
     const float **project_x;           /* rows of x of a whole chunk, */
@@ -77,6 +74,7 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
         rows->products = FR_FLOAT32;
     }
     for (int64_t part = 0; part <= a->part; part++) { /* the last is this one */
+        TAKE(sums, TILE_VECTORS * (int64_t)sizeof(vf));
         TAKE(x, row_bytes);
         TAKE(h, row_bytes);
         TAKE(pre, row_bytes);
@@ -129,22 +127,62 @@ FR_INLINE CELL(unit) CELL(unit_of)(const CELL(rows) *s, int64_t block, int64_t r
     return unit;
 }
 
-FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
-    const CELL(rows) *s = context;
+FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit);
+FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit);
+#ifdef CELL_SECOND
+FR_INLINE void CELL(second)(const CELL(rows) *s, vf acc, const CELL(unit) *unit);
+#endif
+
+static FR_OWN_FUNCTION void CELL(finish_sums)(const CELL(rows) *s, int NB, int R, int64_t block, int64_t row) {
+    for (int r = 0; r < R; r++) {
+        CELL(unit) unit = CELL(unit_of)(s, block, row + r);
+        for (int b = 0; b < NB; b++, unit.first += LANES, unit.valid = fr_valid(s->a->H, block + b))
+            CELL(finish_general)(s->a, s->sums + b * CELL_ACC * R + r, R, &unit);
+    }
+}
+
+/* The pointwise part of a tile: in registers; with options by way of memory and not inlined, so that the same tiles serve both. */
+FR_INLINE void CELL(finish_tile)(const CELL(rows) *s, const vf *acc, const int NB, const int R, int64_t block, int64_t row) {
+    if (s->general) {
+        UNROLL for (int i = 0; i < NB * CELL_ACC * R; i++) s->sums[i] = acc[i];
+        CELL(finish_sums)(s, NB, R, block, row);
+        return;
+    }
+    UNROLL for (int b = 0; b < NB; b++) UNROLL for (int r = 0; r < R; r++) {
+        CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
+        CELL(finish)(s->a, acc + b * CELL_ACC * R + r, R, &unit);
+    }
+}
+
+FR_INLINE void CELL(tile_in)(vf *acc, const CELL(rows) *s, const int NB, const int TAIL, const int R, const int ahead, int64_t block, int64_t row) {
     const fr_args *a = s->a;
-    vf acc[(NB + TAIL) * CELL_ACC * R];
     UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB + TAIL, 0, CELL_ACC, R, CELL_ACC, 0x3210, a->bias, block, r);
     if (a->chunk) {
         UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
     } else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
-    if (R == 1 && s->ahead)
-        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
+    if (ahead) fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
     else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
     if (TAIL) fr_part(acc + NB * CELL_ACC * R, CELL_PAIRS, R);
-    UNROLL for (int b = 0; b < NB + TAIL; b++) UNROLL for (int r = 0; r < R; r++) {
-        CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
-        CELL(finish)(a, acc + b * CELL_ACC * R + r, R, &unit);
+    CELL(finish_tile)(s, acc, NB + TAIL, R, block, row);
+}
+
+/* Few accumulators are registers from beginning to end: in an array of a fixed size. Where they fill most registers GCC then spills some inside the loop; an array whose size it
+ * learns late is memory that it holds in registers there and only there (AVX-512, H = 64, fixed of late: LSTM B = 6 1.22, RNN B = 5 0.94; AVX2, LSTM B = 2 1.4). */
+FR_INLINE void CELL(tile)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+    const int n = (NB + TAIL) * CELL_ACC * R;
+    if (R == 1 || (LANES == 16 && n <= 16)) {
+        vf acc[TILE_VECTORS];
+        CELL(tile_in)(acc, context, NB, TAIL, R, 0, block, row);
+    } else {
+        vf acc[n];
+        CELL(tile_in)(acc, context, NB, TAIL, R, 0, block, row);
     }
+}
+
+/* Of one row, with the next chunk's projections beside it. */
+FR_INLINE void CELL(tile_ahead)(const void *context, const int NB, const int TAIL, const int R, int64_t block, int64_t row) {
+    vf acc[TILE_VECTORS];
+    CELL(tile_in)(acc, context, NB, TAIL, R, 1, block, row);
 }
 
 #if CELL_PAIRS
@@ -180,15 +218,17 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
             if (SLOT(CELL_XSLOTS, x) == slot) p.start[g] = pre + x * LANES, p.start_block[g] = pre_block, p.start_row[g] = pre_row;
     }
     fr_multiply(&p, block * CELL_GH, end * CELL_GH, 0, n_rows);
-    for (int64_t r = 0; r < n_rows; r++)
+    for (int64_t r = 0; r < n_rows; r++) {
         for (int64_t b = block; b < end; b++) {
             vf acc[CELL_ACC];
             if (!CELL_JOINT || a->chunk) /* only a chunk has a cell here whose gates see less */
                 UNROLL for (int x = 0; x < CELL_GX; x++) acc[SLOT(CELL_XSLOTS, x)] = vf_load(pre + r * pre_row + b * pre_block + x * LANES);
             UNROLL for (int g = 0; g < CELL_GH; g++) acc[SLOT(CELL_HSLOTS, g)] = vf_load(sums[r] + ((b - block) * CELL_GH + g) * LANES);
-            CELL(unit) unit = CELL(unit_of)(s, b, row + r);
-            CELL(finish)(a, acc, 1, &unit);
+            if (s->general) UNROLL for (int i = 0; i < CELL_ACC; i++) s->sums[(b - block) * CELL_ACC + i] = acc[i];
+            else CELL(finish_tile)(s, acc, 1, 1, b, row + r);
         }
+        if (s->general) CELL(finish_sums)(s, (int)(end - block), 1, block, row + r);
+    }
 }
 
 #ifdef CELL_SECOND
@@ -213,7 +253,7 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t b = block; b < end; b++) {
             CELL(unit) unit = CELL(unit_of)(s, b, row + r);
-            CELL(second)(s->a, vf_load(sums[r] + (b - block) * LANES), &unit);
+            CELL(second)(s, vf_load(sums[r] + (b - block) * LANES), &unit);
         }
 }
 #endif
@@ -251,11 +291,13 @@ static void CELL(project_many)(const void *context, int64_t block, int64_t end, 
 
 #if CELL_PAIRS
 FR_TAILED_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
+FR_TAILED_TILES_OF_ONE(CELL(tile_ahead), CELL_W1)
 FR_NARROW_TILES(CELL(project_tile))
 #define CELL_NARROW_PROJECT &CELL(project_tile_set)
 #else
 #define CELL_NARROW_PROJECT NULL
 FR_TILES(CELL(tile), CELL_W1, CELL_W2, CELL_W)
+FR_TILES_OF_ONE(CELL(tile_ahead), CELL_W1)
 #endif
 
 #include "one_row.h"

@@ -38,7 +38,7 @@ static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
     CELL(round)(s, a->h_bits, s->h, a->P, n_rows);
     if (a->weights && n_rows == 1) CELL(step_of_one)(s, backward);
-    else CELL(cover)(s, CELL(many), &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
+    else CELL(cover)(s, CELL(many), s->ahead ? &CELL(tile_ahead_set) : &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
 #ifdef CELL_SECOND
     const int64_t blocks = fr_blocks(a->H);
     fr_meet(a);
@@ -130,8 +130,9 @@ static FR_OWN_FUNCTION void CELL(widen)(const CELL(rows) *s) {
     if (a->w_p) fr_widen_panel((float *)s->w_p, a->w_p, fr_blocks(a->P), 1, a->H);
 }
 
-static void CELL(run)(const fr_args *a) {
+static FR_OWN_FUNCTION void CELL(all_steps)(const fr_args *a, int general) {
     CELL(rows) s;
+    s.general = general;
     fr_args adjusted;
     if (CELL(chunk_of)(a) != a->chunk) adjusted = *a, adjusted.chunk = CELL(chunk_of)(a), a = &adjusted;
     CELL(layout)(a, &s);
@@ -170,3 +171,6 @@ static void CELL(run)(const fr_args *a) {
     }
     if (a->part == 0) fr_end_states(a);
 }
+
+static void CELL(run)(const fr_args *a) { CELL(all_steps)(a, 0); }
+static void CELL(general_run)(const fr_args *a) { CELL(all_steps)(a, 1); }

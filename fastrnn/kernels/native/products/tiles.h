@@ -6,6 +6,7 @@
 #define FASTRNN_TILES_H
 #include "affine.h"
 
+#define TILE_VECTORS 32 /* accumulators of a tile, at most */
 typedef void (*fr_tile)(const void *context, int64_t block, int64_t row);
 
 /* By the counts they are compiled for, W's powers of two. Few rows leave registers, and the latency of the FMA, to fill: W1 blocks for one row, W2 for two,
@@ -34,18 +35,24 @@ typedef struct {
 #else
 #define FR_BY_ROWS(name) {0, name##1, name##2}
 #endif
+/* Half of two blocks, and tiles of one where all are of one, are compiled as they are. */
+#define FR_HALF_TILE_2(tile)
+#define FR_HALF_2(tile) 0
+#define FR_HALF_TILE_8(tile) FR_TILE(tile, half, 4, 0, 1)
+#define FR_HALF_8(tile) tile##_half
+#define FR_LAST_TILES_1(tile)
+#define FR_LAST_1(tile) FR_BY_ROWS(tile##_rows)
+#define FR_LAST_TILES_4(tile) FR_EACH_ROWS(tile, last, 1, 0)
+#define FR_LAST_4(tile) FR_BY_ROWS(tile##_last)
 #define FR_BODY_TILES(tile, W1, W2, W) \
     FR_TILE(tile, one, W1, 0, 1) \
-    FR_TILE(tile, half, (W1) / 2, 0, 1) \
-    FR_TILE(tile, two, W2, 0, 2) \
-    FR_EACH_ROWS(tile, rows, W, 0) \
-    FR_EACH_ROWS(tile, last, 1, 0)
+    FR_HALF_TILE_##W1(tile) FR_TILE(tile, two, W2, 0, 2) FR_EACH_ROWS(tile, rows, W, 0) FR_LAST_TILES_##W(tile)
 #define FR_TAIL_TILES(tile) \
     FR_TILE(tile, beside1, 1, 1, 1) \
     FR_EACH_ROWS(tile, tail, 0, 1)
 #define FR_TILES_(tile, W1, W2, W) \
     FR_BODY_TILES(tile, W1, W2, W) \
-    static const fr_tiles tile##_set = {W1, W2, W, tile##_one, tile##_half, tile##_two, FR_BY_ROWS(tile##_rows), FR_BY_ROWS(tile##_last), {0}, {0}};
+    static const fr_tiles tile##_set = {W1, W2, W, tile##_one, FR_HALF_##W1(tile), tile##_two, FR_BY_ROWS(tile##_rows), FR_LAST_##W(tile), {0}, {0}};
 #define FR_TAILED_TILES_(tile, W1, W2, W) \
     FR_BODY_TILES(tile, W1, W2, W) \
     FR_TAIL_TILES(tile) \
@@ -53,12 +60,22 @@ typedef struct {
                                         W2, \
                                         W, \
                                         tile##_one, \
-                                        tile##_half, \
+                                        FR_HALF_##W1(tile), \
                                         tile##_two, \
                                         FR_BY_ROWS(tile##_rows), \
-                                        FR_BY_ROWS(tile##_last), \
+                                        FR_LAST_##W(tile), \
                                         {tile##_tail1, tile##_beside1}, \
                                         FR_BY_ROWS(tile##_tail)};
+/* Of one row alone. */
+#define FR_TILES_OF_ONE_(tile, W1) \
+    FR_TILE(tile, one, W1, 0, 1) \
+    FR_HALF_TILE_##W1(tile) FR_TILE(tile, last1, 1, 0, 1) static const fr_tiles tile##_set = { \
+        W1, 1, 1, tile##_one, FR_HALF_##W1(tile), 0, {0}, {0, tile##_last1}, {0}, {0}};
+#define FR_TAILED_TILES_OF_ONE_(tile, W1) \
+    FR_TILE(tile, one, W1, 0, 1) \
+    FR_HALF_TILE_##W1(tile) FR_TILE(tile, last1, 1, 0, 1) FR_TILE(tile, beside1, 1, 1, 1) \
+        FR_TILE(tile, tail1, 0, 1, 1) static const fr_tiles tile##_set = { \
+            W1, 1, 1, tile##_one, FR_HALF_##W1(tile), 0, {0}, {0, tile##_last1}, {tile##_tail1, tile##_beside1}, {0}};
 /* The narrow last block alone. */
 #define FR_NARROW_TILES_(tile) \
     FR_EACH_ROWS(tile, tail, 0, 1) \
@@ -67,6 +84,8 @@ typedef struct {
 /* Compiles `tile(context, NB, TAIL, R, block, row)`, an inline function, for every count that fr_cover uses, as tile_set. */
 #define FR_TILES(tile, W1, W2, W) FR_TILES_(tile, W1, W2, W)
 #define FR_TAILED_TILES(tile, W1, W2, W) FR_TAILED_TILES_(tile, W1, W2, W)
+#define FR_TILES_OF_ONE(tile, W1) FR_TILES_OF_ONE_(tile, W1)
+#define FR_TAILED_TILES_OF_ONE(tile, W1) FR_TAILED_TILES_OF_ONE_(tile, W1)
 
 /* All rows of some blocks, by tiles of even height: five rows and four rather than six and three. */
 FR_INLINE void fr_down(const fr_tile *by_rows, int64_t n_tiles, int64_t n_rows, int64_t block, const void *context) {
