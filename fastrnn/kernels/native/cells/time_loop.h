@@ -38,7 +38,7 @@ static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
     CELL(round)(s, a->h_bits, s->h, a->P, n_rows);
     if (a->weights && n_rows == 1) CELL(step_of_one)(s, backward);
-    else CELL(cover)(s, CELL(many), s->ahead ? &CELL(tile_ahead_set) : &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
+    else CELL(cover)(s, CELL(many), n_rows == 1 && s->ahead ? &CELL(tile_ahead_set) : &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
 #ifdef CELL_SECOND
     const int64_t blocks = fr_blocks(a->H);
     fr_meet(a);
