@@ -23,6 +23,7 @@ The executor calls it without the GIL, with denormals flushed.
     sweep               steps that calls with these weights have done so far, which the executor counts: panels are read to and fro; changes no bit
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once
+    beside              the arguments of another call of the same kernel, over the same rows, whose steps are done in turn with this one's: the other direction; changes no bit
     reverse             1: the steps go from the end; input_forget: 1 couples an LSTM's forget gate to its input gate
     clip, scale         bound of pre-activations, +inf without; the divisor of a reduction
     x2, axes            second operand, and T loops of (size, strides of y, x, x2) for kernels over arrays of any layout (native/arrays/grid.h)
@@ -50,14 +51,14 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
     + [("lengths", "u8"), ("order", "u8"), ("keep", "u8"), ("keep_t", "i8"), ("keep_b", "i8"), ("work", "u8")]
     + [(name, "i8") for name in ("chunk", "ahead", "sweep", "part", "parts")]
-    + [(name, "u8") for name in ("barrier", "ready", "done")]
+    + [(name, "u8") for name in ("barrier", "ready", "done", "beside")]
     + [(name, "i8") for name in ("reverse", "input_forget")]
     + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("x2_t", "i8"), ("x2_b", "i8"), ("axes", "u8")]
     + [(f"x{k}", "u8") for k in range(3, 9)]
     + [(name, "i8") for name in ("weights", "x_bits", "h_bits", "p_bits")]
     + [("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done",
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done", "beside",
             *(f"x{k}" for k in range(3, 9)))  # fmt: skip
 
 # Operations of a program, in the order of native/arrays/operations.h, and how many values each reads.

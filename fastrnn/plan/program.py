@@ -34,7 +34,8 @@ class KernelStep:
     """One kernel call: sizes and options by field in `args`, addresses by field in `pointers`.
 
     work: the block that the kernel says the size of. together: this call and the next ones, so many in all, run at once; 0: it runs alone, though
-    maybe in several parts (args["parts"]). follows: it reads what the call before it in such a group makes, step by step.
+    maybe in several parts (args["parts"]). follows: it reads what the call before it in such a group makes, step by step. in_turn: it does the next call's steps in turn
+    with its own.
     """
 
     node: str
@@ -44,6 +45,7 @@ class KernelStep:
     work: int | None = None
     together: int = 0
     follows: bool = False
+    in_turn: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ cdef extern from "args.h":
         void *barrier
         void *ready
         void *done
+        const void *beside
         int64_t reverse, input_forget
         float clip, scale
         const void *x2

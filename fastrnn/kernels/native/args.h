@@ -33,6 +33,7 @@ typedef struct {
     int64_t part, parts;              /* which share of the units this call computes, of how many calls at once that meet at `barrier`; 0, 0: all */
     void *barrier;                    /* an int64, 0 before the first arrives */
     void *ready, *done;               /* int64: steps of x that another call has made so far, steps of y that this one has; NULL without */
+    const void *beside;               /* fr_args of another call of this kernel, over the same rows, whose steps are done in turn with this one's; NULL without */
     int64_t reverse, input_forget;
     float clip;                       /* +inf: no clipping */
     float scale;                      /* the divisor of reduce */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,9 +72,12 @@ def recurrent(build, node):
     # rows that are rounded together are not shared out
     shared = parallel.share_of_layer(build.plan.threads, packed, places.T, 1 if layer.x_bits == BYTES_OF_ALL else places.B)
     sorted_lengths = build.sorted_lengths(node, layer.name("sequence_lens"), places.T, shared.rows)
+    first = len(build.steps)
     with build.at_once(shared.directions * shared.rows > 1):
         for d, cell in enumerate(layer.cells):
             _direction(build, layer, d, cell, packed[d], places, shared, sorted_lengths)
+    if shared.directions * shared.rows * shared.units == 1 and policy.in_turn([p.kernel for p in packed], places.B, packed[0].units):
+        build.steps[first] = replace(build.steps[first], in_turn=True)
     for done, wanted in zip(made, (y, *finals)):
         if done is not wanted:
             build.copy(node.name, done, wanted)

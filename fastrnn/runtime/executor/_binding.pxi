@@ -112,7 +112,11 @@ def _bind_steps(Runner self, formulas):
             if step.follows:
                 record["ready"] = meeting + 128 * (k - 1) + 64
                 self._args_array[k - 1:k]["done"] = record["ready"]
-            if step.together or step.args["parts"] > 1:
+            if step.in_turn:
+                record["beside"] = base + (k + 1) * ARGS.itemsize
+            if k and getattr(self.program.steps[k - 1], "in_turn", False):  # done by the call before
+                self.controls[k].kind, self.controls[k].target = JUMP, k + 1
+            elif step.together or step.args["parts"] > 1:
                 self.controls[k].kind, self.controls[k].count = TOGETHER, max(step.together, 1)
                 self.controls[k].target = sum(max(int(s.args["parts"]), 1) for s in self.program.steps[k:k + self.controls[k].count])
                 self.most_threads = max(self.most_threads, self.controls[k].target)

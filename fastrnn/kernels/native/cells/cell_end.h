@@ -6,6 +6,7 @@
 #undef CELL_GH
 #undef CELL_HSLOTS
 #undef CELL_PAIRS
+#undef CELL_RELU
 #undef CELL_W1
 #undef CELL_W2
 #undef CELL_W

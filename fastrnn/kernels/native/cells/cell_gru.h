@@ -6,12 +6,14 @@
 #define CELL_GH 3
 #define CELL_HSLOTS 0x310
 #define CELL_PAIRS 1
+#define CELL_RELU 0
 #define CELL_W1 2
 #define CELL_W2 (TILE_ROWS > 3 ? 2 : 1)
 #define CELL_W 1
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s;
     vf r = acc[0], z = acc[stride], n = acc[2 * stride], m = acc[3 * stride];
     vf h = vf_load_tail(unit->h + unit->first, unit->valid);
     z = vf_sigmoid(z);

@@ -6,13 +6,15 @@
 #define CELL_GH 2
 #define CELL_HSLOTS 0x10
 #define CELL_PAIRS 1
+#define CELL_RELU 0
 #define CELL_W1 2
 #define CELL_W2 2
 #define CELL_W 1
 #define CELL_SECOND
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s;
     vf r = acc[0], z = acc[stride];
     vf h = vf_load_tail(unit->h + unit->first, unit->valid);
     vf_store(unit->u + unit->first, vf_mul(vf_sigmoid(r), h));

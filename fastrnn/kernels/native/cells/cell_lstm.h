@@ -5,12 +5,14 @@
 #define CELL_GH 4
 #define CELL_HSLOTS 0x3210
 #define CELL_PAIRS 2
+#define CELL_RELU 0
 #define CELL_W1 2
 #define CELL_W2 (TILE_ROWS > 3 ? 2 : 1) /* with sixteen registers two blocks of two rows spill */
 #define CELL_W 1
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s;
     vf i = acc[0], f = acc[stride], g = acc[2 * stride], o = acc[3 * stride];
     vf c = vf_load_tail(unit->c + unit->first, unit->valid);
     c = vf_add(vf_mul(vf_sigmoid(f), c), vf_mul(vf_sigmoid(i), vf_tanh(g)));

@@ -7,6 +7,7 @@
  *   CELL_W1, CELL_W2, CELL_W  unit blocks a tile for one row, two rows, more
  *   CELL(finish)        the pointwise part with torch's activations: from accumulators to the new states of one row and block
  *   CELL(finish_general)  the same with activations, clip, peepholes and so on read from the arguments
+ *   CELL_RELU           1: the pointwise part also knows ReLU, where s->relu, as what torch has beside tanh
  *   CELL_SECOND         (optional) the cell has a second phase over its own operand, CELL(second) finishes it
  *
  * Rows are pointers, so layouts, reversal and ragged batches cost nothing in the inner loops: with lengths the rows
@@ -23,7 +24,7 @@ typedef struct {
 /* Where a step's rows are, and the scratch behind them; carved from args->work by CELL(layout). */
 typedef struct {
     const fr_args *a;
-    int general;                       /* whether the pointwise part reads options from the arguments, */
+    int relu, general;                 /* whether the pointwise part is ReLU, or reads options from the arguments, */
     vf *sums;                          /* and where a tile leaves its accumulators to it */
     const float **x, **h, **pre;       /* rows of x, of h before the step, of hoisted projections (NULL: not hoisted) */
     float **y, **out, **c;             /* rows of y; where the pointwise part writes (y, or hidden before projection) */
@@ -127,7 +128,7 @@ FR_INLINE CELL(unit) CELL(unit_of)(const CELL(rows) *s, int64_t block, int64_t r
     return unit;
 }
 
-FR_INLINE void CELL(finish)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit);
+FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit);
 FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit);
 #ifdef CELL_SECOND
 FR_INLINE void CELL(second)(const CELL(rows) *s, vf acc, const CELL(unit) *unit);
@@ -150,7 +151,7 @@ FR_INLINE void CELL(finish_tile)(const CELL(rows) *s, const vf *acc, const int N
     }
     UNROLL for (int b = 0; b < NB; b++) UNROLL for (int r = 0; r < R; r++) {
         CELL(unit) unit = CELL(unit_of)(s, block + b, row + r);
-        CELL(finish)(s->a, acc + b * CELL_ACC * R + r, R, &unit);
+        CELL(finish)(s, acc + b * CELL_ACC * R + r, R, &unit);
     }
 }
 

@@ -21,6 +21,11 @@ FR_INLINE int64_t fr_active(const fr_args *a, int64_t active, int64_t t) {
     return active;
 }
 
+/* How far a call is: rows that are still inside their length, where the chunk in hand ends, and rows of it that are done. */
+typedef struct {
+    int64_t active, chunk_end, pre_row;
+} fr_progress;
+
 /* What a row's states are multiplied by on their way into step t; in reverse, from the step after it in time. */
 FR_INLINE float fr_keep(const fr_args *a, int64_t row, int64_t t) {
     if (!a->keep_b || (a->reverse && !t)) return 1;

@@ -36,9 +36,10 @@ FR_INLINE void CELL(round)(CELL(rows) *s, int64_t bits, const float *const *rows
 
 static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
+    const fr_tiles *tiles = n_rows == 1 && s->ahead ? &CELL(tile_ahead_set) : &CELL(tile_set);
     CELL(round)(s, a->h_bits, s->h, a->P, n_rows);
     if (a->weights && n_rows == 1) CELL(step_of_one)(s, backward);
-    else CELL(cover)(s, CELL(many), n_rows == 1 && s->ahead ? &CELL(tile_ahead_set) : &CELL(tile_set), CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
+    else CELL(cover)(s, CELL(many), tiles, CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
 #ifdef CELL_SECOND
     const int64_t blocks = fr_blocks(a->H);
     fr_meet(a);
@@ -130,45 +131,69 @@ static FR_OWN_FUNCTION void CELL(widen)(const CELL(rows) *s) {
     if (a->w_p) fr_widen_panel((float *)s->w_p, a->w_p, fr_blocks(a->P), 1, a->H);
 }
 
-static FR_OWN_FUNCTION void CELL(all_steps)(const fr_args *a, int general) {
-    CELL(rows) s;
-    s.general = general;
-    fr_args adjusted;
-    if (CELL(chunk_of)(a) != a->chunk) adjusted = *a, adjusted.chunk = CELL(chunk_of)(a), a = &adjusted;
-    CELL(layout)(a, &s);
-    if (CELL(widens)(a)) CELL(widen)(&s);
+/* Everything before the first step. room: for arguments that are not quite the call's. */
+FR_INLINE fr_progress CELL(begin)(CELL(rows) *s, fr_args *room, const fr_args *a, int general, int64_t T) {
+    s->relu = CELL_RELU && general && a->act[0].kind == FR_ACT_RELU && a->clip == INFINITY;
+    s->general = general && !s->relu;
+    if (CELL(chunk_of)(a) != a->chunk) *room = *a, room->chunk = CELL(chunk_of)(a), a = room;
+    CELL(layout)(a, s);
+    if (CELL(widens)(a)) CELL(widen)(s);
     if (a->part == 0) fr_begin_states(a);
     fr_meet(a);
-    const int64_t T = a->lengths ? (a->B ? a->lengths[0] : 0) : a->T; /* the longest row comes first */
-    s.range = (fr_range){0};
-    if (a->weights == FR_INT8 && a->x_bits == FR_BYTES_OF_ALL) { /* before the first step */
+    s->range = (fr_range){0};
+    if (a->weights == FR_INT8 && a->x_bits == FR_BYTES_OF_ALL) {
         fr_need(a, T);
         for (int64_t row = 0; row < a->B; row++)
-            for (int64_t t = 0; t < fr_length(a, row); t++) fr_widen(&s.range, fr_x_row(a, row, t), a->I);
+            for (int64_t t = 0; t < fr_length(a, row); t++) fr_widen(&s->range, fr_x_row(a, row, t), a->I);
     }
-    int64_t active = a->B; /* rows still inside their length at step t */
-    for (int64_t t = 0, chunk_end = 0, pre_row = 0; t < T; t++) {
-        if (!a->chunk) fr_need(a, t + 1);
-        else if (t == chunk_end) {
-            chunk_end = t + a->chunk < T ? t + a->chunk : T;
-            CELL(next_chunk)(&s, active, t, chunk_end, T);
-            pre_row = 0;
-        }
-        active = fr_active(a, active, t);
-        for (int64_t row = 0; row < active; row++) {
-            const int64_t b = fr_batch_row(a, row);
-            s.x[row] = fr_x_row(a, row, t);
-            s.h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + b * a->h0_b;
-            s.y[row] = fr_y_row(a, row, t);
-            s.out[row] = a->w_p ? s.hidden + row * s.padded : s.y[row];
-            s.c[row] = a->cn + b * a->cn_b;
-            s.pre[row] = s.projected + pre_row++ * s.padded * CELL_GX;
-            const float keep = fr_keep(a, row, t);
-            if (keep != 1) CELL(keep)(&s, row, keep);
-        }
-        CELL(step)(&s, active, (t + a->sweep) & 1);
-        fr_made(a, t + 1);
+    return (fr_progress){.active = a->B};
+}
+
+/* Step t of T, from the last unit to the first where `backward`. */
+FR_INLINE void CELL(step_at)(CELL(rows) *s, fr_progress *at, int64_t t, int64_t T, int backward) {
+    const fr_args *a = s->a;
+    if (!a->chunk) fr_need(a, t + 1);
+    else if (t == at->chunk_end) {
+        at->chunk_end = t + a->chunk < T ? t + a->chunk : T;
+        CELL(next_chunk)(s, at->active, t, at->chunk_end, T);
+        at->pre_row = 0;
     }
+    at->active = fr_active(a, at->active, t);
+    for (int64_t row = 0; row < at->active; row++) {
+        const int64_t b = fr_batch_row(a, row);
+        s->x[row] = fr_x_row(a, row, t);
+        s->h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + b * a->h0_b;
+        s->y[row] = fr_y_row(a, row, t);
+        s->out[row] = a->w_p ? s->hidden + row * s->padded : s->y[row];
+        s->c[row] = a->cn + b * a->cn_b;
+        s->pre[row] = s->projected + at->pre_row++ * s->padded * CELL_GX;
+        const float keep = fr_keep(a, row, t);
+        if (keep != 1) CELL(keep)(s, row, keep);
+    }
+    CELL(step)(s, at->active, backward);
+    fr_made(a, t + 1);
+}
+
+/* The other direction's steps, in turn with this one's: while the last units of one end in functions, the other's products go on. */
+static FR_OWN_FUNCTION void CELL(in_turn)(CELL(rows) *s, fr_progress at, int general, int64_t T) {
+    CELL(rows) other;
+    fr_args room;
+    fr_progress of_other = CELL(begin)(&other, &room, s->a->beside, general, T);
+    for (int64_t t = 0; t < T; t++) {
+        CELL(step_at)(s, &at, t, T, (t + s->a->sweep) & 1);
+        CELL(step_at)(&other, &of_other, t, T, (t + s->a->sweep) & 1);
+    }
+    fr_end_states(other.a);
+}
+
+static FR_OWN_FUNCTION void CELL(all_steps)(const fr_args *a, int general) {
+    CELL(rows) s;
+    fr_args room;
+    const int64_t T = a->lengths ? (a->B ? a->lengths[0] : 0) : a->T; /* the longest row comes first */
+    fr_progress at = CELL(begin)(&s, &room, a, general, T);
+    if (a->beside) CELL(in_turn)(&s, at, general, T);
+    else
+        for (int64_t t = 0; t < T; t++) CELL(step_at)(&s, &at, t, T, (t + a->sweep) & 1);
     if (a->part == 0) fr_end_states(a);
 }
 
