@@ -20,11 +20,11 @@ static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles
 }
 
 /* Whether tiles of whole units do. Three rows of four gates fill sixteen registers as it is; short chains do not outweigh the way by memory
- * (AVX2, LSTM B = 16, H = 16: 1.18 of the time; B = 32, H = 64: 1.07, where GRU is even). Thirty-two hold six rows of four gates, and long
+ * (AVX2, LSTM B = 16, H = 16: 1.18 of the time; B = 32, H = 64: 1.07, where GRU is even; AVX-512, H = 64: 1.02 to 1.05, H = 96 0.98). Thirty-two hold six rows of four gates, and long
  * panels are better read one after the other (AVX-512, LSTM B = 64, H = 1024: 0.92 to 0.96 of the time). Later tiles of a block that ask for the next block's weights, which come
  * from L3, wait behind what they ask for (H = 512, B = 8 to 32: 1.2 to 1.5). */
 FR_INLINE int CELL(few)(const fr_args *a, int64_t n_rows) {
-    const int whole = CELL_GH == 4 && (LANES == 16 ? a->P >= 512 : n_rows == 3 || a->P < 128);
+    const int whole = CELL_GH == 4 && (LANES == 16 ? a->P <= 64 || a->P >= 512 : n_rows == 3 || a->P < 128);
     return !a->weights &&
            (n_rows < FR_MANY || a->P < 64 || whole || !(a->chunk || CELL_JOINT)); /* small weights have products by way of memory alone, and chunks */
 }

@@ -35,51 +35,49 @@ typedef struct {
 #else
 #define FR_BY_ROWS(name) {0, name##1, name##2}
 #endif
-/* Half of two blocks, and tiles of one where all are of one, are compiled as they are. */
-#define FR_HALF_TILE_2(tile)
+/* clang-format off */
+/* Tiles of W1 blocks for one row, and of half as many where that is more than one; and of one block, where all are of more. */
+#define FR_ONE_TILES_2(tile) FR_TILE(tile, one, 2, 0, 1)
+#define FR_ONE_TILES_8(tile) FR_TILE(tile, one, 8, 0, 1) FR_TILE(tile, half, 4, 0, 1)
 #define FR_HALF_2(tile) 0
-#define FR_HALF_TILE_8(tile) FR_TILE(tile, half, 4, 0, 1)
 #define FR_HALF_8(tile) tile##_half
 #define FR_LAST_TILES_1(tile)
-#define FR_LAST_1(tile) FR_BY_ROWS(tile##_rows)
 #define FR_LAST_TILES_4(tile) FR_EACH_ROWS(tile, last, 1, 0)
+#define FR_LAST_1(tile) FR_BY_ROWS(tile##_rows)
 #define FR_LAST_4(tile) FR_BY_ROWS(tile##_last)
 #define FR_BODY_TILES(tile, W1, W2, W) \
-    FR_TILE(tile, one, W1, 0, 1) \
-    FR_HALF_TILE_##W1(tile) FR_TILE(tile, two, W2, 0, 2) FR_EACH_ROWS(tile, rows, W, 0) FR_LAST_TILES_##W(tile)
-#define FR_TAIL_TILES(tile) \
-    FR_TILE(tile, beside1, 1, 1, 1) \
-    FR_EACH_ROWS(tile, tail, 0, 1)
+    FR_ONE_TILES_##W1(tile) \
+    FR_TILE(tile, two, W2, 0, 2) \
+    FR_EACH_ROWS(tile, rows, W, 0) \
+    FR_LAST_TILES_##W(tile)
 #define FR_TILES_(tile, W1, W2, W) \
     FR_BODY_TILES(tile, W1, W2, W) \
-    static const fr_tiles tile##_set = {W1, W2, W, tile##_one, FR_HALF_##W1(tile), tile##_two, FR_BY_ROWS(tile##_rows), FR_LAST_##W(tile), {0}, {0}};
+    static const fr_tiles tile##_set = { \
+        W1, W2, W, tile##_one, FR_HALF_##W1(tile), tile##_two, FR_BY_ROWS(tile##_rows), FR_LAST_##W(tile), {0}, {0}};
 #define FR_TAILED_TILES_(tile, W1, W2, W) \
     FR_BODY_TILES(tile, W1, W2, W) \
-    FR_TAIL_TILES(tile) \
-    static const fr_tiles tile##_set = {W1, \
-                                        W2, \
-                                        W, \
-                                        tile##_one, \
-                                        FR_HALF_##W1(tile), \
-                                        tile##_two, \
-                                        FR_BY_ROWS(tile##_rows), \
-                                        FR_LAST_##W(tile), \
-                                        {tile##_tail1, tile##_beside1}, \
-                                        FR_BY_ROWS(tile##_tail)};
+    FR_TILE(tile, beside1, 1, 1, 1) \
+    FR_EACH_ROWS(tile, tail, 0, 1) \
+    static const fr_tiles tile##_set = { \
+        W1, W2, W, tile##_one, FR_HALF_##W1(tile), tile##_two, FR_BY_ROWS(tile##_rows), FR_LAST_##W(tile), \
+        {tile##_tail1, tile##_beside1}, FR_BY_ROWS(tile##_tail)};
 /* Of one row alone. */
 #define FR_TILES_OF_ONE_(tile, W1) \
-    FR_TILE(tile, one, W1, 0, 1) \
-    FR_HALF_TILE_##W1(tile) FR_TILE(tile, last1, 1, 0, 1) static const fr_tiles tile##_set = { \
-        W1, 1, 1, tile##_one, FR_HALF_##W1(tile), 0, {0}, {0, tile##_last1}, {0}, {0}};
+    FR_ONE_TILES_##W1(tile) \
+    FR_TILE(tile, last1, 1, 0, 1) \
+    static const fr_tiles tile##_set = {W1, 1, 1, tile##_one, FR_HALF_##W1(tile), 0, {0}, {0, tile##_last1}, {0}, {0}};
 #define FR_TAILED_TILES_OF_ONE_(tile, W1) \
-    FR_TILE(tile, one, W1, 0, 1) \
-    FR_HALF_TILE_##W1(tile) FR_TILE(tile, last1, 1, 0, 1) FR_TILE(tile, beside1, 1, 1, 1) \
-        FR_TILE(tile, tail1, 0, 1, 1) static const fr_tiles tile##_set = { \
-            W1, 1, 1, tile##_one, FR_HALF_##W1(tile), 0, {0}, {0, tile##_last1}, {tile##_tail1, tile##_beside1}, {0}};
+    FR_ONE_TILES_##W1(tile) \
+    FR_TILE(tile, last1, 1, 0, 1) \
+    FR_TILE(tile, beside1, 1, 1, 1) \
+    FR_TILE(tile, tail1, 0, 1, 1) \
+    static const fr_tiles tile##_set = { \
+        W1, 1, 1, tile##_one, FR_HALF_##W1(tile), 0, {0}, {0, tile##_last1}, {tile##_tail1, tile##_beside1}, {0}};
 /* The narrow last block alone. */
 #define FR_NARROW_TILES_(tile) \
     FR_EACH_ROWS(tile, tail, 0, 1) \
     static const fr_tiles tile##_set = {1, 1, 1, 0, 0, 0, {0}, {0}, {tile##_tail1}, FR_BY_ROWS(tile##_tail)};
+/* clang-format on */
 #define FR_NARROW_TILES(tile) FR_NARROW_TILES_(tile)
 /* Compiles `tile(context, NB, TAIL, R, block, row)`, an inline function, for every count that fr_cover uses, as tile_set. */
 #define FR_TILES(tile, W1, W2, W) FR_TILES_(tile, W1, W2, W)
