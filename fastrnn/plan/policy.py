@@ -87,18 +87,12 @@ def pick_cell(cell: Cell, backend: str, units: int, projected: int | None, preci
 
 
 def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: int, apart: bool, x_bytes: int, small: bool = False) -> Whole:
-    """Steps whose input projection is hoisted out of the time loop at once; 0: none.
+    """Steps whose input projection is hoisted out of the time loop at once; 0: none. What it is measured by: docs/design/plan.md.
 
-    Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the
-    input part is more than a few FMAs. 32 steps of one to three rows read the panel over x so seldom that its way from L3, to which that over h drives it, does not count
-    (Emerald Rapids, H = 256, of the time with 16, 8 and 8 steps: AVX2 0.95, 0.97, 0.97, AVX-512 0.97, 0.93, 0.94; at 64 0.97). apart: the cell has gates that see only x or
-    only h, and products of any vectors (product.h) need the projections first. With sixteen registers, weights of x and h together outgrow the cache
-    that those of h stay in: AVX2, LSTM H = 256, of the time without: B = 4 0.92, B = 16 0.95, B = 64 1.0. small: over int8 weights.
-
-    x_bytes: of the panel over x. Where it fills L2 with that over h, four to eight rows would read both anew in every step: AVX-512 with 2 MB of L2, of the time without,
-    B = 4 / 6 / 8: LSTM H = 192 1.0 / 1.0 / 1.04, 224 0.94 / 0.96 / 1.02, 256 0.74 / 0.89 / 0.95; RNN H = 512, B = 4 0.83. A panel that comes from L3 by itself is read
-    once for many rows: AVX-512, LSTM I = H = 512, of the time inside the steps, B = 4 0.65, 8 0.75, 32 0.95; 1,024, B = 64 0.93. Of 32 rows' time, AVX2, 512:
-    B = 4 0.90, 16 0.96.
+    Hoisting turns time into rows of a register tile, which pays while the batch alone does not fill one and the input part is more than a few FMAs. With sixteen registers,
+    weights of x and h together outgrow the cache that those of h stay in. Where the panel over x (x_bytes) fills L2 with that over h, four to eight rows would read both anew
+    in every step; one that comes from L3 by itself is read once for many rows. apart: the cell has gates that see only x or only h, and products of any vectors
+    (product.h) need the projections first. small: over int8 weights.
     """
     native = kernel is not None and kernel.backend == "native"
     far, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
@@ -121,9 +115,7 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
 def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x_bytes: int, h_bytes: int) -> Whole:
     """1 or 0: whether the projections of the next chunk are computed beside the steps of one row, while those wait for the recurrent weights.
 
-    x_bytes, h_bytes: of the panels over x and h. A step does not wait for weights that L1 holds, nor, swept to and fro, for half of twice as many. LSTM I = H, of the time
-    without, on Emerald Rapids (48 KB of L1): 1.03 at H = 64, 0.98 at 128, 0.90 at 256; RNN 1.12 at 128, 0.96 at 256. At 320, where both panels outgrow L2, 1.0, and 1.04
-    at 384. AVX2 has too few registers: 0.99 to 1.15.
+    x_bytes, h_bytes: of the panels over x and h. A step does not wait for weights that L1 holds, nor, swept to and fro, for half of twice as many. AVX2 has too few registers.
     """
     if (
         kernel.backend != "native"
@@ -142,9 +134,7 @@ def ahead(kernel: Kernel, T: Whole, B: Whole, hoisted: Whole, input_size: int, x
 def in_turn(kernels: Sequence[Kernel | None], B: Whole, units: int) -> bool:
     """Whether one call does the steps of both directions of a layer, in turn: while the units of one end in functions, the products of the other go on.
 
-    One row of few units waits for itself like this; more units keep the multipliers busy as they are, and both directions' weights at once leave the first cache, or the
-    second. Emerald Rapids, B = 1, of the time one after the other, H = 8 / 16 / 32 / 64 / 256: AVX-512 LSTM 0.83 / 0.84 / 1.03 / 1.27 / 1.9, GRU 0.82 / 0.77 / 1.0 / 1.3 / 1.3,
-    RNN 0.88 / 0.83 / 0.96 / 0.99 / 1.0; AVX2 LSTM 0.86 / 1.01 / 1.03 / 1.14, GRU 0.83 / 0.96 / 1.01 / 1.16, RNN 0.88 / 0.93 / 0.99 / 1.02. Two rows: 1.0 at best.
+    One row of few units waits for itself like this; more units keep the multipliers busy as they are, and both directions' weights at once leave the first cache, or the second.
     """
     return (
         isinstance(B, int)
