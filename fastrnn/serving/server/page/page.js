@@ -137,13 +137,14 @@ class Run {
   }
   fail(text) { say(text, true); this.socket.close(); finish(); }
   send(block) {
+    if (this.over || this.socket.readyState > 1) return; // a microphone goes on for a moment
     if (!this.frame) return this.waiting.push(block);
     this.samples.push(block); this.n += block.length;
     this.socket.send(block);
     this.sent = Math.floor(this.n / this.frame);
   }
   answered(values) { this.results.push(values); draw(); }
-  end() { if (this.socket.readyState === 1 && this.frame) this.socket.send(JSON.stringify({ type: "end" })); else this.socket.close(); }
+  end() { this.over = true; if (this.socket.readyState === 1 && this.frame) this.socket.send(JSON.stringify({ type: "end" })); else this.socket.close(); }
   joined(parts) {
     const all = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
     parts.reduce((at, p) => (all.set(p, at), at + p.length), 0);
