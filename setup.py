@@ -25,7 +25,7 @@ INCLUDED = [NATIVE, *(f"{NATIVE}/{name}" for name in ("vectors", "products", "ce
 HEADERS = sorted(
     path for folder in (*INCLUDED, JIT, EXECUTOR, STREAMS, POOLS, TRAINING) for ending in ("h", "pxi", "pxd") for path in glob(f"{folder}/*.{ending}")
 )
-# What of GCC's -O3 makes kernels faster: the rest of it takes a quarter longer to compile, for code a tenth larger and no faster.
+# What of GCC's -O3 makes kernels faster: the rest of it takes a quarter longer to compile, for code a fifth larger and no faster.
 LEAN = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fipa-cp-clone", "-fpeel-loops", "-funswitch-loops"]
 # -ffp-contract=off: GCC would fuse a product and a sum on its own, and the bits of the backends would part ways.
 COMMON = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall", "-Wno-unused-function"]
@@ -41,7 +41,8 @@ FAMILY = next((family for family, names in TABLE["MACHINES"].items() if MACHINE 
 
 
 class Build(build_ext):
-    """With the part of -O3 that pays where the compiler is GCC. With clang-cl on Windows, which comes with Visual Studio: the headers have vectors and assembly in the words of GCC and Clang, which cl does not know."""
+    """Where the compiler is GCC, with the part of -O3 that pays. On Windows with clang-cl, which comes with Visual Studio: the headers have vectors and assembly in the words of
+    GCC and Clang, which cl does not know."""
 
     def build_extensions(self):
         if self.compiler.compiler_type == "msvc":

@@ -11,6 +11,7 @@ from fastrnn.kernels.contract import Kernel
 from fastrnn.model import Model, Node
 from fastrnn.model.graph import every_node
 from fastrnn.model.recurrent import RECURRENT
+from fastrnn.plan import policy
 from fastrnn.plan.graph.narrow import said
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import Fused, main_of
@@ -116,17 +117,21 @@ class Explanation:
         return self._directions(node, label, packed, kernels, why)
 
     def _directions(self, node: Node, label: str, packed: list[Packed], kernels: list[Kernel | None], why: str) -> list[tuple[str, ...]]:
-        if self.plan.threads > 1 and packed:
-            why = f"{why}; {self._threads(node, packed)}"
+        if packed and (shared := self._shared(node, packed)):
+            why = f"{why}; {shared}"
         backwards = node.get("direction") == "reverse"
         first = (node.op, label + (" (reverse)" if backwards else ""), *_names(kernels), _bytes(packed[:1]), why)
         others = [(node.op, f"{label} (reverse)", *_names([p.kernel] if kernels else []), _bytes([p]), why) for p in packed[1:]]
         return [first, *others]
 
-    def _threads(self, node: Node, packed: list[Packed]) -> str:
-        layout, shape = node.get("layout"), self.model.specs[node.inputs[0]].shape
+    def _shared(self, node: Node, packed: list[Packed]) -> str:
+        """How a layer is shared out over threads; on one, whether its directions take turns. Nothing where there is nothing to say."""
+        layout, shape, several = node.get("layout"), self.model.specs[node.inputs[0]].shape, self.plan.threads > 1
         if shape is None or any(isinstance(n, str) for n in shape[:2]):
-            return f"up to {self.plan.threads} threads, by the shapes in use"
+            return f"up to {self.plan.threads} threads, by the shapes in use" if several else ""
+        if not several:
+            turns = policy.in_turn([p.kernel for p in packed], shape[1 - layout], packed[0].units)
+            return "both directions step by step in turn" if turns else ""
         return parallel.share_of_layer(self.plan.threads, packed, shape[layout], shape[1 - layout]).why
 
 

@@ -265,12 +265,12 @@ class Session:
         """A table, op by op: kernel, backend, ISA, packed bytes and why; ops left to NumPy are marked.
 
         shapes: of inputs by name, to see what is left once they are known; without, what holds for all of them. An array in the place of a shape
-        has that shape, and says what an input holds that decides branches or sizes. Where shapes are all numbers, lines follow for the calls that run at once, of
-        several threads, or in turn; the rest stays on the caller's thread.
+        has that shape, and says what an input holds that decides branches or sizes. With several threads and shapes that are all numbers, lines
+        follow for the calls that run at once; the rest stays on the caller's thread.
         """
         text = self._plan.explain(shapes)
         whole = in_use(self.model, shapes or {})
-        if not all(isinstance(n, int) for shape in whole.values() for n in shape):
+        if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):
             return text
         return "\n".join([text, *parallel.describe(steered_program(self._plan, whole, arrays_among(shapes or {}))[1].steps)])
 

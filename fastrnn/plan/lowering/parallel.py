@@ -141,12 +141,10 @@ def _extent(step: KernelStep, field: str) -> tuple[int, int]:
 
 
 def describe(steps: Sequence[Step]) -> list[str]:
-    """A line for each group of calls that run at once, or in turn, or call in parts: which, and on how many threads."""
+    """A line for each group of calls that run at once, or call in parts: which, and on how many threads."""
     lines, k = [], 0
     while k < len(steps):
         step = steps[k]
-        if isinstance(step, KernelStep) and step.in_turn:
-            lines.append(f"1 thread: both directions of {step.node}, step by step in turn")
         if not isinstance(step, KernelStep) or not (step.together or step.args["parts"] > 1):
             k += 1
             continue
