@@ -13,6 +13,8 @@ The executor calls it without the GIL, with denormals flushed.
     peephole            [3][H padded to lanes] in the order i, f, o, or a custom cell's parameters; NULL without
     h0 (B, P), c0 (B, H)  initial states, their rows h0_b and c0_b elements apart (0: all rows share one); hn, cn the final ones, hn_b and cn_b apart,
                         which may be the same memory
+    state_rows          NULL, or of each batch row how many elements behind h0, c0, hn and cn its own lie, in place of their strides: states of a pool, which are
+                        read and written where they are. Native kernels of cells alone read it
     lengths, order      sorted descending, and the batch row that each belongs to; NULL when all rows have T steps
     keep                what the states of row (t, b) are multiplied by where they go into step t, at keep + t * keep_t + b * keep_b; 0 makes them zero, whatever
                         they were. In reverse, where they go from step t to the one before it in time; then keep of step 0 has no say. keep_b = 0: not at all
@@ -49,7 +51,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("x_t", "x_b", "y_t", "y_b")]
     + [(name, "u8") for name in ("w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn")]
     + [(name, "i8") for name in ("h0_b", "c0_b", "hn_b", "cn_b")]
-    + [("lengths", "u8"), ("order", "u8"), ("keep", "u8"), ("keep_t", "i8"), ("keep_b", "i8"), ("work", "u8")]
+    + [("state_rows", "u8"), ("lengths", "u8"), ("order", "u8"), ("keep", "u8"), ("keep_t", "i8"), ("keep_b", "i8"), ("work", "u8")]
     + [(name, "i8") for name in ("chunk", "ahead", "sweep", "part", "parts")]
     + [(name, "u8") for name in ("barrier", "ready", "done", "beside")]
     + [(name, "i8") for name in ("reverse", "input_forget")]
@@ -58,7 +60,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("weights", "x_bits", "h_bits", "p_bits")]
     + [("act", ACTIVATION, 3)]
 )
-POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done", "beside",
+POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "state_rows", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done", "beside",
             *(f"x{k}" for k in range(3, 9)))  # fmt: skip
 
 # Operations of a program, in the order of native/arrays/operations.h, and how many values each reads.

@@ -22,6 +22,7 @@ cdef extern from "args.h":
         float *hn
         float *cn
         int64_t h0_b, c0_b, hn_b, cn_b
+        const int64_t *state_rows
         const int64_t *lengths
         const int64_t *order
         const float *keep

@@ -23,6 +23,7 @@ typedef struct {
     const float *h0, *c0;             /* initial states (B, P) and (B, H); c0 may be NULL for zeros */
     float *hn, *cn;                   /* final states; hn may be h0 or NULL; cn may be c0, NULL for cells without c */
     int64_t h0_b, c0_b, hn_b, cn_b;   /* their row strides; h0_b = 0 lets all rows share one */
+    const int64_t *state_rows;        /* NULL, or of each batch row the elements from h0, c0, hn and cn to its own, in place of strides */
     const int64_t *lengths, *order;   /* NULL, or lengths sorted descending and the row each belongs to */
     const float *keep;                /* what states of row (t, b) are multiplied by on their way into step t, at keep + t * keep_t + b * keep_b; 0: they are zero */
     int64_t keep_t, keep_b;           /* keep_b = 0: all states go on as they are */

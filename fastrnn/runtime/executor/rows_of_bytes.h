@@ -10,7 +10,7 @@ static inline void fr_copy_row(char *to, const char *from, int64_t nbytes) {
     if (nbytes) memcpy(to, from, (size_t)nbytes);
 }
 
-/* n rows from `at`, `offset` bytes into each, one behind the other; and back. Of the usual sizes the compiler makes moves without a loop. */
+/* n rows from `base`, row r FR_ELEMENT * at[r] bytes behind it, one behind the other; and back. Of the usual sizes the compiler makes moves without a loop. */
 #define FR_ROWS_OF(nbytes, to, from) \
     for (int64_t r = 0; r < n; r++) memcpy(to, from, nbytes)
 #define FR_EACH_ROW(to, from) \
@@ -20,11 +20,12 @@ static inline void fr_copy_row(char *to, const char *from, int64_t nbytes) {
     else \
         for (int64_t r = 0; r < n; r++) fr_copy_row(to, from, nbytes)
 #define FR_LONG_ROW 256 /* bytes from which on memcpy, which has wider moves, is worth its call */
-static inline void fr_gather_rows(char *to, char *const *at, int64_t offset, int64_t n, int64_t nbytes) {
-    FR_EACH_ROW(to + r * nbytes, at[r] + offset);
+#define FR_ELEMENT 4
+static inline void fr_gather_rows(char *to, const char *base, const int64_t *at, int64_t n, int64_t nbytes) {
+    FR_EACH_ROW(to + r * nbytes, base + FR_ELEMENT * at[r]);
 }
-static inline void fr_scatter_rows(char *const *at, int64_t offset, const char *from, int64_t n, int64_t nbytes) {
-    FR_EACH_ROW(at[r] + offset, from + r * nbytes);
+static inline void fr_scatter_rows(char *base, const int64_t *at, const char *from, int64_t n, int64_t nbytes) {
+    FR_EACH_ROW(base + FR_ELEMENT * at[r], from + r * nbytes);
 }
 
 /* Asks for a row that is read soon, and written after that. */

@@ -14,6 +14,7 @@ cdef struct Field:        # an input or output of a call: shape[rows] is how man
 
 cdef struct Row:          # a state among a stream's: from offset on, `outer` runs of `inner` bytes
     int64_t offset, outer, inner
+    int64_t in_place      # whether kernels read and write it there
 
 cdef struct Piece:        # how the rows of a tile's slot lie: the same run of all rows lies together
     int64_t outer, inner
@@ -23,7 +24,8 @@ cdef struct Piece:        # how the rows of a tile's slot lie: the same run of a
 
 cdef struct Work:         # what a call works on
     int64_t *slots        # of the pool, by the caller's row
-    char **at             # and where its states are
+    char *rows            # the pool's states, of slot 0
+    int64_t *at           # and how many elements behind them a row's lie
     int64_t *order        # rows as the tiles take them, from `first` to `end`; in_order: as they come
     bint in_order
     int64_t n             # rows of the caller's arrays
@@ -43,10 +45,12 @@ cdef struct Entry:        # of a slot
 cdef class Tile:
     cdef Runner runner
     cdef Piece *pieces
-    cdef object _room, _dimensions, _table, _own_at
+    cdef object _room, _dimensions, _table, _own_at, _in_place
     cdef Row *states
-    cdef char **at            # where the states of its rows are; in_order: the work's own
-    cdef char **own_at
+    cdef int64_t *at          # where the states of its rows are; in_order: the work's own
+    cdef int64_t *own_at
+    cdef int64_t *in_place    # steps that read and write states there
+    cdef int64_t n_in_place
     cdef char *room_at
     cdef int64_t stride, rows, steps, room_bytes
     cdef bint plain

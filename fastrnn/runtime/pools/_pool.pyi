@@ -20,10 +20,13 @@ class Tile:
         time: str | None,
         axes: Sequence[int],
         sources: Sequence[int],
-        states: Sequence[tuple[int, int, int]],
+        states: Sequence[tuple[int, int, int, bool]],
+        in_place: Sequence[int],
         stride: int,
         plain: bool,
     ) -> None: ...
+    @property
+    def in_place_states(self) -> list[bool]: ...
 
 class Tiles:
     most: int

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The hot half of runtime.pools.pool.Pool: handles, and a step of those streams that are ready.
 
-A call's rows are cut into tiles of at most `most` rows, so that what a tile works on stays in cache. A Tile gathers its rows of states, runs a program
-that was made for so many rows, and puts the new states back where they came from. States are copied: kernels read the rows of a batch at one distance,
-streams lie anywhere, and a copy of a row costs some 10 ns beside the work on it. The caller's rows are read and written where they lie.
+A call's rows are cut into tiles of at most `most` rows, so that what a tile works on stays in cache, and each runs a program that was made for so many rows. States of built-in
+cells are read and written where they lie, by an index a row (in_place.py); a Tile gathers its rows of the others, and puts the new ones back where they came from.
+The caller's rows are read and written where they lie.
 """
 
 from threading import get_ident

@@ -155,7 +155,7 @@ cdef class StreamTable:
         cdef bint listed = type(handles) is list or type(handles) is tuple
         cdef int64_t *slots
         cdef int64_t *given = NULL
-        cdef char **at
+        cdef int64_t *at
         if listed:
             handles = tuple(handles)  # a list might change while handles that are no plain ints are looked at
             n = len(handles)
@@ -169,7 +169,7 @@ cdef class StreamTable:
         if n > len(self._slots):
             self._slots, self._at, self._order = np.zeros(2 * n, np.int64), np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
         slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
-        at = <char **>cnp.PyArray_DATA(<cnp.ndarray>self._at)
+        at = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._at)
         self.calls += 1
         for k in range(n):
             if listed:
@@ -186,9 +186,9 @@ cdef class StreamTable:
             if self.entries[slot].mark == self.calls:
                 raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
             self.entries[slot].mark = self.calls
-            slots[k], at[k] = slot, self.rows + slot * self.stride
+            slots[k], at[k] = slot, slot * self.stride // FR_ELEMENT
             if k < FIRST:
-                fr_fetch_row(at[k], min(self.stride, FETCHED))
-        self.work.slots, self.work.at, self.work.order = slots, at, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
+                fr_fetch_row(self.rows + slot * self.stride, min(self.stride, FETCHED))
+        self.work.slots, self.work.rows, self.work.at, self.work.order = slots, self.rows, at, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
         self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
         return n

@@ -1,8 +1,9 @@
 # A program with rows of a pool, and which program so many rows take. Part of _pool.pyx.
 
 cdef extern from "rows_of_bytes.h":
-    void fr_gather_rows(char *, char **, int64_t, int64_t, int64_t) nogil
-    void fr_scatter_rows(char **, int64_t, const char *, int64_t, int64_t) nogil
+    int FR_ELEMENT
+    void fr_gather_rows(char *, const char *, const int64_t *, int64_t, int64_t) nogil
+    void fr_scatter_rows(char *, const int64_t *, const char *, int64_t, int64_t) nogil
     void fr_fetch_row(const char *, int64_t) nogil
     void fr_fetch(const void *) nogil
 
@@ -19,10 +20,11 @@ cdef class Tile:
 
     program: its states are those of the pool, its batch is `batch`, its chunk's length `time` (symbols of its region; None where fixed).
     axes: of each slot, the batch's, or SHARED. sources: of each slot, which of the caller's inputs or outputs it is.
-    plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner) of each of the program's states in a row of the pool, of `stride` bytes.
+    plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner, whether kernels read and write it where it lies) of each of the
+    program's states in a row of the pool, of `stride` bytes. in_place: the steps that do (in_place.py).
     """
 
-    def __cinit__(self, program, sizes, batch, time, axes, sources, states, int64_t stride, bint plain):
+    def __cinit__(self, program, sizes, batch, time, axes, sources, states, in_place, int64_t stride, bint plain):
         cdef int k
         self.runner = Runner(program)
         names = list(program.region.dimensions)
@@ -34,12 +36,18 @@ cdef class Tile:
             raise MemoryError
         for k in range(self.runner.n_slots):
             self.pieces[k].axis, self.pieces[k].source = axes[k], sources[k]
-        self._table = np.array(states, np.int64).reshape(-1, 3)
-        self.states = <Row *><size_t>self._table.ctypes.data
+        self._table, self._in_place = np.array(states, np.int64).reshape(-1, 4), np.array(in_place, np.int64)
+        self.states, self.in_place = <Row *><size_t>self._table.ctypes.data, <int64_t *><size_t>self._in_place.ctypes.data
+        self.n_in_place = len(in_place)
         self.rows, self.stride, self.plain = -1, stride, plain
 
     def __dealloc__(self):
         PyMem_Free(self.pieces)
+
+    @property
+    def in_place_states(self):
+        """Of each of the program's states, whether kernels read and write it in the pool's rows."""
+        return self._table[:, 3].astype(bool).tolist()
 
     cdef int fit(self, int64_t rows, int64_t steps) except -1:
         """To so many rows and steps. Raises MemoryError."""
@@ -71,7 +79,7 @@ cdef class Tile:
             self.room_bytes, self.room_at = total, <char *><size_t>self._room.ctypes.data
         if self._own_at is None or len(self._own_at) < rows:
             self._own_at = np.zeros(rows, np.int64)
-            self.own_at = <char **><size_t>self._own_at.ctypes.data
+            self.own_at = <int64_t *><size_t>self._own_at.ctypes.data
         total = <int64_t><size_t>self.room_at
         for k in range(self.runner.n_slots):
             self.pieces[k].room = <char *>total
@@ -83,7 +91,7 @@ cdef class Tile:
         """Asks for the states of rows that come next, so that they are there when a tile gathers them."""
         cdef int64_t r
         for r in range(first, end):
-            fr_fetch_row(work.at[r if work.in_order else work.order[r]], self.stride)
+            fr_fetch_row(work.rows + FR_ELEMENT * work.at[r if work.in_order else work.order[r]], self.stride)
 
     cdef void gather(self, Work *work, int64_t first) noexcept nogil:
         """Points every slot at its rows, the caller's from `first` on in their order; what does not lie together is put together."""
@@ -97,13 +105,19 @@ cdef class Tile:
             self.at = self.own_at
             for r in range(self.rows):
                 self.at[r] = work.at[work.order[first + r]]
+        for k in range(self.n_in_place):
+            self.runner.args[self.in_place[k]].state_rows = self.at
         for k in range(self.runner.n_slots):
             piece = &self.pieces[k]
             self.runner.bases[k] = piece.room
             if self.runner.slots[k].state >= 0:
                 state = &self.states[self.runner.slots[k].state]
+                base = work.rows + state.offset
+                if state.in_place:
+                    self.runner.bases[k] = base
+                    continue
                 for o in range(state.outer):
-                    fr_gather_rows(piece.room + o * self.rows * state.inner, self.at, state.offset + o * state.inner, self.rows, state.inner)
+                    fr_gather_rows(piece.room + o * self.rows * state.inner, base + o * state.inner, self.at, self.rows, state.inner)
                 continue
             base = work.inputs[piece.source] if k < self.runner.n_inputs else work.outputs[piece.source]
             if piece.axis == SHARED:
@@ -126,8 +140,10 @@ cdef class Tile:
         cdef char *base
         for k in range(self.runner.n_commits):
             state = &self.states[k]
-            for o in range(state.outer):
-                fr_scatter_rows(self.at, state.offset + o * state.inner, self.runner.commits[k].source + o * self.rows * state.inner, self.rows, state.inner)
+            for o in range(0 if state.in_place else state.outer):
+                fr_scatter_rows(
+                    work.rows + state.offset + o * state.inner, self.at, self.runner.commits[k].source + o * self.rows * state.inner, self.rows, state.inner
+                )
         for k in range(self.runner.n_inputs, self.runner.n_slots):
             piece = &self.pieces[k]
             if self.runner.bases[k] == piece.room:

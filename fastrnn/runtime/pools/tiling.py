@@ -16,6 +16,7 @@ from fastrnn.model import Value
 from fastrnn.plan.program import CheckStep, Program, PythonStep, Slot
 from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
 from fastrnn.runtime.pools.apart import Axes
+from fastrnn.runtime.pools.in_place import in_place
 from fastrnn.runtime.streams.forms import Form, Forms
 from fastrnn.runtime.streams.states import StateRows
 
@@ -92,7 +93,9 @@ class Tiling(Tiles):
         slots = (*program.inputs, *program.outputs)
         axes = [self._axes.of.get(slot.name, SHARED_SLOT) for slot in slots]
         axes = [axis + 1 if self._chunk and axis >= 0 else axis for axis in axes]
-        states = [self._rows.place(kept.input) for kept in program.states]
+        plain = not any(isinstance(step, PythonStep | CheckStep) for step in program.steps)
+        places = {kept.input: self._rows.place(kept.input) for kept in program.states}
+        program, steps, there = in_place(program, places) if plain else (program, (), set())
         return Tile(
             program,
             sizes,
@@ -100,9 +103,10 @@ class Tiling(Tiles):
             form.steppable.time,
             axes,
             [self._places.get(slot.name, 0) for slot in slots],
-            states,
+            [(*place, name in there) for name, place in places.items()],
+            steps,
             self._rows.nbytes,
-            not any(isinstance(step, PythonStep | CheckStep) for step in program.steps),
+            plain,
         )
 
     @cached_property

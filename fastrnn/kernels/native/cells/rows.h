@@ -41,13 +41,16 @@ FR_INLINE void fr_copy(float *to, const float *from, int64_t n) {
     if (to != from) memcpy(to, from, (size_t)n * sizeof(float));
 }
 
+/* From h0, c0, hn or cn, `stride` their own, to batch row b's. */
+FR_INLINE int64_t fr_state(const fr_args *a, int64_t b, int64_t stride) { return a->state_rows ? a->state_rows[b] : b * stride; }
+
 /* c is worked on in place in cn; cells without one leave cn NULL. */
 static void fr_begin_states(const fr_args *a) {
     if (!a->cn) return;
     for (int64_t row = 0; row < a->B; row++) {
         const int64_t b = fr_batch_row(a, row);
-        if (a->c0) fr_copy(a->cn + b * a->cn_b, a->c0 + b * a->c0_b, a->H);
-        else memset(a->cn + b * a->cn_b, 0, (size_t)a->H * sizeof(float));
+        if (a->c0) fr_copy(a->cn + fr_state(a, b, a->cn_b), a->c0 + fr_state(a, b, a->c0_b), a->H);
+        else memset(a->cn + fr_state(a, b, a->cn_b), 0, (size_t)a->H * sizeof(float));
     }
 }
 
@@ -55,7 +58,7 @@ static void fr_begin_states(const fr_args *a) {
 static void fr_end_states(const fr_args *a) {
     for (int64_t row = 0; row < a->B; row++) {
         const int64_t b = fr_batch_row(a, row), length = fr_length(a, row);
-        if (a->hn) fr_copy(a->hn + b * a->hn_b, length ? fr_y_row(a, row, length - 1) : a->h0 + b * a->h0_b, a->P);
+        if (a->hn) fr_copy(a->hn + fr_state(a, b, a->hn_b), length ? fr_y_row(a, row, length - 1) : a->h0 + fr_state(a, b, a->h0_b), a->P);
         for (int64_t t = length; t < a->T; t++) memset(a->y + t * a->y_t + b * a->y_b, 0, (size_t)a->P * sizeof(float));
     }
 }

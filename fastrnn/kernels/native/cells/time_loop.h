@@ -162,10 +162,10 @@ FR_INLINE void CELL(step_at)(CELL(rows) *s, fr_progress *at, int64_t t, int64_t 
     for (int64_t row = 0; row < at->active; row++) {
         const int64_t b = fr_batch_row(a, row);
         s->x[row] = fr_x_row(a, row, t);
-        s->h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + b * a->h0_b;
+        s->h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + fr_state(a, b, a->h0_b);
         s->y[row] = fr_y_row(a, row, t);
         s->out[row] = a->w_p ? s->hidden + row * s->padded : s->y[row];
-        s->c[row] = a->cn + b * a->cn_b;
+        s->c[row] = a->cn + fr_state(a, b, a->cn_b);
         s->pre[row] = s->projected + at->pre_row++ * s->padded * CELL_GX;
         const float keep = fr_keep(a, row, t);
         if (keep != 1) CELL(keep)(s, row, keep);
