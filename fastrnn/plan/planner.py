@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from fastrnn.errors import UnsupportedModelError
+from fastrnn.errors import FastRNNError, NotStreamableError, UnsupportedModelError
 from fastrnn.kernels import isa
 from fastrnn.model import Model, Node
 from fastrnn.model.absent import absent_like, refuse_absent
@@ -26,14 +26,16 @@ from fastrnn.plan.graph.rewrite import rewrite
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import fuse
 from fastrnn.plan.route import route
-from fastrnn.plan.weights.packed import Packed, pack, sources_of
+from fastrnn.plan.streams.guess import guess_states, with_states
+from fastrnn.plan.streams.streaming import steppable
+from fastrnn.plan.weights.packed import Packed, pack, sources_of, takes_squares
 
 
 @dataclass(frozen=True)
 class Plan:
     """A model with its kernels chosen and weights packed. Immutable but for `later`, a cache; shared between threads.
 
-    packed: by node. later: nodes whose weights or place only the shapes in use make known, such as those in a branch, once packed.
+    packed: by node. in_squares: whether convolutions may be computed in squares of outputs. later: nodes whose weights or place only the shapes in use make known, such as those in a branch, once packed.
     """
 
     model: Model
@@ -42,6 +44,7 @@ class Plan:
     precision: str
     threads: int
     packed: Mapping[str, list[Packed]]
+    in_squares: bool = False
     later: dict[str, list[Packed]] = field(default_factory=dict)
 
     def specialised(self, shapes: Mapping[str, tuple], model: Model | None = None, values: Mapping[str, np.ndarray] = MappingProxyType({})) -> Model:
@@ -60,7 +63,7 @@ class Plan:
         for before in (self.packed.get(node.name), self.later.get(node.name)):
             if before and len(before[0].sources) == len(sources) and all(a is b for a, b in zip(before[0].sources, sources)):
                 return before
-        packed = self.later[node.name] = pack(node, weights, self.backend)  # which another thread may replace at once
+        packed = self.later[node.name] = pack(node, weights, self.backend, self.in_squares)  # which another thread may replace at once
         return packed
 
     def explain(self, shapes: Mapping[str, tuple | np.ndarray] | None = None) -> str:
@@ -82,12 +85,31 @@ def compile_plan(model: Model, backend: str = "auto", precision: str | Mapping[s
     model = recognise(fold(integers(model), {v.name: v.shape for v in model.inputs}))
     if backend != "reference":
         model = rewrite(kept(model))
-    packed: dict[str, list[Packed]] = {}
+    plan = Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, min(threads, parallel.MOST_THREADS), {})
+    in_squares, packed = _in_squares(plan), {}
     for node, _ in every_node(model.nodes):
         if known(model.specs, node.inputs) and route(node, model.specs, model.weights, backend).packs:
-            packed[node.name] = pack(node, model.weights, backend)
+            packed[node.name] = pack(node, model.weights, backend, in_squares)
     model, packed = _give_up(model, packed) if backend != "reference" else (model, packed)
-    return Plan(model, backend, isa.chosen() if backend != "reference" else "-", precision, min(threads, parallel.MOST_THREADS), packed)
+    return replace(plan, model=model, packed=packed, in_squares=in_squares)
+
+
+def _in_squares(plan: Plan) -> bool:
+    """Whether a model has convolutions that can be computed in squares of outputs, and no stream could run it along time, where pieces may begin between a square's outputs."""
+    model = plan.model
+    if plan.backend == "reference" or not any(takes_squares(node, model.weights.get(node.input(1))) for node, _ in every_node(model.nodes)):
+        return False
+    try:
+        return not any(_has_time(with_states(plan, states)) for states in (model.states, guess_states(model).tied(model)))
+    except FastRNNError:  # of a batch of one, perhaps
+        return False
+
+
+def _has_time(plan: Plan) -> bool:
+    try:
+        return bool(steppable(plan, 1).time_axes)
+    except NotStreamableError:
+        return False
 
 
 def _give_up(model: Model, packed: dict[str, list[Packed]]) -> tuple[Model, dict[str, list[Packed]]]:

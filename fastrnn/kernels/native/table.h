@@ -12,6 +12,7 @@
 #include "probe.h"
 #include "reduce.h"
 #include "select.h"
+#include "winograd.h"
 
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
@@ -57,6 +58,7 @@ static const fr_kernel fr_table[] = {
     KERNEL("dense", "bfloat16", dense_run),
     {"dense", "", "int8", dense_run, dense_int8_work_bytes},
     {"product", "", "float32", product_run, product_work_bytes},
+    {"winograd", "", "float32", winograd_run, winograd_work_bytes},
     MOVES(copy),
     PLAIN(chain),
     PLAIN(depthwise),

@@ -19,9 +19,12 @@ from fastrnn.model import Node
 from fastrnn.model.ops.linear import Window, taps_of, transposed_padding, window_of
 from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest
 from fastrnn.plan.emit.emitter import emits
-from fastrnn.plan.emit.matrix import integers_refused, multiply, products_refused, zero_point
+from fastrnn.plan.emit.matrix import integers_refused, products_refused
+from fastrnn.plan.emit.rows import multiply, zero_point
 from fastrnn.plan.lowering.memory import View
 from fastrnn.plan.lowering.windows import Padded, channels_last, inside, padded_input
+
+IMAGES = 3  # loops of rows that a product does: images, lines, columns
 
 
 @emits("ConvInteger", refused=integers_refused, packs=True)
@@ -120,7 +123,7 @@ def _phases(build, node: Node, window: Window, before, sizes) -> None:
 
         part = turned(y)
         packed = build.packed(node)[int(np.ravel_multi_index([r for _, r, _ in phases], window.strides))]
-        target = build.as_rows(part)
+        target = build.as_rows(part, IMAGES)
         _rows_times(build, node, packed, replace(places, shape=(*part.shape[:-1], x.shape[1])), kernel, taps, target, turned)
         if target is not part:
             build.copy(node.name, target, part)
@@ -150,10 +153,13 @@ def _windows_times(build, node: Node, last: View, kernel, strides, dilations) ->
     if 0 in shape:
         return
     last_y = channels_last(y)
-    target = build.unit_stride(last_y) if pooled or packed.kernel.key.role == "depthwise" else last_y
-    target = target if pooled else build.as_rows(target)
-    if packed.kernel.key.role == "depthwise":
+    role = packed.kernel.key.role
+    target = build.unit_stride(last_y) if pooled or role != "dense" else last_y
+    target = target if pooled or role == "winograd" else build.as_rows(target, IMAGES)
+    if role == "depthwise":
         multiply(build, node, packed, places, target, channels_last, offsets_of(kernel, taps))
+    elif role == "winograd":
+        multiply(build, node, packed, places, target, channels_last)
     else:
         _rows_times(build, node, packed, places, kernel, taps, target, channels_last)
     if target is not last_y:
@@ -169,14 +175,15 @@ def _rows_times(build, node: Node, packed, places: View, kernel, taps, target: V
         strides=(*places.strides[:-1], channels * places.strides[-1], *taps, places.strides[-1]),
     )
     flat = windows.reshaped((*places.shape[:-1], width))
-    if (flat is None or not build.walks(flat)) and (segments := _segments(kernel, taps, channels, packed.groups)) is not None:
+    flat = flat if flat is not None and build.walks(flat, IMAGES) else None
+    if flat is None and (segments := _segments(kernel, taps, channels, packed.groups)) is not None:
         target_last = target if target.strides[-1] == 1 or target.shape[-1] == 1 else build.scratch(target.shape, target.dtype)
         multiply(build, node, packed, places, target_last, turned, segments=segments)
         if target_last is not target:
             build.copy(node.name, target_last, target)
         return
-    rows = build.rows(flat) if flat is not None else build.contiguous(windows).reshaped((*places.shape[:-1], width))
-    rows, written = build.row_pair(rows, target) if node.name not in build.pools else (rows, target)
+    rows = flat if flat is not None else build.contiguous(windows).reshaped((*places.shape[:-1], width))
+    rows, written = build.row_pair(rows, target, IMAGES) if node.name not in build.pools else (rows, target)
     multiply(build, node, packed, rows, written, turned)
     if written is not target:
         build.copy(node.name, written, target)

@@ -19,7 +19,7 @@ from fastrnn.model.ops.quantized import BYTES
 from fastrnn.model.sizes import largest, wholes
 from fastrnn.plan.emit.convolution import offsets_of
 from fastrnn.plan.emit.emitter import by_size, emits, new_args, only_float32
-from fastrnn.plan.emit.matrix import by_grid
+from fastrnn.plan.emit.rows import by_grid
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.chain import number
 from fastrnn.plan.lowering.memory import View, weight_view
@@ -94,7 +94,8 @@ def _pool(build, node: Node, kernel: Key | str, window: Window, last: View, size
     last_y = channels_last(y)
     target = last_y if last_y.strides[-1] == 1 or shape[1] == 1 else build.scratch(last_y.shape, y.dtype)
     chosen, size = build.kernel(kernel), len(offsets)
-    for (T, B, (x_t, x_b), (y_t, y_b)), (x, to) in by_grid(1, places, target):
+    for walk in by_grid(1, places, target):
+        (_, x_t, x_b), (_, y_t, y_b), T, B, (x, to) = *walk.steps, walk.T, walk.B, walk.views
         args = new_args(H=shape[1], I=len(offsets), x_t=x_t, x_b=x_b, y_t=y_t, y_b=y_b, scale=divisor)
         parts = parallel.row_parts(build.plan.threads, T * B * shape[1] * size, T, B)
         with build.at_once(len(parts) > 1):

@@ -264,10 +264,12 @@ class Builder(Ranges):
         self.release_scratch()
 
     def _pools(self, node: Fused) -> bool:
-        """Whether a convolution's call does the pooling behind it as well: of one image, or along one axis."""
+        """Whether a convolution's call does the pooling behind it as well; one of squares, where they fill its windows' lines."""
         pooled = pooled_behind(node.pool, self.specs)
-        way = route(node.head, self.specs, self.weights, self.plan.backend).way
-        if way != "kernel" or 0 in self.shape_of(pooled.output) or pooled.images and self.shape_of(pooled.output)[0] != 1:
+        found = route(node.head, self.specs, self.weights, self.plan.backend)
+        if found.way != "kernel" or 0 in self.shape_of(pooled.output):
+            return False
+        if found.packs and pooled.lines % 2 and self.packed(node.head)[0].kernel.key.role == "winograd":
             return False
         self.pools[node.head.name] = pooled
         return True

@@ -138,19 +138,19 @@ class Layout:
         """y, if entries of its last axis lie one after the other; else scratch of its shape."""
         return y if y.strides[-1] == 1 or y.shape[-1] == 1 else self.scratch(y.shape, y.dtype)
 
-    def walks(self, view: View) -> bool:
-        """Whether rows() takes the view as it is."""
-        return _walks(view)
+    def walks(self, view: View, loops: int = 2) -> bool:
+        """Whether the view is rows in so many loops at most; in two, rows() takes it as it is."""
+        return _walks(view, loops)
 
-    def as_rows(self, y: View) -> View:
-        """y, if rows can be written to it; else scratch of its shape."""
-        return y if _walks(y) else self.scratch(y.shape, y.dtype)
+    def as_rows(self, y: View, loops: int = 2) -> View:
+        """y, if rows can be written to it in so many loops; else scratch of its shape."""
+        return y if _walks(y, loops) else self.scratch(y.shape, y.dtype)
 
-    def row_pair(self, x: View, y: View) -> tuple[View, View]:
-        """Rows to read and rows to write as two loops that both follow: x copied, and y scratch that the caller copies on, where they are not."""
+    def row_pair(self, x: View, y: View, loops: int = 2) -> tuple[View, View]:
+        """Rows to read and rows to write as loops that both follow: x copied, and y scratch that the caller copies on, where they are not."""
         for pair in (lambda: (x, y), lambda: (self.contiguous(x), y), lambda: (self.contiguous(x), self.scratch(y.shape, y.dtype))):
             read, written = pair()
-            if _walks(read) and _walks(written) and _walk_together(read, written):
+            if _walks(read, loops) and _walks(written, loops) and _walk_together(read, written, loops):
                 return read, written
         raise AssertionError("two arrays in C order follow one another")
 
@@ -215,19 +215,13 @@ class Layout:
         self.call(name, self.kernel(kernel), args, {"x": rows, "y": y, "axes": weight_view(table)}, flops=n, weight_bytes=4 * n)
 
 
-def _walk_together(x: View, y: View) -> bool:
+def _walk_together(x: View, y: View, loops: int) -> bool:
     try:
-        grid(1, x, y)
+        grid(1, x, y, most=loops)
         return True
     except UnsupportedModelError:
         return False
 
 
-def _walks(view: View) -> bool:
-    if not view.shape or view.shape[-1] > 1 and view.strides[-1] != 1:
-        return False
-    try:
-        grid(1, view)
-        return True
-    except UnsupportedModelError:
-        return False
+def _walks(view: View, loops: int = 2) -> bool:
+    return bool(view.shape) and (view.shape[-1] <= 1 or view.strides[-1] == 1) and _walk_together(view, view, loops)

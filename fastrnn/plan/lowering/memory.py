@@ -137,11 +137,11 @@ def weight_view(array: np.ndarray) -> View:
     return View("weight", array.shape, c_strides(array.shape), np.dtype(np.int64) if array.dtype == object else array.dtype, array=array)
 
 
-def grid(keep: int, *views: View) -> tuple:
-    """T, B and each view's strides (t, b) over its leading axes, all but the last `keep`: rows as kernels take them.
+def grid(keep: int, *views: View, most: int = 2) -> tuple:
+    """The sizes of so many loops, T and B or images, T and B, and each view's strides along them, over its leading axes, all but the last `keep`: rows as kernels take them.
 
     The views have the same leading shape. Axes of size 1 go, and neighbours join where they follow one another in every view;
-    raises UnsupportedModelError where more than two are left.
+    raises UnsupportedModelError where more are left.
     """
     leading = len(views[0].shape) - keep if keep else len(views[0].shape)
     axes: list[tuple[int, tuple[int, ...]]] = []
@@ -153,10 +153,10 @@ def grid(keep: int, *views: View) -> tuple:
             axes[-1] = axes[-1][0] * size, strides
         else:
             axes.append((size, strides))
-    if len(axes) > 2:
+    if len(axes) > most:
         raise UnsupportedModelError(f"a layout of shape {views[0].shape} with strides {[v.strides for v in views]} cannot be walked by rows")
-    axes = [(1, (0,) * len(views))] * (2 - len(axes)) + axes
-    return (axes[0][0], axes[1][0], *zip(axes[0][1], axes[1][1]))
+    axes = [(1, (0,) * len(views))] * (most - len(axes)) + axes
+    return (*(size for size, _ in axes), *zip(*(strides for _, strides in axes)))
 
 
 def loops(*views: View) -> np.ndarray:

@@ -74,8 +74,17 @@ def share_of_layer(threads: int, packed: Sequence[Packed], T: Whole, B: Whole) -
     )
 
 
-def row_parts(threads: int, flops: Whole, T: Whole, B: Whole, whole: bool = False) -> list[tuple[Whole, Whole, Whole, Whole]]:
-    """(first t, count, first b, count) of each part of a grid of rows that meet no one: what a matrix product may be split into. whole: not along b."""
+def row_parts(threads: int, flops: Whole, T: Whole, B: Whole, whole: bool = False, squares: bool = False) -> list[tuple[Whole, Whole, Whole, Whole]]:
+    """(first t, count, first b, count) of each part of a grid of rows that meet no one: what a matrix product may be split into. whole: not along b. squares: only between
+    every second t and b."""
+    if squares:
+        halves = row_parts(threads, flops, (T + 1) // 2, (B + 1) // 2, whole)
+        whole_grid = len(halves) == 1  # whose odd ends need no division
+        return (
+            [(0, T, 0, B)]
+            if whole_grid
+            else [(2 * t, smallest(2 * n_t, T - 2 * t), 2 * b, smallest(2 * n_b, B - 2 * b)) for t, n_t, b, n_b in halves]
+        )
     if threads == 1 or flops < WORTH_NS * policy.FLOPS_PER_NS or whole and T < threads:
         return [(0, T, 0, B)]
     if T >= threads:

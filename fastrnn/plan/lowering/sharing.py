@@ -6,7 +6,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from fastrnn.plan.lowering.fuse import main_of
+from fastrnn.model import Node
+from fastrnn.plan.lowering.chain import PLAIN, SPELLED
+from fastrnn.plan.lowering.fuse import Fused, main_of
 from fastrnn.plan.lowering.views import source_of
 from fastrnn.plan.lowering.windows import share_padding
 
@@ -58,7 +60,13 @@ def share_places(build) -> None:
         elif node.op == "ScatterND":
             share(node.inputs[0], node.outputs[0], lambda view: view)
         elif main_of(node).op == "Conv" and build.compiled:
-            share_padding(build, main_of(node), share)
+            maker = made.get(main_of(node).inputs[0])
+            share_padding(build, main_of(node), share, 3 if maker is not None and _writes_images(maker) else 2)
+
+
+def _writes_images(node: Node) -> bool:
+    """Whether what makes a value writes rows in three loops: images with something between their lines."""
+    return isinstance(node, Fused) or node.op in ("Conv", "ConvTranspose") or node.op in PLAIN or node.op in SPELLED
 
 
 def last_uses(build) -> dict[str, int]:

@@ -55,8 +55,8 @@ def padded_input(node: Node, kernel, shape) -> Padded | None:
     return Padded(f"{node.name} padded", (shape[0], *(n + b + a for n, b, a in zip(shape[2:], window.before, window.after)), shape[1]), window)
 
 
-def share_padding(build, node: Node, share) -> None:
-    """Has the input of a convolution made inside its padding."""
+def share_padding(build, node: Node, share, loops: int) -> None:
+    """Has the input of a convolution made inside its padding, where what makes it writes rows in so many loops."""
     kernel = tuple(int(n) for n in build.shape_of(node.inputs[1])[2:])
     shape = build.shape_of(node.inputs[0])
     padded = padded_input(node, kernel, shape)
@@ -65,7 +65,7 @@ def share_padding(build, node: Node, share) -> None:
 
     def part(whole: View) -> View | None:
         found, n = inside(whole, padded.window.before, shape[2:]), len(shape)
-        return found.transposed((0, n - 1, *range(1, n - 1))) if build.walks(found) else None
+        return found.transposed((0, n - 1, *range(1, n - 1))) if build.walks(found, loops) else None
 
     build.specs[padded.name] = Spec("float32", padded.shape)
     share(node.inputs[0], padded.name, part, ordered=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from fastrnn.model import State, Value
 from fastrnn.model.edit import Edit, reading
 from fastrnn.model.ops import Spec
 from fastrnn.model.sizes import MOST
-from fastrnn.plan.planner import Plan
 from fastrnn.plan.streams.streaming import batch_symbol, steppable
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
 
 END = 2**31 - 1
 

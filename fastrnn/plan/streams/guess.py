@@ -13,14 +13,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from fastrnn.errors import FastRNNError
 from fastrnn.model import Model, State, Value
 from fastrnn.model.edit import changed
 from fastrnn.plan.graph.fold import fold
-from fastrnn.plan.planner import Plan
 from fastrnn.plan.streams.flow import Flow, sources
 from fastrnn.plan.streams.streaming import batch_symbol, time_symbol
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
 
 BATCH = 2  # for which the graph is followed
 LETTERS = {"h": "h", "hx": "h", "hy": "h", "c": "c", "cx": "c", "cy": "c"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,11 +22,13 @@ from fastrnn.model.ops import ANY_DIM, OPS
 from fastrnn.model.recurrent import RECURRENT, states_of
 from fastrnn.model.sizes import Scope, Size, Whole, same
 from fastrnn.model.small import BYTES_OF_ALL, BYTES_OF_ROW
-from fastrnn.plan.planner import Plan
 from fastrnn.plan.streams import lookback  # noqa: F401  (ops that can be stepped though they mix steps)
 from fastrnn.plan.streams.flow import check_ties
 from fastrnn.plan.streams.timeline import Prefix, Timeline
 from fastrnn.plan.streams.timeline import refuse as _refuse
+
+if TYPE_CHECKING:
+    from fastrnn.plan.planner import Plan
 
 # Ops that make an axis one of time where nothing else says so, if they mix its places.
 LOOKING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "CumSum", "Pad", "Concat", "Slice")

@@ -17,9 +17,11 @@ from fastrnn.model.recurrent import RECURRENT, WEIGHT_INPUTS, RecurrentNode
 from fastrnn.model.small import PRECISION_OF, PRECISIONS, restored
 from fastrnn.plan import policy
 from fastrnn.plan.lowering.memory import View, weight_view
-from fastrnn.plan.weights.panels import joined, pack_bytes, pack_dense, pack_recurrent
+from fastrnn.plan.weights.panels import joined, pack_bytes, pack_dense, pack_recurrent, panel, vectors
 
 OF_BYTES = ("MatMulInteger", "ConvInteger")
+LEAST_CHANNELS = 16  # of a convolution in squares: below, turning them costs what it saves
+TURN = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def weight_positions(node: Node) -> Sequence[int]:
     return WEIGHT_INPUTS if node.op in RECURRENT else range(1, len(node.inputs))
 
 
-def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Packed]:
-    """The packed directions of a recurrent node, phases of a ConvTranspose with strides, or the one of a Gemm or convolution."""
+def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str, in_squares: bool = False) -> list[Packed]:
+    """The packed directions of a recurrent node, phases of a ConvTranspose with strides, or the one of a Gemm or convolution. in_squares: convolutions may be computed
+    four neighbouring outputs at a time."""
     sources = sources_of(node, weights)
     if any(isinstance(a, Absent) for a in sources):
         raise AssertionError(f"node {node.name!r}: the numbers of its weights were given up")
@@ -78,6 +81,8 @@ def pack(node: Node, weights: Mapping[str, np.ndarray], backend: str) -> list[Pa
     if node.op in OF_BYTES:
         return [_of_bytes(node, sources, backend)]
     w, bias, scale = [*sources, None, None][:3]
+    if in_squares and takes_squares(node, w):
+        return [_in_squares(w, bias, sources, backend)]
     single = node.op != "Gemm" and depthwise(node, w.shape)
     # a depthwise convolution's few weights are widened: its time is not theirs
     w = restored(w) if single else w
@@ -105,6 +110,22 @@ def _of_bytes(node: Node, sources, backend: str) -> Packed:
     parts = [pack_bytes(m, z, b, choice.kernel.lanes) for m, z, b in zip(matrices, np.split(zeros, len(matrices)), biases)]
     arrays = {name: joined([part[name] for part in parts]) for name in parts[0]}
     return Packed(choice.kernel, choice.why, arrays, 0, sources, len(parts), sum(m.size for m in matrices), precision="int8")
+
+
+def takes_squares(node: Node, w: np.ndarray | None) -> bool:
+    """Whether native/products/winograd.h can compute a convolution, and gains by it: 3 x 3 taps and steps of one, from and to a vector of channels at least."""
+    if node.op != "Conv" or w is None or w.dtype != np.float32 or w.shape[2:] != (3, 3) or min(w.shape[:2]) < LEAST_CHANNELS:
+        return False
+    return node.get("group") == 1 and {*(node.get("strides") or ()), *(node.get("dilations") or ())} <= {1}
+
+
+def _in_squares(w: np.ndarray, bias: np.ndarray | None, sources, backend: str) -> Packed:
+    """U = G g G' of each pair of channels, a panel for each of its 16 places (Lavin and Gray 2015, arXiv:1509.09308, section 4.1), rounded once."""
+    choice = policy.pick("winograd", backend)
+    turned = np.einsum("pa,oiab,qb->pqoi", TURN, w.astype(np.float64), TURN).astype(np.float32)
+    places = [panel([matrix], choice.kernel.lanes) for matrix in turned.reshape(16, *w.shape[:2])]
+    arrays = {"w_x": joined(places)} if bias is None else {"w_x": joined(places), "bias": vectors([bias], choice.kernel.lanes)}
+    return Packed(choice.kernel, f"{choice.why}; 3 x 3 taps, outputs in squares", arrays, 0, sources, multiplies=4 * w.shape[0] * w.shape[1])
 
 
 def depthwise(node: Node, w_shape) -> bool:

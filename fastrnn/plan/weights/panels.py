@@ -64,10 +64,10 @@ def _small_panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] |
     starts = range(0, max(1, K), K_BLOCK) if zeros is None else (0,)
     sums = np.stack([(whole[..., k : k + K_BLOCK] if zeros is None else whole).sum(axis=-1, dtype=np.int32) for k in starts])
     head = np.zeros((1 + len(starts) + (zeros is not None), blocks, G, lanes), np.int32)
-    head[0].view(np.float32)[:] = _vectors([s.astype(np.float32) for s in scales], lanes)
+    head[0].view(np.float32)[:] = vectors([s.astype(np.float32) for s in scales], lanes)
     head[1 : 1 + len(starts)] = sums.reshape(len(starts), G, blocks, lanes).transpose(0, 2, 1, 3)
     if zeros is not None:
-        head[-1] = _vectors([z.astype(np.float32) for z in zeros], lanes)
+        head[-1] = vectors([z.astype(np.float32) for z in zeros], lanes)
     packed = aligned_zeros((head.nbytes + whole.nbytes,), np.uint8)
     packed[: head.nbytes] = head.view(np.uint8).reshape(-1)
     packed[head.nbytes :].view(np.int8).reshape(numbers.shape)[:] = numbers
@@ -88,7 +88,7 @@ def is_narrow(units: int, lanes: int) -> bool:
     return 0 < units % lanes <= lanes // 2
 
 
-def _vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
+def vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
     """(blocks, G, lanes) from G vectors (H,)."""
     packed = aligned_zeros((-(-len(vectors[0]) // lanes), len(vectors), lanes))
     for g, vector in enumerate(vectors):
@@ -99,7 +99,7 @@ def _vectors(vectors: list[np.ndarray], lanes: int) -> np.ndarray:
 
 def _starts(cell: Cell, biases: list[np.ndarray], lanes: int, precision: str) -> np.ndarray:
     """Where the chains of each accumulator start; in a narrow block, which float32 alone has, the first of two that share a vector holds both."""
-    packed = _vectors(biases, lanes)
+    packed = vectors(biases, lanes)
     if precision == "float32" and is_narrow(len(biases[0]), lanes):
         both = [g for g, x, h in zip(range(len(biases)), cell.x_gates, cell.first_gates) if x == h == cell.gates[g].name]
         for g in both[1::2]:
@@ -126,7 +126,7 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     if w.w_p is not None:
         packed["w_p"] = panel([w.w_p], lanes, None if w.s_p is None else [w.s_p])
     if w.parameters:
-        by_block = _vectors(list(w.parameters), lanes)
+        by_block = vectors(list(w.parameters), lanes)
         packed["peephole"] = aligned_zeros((by_block.shape[1], by_block.shape[0], lanes))
         packed["peephole"][:] = by_block.transpose(1, 0, 2)
     return packed
@@ -136,7 +136,7 @@ def pack_dense(w: np.ndarray, b: np.ndarray | None, lanes: int, scale: np.ndarra
     """The contract's weight fields of a dense layer, w (N, K) of any precision, b (N,), scale (N,) of int8."""
     packed = {"w_x": panel([w], lanes, None if scale is None else [scale])}
     if b is not None:
-        packed["bias"] = _vectors([b], lanes)
+        packed["bias"] = vectors([b], lanes)
     return packed
 
 

@@ -1,10 +1,10 @@
 /* Matrix products: dense layers, those of a convolution's groups, products of two computed matrices. What follows
  * elementwise, and a pooling behind it, is applied to rows while they are hot.
  *
- * The epilogue is a program (operations.h): a table of how many operands and instructions it has, the lines and columns of the pooling's window (0: none)
- * and whether it takes their mean, the operands' strides along t, b and units, and the instructions. Value 0 is the product, then come the operands
- * x2, x3, ...; the last instruction's result is y. Where windows follow, rows are T lines of B columns, which wait in hn for their window, and y_t and y_b
- * are steps of windows. */
+ * The epilogue is a program (operations.h): a table of how many operands and instructions it has, the lines and columns of the pooling's window (0: none),
+ * whether it takes their mean, and of how many windows the lines wait at once; how many images there are, and how far apart in x and in y; the operands' strides along
+ * images, t, b and units, and the instructions. Value 0 is the product, then come the operands x2, x3, ...; the last instruction's result is y. Where windows follow, rows
+ * are T lines of B columns, which wait in hn for their window, and y_t and y_b are steps of windows. */
 #ifndef FASTRNN_DENSE_H
 #define FASTRNN_DENSE_H
 #include "grid.h"
@@ -17,6 +17,8 @@
 
 typedef struct {
     const fr_args *a;
+    const float *in, *from[MAX_OPERANDS]; /* the image in hand, of x and of the operands */
+    float *out, *waiting;                 /* of y; the lines that wait */
     const void *w;
     const float *bias;
     const float **x;
@@ -26,28 +28,35 @@ typedef struct {
     fr_quantized integers;   /* of int8 weights, the rows in hand */
     int64_t count, operands; /* of the epilogue */
     int64_t lines, columns;  /* of a window behind it */
-    int64_t mean;            /* rather than the largest */
-    const int64_t *strides;  /* of each operand along t, b and units */
+    int64_t mean, at_once;   /* rather than the largest; windows whose lines wait */
+    int64_t images, in_step, out_step;
+    const int64_t *strides; /* of each operand along images, t, b and units */
     const fr_instruction *program;
     int64_t unit; /* where the group's units start */
 } dense_rows;
 
-static const float *dense_operand(const fr_args *a, int64_t k) {
-    const void *operand[MAX_OPERANDS] = {a->x2, a->x3, a->x4, a->x5, a->x6, a->x7, a->x8};
-    return operand[k];
+/* table: NULL without an epilogue, windows and more than one image. */
+static dense_rows dense_of(const fr_args *a, const float **x, float **y, const int64_t *table) {
+    dense_rows s = {.a = a, .in = a->x, .out = a->y, .waiting = a->hn, .x = x, .y = y, .images = 1};
+    if (!table) return s;
+    s.operands = table[0], s.count = table[1], s.lines = table[2], s.columns = table[3], s.mean = table[4], s.at_once = table[5];
+    s.images = table[6], s.in_step = table[7], s.out_step = table[8], s.strides = table + 9;
+    s.program = (const fr_instruction *)(s.strides + 4 * s.operands);
+    return s;
 }
 
-static void dense_epilogue_of(dense_rows *s, const int64_t *table) {
-    if (!table) return;
-    s->operands = table[0], s->count = table[1], s->lines = table[2], s->columns = table[3], s->mean = table[4], s->strides = table + 5;
-    s->program = (const fr_instruction *)(s->strides + 3 * s->operands);
+static void dense_image(dense_rows *s, int64_t image) {
+    const fr_args *a = s->a;
+    const float *operand[MAX_OPERANDS] = {a->x2, a->x3, a->x4, a->x5, a->x6, a->x7, a->x8};
+    s->in = (const float *)a->x + image * s->in_step, s->out = a->y + image * s->out_step;
+    for (int64_t k = 0; k < s->operands; k++) s->from[k] = operand[k] + image * s->strides[4 * k];
 }
 
 /* An operand's part that belongs to n_rows x n units of y from `row` and `unit` on: where it lies if that is as y does, else laid out in `room`. */
 static float *dense_read(const dense_rows *s, int64_t k, int64_t row, int64_t n_rows, int64_t unit, int64_t n, float *room) {
-    const int64_t *stride = s->strides + 3 * k, B = s->a->B;
+    const int64_t *stride = s->strides + 4 * k + 1, B = s->a->B;
     int64_t t = row / B, b = row % B;
-    const float *base = dense_operand(s->a, k) + (s->unit + unit) * stride[2];
+    const float *base = s->from[k] + (s->unit + unit) * stride[2];
     if (stride[2] == 1 && (n_rows == 1 || (stride[1] == n && (b + n_rows <= B || stride[0] == B * n))))
         return (float *)base + t * stride[0] + b * stride[1];
     for (int64_t r = 0; r < n_rows; r++) {
@@ -105,12 +114,12 @@ static void dense_rows_from(dense_rows *s, int64_t row, int64_t n) {
     const fr_args *a = s->a;
     const int64_t width = (a->P ? a->P : 1) * a->H, y_b = s->lines ? width : a->y_b;
     int64_t t = row / a->B, b = row % a->B;
-    const float *x = (const float *)a->x + t * a->x_t + b * a->x_b;
-    float *y = s->lines ? a->hn + row % (s->lines * a->B) * width : a->y + t * a->y_t + b * y_b;
+    const float *x = s->in + t * a->x_t + b * a->x_b;
+    float *y = s->lines ? s->waiting + row % (s->lines * a->B) * width : s->out + t * a->y_t + b * y_b;
     for (int64_t r = 0; r < n; r++, x += a->x_b, y += y_b) {
         if (b == a->B) {
-            b = 0, x = (const float *)a->x + ++t * a->x_t;
-            if (!s->lines) y = a->y + t * a->y_t;
+            b = 0, x = s->in + ++t * a->x_t;
+            if (!s->lines) y = s->out + t * a->y_t;
         }
         s->x[r] = x, s->y[r] = y, b++;
     }
@@ -123,7 +132,8 @@ static void dense_pool(const dense_rows *s, int64_t to) {
     int64_t offsets[FR_POOLED];
     for (int64_t k = 0; k < size; k++) offsets[k] = (k / s->columns * a->B + k % s->columns) * width;
     const fr_windows windows = {offsets, size, !s->mean, (float)size};
-    for (int64_t b = 0; b < a->B / s->columns; b++) pool_channels(&windows, width, a->hn + b * s->columns * width, a->y + to * a->y_t + b * a->y_b);
+    for (int64_t b = 0; b < a->B / s->columns; b++)
+        pool_channels(&windows, width, s->waiting + b * s->columns * width, s->out + to * a->y_t + b * a->y_b);
 }
 
 /* Of so many rows those that go first: whole tiles, since tiles of two heights are of two widths as well; what is left is halved where little would be. */
@@ -132,17 +142,20 @@ static int64_t fr_rows_at_once(int64_t n_rows) {
     return n_rows < 2 * MANY_ROWS ? (n_rows / 2 + HEIGHT - 1) / HEIGHT * HEIGHT : MANY_ROWS;
 }
 
-/* `compute` for all rows, few at a time, so that they stay in cache for all units and what follows. */
+/* `compute` for all rows of all images, few at a time, so that they stay in cache for all units and what follows. */
 typedef void (*dense_compute)(dense_rows *s, int64_t row, int64_t n_rows);
 static void dense_walk(dense_rows *s, dense_compute compute) {
     const int64_t n_rows = s->a->T * s->a->B, together = s->lines ? s->lines * s->a->B : n_rows;
-    for (int64_t start = 0; start < n_rows; start += together) {
-        for (int64_t row = start, n; row < start + together; row += n) {
-            n = fr_rows_at_once(start + together - row);
-            dense_rows_from(s, row, n);
-            compute(s, row, n);
+    for (int64_t image = 0; image < s->images; image++) {
+        dense_image(s, image);
+        for (int64_t start = 0; start < n_rows; start += together) {
+            for (int64_t row = start, n; row < start + together; row += n) {
+                n = fr_rows_at_once(start + together - row);
+                dense_rows_from(s, row, n);
+                compute(s, row, n);
+            }
+            if (s->lines) dense_pool(s, start / together);
         }
-        if (s->lines) dense_pool(s, start / together);
     }
 }
 
@@ -158,14 +171,14 @@ static void dense_groups(dense_rows *s, int64_t row, int64_t n_rows) {
     }
 }
 
-/* axes: NULL, or the epilogue; behind, with a chunk, where each of so many segments of a row starts, from its address on: windows where they lie. */
+/* axes: NULL, or the epilogue's table; in front of it, with a chunk, where each of so many segments of a row starts, from its address on: windows where they lie. */
 static int64_t dense_int8_work_bytes(const fr_args *a) { return fr_quantized_bytes((a->chunk ? a->chunk : 1) * a->I, MANY_ROWS); }
 static void dense_run(const fr_args *a) {
     const float *x[MANY_ROWS];
     float *y[MANY_ROWS];
-    dense_rows s = {.a = a, .x = x, .y = y, .segments = a->chunk, .offsets = a->chunk ? a->axes : NULL};
+    dense_rows s = dense_of(a, x, y, a->chunk ? a->axes + a->chunk : a->axes);
+    s.segments = a->chunk, s.offsets = a->chunk ? a->axes : NULL;
     if (a->weights == FR_INT8) s.integers = fr_room_for(a->work, (a->chunk ? a->chunk : 1) * a->I, MANY_ROWS);
-    dense_epilogue_of(&s, a->chunk ? a->axes + a->chunk : a->axes);
     dense_walk(&s, dense_groups);
 }
 

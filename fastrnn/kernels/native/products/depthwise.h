@@ -85,8 +85,7 @@ static void depthwise_rows(dense_rows *s, int64_t row, int64_t n_rows) {
 static void depthwise_run(const fr_args *a) {
     const float *x[MANY_ROWS];
     float *y[MANY_ROWS];
-    dense_rows s = {.a = a, .x = x, .y = y};
-    dense_epilogue_of(&s, a->axes + a->I);
+    dense_rows s = dense_of(a, x, y, a->axes + a->I);
     dense_walk(&s, depthwise_rows);
 }
 #endif
