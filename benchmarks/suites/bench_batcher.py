@@ -16,9 +16,9 @@ MANY, MAX_BATCH, QUEUES = 2000, 64, ("auto", 16, 64)
 
 
 class Layer:
-    """A layer whose step takes more than to ask for it does in Python: who offers four times its rate has time to."""
+    """Layers that take so much longer than it takes to ask for a step in Python that who offers four times their rate has half of the time left."""
 
-    I, H, LAYERS = 256, 768, 2
+    I, H, LAYERS = 256, 1024, 3
 
     def __init__(self):
         self.session = fr.compile(fr.LSTM(self.I, self.H, self.LAYERS, seed=0))

@@ -11,7 +11,7 @@ from pooled import KINDS, Beside
 
 import fastrnn as fr
 from fastrnn.model import Model, Node, State, Value
-from fastrnn.runtime.pools import apart
+from fastrnn.runtime.pools import tiling
 from fastrnn.testing import CAUSAL as STYLES
 
 
@@ -422,4 +422,6 @@ def test_resets_of_a_stream(kind):
 
 
 def test_tiles_are_small_enough_to_stay_in_cache():
-    assert apart.MOST_ROWS == fr.compile(fr.LSTM(40, 64)).pool(4)._tiles.most
+    """And large enough to read weights once that do not."""
+    assert fr.compile(fr.LSTM(40, 64)).pool(4)._tiles.most == tiling.NEAR_ROWS
+    assert fr.compile(fr.LSTM(64, 1024)).pool(4)._tiles.most == tiling.FAR_ROWS

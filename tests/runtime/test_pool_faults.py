@@ -11,7 +11,7 @@ from pooled import KINDS, Beside
 
 import fastrnn as fr
 from fastrnn.model import Model, Node, State, Value
-from fastrnn.runtime.pools import apart
+from fastrnn.runtime.pools import tiling
 
 
 def embedded():
@@ -76,10 +76,10 @@ def test_models_that_keep_rows_apart_share_a_call(shared):
         (fr.compile(silero, states={"state": "stateN"}, constants={"sr": np.array(16_000)}), {"sequence": 576}),
         (fr.compile(fr.from_onnx(shared / "models/dtln-pytorch/model_p1.onnx")), None),
     ):
-        assert session.pool(4, sizes=sizes)._tiles.most in (1, apart.MOST_ROWS)
+        assert session.pool(4, sizes=sizes)._tiles.most in (1, tiling.NEAR_ROWS)
     assert (
         fr.compile(silero, states={"state": "stateN"}, constants={"sr": np.array(16_000)}).pool(4, sizes={"sequence": 576})._tiles.most
-        == apart.MOST_ROWS
+        == tiling.NEAR_ROWS
     )
 
 

@@ -24,8 +24,7 @@ from fastrnn.plan.program import JumpStep, Program, Slot
 from fastrnn.runtime.streams.forms import Form, Forms
 from fastrnn.runtime.streams.stream import Stream
 
-# Rows of a tile, at most. From 8 to 128 the rate hardly differs (silero, LSTM(40, 64), GRU(1, 16): benchmarks/suites/bench_pool.py); this bounds the work space.
-MOST_ROWS = 32
+MOST_ROWS = 32  # for which programs are looked at
 DRAWN_STEPS = 3
 # Ops that move entries and compute nothing: if they mixed rows, the bits of drawn streams would.
 MOVES = frozenset(("AsComplex", "AsReal", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Require", "Shape", "Size",

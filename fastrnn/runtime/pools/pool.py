@@ -16,9 +16,9 @@ from fastrnn.plan.streams.keep import KEEP
 from fastrnn.runtime import checks
 from fastrnn.runtime.pools import blob
 from fastrnn.runtime.pools._pool import MOST_STREAMS, PoolCore
-from fastrnn.runtime.pools.apart import MOST_ROWS, Axes, axes_of
+from fastrnn.runtime.pools.apart import Axes, axes_of
 from fastrnn.runtime.pools.parts import checked_lengths, parts, steps_done
-from fastrnn.runtime.pools.tiling import RowInput, Tiling, single_threaded
+from fastrnn.runtime.pools.tiling import RowInput, Tiling, rows_of_tiles, single_threaded
 from fastrnn.runtime.streams.forms import Forms, KeepingForms
 from fastrnn.runtime.streams.states import StateRows
 
@@ -76,7 +76,7 @@ class Pool(PoolCore):
         if key not in self._plans:
             axes, apart = axes_of(self._forms, self._bound, values)
             self._axes, self._kept = axes, None
-            most = MOST_ROWS if apart else 1
+            most = rows_of_tiles(self._forms.plan) if apart else 1
             tilings = [
                 Tiling(most, self._threads, self._forms, self._bound, values, axes, self._rows, chunk)
                 for chunk in ([False, True] if self._form.timed else [False])

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.kernels import roofline
 from fastrnn.model import Value
+from fastrnn.plan import Plan
 from fastrnn.plan.program import CheckStep, Program, PythonStep, Slot
 from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
 from fastrnn.runtime.pools.apart import Axes
@@ -20,6 +22,10 @@ from fastrnn.runtime.pools.in_place import in_place
 from fastrnn.runtime.streams.forms import Form, Forms
 from fastrnn.runtime.streams.states import StateRows
 
+# Rows of a tile, at most. From 8 to 128 the rate hardly differs where weights stay in L2 (silero, LSTM(40, 64), GRU(1, 16): benchmarks/suites/bench_pool.py), and this bounds
+# the work space. Where they do not stay there from tile to tile, more rows read them once: of 128, LSTM(256, 512), 100 rows, takes 0.90 of the time, (256, 768) twice 0.82,
+# (256, 1024) three times 0.64 (L2 of 2 MB).
+NEAR_ROWS, FAR_ROWS = 32, 128
 # Up to so many rows have tiles of their own, so that a call of other rows than the one before costs no change of sizes (GRU(1, 16), 1 to 7 rows: 0.6 us of 1.9).
 OWN_ROWS = 8
 
@@ -34,6 +40,12 @@ class RowInput(NamedTuple):
     axis: int | None
     low: int | None
     high: int | None
+
+
+def rows_of_tiles(plan: Plan) -> int:
+    """Rows of a tile, at most."""
+    weights = sum(part.weight_bytes for packed in plan.packed.values() for part in packed)
+    return FAR_ROWS if weights > roofline.cache_bytes().get("L2", weights) else NEAR_ROWS
 
 
 class Tiling(Tiles):
