@@ -114,6 +114,7 @@ PLOTTED = [
 LOADS = [_square("lstm", H, quick=H == 256) for H in (64, 256, 1024)]
 MEMORY = [_square("lstm", H, quick=H == 256) for H in (256, 1024)]
 POOLS = [Case("lstm", 40, 64, quick=True), Case("gru", 1, 16)]
+SHARED_POOLS = [POOLS[0], Case("lstm", 128, 256)]  # by two threads
 READY = [(1, 7), (20, 99), (200, 599), (2000, 2000)]  # streams of a pool that step at once, drawn between
 THREADS = [_square("lstm", 512, carried=True), _square("lstm", 1024, carried=True), _square("lstm", 256, T=100), _square("lstm", 512, T=100, quick=True),
            _square("lstm", 256, T=50, B=32), _square("lstm", 256, T=50, B=2), _square("lstm", 128, T=100), _square("lstm", 64, T=100), _square("gru", 256, T=100),

@@ -54,7 +54,7 @@ class Words(nn.Module):
 
 
 class Voice(nn.Module):
-    """Separable convolutions over three frames of 41 features, their maximum over both, two LSTMs of 64."""
+    """Separable convolutions over three frames of 41 features, their maximum over both by a pooling of volumes, two LSTMs of 64."""
 
     shape = (1, 3, 41)
 
@@ -65,7 +65,7 @@ class Voice(nn.Module):
         self.layers, self.head = nn.LSTM(64, 64, 2), nn.Linear(64, 1)
 
     def forward(self, x):
-        return self.head(self.layers(self.most(self.features(x)).flatten(2).permute(2, 0, 1))[0]).sigmoid()
+        return self.head(self.layers(self.most(self.features(x).unsqueeze(1)).flatten(2).transpose(0, 1))[0]).sigmoid()
 
 
 NETWORKS = {

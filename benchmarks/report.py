@@ -27,6 +27,7 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "push": ("Blocks through a stream", "64 samples a call, the state carried; microseconds a call, and a sample."),
     "model": ("Real models", "A frame with its states carried, or a whole call, batch 1. torch runs the same graph eagerly, op by op."),
     "convolution": ("Models with a convolutional front", "A whole call: judging speech (convolutions, MaxPool, two bidirectional GRUs), reading a line of text (MobileNet, two bidirectional LSTMs)."),
+    "network": ("Networks of common forms", "A whole call, weights drawn: captchas (Keras' example), words (CRNN of Shi, Bai and Yao, 2015), voice activity (separable convolutions, a maximum over frames and features, two LSTMs of 64)."),
     "drawn": ("Sizes drawn anew", "Sixteen calls, each of another batch, length, or lengths of its rows; the same ones for every engine, which has one session for all."),
     "opened": ("Streams opened and closed", "Streams that live for some steps, one after the other: opening and all steps of eight."),
     "crowd": ("Streams that come and go in a pool", "Eight ticks: some streams leave, as many come, and some of all step; the peers' states lie in an array whose rows are handed on."),
@@ -40,6 +41,7 @@ TITLES = {  # of the tables, in the order of the report: what stands above each
     "rates": ("Rate of batches", "GFLOP/s at T=50, I=H, matrix work only, fastrnn alone."),
     "lengths": ("What lengths cost", "Microseconds, fastrnn alone."),
     "threads": ("Two threads", "Microseconds, fastrnn alone; both give the same bits."),
+    "shared": ("Two threads that share a pool's rows", "Those of 10,000 streams that are ready, drawn anew each call, one step after the other; microseconds, fastrnn alone; both give the same bits."),
     "compiled": ("Compiled cells beside native kernels", "The jit backend and the native one, the same bits; microseconds, fastrnn alone."),
     "loops": ("The gallery beside loops in PyTorch", "The same cell, its input projected at once, in an eager loop and in a scripted one; microseconds."),
     "per_flop": ("Cells by the work of their matrices", "Nanoseconds of a thousand floating-point operations; in brackets, of the LSTM's."),
@@ -237,7 +239,7 @@ def training_memory(cases: list[dict]) -> list[str]:
     )
 
 
-TABLES = {"open_loop": open_loop, "busy": busy, "overload": overload, "rates": rates, "lengths": lengths, "threads": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
+TABLES = {"open_loop": open_loop, "busy": busy, "overload": overload, "rates": rates, "lengths": lengths, "threads": threads, "shared": threads, "load": load, "import": imports, "memory": memory, "precision": precision,
           "compiled": beside, "loops": beside, "own_step": beside, "per_flop": per_flop, "training": beside,
          "cell_training": beside, "training_memory": training_memory,
           "compile": milliseconds}  # fmt: skip

@@ -35,6 +35,12 @@ def prepare(case, threads: int = 1):
     return run, first
 
 
+def pool(case, streams: int, threads: int = 1):
+    """A pool with so many streams open, and their handles."""
+    made = fr.compile(graph(case), threads=threads).pool(streams)
+    return made, np.array([made.open() for _ in range(streams)])
+
+
 def any_size(case):
     """See contenders: one session."""
     session = fr.compile(graph(case))

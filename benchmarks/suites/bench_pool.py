@@ -6,9 +6,9 @@ from itertools import cycle
 import cases
 import numpy as np
 import pytest
+from contenders import fastrnn_engine
 from contenders.gathered import Gathered, peers
 
-import fastrnn as fr
 from fastrnn.kernels import roofline
 
 STREAMS = 10_000
@@ -17,17 +17,10 @@ DRAWS = 8  # sets of ready streams, one after the other
 LOADS = (0.3, 0.5, 0.7, 0.85)  # of the rate that a pool reaches with all streams ready
 
 
-def pool_of(case):
-    layer = getattr(fr, case.kind.upper())(case.I, case.H)
-    layer.load_state_dict(case.parameters)
-    pool = fr.compile(layer).pool(STREAMS)
-    return pool, np.array([pool.open() for _ in range(STREAMS)])
-
-
 @pytest.mark.parametrize("ready", cases.READY, ids=str)
 @pytest.mark.parametrize("case", cases.POOLS, ids=str)
 def test_pool(race, case, ready):
-    random, (pool, handles) = np.random.default_rng(0), pool_of(case)
+    random, (pool, handles) = np.random.default_rng(0), fastrnn_engine.pool(case, STREAMS)
     counts = random.integers(ready[0], ready[1] + 1, DRAWS)
     draws = [(random.permutation(STREAMS)[:n], random.standard_normal((n, case.I)).astype(np.float32)) for n in counts]
     named = [(handles[chosen].tolist() if len(chosen) < 16 else handles[chosen], x) for chosen, x in draws]
@@ -78,7 +71,7 @@ def waits(step, case, callers: int, period: float, seconds: float) -> np.ndarray
 def test_open_loop(record, request, load):
     """The callers are as many as keep the pool busy for this share of its time; the peers serve as many."""
     case, quick = cases.POOLS[0], request.config.getoption("--quick")
-    pool, handles = pool_of(case)
+    pool, handles = fastrnn_engine.pool(case, STREAMS)
     x, started, rounds = np.zeros((STREAMS, case.I), np.float32), time.perf_counter(), 1 if quick else 5
     for _ in range(rounds):
         pool.step(handles, x)

@@ -1,4 +1,5 @@
-"""Convolutions of 3 x 3 taps, computed four neighbouring outputs at a time: as exact as taps one by one, and the same bits whatever is computed beside them."""
+"""Convolutions of 3 x 3 taps, computed four neighbouring outputs at a time: as exact as taps one by one, and the same bits whatever is computed beside them. What networks of
+them are pooled by."""
 
 import numpy as np
 import pytest
@@ -159,3 +160,21 @@ def test_not_where_a_stream_may_begin_between_its_outputs(each_isa):
         y = stream.push(np.ascontiguousarray(np.moveaxis(x[:, :, at : at + n], 2, 0)))
         assert y.tobytes() == np.ascontiguousarray(np.moveaxis(whole[:, :, at : at + n], 2, 0)).tobytes()
         at += n
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"kernel_shape": [1, 2, 3], "strides": [1, 2, 3]},
+        {"kernel_shape": [1, 3, 3], "pads": [0, 1, 1, 0, 1, 1], "strides": [1, 2, 1]},
+        {"kernel_shape": [1, 3, 2], "ceil_mode": 1, "strides": [1, 2, 2]},
+        {"kernel_shape": [2, 3, 2]},
+    ],
+)
+def test_volumes_of_one_channel_are_pooled_as_images_of_many(op, window):
+    x = draw(2, 1, 6, 7, 9)
+    model = Model((Value("x", "float32", x.shape),), ("y",), (Node(op, "pool", ("x",), ("y",), window),), {})
+    session = fr.compile(model)
+    assert ("Reshape" in session.explain()) == (window["kernel_shape"][0] == 1)
+    np.testing.assert_allclose(session.run({"x": x})["y"], fr.compile(model, backend="reference").run({"x": x})["y"], rtol=1e-6, atol=1e-6)

@@ -8,6 +8,8 @@ Pow by 2                                          Mul
 x Clip(x + 3, 0, 6) / 6                           a hard swish by its product with 1 / 6: no division
 Concat of all that a Split gives                  what was split
 GlobalAveragePool                                 ReduceMean
+MaxPool, AveragePool of one channel, by windows   of as many channels as the first axis has: they are read side by side, not one by one
+of one along the first axis
 ConstantOfShape, Tile along axes of size 1        Expand, a view
 QLinearConv, QLinearMatMul                        ConvInteger, MatMulInteger, their sums as bytes again
 """
@@ -131,6 +133,26 @@ def global_average_pool(graph: Patterns, node: Node):
     """The mean over all spatial axes."""
     rank = len(graph.specs[node.inputs[0]].shape)
     return [replace(node, op="ReduceMean", inputs=(*node.inputs, graph.whole(f"{node.name}.axes", *range(2, rank))))] if rank > 2 else None
+
+
+@rewrites("MaxPool")
+@rewrites("AveragePool")
+def pool_of_one_channel(graph: Patterns, node: Node):
+    """(N, 1, C, sizes...) by windows (1, ...) is (N, C, sizes...) by windows (...)."""
+    shape, size = graph.specs[node.inputs[0]].shape, node.get("kernel_shape")
+    steps, pads = node.get("strides") or [1] * len(size), node.get("pads") or [0] * 2 * len(size)
+    if len(size) < 2 or shape[1] != 1 or size[0] != 1 or steps[0] != 1 or pads[0] or pads[len(size)] or len(node.outputs) > 1 or has_symbol(shape):
+        return None
+    nodes: list[Node] = []
+    (x,) = graph.node(nodes, "Reshape", f"{node.name}.channels", (node.inputs[0], graph.whole(f"{node.name}.shape", shape[0], *shape[2:])))
+    attributes = {
+        name: [*values[1 : len(size)], *(values[len(size) + 1 :] if name == "pads" else ())]
+        if name in ("kernel_shape", "strides", "pads", "dilations") and values
+        else values
+        for name, values in node.attributes.items()
+    }
+    (y,) = graph.node(nodes, node.op, f"{node.name}.of channels", (x,), **attributes)
+    return [*nodes, Node("Reshape", node.name, (y, graph.whole(f"{node.name}.result", *graph.specs[node.outputs[0]].shape)), node.outputs)]
 
 
 @rewrites("MatMul")
