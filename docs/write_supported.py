@@ -17,8 +17,7 @@ from fastrnn.model.ops import OPS
 from fastrnn.model.ops.foreign import NAMES as FOREIGN
 from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.plan.emit.emitter import EMIT
-from fastrnn.plan.graph import apart  # noqa: F401  (it registers patterns)
-from fastrnn.plan.graph.rewrite import REWRITES
+from fastrnn.plan.graph.rewrites import REWRITES
 from fastrnn.plan.lowering.views import VIEWS
 from fastrnn.plan.route import REPEATING
 

@@ -7,7 +7,7 @@ The executor calls it without the GIL, with denormals flushed.
     T, B, I, H, P       time, batch, input, hidden, projected hidden (= H without a projection); kernels of other ops say what they count in them
     x, y                rows (t, b) of a (T, B) grid: x + t * x_t + b * x_b elements, y with y_t and y_b, features contiguous
     w_x, w_h, w_u, w_p  packed panels [unit block][k][gate][lane]: over x, h, a second phase's operand, a projection; in a last block of
-                        at most half the lanes, two gates share a vector (native/products/affine.h)
+                        at most half the lanes, two gates share a vector, and in native ones of 8 lanes the last of four gates lies apart (native/products/affine.h)
     bias                [unit block][accumulator][lane]: each FMA chain starts here, then x in order, then h in order; where two
                         accumulators share a vector, the first holds both
     peephole            [3][H padded to lanes] in the order i, f, o, or a custom cell's parameters; NULL without
@@ -21,7 +21,7 @@ The executor calls it without the GIL, with denormals flushed.
     work                as many bytes as the kernel's work_bytes(args) says, 64-byte aligned
     chunk               time steps whose input projection is computed at once (0: inside each step); changes no bit. Of a dense layer: segments
                         that a row of x lies in (0: one), whose offsets stand first in `axes`
-    ahead               1, with a chunk: a chunk's projection is computed beside the steps of the chunk before; changes no bit
+    ahead               1, with a chunk: a chunk's projection is computed beside the steps of the chunk before, by kernels of 16 lanes; changes no bit
     sweep               steps that calls with these weights have done so far, which the executor counts: panels are read to and fro; changes no bit
     part, parts         the share of its units that a call computes where `parts` calls run at once, with one work space, and meet at `barrier`
     ready, done         counts of steps: of x that the call which makes it has finished, and of y that this one has, for layers that run at once

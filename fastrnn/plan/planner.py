@@ -17,12 +17,11 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.infer import known
 from fastrnn.model.recurrent import MATRIX_INPUTS, RECURRENT
 from fastrnn.plan import explain, policy
-from fastrnn.plan.graph import apart  # noqa: F401  (it registers patterns)
 from fastrnn.plan.graph.fold import fold
 from fastrnn.plan.graph.kept import kept
 from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
-from fastrnn.plan.graph.rewrite import rewrite
+from fastrnn.plan.graph.rewrites import rewrite
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.fuse import fuse
 from fastrnn.plan.route import route

@@ -99,7 +99,8 @@ def test_every_option_on_awkward_shapes(kind, shape, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before", "rnn"])
-@pytest.mark.parametrize(("H", "I"), [(64, 5), (72, 24), (100, 65)])  # whole blocks, a narrow last one (AVX-512), and one that is not full
+# whole blocks, a narrow last one (AVX-512), and one that is not full; so many that four gates have products too (AVX2), one block left over, two, and a narrow one
+@pytest.mark.parametrize(("H", "I"), [(64, 5), (72, 24), (100, 65), (128, 9), (136, 17), (148, 4)])
 def test_tiles_of_every_height(kind, H, I, monkeypatch):
     """Layers wide enough for products of any vectors: all rows of every batch up to 14, and of one of more rows than are done at once, are as alone."""
     options = {"reset_after": False} if kind == "gru_before" else {}

@@ -11,7 +11,10 @@ import pytest
 import fastrnn as fr
 from fastrnn.kernels import contract, isa, registry
 from fastrnn.kernels.contract import ARGS, Kernel, Key
+from fastrnn.model.small import K_BLOCK
 from fastrnn.model.stack import stack_model
+from fastrnn.plan.emit.rows import SQUARES
+from fastrnn.plan.lowering.windows import MOST_POOLED
 from fastrnn.testing import TRAP_SHAPES, Case
 
 NATIVE = Path(__file__).parents[2] / "fastrnn/kernels/native"
@@ -71,6 +74,19 @@ def test_operations_follow_the_header():
     assert {name: int(reads) for name, reads in listed} == contract.OPERATIONS
     assert [name for name, _ in listed] == list(contract.OPERATIONS)
     assert contract.INSTRUCTION.itemsize % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "here"),
+    [
+        ("products/winograd.h", "SQUARES", SQUARES),
+        ("products/quantize.h", "FR_K_BLOCK", K_BLOCK),
+        ("arrays/pool.h", "FR_POOLED", MOST_POOLED),
+        ("arrays/operations.h", "FR_VALUES", contract.MAX_VALUES),
+    ],
+)
+def test_counts_follow_the_headers(header, name, here):
+    assert re.findall(rf"^#define {name} +(\d+)", (NATIVE / header).read_text(encoding="utf-8"), re.MULTILINE) == [str(here)]
 
 
 @pytest.fixture

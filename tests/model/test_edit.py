@@ -8,7 +8,7 @@ from fastrnn.model import Graph, Model, Node, State, Value
 from fastrnn.model.edit import Edit, changed, fresh, live
 from fastrnn.model.ops import Spec
 from fastrnn.plan.graph.fold import fold
-from fastrnn.plan.graph.rewrite import rewrite
+from fastrnn.plan.graph.rewrites import rewrite
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ typedef struct {
     int64_t keep_t, keep_b;           /* keep_b = 0: all states go on as they are */
     void *work;                       /* work_bytes(args) bytes, 64-byte aligned */
     int64_t chunk;                    /* steps whose input projection is done at once; 0: inside each step. Of a dense layer, segments that a row of x lies in; 0: one */
-    int64_t ahead;                    /* 1, with a chunk: each chunk's projection is done beside the steps of the one before */
+    int64_t ahead;                    /* 1, with a chunk, of 16 lanes: each chunk's projection is done beside the steps of the one before */
     int64_t sweep;                    /* steps that calls with these weights have done: odd ones run through the units backward */
     int64_t part, parts;              /* which share of the units this call computes, of how many calls at once that meet at `barrier`; 0, 0: all */
     void *barrier;                    /* an int64, 0 before the first arrives */

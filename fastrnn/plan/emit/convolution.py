@@ -21,10 +21,8 @@ from fastrnn.model.sizes import Size, Whole, largest, n_steps, same, smallest
 from fastrnn.plan.emit.emitter import emits
 from fastrnn.plan.emit.matrix import integers_refused, products_refused
 from fastrnn.plan.emit.rows import multiply, zero_point
-from fastrnn.plan.lowering.memory import View
+from fastrnn.plan.lowering.memory import IMAGES, View
 from fastrnn.plan.lowering.windows import Padded, channels_last, inside, padded_input
-
-IMAGES = 3  # loops of rows that a product does: images, lines, columns
 
 
 @emits("ConvInteger", refused=integers_refused, packs=True)

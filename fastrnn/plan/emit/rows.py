@@ -14,7 +14,7 @@ from fastrnn.model.small import UNBOUNDED
 from fastrnn.plan.emit.emitter import new_args
 from fastrnn.plan.lowering import parallel
 from fastrnn.plan.lowering.layout import OPERANDS
-from fastrnn.plan.lowering.memory import View, grid, weight_view
+from fastrnn.plan.lowering.memory import IMAGES, View, grid, weight_view
 from fastrnn.plan.lowering.windows import Pooled
 from fastrnn.plan.weights.packed import Packed
 
@@ -59,7 +59,7 @@ def multiply(
     if of_bytes and node.input(2):
         operands = [turned(zero_point(build, node).broadcast(whole))]
     by_lines = pooled is not None or packed.kernel.key.role == "winograd"
-    walks = (lambda *views: [_by_lines(pooled, *views)]) if by_lines else (lambda *views: by_grid(1, *views, most=2 if of_bytes else 3))
+    walks = (lambda *views: [_by_lines(pooled, *views)]) if by_lines else (lambda *views: by_grid(1, *views, most=2 if of_bytes else IMAGES))
     try:
         found, program = list(walks(rows, y, *operands)), fused.instructions() if fused else None
     except UnsupportedModelError:
@@ -73,10 +73,19 @@ def multiply(
         if of_bytes:
             args["h_bits"], args["p_bits"] = int(_has_zero_points(build, node)), ("int32", "uint8", "int8").index(y.dtype.name)
             _, args["x2_t"], args["x2_b"] = walk.steps[2] if operands else (0, 0, 0)
+        at_once = _windows_at_once(pooled, packed, walk)
         table = [taps] if taps is not None else [segments[0]] if segments else []
         if program is not None or pooled or walk.several or taps is not None or segments:
-            table += _table(walk, pooled or NO_WINDOW, _windows_at_once(build, node, packed, walk), program)
-        _call(build, node, packed, args, {**pointers, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}, walk)
+            table += _table(walk, pooled or NO_WINDOW, at_once, program)
+        _call(
+            build,
+            node,
+            packed,
+            args,
+            {**pointers, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})},
+            walk,
+            at_once,
+        )
     if fused and program is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(whole)) if k else y for k, name in enumerate(fused.operands)}), y)
 
@@ -90,15 +99,14 @@ def _table(walk: Walk, pooled: Pooled, at_once: Whole, program: np.ndarray | Non
     return [head, strides, () if program is None else program.view(np.int64)]
 
 
-def _windows_at_once(build, node: Node, packed: Packed, walk: Walk) -> Whole:
+def _windows_at_once(pooled: Pooled | None, packed: Packed, walk: Walk) -> Whole:
     """Windows of a pooling behind it whose lines wait together: of squares so many that their weights serve as many as go at once."""
-    pooled = build.pools.get(node.name)
     if not pooled or packed.kernel.key.role != "winograd":
         return 1
     return smallest(walk.images * walk.T, largest(1, SQUARES // (pooled.lines // 2 * ((walk.B + 1) // 2))))
 
 
-def _call(build, node: Node, packed: Packed, args: np.ndarray, pointers: dict, walk: Walk) -> None:
+def _call(build, node: Node, packed: Packed, args: np.ndarray, pointers: dict, walk: Walk, at_once: Whole) -> None:
     """The calls of one walk, in parts that run at once where there are threads."""
     pooled, squares = build.pools.get(node.name), packed.kernel.key.role == "winograd"
     lines = pooled.lines if pooled else 1
@@ -110,7 +118,7 @@ def _call(build, node: Node, packed: Packed, args: np.ndarray, pointers: dict, w
         for t, n_t, b, n_b in parts:
             args["T"], args["B"] = n_t * lines, n_b
             if pooled:  # where lines wait for their window
-                pointers["hn"] = build.scratch((_windows_at_once(build, node, packed, walk), lines, walk.B, walk.views[1].shape[-1]))
+                pointers["hn"] = build.scratch((at_once, lines, walk.B, walk.views[1].shape[-1]))
             for k, (name, view, (_, along_t, along_b)) in enumerate(zip(("x", "y", *OPERANDS[1:]), walk.views, walk.steps)):
                 pointers[name] = view.shifted(t * along_t * (1 if k == 1 else lines) + b * along_b)
             build.call(node.name, packed.kernel, args, pointers, flops=flops * (n_t * n_b), weight_bytes=packed.weight_bytes)
@@ -155,5 +163,5 @@ def by_grid(keep: int, *views: View, most: int = 2) -> Iterator[Walk]:
         for k in range(views[0].shape[0]):
             yield from by_grid(keep, *(v.at(0, k) for v in views), most=most)
         return
-    images, T, B, *steps = sizes if most == 3 else (1, *sizes[:2], *((0, *step) for step in sizes[2:]))
+    images, T, B, *steps = sizes if most == IMAGES else (1, *sizes[:2], *((0, *step) for step in sizes[2:]))
     yield Walk(images, T, B, views, steps)

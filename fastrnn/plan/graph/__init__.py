@@ -11,9 +11,8 @@
                 chains.py        cells one after another, and a single one
                 placing.py       the layer, and the views that bring values to its layout
           --kept.py------->  steps whose states are multiplied by (1 - done) before, one after another, as one layer
-          --rewrite.py---->  small patterns that run better as another op
-                apart.py         ops without a kernel, as others that have one
+          --rewrites/----->  small patterns that run better as another op, ops without a kernel as others that have one
           --narrow.py----->  weights of bfloat16 and int8 in the place of float32, and back
 
-To add a pattern: a function in rewrite.py, or in apart.py. To add a cell that is recognised: its equation in cell_steps.py.
+To add a pattern: a function in rewrites/. To add a cell that is recognised: its equation in cell_steps.py.
 """

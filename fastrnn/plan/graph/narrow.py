@@ -22,7 +22,7 @@ from fastrnn.model.small import BOUNDED, PRECISION_OF, PRECISIONS, UNBOUNDED, qu
 from fastrnn.plan.graph.fold import fold
 from fastrnn.plan.graph.quantized import integers
 from fastrnn.plan.graph.recognise import recognise
-from fastrnn.plan.graph.rewrite import rewrite
+from fastrnn.plan.graph.rewrites import rewrite
 
 if TYPE_CHECKING:
     from fastrnn.typing import Layer, Precision

@@ -137,6 +137,9 @@ def weight_view(array: np.ndarray) -> View:
     return View("weight", array.shape, c_strides(array.shape), np.dtype(np.int64) if array.dtype == object else array.dtype, array=array)
 
 
+IMAGES = 3  # loops of rows that products of floats, and chains, do: images, lines, columns; other kernels do two
+
+
 def grid(keep: int, *views: View, most: int = 2) -> tuple:
     """The sizes of so many loops, T and B or images, T and B, and each view's strides along them, over its leading axes, all but the last `keep`: rows as kernels take them.
 

@@ -9,6 +9,7 @@ from collections import Counter
 from fastrnn.model import Node
 from fastrnn.plan.lowering.chain import PLAIN, SPELLED
 from fastrnn.plan.lowering.fuse import Fused, main_of
+from fastrnn.plan.lowering.memory import IMAGES
 from fastrnn.plan.lowering.views import source_of
 from fastrnn.plan.lowering.windows import share_padding
 
@@ -61,7 +62,7 @@ def share_places(build) -> None:
             share(node.inputs[0], node.outputs[0], lambda view: view)
         elif main_of(node).op == "Conv" and build.compiled:
             maker = made.get(main_of(node).inputs[0])
-            share_padding(build, main_of(node), share, 3 if maker is not None and _writes_images(maker) else 2)
+            share_padding(build, main_of(node), share, IMAGES if maker is not None and _writes_images(maker) else 2)
 
 
 def _writes_images(node: Node) -> bool:

@@ -163,7 +163,7 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
         w = layer.weights(d)
         w = w.widened() if cell.custom else w  # what is compiled for it reads float32
         choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected, w.precision)
-        arrays = pack_recurrent(cell, w, choice.kernel.lanes) if choice.kernel else {}
+        arrays = pack_recurrent(cell, w, choice.kernel) if choice.kernel else {}
         multiplies = sum(a.size for a in (*w.w_x, *w.w_h, *(() if w.w_p is None else (w.w_p,))))
         result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources, multiplies=multiplies, precision=w.precision))
     return result

@@ -1,4 +1,4 @@
-"""Weights to panels ``[unit block][k][gate][lane]``, the layout that native/products/affine.h streams front to back."""
+"""Weights to panels ``[unit block][k][gate][lane]``, the layout that native/products/affine.h streams front to back; with its last of four gates apart, where it says so."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ def aligned_zeros(shape, dtype=np.float32) -> np.ndarray:
     return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
-def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None, zeros: list[np.ndarray] | None = None) -> np.ndarray:
+def panel(
+    gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None, zeros: list[np.ndarray] | None = None, together: int = 0
+) -> np.ndarray:
     """A panel of G matrices (H, K) of any precision (model/small.py), flat. float32: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane];
-    units past H are zero. scales: of int8, of each gate's rows; zeros: their zero points, for rows of bytes that have them too."""
+    units past H are zero. together: gates that lie so, if not all: the last is [k][lane] behind them in its block. scales: of int8, of each gate's rows; zeros: their zero points, for rows of bytes that have them too."""
     if gates[0].dtype != np.float32 and gates[0].dtype.kind in "iu":
         return _small_panel(gates, lanes, scales, zeros)
     (H, K), G = gates[0].shape, len(gates)
@@ -37,6 +39,7 @@ def panel(gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None =
     for g, gate in enumerate(gates):
         rows = gate if gate.dtype == np.float32 and gate.strides[1] == 4 and gate.strides[0] % 4 == 0 else np.ascontiguousarray(gate, np.float32)
         for name, value in (
+            ("T", together or G),
             ("I", K),
             ("H", H),
             ("P", G),
@@ -83,6 +86,11 @@ def _packer(lanes: int) -> Kernel:
     raise UnsupportedModelError(f"no instruction set here has panels of {lanes} lanes")
 
 
+def gates_together(kernel: Kernel, n_gates: int) -> int:
+    """How many of a recurrent kernel's gates lie together in a panel of float32: TOGETHER of native/products/affine.h."""
+    return 3 if kernel.backend == "native" and kernel.lanes == 8 and n_gates == 4 else n_gates
+
+
 def is_narrow(units: int, lanes: int) -> bool:
     """Whether the last block of so many units has two gates in a vector."""
     return 0 < units % lanes <= lanes // 2
@@ -107,9 +115,9 @@ def _starts(cell: Cell, biases: list[np.ndarray], lanes: int, precision: str) ->
     return packed
 
 
-def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.ndarray]:
+def pack_recurrent(cell: Cell, w: DirectionWeights, kernel: Kernel) -> dict[str, np.ndarray]:
     """The contract's weight fields for one direction of a layer. The two biases of a gate that sees x and h become one."""
-    over_x, over_h = dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
+    lanes, over_x, over_h = kernel.lanes, dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
     bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
     biases = [bias_x[g.name] + bias_h[g.name] if g.sees == "xh" else bias_x.get(g.name, bias_h.get(g.name)) for g in cell.gates]
     packed = {"bias": _starts(cell, biases, lanes, w.precision)}
@@ -122,7 +130,7 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, lanes: int) -> dict[str, np.
     ):
         if gates:
             matrices, scales, zeros = ([a[g] for g in gates] if a else None for a in of_gates)
-            packed[name] = panel(matrices, lanes, scales, zeros)
+            packed[name] = panel(matrices, lanes, scales, zeros, gates_together(kernel, len(gates)))
     if w.w_p is not None:
         packed["w_p"] = panel([w.w_p], lanes, None if w.s_p is None else [w.s_p])
     if w.parameters:

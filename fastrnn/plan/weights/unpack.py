@@ -10,7 +10,7 @@ from fastrnn.model.graph import every_node
 from fastrnn.model.recurrent import RECURRENT, DirectionWeights, RecurrentNode
 from fastrnn.plan.planner import Plan
 from fastrnn.plan.weights.packed import Packed
-from fastrnn.plan.weights.panels import is_narrow
+from fastrnn.plan.weights.panels import gates_together, is_narrow
 
 
 def absent_weights(plan: Plan) -> dict[str, np.ndarray]:
@@ -34,14 +34,14 @@ def _unpack(cell: Cell, packed: Packed, into: DirectionWeights) -> None:
     x, h = dict(zip(cell.x_gates, into.w_x, strict=True)), dict(zip(cell.h_gates, into.w_h, strict=True))
     for name, gates in (("w_x", list(x.values())), ("w_h", [h[g] for g in cell.first_gates]), ("w_u", [h[g] for g in cell.second_gates])):
         if gates:
-            _from_panel(arrays[name], gates, lanes)
+            _from_panel(arrays[name], gates, lanes, gates_together(packed.kernel, len(gates)))
     if into.w_p is not None:
-        _from_panel(arrays["w_p"], [into.w_p], lanes)
+        _from_panel(arrays["w_p"], [into.w_p], lanes, 1)
     for k, vector in enumerate(into.parameters):
         vector[:] = arrays["peephole"][k].reshape(-1)[: len(vector)]
 
 
-def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int) -> None:
+def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int, together: int) -> None:
     """A panel's numbers to its matrices (H, K): packing.panel backwards."""
     (H, K), G = gates[0].shape, len(gates)
     if gates[0].dtype != np.float32:
@@ -52,11 +52,12 @@ def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int) -> None:
         for g, gate in enumerate(gates):
             gate[:] = numbers[:, :, g].transpose(0, 2, 1, 3).reshape(blocks * lanes, -1)[:H, :K]
         return
-    blocks, rest = divmod(H, lanes)
-    whole = panel[: blocks * K * G * lanes].reshape(blocks, K, G, lanes)
-    last = panel[whole.size :].reshape(K, -1, lanes // 2 if is_narrow(H, lanes) and G > 1 else lanes) if rest else None
+    narrow = G > 1 and is_narrow(H, lanes)
+    blocks, first = H // lanes if narrow else -(-H // lanes), K * together * lanes
+    whole = panel[: blocks * K * G * lanes].reshape(blocks, K * G * lanes)
+    joint, apart = whole[:, :first].reshape(blocks, K, together, lanes), whole[:, first:].reshape(blocks, K, G - together, lanes)
     for g, gate in enumerate(gates):
-        for block in range(blocks):
-            gate[block * lanes : (block + 1) * lanes] = whole[block, :, g].T
-        if rest:
-            gate[blocks * lanes :] = last[:, g, :rest].T
+        for block, start in enumerate(range(0, H if not narrow else blocks * lanes, lanes)):
+            gate[start : start + lanes] = (joint[block, :, g] if g < together else apart[block, :, 0]).T[: H - start]
+        if narrow:
+            gate[blocks * lanes :] = panel[whole.size :].reshape(K, -1, lanes // 2)[:, g, : H % lanes].T

@@ -8,7 +8,7 @@ from foreign_rows import FOREIGN_ROWS
 from row import Row, agree, ort, outputs_of, rand
 
 import fastrnn as fr
-from fastrnn.plan.graph.rewrite import REWRITES
+from fastrnn.plan.graph.rewrites import REWRITES
 
 TOLERANCE = 2e-5  # of an output's largest entry
 

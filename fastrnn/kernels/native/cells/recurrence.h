@@ -86,7 +86,7 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
         TAKE(project_x, chunk_rows * (int64_t)sizeof(void *));
         TAKE(projected, projected_bytes);
         rows->ahead = NULL;
-        if (a->ahead) {
+        if (AHEAD(a)) {
             TAKE(ahead, (int64_t)sizeof(fr_ahead));
             TAKE(ahead_x, chunk_rows * a->I * (int64_t)sizeof(float));
             TAKE(coming, projected_bytes);
@@ -161,7 +161,8 @@ FR_INLINE void CELL(tile_in)(vf *acc, const CELL(rows) *s, const int NB, const i
     if (a->chunk) {
         UNROLL for (int r = 0; r < R; r++) fr_start(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, s->pre[row + r], block, r);
     } else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GX, CELL_XSLOTS, a->w_x, block, a->I, s->x + row);
-    if (ahead) fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
+    if (LANES == 16 && ahead)
+        fr_chain_ahead(acc, NB, TAIL, CELL_ACC, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h[row], s->ahead, CELL_GX, CELL_XSLOTS);
     else fr_chain(acc, NB, TAIL, CELL_ACC, R, CELL_GH, CELL_HSLOTS, a->w_h, block, a->P, s->h + row);
     if (TAIL) fr_part(acc + NB * CELL_ACC * R, CELL_PAIRS, R);
     CELL(finish_tile)(s, acc, NB + TAIL, R, block, row);
@@ -203,11 +204,10 @@ FR_INLINE void CELL(project_tile)(const void *context, const int NB, const int T
 static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
     const CELL(rows) *s = context;
     const fr_args *a = s->a;
-    float sums[MANY_ROWS][MANY_VECTORS * LANES] __attribute__((aligned(64)));
-    float *out[MANY_ROWS];
-    for (int64_t r = 0; r < n_rows; r++) out[r] = sums[r];
-    fr_product p = {
-        .gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = MANY_VECTORS * LANES, .weights = s->products, .blocks = fr_blocks(a->H)};
+    const int64_t width = (end - block) * CELL_GH * LANES;
+    float sums[MANY_ROWS * (MANY_VECTORS + (APART(CELL_GH) ? 4 : 0)) * LANES] __attribute__((aligned(64))), *out[MANY_ROWS];
+    for (int64_t r = 0; r < n_rows; r++) out[r] = sums + r * width;
+    fr_product p = {.gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = width, .weights = s->products, .blocks = fr_blocks(a->H)};
     if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){s->w_x, a->I, s->x + row};
     p.operand[p.n_operands++] = (fr_operand){s->w_h, a->P, s->h + row, .integers = &s->of_h, .row0 = row};
     const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
@@ -224,7 +224,7 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
             vf acc[CELL_ACC];
             if (!CELL_JOINT || a->chunk) /* only a chunk has a cell here whose gates see less */
                 UNROLL for (int x = 0; x < CELL_GX; x++) acc[SLOT(CELL_XSLOTS, x)] = vf_load(pre + r * pre_row + b * pre_block + x * LANES);
-            UNROLL for (int g = 0; g < CELL_GH; g++) acc[SLOT(CELL_HSLOTS, g)] = vf_load(sums[r] + ((b - block) * CELL_GH + g) * LANES);
+            UNROLL for (int g = 0; g < CELL_GH; g++) acc[SLOT(CELL_HSLOTS, g)] = vf_load(out[r] + ((b - block) * CELL_GH + g) * LANES);
             if (s->general) UNROLL for (int i = 0; i < CELL_ACC; i++) s->sums[(b - block) * CELL_ACC + i] = acc[i];
             else CELL(finish_tile)(s, acc, 1, 1, b, row + r);
         }

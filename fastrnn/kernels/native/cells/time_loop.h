@@ -15,7 +15,7 @@ static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles
         return;
     }
     if (narrow && backward) fr_cover(end - 1, end, 1, n_rows, 1, tiles, s);
-    fr_in_groups(many, s, block, end - narrow, MANY_VECTORS / gates, n_rows, backward);
+    fr_in_groups(many, s, block, end - narrow, gates, n_rows, backward);
     if (narrow && !backward) fr_cover(end - 1, end, 1, n_rows, 0, tiles, s);
 }
 
@@ -36,7 +36,7 @@ FR_INLINE void CELL(round)(CELL(rows) *s, int64_t bits, const float *const *rows
 
 static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
     const fr_args *a = s->a;
-    const fr_tiles *tiles = n_rows == 1 && s->ahead ? &CELL(tile_ahead_set) : &CELL(tile_set);
+    const fr_tiles *tiles = AHEAD(a) && n_rows == 1 ? &CELL(tile_ahead_set) : &CELL(tile_set);
     CELL(round)(s, a->h_bits, s->h, a->P, n_rows);
     if (a->weights && n_rows == 1) CELL(step_of_one)(s, backward);
     else CELL(cover)(s, CELL(many), tiles, CELL(few)(a, n_rows), CELL_GH, n_rows, backward);
@@ -47,13 +47,13 @@ static void CELL(step)(CELL(rows) *s, int64_t n_rows, int backward) {
         for (int64_t row = 0; row < n_rows; row++) s->x[row] = s->u + row * s->padded; /* x itself was projected before */
         CELL(round)(s, a->h_bits, s->x, a->H, n_rows);
     }
-    fr_in_groups(CELL(second_many), s, fr_first_block(a, blocks), fr_end_block(a, blocks), MANY_VECTORS, n_rows, backward);
+    fr_in_groups(CELL(second_many), s, fr_first_block(a, blocks), fr_end_block(a, blocks), 1, n_rows, backward);
 #endif
     if (a->w_p) {
         const int64_t projected = fr_blocks(a->P);
         fr_meet(a);
         CELL(round)(s, a->p_bits, (const float *const *)s->out, a->H, n_rows);
-        fr_in_groups(CELL(shrink_many), s, fr_first_block(a, projected), fr_end_block(a, projected), MANY_VECTORS, n_rows, backward);
+        fr_in_groups(CELL(shrink_many), s, fr_first_block(a, projected), fr_end_block(a, projected), 1, n_rows, backward);
     }
     fr_meet(a);
 }
@@ -97,7 +97,7 @@ static void CELL(look_ahead)(CELL(rows) *s, int64_t active, int64_t t, int64_t e
 /* The chunk of steps t to `end` gets its projections; computed ahead, the one after it, of T steps in all, starts on them. */
 static FR_OWN_FUNCTION void CELL(next_chunk)(CELL(rows) *s, int64_t active, int64_t t, int64_t end, int64_t T) {
     const fr_args *a = s->a;
-    if (!a->ahead) {
+    if (!AHEAD(a)) {
         const int64_t n_rows = CELL(gather)(s, active, t, end);
         if (a->weights == FR_INT8) fr_quantize(&s->of_x, (int)a->x_bits, s->project_x, a->I, 0, NULL, n_rows, &s->range);
         CELL(cover)(s, CELL(project_many), CELL_NARROW_PROJECT, 0, CELL_GX, n_rows, 0);

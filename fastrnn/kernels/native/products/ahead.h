@@ -3,14 +3,15 @@
  * One row reads each recurrent weight for one multiply-add, so from L2 on it waits for bytes while the multipliers idle; the projections
  * of later steps use one weight for AHEAD_ROWS rows. fr_chain_ahead runs both in one loop, multiply-add for multiply-add. A unit is two vectors of the panel
  * over x for AHEAD_ROWS rows, whose inputs lie side by side: ten loads for sixteen multiply-adds. (One vector takes nine for eight, and then both wait for loads:
- * Emerald Rapids, LSTM H = 256, 200 steps: 11.1 us a step, 10.3 one after the other, 9.1 with two vectors. With sixteen registers there is no room: 1.05 of the time
- * without.) Its accumulators wait in memory from one tile to the next. What makes no whole unit, the last of an odd count of vectors and a narrow block, is
+ * Emerald Rapids, LSTM H = 256, 200 steps: 11.1 us a step, 10.3 one after the other, 9.1 with two vectors. With sixteen registers there is no room, 1.05 of the time
+ * without, and nothing goes beside.) Its accumulators wait in memory from one tile to the next. What makes no whole unit, the last of an odd count of vectors and a narrow block, is
  * computed when the chunk is needed. */
 #ifndef FASTRNN_AHEAD_H
 #define FASTRNN_AHEAD_H
 #include "rows.h"
 #include "tiles.h"
 
+#define AHEAD(a) (LANES == 16 && (a)->ahead)
 #define AHEAD_VECTORS 2
 #define AHEAD_SUMS (AHEAD_VECTORS * AHEAD_ROWS)
 
@@ -111,9 +112,8 @@ FR_INLINE void fr_ahead_finish(fr_ahead *s, const int GA, const int G, const uns
 FR_INLINE void fr_chain_ahead(vf *acc, const int NB, const int TAIL, const int GA, const int G, const unsigned slots, const float *panel,
                               int64_t block, int64_t K, const float *row, fr_ahead *s, const int GX, const unsigned x_slots) {
     const int STEPS = AHEAD_SUMS / (NB * G + TAIL * PAIRS(G)); /* of k beside one of a unit's */
-    const int64_t stride = K * G * LANES;
-    const float *w = panel + block * stride, *tail = w + NB * stride, *odd = w + stride;
-    IN_REGISTER(odd);
+    fr_weights at = fr_weights_of(panel, NB, G, block, K);
+    IN_REGISTER(at.odd);
     int64_t left = K;
     vf side[AHEAD_SUMS];
     fr_ahead_load(s, side);
@@ -122,8 +122,8 @@ FR_INLINE void fr_chain_ahead(vf *acc, const int NB, const int TAIL, const int G
         const float *side_w = fr_ahead_weights(s, GX), *side_x = fr_ahead_inputs(s);
         for (int64_t k = 0; k < n; k++, side_w += GX * LANES, side_x += AHEAD_ROWS) {
             UNROLL for (int i = 0; i < STEPS; i++) {
-                fr_chain_one(acc, NB, TAIL, GA, 1, G, slots, w, odd, stride, tail, &row, i);
-                w += G * LANES, odd += G * LANES, tail += TAIL * PAIRS(G) * LANES;
+                fr_chain_one(acc, NB, TAIL, GA, 1, G, slots, &at, &row, i);
+                fr_next_weights(&at, TAIL, G);
             }
             row += STEPS;
             fr_ahead_one(side, AHEAD_VECTORS, side_w, apart, side_x);
@@ -133,6 +133,6 @@ FR_INLINE void fr_chain_ahead(vf *acc, const int NB, const int TAIL, const int G
         if (!s->left) fr_ahead_next(s, GA, GX, x_slots, side);
     }
     fr_ahead_store(s, side);
-    fr_chain_part(acc, NB, TAIL, GA, 1, G, slots, w, stride, tail, left, &row);
+    fr_chain_part(acc, NB, TAIL, GA, 1, G, slots, at, left, &row);
 }
 #endif

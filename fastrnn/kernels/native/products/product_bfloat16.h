@@ -78,17 +78,18 @@ FR_INLINE void fr_bfloat16_chain(vf *acc, const int NB, const int GA, const int 
 static void fr_widen_panel(float *to, const void *panel, int64_t blocks, int64_t G, int64_t K) {
     const uint16_t *from = panel;
     for (int64_t block = 0; block < blocks; block++)
-        for (int64_t k = 0; k < K; k += 2, from += 2 * G * LANES) {
-            for (int64_t g = 0; g < G; g++) vf_store(to + g * LANES, vf_low_half(vi_load(from + 2 * g * LANES)));
-            to += G * LANES;
-            for (int64_t g = 0; g < G && k + 1 < K; g++) vf_store(to + g * LANES, vf_high_half(vi_load(from + 2 * g * LANES)));
-            to += k + 1 < K ? G * LANES : 0;
-        }
+        for (int64_t k = 0; k < K; k += 2)
+            for (int64_t g = 0; g < G; g++, from += 2 * LANES) {
+                const int64_t step = (g < TOGETHER(G) ? TOGETHER(G) : 1) * LANES;
+                float *at = to + block * G * K * LANES + (g < TOGETHER(G) ? g : g * K) * LANES + k * step;
+                vf_store(at, vf_low_half(vi_load(from)));
+                if (k + 1 < K) vf_store(at + step, vf_high_half(vi_load(from)));
+            }
 }
 
 #define FR_BFLOAT16_TILE(V, R) FR_PRODUCT_TILE(fr_bfloat16_tile, V, R)
 #define FR_BFLOAT16_NAME(V, R) fr_bfloat16_tile_##V##_##R,
 FR_EACH_PRODUCT(FR_BFLOAT16_TILE)
 static const fr_product_run fr_bfloat16_tiles[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR_BFLOAT16_NAME)};
-static const fr_product_set fr_bfloat16_set = {fr_bfloat16_tiles, fr_product_widest, ROWS_MOST, HEIGHT};
+static const fr_product_set fr_bfloat16_set = {fr_bfloat16_tiles, fr_product_widest, ROWS_MOST, HEIGHT, 1};
 #endif

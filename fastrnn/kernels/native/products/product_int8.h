@@ -158,8 +158,8 @@ FR_EACH_PRODUCT(FR_DOT8_TILE)
 FR_DOUBLE(FR_DOT14_TILE)
 static const fr_product_run fr_dot8_tiles[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR_DOT8_NAME)},
                             fr_dot14_tiles[][V_MOST] = {FR_DOUBLE_NAME(FR_DOT14_NAME)};
-static const fr_product_set fr_dot8_set = {fr_dot8_tiles, fr_product_widest, ROWS_MOST, HEIGHT},
-                            fr_dot14_set = {fr_dot14_tiles, fr_widest_of_two, 3, HEIGHT / 2};
+static const fr_product_set fr_dot8_set = {fr_dot8_tiles, fr_product_widest, ROWS_MOST, HEIGHT, 1},
+                            fr_dot14_set = {fr_dot14_tiles, fr_widest_of_two, 3, HEIGHT / 2, 1};
 #if FR_PAIRS
 #define FR_SIGNED_TILE(V, R) \
     static FR_OWN_FUNCTION void fr_signed_##V##_##R(const fr_product *p, int64_t v, int64_t row) { fr_int8_tile(p, V, R, FR_FORM_SIGNED, 8, v, row); }
@@ -171,8 +171,8 @@ ROWS_1(FR_SIGNED_TILE, 1)
 FR_DOUBLE(FR_WORDS_TILE)
 static const fr_product_run fr_signed_tiles[][V_MOST] = {{0}, {ROWS_1(FR_SIGNED_NAME, 1)}},
                             fr_words_tiles[][V_MOST] = {FR_DOUBLE_NAME(FR_WORDS_NAME)};
-static const fr_product_set fr_signed_set = {fr_signed_tiles, fr_product_widest, 1, 1},
-                            fr_words_set = {fr_words_tiles, fr_widest_of_two, 3, HEIGHT / 2};
+static const fr_product_set fr_signed_set = {fr_signed_tiles, fr_product_widest, 1, 1, 1},
+                            fr_words_set = {fr_words_tiles, fr_widest_of_two, 3, HEIGHT / 2, 1};
 #endif
 
 /* One operand after the other, each by its own tiles. */

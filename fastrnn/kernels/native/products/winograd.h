@@ -177,9 +177,9 @@ static FR_OWN_FUNCTION void winograd_outputs(const winograd *s, float *const *li
 }
 
 /* Squares are counted along columns, lines, and images; where windows follow, so are those of the lines of a window. A run: of n squares from `first` on those that lie in one
- * line: the image, where they start, how many, and how many lines and columns of outputs they have. */
+ * line of the image in hand: where they start, how many, and how many lines and columns of outputs they have. */
 typedef struct {
-    int64_t image, t, b, n, lines, columns;
+    int64_t t, b, n, lines, columns;
 } winograd_run_of;
 
 static winograd_run_of winograd_line(winograd *s, int64_t first, int64_t n) {
@@ -191,7 +191,7 @@ static winograd_run_of winograd_line(winograd *s, int64_t first, int64_t n) {
         const int64_t window = first / (s->rows.lines / 2 * across);
         s->rows.waiting = a->hn + window % s->rows.at_once * s->rows.lines * a->B * a->H;
     }
-    return (winograd_run_of){image, t, b, kept, t + 1 < a->T ? 2 : 1, b + 2 * kept <= a->B ? 2 * kept : a->B - b};
+    return (winograd_run_of){t, b, kept, t + 1 < a->T ? 2 : 1, b + 2 * kept <= a->B ? 2 * kept : a->B - b};
 }
 
 static void winograd_some(winograd *s, int64_t first, int64_t n) {

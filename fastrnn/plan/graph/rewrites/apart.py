@@ -1,4 +1,4 @@
-"""Ops without a kernel of their own, taken apart into others that have one. Patterns as those of rewrite.py, float32 but for OneHot.
+"""Ops without a kernel of their own, taken apart into others that have one. Float32 but for OneHot.
 
 ReduceL1, ReduceLogSum, ReduceLogSumExp, LpNormalization, RMSNormalization, IsNaN
 OneHot with a constant depth
@@ -16,7 +16,7 @@ from fastrnn.model import Node
 from fastrnn.model.ops.foreign import PREFIX
 from fastrnn.model.ops.normal import reduced_axes
 from fastrnn.model.sizes import Whole, same
-from fastrnn.plan.graph.rewrite import Patterns, rewrites
+from fastrnn.plan.graph.rewrites.patterns import Patterns, rewrites
 
 
 class Apart:
