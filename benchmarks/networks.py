@@ -11,7 +11,7 @@ from torch import nn
 
 
 def convolved(channels: int, units: int, size: int = 3, normed: bool = False) -> list[nn.Module]:
-    """A convolution that keeps lines and columns, of 3 x 3 taps; BatchNorm; ReLU."""
+    """A convolution of size x size taps, padded to keep lines and columns where the size is odd; BatchNorm, if normed; ReLU."""
     return [nn.Conv2d(channels, units, size, padding=size // 2 if size % 2 else 0), *([nn.BatchNorm2d(units)] if normed else []), nn.ReLU()]
 
 

@@ -34,7 +34,8 @@ from fastrnn.plan.weights.packed import Packed, pack, sources_of, takes_squares
 class Plan:
     """A model with its kernels chosen and weights packed. Immutable but for `later`, a cache; shared between threads.
 
-    packed: by node. in_squares: whether convolutions may be computed in squares of outputs. later: nodes whose weights or place only the shapes in use make known, such as those in a branch, once packed.
+    packed: by node. in_squares: whether convolutions may be computed in squares of outputs.
+    later: nodes whose weights or place only the shapes in use make known, such as those in a branch, once packed.
     """
 
     model: Model

@@ -173,7 +173,11 @@ def project(np.ndarray x, np.ndarray w, np.ndarray bias, np.ndarray out):
     cdef int64_t size = 4 if single else 8, lanes = 4 * _LANES // size, by_x = by_row(x, size), by_w = by_row(w, size), by_out = by_row(out, size)
     cdef int64_t n = x.shape[0], depth = x.shape[1], columns = w.shape[0]
     cdef np.ndarray room = numpy.empty((columns + lanes) * depth + 16, out.dtype)
-    cdef void *from_x = at(x), *from_w = at(w), *from_bias = at(bias), *to = at(out), *panels = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
+    cdef void *from_x = at(x)
+    cdef void *from_w = at(w)
+    cdef void *from_bias = at(bias)
+    cdef void *to = at(out)
+    cdef void *panels = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
     with nogil:
         if single:
             fr_project_float(from_x, by_x, n, from_w, by_w, depth, columns, from_bias, to, by_out, panels)
@@ -188,7 +192,10 @@ def add_outer(np.ndarray a, np.ndarray b, np.ndarray out):
     cdef int64_t size = 4 if single else 8, lanes = 4 * _LANES // size, by_a = by_row(a, size), by_b = by_row(b, size)
     cdef int64_t n = a.shape[0], n_a = a.shape[1], n_b = b.shape[1]
     cdef np.ndarray room = numpy.empty((n_b + lanes) * BLOCK_ROWS + 16, out.dtype)
-    cdef void *from_a = at(a), *from_b = at(b), *to = at(out), *panels = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
+    cdef void *from_a = at(a)
+    cdef void *from_b = at(b)
+    cdef void *to = at(out)
+    cdef void *panels = <void *>((<uintptr_t>at(room) + 63) // 64 * 64)
     with nogil:
         if single:
             fr_add_outer_float(from_a, by_a, n_a, from_b, by_b, n_b, n, to, panels)

@@ -112,7 +112,7 @@ FR_INLINE int64_t fr_blocks_at_once(const int G, int64_t n_rows) {
 typedef void (*fr_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows);
 
 /* `many` for all blocks x n_rows, as many of G gates as go at once and at most MANY_ROWS rows at a time. A single block that is left, of gates that lie apart, goes with the last
- * group: the vector of its last gate would be a tile. */
+ * group: alone, its last gate would be a tile of one vector. */
 FR_INLINE void fr_in_groups(fr_many many, const void *context, int64_t block, int64_t end, const int G, int64_t n_rows, int backward) {
     const int64_t blocks = fr_blocks_at_once(G, n_rows), n_blocks = end - block, single = APART(G) && n_blocks > blocks && n_blocks % blocks == 1;
     const int64_t n_groups = (n_blocks + blocks - 1) / blocks - single, n_parts = (n_rows + MANY_ROWS - 1) / MANY_ROWS;
