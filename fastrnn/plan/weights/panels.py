@@ -30,7 +30,8 @@ def panel(
     gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None, zeros: list[np.ndarray] | None = None, together: int = 0
 ) -> np.ndarray:
     """A panel of G matrices (H, K) of any precision (model/small.py), flat. float32: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane];
-    units past H are zero. together: gates that lie so, if not all: the last is [k][lane] behind them in its block. scales: of int8, of each gate's rows; zeros: their zero points, for rows of bytes that have them too."""
+    units past H are zero. together: gates that lie so, if not all: the last is [k][lane] behind them in its block. scales: of int8, of each gate's rows; zeros: their zero
+    points, for rows of bytes that have them too."""
     if gates[0].dtype != np.float32 and gates[0].dtype.kind in "iu":
         return _small_panel(gates, lanes, scales, zeros)
     (H, K), G = gates[0].shape, len(gates)

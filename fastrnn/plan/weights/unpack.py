@@ -57,7 +57,7 @@ def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int, together
     whole = panel[: blocks * K * G * lanes].reshape(blocks, K * G * lanes)
     joint, apart = whole[:, :first].reshape(blocks, K, together, lanes), whole[:, first:].reshape(blocks, K, G - together, lanes)
     for g, gate in enumerate(gates):
-        for block, start in enumerate(range(0, H if not narrow else blocks * lanes, lanes)):
+        for block, start in enumerate(range(0, min(H, blocks * lanes), lanes)):
             gate[start : start + lanes] = (joint[block, :, g] if g < together else apart[block, :, 0]).T[: H - start]
         if narrow:
             gate[blocks * lanes :] = panel[whole.size :].reshape(K, -1, lanes // 2)[:, g, : H % lanes].T
