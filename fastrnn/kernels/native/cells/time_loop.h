@@ -149,16 +149,9 @@ FR_INLINE fr_progress CELL(begin)(CELL(rows) *s, fr_args *room, const fr_args *a
     return (fr_progress){.active = a->B};
 }
 
-/* Step t of T, from the last unit to the first where `backward`. */
-FR_INLINE void CELL(step_at)(CELL(rows) *s, fr_progress *at, int64_t t, int64_t T, int backward) {
+/* Where rows are in step t, each on its own. */
+FR_INLINE void CELL(places)(CELL(rows) *s, fr_progress *at, int64_t t) {
     const fr_args *a = s->a;
-    if (!a->chunk) fr_need(a, t + 1);
-    else if (t == at->chunk_end) {
-        at->chunk_end = t + a->chunk < T ? t + a->chunk : T;
-        CELL(next_chunk)(s, at->active, t, at->chunk_end, T);
-        at->pre_row = 0;
-    }
-    at->active = fr_active(a, at->active, t);
     for (int64_t row = 0; row < at->active; row++) {
         const int64_t b = fr_batch_row(a, row);
         s->x[row] = fr_x_row(a, row, t);
@@ -170,6 +163,40 @@ FR_INLINE void CELL(step_at)(CELL(rows) *s, fr_progress *at, int64_t t, int64_t 
         const float keep = fr_keep(a, row, t);
         if (keep != 1) CELL(keep)(s, row, keep);
     }
+}
+
+/* The same of rows in the batch's order, all of one length: addresses go up by the same from row to row, but for states where `state_rows` says how far behind the first each is
+ * (AVX-512, H = 16, a step of 30 rows: GRU 0.86 of the time, LSTM 0.87). x is in a register so that these short loops have no vectors, which take longer. */
+static FR_OWN_FUNCTION void CELL(even_places)(const CELL(rows) *s, fr_progress *at, int64_t t) {
+    const fr_args *a = s->a;
+    const int64_t n = a->B, h_b = t ? a->y_b : a->h0_b, out_b = a->w_p ? s->padded : a->y_b, pre_b = s->padded * CELL_GX;
+    const float *x = fr_x_row(a, 0, t), *h = t ? fr_y_row(a, 0, t - 1) : a->h0, *pre = s->projected + at->pre_row * pre_b;
+    float *y = fr_y_row(a, 0, t), *out = a->w_p ? s->hidden : y;
+    for (int64_t row = 0; row < n; row++) {
+        s->x[row] = x, s->y[row] = y, s->out[row] = out, s->h[row] = h, s->pre[row] = pre;
+        x += a->x_b, y += a->y_b, out += out_b, h += h_b, pre += pre_b;
+        IN_REGISTER(x);
+    }
+    at->pre_row += n;
+    if (t) return; /* c stays where it is */
+    if (a->state_rows)
+        for (int64_t row = 0; row < n; row++) s->h[row] = a->h0 + a->state_rows[row];
+    if (a->cn)
+        for (int64_t row = 0; row < n; row++) s->c[row] = a->cn + fr_state(a, row, a->cn_b);
+}
+
+/* Step t of T, from the last unit to the first where `backward`. */
+FR_INLINE void CELL(step_at)(CELL(rows) *s, fr_progress *at, int64_t t, int64_t T, int backward) {
+    const fr_args *a = s->a;
+    if (!a->chunk) fr_need(a, t + 1);
+    else if (t == at->chunk_end) {
+        at->chunk_end = t + a->chunk < T ? t + a->chunk : T;
+        CELL(next_chunk)(s, at->active, t, at->chunk_end, T);
+        at->pre_row = 0;
+    }
+    at->active = fr_active(a, at->active, t);
+    if (a->B > 1 && fr_even(a)) CELL(even_places)(s, at, t);
+    else CELL(places)(s, at, t);
     CELL(step)(s, at->active, backward);
     fr_made(a, t + 1);
 }
