@@ -65,7 +65,7 @@ cdef struct Commit:      # a state's new value goes back to where the next step 
 @cython.final
 cdef class Workspace:
     cdef char *data
-    cdef int64_t nbytes
+    cdef int64_t nbytes, moved
     cdef object _array
     cdef int reserve(self, int64_t nbytes) except -1
 
@@ -101,7 +101,7 @@ cdef class Runner:
     cdef int *events
     cdef int n_inputs, n_slots, n_patches, n_places, n_scalars, n_commits, n_steps, n_free_inputs, n_free_outputs, only_input, only_output
     cdef int most_threads, first, n_values, n_guarded, n_guards, n_dimensions, n_blocks, n_kept, n_events, n_asking, estimate
-    cdef int64_t release_ns
+    cdef int64_t release_ns, work_moved
     cdef bint release, sized, settled, taken, plain
     cdef char *work_at
     cdef readonly object program
@@ -111,6 +111,7 @@ cdef class Runner:
 
     cdef bint _is_like(self, int k, object value) noexcept
     cdef bint _fits(self, int k, object value) noexcept
+    cdef bint is_settled_in(self) noexcept
     cdef bint resize_to(self, object dimensions) except -1
     cdef object _input(self, int k, object value)
     cdef object _output(self, int k, object out)

@@ -66,9 +66,9 @@ include "_memory.pxi"
 
 @cython.final
 cdef class Runner:
-    """One program, ready to be called. release_ns: the estimate above which the GIL is released."""
+    """One program, ready to be called. release_ns: the estimate above which the GIL is released. work: its work space; None: of its own."""
 
-    def __cinit__(self, program, double release_ns=RELEASE_GIL_NS):
+    def __cinit__(self, program, double release_ns=RELEASE_GIL_NS, Workspace work=None):
         everything = [*program.inputs, *program.outputs]
         self.program, self._owned, self._tables, self._keep = program, [], [], []
         self._names = [slot.name for slot in everything]
@@ -78,7 +78,7 @@ cdef class Runner:
         self.bases = <char **>_room(self.n_slots, sizeof(char *))
         self.kernels = <fr_run *>_room(self.n_steps, sizeof(fr_run))
         self.controls = <Control *>_room(self.n_steps, sizeof(Control))
-        self._work, self._kept = Workspace(), Workspace()
+        self._work, self._kept = Workspace() if work is None else work, Workspace()
         formulas = Formulas(program.region.dimensions.values())
         self.n_dimensions = len(formulas)
         if self.n_dimensions > MOST_DIMENSIONS:
@@ -105,6 +105,10 @@ cdef class Runner:
             values[k] = dimensions[name]
         return _resize(self, values)
 
+    cdef bint is_settled_in(self) noexcept:
+        """Whether addresses are those of the sizes at hand, and of the work space where it is."""
+        return self.sized and self.work_moved == self._work.moved
+
     cdef bint resize_to(self, object dimensions) except -1:
         """To these sizes, int64 in the order of the region's; whether the program holds for them."""
         cdef int64_t *wanted = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>dimensions)
@@ -112,7 +116,7 @@ cdef class Runner:
         for k in range(self.n_dimensions):
             if wanted[k] != self.values[k]:
                 return _resize(self, wanted)
-        return self.sized or _resize(self, wanted)
+        return self.is_settled_in() or _resize(self, wanted)
 
     # What a call brings.
 

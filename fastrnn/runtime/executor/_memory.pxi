@@ -18,7 +18,7 @@ def lay_out(events, nbytes):
 
 @cython.final
 cdef class Workspace:
-    """Memory that grows to the most that was asked of it."""
+    """Memory that grows to the most that was asked of it; several Runners may share it, of which one runs at a time. moved: how often it has been somewhere else since."""
 
     cdef int reserve(self, int64_t nbytes) except -1:
         if nbytes > self.nbytes:
@@ -26,6 +26,7 @@ cdef class Workspace:
             self.nbytes, self.data = 0, NULL
             self._array = aligned_zeros((nbytes,), np.uint8)
             self.nbytes, self.data = nbytes, <char *><size_t>self._array.ctypes.data
+            self.moved += 1
         return 0
 
 

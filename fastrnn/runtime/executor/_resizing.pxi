@@ -5,7 +5,7 @@ cdef bint _resize(Runner self, int64_t *dimensions) except -1:
     """Other values for the free dimensions; False, and nothing changed, where the program does not hold for them."""
     cdef int k
     cdef int64_t before[MOST_DIMENSIONS]
-    cdef bint same = self.sized
+    cdef bint same = self.is_settled_in()
     for k in range(self.n_dimensions):
         if dimensions[k] < LEAST or dimensions[k] > MOST:
             return False
@@ -50,6 +50,7 @@ cdef int _settle(Runner self) except -1:
             raise MemoryError(f"a block of work space of {self.block_bytes[k]} bytes")
     work = fr_lay_out(self.events, self.n_events, self.block_bytes, self.block_offsets, self.ranges)
     self._work.reserve(work)
+    self.work_moved = self._work.moved
     for k in range(self.n_blocks):
         self.block_at[k] = self._work.data + self.block_offsets[k]
     if self.first:

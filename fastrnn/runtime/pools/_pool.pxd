@@ -3,7 +3,7 @@
 
 cimport cython
 from libc.stdint cimport int32_t, int64_t
-from fastrnn.runtime.executor._executor cimport Runner
+from fastrnn.runtime.executor._executor cimport Runner, Workspace
 
 cdef enum:
     SHARED = -1           # an array that all rows read
@@ -45,14 +45,14 @@ cdef struct Entry:        # of a slot
 cdef class Tile:
     cdef Runner runner
     cdef Piece *pieces
-    cdef object _room, _dimensions, _table, _own_at, _in_place
+    cdef Workspace _room
+    cdef object _dimensions, _table, _own_at, _in_place
     cdef Row *states
     cdef int64_t *at          # where the states of its rows are; in_order: the work's own
     cdef int64_t *own_at
     cdef int64_t *in_place    # steps that read and write states there
     cdef int64_t n_in_place
-    cdef char *room_at
-    cdef int64_t stride, rows, steps, room_bytes
+    cdef int64_t stride, rows, steps, room_moved
     cdef bint plain
     cdef int batch, time
     cdef int fit(self, int64_t rows, int64_t steps) except -1
@@ -82,10 +82,14 @@ cdef class StreamTable:
     cdef int64_t n_free, calls
     cdef Work work
     cdef bint _busy
+    cdef list _held           # arrays of the call in hand: its inputs, then its outputs
+    cdef int n_held
     cdef int enter(self) except -1
     cdef int leave(self) except -1
+    cdef int hold(self, int k, object array) except -1
     @cython.final
     cdef bint is_open(self, int64_t handle) noexcept
+    cdef int64_t handle_of(self, object handle) except -1
     cdef int64_t slot_of(self, object handle) except -1
     cdef int64_t take_slot(self) except -1
     cdef void start_again(self, int64_t slot) noexcept
@@ -94,7 +98,9 @@ cdef class StreamTable:
 cdef class PoolCore(StreamTable):
     cdef readonly Tiles _tiles  # of a step
     cdef readonly int waiting   # a thread has done the kernels of its step, and wants Python's lock back
-    cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
+    cdef object _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
+    cdef int _bind_input(self, Tiles tiles, int k, int64_t n, int64_t steps, object value) except -1
+    cdef object _bind_output(self, Tiles tiles, int k, int64_t n, int64_t steps, object out)
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1
     cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1
     cdef int _run_with_python(self) except -1

@@ -15,7 +15,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
-from fastrnn.runtime.executor._executor cimport Runner, is_array, together
+from fastrnn.runtime.executor._executor cimport Runner, Workspace, is_array, together
 
 from fastrnn.errors import PoolFullError, ShapeError, UnknownStreamError, UnsupportedModelError
 from fastrnn.plan.lowering.parallel import WORTH_NS
@@ -91,7 +91,7 @@ cdef class PoolCore(StreamTable):
             if before is None or before.steered and not before.steered_by(x):
                 self._prepare(x)
             try:
-                kept, result = self._bind(self._tiles, n, 0, x, out)
+                result = self._bind(self._tiles, n, 0, x, out)
             except BaseException:
                 if before is None:
                     self._forget()
@@ -132,7 +132,7 @@ cdef class PoolCore(StreamTable):
         self._table[slots, 2] = np.where(steps < 0, -1 - steps, self._table[slots, 2] + steps)
 
     def _bind_chunk(self, Tiles tiles, steps, x, out):
-        """Points the work at the arrays of a chunk of so many steps; the arrays that must stay alive, and the result."""
+        """Points the work at the arrays of a chunk of so many steps; the result."""
         return self._bind(tiles, self.work.n, steps, x, out)
 
     def _run_part(self, Tiles tiles, order, first, end, from_step, steps):
@@ -143,38 +143,39 @@ cdef class PoolCore(StreamTable):
         if end > first:
             self._run_rows(tiles, steps)
 
-    cdef tuple _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out):
-        """Points the work at the arrays of a call of n rows, and steps where it is a chunk. The arrays that must stay alive, and the result."""
-        cdef int k, i, n_inputs = len(tiles.input_names), n_outputs = len(tiles.output_names)
-        cdef object value
-        cdef list kept = [], results = []
-        if n_inputs == 1 and not isinstance(x, dict):
-            kept.append(_input(tiles, 0, n, steps, x))
+    cdef object _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out):
+        """Points the work at the arrays of a call of n rows, and steps where it is a chunk; the result. The arrays stay alive until the call is over."""
+        cdef int k, n_outputs = len(tiles.output_names)
+        if len(tiles.input_names) == 1 and not isinstance(x, dict):
+            self._bind_input(tiles, 0, n, steps, x)
         else:
             if not isinstance(x, dict):
                 raise checks.needs_dict(tiles.input_names)
             checks.same_names(x, tiles.input_names)
-            for k in range(n_inputs):
-                kept.append(_input(tiles, k, n, steps, x[tiles.input_names[k]]))
-        for k in range(n_inputs):
-            self.work.inputs[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>kept[k])
+            for k in range(<int>len(tiles.input_names)):
+                self._bind_input(tiles, k, n, steps, x[tiles.input_names[k]])
         if n_outputs == 1:
-            results.append(out)
-        elif out is None:
-            results = [None] * n_outputs
-        elif not isinstance(out, (tuple, list)) or len(out) != n_outputs:
+            return self._bind_output(tiles, 0, n, steps, out)
+        if out is not None and (not isinstance(out, (tuple, list)) or len(out) != n_outputs):
             raise checks.count_mismatch("out", n_outputs, out)
-        else:
-            results = list(out)
-        for k in range(n_outputs):
-            value = results[k] = _output(tiles, k, n, steps, results[k])
-            self.work.outputs[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
-            if out is not None:
-                for i in range(n_inputs):
-                    _check_apart(tiles.output_names[k], <cnp.ndarray>value, tiles.input_names[i], <cnp.ndarray>kept[i])
-                for i in range(k):
-                    _check_apart(tiles.output_names[k], <cnp.ndarray>value, tiles.output_names[i], <cnp.ndarray>results[i])
-        return kept, results[0] if n_outputs == 1 else tuple(results)
+        return tuple([self._bind_output(tiles, k, n, steps, None if out is None else out[k]) for k in range(n_outputs)])
+
+    cdef int _bind_input(self, Tiles tiles, int k, int64_t n, int64_t steps, object value) except -1:
+        value = _input(tiles, k, n, steps, value)
+        self.hold(k, value)
+        self.work.inputs[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
+        return 0
+
+    cdef object _bind_output(self, Tiles tiles, int k, int64_t n, int64_t steps, object out):
+        cdef int i, n_inputs = len(tiles.input_names)
+        cdef object value = _output(tiles, k, n, steps, out)
+        self.hold(n_inputs + k, value)
+        self.work.outputs[k] = <char *>cnp.PyArray_DATA(<cnp.ndarray>value)
+        if out is not None:
+            for i in range(n_inputs + k):
+                name = tiles.input_names[i] if i < n_inputs else tiles.output_names[i - n_inputs]
+                _check_apart(tiles.output_names[k], <cnp.ndarray>value, name, <cnp.ndarray>self._held[i])
+        return value
 
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1:
         """The streams of the work from `first` to `end`, one step, or so many steps of a chunk."""

@@ -1,10 +1,15 @@
 # Streams by handle, and one call at a time. Part of _pool.pyx.
 
+cdef inline bint _is_open(Entry *entries, int64_t capacity, int64_t handle) noexcept nogil:
+    cdef int64_t slot = handle & ((1 << SLOT_BITS) - 1)
+    return handle > 0 and slot < capacity and entries[slot].handle == handle
+
+
 cdef class StreamTable:
     """Which streams are open, by handle, and their states: the lower half of PoolCore. A handle is a slot and how many streams the process had opened before it."""
 
     def __cinit__(self, *args, **kwargs):
-        self._busy = False
+        self._busy, self._held = False, [None] * (2 * MOST_ARRAYS)
 
     def _furnish(self, int64_t capacity, first_row, lock):
         """Memory for so many streams, which start as first_row."""
@@ -33,9 +38,18 @@ cdef class StreamTable:
         return 0
 
     cdef int leave(self) except -1:
+        while self.n_held:
+            self.n_held -= 1
+            self._held[self.n_held] = None
         self._busy = False
         if self._lock is not None:
             self._lock.release()
+        return 0
+
+    cdef int hold(self, int k, object array) except -1:
+        """Keeps an array of the call in hand alive until its end."""
+        self._held[k] = array
+        self.n_held = max(self.n_held, k + 1)
         return 0
 
     @property
@@ -71,16 +85,19 @@ cdef class StreamTable:
 
     @cython.final
     cdef bint is_open(self, int64_t handle) noexcept:
-        cdef int64_t slot = handle & ((1 << SLOT_BITS) - 1)
-        return handle > 0 and slot < self.capacity and self.entries[slot].handle == handle
+        return _is_open(self.entries, self.capacity, handle)
 
-    cdef int64_t slot_of(self, object handle) except -1:
-        """Where an open stream's states are. Raises UnknownStreamError."""
+    cdef int64_t handle_of(self, object handle) except -1:
+        """An open stream's. Raises UnknownStreamError."""
         cdef int overflow = 0
         cdef int64_t number = PyLong_AsLongLongAndOverflow(handle, &overflow) if PyLong_CheckExact(handle) else checks.as_handle(handle)
         if overflow or not self.is_open(number):
             raise self._unknown(handle)
-        return number & ((1 << SLOT_BITS) - 1)
+        return number
+
+    cdef int64_t slot_of(self, object handle) except -1:
+        """Where an open stream's states are. Raises UnknownStreamError."""
+        return self.handle_of(handle) & ((1 << SLOT_BITS) - 1)
 
     def _unknown(self, handle):
         return UnknownStreamError(f"no stream of this pool has the handle {handle}: it was closed, or belongs to another pool")
@@ -151,7 +168,9 @@ cdef class StreamTable:
 
     cdef int64_t find(self, object handles) except -1:
         """The slots of the streams that a call names, to self._slots; how many. Raises UnknownStreamError, and ShapeError for one named twice."""
-        cdef int64_t k, n, handle, slot
+        cdef int64_t k, n, handle, slot, calls, stride = self.stride, apart = stride // FR_ELEMENT, fetched = min(stride, FETCHED), capacity = self.capacity
+        cdef Entry *entries = self.entries
+        cdef char *rows = self.rows
         cdef bint listed = type(handles) is list or type(handles) is tuple
         cdef int64_t *slots
         cdef int64_t *given = NULL
@@ -170,25 +189,24 @@ cdef class StreamTable:
             self._slots, self._at, self._order = np.zeros(2 * n, np.int64), np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
         slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
         at = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._at)
-        self.calls += 1
+        calls = self.calls = self.calls + 1
         for k in range(n):
             if listed:
-                slot = self.slot_of(handles[k])
-                handle = self.entries[slot].handle
+                handle = self.handle_of(handles[k])
             else:
                 if k + AHEAD < n:
                     slot = given[k + AHEAD] & ((1 << SLOT_BITS) - 1)
-                    fr_fetch(&self.entries[slot if slot < self.capacity else 0])
+                    fr_fetch(&entries[slot if slot < capacity else 0])
                 handle = given[k]
-                if not self.is_open(handle):
+                if not _is_open(entries, capacity, handle):
                     raise self._unknown(handle)
-                slot = handle & ((1 << SLOT_BITS) - 1)
-            if self.entries[slot].mark == self.calls:
+            slot = handle & ((1 << SLOT_BITS) - 1)
+            if entries[slot].mark == calls:
                 raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
-            self.entries[slot].mark = self.calls
-            slots[k], at[k] = slot, slot * self.stride // FR_ELEMENT
+            entries[slot].mark = calls
+            slots[k], at[k] = slot, slot * apart
             if k < FIRST:
-                fr_fetch_row(self.rows + slot * self.stride, min(self.stride, FETCHED))
+                fr_fetch_row(rows + slot * stride, fetched)
         self.work.slots, self.work.rows, self.work.at, self.work.order = slots, self.rows, at, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
         self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
         return n

@@ -21,12 +21,13 @@ cdef class Tile:
     program: its states are those of the pool, its batch is `batch`, its chunk's length `time` (symbols of its region; None where fixed).
     axes: of each slot, the batch's, or SHARED. sources: of each slot, which of the caller's inputs or outputs it is.
     plain: its steps are kernels alone: none needs Python, and none can fail. states: (offset, outer, inner, whether kernels read and write it where it lies) of each of the
-    program's states in a row of the pool, of `stride` bytes. in_place: the steps that do (in_place.py).
+    program's states in a row of the pool, of `stride` bytes. in_place: the steps that do (in_place.py). work, room: memory for the program and for rows that are put together, which
+    tiles share that never run at once.
     """
 
-    def __cinit__(self, program, sizes, batch, time, axes, sources, states, in_place, int64_t stride, bint plain):
+    def __cinit__(self, program, sizes, batch, time, axes, sources, states, in_place, int64_t stride, bint plain, Workspace work, Workspace room):
         cdef int k
-        self.runner = Runner(program)
+        self.runner, self._room = Runner(program, work=work), room
         names = list(program.region.dimensions)
         self._dimensions = np.array([sizes[name] for name in names], np.int64)
         self.batch = names.index(batch) if batch in names else -1
@@ -55,7 +56,7 @@ cdef class Tile:
         cdef int64_t total = 0
         cdef int k, d
         cdef Piece *piece
-        if rows == self.rows and steps == self.steps:
+        if rows == self.rows and steps == self.steps and self.runner.is_settled_in() and self.room_moved == self._room.moved:
             return 0
         self.rows = -1
         dimensions = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._dimensions)
@@ -73,14 +74,12 @@ cdef class Tile:
                     piece.outer *= self.runner.slots[k].dims[d]
                 piece.inner //= piece.outer * rows
             total += (self.runner.slots[k].nbytes + 63) // 64 * 64
-        if total > self.room_bytes:
-            self.room_bytes, self._room = 0, None
-            self._room = aligned_zeros((total,), np.uint8)
-            self.room_bytes, self.room_at = total, <char *><size_t>self._room.ctypes.data
+        self._room.reserve(total)
+        self.room_moved = self._room.moved
         if self._own_at is None or len(self._own_at) < rows:
             self._own_at = np.zeros(rows, np.int64)
             self.own_at = <int64_t *><size_t>self._own_at.ctypes.data
-        total = <int64_t><size_t>self.room_at
+        total = <int64_t><size_t>self._room.data
         for k in range(self.runner.n_slots):
             self.pieces[k].room = <char *>total
             total += (self.runner.slots[k].nbytes + 63) // 64 * 64
@@ -208,9 +207,9 @@ cdef class Tiles:
         return {name: (self.kinds[len(self.input_names) + k], _shape(&self.outputs[k], n, 0)) for k, name in enumerate(self.output_names)}
 
     def warm(self):
-        """Makes all that a step needs."""
+        """Makes all that a step needs; what takes most memory first, which all share."""
         cdef int64_t rows
-        for rows in range(1, self.most + 1):
+        for rows in range(self.most, 0, -1):
             for tile in self.tiles_of(rows, 0):
                 (<Tile>tile).fit(rows, 1)
 

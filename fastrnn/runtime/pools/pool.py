@@ -216,7 +216,7 @@ class Pool(PoolCore):
         chunks = self._chunks
         if resets is not None and self._form.keeping is not None:
             chunks, arrays, resets = self._keeping(), {**arrays, KEEP: (~resets).astype(np.float32)}, None
-        _kept, result = self._bind_chunk(chunks, steps, arrays, out)
+        result = self._bind_chunk(chunks, steps, arrays, out)
         if lengths is not None:
             for y in result if isinstance(result, tuple) else (result,):
                 y[...] = 0
@@ -243,7 +243,7 @@ class Pool(PoolCore):
             self._reset_rows(part.reset)
             for t in range(part.start, part.start + part.steps):
                 step = tuple(y[t, ...] for y in results)
-                _kept, _ = self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
+                self._bind_chunk(self._tiles, 0, {name: a[t, ...] for name, a in arrays.items()}, step[0] if len(step) == 1 else step)
                 self._run_part(self._tiles, part.order, part.first, part.end, 0, 0)
         return results[0] if len(results) == 1 else tuple(results)
 

@@ -16,6 +16,7 @@ from fastrnn.kernels import roofline
 from fastrnn.model import Value
 from fastrnn.plan import Plan
 from fastrnn.plan.program import CheckStep, Program, PythonStep, Slot
+from fastrnn.runtime.executor._executor import Workspace
 from fastrnn.runtime.pools._pool import SHARED_SLOT, Tile, Tiles
 from fastrnn.runtime.pools.apart import Axes
 from fastrnn.runtime.pools.in_place import in_place
@@ -26,8 +27,6 @@ from fastrnn.runtime.streams.states import StateRows
 # the work space. Where they do not stay there from tile to tile, more rows read them once: of 128, LSTM(256, 512), 100 rows, takes 0.90 of the time, (256, 768) twice 0.82,
 # (256, 1024) three times 0.64 (L2 of 2 MB).
 NEAR_ROWS, FAR_ROWS = 32, 128
-# Up to so many rows have tiles of their own, so that a call of other rows than the one before costs no change of sizes (GRU(1, 16), 1 to 7 rows: 0.6 us of 1.9).
-OWN_ROWS = 8
 
 
 class RowInput(NamedTuple):
@@ -65,6 +64,7 @@ class Tiling(Tiles):
         self._forms, self._sizes, self._values, self._axes, self._rows, self._chunk = forms, sizes, values, axes, rows, chunk
         self._tiles: dict[tuple[int, int], list[Tile]] = {}
         self._programs: list[object] = []
+        self._memory = [(Workspace(), Workspace()) for _ in range(threads + 1)]
         form = forms.of(most)
         inputs, outputs = [v.name for v in form.steppable.inputs], list(form.steppable.outputs)
         self._places = {name: k for k, name in enumerate(inputs)} | {name: k for k, name in enumerate(outputs)}
@@ -95,13 +95,16 @@ class Tiling(Tiles):
         form = self._forms.of(rows)
         sizes = self._of(form, rows, steps or 1)
         runners = form.program(sizes, self._values, squeeze=not self._chunk)
-        key = id(runners), rows if rows <= OWN_ROWS and not self._chunk else 0
+        # up to so many rows have tiles of their own, so that a call of other rows than the one before costs no change of sizes
+        own = rows if rows <= NEAR_ROWS and not self._chunk else 0
+        key = id(runners), own
         if key not in self._tiles:
             self._programs.append(runners)
-            self._tiles[key] = [self._tile(form, runners.program, sizes) for _ in range(self.threads + (not key[1]))]
+            n = self.threads + (self.threads > 1 or not own)
+            self._tiles[key] = [self._tile(form, runners.program, sizes, *self._memory[k]) for k in range(n)]
         return self._tiles[key]
 
-    def _tile(self, form: Form, program: Program, sizes: Mapping[str, int]) -> Tile:
+    def _tile(self, form: Form, program: Program, sizes: Mapping[str, int], work: Workspace, room: Workspace) -> Tile:
         slots = (*program.inputs, *program.outputs)
         axes = [self._axes.of.get(slot.name, SHARED_SLOT) for slot in slots]
         axes = [axis + 1 if self._chunk and axis >= 0 else axis for axis in axes]
@@ -119,6 +122,8 @@ class Tiling(Tiles):
             steps,
             self._rows.nbytes,
             plain,
+            work,
+            room,
         )
 
     @cached_property
