@@ -91,13 +91,19 @@ def serve(arguments: Namespace, console: Console) -> int:
     for package in PACKAGES:
         if find_spec(package.split(".")[0]) is None or find_spec(package) is None:
             raise MissingDependencyError(package, "serve", "fastrnn serve")
-    from fastrnn.serving.server import logs, running
+    from fastrnn.serving.server import logs
+
+    with logs.written(arguments.log_level):
+        return _serve(arguments, console)
+
+
+def _serve(arguments: Namespace, console: Console) -> int:
+    from fastrnn.serving.server import running
     from fastrnn.serving.server.access import Access
     from fastrnn.serving.server.generation import Options
     from fastrnn.serving.server.limits import Limits
     from fastrnn.serving.server.models import Models
 
-    logs.configure(arguments.log_level)
     models, reload = Models(), {}
     for name, one in _models(arguments).items():
         reload[name] = partial(_session, one)

@@ -1,5 +1,6 @@
 """Pool: each stream gives the bits that it gives alone, whatever is stepped beside it."""
 
+import numpy as np
 import pytest
 from pooled import KINDS, Beside
 
@@ -34,6 +35,22 @@ def test_tiles_that_two_threads_share():
         beside.step(n)
     beside.push(300, 3, True, True)
     beside.states_agree()
+
+
+def test_steps_that_follow_one_another_share_threads_that_are_awake():
+    """Steps of some ten microseconds, which no thread is woken for; of streams in the same order, and in another."""
+    x, random = np.random.default_rng(0).standard_normal((99, 40)).astype(np.float32), np.random.default_rng(1)
+    pools = [fr.compile(fr.LSTM(40, 64, seed=1), threads=threads).pool(300) for threads in (1, 2)]
+    handles = [np.array([pool.open() for _ in range(300)]) for pool in pools]
+    for draw in range(40):
+        n = int(random.integers(30, 100))
+        chosen = np.arange(n) if draw % 2 else random.permutation(300)[:n]
+        named = [one[chosen] for one in handles]
+        results = [[pool.step(who, x[:n]) for _ in range(30)] for pool, who in zip(pools, named, strict=True)]
+        assert np.array_equal(*(np.array(one).view(np.uint32) for one in results))
+    for one, other in zip(*(one.tolist() for one in handles), strict=True):
+        first, second = pools[0].state(one), pools[1].state(other)
+        assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_on_every_instruction_set(each_isa):

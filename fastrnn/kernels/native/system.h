@@ -3,11 +3,13 @@
  *   fr_lock, fr_signal                      FR_UNLOCKED starts a lock; fr_lock_take, fr_lock_give, fr_signal_wait (which gives the lock meanwhile), fr_signal_wake
  *   fr_thread_start(run, context)           a thread of no name that nobody waits for, which gets no signals; 0, or not, where there is none to be had
  *   fr_processors()                         that this process may use
+ *   fr_now_ns()                             on a clock that only goes forward
  *   FR_ON_FORK(before, parent, child)       once, when the library is loaded
  *
  * Windows has been compiled, never run. */
 #ifndef FASTRNN_SYSTEM_H
 #define FASTRNN_SYSTEM_H
+#include <stdint.h>
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
@@ -41,6 +43,12 @@ static inline int fr_processors(void) {
         for (; mine; mine &= mine - 1) n++;
     return n < 1 ? 1 : n;
 }
+static inline int64_t fr_now_ns(void) {
+    LARGE_INTEGER ticks, a_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&a_second);
+    return (int64_t)((double)ticks.QuadPart * 1e9 / (double)a_second.QuadPart);
+}
 
 #else
 #ifndef _GNU_SOURCE
@@ -49,6 +57,7 @@ static inline int fr_processors(void) {
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 #define FR_EXPORT __attribute__((visibility("default")))
 #define FR_ON_FORK(before, parent, child) \
@@ -84,6 +93,11 @@ static inline int fr_processors(void) {
 #endif
     const long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : (int)n;
+}
+static inline int64_t fr_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 #endif
 #endif

@@ -16,7 +16,8 @@ cdef extern from "resize.h":
 
 ctypedef void (*Share)(void *, int) noexcept nogil  # fr_share of threads.h, whose workers belong to _executor alone
 
-cdef int together(int most, Share run, void *context) noexcept nogil
+cdef int together(int most, bint awake, Share run, void *context) noexcept nogil
+cdef void rouse(int most) noexcept nogil
 
 cdef bint is_array(object value) noexcept
 

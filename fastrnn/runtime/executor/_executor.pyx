@@ -330,7 +330,7 @@ cdef class Runner:
                 k += 1
             elif control.kind == TOGETHER:
                 if team.n == 0:
-                    fr_claim(&team, self.most_threads)
+                    fr_claim(&team, self.most_threads, False)
                 fr_run_group(&team, &self.kernels[k], &self.args[k], <int>control.count, control.target)
                 for k in range(k, k + <int>control.count):
                     self.args[k].sweep += self.args[k].T

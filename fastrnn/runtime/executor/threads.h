@@ -1,8 +1,10 @@
 /* The worker threads that all sessions of a process share.
  *
- *   fr_claim(team, n)     takes up to n - 1 idle workers, fewer where the limit or other callers leave fewer; returns how many threads there are
+ *   fr_claim(team, n, awake)   takes up to n - 1 idle workers, fewer where the limit or other callers leave fewer, and where only those that are awake will do; returns how many
+ *                         threads there are
  *   fr_together(team, run, context)   run(context, index) once on each, the caller being index 0; returns when all are done
  *   fr_release(team)      gives the workers back
+ *   fr_rouse(n)           wakes up to n - 1 workers, for who will have work for them soon, and waits for none
  *
  * Callers and claimed workers together never exceed the limit: the processors this process may use, or what fastrnn_set_num_threads says. A
  * worker spins for some microseconds after its work and then sleeps. After a fork the child starts with none and makes its own. */
@@ -24,7 +26,7 @@ typedef struct {
     fr_share run;
     void *context;
     int index, claimed, caller_cpu;
-    _Atomic int busy, asleep;
+    _Atomic int busy, asleep, roused;
     _Atomic int64_t *finished;
 } fr_worker;
 
@@ -72,7 +74,8 @@ static void fr_step_aside(const fr_worker *w) {
 static void fr_sleep(fr_worker *w) {
     fr_lock_take(&w->lock);
     atomic_store(&w->asleep, 1);
-    while (!atomic_load(&w->busy)) fr_signal_wait(&w->wake, &w->lock);
+    while (!atomic_load(&w->busy) && !atomic_load(&w->roused)) fr_signal_wait(&w->wake, &w->lock);
+    atomic_store(&w->roused, 0);
     atomic_store(&w->asleep, 0);
     fr_lock_give(&w->lock);
 }
@@ -114,18 +117,18 @@ static fr_worker *fr_hire(void) {
     return w;
 }
 
-static int fr_claim(fr_team *team, int n) {
+static int fr_claim(fr_team *team, int n, int awake) {
     team->n = 1;
     const int limit = fastrnn_get_num_threads();
     fr_lock_take(&fr_pool.lock);
     fr_pool.n_callers++;
     for (int k = 0; team->n < n && fr_pool.n_callers + fr_pool.n_claimed < limit; k++) {
         if (k == fr_pool.n_workers) {
-            fr_worker *hired = k + 1 < FR_MOST_THREADS ? fr_hire() : NULL;
+            fr_worker *hired = k + 1 < FR_MOST_THREADS && !awake ? fr_hire() : NULL;
             if (!hired) break;
             fr_pool.workers[fr_pool.n_workers++] = hired;
         }
-        if (fr_pool.workers[k]->claimed) continue;
+        if (fr_pool.workers[k]->claimed || (awake && atomic_load(&fr_pool.workers[k]->asleep))) continue;
         fr_pool.workers[k]->claimed = 1;
         fr_pool.n_claimed++;
         team->workers[team->n++] = fr_pool.workers[k];
@@ -143,6 +146,12 @@ static void fr_release(fr_team *team) {
     team->n = 0;
 }
 
+static void fr_wake(fr_worker *w) {
+    fr_lock_take(&w->lock);
+    fr_signal_wake(&w->wake);
+    fr_lock_give(&w->lock);
+}
+
 static void fr_together(fr_team *team, fr_share run, void *context) {
     _Atomic int64_t finished = 0;
 #ifdef __linux__
@@ -154,14 +163,21 @@ static void fr_together(fr_team *team, fr_share run, void *context) {
         fr_worker *w = team->workers[k];
         w->run = run, w->context = context, w->index = k, w->caller_cpu = cpu, w->finished = &finished;
         atomic_store(&w->busy, 1);
-        if (atomic_load(&w->asleep)) { /* it set this before it looked at busy for the last time */
-            fr_lock_take(&w->lock);
-            fr_signal_wake(&w->wake);
-            fr_lock_give(&w->lock);
-        }
+        if (atomic_load(&w->asleep)) fr_wake(w); /* it set this before it looked at busy for the last time */
     }
     run(context, 0);
     fr_wait(&finished, team->n - 1);
+}
+
+static void fr_rouse(int n) {
+    fr_team team;
+    fr_claim(&team, n, 0);
+    for (int k = 1; k < team.n; k++) {
+        if (!atomic_load(&team.workers[k]->asleep)) continue;
+        atomic_store(&team.workers[k]->roused, 1);
+        fr_wake(team.workers[k]);
+    }
+    fr_release(&team);
 }
 
 static void fr_after_fork(void) {

@@ -32,7 +32,9 @@ cdef struct Work:         # what a call works on
     int64_t from_step     # where a chunk starts in them
     char *inputs[64]
     char *outputs[64]
-    int64_t first, end, size, n_tiles, taken
+    int64_t first, end, size, n_tiles
+    int n_shares          # of the tiles: one for each thread
+    int64_t taken[65]     # of each
     void *tiles[65]       # of each thread
     void *rest            # of the last one, where it has fewer rows
 
@@ -80,6 +82,7 @@ cdef class StreamTable:
     cdef int32_t *free
     cdef char *first_row
     cdef int64_t n_free, calls
+    cdef int n_threads
     cdef Work work
     cdef bint _busy
     cdef list _held           # arrays of the call in hand: its inputs, then its outputs
@@ -98,9 +101,12 @@ cdef class StreamTable:
 cdef class PoolCore(StreamTable):
     cdef readonly Tiles _tiles  # of a step
     cdef readonly int waiting   # a thread has done the kernels of its step, and wants Python's lock back
+    cdef int64_t ended          # when the last step did, by fr_now_ns
+    cdef int brisk              # steps that came with hardly a pause before them
     cdef object _bind(self, Tiles tiles, int64_t n, int64_t steps, object x, object out)
     cdef int _bind_input(self, Tiles tiles, int k, int64_t n, int64_t steps, object value) except -1
     cdef object _bind_output(self, Tiles tiles, int k, int64_t n, int64_t steps, object out)
+    cdef bint _is_brisk(self) noexcept
     cdef int _run_rows(self, Tiles tiles, int64_t steps) except -1
     cdef int _check_ranges(self, Tiles tiles, Tile tile, int64_t steps) except -1
     cdef int _run_with_python(self) except -1

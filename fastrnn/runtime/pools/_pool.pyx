@@ -15,7 +15,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
-from fastrnn.runtime.executor._executor cimport Runner, Workspace, is_array, together
+from fastrnn.runtime.executor._executor cimport Runner, Workspace, is_array, rouse, together
 
 from fastrnn.errors import PoolFullError, ShapeError, UnknownStreamError, UnsupportedModelError
 from fastrnn.plan.lowering.parallel import WORTH_NS
@@ -40,6 +40,9 @@ cdef extern from *:
     void fr_set(int *, int) nogil
     bint fr_is_set(const int *) nogil
 
+cdef extern from "../../kernels/native/system.h":
+    int64_t fr_now_ns() nogil
+
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
     long long PyLong_AsLongLongAndOverflow(object, int *)
@@ -50,11 +53,14 @@ cdef enum:
     FIRST = 32  # rows that are on their way from where a call names them
     MOST_YIELDS = 1000  # some hundred us: another program may have the processor that the waiting thread needs
     AHEAD = 8  # handles that are looked up while the entry of one is on its way
+    BRISK_STEPS = 4
     FETCHED = 4096  # bytes of a stream, at most, whose rows are asked for ahead: more than that of a tile would not stay in the first cache
 
 SHARED_SLOT = SHARED
 MOST_STREAMS = 1 << SLOT_BITS
 cdef int64_t SHARE_NS = <int64_t>WORTH_NS  # LSTM(40, 64), 50 rows, 200 us from one step to the next: 26 us alone, 42 with a thread that has to be woken
+cdef int64_t BRISK_NS = 16_000  # a step that takes less than SHARE_NS, and more than this, is shared with threads that are awake
+cdef int64_t BRISK_PAUSE_NS = 20_000  # after several steps with no longer pauses between them: threads sleep after some 40 us
 cdef int64_t RELEASE_NS = <int64_t>RELEASE_GIL_NS
 cdef int64_t opened = 0  # streams so far, of all pools: no two handles of a process are equal
 
@@ -189,7 +195,7 @@ cdef class PoolCore(StreamTable):
         found = tiles.tiles_of(work.size, steps)
         (<Tile>found[0]).fit(work.size, each)
         estimate = (<Tile>found[0]).runner.values[(<Tile>found[0]).runner.estimate] * work.n_tiles
-        if tiles.threads > 1 and estimate > SHARE_NS and count > 1:
+        if tiles.threads > 1 and count > 1 and (estimate > SHARE_NS or estimate > BRISK_NS and self._is_brisk()):
             threads = <int>min(tiles.threads, count)
             if work.n_tiles % threads:
                 work.n_tiles += threads - work.n_tiles % threads
@@ -209,7 +215,9 @@ cdef class PoolCore(StreamTable):
             tile.fit(rest, each)
             work.rest = <void *>tile
         self._check_ranges(tiles, <Tile>found[0], steps)
-        work.taken = 0
+        work.n_shares = threads
+        for t in range(threads):
+            work.taken[t] = 0
         if not ((<Tile>found[0]).plain and (work.rest == NULL or tile.plain)):
             self._run_with_python()
         elif estimate <= RELEASE_NS:
@@ -218,11 +226,20 @@ cdef class PoolCore(StreamTable):
             with nogil:
                 if threads == 1:
                     _run_tiles(work, 0)
-                else:
-                    together(threads, _run_tiles, work)
+                elif estimate > SHARE_NS:
+                    together(threads, False, _run_tiles, work)
+                elif together(threads, True, _run_tiles, work) < threads:
+                    rouse(threads)
                 fr_set(&self.waiting, 1)
             fr_set(&self.waiting, 0)
+        if tiles.threads > 1:
+            self.ended = fr_now_ns()
         return 0
+
+    cdef bint _is_brisk(self) noexcept:
+        """Whether the caller goes from step to step with hardly a pause."""
+        self.brisk = self.brisk + 1 if fr_now_ns() - self.ended < BRISK_PAUSE_NS else 0
+        return self.brisk >= BRISK_STEPS
 
     def give_way(self):
         """Gives up Python's lock until the thread that has done a step's kernels, and is `waiting` for it, has it. Whoever keeps the lock has it for 5 ms

@@ -11,10 +11,10 @@ cdef class StreamTable:
     def __cinit__(self, *args, **kwargs):
         self._busy, self._held = False, [None] * (2 * MOST_ARRAYS)
 
-    def _furnish(self, int64_t capacity, first_row, lock):
-        """Memory for so many streams, which start as first_row."""
+    def _furnish(self, int64_t capacity, first_row, lock, int threads):
+        """Memory for so many streams, which start as first_row, and of whose rows a call may be shared by so many threads."""
         cdef int64_t slot
-        self.capacity, self.stride, self._lock = capacity, first_row.nbytes, lock
+        self.capacity, self.stride, self._lock, self.n_threads = capacity, first_row.nbytes, lock, threads
         self._first_row = first_row
         self.block = aligned_zeros((capacity, self.stride), np.uint8)
         self._table = np.zeros((capacity, sizeof(Entry) // sizeof(int64_t)), np.int64)
@@ -168,7 +168,7 @@ cdef class StreamTable:
 
     cdef int64_t find(self, object handles) except -1:
         """The slots of the streams that a call names, to self._slots; how many. Raises UnknownStreamError, and ShapeError for one named twice."""
-        cdef int64_t k, n, handle, slot, calls, stride = self.stride, apart = stride // FR_ELEMENT, fetched = min(stride, FETCHED), capacity = self.capacity
+        cdef int64_t k, n, handle, slot, calls, mine, stride = self.stride, apart = stride // FR_ELEMENT, fetched = min(stride, FETCHED), capacity = self.capacity
         cdef Entry *entries = self.entries
         cdef char *rows = self.rows
         cdef bint listed = type(handles) is list or type(handles) is tuple
@@ -189,7 +189,8 @@ cdef class StreamTable:
             self._slots, self._at, self._order = np.zeros(2 * n, np.int64), np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
         slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
         at = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._at)
-        calls = self.calls = self.calls + 1
+        calls, mine = self.calls + 1, min(n // self.n_threads, FIRST)
+        self.calls = calls
         for k in range(n):
             if listed:
                 handle = self.handle_of(handles[k])
@@ -205,7 +206,7 @@ cdef class StreamTable:
                 raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
             entries[slot].mark = calls
             slots[k], at[k] = slot, slot * apart
-            if k < FIRST:
+            if k < mine:
                 fr_fetch_row(rows + slot * stride, fetched)
         self.work.slots, self.work.rows, self.work.at, self.work.order = slots, self.rows, at, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
         self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0

@@ -59,7 +59,7 @@ class Pool(PoolCore):
         self._batch = {form.steppable.batch: 1} if isinstance(form.steppable.batch, str) else {}
         layout, first = form.start(self._batch)
         self._rows = StateRows(layout)
-        self._furnish(int(capacity), self._rows.packed(layout.views(first)), threading.Lock() if lock else None)
+        self._furnish(int(capacity), self._rows.packed(layout.views(first)), threading.Lock() if lock else None, self._threads)
         self._kept: Tiling | None = None  # of a chunk in which rows start afresh
         self._plans: dict[tuple[object, ...], tuple[Tiling, Tiling]] = {}  # of a step and of a chunk
         self._given = {} if sizes is None else _sizes(sizes, self._free)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # What uvicorn says of each malformed request: whoever sends them would fill the disk.
 OF_CLIENTS = ("Invalid HTTP request", "Invalid UTF-8", "Unsupported upgrade")
@@ -26,13 +28,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def configure(level: str) -> None:
-    """Has fastrnn's and the server's logs written to stderr."""
+@contextmanager
+def written(level: str) -> Iterator[None]:
+    """Has fastrnn's and the server's logs written to stderr; the loggers are afterwards as they were."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     if level != "debug":
         handler.addFilter(lambda record: record.name != "uvicorn.error" or not record.getMessage().startswith(OF_CLIENTS))
-    for name in ("fastrnn", "uvicorn", "grpc"):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("fastrnn", "uvicorn", "grpc")]
+    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel("WARNING" if name == "uvicorn" and level == "info" else level.upper())  # it has a line for each connection
+        logger.setLevel("WARNING" if logger.name == "uvicorn" and level == "info" else level.upper())  # it has a line for each connection
+    try:
+        yield
+    finally:
+        for logger, logger.handlers, logger.propagate, own in before:
+            logger.setLevel(own)
