@@ -24,13 +24,15 @@ NO_WINDOW = Pooled(0, 0, False, "", False)
 
 @dataclass(frozen=True)
 class Walk:
-    """Rows as a kernel walks them: so many images of T x B, and the views with their strides along the three. Of a pooling, T and y's strides are of its windows' lines."""
+    """Rows as a kernel walks them: so many images of T x B, and the views with their strides along the three. Of a pooling, T and y's strides are of its windows' lines, and
+    the lines of `at_once` windows wait together."""
 
     images: Whole
     T: Whole
     B: Whole
     views: Sequence[View]
     steps: Sequence[tuple[Whole, Whole, Whole]]
+    at_once: Whole = 1
 
     @property
     def several(self) -> bool:
@@ -58,8 +60,12 @@ def multiply(
     operands = [turned(build.view_of(name).broadcast(whole)) for name in fused.operands[1:]] if fused else []
     if of_bytes and node.input(2):
         operands = [turned(zero_point(build, node).broadcast(whole))]
-    by_lines = pooled is not None or packed.kernel.key.role == "winograd"
-    walks = (lambda *views: [_by_lines(pooled, *views)]) if by_lines else (lambda *views: by_grid(1, *views, most=2 if of_bytes else IMAGES))
+    squares = packed.kernel.key.role == "winograd"
+    walks = (
+        (lambda *views: [_by_lines(pooled, squares, *views)])
+        if pooled or squares
+        else (lambda *views: by_grid(1, *views, most=2 if of_bytes else IMAGES))
+    )
     try:
         found, program = list(walks(rows, y, *operands)), fused.instructions() if fused else None
     except UnsupportedModelError:
@@ -73,40 +79,24 @@ def multiply(
         if of_bytes:
             args["h_bits"], args["p_bits"] = int(_has_zero_points(build, node)), ("int32", "uint8", "int8").index(y.dtype.name)
             _, args["x2_t"], args["x2_b"] = walk.steps[2] if operands else (0, 0, 0)
-        at_once = _windows_at_once(pooled, packed, walk)
         table = [taps] if taps is not None else [segments[0]] if segments else []
         if program is not None or pooled or walk.several or taps is not None or segments:
-            table += _table(walk, pooled or NO_WINDOW, at_once, program)
-        _call(
-            build,
-            node,
-            packed,
-            args,
-            {**pointers, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})},
-            walk,
-            at_once,
-        )
+            table += _table(walk, pooled or NO_WINDOW, program)
+        _call(build, node, packed, args, {**pointers, **({"axes": weight_view(wholes(n for part in table for n in part))} if table else {})}, walk)
     if fused and program is None:
         build.chain(node.name, fused.over({k: turned(build.view_of(name).broadcast(whole)) if k else y for k, name in enumerate(fused.operands)}), y)
 
 
-def _table(walk: Walk, pooled: Pooled, at_once: Whole, program: np.ndarray | None) -> list:
-    """What kernels/native/products/dense.h reads of images, windows and the program behind a product. at_once: windows whose lines wait."""
+def _table(walk: Walk, pooled: Pooled, program: np.ndarray | None) -> list:
+    """What kernels/native/products/dense.h reads of images, windows and the program behind a product."""
     views, steps = (walk.views[2:], walk.steps[2:]) if program is not None else ((), ())
     strides = [n for view, step in zip(views, steps) for n in (*step, view.strides[-1] if view.shape[-1] > 1 else 0)]
     apart = [step[0] for step in walk.steps[:2]]
-    head = [len(views), 0 if program is None else len(program), pooled.lines, pooled.columns, int(pooled.mean), at_once, walk.images, *apart]
+    head = [len(views), 0 if program is None else len(program), pooled.lines, pooled.columns, int(pooled.mean), walk.at_once, walk.images, *apart]
     return [head, strides, () if program is None else program.view(np.int64)]
 
 
-def _windows_at_once(pooled: Pooled | None, packed: Packed, walk: Walk) -> Whole:
-    """Windows of a pooling behind it whose lines wait together: of squares so many that their weights serve as many as go at once."""
-    if not pooled or packed.kernel.key.role != "winograd":
-        return 1
-    return smallest(walk.images * walk.T, largest(1, SQUARES // (pooled.lines // 2 * ((walk.B + 1) // 2))))
-
-
-def _call(build, node: Node, packed: Packed, args: np.ndarray, pointers: dict, walk: Walk, at_once: Whole) -> None:
+def _call(build, node: Node, packed: Packed, args: np.ndarray, pointers: dict, walk: Walk) -> None:
     """The calls of one walk, in parts that run at once where there are threads."""
     pooled, squares = build.pools.get(node.name), packed.kernel.key.role == "winograd"
     lines = pooled.lines if pooled else 1
@@ -118,7 +108,7 @@ def _call(build, node: Node, packed: Packed, args: np.ndarray, pointers: dict, w
         for t, n_t, b, n_b in parts:
             args["T"], args["B"] = n_t * lines, n_b
             if pooled:  # where lines wait for their window
-                pointers["hn"] = build.scratch((at_once, lines, walk.B, walk.views[1].shape[-1]))
+                pointers["hn"] = build.scratch((walk.at_once, lines, walk.B, walk.views[1].shape[-1]))
             for k, (name, view, (_, along_t, along_b)) in enumerate(zip(("x", "y", *OPERANDS[1:]), walk.views, walk.steps)):
                 pointers[name] = view.shifted(t * along_t * (1 if k == 1 else lines) + b * along_b)
             build.call(node.name, packed.kernel, args, pointers, flops=flops * (n_t * n_b), weight_bytes=packed.weight_bytes)
@@ -146,11 +136,14 @@ def _has_zero_points(build, node: Node) -> bool:
     return bool((zero != (128 if build.weights[node.inputs[1]].dtype == np.uint8 else 0)).any())
 
 
-def _by_lines(pooled: Pooled | None, rows: View, y: View, *operands: View) -> Walk:
-    """Images (N, lines, columns, C), or rows (lines, columns, C) where a pooling goes along one axis: lines of y, columns of rows."""
+def _by_lines(pooled: Pooled | None, squares: bool, rows: View, y: View, *operands: View) -> Walk:
+    """Images (N, lines, columns, C), or rows (lines, columns, C) where a pooling goes along one axis: lines of y, columns of rows. Of squares under a pooling, so many windows at once
+    that their weights serve as many as go at once."""
     views, first = (rows, y, *operands), 0 if pooled and not pooled.images else 1
     steps = [(v.strides[0] if first else 0, *v.strides[first : first + 2]) for v in views]
-    return Walk(y.shape[0] if first else 1, y.shape[first], rows.shape[first + 1], views, steps)
+    images, T, B = y.shape[0] if first else 1, y.shape[first], rows.shape[first + 1]
+    at_once = smallest(images * T, largest(1, SQUARES // (pooled.lines // 2 * ((B + 1) // 2)))) if pooled and squares else 1
+    return Walk(images, T, B, views, steps, at_once)
 
 
 def by_grid(keep: int, *views: View, most: int = 2) -> Iterator[Walk]:
