@@ -12,12 +12,15 @@
 #define CELL_W 1
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish_first)(const CELL(rows) *s, vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s, (void)unit;
+    acc[2 * stride] = vf_add(acc[2 * stride], vf_mul(vf_sigmoid(acc[0]), acc[3 * stride]));
+}
+
+FR_INLINE void CELL(finish_last)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
     (void)s;
-    vf r = acc[0], z = acc[stride], n = acc[2 * stride], m = acc[3 * stride];
+    vf z = vf_sigmoid(acc[stride]), n = vf_tanh(acc[2 * stride]);
     vf h = vf_load_tail(unit->h + unit->first, unit->valid);
-    z = vf_sigmoid(z);
-    n = vf_tanh(vf_add(n, vf_mul(vf_sigmoid(r), m)));
     vf_store_tail(unit->out + unit->first, vf_add(n, vf_mul(z, vf_sub(h, n))), unit->valid);
 }
 

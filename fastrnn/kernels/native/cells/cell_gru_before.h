@@ -13,12 +13,15 @@
 #define CELL_SECOND
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
-    (void)s;
-    vf r = acc[0], z = acc[stride];
+FR_INLINE void CELL(finish_first)(const CELL(rows) *s, vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s, (void)stride;
     vf h = vf_load_tail(unit->h + unit->first, unit->valid);
-    vf_store(unit->u + unit->first, vf_mul(vf_sigmoid(r), h));
-    vf_store(unit->z + unit->first, vf_sigmoid(z));
+    vf_store(unit->u + unit->first, vf_mul(vf_sigmoid(acc[0]), h));
+}
+
+FR_INLINE void CELL(finish_last)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s;
+    vf_store(unit->z + unit->first, vf_sigmoid(acc[stride]));
     vf_store(unit->n + unit->first, acc[2 * stride]);
 }
 

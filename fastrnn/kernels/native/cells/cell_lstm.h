@@ -11,13 +11,17 @@
 #define CELL_W 1
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish_first)(const CELL(rows) *s, vf *acc, const int stride, const CELL(unit) *unit) {
     (void)s;
-    vf i = acc[0], f = acc[stride], g = acc[2 * stride], o = acc[3 * stride];
+    vf i = acc[0], f = acc[stride], g = acc[2 * stride];
     vf c = vf_load_tail(unit->c + unit->first, unit->valid);
-    c = vf_add(vf_mul(vf_sigmoid(f), c), vf_mul(vf_sigmoid(i), vf_tanh(g)));
-    vf_store_tail(unit->c + unit->first, c, unit->valid);
-    vf_store_tail(unit->out + unit->first, vf_mul(vf_sigmoid(o), vf_tanh(c)), unit->valid);
+    acc[0] = vf_add(vf_mul(vf_sigmoid(f), c), vf_mul(vf_sigmoid(i), vf_tanh(g)));
+    vf_store_tail(unit->c + unit->first, acc[0], unit->valid);
+}
+
+FR_INLINE void CELL(finish_last)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s;
+    vf_store_tail(unit->out + unit->first, vf_mul(vf_sigmoid(acc[3 * stride]), vf_tanh(acc[0])), unit->valid);
 }
 
 FR_INLINE void CELL(finish_general)(const fr_args *a, const vf *acc, const int stride, const CELL(unit) *unit) {

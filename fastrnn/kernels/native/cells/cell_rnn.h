@@ -11,7 +11,11 @@
 #define CELL_W 4
 #include "recurrence.h"
 
-FR_INLINE void CELL(finish)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
+FR_INLINE void CELL(finish_first)(const CELL(rows) *s, vf *acc, const int stride, const CELL(unit) *unit) {
+    (void)s, (void)acc, (void)stride, (void)unit;
+}
+
+FR_INLINE void CELL(finish_last)(const CELL(rows) *s, const vf *acc, const int stride, const CELL(unit) *unit) {
     (void)stride;
     vf_store_tail(unit->out + unit->first, s->relu ? vf_relu(acc[0]) : vf_tanh(acc[0]), unit->valid);
 }
