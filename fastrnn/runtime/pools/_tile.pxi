@@ -202,7 +202,7 @@ cdef class Tiles:
             _note(&self.outputs[k], field)
 
     def _find(self, rows, steps):
-        """The tiles for so many rows and steps: one for each thread, and one more."""
+        """The tiles for so many rows and steps: one for each thread; and one more, the last, where rows that are left over may run beside those, or would change their sizes."""
         raise NotImplementedError
 
     cdef list tiles_of(self, int64_t rows, int64_t steps):

@@ -63,7 +63,7 @@ static void fr_begin_states(const fr_args *a) {
 
 /* hn gets each row's output at its last step, or its initial state where it had none; y past a row's length is zero. */
 static void fr_end_states(const fr_args *a) {
-    if (!a->lengths && !a->order && a->T) {
+    if (fr_even(a) && a->T) {
         const float *y = fr_y_row(a, 0, a->T - 1);
         const int64_t P = a->P, n = a->hn ? a->B : 0;
         for (int64_t row = 0; row < n; row++) fr_copy(a->hn + fr_state(a, row, a->hn_b), y + row * a->y_b, P);
