@@ -156,28 +156,29 @@ cdef void _run_tiles(void *context, int index) noexcept nogil:
     """Tiles, one after the other, until none is left; for one of several threads. Each begins with its own share, so that streams that step in the same order call by call stay in
     one core's cache, and goes on with what others have not got to."""
     cdef Work *work = <Work *>context
-    cdef int64_t k
+    cdef int64_t k, first, end
     cdef int share, each
-    if index:  # the caller's first rows are on their way
-        _fetch_tile(work.tiles[index], work, work.first + work.n_tiles * index // work.n_shares * work.size)
     for each in range(work.n_shares):
         share = (index + each) % work.n_shares
+        first, end = work.n_tiles * share // work.n_shares, work.n_tiles * (share + 1) // work.n_shares
+        if index and each == 0:  # the caller's first rows are on their way
+            _fetch_tile(work.tiles[index], work, work.first + first * work.size, end)
         while True:
-            k = work.n_tiles * share // work.n_shares + fr_take_one(&work.taken[share])
-            if k >= work.n_tiles * (share + 1) // work.n_shares:
+            k = first + fr_take_one(&work.taken[share])
+            if k >= end:
                 break
-            _run_tile(work.rest if work.rest != NULL and k + 1 == work.n_tiles else work.tiles[index], work, work.first + k * work.size)
+            _run_tile(work.rest if work.rest != NULL and k + 1 == work.n_tiles else work.tiles[index], work, work.first + k * work.size, end)
 
 
-cdef void _fetch_tile(void *at, Work *work, int64_t first) noexcept nogil:
-    """Asks for the rows of a tile that is soon run."""
+cdef void _fetch_tile(void *at, Work *work, int64_t first, int64_t end) noexcept nogil:
+    """Asks for the rows of a tile that is soon run; not past tile `end`, whose rows another thread has."""
     if FETCHED >= (<Tile>at).stride:
-        (<Tile>at).fetch(work, first, min(first + (<Tile>at).rows, work.end))
+        (<Tile>at).fetch(work, first, min(first + (<Tile>at).rows, work.first + end * work.size, work.end))
 
 
-cdef void _run_tile(void *at, Work *work, int64_t first) noexcept nogil:
+cdef void _run_tile(void *at, Work *work, int64_t first, int64_t end) noexcept nogil:
     (<Tile>at).gather(work, first)
-    _fetch_tile(at, work, first + (<Tile>at).rows)
+    _fetch_tile(at, work, first + (<Tile>at).rows, end)
     (<Tile>at).runner.run_kernels()
     (<Tile>at).scatter(work, first)
 
