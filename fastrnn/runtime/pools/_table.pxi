@@ -5,6 +5,22 @@ cdef inline bint _is_open(Entry *entries, int64_t capacity, int64_t handle) noex
     return handle > 0 and slot < capacity and entries[slot].handle == handle
 
 
+cdef int64_t _look_up(
+    Entry *entries, int64_t capacity, const int64_t *handles, int64_t n, int64_t call, int64_t apart, int64_t *slots, int64_t *at
+) noexcept nogil:
+    """The slots of handles, which may lie where those go, and how many elements behind the first row theirs are: until one is not open, or was named before in this call. How many."""
+    cdef int64_t k, slot
+    for k in range(n):
+        if k + AHEAD < n:
+            fr_fetch(&entries[handles[k + AHEAD] & ((1 << SLOT_BITS) - 1)])
+        slot = handles[k] & ((1 << SLOT_BITS) - 1)
+        if not _is_open(entries, capacity, handles[k]) or entries[slot].mark == call:
+            return k
+        entries[slot].mark = call
+        slots[k], at[k] = slot, slot * apart
+    return n
+
+
 cdef class StreamTable:
     """Which streams are open, by handle, and their states: the lower half of PoolCore. A handle is a slot and how many streams the process had opened before it."""
 
@@ -168,46 +184,34 @@ cdef class StreamTable:
 
     cdef int64_t find(self, object handles) except -1:
         """The slots of the streams that a call names, to self._slots; how many. Raises UnknownStreamError, and ShapeError for one named twice."""
-        cdef int64_t k, n, handle, slot, calls, mine, stride = self.stride, apart = stride // FR_ELEMENT, fetched = min(stride, FETCHED), capacity = self.capacity
-        cdef Entry *entries = self.entries
-        cdef char *rows = self.rows
-        cdef bint listed = type(handles) is list or type(handles) is tuple
+        cdef int64_t k, n, known, mine, fetched = min(self.stride, FETCHED)
         cdef int64_t *slots
-        cdef int64_t *given = NULL
         cdef int64_t *at
+        cdef bint listed = type(handles) is list or type(handles) is tuple
         if listed:
             handles = tuple(handles)  # a list might change while handles that are no plain ints are looked at
-            n = len(handles)
-        else:
-            if not _is_handles(handles):
-                handles = checks.as_handles(handles)
-            n = len(handles)
-            given = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>handles)
+        elif not _is_handles(handles):
+            handles = checks.as_handles(handles)
+        n = len(handles)
         if n > self.capacity:
             raise ShapeError(f"{n} handles for a pool of {self.capacity} streams: one is named twice")
         if n > len(self._slots):
             self._slots, self._at, self._order = np.zeros(2 * n, np.int64), np.zeros(2 * n, np.int64), np.arange(2 * n, dtype=np.int64)
         slots = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._slots)
         at = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._at)
-        calls, mine = self.calls + 1, min(n // self.n_threads, FIRST)
-        self.calls = calls
-        for k in range(n):
-            if listed:
-                handle = self.handle_of(handles[k])
-            else:
-                if k + AHEAD < n:
-                    slot = given[k + AHEAD] & ((1 << SLOT_BITS) - 1)
-                    fr_fetch(&entries[slot if slot < capacity else 0])
-                handle = given[k]
-                if not _is_open(entries, capacity, handle):
-                    raise self._unknown(handle)
-            slot = handle & ((1 << SLOT_BITS) - 1)
-            if entries[slot].mark == calls:
-                raise ShapeError(f"handle {handle} is named twice: a stream takes one step at a time")
-            entries[slot].mark = calls
-            slots[k], at[k] = slot, slot * apart
-            if k < mine:
-                fr_fetch_row(rows + slot * stride, fetched)
+        if listed:
+            for k in range(n):
+                slots[k] = self.handle_of(handles[k])
+        self.calls += 1
+        known = _look_up(
+            self.entries, self.capacity, slots if listed else <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>handles), n, self.calls, self.stride // FR_ELEMENT, slots, at
+        )
+        if known < n:
+            self.handle_of(handles[known])
+            raise ShapeError(f"handle {handles[known]} is named twice: a stream takes one step at a time")
+        mine = min(n // self.n_threads, FIRST)
+        for k in range(mine):
+            fr_fetch_row(self.rows + slots[k] * self.stride, fetched)
         self.work.slots, self.work.rows, self.work.at, self.work.order = slots, self.rows, at, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self._order)
         self.work.n, self.work.first, self.work.end, self.work.in_order, self.work.from_step = n, 0, n, True, 0
         return n

@@ -79,9 +79,10 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
         TAKE(sums, TILE_VECTORS * (int64_t)sizeof(vf));
         TAKE(x, row_bytes);
         TAKE(h, row_bytes);
-        TAKE(pre, row_bytes);
+        TAKE(pre, a->chunk ? row_bytes : 0);
         TAKE(y, row_bytes);
-        TAKE(out, row_bytes);
+        rows->out = rows->y;
+        if (a->w_p) TAKE(out, row_bytes);
         TAKE(c, row_bytes);
         TAKE(kept, a->keep_b ? a->B * a->P * (int64_t)sizeof(float) : 0);
         TAKE(project_x, chunk_rows * (int64_t)sizeof(void *));
@@ -221,7 +222,7 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
     if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){s->w_x, a->I, s->x + row};
     p.operand[p.n_operands++] = (fr_operand){s->w_h, a->P, s->h + row, .integers = &s->of_h, .row0 = row};
     const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
-    const float *pre = s->pre[row];
+    const float *pre = a->chunk ? s->pre[row] : NULL;
     for (int g = 0; g < CELL_GH; g++) {
         const int slot = SLOT(CELL_HSLOTS, g);
         p.start[g] = a->bias + slot * LANES, p.start_block[g] = CELL_ACC * LANES;

@@ -157,9 +157,9 @@ FR_INLINE void CELL(places)(CELL(rows) *s, fr_progress *at, int64_t t) {
         s->x[row] = fr_x_row(a, row, t);
         s->h[row] = t ? fr_y_row(a, row, t - 1) : a->h0 + fr_state(a, b, a->h0_b);
         s->y[row] = fr_y_row(a, row, t);
-        s->out[row] = a->w_p ? s->hidden + row * s->padded : s->y[row];
+        if (a->w_p) s->out[row] = s->hidden + row * s->padded;
         s->c[row] = a->cn + fr_state(a, b, a->cn_b);
-        s->pre[row] = s->projected + at->pre_row++ * s->padded * CELL_GX;
+        if (a->chunk) s->pre[row] = s->projected + at->pre_row++ * s->padded * CELL_GX;
         const float keep = fr_keep(a, row, t);
         if (keep != 1) CELL(keep)(s, row, keep);
     }
@@ -169,15 +169,18 @@ FR_INLINE void CELL(places)(CELL(rows) *s, fr_progress *at, int64_t t) {
  * (AVX-512, H = 16, a step of 30 rows: GRU 0.86 of the time, LSTM 0.87). x is in a register so that these short loops have no vectors, which take longer. */
 static FR_OWN_FUNCTION void CELL(even_places)(const CELL(rows) *s, fr_progress *at, int64_t t) {
     const fr_args *a = s->a;
-    const int64_t n = a->B, h_b = t ? a->y_b : a->h0_b, out_b = a->w_p ? s->padded : a->y_b, pre_b = s->padded * CELL_GX;
-    const float *x = fr_x_row(a, 0, t), *h = t ? fr_y_row(a, 0, t - 1) : a->h0, *pre = s->projected + at->pre_row * pre_b;
-    float *y = fr_y_row(a, 0, t), *out = a->w_p ? s->hidden : y;
+    const int64_t n = a->B, h_b = t ? a->y_b : a->h0_b;
+    const float *x = fr_x_row(a, 0, t), *h = t ? fr_y_row(a, 0, t - 1) : a->h0;
+    float *y = fr_y_row(a, 0, t);
     for (int64_t row = 0; row < n; row++) {
-        s->x[row] = x, s->y[row] = y, s->out[row] = out, s->h[row] = h, s->pre[row] = pre;
-        x += a->x_b, y += a->y_b, out += out_b, h += h_b, pre += pre_b;
+        s->x[row] = x, s->y[row] = y, s->h[row] = h;
+        x += a->x_b, y += a->y_b, h += h_b;
         IN_REGISTER(x);
     }
-    at->pre_row += n;
+    if (a->w_p)
+        for (int64_t row = 0; row < n; row++) s->out[row] = s->hidden + row * s->padded;
+    if (a->chunk)
+        for (int64_t row = 0; row < n; row++) s->pre[row] = s->projected + at->pre_row++ * s->padded * CELL_GX;
     if (t) return; /* c stays where it is */
     if (a->state_rows)
         for (int64_t row = 0; row < n; row++) s->h[row] = a->h0 + a->state_rows[row];

@@ -22,9 +22,12 @@
 #ifdef FR_BASELINE
 #define FR_INLINE static inline
 #define UNROLL
+#define UNROLL_STEPS
 #else
 #define FR_INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
+/* A loop over k, eight at a time: what counts takes room on the multipliers' ports. */
+#define UNROLL_STEPS _Pragma("GCC unroll 8")
 #endif
 
 /* Says that a pointer, a vector, is to be had in a register from here on, whatever else the compiler could make of it. */
