@@ -32,6 +32,8 @@ The executor calls it without the GIL, with denormals flushed.
                         of a custom cell, x2 + t * x2_t + b * x2_b are the scalars of a row and step; x3, x4 and on initial and final rows of states
                         from the third on, H floats each without gaps
     weights             of the panels: 0 float32, 1 bfloat16, 2 int8 (native/products/product_bfloat16.h and product_int8.h have their layouts)
+    far                 1: panels of float32 over x and h, or a dense layer's, come from beyond L2; every gate of a block lies apart, [unit block][gate][k][lane]
+                        (native/products/product.h). Not with `ahead`; for kernels that say they read it
     x_bits, h_bits, p_bits  of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (native/products/quantize.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
     x3 ... x8           more operands, of programs of operations (native/arrays/operations.h), whose instructions stand behind the loops in `axes`
@@ -57,7 +59,7 @@ ARGS = np.dtype(
     + [(name, "i8") for name in ("reverse", "input_forget")]
     + [("clip", "f4"), ("scale", "f4"), ("x2", "u8"), ("x2_t", "i8"), ("x2_b", "i8"), ("axes", "u8")]
     + [(f"x{k}", "u8") for k in range(3, 9)]
-    + [(name, "i8") for name in ("weights", "x_bits", "h_bits", "p_bits")]
+    + [(name, "i8") for name in ("weights", "far", "x_bits", "h_bits", "p_bits")]
     + [("act", ACTIVATION, 3)]
 )
 POINTERS = ("x", "y", "w_x", "w_h", "w_u", "w_p", "bias", "peephole", "h0", "c0", "hn", "cn", "state_rows", "lengths", "order", "keep", "work", "x2", "axes", "barrier", "ready", "done", "beside",
@@ -101,7 +103,7 @@ def as_key(key: Key | str) -> Key:
 class Kernel:
     """A compiled kernel: what it is found by, for which backend and ISA, how many lanes a unit block of its
     panels has, and the addresses of ``void run(const Args *)`` and ``int64_t work_bytes(const Args *)``,
-    0 for a kernel that takes no work space."""
+    0 for a kernel that takes no work space; whether it reads the argument `far`, without which it gets none of those panels."""
 
     key: Key
     backend: str
@@ -109,6 +111,7 @@ class Kernel:
     lanes: int
     run: int
     work_bytes: int
+    far: bool = False
 
     @property
     def name(self) -> str:

@@ -26,7 +26,9 @@ def kernels(backend: str, isa_name: str) -> dict[Key, Kernel]:
     place = backend, isa_name
     if backend == "native" and place not in _registered:
         table = isa.load(isa_name)
-        _registered[place] = {Key(*key): Kernel(Key(*key), backend, isa_name, table.LANES, run, work) for *key, run, work in table.kernels()}
+        _registered[place] = {
+            Key(*key): Kernel(Key(*key), backend, isa_name, table.LANES, run, work, far=True) for *key, run, work in table.kernels()
+        }
     return _registered.get(place, {})
 
 

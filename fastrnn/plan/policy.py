@@ -25,6 +25,10 @@ FLOPS_PER_NS, BYTES_PER_NS, STEP_NS = 80, 60, 20
 X_NEAR_BYTES, FAR_ROWS = 1 << 20, 288
 # And this share of L2 is what it takes where that over h, of about its size, leaves it no room beside itself.
 CROWDED = 3 / 8
+# Panels over h, or of a dense layer, from this size on have tiles for weights from beyond L2, by lanes; L2 of 2 MB. Of the time without, LSTM: H = 320, AVX-512, 2 rows 0.90 to 1.0, 4 rows 0.86,
+# 8 to 64 0.91 to 1.0; H = 256, AVX2, 1 and 2 rows, 1 to 5 steps 0.95 to 0.99, 5 and 6 rows 0.91, 0.93. With 16 lanes fewer than that have projections computed ahead (H = 256, one row, 400
+# steps: 1.05 without).
+FAR_BYTES = {8: 1 << 20, 16: 3 << 19}
 # Units up to which both directions of a layer take their steps in turn.
 IN_TURN_UNITS = 16
 
@@ -86,6 +90,11 @@ def pick_cell(cell: Cell, backend: str, units: int, projected: int | None, preci
     return Choice(compiler.kernel_of(cell, chosen_isa, units, projected), f"compiled for {chosen_isa}")
 
 
+def far(kernel: Kernel | None, nbytes: int) -> bool:
+    """Whether a layer's tiles are those for weights from beyond L2, which the contract's `far` asks for: with a panel over h, or a dense layer's, of so many bytes."""
+    return kernel is not None and kernel.far and kernel.key.dtype == "float32" and nbytes >= FAR_BYTES[kernel.lanes]
+
+
 def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: int, apart: bool, x_bytes: int, small: bool = False) -> Whole:
     """Steps whose input projection is hoisted out of the time loop at once; 0: none. What it is measured by: docs/design/plan.md.
 
@@ -95,14 +104,14 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
     (product.h) need the projections first. small: over int8 weights.
     """
     native = kernel is not None and kernel.backend == "native"
-    far, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
+    distant, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
     if small:  # whose kernels hoist anyway where there is more than a row
-        return 0 if T < 4 or B < 1 else smallest(T, largest(1, (FAR_ROWS if far else 16) // B))
+        return 0 if T < 4 or B < 1 else smallest(T, largest(1, (FAR_ROWS if distant else 16) // B))
     if B < 1 or T < 1:
         return 0
     if input_size < 8 or T < 4:  # before the batch is looked at, which would divide programs for nothing
         return int(many and apart and B > 1)
-    if far:
+    if distant:
         return smallest(T, largest(1, FAR_ROWS // B))
     if B < 4:
         return smallest(T, 32)

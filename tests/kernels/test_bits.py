@@ -82,6 +82,15 @@ def test_drawn_configurations(seed, monkeypatch):
         check(draw_case(random), random, monkeypatch, NATIVE if k else NATIVE + JIT)
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 6))])
+def test_drawn_configurations_of_far_weights(seed, monkeypatch):
+    """With tiles for panels from beyond L2, whatever the size."""
+    monkeypatch.setattr(policy, "FAR_BYTES", dict.fromkeys(policy.FAR_BYTES, 0))
+    random = np.random.default_rng(100 + seed)
+    for _ in range(30):
+        check(draw_case(random), random, monkeypatch, NATIVE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_drawn_configurations_compiled(seed, monkeypatch):

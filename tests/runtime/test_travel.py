@@ -14,6 +14,7 @@ from fastrnn.cells import gallery
 from fastrnn.kernels import isa, registry
 from fastrnn.model import Model, Node, Value
 from fastrnn.model.stack import stack_model
+from fastrnn.plan import policy
 from fastrnn.plan.weights.unpack import absent_weights
 from fastrnn.testing import JIT_ISAS, OPTIONS, Case, Shape
 
@@ -35,9 +36,12 @@ def model_of(layer) -> Model:
     return stack_model(layer.options, layer.state_dict(), "net", with_lengths=True)
 
 
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("H", [5, 16, 24, 45])  # a narrow last block, none, half a vector, a wide one
 @pytest.mark.parametrize("kind,name", PACKED)
-def test_what_was_packed_is_unpacked_to_the_bit(kind, name, H, each_isa):
+def test_what_was_packed_is_unpacked_to_the_bit(kind, name, H, far, each_isa, monkeypatch):
+    if far:
+        monkeypatch.setattr(policy, "FAR_BYTES", dict.fromkeys(policy.FAR_BYTES, 0))
     options = OPTIONS[kind][name]
     model = model_of(Case(kind, Shape(3, 2, 7, H), options).layer())
     restored = absent_weights(fr.compile(model, backend="native").plan)

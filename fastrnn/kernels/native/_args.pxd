@@ -44,7 +44,7 @@ cdef extern from "args.h":
         const void *x6
         const void *x7
         const void *x8
-        int64_t weights, x_bits, h_bits, p_bits
+        int64_t weights, far, x_bits, h_bits, p_bits
         fr_activation act[3]
 
     ctypedef void (*fr_run)(const fr_args *) noexcept nogil

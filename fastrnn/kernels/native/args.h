@@ -43,6 +43,7 @@ typedef struct {
     const int64_t *axes;              /* T loops of (size, strides of y, x and x2), outermost first: grid.h */
     const void *x3, *x4, *x5, *x6, *x7, *x8; /* more operands, of chains: chain.h */
     int64_t weights;                  /* FR_FLOAT32, FR_BFLOAT16, FR_INT8: of the panels */
+    int64_t far;                      /* 1: panels over x and h, or a dense layer's, come from beyond L2; every gate of theirs lies apart, [unit block][gate][k][lane] */
     int64_t x_bits, h_bits, p_bits;   /* of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (quantize.h) */
     fr_activation act[3];             /* f, g, h in ONNX's order for the cell */
 } fr_args;

@@ -113,6 +113,7 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
         chunk=hoisted,
         parts=shared.units,
         weights=packed.weights_code,
+        far=int(packed.far),
         x_bits=layer.x_bits,
         h_bits=bits.h,
         p_bits=bits.p,
@@ -155,6 +156,6 @@ def _direction(build, layer: RecurrentNode, d: int, cell: Cell, packed: Packed, 
 
 def _ahead(packed: Packed, T: Whole, rows: Whole, hoisted: Whole, input_size: int, parts: int) -> Whole:
     """1 where projections of later steps are computed beside the steps, else 0."""
-    if "w_x" not in packed.arrays or "w_h" not in packed.arrays:
+    if "w_x" not in packed.arrays or "w_h" not in packed.arrays or packed.far:
         return 0
     return policy.ahead(packed.kernel, T, rows, hoisted, input_size, *(packed.arrays[name].nbytes // parts for name in ("w_x", "w_h")))

@@ -72,7 +72,14 @@ def multiply(
         found, program = list(walks(rows, y)), None
     pointers = {**packed.views, **(_ends(build, node, y) if of_bytes else {})}
     depth = len(taps) if taps is not None else segments[1] if segments else rows.shape[-1] // packed.groups
-    args = new_args(I=depth, chunk=len(segments[0]) if segments else 0, H=y.shape[-1] // packed.groups, P=packed.groups, weights=packed.weights_code)
+    args = new_args(
+        I=depth,
+        chunk=len(segments[0]) if segments else 0,
+        H=y.shape[-1] // packed.groups,
+        P=packed.groups,
+        weights=packed.weights_code,
+        far=int(packed.far),
+    )
     args["x_bits"] = int(rows.dtype == np.int8) if of_bytes else node.attributes.get("x_bits", UNBOUNDED)
     for walk in found:
         (_, args["x_t"], args["x_b"]), (_, args["y_t"], args["y_b"]) = walk.steps[:2]

@@ -28,7 +28,8 @@ TURN = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 class Packed:
     """A kernel for a node or one of its directions; its weights in that kernel's layout; why it was chosen.
 
-    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step. precision: of the weights. places: where the arrays will
+    groups: whose panels stand one behind the other. sources: the arrays that it was packed from, see sources_of. multiplies: of one row, at one time step. precision: of the weights. far: whether they lie as what comes from beyond L2
+    (policy.far). places: where the arrays will
     lie, of weights that are packed while a program runs (met.py): the arrays are then of that form, and hold nothing.
     """
 
@@ -41,6 +42,7 @@ class Packed:
     multiplies: int = 0
     places: Mapping[str, View] | None = None
     precision: str = "float32"
+    far: bool = False
 
     @property
     def weights_code(self) -> int:
@@ -154,6 +156,7 @@ def _joined(choice: policy.Choice, matrices: list[np.ndarray], bias: np.ndarray 
         len(parts),
         sum(w.size for w in matrices),
         precision=precision,
+        far=policy.far(choice.kernel, 4 * max(w.size for w in matrices)),
     )
 
 
@@ -163,9 +166,10 @@ def _recurrent(node: Node, weights: Mapping[str, np.ndarray], backend: str, sour
         w = layer.weights(d)
         w = w.widened() if cell.custom else w  # what is compiled for it reads float32
         choice = policy.pick_cell(cell, backend, w.hidden_size, w.projected, w.precision)
-        arrays = pack_recurrent(cell, w, choice.kernel) if choice.kernel else {}
+        far = policy.far(choice.kernel, 4 * sum(a.size for a in w.w_h[: len(cell.first_gates)]))
+        arrays = pack_recurrent(cell, w, choice.kernel, far) if choice.kernel else {}
         multiplies = sum(a.size for a in (*w.w_x, *w.w_h, *(() if w.w_p is None else (w.w_p,))))
-        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources, multiplies=multiplies, precision=w.precision))
+        result.append(Packed(choice.kernel, choice.why, arrays, w.hidden_size, sources, multiplies=multiplies, precision=w.precision, far=far))
     return result
 
 

@@ -30,7 +30,7 @@ def panel(
     gates: list[np.ndarray], lanes: int, scales: list[np.ndarray] | None = None, zeros: list[np.ndarray] | None = None, together: int = 0
 ) -> np.ndarray:
     """A panel of G matrices (H, K) of any precision (model/small.py), flat. float32: [block][k][gate][lane], and of a narrow last block [k][pair of gates][lane];
-    units past H are zero. together: gates that lie so, if not all: the last is [k][lane] behind them in its block. scales: of int8, of each gate's rows; zeros: their zero
+    units past H are zero. together: gates that lie so, if not all: each of the others is [k][lane] behind them in its block. scales: of int8, of each gate's rows; zeros: their zero
     points, for rows of bytes that have them too."""
     if gates[0].dtype != np.float32 and gates[0].dtype.kind in "iu":
         return _small_panel(gates, lanes, scales, zeros)
@@ -87,9 +87,9 @@ def _packer(lanes: int) -> Kernel:
     raise UnsupportedModelError(f"no instruction set here has panels of {lanes} lanes")
 
 
-def gates_together(kernel: Kernel, n_gates: int) -> int:
-    """How many of a recurrent kernel's gates lie together in a panel of float32: TOGETHER of native/products/affine.h."""
-    return 3 if kernel.backend == "native" and kernel.lanes == 8 and n_gates == 4 else n_gates
+def gates_together(kernel: Kernel, n_gates: int, far: bool) -> int:
+    """How many of a recurrent kernel's gates lie together in a panel of float32, the others each by itself: TOGETHER of native/products/affine.h, or of far weights one."""
+    return 1 if far else 3 if kernel.backend == "native" and kernel.lanes == 8 and n_gates == 4 else n_gates
 
 
 def is_narrow(units: int, lanes: int) -> bool:
@@ -116,7 +116,7 @@ def _starts(cell: Cell, biases: list[np.ndarray], lanes: int, precision: str) ->
     return packed
 
 
-def pack_recurrent(cell: Cell, w: DirectionWeights, kernel: Kernel) -> dict[str, np.ndarray]:
+def pack_recurrent(cell: Cell, w: DirectionWeights, kernel: Kernel, far: bool) -> dict[str, np.ndarray]:
     """The contract's weight fields for one direction of a layer. The two biases of a gate that sees x and h become one."""
     lanes, over_x, over_h = kernel.lanes, dict(zip(cell.x_gates, w.w_x, strict=True)), dict(zip(cell.h_gates, w.w_h, strict=True))
     bias_x, bias_h = dict(zip(cell.x_gates, w.b_x, strict=True)), dict(zip(cell.h_gates, w.b_h, strict=True))
@@ -131,7 +131,7 @@ def pack_recurrent(cell: Cell, w: DirectionWeights, kernel: Kernel) -> dict[str,
     ):
         if gates:
             matrices, scales, zeros = ([a[g] for g in gates] if a else None for a in of_gates)
-            packed[name] = panel(matrices, lanes, scales, zeros, gates_together(kernel, len(gates)))
+            packed[name] = panel(matrices, lanes, scales, zeros, gates_together(kernel, len(gates), far))
     if w.w_p is not None:
         packed["w_p"] = panel([w.w_p], lanes, None if w.s_p is None else [w.s_p])
     if w.parameters:

@@ -34,7 +34,7 @@ def _unpack(cell: Cell, packed: Packed, into: DirectionWeights) -> None:
     x, h = dict(zip(cell.x_gates, into.w_x, strict=True)), dict(zip(cell.h_gates, into.w_h, strict=True))
     for name, gates in (("w_x", list(x.values())), ("w_h", [h[g] for g in cell.first_gates]), ("w_u", [h[g] for g in cell.second_gates])):
         if gates:
-            _from_panel(arrays[name], gates, lanes, gates_together(packed.kernel, len(gates)))
+            _from_panel(arrays[name], gates, lanes, gates_together(packed.kernel, len(gates), packed.far))
     if into.w_p is not None:
         _from_panel(arrays["w_p"], [into.w_p], lanes, 1)
     for k, vector in enumerate(into.parameters):
@@ -55,9 +55,9 @@ def _from_panel(panel: np.ndarray, gates: list[np.ndarray], lanes: int, together
     narrow = G > 1 and is_narrow(H, lanes)
     blocks, first = H // lanes if narrow else -(-H // lanes), K * together * lanes
     whole = panel[: blocks * K * G * lanes].reshape(blocks, K * G * lanes)
-    joint, apart = whole[:, :first].reshape(blocks, K, together, lanes), whole[:, first:].reshape(blocks, K, G - together, lanes)
+    joint, apart = whole[:, :first].reshape(blocks, K, together, lanes), whole[:, first:].reshape(blocks, G - together, K, lanes)
     for g, gate in enumerate(gates):
         for block, start in enumerate(range(0, min(H, blocks * lanes), lanes)):
-            gate[start : start + lanes] = (joint[block, :, g] if g < together else apart[block, :, 0]).T[: H - start]
+            gate[start : start + lanes] = (joint[block, :, g] if g < together else apart[block, g - together]).T[: H - start]
         if narrow:
             gate[blocks * lanes :] = panel[whole.size :].reshape(K, -1, lanes // 2)[:, g, : H % lanes].T

@@ -14,13 +14,13 @@ FR_INLINE void fr_transpose(vf *rows) {
     }
 }
 
-/* Gate y_t of P, x (H, I) of row stride x_b, into the panel y (affine.h), of which T gates of a whole block lie together and the last apart, if that is not all. Squares of LANES
+/* Gate y_t of P, x (H, I) of row stride x_b, into the panel y (affine.h), of which T gates of a whole block lie together and the others apart, each by itself. Squares of LANES
  * go through registers; what is left over, and a narrow block, number by number. The last block's missing units are left as they are. */
 static void pack_run(const fr_args *a) {
     const int64_t gate = a->y_t;
     for (int64_t unit = 0; unit < a->H; unit += LANES) {
         const int valid = fr_valid(a->H, unit / LANES), narrow = a->P > 1 && valid <= HALF;
-        const int apart = !narrow && gate == a->T;
+        const int apart = !narrow && gate >= a->T;
         const int64_t step = (narrow ? PAIRS(a->P) : apart ? 1 : a->T) * LANES;
         const float *from = (const float *)a->x + unit * a->x_b;
         float *to = a->y + unit * a->I * a->P + (narrow ? gate / 2 * LANES + gate % 2 * HALF : gate * LANES * (apart ? a->I : 1));

@@ -107,9 +107,10 @@ static int64_t CELL(layout)(const fr_args *a, CELL(rows) *rows) {
     return p - base;
 }
 
-/* Small weights have all rows but a single one projected before a step, where x and h are not one product. */
+/* Small weights have all rows but a single one projected before a step, far ones every row, where x and h are not one product. */
 FR_INLINE int64_t CELL(chunk_of)(const fr_args *a) {
-    return (a->weights == FR_INT8 || (a->weights && !CELL_JOINT)) && a->B > 1 && !a->chunk ? 1 : a->chunk;
+    const int before = a->far ? !CELL_JOINT : a->B > 1 && (a->weights == FR_INT8 || (a->weights && !CELL_JOINT));
+    return before && !a->chunk ? 1 : a->chunk;
 }
 
 static int64_t CELL(work_bytes)(const fr_args *a) {
@@ -218,7 +219,13 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
     const int64_t width = (end - block) * CELL_GH * LANES;
     float sums[MANY_ROWS * (MANY_VECTORS + (APART(CELL_GH) ? 4 : 0)) * LANES] __attribute__((aligned(64))), *out[MANY_ROWS];
     for (int64_t r = 0; r < n_rows; r++) out[r] = sums + r * width;
-    fr_product p = {.gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = width, .weights = s->products, .blocks = fr_blocks(a->H)};
+    fr_product p = {.gates = CELL_GH,
+                    .out = out,
+                    .first = block * CELL_GH,
+                    .units = width,
+                    .weights = s->products,
+                    .blocks = fr_blocks(a->H),
+                    .far = a->far != 0};
     if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){s->w_x, a->I, s->x + row};
     p.operand[p.n_operands++] = (fr_operand){s->w_h, a->P, s->h + row, .integers = &s->of_h, .row0 = row};
     const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
@@ -260,7 +267,8 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
                           .first = block,
                           .units = MANY_VECTORS * LANES,
                           .weights = s->products,
-                          .blocks = fr_blocks(s->a->H)};
+                          .blocks = fr_blocks(s->a->H),
+                          .far = s->a->far != 0};
     fr_multiply(&p, block, end, 0, n_rows);
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t b = block; b < end; b++) {
@@ -279,7 +287,8 @@ static void CELL(shrink_many)(const void *context, int64_t block, int64_t end, i
                           .out = s->y + row,
                           .units = s->a->P,
                           .weights = s->products,
-                          .blocks = fr_blocks(s->a->P)};
+                          .blocks = fr_blocks(s->a->P),
+                          .far = s->a->far != 0};
     fr_multiply(&p, block, end, 0, n_rows);
 }
 
@@ -296,7 +305,8 @@ static void CELL(project_many)(const void *context, int64_t block, int64_t end, 
                     .out = out,
                     .units = row_floats,
                     .weights = s->products,
-                    .blocks = fr_blocks(a->H)};
+                    .blocks = fr_blocks(a->H),
+                    .far = a->far != 0};
     for (int g = 0; g < CELL_GX; g++) p.start[g] = a->bias + SLOT(CELL_XSLOTS, g) * LANES, p.start_block[g] = CELL_ACC * LANES;
     fr_multiply(&p, block * CELL_GX, end * CELL_GX, 0, n_rows);
 }

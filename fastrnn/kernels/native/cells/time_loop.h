@@ -24,8 +24,8 @@ static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles
  * panels are better read one after the other (AVX-512, LSTM B = 64, H = 1024: 0.92 to 0.96 of the time). Later tiles of a block that ask for the next block's weights, which come
  * from L3, wait behind what they ask for (H = 512, B = 8 to 32: 1.2 to 1.5). */
 FR_INLINE int CELL(few)(const fr_args *a, int64_t n_rows) {
-    const int whole = CELL_GH == 4 && (LANES == 16 ? a->P <= 64 || a->P >= 512 : n_rows == 3 || a->P < 128);
-    return !a->weights &&
+    const int whole = CELL_GH == 4 && (LANES == 16 ? a->P <= 64 : n_rows == 3 || a->P < 128);
+    return !a->weights && !a->far &&
            (n_rows < FR_MANY || a->P < 64 || whole || !(a->chunk || CELL_JOINT)); /* small weights have products by way of memory alone, and chunks */
 }
 

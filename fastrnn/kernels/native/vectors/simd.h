@@ -46,6 +46,7 @@
 #define V_MOST 8
 #define ROWS_MOST 6
 #define HEIGHT 6
+#define FAR_HEIGHT 14
 #define FR_MANY 7 /* rows from which on products come first */
 #define ROWS_WIDEST {0, 8, 8, 8, 6, 5, 4}
 #define ROWS_WIDEST_OF_TWO {0, 8, 6, 4}
@@ -55,6 +56,7 @@
 #define ROWS_4 UP_TO_6
 #define ROWS_5 UP_TO_5
 #define ROWS_6 UP_TO_4
+#define ROWS_FAR UP_TO_2 /* and of more rows, where weights are far */
 typedef __m512 vf;
 typedef __mmask16 vm;
 FR_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
@@ -282,6 +284,7 @@ FR_INLINE vf vf_select(vm m, vf a, vf b) { FR_EACH(m.m[l] ? a.f[l] : b.f[l]); }
 #define V_MOST 8
 #define ROWS_MOST 6
 #define HEIGHT 4
+#define FAR_HEIGHT 6
 #define FR_MANY 2
 #define ROWS_WIDEST {0, 8, 6, 4, 3, 2, 2}
 #define ROWS_WIDEST_OF_TWO {0, 6, 3, 2}
