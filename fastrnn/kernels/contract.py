@@ -33,7 +33,7 @@ The executor calls it without the GIL, with denormals flushed.
                         from the third on, H floats each without gaps
     weights             of the panels: 0 float32, 1 bfloat16, 2 int8 (native/products/product_bfloat16.h and product_int8.h have their layouts)
     far                 1: panels of float32 over x and h, or a dense layer's, come from beyond L2; every gate of a block lies apart, [unit block][gate][k][lane]
-                        (native/products/product.h). Not with `ahead`; for kernels that say they read it
+                        (native/products/product_far.h). Not with `ahead`; for kernels that say they read it
     x_bits, h_bits, p_bits  of int8 weights: integers that x, what is made of h, and what is projected are rounded to, 8 or 14 (native/products/quantize.h)
     act                 f, g, h: code (the order of cells.ACTIVATIONS), alpha, beta
     x3 ... x8           more operands, of programs of operations (native/arrays/operations.h), whose instructions stand behind the loops in `axes`

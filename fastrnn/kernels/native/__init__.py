@@ -5,7 +5,7 @@
     vectors/    simd.h: the vector vocabulary, in the instructions of each set, and simd_integers.h, that of integers; activations.h: tanh, sigmoid, exp and the rest, as fixed
                 sequences of operations; functions.h: log, sin, cos, pow, erf
     products/   affine.h: the matrix driver, panels and the chains of FMAs of a register tile; tiles.h: covering blocks x rows with tiles, to and fro; ahead.h: input projections of
-                later steps beside the steps of one row; product.h: many rows times a panel, tiles of any vectors (product_tile.h), with product_bfloat16.h and product_int8.h over small weights and
+                later steps beside the steps of one row; product.h: many rows times a panel, tiles of any vectors (product_tile.h), with product_far.h over weights from beyond L2, product_bfloat16.h and product_int8.h over small weights and
                 multiply.h whichever it is; quantize.h: rows of floats as integers; dense.h: dense layers, computed products, a program behind them; depthwise.h; winograd.h: 3 x 3 taps
     cells/      rows.h: rows in time and batch, states in and out; recurrence.h: the tiles of a cell, a template, time_loop.h its steps, one_row.h a step of a row over small
                 weights; cell_*.h: the pointwise part of each; sync.h: how calls that run at once on several threads meet

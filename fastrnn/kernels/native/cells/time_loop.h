@@ -20,9 +20,8 @@ static void CELL(cover)(const CELL(rows) *s, fr_many many, const fr_tiles *tiles
 }
 
 /* Whether tiles of whole units do. Three rows of four gates fill sixteen registers as it is; short chains do not outweigh the way by memory
- * (AVX2, LSTM B = 16, H = 16: 1.18 of the time; B = 32, H = 64: 1.07, where GRU is even; AVX-512, H = 64: 1.02 to 1.05, H = 96 0.98). Thirty-two hold six rows of four gates, and long
- * panels are better read one after the other (AVX-512, LSTM B = 64, H = 1024: 0.92 to 0.96 of the time). Later tiles of a block that ask for the next block's weights, which come
- * from L3, wait behind what they ask for (H = 512, B = 8 to 32: 1.2 to 1.5). */
+ * (AVX2, LSTM B = 16, H = 16: 1.18 of the time; B = 32, H = 64: 1.07, where GRU is even; AVX-512, H = 64: 1.02 to 1.05, H = 96 0.98). In panels from beyond L2 no gates lie
+ * together as a unit's tile has them. */
 FR_INLINE int CELL(few)(const fr_args *a, int64_t n_rows) {
     const int whole = CELL_GH == 4 && (LANES == 16 ? a->P <= 64 : n_rows == 3 || a->P < 128);
     return !a->weights && !a->far &&

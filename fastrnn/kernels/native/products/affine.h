@@ -9,6 +9,8 @@
  * vectors at a time (product.h), which then fill whole lines (Emerald Rapids, the product of a step on AVX2, of the rate with four gates together: H = 256 1.03 to 1.05,
  * H = 512 1.04 to 1.11).
  *
+ * In panels from beyond L2 every gate lies so, [unit block][gate][k][lane] (product_far.h), and has products alone.
+ *
  * A last block of at most HALF units is narrow: a vector holds two gates, the even one below, [k][(gates + 1) / 2][lane]. Hidden sizes
  * of 8, 24 and 40 read and multiply so much less; one gate alone lies as ever. */
 #ifndef FASTRNN_AFFINE_H

@@ -72,43 +72,6 @@ static const fr_product_run fr_tiles_of_any[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR
 static const fr_product_run fr_tiles_of_one[][V_MOST] = {FR_EACH_PRODUCT_NAME(FR_ONE_NAME)};
 static const fr_product_set fr_set_of_any = {fr_tiles_of_any, fr_product_widest, ROWS_MOST, HEIGHT, 1};
 static const fr_product_set fr_set_of_one = {fr_tiles_of_one, fr_product_widest, ROWS_MOST, HEIGHT, 1};
-/* Of weights from beyond L2, whose bytes are what a tile of few rows waits for: the first tile that meets them has as many rows as registers hold, the others find them in L2. Each vector
- * lies by itself: what the processor fetches ahead ends with a page, which then lasts for 64 k or more (of the peak, tiles of many rows with four gates together and apart, H = 512:
- * AVX-512, 8 rows 50, 61, 14 rows 69, 88; AVX2, 4 rows 58, 62, 6 rows 69, 82). */
-#define FR_FAR_TILE(V, R) FR_PRODUCT_TILE(fr_product_far, V, R)
-#define FR_FAR_NAME(V, R) fr_product_far_##V##_##R,
-#ifdef ROWS_FAR
-#define FR_EACH_FAR(X) \
-    FR_EACH_PRODUCT(X) \
-    ROWS_FAR(X, 7) ROWS_FAR(X, 8) ROWS_FAR(X, 9) ROWS_FAR(X, 10) ROWS_FAR(X, 11) ROWS_FAR(X, 12) ROWS_FAR(X, 13) ROWS_FAR(X, 14)
-#define FR_EACH_FAR_NAME(X) \
-    FR_EACH_PRODUCT_NAME(X), {ROWS_FAR(X, 7)}, {ROWS_FAR(X, 8)}, {ROWS_FAR(X, 9)}, {ROWS_FAR(X, 10)}, {ROWS_FAR(X, 11)}, {ROWS_FAR(X, 12)}, \
-        {ROWS_FAR(X, 13)}, { \
-        ROWS_FAR(X, 14) \
-    }
-static const int8_t fr_widest_far[] = {0, 8, 8, 8, 6, 5, 4, 2, 2, 2, 2, 2, 2, 2, 2};
-#else
-#define FR_EACH_FAR FR_EACH_PRODUCT
-#define FR_EACH_FAR_NAME FR_EACH_PRODUCT_NAME
-#define fr_widest_far fr_product_widest
-#endif
-FR_EACH_FAR(FR_FAR_TILE)
-static const fr_product_run fr_tiles_far[][V_MOST] = {FR_EACH_FAR_NAME(FR_FAR_NAME)};
-static const fr_product_set fr_set_far_first = {fr_tiles_far, fr_widest_far, FAR_HEIGHT, FAR_HEIGHT, 1};
-static const fr_product_set fr_set_far = {fr_tiles_far, fr_widest_far, ROWS_MOST, HEIGHT, 1};
-
-#define FAR_GROUP_BYTES (1 << 20) /* of vectors that the first tiles leave in L2 for the others */
-static void fr_multiply_far(const fr_product *p, int64_t v, int64_t end, int64_t row, int64_t n_rows) {
-    const fr_operand *o = &p->operand[p->n_operands - 1];
-    const int64_t first = n_rows < FAR_HEIGHT ? n_rows : FAR_HEIGHT, bytes = o->K * (o->segments ? o->segments : 1) * (int64_t)sizeof(vf);
-    const int64_t group = MANY_VECTORS * bytes <= FAR_GROUP_BYTES ? MANY_VECTORS : LANES == 16 ? 4 : 6; /* which whole tiles divide */
-    for (int64_t stop; v < end; v = stop) {
-        stop = v + group < end ? v + group : end;
-        fr_multiply_by(&fr_set_far_first, p, v, stop, row, first);
-        fr_multiply_by(&fr_set_far, p, v, stop, row + first, n_rows - first);
-    }
-}
-
 #if LANES == 8
 FR_THREE_TILE(3, 1)
 FR_THREE_TILE(6, 1)
@@ -130,8 +93,7 @@ static const fr_product_set fr_set_of_three = {fr_tiles_of_three, fr_widest_of_t
 #endif
 
 static void fr_multiply_float(const fr_product *p, int64_t v, int64_t end, int64_t row, int64_t n_rows) {
-    if (p->far) fr_multiply_far(p, v, end, row, n_rows);
-    else if (APART(p->gates)) {
+    if (APART(p->gates)) {
         fr_product part = *p;
         part.gates = 3, part.others = 1;
         fr_multiply_by(&fr_set_of_three, &part, v / 4 * 3, end / 4 * 3, row, n_rows);
@@ -143,9 +105,9 @@ static void fr_multiply_float(const fr_product *p, int64_t v, int64_t end, int64
     else fr_multiply_by(&fr_set_of_any, p, v, end, row, n_rows);
 }
 
-/* Blocks of G gates at once. Where the last lies apart, six blocks have whole tiles of two rows, and of five and six, of an even width. */
+/* Blocks of G gates at once. Where the last lies apart, six blocks have whole tiles of two rows, and of five and six, of an even width; of one row every tile is of eight vectors. */
 FR_INLINE int64_t fr_blocks_at_once(const int G, int64_t n_rows) {
-    return APART(G) && (n_rows == 2 || n_rows == 5 || n_rows == 6) ? 6 : MANY_VECTORS / G;
+    return n_rows == 1 ? 2 * MANY_VECTORS / G : APART(G) && (n_rows == 2 || n_rows == 5 || n_rows == 6) ? 6 : MANY_VECTORS / G;
 }
 typedef void (*fr_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows);
 

@@ -38,7 +38,7 @@ typedef struct {
     int64_t blocks;  /* of the whole panels, */
     int onto;        /* and whether chains start at what `out` holds (product_int8.h) */
     int whole;       /* out and start are int32: sums of integers as they are */
-    int far;         /* every gate of a block lies apart, in panels from beyond L2 (product.h) */
+    int far;         /* every gate of a block lies apart, in panels from beyond L2 (product_far.h) */
 } fr_product;
 
 /* Block and gate of V vectors from v on. */
@@ -139,16 +139,5 @@ FR_INLINE void fr_product_tile(const fr_product *p, const int V, const int R, co
     fr_product_sums(p, V, R, G ? G : p->gates, block, gate, row, acc);
     if (LANES == 8 && (G == 3 || (G && p->others))) fr_product_end_apart(p, V, R, block, gate, row, acc);
     else fr_product_end(p, V, R, v, row, acc);
-}
-
-/* The same of a panel in which every vector lies by itself, [vector][k][lane]. */
-FR_INLINE void fr_product_far(const fr_product *p, const int V, const int R, int64_t v, int64_t row) {
-    vf acc[V_MOST * ROWS_MOST];
-    int64_t block[V_MOST], gate[V_MOST], vector[V_MOST], first[V_MOST];
-    UNROLL for (int i = 0; i < V; i++) vector[i] = v + i, first[i] = 0;
-    fr_product_places(p, V, v, block, gate);
-    fr_product_start(p, V, R, block, gate, row, acc);
-    fr_product_sums(p, V, R, 1, vector, first, row, acc);
-    fr_product_end(p, V, R, v, row, acc);
 }
 #endif

@@ -46,8 +46,8 @@
 #define V_MOST 8
 #define ROWS_MOST 6
 #define HEIGHT 6
-#define FAR_HEIGHT 14
-#define FR_MANY 7 /* rows from which on products come first */
+#define FAR_HEIGHT 14 /* rows of the first tile over far weights (product_far.h), */
+#define FR_MANY 7     /* rows from which on products come first */
 #define ROWS_WIDEST {0, 8, 8, 8, 6, 5, 4}
 #define ROWS_WIDEST_OF_TWO {0, 8, 6, 4}
 #define ROWS_1 UP_TO_8
@@ -56,7 +56,7 @@
 #define ROWS_4 UP_TO_6
 #define ROWS_5 UP_TO_5
 #define ROWS_6 UP_TO_4
-#define ROWS_FAR UP_TO_2 /* and of more rows, where weights are far */
+#define ROWS_FAR UP_TO_2 /* of more than ROWS_MOST */
 typedef __m512 vf;
 typedef __mmask16 vm;
 FR_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
