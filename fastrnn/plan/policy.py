@@ -104,14 +104,14 @@ def chunk(kernel: Kernel | None, T: Whole, B: Whole, input_size: int, h_size: in
     (product.h) need the projections first. small: over int8 weights.
     """
     native = kernel is not None and kernel.backend == "native"
-    distant, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
+    far_x, many = native and x_bytes > X_NEAR_BYTES, native and kernel.lanes < 16 and h_size >= 64
     if small:  # whose kernels hoist anyway where there is more than a row
-        return 0 if T < 4 or B < 1 else smallest(T, largest(1, (FAR_ROWS if distant else 16) // B))
+        return 0 if T < 4 or B < 1 else smallest(T, largest(1, (FAR_ROWS if far_x else 16) // B))
     if B < 1 or T < 1:
         return 0
     if input_size < 8 or T < 4:  # before the batch is looked at, which would divide programs for nothing
         return int(many and apart and B > 1)
-    if distant:
+    if far_x:
         return smallest(T, largest(1, FAR_ROWS // B))
     if B < 4:
         return smallest(T, 32)

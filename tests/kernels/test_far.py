@@ -19,7 +19,7 @@ OPTIONS = [
 ]
 # A tile's rows, one more, and more than are done at once; T = 1 has no projections of a chunk, of which other cells than LSTM and RNN then need one.
 SHAPES = [(T, B, 9, 70) for T, B in ((1, 1), (1, 2), (3, 5), (5, 6), (1, 7), (4, 13), (5, 14), (1, 15), (2, 33), (1, 75), (9, 1))]
-SHAPES += [(6, 20, 40, 64), (2, 3, 5, 24), (7, 15, 3, 100), (3, 29, 65, 37)]
+SHAPES += [(3, 1, 9, 250), (2, 2, 9, 210), (6, 20, 40, 64), (2, 3, 5, 24), (7, 15, 3, 100), (3, 29, 65, 37)]
 
 
 def same_bits(a, b):

@@ -253,10 +253,11 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
 #ifdef CELL_SECOND
 static void CELL(second_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows) {
     const CELL(rows) *s = context;
-    float sums[MANY_ROWS][MANY_VECTORS * LANES] __attribute__((aligned(64)));
+    const int64_t width = (end - block) * LANES;
+    float sums[MANY_ROWS * MANY_VECTORS * LANES] __attribute__((aligned(64)));
     const float *u[MANY_ROWS];
     float *out[MANY_ROWS];
-    for (int64_t r = 0; r < n_rows; r++) u[r] = s->u + (row + r) * s->padded, out[r] = sums[r];
+    for (int64_t r = 0; r < n_rows; r++) u[r] = s->u + (row + r) * s->padded, out[r] = sums + r * width;
     const fr_product p = {.operand = {{s->w_u, s->a->H, u, .integers = &s->of_h, .row0 = row}},
                           .n_operands = 1,
                           .gates = 1,
@@ -265,7 +266,7 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
                           .start_row = {s->padded},
                           .out = out,
                           .first = block,
-                          .units = MANY_VECTORS * LANES,
+                          .units = width,
                           .weights = s->products,
                           .blocks = fr_blocks(s->a->H),
                           .far = s->a->far != 0};
@@ -273,7 +274,7 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t b = block; b < end; b++) {
             CELL(unit) unit = CELL(unit_of)(s, b, row + r);
-            CELL(second)(s, vf_load(sums[r] + (b - block) * LANES), &unit);
+            CELL(second)(s, vf_load(out[r] + (b - block) * LANES), &unit);
         }
 }
 #endif

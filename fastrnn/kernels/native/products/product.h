@@ -105,9 +105,10 @@ static void fr_multiply_float(const fr_product *p, int64_t v, int64_t end, int64
     else fr_multiply_by(&fr_set_of_any, p, v, end, row, n_rows);
 }
 
-/* Blocks of G gates at once. Where the last lies apart, six blocks have whole tiles of two rows, and of five and six, of an even width; of one row every tile is of eight vectors. */
+/* Blocks of G gates at once. Where the last lies apart, six blocks have whole tiles of two rows, and of five and six, of an even width; of one row, twice as many have whole tiles of
+ * eight vectors, and no more accumulators than TILE_VECTORS. */
 FR_INLINE int64_t fr_blocks_at_once(const int G, int64_t n_rows) {
-    return n_rows == 1 ? 2 * MANY_VECTORS / G : APART(G) && (n_rows == 2 || n_rows == 5 || n_rows == 6) ? 6 : MANY_VECTORS / G;
+    return n_rows == 1 && G > 2 ? 2 * MANY_VECTORS / G : APART(G) && (n_rows == 2 || n_rows == 5 || n_rows == 6) ? 6 : MANY_VECTORS / G;
 }
 typedef void (*fr_many)(const void *context, int64_t block, int64_t end, int64_t row, int64_t n_rows);
 
