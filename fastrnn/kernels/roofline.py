@@ -23,6 +23,7 @@ from fastrnn.kernels.native import _invoke
 CHAINS = 12  # PROBE_CHAINS of native/probe.h
 GRAIN = 512  # floats; a multiple of what probe_load takes at once
 BLOCK_SECONDS, SECONDS, BLOCKS = 2e-3, 0.2, 5  # of a block; of all blocks of a probe, and how many there are at least
+MOST_OF_LAST = 16 << 20  # bytes; weights of a layer. Of 260 MB that others use too, 4 to 16 MB came at 28 GB/s, 65 MB at 10, as from DRAM
 DRAM = "DRAM"
 CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}  # bytes, where the system does not say
 
@@ -146,11 +147,11 @@ def _read_gbytes(size: int, isa_name: str) -> float:
 def measure(isa_name: str | None = None) -> Roofline:
     """Measures the chosen (or given) instruction set; about a second, once in a process.
 
-    Half of each cache is read, a quarter of the last one, which cores share; and for DRAM four times the last one.
+    Half of each cache is read; of the last one, which cores share, and in a virtual machine strangers, a quarter and at most MOST_OF_LAST; and for DRAM four times the last one.
     """
     isa_name, caches = isa_name or isa.chosen(), cache_bytes()
     lanes = registry.find("probe_fma", "native", isa_name).lanes
     gflops = 2 * CHAINS * lanes / _fastest(_probe("probe_fma", isa_name)) / 1e9
     last = max(caches.values())
-    levels = [Level(name, size, _read_gbytes(size // (4 if size == last else 2), isa_name)) for name, size in caches.items()]
+    levels = [Level(name, size, _read_gbytes(min(size // 4, MOST_OF_LAST) if size == last else size // 2, isa_name)) for name, size in caches.items()]
     return Roofline(isa_name, gflops, (*levels, Level(DRAM, None, _read_gbytes(min(4 * last, 512 << 20), isa_name))))
