@@ -28,7 +28,7 @@ FR_INLINE void fr_product_far(const fr_product *p, const int V, const int R, int
     {ROWS_FAR(X, 7)}, {ROWS_FAR(X, 8)}, {ROWS_FAR(X, 9)}, {ROWS_FAR(X, 10)}, {ROWS_FAR(X, 11)}, {ROWS_FAR(X, 12)}, {ROWS_FAR(X, 13)}, {ROWS_FAR(X, 14)}
 /* clang-format on */
 static const int8_t fr_widest_far[] = {0, 8, 8, 8, 6, 5, 4, 2, 2, 2, 2, 2, 2, 2, 2};
-#elif defined(FR_BASELINE) /* few to compile: it promises bits, not speed */
+#elif defined(FAR_SINGLY)
 #define FR_EACH_FAR(X) X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6)
 #define FR_EACH_FAR_NAME(X) \
     {0}, {X(1, 1)}, {X(1, 2)}, {X(1, 3)}, {X(1, 4)}, {X(1, 5)}, { X(1, 6) }

@@ -23,6 +23,7 @@
 #define FR_INLINE static inline
 #define UNROLL
 #define UNROLL_STEPS
+#define FAR_SINGLY /* tiles over far weights are of one vector: few to compile */
 #else
 #define FR_INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
