@@ -58,7 +58,7 @@ def gemm(K: int, N: int) -> Model:
     return Model((Value("x", "float32", ("B", K)),), ("y",), (node,), weights)
 
 
-@pytest.mark.parametrize("K, N", [(7, 5), (33, 200), (300, 97)])
+@pytest.mark.parametrize("K, N", [(7, 5), (33, 200), (300, 97), (3000, 97)])  # of so many inputs fewer vectors go at once
 def test_dense_layers(K, N, each_isa, monkeypatch):
     model, x = gemm(K, N), np.random.default_rng(1).standard_normal((150, K)).astype(np.float32)
     near = fr.compile(model)(x)

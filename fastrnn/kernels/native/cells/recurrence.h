@@ -219,13 +219,8 @@ static void CELL(many)(const void *context, int64_t block, int64_t end, int64_t 
     const int64_t width = (end - block) * CELL_GH * LANES;
     float sums[MANY_ROWS * (MANY_VECTORS + (APART(CELL_GH) ? 4 : 0)) * LANES] __attribute__((aligned(64))), *out[MANY_ROWS];
     for (int64_t r = 0; r < n_rows; r++) out[r] = sums + r * width;
-    fr_product p = {.gates = CELL_GH,
-                    .out = out,
-                    .first = block * CELL_GH,
-                    .units = width,
-                    .weights = s->products,
-                    .blocks = fr_blocks(a->H),
-                    .far = a->far != 0};
+    fr_product p = {
+        .gates = CELL_GH, .out = out, .first = block * CELL_GH, .units = width, .weights = s->products, .blocks = fr_blocks(a->H), .far = a->far};
     if (!a->chunk) p.operand[p.n_operands++] = (fr_operand){s->w_x, a->I, s->x + row};
     p.operand[p.n_operands++] = (fr_operand){s->w_h, a->P, s->h + row, .integers = &s->of_h, .row0 = row};
     const int64_t pre_block = CELL_GX * LANES, pre_row = s->padded * CELL_GX;
@@ -269,7 +264,7 @@ static void CELL(second_many)(const void *context, int64_t block, int64_t end, i
                           .units = width,
                           .weights = s->products,
                           .blocks = fr_blocks(s->a->H),
-                          .far = s->a->far != 0};
+                          .far = s->a->far};
     fr_multiply(&p, block, end, 0, n_rows);
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t b = block; b < end; b++) {
@@ -289,7 +284,7 @@ static void CELL(shrink_many)(const void *context, int64_t block, int64_t end, i
                           .units = s->a->P,
                           .weights = s->products,
                           .blocks = fr_blocks(s->a->P),
-                          .far = s->a->far != 0};
+                          .far = s->a->far};
     fr_multiply(&p, block, end, 0, n_rows);
 }
 
@@ -307,7 +302,7 @@ static void CELL(project_many)(const void *context, int64_t block, int64_t end, 
                     .units = row_floats,
                     .weights = s->products,
                     .blocks = fr_blocks(a->H),
-                    .far = a->far != 0};
+                    .far = a->far};
     for (int g = 0; g < CELL_GX; g++) p.start[g] = a->bias + SLOT(CELL_XSLOTS, g) * LANES, p.start_block[g] = CELL_ACC * LANES;
     fr_multiply(&p, block * CELL_GX, end * CELL_GX, 0, n_rows);
 }

@@ -101,7 +101,7 @@ static void dense_many(dense_rows *s, int64_t row, int64_t n_rows) {
                     .units = s->a->H,
                     .weights = s->a->weights,
                     .blocks = blocks,
-                    .far = s->a->far != 0};
+                    .far = s->a->far};
     if (p.weights == FR_INT8) { /* the integers lie one after the other */
         fr_quantize(&s->integers, (int)s->a->x_bits, s->x, s->a->I, s->segments, s->offsets, n_rows, NULL);
         p.operand[0] = (fr_operand){s->w, s->a->I * (s->segments ? s->segments : 1), .integers = &s->integers};

@@ -10,8 +10,6 @@
 #include "affine.h"
 #include "quantize.h"
 
-#define ROWS_AT_ALL (FAR_HEIGHT > ROWS_MOST ? FAR_HEIGHT : ROWS_MOST)
-
 /* A panel [unit block][k][gate][lane], and the rows that it meets: K floats from x[row] on; or, where `segments` is not 0, as many times K, that
  * time n from x[row] + offsets[n] on. Of int8 weights (product_int8.h), the rows from `row0` on of integers. */
 typedef struct {
@@ -38,7 +36,7 @@ typedef struct {
     int64_t blocks;  /* of the whole panels, */
     int onto;        /* and whether chains start at what `out` holds (product_int8.h) */
     int whole;       /* out and start are int32: sums of integers as they are */
-    int far;         /* every gate of a block lies apart, in panels from beyond L2 (product_far.h) */
+    int64_t far;     /* every gate of a block lies apart, in panels from beyond L2 (product_far.h) */
 } fr_product;
 
 /* Block and gate of V vectors from v on. */
@@ -69,14 +67,14 @@ static FR_OWN_FUNCTION void fr_product_end_within(const fr_product *p, int V, in
 FR_INLINE void fr_product_end_apart(const fr_product *p, const int V, const int R, const int64_t *block, const int64_t *gate, int64_t row,
                                     const vf *acc) {
     const int64_t G = p->gates + p->others, first = p->before - p->first;
-    float *to[ROWS_AT_ALL];
+    float *to[FAR_HEIGHT];
     UNROLL for (int r = 0; r < R; r++) to[r] = p->out[row + r];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < V; i++) vf_store(to[r] + (block[i] * G + first + gate[i]) * LANES, acc[i * R + r]);
 }
 
 FR_INLINE void fr_product_end(const fr_product *p, const int V, const int R, int64_t v, int64_t row, const vf *acc) {
     const int64_t at = (v - p->first) * LANES;
-    float *to[ROWS_AT_ALL];
+    float *to[FAR_HEIGHT];
     UNROLL for (int r = 0; r < R; r++) to[r] = p->out[row + r] + at;
     if (at + V * LANES <= p->units) {
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < V; i++) vf_store(to[r] + i * LANES, acc[i * R + r]);
@@ -100,7 +98,7 @@ FR_INLINE void fr_product_sums(const fr_product *p, const int V, const int R, co
         UNROLL for (int i = 0; i < V; i++) apart[i] = ((block[i] - block[0]) * block_vectors + gate[i] - gate[0]) * LANES;
         for (int64_t segment = 0; segment < n_segments; segment++) {
             const int64_t offset = o->segments ? o->offsets[segment] : 0;
-            const float *x[ROWS_AT_ALL];
+            const float *x[FAR_HEIGHT];
             UNROLL for (int r = 0; r < R; r++) x[r] = o->x[row + r] + offset;
             UNROLL_STEPS for (int64_t k = 0; k < K; k++, w += step) {
                 if (R > V) { /* what there is less of waits in registers */

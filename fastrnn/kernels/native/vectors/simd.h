@@ -51,7 +51,7 @@
 #define V_MOST 8
 #define ROWS_MOST 6
 #define HEIGHT 6
-#define FAR_HEIGHT 14 /* rows of the first tile over far weights (product_far.h), */
+#define FAR_HEIGHT 14 /* rows of the first tile over far weights (product_far.h), the tallest */
 #define FR_MANY 7     /* rows from which on products come first */
 #define ROWS_WIDEST {0, 8, 8, 8, 6, 5, 4}
 #define ROWS_WIDEST_OF_TWO {0, 8, 6, 4}
