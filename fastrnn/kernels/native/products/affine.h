@@ -71,14 +71,15 @@ FR_INLINE void fr_chain_one(vf *acc, const int NB, const int TAIL, const int GA,
     if (TAIL) UNROLL for (int g = 0; g < PAIRS(G); g++) fr_chain_gate(acc + (NB * GA + SLOT(EVEN_SLOTS(slots), g)) * R, R, at->tail + g * LANES, x);
 }
 
-/* acc += W x over n of k; of tall tiles eight at a time (AVX-512, H = 40 and 64, of the time: 4 to 6 rows
- * 0.95 to 0.98, 32 rows 0.96 to 1.0; two and three rows even). */
+/* acc += W x over n of k; of several rows four at a time (of the time, H = 40 and 64: AVX-512, 4 to 6 rows 0.95 to 0.98, 32 rows 0.96 to 1.0, but two and three 1.01; AVX2, two and
+ * three rows 0.97 to 1.0). */
 FR_INLINE void fr_chain_part(vf *acc, const int NB, const int TAIL, const int GA, const int R, const int G, const unsigned slots, fr_weights at,
                              int64_t n, const float *const *rows) {
+    const int tall = R > (LANES == 16 ? 3 : 1);
     const float *row[TILE_ROWS];
     UNROLL for (int r = 0; r < R; r++) row[r] = rows[r];
     IN_REGISTER(at.odd);
-    if (R > 3) UNROLL_STEPS for (int64_t k = 0; k < n; k++, fr_next_weights(&at, TAIL, G)) fr_chain_one(acc, NB, TAIL, GA, R, G, slots, &at, row, k);
+    if (tall) UNROLL_STEPS for (int64_t k = 0; k < n; k++, fr_next_weights(&at, TAIL, G)) fr_chain_one(acc, NB, TAIL, GA, R, G, slots, &at, row, k);
     else
         for (int64_t k = 0; k < n; k++, fr_next_weights(&at, TAIL, G)) fr_chain_one(acc, NB, TAIL, GA, R, G, slots, &at, row, k);
 }
