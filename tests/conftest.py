@@ -19,6 +19,7 @@ SHARED = Path(os.environ.get("FASTRNN_SHARED") or Path(__file__).parents[2] / "s
 ISAS = isa.supported()
 
 MOST_CASES = 20  # of one test, that a run without -m does all of: nine minutes on two cores, installing included, are what a newcomer is asked for
+SLOW_CASES = 3  # of as many slow ones, one is a sweep: CI is to take less than half an hour
 
 
 @pytest.fixture(params=ISAS)
@@ -115,14 +116,15 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 def sample(items) -> None:
     """Of a test with more than MOST_CASES cases about so many run, and the others are sweeps: by their names, so always the same ones, and no parameter is left
-    out as a whole."""
+    out as a whole. Of as many slow cases, one in SLOW_CASES is a sweep."""
     cases = {}
     for item in items:
         cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
     for group in cases.values():
         one_in = -(-len(group) // MOST_CASES)
         for item in group:
-            if crc32(item.nodeid.encode()) % one_in:
+            drawn = crc32(item.nodeid.encode())
+            if one_in > 1 and (drawn % SLOW_CASES == 0 if "slow" in item.keywords else drawn % one_in):
                 item.add_marker(pytest.mark.sweep)
 
 
