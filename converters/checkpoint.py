@@ -67,12 +67,6 @@ def refuse_foreign(path: Path, names: Iterable[str]) -> None:
         )
 
 
-def refuse_programs(path: Path) -> None:
-    """Raises UnsupportedModelError where a file is there and holds a program, TorchScript's or torch.export's, in place of a state dict."""
-    if path.is_file() and is_archive(path):
-        refuse_foreign(path, entries_of(path))
-
-
 def _refuse_what_runs(path: Path, found: Walk) -> None:
     """Raises for a pickle that names or calls anything but tensors and containers, or is damaged."""
     strange = [s for s in found.symbols if s not in _CALLED and s not in _TYPES or s in found.called and s not in _CALLED]
@@ -132,13 +126,18 @@ def _numpy_globals() -> list:
     return [*named, *((bytes, str(symbol)) for symbol in EMPTY), np.ndarray, np.dtype, *{type(np.dtype(number)) for number in NUMBERS}]
 
 
-def read_checkpoint(path: Path):
-    """What a torch checkpoint holds: nested dicts and lists of tensors. Raises UnsupportedModelError, before anything is unpickled, for a
-    file that holds a whole module or anything else that would run code; InvalidModelError for a damaged one."""
+def check_checkpoint(path: Path) -> None:
+    """Raises UnsupportedModelError, without unpickling anything, for a file that holds a whole module, a program, or anything else that would run code; InvalidModelError for a
+    damaged one."""
     if is_archive(path):
         _check_archive(path)
     else:
         _check_legacy(path)
+
+
+def read_checkpoint(path: Path):
+    """What a torch checkpoint holds: nested dicts and lists of tensors. Raises as check_checkpoint does, before anything is unpickled."""
+    check_checkpoint(path)
     try:
         import torch
     except ModuleNotFoundError as error:

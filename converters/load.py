@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from fastrnn.converters.archive import entries_of, is_archive
-from fastrnn.converters.checkpoint import refuse_programs
+from fastrnn.converters.checkpoint import check_checkpoint
 from fastrnn.converters.keras_import import from_keras
 from fastrnn.converters.onnx_import import from_onnx
 from fastrnn.converters.tflite_import import load_tflite
@@ -15,18 +15,17 @@ from fastrnn.converters.torch_script import is_script, load_script
 from fastrnn.errors import MissingDependencyError, UnsupportedModelError
 from fastrnn.model import Model, file
 
-ADVICE = {
-    ".pt": "a checkpoint holds weights, not a network; fastrnn.from_state_dict reads its recurrent layers",
-    ".pth": "a checkpoint holds weights, not a network; fastrnn.from_state_dict reads its recurrent layers",
-}
+TORCH = (".pt", ".pth", ".jit", ".ts")
+CHECKPOINT = "a checkpoint holds weights, not a network; fastrnn.from_state_dict reads its recurrent layers"
 
 
 def load(path: str | PathLike[str], *, outputs: Sequence[str] | None = None) -> Model:
     """Reads a model from fastrnn's own .safetensors, from an .onnx file (see from_onnx), from a .pt2 file of torch.export.save (see from_torch), from
-    Keras's .keras and .h5 (see from_keras), from a .tflite file (see converters/tflite_import), or from a TorchScript archive (.pt; its code is followed, see from_torch).
+    Keras's .keras, .h5 and .hdf5 (see from_keras), from a .tflite file (see converters/tflite_import), or from a TorchScript archive (.pt, .pth, .jit or .ts; its code is followed, see
+    from_torch).
 
     outputs: of an .onnx file, as from_onnx has it; UnsupportedModelError for others.
-    Nothing in a file is run or unpickled beyond tensors in containers. Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one.
+    Nothing in a file is run or unpickled beyond tensors in containers. Raises UnsupportedModelError for another kind of file, saying what to do; InvalidModelError for a malformed one; FileNotFoundError.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
@@ -39,13 +38,13 @@ def load(path: str | PathLike[str], *, outputs: Sequence[str] | None = None) -> 
         return load_tflite(path)
     if suffix == ".pt2":
         return _load_program(Path(path))
-    if suffix in (".pt", ".pth", ".jit", ".ts"):
-        if Path(path).is_file() and is_archive(Path(path)) and is_script(entries_of(Path(path))):
+    if suffix in TORCH:
+        if is_archive(Path(path)) and is_script(entries_of(Path(path))):
             return load_script(Path(path))
-        refuse_programs(Path(path))
+        check_checkpoint(Path(path))
     if suffix != ".safetensors":
         raise UnsupportedModelError(
-            f"{path}: {ADVICE.get(suffix, f'unknown kind of file {suffix!r}')}; load reads .onnx, .pt2, .keras, .h5, .tflite, TorchScript's .pt and fastrnn's .safetensors"
+            f"{path}: {CHECKPOINT if suffix in TORCH else f'unknown kind of file {suffix!r}'}; load reads .onnx, .pt2, .keras, .h5, .tflite, TorchScript's .pt and fastrnn's .safetensors"
         )
     return file.load(path)
 

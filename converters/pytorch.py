@@ -74,6 +74,8 @@ def from_torch(
         import torch
     except ModuleNotFoundError as error:
         raise MissingDependencyError("torch", "torch", "from_torch") from error
+    if tolerance is not None and not (isinstance(tolerance, (int, float)) and 0 < tolerance < float("inf")):
+        raise UnsupportedModelError(f"from_torch: tolerance must be a positive number, got {tolerance!r}")
     if isinstance(module, torch.export.ExportedProgram):
         from fastrnn.converters.torch_export import convert_program
 
@@ -110,7 +112,7 @@ def from_torch(
         if written := written_buffers(module, example_inputs):
             return convert_carried(module, written, example_inputs, dynamic_shapes, tolerance, cells)
         return convert_module(module, example_inputs, dynamic_shapes, tolerance, cells)
-    return _known_layers(module, torch.nn)
+    return _known_layers(module, torch.nn, example_inputs, tolerance)
 
 
 def _scripted(module: Any, example_inputs: Any, dynamic_shapes: Any, **options: Any) -> Model:
@@ -139,7 +141,7 @@ def _hooked(module: Any) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
-def _known_layers(module: Any, nn: Any) -> Model:
+def _known_layers(module: Any, nn: Any, example_inputs: Any, tolerance: float | None) -> Model:
     """A module made of known layers, read layer by layer and compared."""
     for path, part in module.named_modules():
         if _hooked(part):
@@ -154,28 +156,42 @@ def _known_layers(module: Any, nn: Any) -> Model:
         model = _cell_model(module)
     else:
         model = _sequential_model(module, nn)
-    _compare(module, model, nn)
+    _compare(module, model, nn, example_inputs, tolerance)
     return model
 
 
-def _compare(module: Any, model: Model, nn: Any) -> None:
-    """Raises ConversionError where the model differs from the module on drawn inputs, where their sizes follow from the layers."""
-    from fastrnn.converters.torch_export.check import check_at
-    from fastrnn.converters.torch_export.subject import evaluating
+def _compare(module: Any, model: Model, nn: Any, example_inputs: Any, tolerance: float | None) -> None:
+    """Raises UnsupportedModelError where the module does not take the example, ConversionError where the model differs from the module on drawn inputs, where their sizes follow
+    from the layers."""
+    from fastrnn.converters.torch_export.capture import arguments
+    from fastrnn.converters.torch_export.check import TOLERANCE, check_at
+    from fastrnn.converters.torch_export.subject import Subject, evaluating
+
+    class HandingOn(nn.Module):  # type: ignore[misc]  # torch has no types here
+        """A Sequential whose recurrent layers hand on their outputs."""
+
+        def forward(self, x: Any) -> Any:
+            for _, part in _flatten(module, nn):
+                x = part(x)
+                x = x[0] if isinstance(x, tuple) else x
+            return x
+
+    HandingOn.__name__ = type(module).__name__
+    called = HandingOn() if isinstance(module, nn.Sequential) else module
 
     def run(x: Any, *states: Any) -> Any:
+        if not states:
+            return called(x)
+        given = called(x, states if len(states) == 2 else states[0])
         if isinstance(module, nn.RNNCellBase):
-            given = module(x, states if len(states) == 2 else states[0])
             return (given[0], *given) if isinstance(given, tuple) else (given, given)
-        if isinstance(module, nn.RNNBase):
-            return module(x, states if len(states) == 2 else states[0])
-        for _, part in _flatten(module, nn):
-            x = part(x)
-            x = x[0] if isinstance(x, tuple) else x
-        return x
+        return given
 
     with evaluating(module):
-        check_at(run, model, {"B": 2, "T": 3}, index_ranges(model))
+        if example_inputs is not None:
+            args, kwargs = arguments(example_inputs)
+            Subject(called).refuse_memory(args, kwargs)
+        check_at(run, model, {"B": 2, "T": 3}, index_ranges(model), TOLERANCE if tolerance is None else tolerance)
 
 
 def _array(tensor: Any, name: str) -> np.ndarray:

@@ -20,7 +20,11 @@ class KerasEngine(Engine):
         try:
             import keras
         except ModuleNotFoundError as error:
-            raise MissingDependencyError("keras", "keras", "this comparison") from error
+            if error.name == "keras":
+                raise MissingDependencyError("keras", "keras", "this comparison") from error
+            raise UnsupportedModelError(
+                f"keras has no {error.name} to compute with: install that, or set KERAS_BACKEND to what is there (torch, jax), or compare with the reference"
+            ) from error
         if model.states:
             raise UnsupportedModelError(f"{path}: Keras keeps the states of its stateful layers inside; compare with the reference")
         try:

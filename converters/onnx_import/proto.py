@@ -75,16 +75,16 @@ def parse(source) -> tuple[onnx.ModelProto, Folder | None]:
     """The message behind a path, bytes or a ModelProto, and the folder of external data, None where there is none."""
     if isinstance(source, onnx.ModelProto):
         return source, None
-    folder = None
+    folder, place = None, ""
     if not isinstance(source, (bytes, bytearray, memoryview)):
-        folder = Folder(Path(source).resolve().parent)
+        folder, place = Folder(Path(source).resolve().parent), f"{source}: "
         source = Path(source).read_bytes()
     try:
         model = onnx.ModelProto.FromString(bytes(source))
     except (DecodeError, RuntimeError) as error:
-        raise InvalidModelError(f"not an ONNX file, or a damaged one: {error}") from error
+        raise InvalidModelError(f"{place}not an ONNX file, or a damaged one: {error}") from error
     if not model.HasField("graph") or not model.graph.output:
-        raise InvalidModelError("not an ONNX file, or a damaged one: it holds no graph with outputs")
+        raise InvalidModelError(f"{place}not an ONNX file, or a damaged one: it holds no graph with outputs")
     return model, folder
 
 

@@ -32,9 +32,9 @@ def load_tflite(path: str | PathLike[str]) -> Model:
     """
     try:
         return build_model(Path(path))
-    except ShapeError as error:  # shapes in a file that do not fit are a fault of the file
-        raise InvalidModelError(str(error)) from error
+    except (InvalidModelError, ShapeError) as error:  # shapes in a file that do not fit are a fault of the file
+        raise InvalidModelError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, MemoryError) as error:
         if isinstance(error, FastRNNError):
             raise
-        raise InvalidModelError(f"a damaged TFLite file: {type(error).__name__}: {error}") from error
+        raise InvalidModelError(f"{path}: a damaged TFLite file: {type(error).__name__}: {error}") from error

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.export import Dim
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from fastrnn.converters.torch_export.cell_leaf import Leaf, standing_in
@@ -27,8 +28,14 @@ from fastrnn.errors import DTypeError, FastRNNError, UnsupportedModelError
 
 
 def arguments(example_inputs) -> tuple[tuple, dict]:
-    """(args, kwargs) of a call: a tuple or list of arguments, a dict by name, a tensor alone, or a pair (args, kwargs). DTypeError for arrays of NumPy's."""
-    if any(isinstance(leaf, np.ndarray) for leaf in pytree.tree_leaves(example_inputs)):
+    """(args, kwargs) of a call: a tuple or list of arguments, a dict by name, a tensor alone, or a pair (args, kwargs). DTypeError for arrays of NumPy's, UnsupportedModelError for
+    a packed sequence."""
+    leaves = pytree.tree_leaves(example_inputs, is_leaf=lambda leaf: isinstance(leaf, PackedSequence))
+    if any(isinstance(leaf, PackedSequence) for leaf in leaves):
+        raise UnsupportedModelError(
+            "example_inputs: a PackedSequence has no axis of rows; give padded rows and their lengths to a module whose forward packs them"
+        )
+    if any(isinstance(leaf, np.ndarray) for leaf in leaves):
         raise DTypeError("example_inputs must be tensors, as forward takes them, got an array of NumPy's; pass torch.from_numpy(array)")
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)

@@ -45,7 +45,10 @@ def natural(text: str) -> int:
 
 def positives(text: str) -> list[int]:
     """Whole numbers from 1, between commas."""
-    return [positive(part) for part in text.split(",")]
+    try:
+        return [positive(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers from 1, such as 1,3") from None
 
 
 def fraction(text: str) -> float:

@@ -27,9 +27,9 @@ def _runs(name: str) -> bool:
 def load(name: str) -> ModuleType:
     """The extension module with an ISA's kernel table. Raises where the ISA is unknown, not built, or cannot run here."""
     if name not in ISAS:
-        raise UnsupportedModelError(f"ISA {name!r} is unknown; known are {', '.join(ISAS)}")
+        raise UnsupportedModelError(f"FASTRNN_ISA: {name!r} is unknown; known are {', '.join(ISAS)}")
     if not _runs(name):
-        raise UnsupportedModelError(f"ISA {name!r} cannot run on this CPU or operating system")
+        raise UnsupportedModelError(f"FASTRNN_ISA: {name!r} cannot run on this CPU or operating system")
     return _module(name)
 
 

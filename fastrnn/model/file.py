@@ -73,6 +73,8 @@ def fingerprint(model: Model) -> str:
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes the model to `path` by temporary file, fsync and rename: the old file or the new one, never half of one."""
+    if Path(path).suffix.lower() != ".safetensors":
+        raise UnsupportedModelError(f"{path}: models are written as .safetensors alone, by which load knows them")
     refuse_absent(model, "save")
     graph = _graph(model)
     for name in (*model.weights, *model.input_names, *(n for node in model.nodes for n in node.outputs)):

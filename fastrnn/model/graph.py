@@ -296,7 +296,7 @@ class Model:
         return specs
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the model as fastrnn's .safetensors; a temporary file, fsync and rename, so never half a file."""
+        """Writes the model as fastrnn's .safetensors, which is what path ends with (UnsupportedModelError otherwise); a temporary file, fsync and rename, so never half a file."""
         from fastrnn.model.file import save
 
         save(self, path)

@@ -186,7 +186,7 @@ class Session:
     def __call__(self, *arrays: ArrayLike | None) -> Outputs:
         """Positional inputs (None leaves an optional one out); one array, or a tuple for several outputs."""
         if len(arrays) > len(self._names):
-            raise checks.count_mismatch("inputs", len(self._names), arrays)
+            raise ShapeError(f"there are {len(self._names)} inputs, {', '.join(map(repr, self._names))}; got {len(arrays)} arrays")
         outputs = self.listed(arrays)
         if outputs is None:
             outputs = tuple(self.run(dict(zip(self._names, arrays))).values())
@@ -234,7 +234,8 @@ class Session:
         return self._forms[key]
 
     def stream(self, batch: int = 1, context: Mapping[str, int] | None = None) -> Stream:
-        """A Stream of `batch` rows with zero or initial states; see `states` for what it carries beside what the graph keeps inside.
+        """A Stream of `batch` rows with zero or initial states; see `states` for what it carries beside what the graph keeps inside. Where all sizes of the model are numbers and a
+        step is a call of it, the stream has the model's own batch, which stream() takes as it is.
 
         context: {input: n} for a model whose frames overlap: its call takes, in the last dimension of that input, the last n entries of the frame before
         and then a new frame. A step is given the new entries alone, and the stream keeps the others, zeros at first, as state "<input>.context". For models
@@ -268,6 +269,8 @@ class Session:
         has that shape, and says what an input holds that decides branches or sizes. With several threads and shapes that are all numbers, lines
         follow for the calls that run at once; the rest stays on the caller's thread.
         """
+        if shapes is not None:
+            checks.known_names(checks.as_mapping(shapes, "shapes"), self._plan.model.input_names)
         text = self._plan.explain(shapes)
         whole = in_use(self.model, shapes or {})
         if self._plan.threads == 1 or not all(isinstance(n, int) for shape in whole.values() for n in shape):

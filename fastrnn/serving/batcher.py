@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import numpy as np
 
-from fastrnn.errors import ShapeError, StateError
+from fastrnn.errors import InvalidModelError, ShapeError, StateError
 from fastrnn.runtime.session import Session
 from fastrnn.serving.callers import Caller, Callers, Request
 from fastrnn.serving.engine import ACTS, AUTO, Engine
@@ -78,6 +78,8 @@ class Batcher:
             _check("max_queue", max_queue, 1)
         if idle_timeout_s is not None:
             _check("idle_timeout_s", idle_timeout_s, 0, whole=False)
+        if not hasattr(session, "pool"):
+            raise InvalidModelError(f"a Batcher takes a Session, which fastrnn.compile makes, got {type(session).__name__}")
         pool = session.pool(capacity, context, sizes=sizes)
         self._rows, self._callers = Rows(pool), Callers(pool.capacity, idle_timeout_s)
         self._engine = Engine(pool, self._rows, self._callers, max_batch, max_wait_us * 1e-6, max_queue)

@@ -127,12 +127,20 @@ def test_stateful_models_carry_their_states(form, tmp_path):
     close(np.concatenate([stream.push(x.swapaxes(0, 1)[:3]), stream.push(x.swapaxes(0, 1)[3:])]).swapaxes(0, 1), want)
 
 
-def test_stateful_model_of_one_step(tmp_path):
-    model = randomise(keras.Sequential([keras.Input(batch_shape=(1, 1, 3)), L.LSTM(4, stateful=True), L.Dense(2)]))
-    x = np.random.default_rng(3).standard_normal((6, 1, 1, 3)).astype("f4")
-    stream = fr.compile(saved(model, tmp_path, "keras")).stream()
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 1, 3), (3, 2, 3)])
+def test_stateful_model_of_fixed_sizes(shape, tmp_path):
+    model = randomise(keras.Sequential([keras.Input(batch_shape=shape), L.LSTM(4, stateful=True, return_sequences=True), L.GRU(2, stateful=True)]))
+    x = np.random.default_rng(3).standard_normal((6, *shape)).astype("f4")
+    session = fr.compile(saved(model, tmp_path, "keras"))
+    stream, same = session.stream(shape[0]), session.stream()
+    assert stream.batch == same.batch == shape[0]
     for t in range(6):
-        close(stream.step(x[t]), nets.evaluated(model, x[t]))
+        close(y := stream.step(x[t]), nets.evaluated(model, x[t]))
+        assert np.array_equal(same.step(x[t]), y)
+    stream.reset(rows=[0])
+    assert all(not a[:, 0].any() and a[:, 1:].any() == (shape[0] > 1) for a in stream.state.values())
+    with pytest.raises(fr.ShapeError, match=f"fixed at {shape[0]}"):
+        session.stream(2)
 
 
 MASKS = {

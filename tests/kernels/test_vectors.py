@@ -125,7 +125,7 @@ def test_all_vectors_of_onnx2c(shared):
 
 
 def test_wrong_weights_are_refused_by_name():
-    """onnxruntime #29595: weights that do not match hidden_size read past the heap there."""
+    """Weights that do not match hidden_size have been read past their end by other engines."""
     lstm = fr.LSTM(3, 4)
     state = lstm.state_dict()
     with pytest.raises(fr.ShapeError, match=r"weight_hh_l0 must have shape \(16, 4\), got \(16, 5\)"):

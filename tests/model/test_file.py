@@ -72,10 +72,32 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name,message", [("m.pt", "from_state_dict"), ("m.bin", "unknown kind")])
-def test_other_files_are_refused_with_advice(name, message):
-    with pytest.raises(fr.UnsupportedModelError, match=message):
-        fr.load(name)
+@pytest.mark.parametrize(
+    "name,data,error,message",
+    [
+        ("m.pt", "weights", fr.UnsupportedModelError, "from_state_dict"),
+        ("m.pth", "module", fr.UnsupportedModelError, "pickle of whole objects"),
+        ("m.pt", b"garbage", fr.InvalidModelError, r"m\.pt: neither a torch zip archive nor"),
+        ("m.jit", None, FileNotFoundError, "m.jit"),
+        ("m.bin", b"", fr.UnsupportedModelError, "unknown kind"),
+    ],
+)
+def test_other_files_are_refused_with_advice(name, data, error, message, tmp_path):
+    if isinstance(data, str):
+        torch = pytest.importorskip("torch")
+        module = torch.nn.Linear(2, 3)
+        torch.save(module.state_dict() if data == "weights" else module, tmp_path / name)
+    elif data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(error, match=message):
+        fr.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m"])
+def test_files_that_load_would_not_know_are_not_written(name, tmp_path):
+    with pytest.raises(fr.UnsupportedModelError, match=f"{name}: models are written as .safetensors"):
+        model().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):

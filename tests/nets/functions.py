@@ -22,10 +22,9 @@ class Of(nn.Module):
 
 
 def agree(model, module, *inputs):
-    """Cut as the module cuts: what pad_packed_sequence gives is as long as the padded input here."""
+    """What the model gives for these inputs is what the module gives, shapes and values."""
     with torch.no_grad():
         want = pytree.tree_leaves(module.eval()(*inputs))
     got = fr.compile(model).run(dict(zip(model.input_names, (t.numpy() for t in pytree.tree_leaves(inputs)), strict=True)))
     for mine, theirs in zip(got.values(), want, strict=True):
-        mine = mine[tuple(slice(0, n) for n in theirs.shape)]
         assert mine.shape == tuple(theirs.shape) and np.abs(mine - theirs.numpy()).max() <= TOLERANCE * max(1.0, theirs.abs().max())

@@ -244,6 +244,8 @@ def keras2_layer(given: dict, inbound: bool) -> dict:
         calls = []
         for node in given["inbound_nodes"]:
             tensors = node["args"][0] if isinstance(node["args"][0], list) else [node["args"][0]]
+            states = node["kwargs"].get("initial_state") or []  # which a layer of Keras 2 has behind its sequence
+            tensors = [*tensors, *(states if isinstance(states, list) else [states])]
             calls.append([[*t["config"]["keras_history"], {}] for t in tensors])
         result |= {"name": config["name"], "inbound_nodes": calls}
     return result

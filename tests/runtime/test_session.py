@@ -10,6 +10,7 @@ import torch
 
 import fastrnn as fr
 from fastrnn.model.stack import StackOptions, stack_model
+from fastrnn.serving import Batcher
 
 
 def model(kind="lstm", I=4, H=6, **options):
@@ -121,3 +122,18 @@ def test_the_answers_do_not_depend_on_what_ran_before():
     inputs = [random.standard_normal((T, B, 3)).astype(np.float32) for T, B in ((2, 1), (30, 5), (3, 2), (50, 7), (1, 1))]
     first = [session(x) for x in inputs]
     assert all(np.array_equal(session(x), y) for x, y in zip(reversed(inputs), reversed(first)))
+
+
+def test_what_is_no_input_is_refused_by_name():
+    layer = fr.GRU(3, 4)
+    session, x = fr.compile(layer), np.zeros((2, 1, 3), np.float32)
+    with pytest.raises(fr.ShapeError, match="there are 2 inputs, 'x', 'h0'; got 3 arrays"):
+        session(x, x, x)
+    with pytest.raises(fr.ShapeError, match="'foo'"):
+        session.explain({"foo": (1, 2)})
+    with pytest.raises(fr.ShapeError, match="shapes must be a dict by name, got str"):
+        session.explain("x")
+    with pytest.raises(fr.InvalidModelError, match="a Batcher takes a Session, which fastrnn.compile makes, got GRU"):
+        Batcher(layer)
+    with pytest.raises(fr.InvalidModelError, match=r"guess_states takes a fastrnn Model, got GRU; to_model\(\)"):
+        fr.guess_states(layer)

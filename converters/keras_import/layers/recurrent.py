@@ -110,20 +110,27 @@ def _cell_config(config: Mapping) -> dict:
     return {"cell": config.get("cell")}
 
 
+def _masks(g: Site, x: Tensor, initial_state, mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What a layer computes with, and what its outputs carry. Keras 3 hands a layer its input's mask where that is the only tensor of the call (Layer.__call__): beside an initial
+    state it runs over what is masked, and its outputs carry the mask all the same. Keras 2 hands it on."""
+    carried = mask or x.mask
+    return (None if mask is None and initial_state is not None and g.graph.version[0] >= 3 else carried), carried
+
+
 @layer("SimpleRNN", "LSTM", "GRU", variables=named(*WEIGHTS, place="cell"), masks=OWN)
 @layer("CuDNNLSTM", "CuDNNGRU", variables=lambda config: [Variable(name) for name in WEIGHTS], masks=OWN)
 @layer("RNN", children=_cell_config, masks=OWN)
 def recurrent(g: Site, x, initial_state=None, mask: Tensor | None = None):
     """(B, T, I) to (B, T, H) or (B, H), and the last states."""
     x, given = _given(g, x, initial_state)
-    mask = mask or x.mask
+    mask, carried = _masks(g, x, initial_state, mask)
     o = _options(g)
     if g.layer.kind in ("CuDNNLSTM", "CuDNNGRU") and mask is not None:
         raise g.refuse("it takes no masks")
     kept = Kept(g, mask) if mask is not None else None
     y, finals = _run(g, o, kept.packed(x) if kept else x, kept, given)
     result = _shown(g, o, y, finals, kept, o.backwards)
-    result = result.masked(mask if o.sequences else None)
+    result = result.masked(carried if o.sequences else None)
     return [result, *finals] if o.state else result
 
 
@@ -156,7 +163,7 @@ def bidirectional(g: Site, x, initial_state=None, mask: Tensor | None = None):
     if any(s.layer.kind not in (*CELLS, "RNN") for s in sites):
         raise g.refuse(f"a {sites[0].layer.kind} in it is not supported")
     x, given = _given(g, x, initial_state)
-    mask = mask or x.mask
+    mask, carried = _masks(g, x, initial_state, mask)
     halves = [_options(s) for s in sites]
     if halves[0].backwards == halves[1].backwards or len({(h.sequences, h.state, h.stateful) for h in halves}) > 1:
         raise g.invalid("its two layers must run in different directions and return the same")
@@ -171,7 +178,7 @@ def bidirectional(g: Site, x, initial_state=None, mask: Tensor | None = None):
     forward, backward = (
         _shown(g, h, y, finals, kept, h.backwards if k == 0 else not h.backwards) for k, (h, (y, finals)) in enumerate(zip(halves, results))
     )
-    mask = mask if halves[0].sequences else None
+    mask = carried if halves[0].sequences else None
     if mode is None:
         merged = [forward.masked(mask), backward.masked(mask)]
     else:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fastrnn.errors import FastRNNError
+from fastrnn.errors import FastRNNError, InvalidModelError
 from fastrnn.model import Model, State, Value
 from fastrnn.model.edit import changed
 from fastrnn.plan.graph.fold import fold
@@ -54,6 +54,8 @@ class Guess:
 
 def guess_states(model: Model) -> Guess:
     """What a model's inputs and outputs say of its states; nothing where it declares states. Changes nothing: pass `states` on to compile."""
+    if not isinstance(model, Model):
+        raise InvalidModelError(f"guess_states takes a fastrnn Model, got {type(model).__name__}; to_model() of a layer is one")
     if model.states:
         return Guess()
     flow = _flow(model)

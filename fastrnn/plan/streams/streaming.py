@@ -78,7 +78,7 @@ def steppable(plan: Plan, batch: int, scope: Scope | None = None) -> Steppable:
     if line is None:
         if not any(isinstance(d, str) for v in model.inputs for d in v.shape):
             check_calls(model)
-        return Steppable(_rows_apart(plan, plan.model), {}, {}, symbol, None, {})
+        return Steppable(_rows_apart(plan, plan.model), {}, {}, symbol or _batch_of_calls(plan.model), None, {})
     axes = {name: line.tracks[name].axis for name in (*exposed.input_names, *exposed.output_names) if name in line.tracks}
     fixed = symbol or _fixed_batch(model, line)
     form = Steppable(exposed, axes, line.initial, fixed, line.time, _batch_axes(plan, line, fixed, size) if line.histories else {})
@@ -110,6 +110,19 @@ def _rows_apart(plan: Plan, model: Model) -> Model:
 
     nodes = tuple(map(apart, model.nodes))
     return model if nodes == model.nodes else changed(model, nodes=nodes)
+
+
+def _batch_of_calls(model: Model) -> int | None:
+    """The batch of a model whose step is a call and whose sizes are all numbers: the first recurrent layer's, unless other axes are folded into that, which the input tells."""
+    states = {s.input for s in model.states}
+    value = next((v for v in model.inputs if v.name not in states and len(v.shape) > 1), None)
+    node = next((node for node, _ in _lengths(model)), None)
+    if value is None or node is None:
+        return None
+    found, first = model.specs[node.input(0)].shape[1 - node.get("layout")], value.shape[0]
+    if not isinstance(found, int) or value.name == node.input(0):
+        return found if isinstance(found, int) and found != ANY_DIM else None
+    return first if isinstance(first, int) and first and found % first == 0 else None
 
 
 def _fixed_batch(model: Model, line: Timeline) -> int:

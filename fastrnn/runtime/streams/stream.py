@@ -42,8 +42,10 @@ class Stream(StreamCore):
             raise ShapeError(f"batch must be an integer in 1..{MAX_BATCH}, got {batch!r}")
         self._form, self.batch = forms.of(int(batch)), int(batch)
         fixed = self._form.steppable.batch
-        if not isinstance(fixed, str) and batch != (fixed or 1):
-            raise ShapeError(f"the model's batch is fixed at {fixed or 1}, got batch={batch}")
+        if not isinstance(fixed, str):
+            self.batch = fixed or 1
+            if batch != self.batch and (batch != 1 or self._form.timed):
+                raise ShapeError(f"the model's batch is fixed at {self.batch}, got batch={batch}")
         self._sizes = {fixed: self.batch} if isinstance(fixed, str) else {}
         self._names = [v.name for v in self._form.steppable.inputs]
         self._hold(States(*self._form.start(self._sizes)))

@@ -210,6 +210,30 @@ def test_parts_of_features_leave_batch_and_time_open(parts):
     assert np.abs(fr.compile(model)(x.numpy()) - module(x).detach().numpy()).max() <= 2e-6
 
 
+BARE = {
+    "width": (nn.GRU(4, 8), (torch.zeros(2, 3, 5),), "GRU: the module does not take the example inputs"),
+    "name": (nn.LSTM(4, 8), {"nosuch": torch.zeros(2, 3, 4)}, "unexpected keyword argument 'nosuch'"),
+    "state": (nn.RNN(4, 8), (torch.zeros(2, 3, 4), torch.zeros(1, 7, 8)), r"Expected hidden size \(1, 3, 8\)"),
+    "text": (nn.GRU(4, 8), "hello", "GRU: the module does not take"),
+    "cell": (nn.LSTMCell(4, 8), (torch.zeros(2, 5),), "LSTMCell: the module does not take"),
+    "chain": (nn.Sequential(nn.GRU(4, 8), nn.Linear(8, 2)), (torch.zeros(2, 3, 5),), "Sequential: the module does not take"),
+    "packed": (nn.LSTM(4, 8), (pack_padded_sequence(torch.zeros(3, 2, 4), [3, 2]),), "a PackedSequence has no axis of rows"),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_examples_of_what_is_read_layer_by_layer_are_looked_at_too(name):
+    module, example, match = BARE[name]
+    with pytest.raises(fr.UnsupportedModelError, match=match):
+        fr.from_torch(module, example)
+
+
+@pytest.mark.parametrize("tolerance", [0, -5, float("nan"), float("inf"), "a"])
+def test_a_tolerance_is_a_positive_number(tolerance):
+    with pytest.raises(fr.UnsupportedModelError, match=f"tolerance must be a positive number, got {tolerance!r}"):
+        fr.from_torch(nn.GRU(4, 8), tolerance=tolerance)
+
+
 def test_an_error_of_our_own_is_no_damaged_file(monkeypatch):
     from fastrnn.converters.torch_export.registry import CONVERTERS
 

@@ -56,8 +56,8 @@ static void fr_multiply_far(const fr_product *p, int64_t v, int64_t end, int64_t
         return;
     }
     const fr_operand *o = &p->operand[p->n_operands - 1];
-    const int64_t first = fr_far_first(n_rows, o->K), bytes = o->K * (o->segments ? o->segments : 1) * (int64_t)sizeof(vf);
-    const int64_t group = MANY_VECTORS * bytes <= FAR_GROUP_BYTES ? MANY_VECTORS : LANES == 16 ? 4 : 6; /* which whole tiles divide */
+    const int64_t depth = o->K * (o->segments ? o->segments : 1), first = fr_far_first(n_rows, depth), bytes = depth * (int64_t)sizeof(vf);
+    const int64_t group = MANY_VECTORS * bytes <= FAR_GROUP_BYTES ? MANY_VECTORS : LANES == 16 ? 4 : 6; /* which whole tiles of even widths divide */
     for (int64_t stop; v < end; v = stop) {
         stop = v + group < end ? v + group : end;
         fr_multiply_by(&fr_set_far_first, p, v, stop, row, first);
