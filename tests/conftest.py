@@ -19,7 +19,7 @@ SHARED = Path(os.environ.get("FASTRNN_SHARED") or Path(__file__).parents[2] / "s
 ISAS = isa.supported()
 
 MOST_CASES = 20  # of one test, that a run without -m does all of: nine minutes on two cores, installing included, are what a newcomer is asked for
-SLOW_CASES = 3  # of as many slow ones, one is a sweep: CI is to take less than half an hour
+SLOW_CASES = 3  # of slow tests with more than MOST_CASES cases, one in so many is a sweep; -m slow has all. CI is to take less than half an hour
 
 
 @pytest.fixture(params=ISAS)
@@ -116,7 +116,7 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 def sample(items) -> None:
     """Of a test with more than MOST_CASES cases about so many run, and the others are sweeps: by their names, so always the same ones, and no parameter is left
-    out as a whole. Of as many slow cases, one in SLOW_CASES is a sweep."""
+    out as a whole. Of so many slow cases, one in SLOW_CASES is a sweep."""
     cases = {}
     for item in items:
         cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def from_onnx(source: str | PathLike[str] | bytes | ModelProto, *, external_data: bool = True, outputs: Sequence[str] | None = None) -> Model:
-    """A Model from an ONNX file: a path, its bytes, or a ModelProto. Opsets 7 to 28 of the default domain.
+    """A Model from an ONNX file: a path, its bytes, or a ModelProto. Opsets 1 to 28 of the default domain, those under 7 by
+    onnx's version converter.
 
     Floats of 16 bits become float32, inputs and outputs among them, of which it warns; ops that only the onnx package has a meaning for run
     by its reference implementation (see Session.explain).

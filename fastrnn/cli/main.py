@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         else:
             one.add_argument("--json", action="store_true", help="print one JSON object")
         if with_model:
-            one.add_argument("model", help=".onnx, .pt2, .keras, .h5, .tflite or .safetensors")
+            one.add_argument("model", help=".onnx, .pt2, TorchScript's .pt, .keras, .h5, .tflite or .safetensors")
             one.add_argument(
                 "--state",
                 action="append",

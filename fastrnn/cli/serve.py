@@ -24,7 +24,7 @@ def add_arguments(one: ArgumentParser, positive, natural, thread_count, fraction
     one.add_argument(
         "model",
         nargs="+",
-        help=".onnx, .pt2, .keras, .h5, .tflite or .safetensors; of several, options with INPUT or DIM begin with a model's name and a colon",
+        help=".onnx, .pt2, TorchScript's .pt, .keras, .h5, .tflite or .safetensors; of several, options with INPUT or DIM begin with a model's name and a colon",
     )
     one.add_argument(
         "--name", action="append", default=[], help="what requests call a model, once for each; its file's name without suffix if not said"

@@ -1,6 +1,6 @@
 """Which kernel, and how it is driven: candidates (what is legal), rank (preference), pick; each choice says why.
 
-A number here carries the measurement behind it (one core of a Zen 4 at AVX-512, ratios within one run).
+A number here carries the measurement behind it (one core of a Zen 4 at AVX-512 where no other is named, ratios within one run).
 """
 
 from __future__ import annotations

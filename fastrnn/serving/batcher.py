@@ -47,8 +47,8 @@ class Batcher:
     must. One caller's requests run in order. capacity: streams at a time; idle_timeout_s: a caller that has not asked for so long is evicted, None:
     never; when all are taken, a start raises PoolFullError. context, sizes: as of Session.pool.
 
-    max_queue: how many requests may wait; one more raises OverloadedError and is not taken. None: any number. "auto": as many as wait on a day that
-    offers 0.7 of the rate, by what steps take (room.py): who is taken then waits about as long as on such a day, whatever is offered. It is for callers who ask on clocks of their
+    max_queue: how many requests may wait; one more raises OverloadedError and is not taken. None: any number. "auto": as many as wait at the
+    busiest moments of a load of 0.7 of the rate, by what steps take (room.py): who is taken then waits about as long as under that load, whatever is offered. It is for callers who ask on clocks of their
     own; of more than that who ask all at once, some are refused.
 
     Errors of a request's own making are raised by submit and step, and nothing is queued. If a step raises, the streams are as they were, it is

@@ -1,11 +1,11 @@
-"""How many requests may wait so that those who are taken wait no longer than on an ordinary day.
+"""How many requests may wait so that those who are taken wait no longer than under an ordinary load.
 
 A step of n rows takes about a + b n seconds: a is what weights and the call cost, whatever the rows. At a load of 0.7 of the most that goes, max_batch rows
 after max_batch rows, steps settle where as many come while one runs as the next one takes, and with arrivals of their own they vary about that:
 
     n = f (a + b n),  f = LOAD max_batch / (a + b max_batch) requests a second,  variance n / (1 - (f b)^2)
 
-So the longest queues of an ordinary day are n and three deviations. If no more wait, a request waits, whatever is offered, for a step of so many rows and
+So the longest queues under that load are n and three deviations. If no more wait, a request waits, whatever is offered, for a step of so many rows and
 then for its own.
 """
 

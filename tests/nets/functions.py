@@ -21,6 +21,17 @@ class Of(nn.Module):
         return self.function(self.parts, *inputs)
 
 
+class Function(nn.Module):
+    """A function of tensors as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *tensors):
+        return self.function(*tensors)
+
+
 def agree(model, module, *inputs):
     """What the model gives for these inputs is what the module gives, shapes and values."""
     with torch.no_grad():

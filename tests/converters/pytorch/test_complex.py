@@ -7,22 +7,13 @@ import fastrnn as fr
 from fastrnn.testing import TOLERANCES
 
 torch = pytest.importorskip("torch")
+from functions import Function
+
 F = torch.nn.functional
 torch.manual_seed(0)
 X = torch.randn(3, 4, 5)
 Z = torch.complex(torch.randn(3, 4, 5), torch.randn(3, 4, 5))
 W = torch.complex(torch.randn(2, 5), torch.randn(2, 5))
-
-
-class Function(torch.nn.Module):
-    """A function of tensors as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *tensors):
-        return self.function(*tensors)
 
 
 def _assigned(z):

@@ -6,6 +6,8 @@ import fastrnn as fr
 from fastrnn.testing import TOLERANCES
 
 torch = pytest.importorskip("torch")
+from functions import Function
+
 F = torch.nn.functional
 X = (torch.linspace(-2.4, 2.6, 3 * 4 * 5).reshape(3, 4, 5) * torch.tensor([1.0, -0.7, 0.3, 1.1, -1.3])).contiguous()
 P = X.abs() + 0.1
@@ -13,17 +15,6 @@ I = torch.arange(60).reshape(3, 4, 5) * 7 % 11 - 3
 B = I > 1
 INDEX = torch.tensor([[0, 2], [1, 0]])
 PLACES = (torch.arange(60) * 7 % 4).reshape(3, 4, 5)
-
-
-class Function(torch.nn.Module):
-    """A function of tensors as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x, *rest):
-        return self.function(x, *rest)
 
 
 ONE = {  # of X

@@ -27,7 +27,7 @@
 #else
 #define FR_INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
-/* A loop over k, four at a time: what counts takes room on the multipliers' ports. Eight at a time are no faster, and an eighth more code. Not where every access is checked, which would
+/* A loop over k, four at a time: instructions that count and compare take room beside the multiplications. Eight at a time are no faster, and an eighth more code. Not where every access is checked, which would
  * take ten minutes to compile. */
 #ifdef __SANITIZE_ADDRESS__
 #define UNROLL_STEPS
