@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 import time
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's o
 def serve(tmp_path_factory):
     from ray import serve
 
+    os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"  # five seconds are few where the processors are busy
     with contextlib.chdir(
         tmp_path_factory.mktemp("ray")
     ):  # Ray's workers import from the folder it starts in, which would be the sources here, not what is installed

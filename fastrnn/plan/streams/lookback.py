@@ -5,7 +5,7 @@
     CumSum               the sum so far
     Pad, Concat, Slice   entries in front of the first step, behind the last, or cut off there: what is late needs a history, see Timeline.align
     RNN, GRU, LSTM       their states as inputs and outputs
-    Reshape              axes folded into time, and taken out again
+    Reshape, Flatten     axes folded into time, and taken out again
     Shape                the number of steps, followed through integer arithmetic
 
 To add one: a function under `@mixing("Op")`.
@@ -35,44 +35,59 @@ STEPWISE = INPUTS.index("scalars"), INPUTS.index("keep")  # what comes step by s
 def shape(line: Timeline, node: Node) -> None:
     """The number of steps as an entry."""
     track, dims = line.tracks[node.inputs[0]], np.array(line.specs[node.inputs[0]].shape, object)
-    dims[track.axis] = Length(track.lead + track.tail, track.rows)
+    dims[track.axis] = track.length
     line.add(node)
     line.lengths[node.outputs[0]] = dims
 
 
+@mixing("Flatten")
+def flatten(line: Timeline, node: Node) -> None:
+    """A Reshape to two axes."""
+    track, dims = line.tracks[node.inputs[0]], list(line.specs[node.inputs[0]].shape)
+    dims[track.axis], at = track.length, node.get("axis")
+    at += len(dims) * (at < 0)
+    _reshaped(line, node, None if any(isinstance(d, str) for d in dims) else [math.prod(dims[:at]), math.prod(dims[at:])])
+
+
 @mixing("Reshape")
 def reshape(line: Timeline, node: Node) -> None:
-    """Axes before time folded into it, or taken out again, and any beside it: no step's entries move to another step."""
+    """Axes beside time folded into it, or taken out again, and any others: no step's entries move to another step."""
+    _reshaped(line, node, line.lengths.get(node.inputs[1], line.weights.get(node.inputs[1])))
+
+
+def _reshaped(line: Timeline, node: Node, target) -> None:
     x, track = node.inputs[0], line.tracks.get(node.inputs[0])
-    target = line.lengths.get(node.inputs[1], line.weights.get(node.inputs[1]))
     dims = () if track is None else line.specs[x].shape
     if track is None or target is None or any(isinstance(d, str) for k, d in enumerate(dims) if k != track.axis):
         raise refuse(node, "what it makes of the time axis is not known before it runs")
     target = [n if isinstance(n, Length) else whole(n) for n in target]
-    if not node.get("allowzero"):
-        target = [(Length(track.lead + track.tail, track.rows) if k == track.axis else dims[k]) if n == 0 else n for k, n in enumerate(target)]
-    before, after = math.prod(dims[: track.axis]) * track.rows, math.prod(dims[track.axis + 1 :])
+    if node.op == "Reshape" and not node.get("allowzero"):
+        target = [(track.length if k == track.axis else dims[k]) if n == 0 else n for k, n in enumerate(target)]
+    before, after = math.prod(dims[: track.axis]) * track.rows, math.prod(dims[track.axis + 1 :]) * track.each
     places = [k for k, n in enumerate(target) if isinstance(n, Length)] or [k for k, n in enumerate(target) if n == -1]
     if len(places) != 1:
         raise refuse(node, "it mixes time steps, or moves the time axis")
     axis, rest = places[0], [1 if isinstance(n, Length) else n for n in target]
-    if -1 in rest and rest.index(-1) != axis:  # beside time: what is left of the entries in front of it, or behind
-        k = rest.index(-1)
-        others = math.prod(n for j, n in enumerate(rest) if n != -1 and (j < axis) == (k < axis))
-        rest[k] = (after if k > axis else before // (target[axis].rows if isinstance(target[axis], Length) else 1)) // max(others, 1)
     rest[axis] = 1
-    rows = before // max(math.prod(rest[:axis]), 1)
-    if math.prod(rest[axis + 1 :]) != after or math.prod(rest[:axis]) * rows != before:
+    if -1 in rest:  # beside time: what is left of the entries in front of it, or behind
+        k = rest.index(-1)
+        others = max(-math.prod(rest[:axis] if k < axis else rest[axis + 1 :]), 1)
+        beyond = rest[axis + 1 :] if k < axis else rest[:axis]  # on the other side of time, which says what is folded from there
+        folded = (after if k < axis else before) // max(math.prod(beyond), 1)
+        rest[k] = (before if k < axis else after) // max(target[axis].rows // max(folded, 1), 1) // others
+    rows, each = (n // max(math.prod(side), 1) for n, side in ((before, rest[:axis]), (after, rest[axis + 1 :])))
+    if math.prod(rest[axis + 1 :]) * each != after or math.prod(rest[:axis]) * rows != before:
         raise refuse(node, "it mixes time steps, or moves the time axis")
-    if rows > 1 and (track.lead or track.tail):
+    if rows * each > 1 and (track.lead or track.tail):
         x = line.align(x)
         track = line.tracks[x]
         if track.tail:
             raise refuse(node, "it folds an axis into a sequence that is longer than the steps, or shorter")
-    if isinstance(target[axis], Length) and (target[axis].rows, target[axis].more) != (rows, track.lead + track.tail):
+    track = replace(track, axis=axis, rows=rows, each=each)
+    if isinstance(target[axis], Length) and (target[axis].rows, target[axis].more) != (track.length.rows, track.length.more):
         raise refuse(node, "its target is the length of another sequence")
     rest[axis] = -1
-    line.add(Node("Reshape", node.name, (x, line.whole(f"{node.name}.target", *rest)), node.outputs), replace(track, axis=axis, rows=rows))
+    line.add(Node("Reshape", node.name, (x, line.whole(f"{node.name}.target", *rest)), node.outputs), track)
 
 
 @mixing("Conv")
@@ -105,7 +120,7 @@ def look_back(line: Timeline, node: Node, kernel, fill: float = 0.0) -> None:
     attributes = {name: value for name, value in node.attributes.items() if name != "auto_pad"} | {"pads": pads}
     line.add(
         replace(node, inputs=(full, *node.inputs[1:]), attributes=attributes),
-        Track(track.axis, track.lead + before - reach, track.tail + window.after[k], track.edge),
+        replace(track, lead=track.lead + before - reach, tail=track.tail + window.after[k]),
     )
 
 

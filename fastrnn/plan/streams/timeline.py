@@ -45,16 +45,23 @@ def refuse(node: Node, why: str) -> NotStreamableError:
 class Track:
     """Where a value's steps are: along `axis`, `lead` entries before the one that step 0 completes, T of them, then `tail` more (which may be
     negative). edge: those before are copies of the entry of step 0, else they depend on no input. rows: sequences that lie one behind the other
-    along the axis, such as those of a batch that was folded into it; then nothing stands before or after the steps."""
+    along the axis, such as those of a batch that was folded into it; each: entries that a step has there, such as the rows of a batch behind time that was. Then nothing stands
+    before or after the steps."""
 
     axis: int
     lead: int = 0
     tail: int = 0
     edge: bool = False
     rows: Whole = 1
+    each: Whole = 1
 
     def __post_init__(self):
         object.__setattr__(self, "edge", self.edge and self.lead > 0)
+
+    @property
+    def length(self) -> Length:
+        """How many entries the axis has."""
+        return Length(self.lead + self.tail, self.rows * self.each)
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,8 @@ class Timeline(Edit):
             track = self.tracks.get(name)
             if track is None:
                 continue
-            if track.rows > 1:
-                raise refuse(self.producer[name], f"output {name!r} holds the steps of {track.rows} sequences, one behind the other")
+            if track.length.rows > 1:
+                raise refuse(self.producer[name], f"output {name!r} holds the steps of {track.length.rows} sequences along one axis")
             if more := track.lead + track.tail:
                 raise refuse(self.producer[name], f"output {name!r} has {abs(more)} {'more' if more > 0 else 'fewer'} entries than steps")
             if (aligned := self.align(name)) != name:
@@ -142,12 +149,12 @@ class Timeline(Edit):
 
     def size(self, track: Track) -> str:
         """The dimension that stands for a track's entries."""
-        return self.time if track.rows == 1 else f"{formula(track.rows)} {self.time}"
+        return self.time if track.length.rows == 1 else f"{formula(track.length.rows)} {self.time}"
 
     def single(self, node: Node, track: Track) -> None:
         """Raises where several sequences lie one behind the other."""
-        if track.rows > 1:
-            raise refuse(node, f"it mixes time steps: along its axis lie the steps of {track.rows} sequences, one behind the other")
+        if track.length.rows > 1:
+            raise refuse(node, f"it mixes time steps: along its axis lie the steps of {track.length.rows} sequences")
 
     def add(self, node: Node, track: Track | None = None) -> None:
         """Appends a node; track: of its outputs, whose length along time is the chunk's."""
@@ -279,7 +286,7 @@ class Timeline(Edit):
         if len({(t.lead, t.edge) for t in tracks.values()}) > 1:
             node = replace(node, inputs=tuple(self.align(name) if name in tracks else name for name in node.inputs))
             tracks = {name: self.tracks[name] for name in node.inputs if name in self.tracks}
-        first, tails = next(iter(tracks.values())), {(t.tail, formula(t.rows)) for t in tracks.values()}
+        first, tails = next(iter(tracks.values())), {(t.tail, formula(t.rows), formula(t.each)) for t in tracks.values()}
         specs = [self.specs.get(name) if name else None for name in node.inputs]
         axes = [tracks[name].axis if name in tracks else None for name in node.inputs]
         keeps = OPS[node.op].apart

@@ -310,7 +310,7 @@ def _refusals():
     yield build(
         "across rows",
         lambda n: n.add("Conv", n.add("Reshape", n.conv("x", pads=(2, 0)), n.weight(np.array([1, 1, -1]))), n.draw(2, 1, 3), pads=[2, 0]),
-        "'conv[0-9]'.*12 sequences, one behind the other",
+        "'conv[0-9]'.*12 sequences",
     )
     yield build(
         "transposed ahead",
