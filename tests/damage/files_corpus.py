@@ -370,7 +370,7 @@ CORPUS += [
 ]
 CORPUS += [
     Case(f"load_{suffix}", lambda folder, suffix=suffix: _write(folder / f"w.{suffix}", b"abc"), message, "model")
-    for suffix, message in (("pt", "from_state_dict"), ("pth", "from_state_dict"), ("bin", "unknown kind"), ("h5", "neither"))
+    for suffix, message in (("pt", "neither a torch zip archive"), ("pth", "neither a torch zip archive"), ("bin", "unknown kind"), ("h5", "neither"))
 ]
 CORPUS += [
     Case(f"state_dict_{suffix}", lambda folder, suffix=suffix: _write(folder / f"w.{suffix}", b"abc"), message, "layers")
