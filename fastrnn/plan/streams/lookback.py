@@ -84,7 +84,7 @@ def _reshaped(line: Timeline, node: Node, target) -> None:
         if track.tail:
             raise refuse(node, "it folds an axis into a sequence that is longer than the steps, or shorter")
     track = replace(track, axis=axis, rows=rows, each=each)
-    if isinstance(target[axis], Length) and (target[axis].rows, target[axis].more) != (track.length.rows, track.length.more):
+    if isinstance(target[axis], Length) and target[axis] != track.length:
         raise refuse(node, "its target is the length of another sequence")
     rest[axis] = -1
     line.add(Node("Reshape", node.name, (x, line.whole(f"{node.name}.target", *rest)), node.outputs), track)

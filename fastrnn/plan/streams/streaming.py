@@ -120,8 +120,10 @@ def _batch_of_calls(model: Model) -> int | None:
     if value is None or node is None:
         return None
     found, first = model.specs[node.input(0)].shape[1 - node.get("layout")], value.shape[0]
-    if not isinstance(found, int) or value.name == node.input(0):
-        return found if isinstance(found, int) and found != ANY_DIM else None
+    if not isinstance(found, int) or found == ANY_DIM:
+        return None
+    if value.name == node.input(0):
+        return found
     return first if isinstance(first, int) and first and found % first == 0 else None
 
 
